@@ -1,0 +1,118 @@
+"""The command ``kafka-gateway``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from gateway import logs
+from gateway.config import Config, ConfigError, load
+from gateway.plugins import PluginError, Plugins
+from gateway.version import VERSION
+
+log = logging.getLogger("gateway")
+
+_DESCRIPTION = """\
+Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), and whatever plugins add.
+Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0.1:8082, for trying out."""
+
+_EPILOG = """\
+KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
+etc/kafka-rest.properties and docs/configuration.md list all properties.
+
+exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
+with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="kafka-gateway",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="*", metavar="[FILE] [KEY=VALUE …]", help="a properties file; single properties")
+    parser.add_argument(
+        "--check", action="store_true", help="report every faulty key, then try Kafka step by step; serve nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
+    parser.add_argument("--version", action="version", version=f"kafka-gateway {VERSION}")
+    options = parser.parse_args(arguments)
+    overrides = [word for word in options.what if "=" in word and not os.path.exists(word)]
+    files = [word for word in options.what if word not in overrides]
+    if len(files) > 1:
+        parser.error(f"one properties file at most, not {', '.join(files)}")
+    file = files[0] if files else None
+    try:
+        plugins = Plugins(disabled=_disabled(overrides))
+        keys = plugins.config_keys()
+    except PluginError as error:
+        print(f"kafka-gateway: {error}", file=sys.stderr)
+        return 1
+    if options.check:
+        from gateway.check import check
+
+        return check(file, overrides, sys.stdout, as_json=options.json, keys=keys)
+    from gateway.kafka.properties import faults as kafka_faults
+
+    try:
+        config = load(keys, file, overrides, os.environ, checks=(kafka_faults,))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"kafka-gateway: {fault}", file=sys.stderr)
+        return 2
+    return run(config, Plugins(disabled=config.items("plugins.disable")))
+
+
+def _disabled(overrides: Sequence[str]) -> list[str]:
+    """Plugins that the command line switches off must not even be asked for their keys."""
+    return [name for word in overrides if word.startswith("plugins.disable=") for name in word[16:].split(",") if name]
+
+
+def run(config: Config, plugins: Plugins) -> int:
+    """Serves until SIGTERM or SIGINT; the exit code."""
+    logs.set_up(config.text("log.level"), config.text("log.format"))
+    for warning in config.warnings:
+        log.warning(warning)
+    # Kafka's threads share the interpreter with the event loop. The default of 5 ms would be added to the latency of
+    # a request whenever a thread decodes a batch.
+    sys.setswitchinterval(0.001)
+    try:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_serve(config, plugins))
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error(str(fault))
+        return 2
+    except (PluginError, OSError) as error:
+        log.error(str(error))
+        return 1
+    return 0
+
+
+async def _serve(config: Config, plugins: Plugins) -> None:
+    from gateway.app import run_until
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_until(stop, config, plugins)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

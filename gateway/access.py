@@ -1,0 +1,61 @@
+"""The access log: one line a request, written in bundles so that it stays off the way of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+log = logging.getLogger("gateway.access")
+
+_BUNDLE_S = 0.1
+_BUNDLE_MAX = 1000
+
+
+class AccessLog:
+    """Collects lines and hands them to the logger ``gateway.access`` ten times a second.
+
+    A line: peer, principal, time, request line, status, payload bytes, milliseconds. Text that clients choose cannot
+    break out of its line: control characters and quotes are escaped.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled and log.isEnabledFor(logging.INFO)
+        self._lines: list[tuple[float, str, str, str, str, int, int, float]] = []
+        self._flush_at: asyncio.TimerHandle | None = None
+
+    def add(
+        self, peer: str, principal: str, method: str, target: str, status: int, size_bytes: int, seconds: float
+    ) -> None:
+        self._lines.append((time.time(), peer, principal, method, target, status, size_bytes, seconds))
+        if self._flush_at is None:
+            self._flush_at = asyncio.get_running_loop().call_later(_BUNDLE_S, self.flush)
+        elif len(self._lines) >= _BUNDLE_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what has been collected."""
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+            self._flush_at = None
+        lines, self._lines = self._lines, []
+        for at, peer, principal, method, target, status, size_bytes, seconds in lines:
+            when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(at))
+            log.info(
+                '%s - %s [%s] "%s %s" %d %d %.3f',
+                peer or "-",
+                escape(principal),
+                when,
+                escape(method),
+                escape(target),
+                status,
+                size_bytes,
+                seconds * 1000,
+            )
+
+
+def escape(text: str) -> str:
+    """The text without anything that could end its field or line, or that a terminal would obey."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return text.encode("unicode_escape").decode().replace('"', '\\"')

@@ -1,0 +1,118 @@
+"""Assembly: from a configuration to a running gateway, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from gateway.config import Config, ConfigError, Fault
+from gateway.core import Gateway
+from gateway.host import Host
+from gateway.kafka.cluster import open_kafka
+from gateway.kafka.ports import Kafka
+from gateway.plugins import PluginError, Plugins
+from gateway.router import RouteClash, Router
+
+log = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A gateway that serves. ``addresses`` tells where, with the real ports."""
+
+    gateway: Gateway
+    host: Host
+    kafka: Kafka
+
+    @property
+    def addresses(self) -> list[str]:
+        return self.host.addresses
+
+
+@contextlib.asynccontextmanager
+async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
+    """Serves for as long as the context is open; leaving it stops in order.
+
+    First the listeners close and new requests are refused, then running requests finish (waiting reads answer with what
+    they have), records on their way are confirmed, consumers leave their groups; all within ``shutdown.graceful.ms``
+    and a few seconds at the very most. Raises ConfigError, PluginError, or OSError for an address that cannot be had.
+    """
+    _check_extensions()
+    grace_s = config.seconds("shutdown.graceful.ms")
+    async with contextlib.AsyncExitStack() as stack:
+        kafka = await stack.enter_async_context(open_kafka(config))
+        codecs = plugins.codecs(config)
+        routes = plugins.routes(config, kafka, codecs)
+        try:
+            router = Router(routes)
+        except RouteClash as error:
+            raise PluginError(str(error)) from None
+        authenticators = plugins.authenticators(config)
+        method = config.text("authentication.method").upper()
+        if method not in authenticators:
+            known = ", ".join(sorted(authenticators))
+            raise ConfigError(
+                [Fault("", "authentication.method", f"no authenticator is called {method}; there are {known}")]
+            )
+        gateway = Gateway(config, router, codecs, authenticators[method])
+        services = plugins.services()
+        for service in services:
+            await stack.enter_async_context(service.lifespan())
+        transports = plugins.transports(config)
+        host = Host(config, gateway, transports)
+        try:
+            for transport in transports:
+                await stack.enter_async_context(transport.lifespan(gateway))
+            await host.open()
+            yield App(gateway, host, kafka)
+        finally:
+            started = time.monotonic()
+            await host.stop_listening()
+            for service in services:
+                service.drain()
+            finished = await gateway.drain(grace_s)
+            if not finished:
+                log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)
+            await host.close(max(0.1, grace_s - (time.monotonic() - started)))
+
+
+def _check_extensions() -> None:
+    if os.environ.get("AIOHTTP_NO_EXTENSIONS"):
+        raise ConfigError(
+            [
+                Fault(
+                    "environment AIOHTTP_NO_EXTENSIONS",
+                    "",
+                    "unset it: aiohttp's parser in Python has known holes (CVE-2023-47627), its parser in C has not",
+                )
+            ]
+        )
+
+
+def banner(app: App) -> list[str]:
+    """What an operator should know at start, a line each."""
+    lines = [f"Listening on {', '.join(app.addresses)}"]
+    if app.kafka.embedded:
+        lines.append(
+            "No bootstrap.servers: using the EMBEDDED Kafka, in memory and for trying out only. "
+            "Records are lost when the gateway stops."
+        )
+    return lines
+
+
+__all__: Sequence[str] = ("App", "banner", "serve")
+
+
+async def run_until(stop: asyncio.Event, config: Config, plugins: Plugins) -> None:
+    """Serves until ``stop`` is set."""
+    async with serve(config, plugins) as app:
+        for line in banner(app):
+            log.warning(line) if app.kafka.embedded and "EMBEDDED" in line else log.info(line)
+        print("Server started, listening for requests...", flush=True)
+        await stop.wait()
+        log.info("stopping")

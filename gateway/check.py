@@ -1,0 +1,117 @@
+"""``kafka-gateway --check``: everything that is wrong with the configuration, then the way to Kafka step by step.
+
+The exit code tells the kind of the first failure, so that a deployment script can branch on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import TextIO
+
+from gateway.config import Config, ConfigError, ConfigKey, load
+from gateway.kafka import probe, properties
+
+EXIT_OK = 0
+EXIT_CONFIGURATION = 2
+EXIT_CODES: Mapping[str, int] = {
+    probe.NAME: 3,
+    probe.CONNECTION: 4,
+    probe.TLS: 5,
+    probe.SASL: 6,
+    probe.METADATA: 7,
+    probe.ADVERTISED: 8,
+}
+"""Kind of the failed step to exit code. 1 is what Python exits with after an accident."""
+
+
+def check(
+    file: str | os.PathLike[str] | None,
+    overrides: Iterable[str],
+    out: TextIO,
+    as_json: bool,
+    keys: Iterable[ConfigKey],
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """The exit code: 0, or the code of the first kind of failure (`EXIT_CONFIGURATION`, `EXIT_CODES`).
+
+    Blocks for at most ``kafka.connect.timeout.ms`` a step. Nothing it writes contains a secret.
+
+    Args:
+        file, overrides, keys, env: as for `gateway.config.load`.
+        out: gets one line for each finding; with ``as_json`` one JSON object in the end.
+    """
+    report = _Report(out, as_json)
+    try:
+        config = load(keys, file, overrides, env, checks=(properties.faults,))
+    except ConfigError as error:
+        for fault in error.faults:
+            report.add(
+                False,
+                "configuration",
+                str(fault),
+                place=fault.place,
+                key=fault.key,
+                message=fault.message,
+                did_you_mean=fault.suggestion,
+            )
+        return report.finish(EXIT_CONFIGURATION)
+    source = os.fspath(file) if file is not None else "the defaults"
+    report.add(True, "configuration", f"configuration: no fault in {source}")
+    for warning in (*config.warnings, *properties.client_notes(config)):
+        report.add(None, "configuration", warning)
+    if config.flag("listeners.insecure"):
+        report.add(
+            None, "configuration", "listeners.insecure: everyone who reaches a listener can read and write Kafka"
+        )
+    return report.finish(_check_kafka(config, report))
+
+
+def _check_kafka(config: Config, report: _Report) -> int:
+    if not config.items("bootstrap.servers"):
+        report.add(True, "embedded", "bootstrap.servers is empty: the Kafka embedded in the gateway would be used")
+        return EXIT_OK
+    failed: list[str] = []
+    reached = False
+    for step in probe.probe(config, config.seconds("kafka.connect.timeout.ms")):
+        line = f"{step.subject} {step.text} ({step.duration_ms:.0f} ms)"
+        report.add(step.ok, step.kind, line, subject=step.subject, duration_ms=round(step.duration_ms, 1))
+        if not step.ok:
+            failed.append(step.kind)
+        reached = reached or (step.ok and step.kind == probe.METADATA)
+    if reached:
+        # One dead server of several in bootstrap.servers is a line of the report, not a failure: Kafka was reached.
+        failed = [kind for kind in failed if kind == probe.ADVERTISED]
+        if failed:
+            report.add(
+                None,
+                probe.ADVERTISED,
+                "clients use the advertised addresses after the first contact: set advertised.listeners of the brokers"
+                " to addresses that this machine can reach",
+            )
+    return EXIT_CODES[failed[0]] if failed else EXIT_OK
+
+
+class _Report:
+    """Writes findings as lines at once, or collects them for one JSON object."""
+
+    def __init__(self, out: TextIO, as_json: bool) -> None:
+        self._out = out
+        self._as_json = as_json
+        self._findings: list[dict[str, object]] = []
+
+    def add(self, ok: bool | None, step: str, line: str, **details: object) -> None:
+        """One finding; ``ok`` None is a warning."""
+        word = {True: "ok", False: "FAIL", None: "warn"}[ok]
+        # One finding is one line, whatever a file name or a host contains (reliability S10).
+        clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+        self._findings.append({"result": word.lower(), "step": step, "text": clean, **details})
+        if not self._as_json:
+            self._out.write(f"{word:<5}{clean}\n")
+            self._out.flush()
+
+    def finish(self, exit_code: int) -> int:
+        if self._as_json:
+            self._out.write(json.dumps({"exit_code": exit_code, "findings": self._findings}, indent=2) + "\n")
+        return exit_code

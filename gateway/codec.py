@@ -1,0 +1,33 @@
+"""The interface of embedded formats: how keys and values look in requests, in Kafka, and in replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Codec:
+    """One embedded format. A codec is stateless, so it may be used from any thread.
+
+    ``name`` is the word in the media type (``application/vnd.kafka.<name>.v2+json``) and the instance's ``format``.
+    ``datum`` is the type that msgspec reads a key or value of a request body into; most formats need no more than that
+    and :meth:`store`. JSON null never reaches a codec: it is a null key or value in every format (§4).
+    """
+
+    name: str = ""
+    datum: Any = Any
+    generations: frozenset[str] = frozenset({"v2"})
+    """Which REST generations offer the format; v1 clients know binary, json and avro only."""
+    family: str = ""
+    """Formats of one family can be read through an instance of any of them (§6.8); "" for none."""
+
+    def store(self, datum: Any) -> bytes:
+        """The bytes that Kafka keeps; ValueError with a message for the client if there are none."""
+        raise NotImplementedError
+
+    def read(self, text: bytes) -> bytes:
+        """As ``store``, from the JSON text of a datum that could not be read as ``datum``; ValueError says why not."""
+        raise ValueError(f"data={text.decode()} is not valid for the format {self.name}.")
+
+    def load(self, stored: bytes) -> Any:
+        """What a reply shows: anything JSON-encodable; ValueError if the bytes cannot be expressed."""
+        raise NotImplementedError

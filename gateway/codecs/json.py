@@ -1,0 +1,22 @@
+"""The embedded format ``json``: JSON values, stored as compact UTF-8 text (kafka-rest-http.md §4.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import jsonio
+from gateway.codec import Codec
+
+
+class JsonCodec(Codec):
+    name = "json"
+    datum = jsonio.Raw
+    generations = frozenset({"v1", "v2"})
+
+    def store(self, datum: jsonio.Raw) -> bytes:
+        return jsonio.compact(bytes(datum))
+
+    def load(self, stored: bytes) -> Any:
+        if not jsonio.is_json(stored):
+            raise ValueError("not JSON")
+        return jsonio.Raw(stored)

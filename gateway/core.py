@@ -1,0 +1,268 @@
+"""The gateway itself: sessions, dispatch, delivery. Everything that a transport ever calls.
+
+``dispatch`` always answers with a Reply: refusals, bad input and bugs become error replies here, once. What is known of
+a request before its body is looked at (route, parameters, media types) is worked out once for each spelling of method,
+path, Accept and Content-Type, and remembered: on the way of the next such request it costs one dictionary lookup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from gateway import media
+from gateway.auth import Authenticator
+from gateway.codec import Codec
+from gateway.config import Config
+from gateway.dialect import REST
+from gateway.errors import (
+    GONE,
+    SLOW,
+    CloseReason,
+    Forbidden,
+    RequestTimeout,
+    ServiceError,
+    ShuttingDown,
+    Unavailable,
+)
+from gateway.limits import Limits
+from gateway.messages import Call, Reply, Request, Response
+from gateway.router import Match, Route, Router
+from gateway.session import Session
+from gateway.stream import Stream
+
+log = logging.getLogger("gateway")
+
+_PLANS_MAX = 4096
+_PLAN_KEY_MAX = 1024
+"""Characters of a remembered spelling: hostile clients must not fill the memory with long ones."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Plan:
+    route: Route
+    params: Mapping[str, Any]
+    media_type: str
+    format: str
+    codec: Codec | None
+    cost: int
+
+
+class Sink(Protocol):
+    """The writing half of a transport. ``send`` returns when the client's connection has room for more."""
+
+    async def send(self, payload: bytes) -> None: ...
+
+
+class GenerationOf(Protocol):
+    """Tells which REST generation owns a consumer instance, for requests that do not say (§3.1)."""
+
+    def __call__(self, group: str, instance: str) -> str | None: ...
+
+
+class Gateway:
+    """Belongs to one event loop; nothing in it is global, so a process may hold several."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        codecs: Mapping[str, Codec],
+        authenticator: Authenticator,
+        generation_of: GenerationOf = lambda group, instance: None,
+    ) -> None:
+        self.config = config
+        self.router = router
+        self.codecs = codecs
+        self.sessions: set[Session] = set()
+        self.running = 0
+        """Requests at work."""
+        self.stopping = False
+        self._authenticator = authenticator
+        self._generation_of = generation_of
+        self._enabled = {route.generation for route in router.routes}
+        self._default_generation = config.text("api.default.generation")
+        self._roles = frozenset(config.items("authentication.roles"))
+        self._open_paths = frozenset(config.items("authentication.skip.paths"))
+        self._limits = Limits(config)
+        self._requests_max = config.integer("requests.max")
+        self._request_timeout_s = config.seconds("request.timeout.ms")
+        self._debug = config.flag("debug")
+        self._plans: dict[tuple[str, str, str | None, str | None, bool], _Plan] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    async def open_session(
+        self,
+        transport: str,
+        headers: Mapping[str, str],
+        *,
+        listener: str = "",
+        peer: str = "",
+        path: str = "",
+    ) -> Session:
+        """A session for a client with these headers. Unauthorized or Forbidden if it may not have one."""
+        session = Session(transport, listener, peer)
+        if path not in self._open_paths:
+            session.principal = await self._authenticator.authenticate(headers, peer)
+            if "*" not in self._roles and not self._roles & session.principal.roles:
+                raise Forbidden(f"{session.principal.name} has none of the roles that may use this gateway.")
+        self.sessions.add(session)
+        return session
+
+    async def close_session(self, session: Session, reason: CloseReason = GONE) -> None:
+        """Ends the session and all that it owns; safe to call twice."""
+        self.sessions.discard(session)
+        await session.aclose(reason)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def dispatch(self, request: Request) -> Reply:
+        """The reply to a request. Never raises, but for cancellation, which ends the request's waiting.
+
+        Between the decoding of a produce request and its handing to Kafka nothing is awaited, so requests that are
+        dispatched one after the other reach Kafka in that order.
+        """
+        self.running += 1
+        plan: _Plan | None = None
+        try:
+            if self.stopping:
+                raise ShuttingDown()
+            if self._requests_max and self.running > self._requests_max:
+                raise Unavailable("The gateway is at work on requests.max requests; send this one again later.")
+            headers, body = request.headers, request.body
+            has_body = body is not None and len(body) > 0 if isinstance(body, (bytes, type(None))) else True
+            key = (request.method, request.path, headers.get("accept"), headers.get("content-type"), has_body)
+            plan = self._plans.get(key)
+            if plan is None:
+                made = self._plan(request, key)
+                if isinstance(made, Reply):
+                    return made
+                plan = made
+            if plan.cost:
+                await self._limits.take(plan.cost)
+            route = plan.route
+            if route.takes is not None and isinstance(body, bytes):
+                body = route.takes(body, plan.codec)
+            call = Call(request, route, plan.params, plan.media_type, plan.format, body)
+            work: Awaitable[Response] = route.handler(call)
+            if self._request_timeout_s:
+                async with asyncio.timeout(self._request_timeout_s):
+                    response = await work
+            else:
+                response = await work
+            return self._reply(request, response, plan)
+        except ServiceError as error:
+            return self._error_reply(request, error, plan)
+        except TimeoutError:
+            return self._error_reply(request, RequestTimeout("request.timeout.ms has passed."), plan)
+        except Exception as error:
+            log.exception("%s %s failed", request.method, plan.route.template if plan else "(no route)")
+            text = f"Internal Server Error: {type(error).__name__}: {error}" if self._debug else None
+            return self._error_reply(request, ServiceError(text), plan)
+        finally:
+            self.running -= 1
+            if self.stopping and not self.running:
+                self._idle.set()
+
+    def _plan(self, request: Request, key: tuple[str, str, str | None, str | None, bool]) -> _Plan | Reply:
+        method, path, accept, content_type, has_body = key
+        match = self.router.match(method, path)
+        if not match.routes:
+            return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
+        route, remember = self._choose(match, method, accept, content_type)
+        self._limits.check_offered(route, method)
+        format_, codec = "", None
+        if route.consumes is not None:  # before the response: a broken or foreign type is refused whatever is accepted
+            format_ = route.consumes.select(content_type, has_body).format
+        media_type = route.produces.negotiate(accept) if route.produces is not None else media.JSON
+        if not format_ and route.extras.get("reads"):
+            format_ = media.read_format(media_type)
+        if format_:
+            codec = self.codecs.get(format_)
+        plan = _Plan(route, match.params, media_type, format_, codec, self._limits.cost(route))
+        if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _choose(self, match: Match, method: str, accept: str | None, content_type: str | None) -> tuple[Route, bool]:
+        """The route among the generations that share the path, and whether the same request always gets it (§3.1)."""
+        routes = match.routes
+        if len(routes) == 1:
+            return next(iter(routes.values())), True
+        group, instance = match.params.get("group"), match.params.get("instance")
+        if group is not None and instance is not None and media.generation_hint(method, accept, content_type) is None:
+            owner = self._generation_of(str(group), str(instance))
+            if owner in routes:
+                return routes[str(owner)], False
+            return routes[media.classify(method, accept, content_type, self._default_generation, routes.keys())], False
+        return routes[media.classify(method, accept, content_type, self._default_generation, routes.keys())], True
+
+    def _reply(self, request: Request, response: Response, plan: _Plan) -> Reply:
+        value = response.value
+        dialect = request.dialect or REST
+        if hasattr(value, "aclose"):
+            request.session.streams.add(value)
+            body: bytes | Stream = value
+        else:
+            body = dialect.render(value)
+        return Reply(response.status, response.media_type or plan.media_type, body, response.headers)
+
+    def _error_reply(self, request: Request, error: ServiceError, plan: _Plan | None) -> Reply:
+        dialect = request.dialect or REST
+        headers = error.headers
+        if plan is not None:
+            return Reply(error.status, plan.media_type, dialect.error(error), headers)
+        generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
+        media_type = media.error_media_type(request.headers.get("accept"), error.status, generation)
+        if error.status == 406 and generation == "v1":  # v1 answers it without a body (§3.3)
+            return Reply(406, "", b"", headers)
+        return Reply(error.status, media_type, dialect.error(error), headers)
+
+    # --- streams ----------------------------------------------------------------------------------------------------
+
+    async def deliver(self, stream: Stream, sink: Sink, session: Session, write_timeout_s: float = 60.0) -> CloseReason:
+        """Moves a stream into a sink until it ends, and says why it did.
+
+        A payload is taken only when the one before has been accepted, so a slow client holds back its own stream and
+        nothing else. One that accepts nothing for ``write_timeout_s`` is given up (SLOW); one that leaves is the normal
+        end (GONE). A ServiceError that ends the stream is raised: the transport writes it as its last frame.
+        """
+        try:
+            async for payload in stream:
+                try:
+                    async with asyncio.timeout(write_timeout_s):
+                        await sink.send(payload)
+                except TimeoutError:
+                    return SLOW
+                except ConnectionError:
+                    return GONE
+            return GONE
+        finally:
+            session.streams.discard(stream)
+            await stream.aclose()
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float, before: Callable[[], Awaitable[None]] | None = None) -> bool:
+        """Takes no new requests and waits for those at work; False if some were still running after ``timeout_s``.
+
+        ``before`` runs when new requests are refused already, e.g. to wake the reads that wait for records.
+        """
+        self.stopping = True
+        if self.running:
+            self._idle.clear()
+        if before is not None:
+            await before()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        return not self.running

@@ -1,0 +1,33 @@
+"""What payloads look like. The REST dialect is JSON; other protocols bring their own, over the same services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import jsonio
+from gateway.errors import ServiceError
+
+
+class ErrorBody(jsonio.Struct, frozen=True):
+    """Exactly these two members, always (kafka-rest-http.md §3.5)."""
+
+    error_code: int
+    message: str
+
+
+class Dialect:
+    """Turns the values and errors of services into payloads. Stateless."""
+
+    def render(self, value: Any) -> bytes:
+        """The payload for what a handler answered: bytes as they are, nothing for None, JSON for anything else."""
+        if value is None:
+            return b""
+        if isinstance(value, bytes):
+            return value
+        return jsonio.encode(value)
+
+    def error(self, error: ServiceError) -> bytes:
+        return jsonio.encode(ErrorBody(error.error_code, error.message))
+
+
+REST = Dialect()

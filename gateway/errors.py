@@ -1,0 +1,282 @@
+"""The errors that a client may be told about, and the reasons for which its session ends.
+
+Services raise a :class:`ServiceError`; a dialect renders it, once, on every transport. ``status`` is the HTTP status,
+``error_code`` the finer code of the REST API (kafka-rest-http.md §3.6). Ending a session is another thing than
+answering a request with an error: that is a :class:`CloseReason`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A request that was refused or failed; the message tells the client what to do about it."""
+
+    status: ClassVar[int] = 500
+    error_code: ClassVar[int] = 500
+    retriable: ClassVar[bool] = False
+    text: ClassVar[str] = "Internal Server Error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else self.text)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Response headers that belong to this error, such as ``Allow`` or ``Retry-After``."""
+        return ()
+
+
+# --- the request itself ----------------------------------------------------------------------------------------------
+
+
+class BadRequest(ServiceError):
+    status, error_code, text = 400, 400, "HTTP 400 Bad Request"
+
+
+class Unauthorized(ServiceError):
+    status, error_code, text = 401, 401, "HTTP 401 Unauthorized"
+
+    def __init__(self, message: str | None = None, challenge: str = "") -> None:
+        super().__init__(message)
+        self._challenge = challenge
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("WWW-Authenticate", self._challenge),) if self._challenge else ()
+
+
+class Forbidden(ServiceError):
+    status, error_code, text = 403, 403, "HTTP 403 Forbidden"
+
+
+class NotFound(ServiceError):
+    status, error_code, text = 404, 404, "HTTP 404 Not Found"
+
+
+class MethodNotAllowed(ServiceError):
+    status, error_code, text = 405, 405, "HTTP 405 Method Not Allowed"
+
+    def __init__(self, message: str | None = None, allow: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Allow", ", ".join(self.allow)),)
+
+
+class NotAcceptable(ServiceError):
+    status, error_code, text = 406, 406, "HTTP 406 Not Acceptable"
+
+
+class RequestTimeout(ServiceError):
+    status, error_code, text = 408, 408, "HTTP 408 Request Timeout"
+
+
+class PayloadTooLarge(ServiceError):
+    status, error_code, text = 413, 413, "HTTP 413 Request Entity Too Large"
+
+
+class UnsupportedMediaType(ServiceError):
+    status, error_code, text = 415, 415, "HTTP 415 Unsupported Media Type"
+
+
+class Unprocessable(ServiceError):
+    """The body is well-formed, but not what this resource takes; the message names the place."""
+
+    status, error_code, text = 422, 422, "HTTP 422 Unprocessable Entity"
+
+
+class TooManyRequests(ServiceError):
+    """Something is full for the moment; nothing of the request was done."""
+
+    status, error_code, retriable, text = 429, 429, True, "HTTP 429 Too Many Requests"
+
+    def __init__(self, message: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Retry-After", str(self.retry_after_s)),)
+
+
+class NotSupported(ServiceError):
+    """The Kafka behind this gateway cannot do that, e.g. the embedded one."""
+
+    status, error_code, text = 501, 501, "HTTP 501 Not Implemented"
+
+
+class Unavailable(ServiceError):
+    status, error_code, retriable, text = 503, 503, True, "HTTP 503 Service Unavailable"
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Retry-After", "1"),)
+
+
+class ShuttingDown(Unavailable):
+    error_code, text = 50301, "The gateway is shutting down; the request can be sent again, to another one or later."
+
+
+class GatewayTimeout(ServiceError):
+    status, error_code, retriable, text = 504, 504, True, "HTTP 504 Gateway Timeout"
+
+
+# --- topics, partitions, consumer instances --------------------------------------------------------------------------
+
+
+class TopicNotFound(NotFound):
+    error_code, text = 40401, "Topic not found."
+
+
+class PartitionNotFound(NotFound):
+    error_code, text = 40402, "Partition not found."
+
+
+class InstanceNotFound(NotFound):
+    error_code, text = 40403, "Consumer instance not found."
+
+
+class UnknownTopicOrPartition(NotFound):
+    """Kafka's "unknown topic or partition"; the code is that of InstanceNotFound too (§3.6: overloaded)."""
+
+    error_code, text = 40403, "This server does not host this topic-partition."
+
+
+class LeaderNotAvailable(NotFound):
+    error_code, retriable, text = 40404, True, "Leader not available."
+
+
+class FormatMismatch(NotAcceptable):
+    error_code = 40601
+    text = "The requested embedded data format does not match the deserializer for this consumer instance"
+
+
+class UndecodableRecord(ServiceError):
+    """A record that the instance's embedded format cannot express; it stays at the head (§4.2)."""
+
+    status, error_code, text = 408, 40801, "Error deserializing a record."
+
+
+class AlreadySubscribed(ServiceError):
+    status, error_code = 409, 40901
+    text = "Consumer cannot subscribe the the specified target because it has already subscribed to other topics."
+
+
+class InstanceExists(ServiceError):
+    status, error_code = 409, 40902
+    text = "Consumer with specified consumer ID already exists in the specified consumer group."
+
+
+class IllegalState(ServiceError):
+    status, error_code, text = 409, 40903, "Illegal state: "
+
+
+class NotSubscribed(ServiceError):
+    """A read from an instance without subscription or assignment: 500, as upstream (§6.8)."""
+
+    text = (
+        "Consumer is not subscribed to any topics or assigned any partitions: "
+        "POST to its /subscription or /assignments first."
+    )
+
+
+class InvalidSettings(Unprocessable):
+    error_code, text = 40001, "Invalid consumer configuration. It does not abide by the constraints: "
+
+
+class InvalidConsumerConfig(Unprocessable):
+    error_code, text = 42204, "Invalid consumer configuration: "
+
+
+class KeySchemaMissing(Unprocessable):
+    error_code, text = 42201, "Request includes keys but does not include key schema"
+
+
+class ValueSchemaMissing(Unprocessable):
+    error_code, text = 42202, "Request includes values but does not include value schema"
+
+
+class PayloadError(Unprocessable):
+    error_code, text = 42206, "Payload error. Request body is empty. Data is required."
+
+
+class SerializationError(Unprocessable):
+    error_code, text = 42207, "Error serializing message."
+
+
+class SimpleReaderUnavailable(ServiceError):
+    """Status 500 though the code begins with 503, as upstream (§13 no. 2)."""
+
+    error_code, retriable = 50301, True
+    text = (
+        "No SimpleConsumer is available at the time in the pool. The request can be retried. "
+        "You can increase the pool size or the pool timeout to avoid this error in the future."
+    )
+
+
+# --- what Kafka answers (§3.7) ---------------------------------------------------------------------------------------
+
+
+class KafkaRefused(BadRequest):
+    error_code, text = 40002, "Kafka refused the request."
+
+
+class KafkaAuthentication(ServiceError):
+    status, error_code, text = 401, 40101, "Authentication to Kafka failed."
+
+
+class KafkaAuthorization(ServiceError):
+    status, error_code, text = 403, 40301, "Not authorized."
+
+
+class RecordTooLarge(PayloadTooLarge):
+    text = "The record is too large."
+
+
+class KafkaThrottled(TooManyRequests):
+    error_code, text = 42901, "Kafka throttles this client."
+
+
+class KafkaError(ServiceError):
+    status, error_code, text = 500, 50002, "Kafka error"
+
+
+class KafkaRetriable(ServiceError):
+    status, error_code, retriable, text = 500, 50003, True, "Kafka error; the request can be retried"
+
+
+class OutcomeUnknown(KafkaRetriable):
+    """The time is up and nobody knows whether the record is in Kafka: it may be stored once, or not at all."""
+
+    text = "The delivery timed out; its outcome is unknown: the record may have been stored."
+
+
+class BrokerNotAvailable(Unavailable):
+    error_code, text = 50302, "No Kafka broker can be reached."
+
+
+# --- the end of a session --------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CloseReason:
+    """Why a client session ends: a WebSocket close code (RFC 6455 §7.4), a text, and whether to come back."""
+
+    code: int
+    text: str
+    reconnect: bool
+
+
+GONE = CloseReason(1000, "client left", False)
+SHUTDOWN = CloseReason(1001, "gateway is shutting down", True)
+SLOW = CloseReason(1008, "client reads too slowly", True)
+IDLE = CloseReason(1001, "idle for too long", True)
+FAILED = CloseReason(1011, "internal error", True)

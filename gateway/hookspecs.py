@@ -1,0 +1,51 @@
+"""The hooks through which everything registers, built-in or not. All run once, at start, as plain functions.
+
+A plugin is a module or object with functions of these names, marked ``@hookimpl`` (from gateway.transport), announced
+as an entry point of the group ``kafka_gateway``. It may leave out arguments that it does not need. docs/plugins.md
+walks through one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from gateway.auth import Authenticator
+    from gateway.codec import Codec
+    from gateway.config import Config, ConfigKey
+    from gateway.kafka.ports import Kafka
+    from gateway.router import Route
+    from gateway.transport import Transport
+
+NAME = "kafka_gateway"
+
+hookspec = pluggy.HookspecMarker(NAME)
+hookimpl = pluggy.HookimplMarker(NAME)
+
+
+@hookspec
+def gateway_config_keys() -> Sequence[ConfigKey]:  # type: ignore[empty-body]
+    """The configuration keys that this plugin reads. Called before the configuration is."""
+
+
+@hookspec
+def gateway_codecs(config: Config) -> Sequence[Codec]:  # type: ignore[empty-body]
+    """Embedded formats, each with a name of its own."""
+
+
+@hookspec
+def gateway_authenticators(config: Config) -> Sequence[Authenticator]:  # type: ignore[empty-body]
+    """Ways to tell who is asking; ``authentication.method`` names the one that is used."""
+
+
+@hookspec
+def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:  # type: ignore[empty-body]
+    """Paths of the service layer; every transport serves them. A path that exists already is refused at start."""
+
+
+@hookspec
+def gateway_transports(config: Config) -> Sequence[Transport]:  # type: ignore[empty-body]
+    """Ways for requests to come in. The newest plugin's transports are asked first whether a request is theirs."""

@@ -1,0 +1,273 @@
+"""The HTTP side of the house: listeners, connections, and handing each request to the transport that claims it.
+
+aiohttp's low-level server parses; one catch-all handler takes every request. A session belongs to a connection, so a
+keep-alive client is authenticated once for as long as its Authorization header stays the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway import tls
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.dialect import REST
+from gateway.errors import GONE, SHUTDOWN, BadRequest, ServiceError, Unavailable
+from gateway.listeners import Listener
+from gateway.session import Session
+from gateway.transport import Transport
+
+log = logging.getLogger("gateway.host")
+
+
+class HttpConnection(RequestHandler):
+    """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
+
+    __slots__ = ("_head_deadline", "_host", "authorization", "session")
+
+    def __init__(self, host: Host, listener: str, **settings: Any) -> None:
+        super().__init__(host.server_of(listener), **settings)
+        self._host = host
+        self.session: Session | None = None
+        self.authorization: str | None = None
+        self._head_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._host.connection_count += 1
+        if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
+            transport.write(_TOO_MANY)
+            self.force_close()
+            return
+        # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).
+        self._head_deadline = self._loop.call_later(self._host.header_timeout_s, self._no_request_yet)
+
+    def _no_request_yet(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._host.connection_count -= 1
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+        session, self.session = self.session, None
+        super().connection_lost(exc)
+        if session is not None:
+            self._host.forget(session)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp's parser refuses, as our error body and one line of log (its own is a traceback each)."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the reply has begun")
+        error: ServiceError
+        if status >= 500:
+            log.error("a request failed outside of dispatch: %r", exc, exc_info=exc)
+            error = ServiceError()
+        else:
+            self._host.refused += 1
+            log.debug("refused a request from %s: %s", self.peername, type(exc).__name__)
+            error = BadRequest(f"HTTP {status}: the request is not valid HTTP/1.1: {_first_line(message)}")
+        response = web.Response(status=status, body=REST.error(error), content_type="application/json")
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """aiohttp reports what went wrong round a handler; a client that broke its own request is not worth a line."""
+        log.debug(*args, **kwargs)
+
+
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: 78\r\n\r\n"
+    b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
+)
+
+
+def _first_line(message: str | None) -> str:
+    return (message or "").strip().split("\n", 1)[0].rstrip(":")
+
+
+class Server(web.Server):
+    """aiohttp's low-level server, making our connections."""
+
+    def __init__(self, host: Host, listener: str, handler: Any, settings: dict[str, Any]) -> None:
+        super().__init__(handler, handler_cancellation=True, **settings)
+        self._host = host
+        self._listener = listener
+        self._settings = settings
+
+    def __call__(self) -> RequestHandler:
+        return HttpConnection(self._host, self._listener, loop=self._loop, **self._settings)
+
+
+class Host:
+    """Serves the gateway's listeners. ``async with`` opens and closes them."""
+
+    def __init__(self, config: Config, gateway: Gateway, transports: Sequence[Transport]) -> None:
+        self.gateway = gateway
+        self.connection_count = 0
+        self.refused = 0
+        """Requests that were no valid HTTP."""
+        self.connections_max = config.integer("connections.max")
+        self.header_timeout_s = config.seconds("request.header.timeout.ms")
+        self.addresses: list[str] = []
+        """What is listened on, with the real ports."""
+        self._config = config
+        self._transports = tuple(transports)
+        self._only = self._transports[0] if len(self._transports) == 1 else None
+        self._servers: dict[str, Server] = {}
+        self._sockets: list[asyncio.Server] = []
+        self._paths: list[str] = []
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def server_of(self, listener: str) -> Server:
+        return self._servers[listener]
+
+    async def open(self) -> None:
+        """Opens every listener. OSError names the address that cannot be had."""
+        header_bytes = self._config.integer("max.request.header.size")
+        settings: dict[str, Any] = {
+            "keepalive_timeout": self._config.seconds("idle.timeout.ms"),
+            "access_log": None,
+            "logger": log,
+            "max_line_size": header_bytes,
+            "max_field_size": header_bytes,
+            "lingering_time": 2.0,
+        }
+        loop = asyncio.get_running_loop()
+        for listener in self._config.listeners():
+            name = str(listener)
+            server = self._servers[name] = Server(self, name, self._handle, settings)
+            context = tls.server_context(self._config.for_listener(listener.name)) if listener.tls else None
+            if listener.scheme == "unix":
+                _remove_stale(listener.path)
+                opened = await loop.create_unix_server(server, listener.path, ssl=context, backlog=1024)
+                self._paths.append(listener.path)
+                self.addresses.append(name)
+            else:
+                try:
+                    opened = await _open_tcp(loop, server, listener, context)
+                except OSError as error:
+                    raise OSError(f"cannot listen on {listener}: {error.strerror or error}") from None
+                port = opened.sockets[0].getsockname()[1]
+                host = f"[{listener.host}]" if ":" in listener.host else listener.host
+                self.addresses.append(f"{listener.scheme}://{host}:{port}")
+            self._sockets.append(opened)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection: Any = request.protocol
+        headers = request.headers
+        session = connection.session
+        authorization = headers.get("Authorization")
+        if session is None or authorization != connection.authorization:
+            opened = await self._open_session(request, connection, session, authorization)
+            if isinstance(opened, ServiceError):
+                return _refusal(opened)
+            session = opened
+        if self._only is not None:
+            return await self._only.handle(request, session, self.gateway)
+        for transport in self._transports:
+            if transport.claims(request):
+                return await transport.handle(request, session, self.gateway)
+        return _refusal(BadRequest("No transport takes this request."))
+
+    async def _open_session(
+        self, request: web.BaseRequest, connection: HttpConnection, old: Session | None, authorization: str | None
+    ) -> Session | ServiceError:
+        peer = connection.peername
+        try:
+            session = await self.gateway.open_session(
+                "http",
+                request.headers,
+                listener=str(connection.sockname or ""),
+                peer=str(peer[0]) if isinstance(peer, tuple) else "unix",
+                path=request.path,
+            )
+        except ServiceError as error:
+            return error
+        connection.session, connection.authorization = session, authorization
+        if old is not None:
+            self.forget(old)
+        return session
+
+    def forget(self, session: Session) -> None:
+        """Closes a session whose client is gone, in the background."""
+        if not session.idle:
+            task = asyncio.get_running_loop().create_task(self.gateway.close_session(session, GONE))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        else:
+            self.gateway.sessions.discard(session)
+            session.closed = GONE
+
+    async def stop_listening(self) -> None:
+        """Closes the listeners; connections stay, each until its request at work is answered."""
+        for opened in self._sockets:
+            opened.close()
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        for server in self._servers.values():
+            server.pre_shutdown()
+
+    async def close(self, timeout_s: float) -> None:
+        """Closes the connections that are still there after ``timeout_s``."""
+        for session in list(self.gateway.sessions):
+            await self.gateway.close_session(session, SHUTDOWN)
+        for server in self._servers.values():
+            await server.shutdown(timeout_s)
+
+
+def _refusal(error: ServiceError) -> web.Response:
+    response = web.Response(status=error.status, body=REST.error(error), content_type="application/json")
+    for name, value in error.headers:
+        response.headers[name] = value
+    if isinstance(error, Unavailable):
+        response.force_close()
+    return response
+
+
+async def _open_tcp(
+    loop: asyncio.AbstractEventLoop, server: Server, listener: Listener, context: ssl.SSLContext | None
+) -> asyncio.Server:
+    if listener.host == "::":  # IPv6 and IPv4 on one socket, where the system allows it
+        both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            both.bind(("::", listener.port))
+        except OSError:
+            both.close()
+            raise
+        return await loop.create_server(server, sock=both, ssl=context, backlog=1024)
+    return await loop.create_server(server, listener.host, listener.port, ssl=context, backlog=1024, reuse_address=True)
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket that a gateway which died left behind; anything else stays, and the bind fails."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            probe = socket.socket(socket.AF_UNIX)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            finally:
+                probe.close()

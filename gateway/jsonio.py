@@ -1,0 +1,82 @@
+"""JSON in and out: the one place that imports the JSON library.
+
+Bodies must be UTF-8 and may begin with a BOM (kafka-rest-http-observed.md §3.4). msgspec leaves undecoded parts
+(``Raw``) unchecked for UTF-8 and reports too deep nesting as RecursionError; both are settled here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.errors import BadRequest
+
+T = TypeVar("T")
+
+Raw = msgspec.Raw
+Struct = msgspec.Struct
+ValidationError = msgspec.ValidationError
+"""Well-formed JSON that is not what was asked for."""
+
+_BOM = b"\xef\xbb\xbf"
+_encoder = msgspec.json.Encoder()
+_value_decoder = msgspec.json.Decoder()
+_raw_decoder = msgspec.json.Decoder(msgspec.Raw)
+
+encode = _encoder.encode
+"""Any value of structs, dicts, lists, scalars, bytes (as base64) and Raw (as it is) as compact JSON."""
+
+
+def check_utf8(text: bytes) -> bytes:
+    """The text without a BOM; BadRequest if it is not UTF-8."""
+    if text.isascii():
+        return text
+    if text.startswith(_BOM):
+        text = text[3:]
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The body is not valid UTF-8: byte {error.start} cannot be decoded.") from None
+    return text
+
+
+def decode(text: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The text as the decoder's type. BadRequest if it is not JSON; ValidationError if it is JSON of another shape."""
+    try:
+        return decoder.decode(check_utf8(text))
+    except ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise BadRequest(
+            "The body is not acceptable JSON: it is nested too deeply (about 1000 levels are read)."
+        ) from None
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not JSON: a string holds an invalid character.") from None
+
+
+def decode_value(text: bytes) -> Any:
+    """The text as plain Python values; ValueError if it is not JSON."""
+    try:
+        return _value_decoder.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def is_json(text: bytes) -> bool:
+    """Whether the text is one JSON value in valid UTF-8."""
+    try:
+        _raw_decoder.decode(text)
+        return text.isascii() or bool(text.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def compact(text: bytes) -> bytes:
+    """The same JSON without white space between its parts; numbers and strings keep their spelling."""
+    for blank in (b" ", b"\n", b"\t", b"\r"):
+        if blank in text:
+            return msgspec.json.format(text, indent=-1)
+    return text

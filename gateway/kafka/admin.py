@@ -1,0 +1,187 @@
+"""Questions about the cluster: brokers, topics, settings, offsets. Nothing here changes Kafka, or makes a topic."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from typing import Any, TypeVar, cast
+
+import confluent_kafka
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package re-exports without saying so
+    ClusterMetadata,
+    ConfigResource,
+    ConfigSource,
+    OffsetSpec,
+    TopicMetadata,
+)
+
+from gateway.errors import BrokerNotAvailable, LeaderNotAvailable, PartitionNotFound, UnknownTopicOrPartition
+from gateway.kafka.clients import Clients
+from gateway.kafka.errors import to_service_error
+from gateway.kafka.names import check_topic_name
+from gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
+
+DEADLINE_S = 5.0
+"""After this long a question has failed: a frozen broker holds each call for as long as it is allowed to (§3b)."""
+
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+"""Kafka's own list (`Topic.INTERNAL_TOPICS`); the metadata of the binding does not carry the mark."""
+
+_THREADS = 8
+_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_PROBE = "__consumer_offsets"
+"""A topic to ask for when only the brokers matter: the list of all topics can be megabytes."""
+
+Answer = TypeVar("Answer")
+
+
+class KafkaAdmin:
+    """The `Admin` port over one AdminClient. librdkafka's metadata call blocks, so it runs on a few threads.
+
+    Equal questions at the same time share one flight: a page that opens in a hundred browsers asks Kafka once.
+    """
+
+    def __init__(self, clients: Clients, embedded: bool = False) -> None:
+        """Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
+        self._clients = clients
+        self._embedded = embedded
+        # Held for as long as futures are open: going out of scope fails them with _DESTROY (reliability.md §3a).
+        self._client = clients.admin()
+        self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "kafka-admin")
+        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def brokers(self) -> list[int]:
+        metadata = await self._metadata(_PROBE)
+        return sorted(metadata.brokers)
+
+    async def topics(self) -> list[TopicInfo]:
+        metadata = await self._metadata(None)
+        return [_topic_info(metadata.topics[name]) for name in sorted(metadata.topics)]
+
+    async def topic(self, name: str) -> TopicInfo:
+        check_topic_name(name)
+        topic = (await self._metadata(name)).topics.get(name)
+        if topic is None:
+            raise UnknownTopicOrPartition
+        if topic.error is not None and not topic.partitions:
+            failure = to_service_error(topic.error)
+            raise UnknownTopicOrPartition if isinstance(failure, UnknownTopicOrPartition) else failure
+        return _topic_info(topic)
+
+    async def topic_configs(self, name: str) -> list[ConfigEntry]:
+        check_topic_name(name)
+        if self._embedded:
+            return []
+        return await self._shared(("configs", name), lambda: self._describe_configs(name))
+
+    async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        check_topic_name(topic)
+        return await self._shared(("offsets", topic, partition), lambda: self._list_offsets(topic, partition))
+
+    async def check(self, timeout_s: float) -> None:
+        try:
+            await self._shared(("check",), lambda: self._blocking(self._client.list_topics, _PROBE, timeout_s))
+        except Exception as error:
+            raise BrokerNotAvailable from error
+
+    async def aclose(self) -> None:
+        """Fails the open questions; a call that Kafka holds ends by its own deadline on its thread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    def _metadata(self, topic: str | None) -> Awaitable[ClusterMetadata]:
+        # A name that is not None is never "": librdkafka would take that for all topics.
+        return self._shared(
+            ("metadata", topic), lambda: self._blocking(self._client.list_topics, topic, DEADLINE_S - 0.5)
+        )
+
+    async def _describe_configs(self, name: str) -> list[ConfigEntry]:
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+        (future,) = self._client.describe_configs([resource], request_timeout=DEADLINE_S).values()
+        entries = (await _result(future)).values()
+        return sorted(
+            (
+                ConfigEntry(
+                    name=entry.name,
+                    value=None if entry.is_sensitive else entry.value,
+                    overridden=entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value,
+                )
+                for entry in entries
+            ),
+            key=lambda entry: entry.name,
+        )
+
+    async def _list_offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        place = confluent_kafka.TopicPartition(topic, partition)
+        futures = [
+            self._client.list_offsets({place: spec}, request_timeout=DEADLINE_S)[place] for spec in (_EARLIEST, _LATEST)
+        ]
+        try:
+            earliest, latest = await asyncio.gather(*(_result(future) for future in futures))
+        except confluent_kafka.KafkaException:
+            # librdkafka says "no leader found" for an unknown topic as well as for an unknown partition.
+            found = next((one for one in (await self.topic(topic)).partitions if one.partition == partition), None)
+            if found is None:
+                raise PartitionNotFound from None
+            if found.leader < 0:
+                raise LeaderNotAvailable from None
+            raise
+        return int(earliest.offset), int(latest.offset)
+
+    async def _blocking(self, call: Callable[..., Answer], *args: object) -> Answer:
+        def run() -> Answer:
+            try:
+                return call(*args)
+            finally:
+                self._client.poll(0)  # hands librdkafka's log lines out; nothing else does
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """The answer of the flight under this key; starts it if there is none. Cancelling leaves it to the others."""
+        self._clients.check_process()
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.get_running_loop().create_task(_in_time(ask()))
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return cast(Answer, await asyncio.shield(flight))
+
+    def _landed(self, key: Hashable, flight: asyncio.Task[Any]) -> None:
+        self._flights.pop(key, None)
+        if not flight.cancelled():
+            flight.exception()  # all who asked may have gone; then nobody else looks at it
+
+
+async def _in_time(answer: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await answer
+    except TimeoutError as error:
+        raise to_service_error(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)) from error
+    except confluent_kafka.KafkaException as error:
+        raise to_service_error(error) from error
+
+
+async def _result(future: concurrent.futures.Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+def _topic_info(topic: TopicMetadata) -> TopicInfo:
+    return TopicInfo(
+        name=str(topic.topic),
+        internal=topic.topic in INTERNAL_TOPICS,
+        partitions=tuple(
+            PartitionInfo(
+                partition=number,
+                leader=partition.leader,
+                replicas=tuple(partition.replicas),
+                in_sync=tuple(partition.isrs),
+            )
+            for number, partition in sorted(topic.partitions.items())
+        ),
+    )

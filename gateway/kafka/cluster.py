@@ -1,0 +1,115 @@
+"""Kafka as one object: the clients of a process, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from gateway.config import Config
+from gateway.errors import ShuttingDown, TooManyRequests
+from gateway.kafka.admin import KafkaAdmin
+from gateway.kafka.clients import Clients
+from gateway.kafka.consumer import KafkaConsumer
+from gateway.kafka.embedded import EmbeddedKafka
+from gateway.kafka.ports import ConsumerSettings
+from gateway.kafka.producer import KafkaProducer
+from gateway.kafka.reader import KafkaReader
+
+_log = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
+"""How long all clients together may take to end."""
+
+
+class KafkaCluster:
+    """The `Kafka` port. Belongs to the event loop; made by `open_kafka`."""
+
+    def __init__(self, config: Config, clients: Clients, embedded: bool) -> None:
+        self._config = config
+        self._clients = clients
+        self._embedded = embedded
+        self._consumers: set[KafkaConsumer] = set()
+        self._opening = 0
+        self._closing = False
+        self._admin = KafkaAdmin(clients, embedded)
+        self._producer = KafkaProducer(
+            clients,
+            self._admin,
+            queue_bytes=config.integer("producer.queue.bytes"),
+            queue_records=config.integer("producer.queue.records"),
+            create_topics=config.flag("auto.create.topics.enable"),
+        )
+        self._reader = KafkaReader(clients, self._admin)
+
+    @property
+    def producer(self) -> KafkaProducer:
+        return self._producer
+
+    @property
+    def admin(self) -> KafkaAdmin:
+        return self._admin
+
+    @property
+    def reader(self) -> KafkaReader:
+        return self._reader
+
+    @property
+    def embedded(self) -> bool:
+        return self._embedded
+
+    async def consumer(self, settings: ConsumerSettings) -> KafkaConsumer:
+        if self._closing:
+            raise ShuttingDown
+        limit = self._config.integer("consumer.instances.max")
+        if len(self._consumers) + self._opening >= limit:
+            raise TooManyRequests(f"There are {limit} consumer instances already (consumer.instances.max).")
+        self._opening += 1
+        try:
+            consumer = await KafkaConsumer.open(self._clients, self._config, settings, self._consumers.discard)
+        finally:
+            self._opening -= 1
+        self._consumers.add(consumer)
+        return consumer
+
+    async def aclose(self) -> None:
+        """Ends all clients, the consumers leaving their groups; answers within `CLOSE_S` whatever Kafka does."""
+        self._closing = True
+        closing = [asyncio.ensure_future(consumer.close()) for consumer in self._consumers]
+        closing += [
+            asyncio.ensure_future(self._producer.close(CLOSE_S - 1)),
+            asyncio.ensure_future(self._reader.aclose()),
+        ]
+        done, late = await asyncio.wait(closing, timeout=CLOSE_S)
+        for task in done:
+            if (error := task.exception()) is not None:
+                _log.error("A Kafka client did not close properly", exc_info=error)
+        for task in late:
+            task.cancel()
+        if late:
+            _log.warning("%d Kafka clients did not close within %g s", len(late), CLOSE_S)
+            await asyncio.wait(late, timeout=1)
+        await self._admin.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
+    """The Kafka of ``bootstrap.servers``, or the embedded one if that is empty; closed at the end of the block.
+
+    Does not wait for Kafka: the gateway starts without it and says so in its readiness.
+    """
+    embedded: EmbeddedKafka | None = None
+    if not config.items("bootstrap.servers"):
+        embedded = await asyncio.to_thread(EmbeddedKafka, config.items("embedded.topics"))
+        _log.warning("bootstrap.servers is empty: records go to a Kafka inside this process and are lost at its end")
+    try:
+        clients = Clients(config, embedded.bootstrap if embedded else "")
+        cluster = KafkaCluster(config, clients, embedded is not None)
+        try:
+            yield cluster
+        finally:
+            await cluster.aclose()
+    finally:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.close)

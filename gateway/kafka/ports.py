@@ -1,0 +1,192 @@
+"""Kafka as the services see it. The adapters beside this file implement it; nothing else knows confluent_kafka.
+
+All methods belong to the event loop; where an answer takes a while they are coroutines or return a future. Failures are
+ServiceErrors (see gateway/kafka/errors.py for which Kafka code becomes which).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.errors import ServiceError
+from gateway.records import OutgoingRecord, RecordBatch, RecordsEncoder
+
+
+class Delivery(NamedTuple):
+    """What became of one produced record: its place in the log, or the error."""
+
+    partition: int | None
+    offset: int | None
+    error: ServiceError | None = None
+    timestamp_ms: int = 0
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+class PartitionOffset(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    metadata: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    partition: int
+    leader: int
+    """-1 when there is none."""
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TopicInfo:
+    name: str
+    internal: bool
+    partitions: tuple[PartitionInfo, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    name: str
+    value: str | None
+    """None for sensitive values."""
+    overridden: bool
+    """Set for this topic, not inherited."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConsumerSettings:
+    """What a client may choose for its consumer instance, and nothing else (reliability.md §2.1)."""
+
+    group: str
+    client_id: str
+    auto_offset_reset: str = ""
+    """earliest, latest or none; "" for the operator's configuration, else Kafka's latest."""
+    auto_commit: bool | None = None
+    """None for the operator's configuration, else on."""
+    isolation_level: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """How much one read may take, and how long.
+
+    ``max_bytes`` counts keys and values. A record that would reach it (``inclusive`` False, v2: sum >= max) or exceed
+    it (``inclusive`` True, v1: sum > max) stays for the next read; the first record of a read is always delivered. The
+    read answers at ``timeout_s``, or earlier: at once when the limit is reached, and as soon as more than
+    ``min_bytes`` are there (-1: as soon as there is a record). ``min_bytes`` None: never early for having data (v1).
+    """
+
+    max_bytes: int
+    timeout_s: float
+    min_bytes: int | None = -1
+    inclusive: bool = False
+
+
+class Producer(Protocol):
+    def send(
+        self, topic: str, records: Sequence[OutgoingRecord], partition: int | None = None
+    ) -> asyncio.Future[list[Delivery]]:
+        """Queues all records, in order, before it returns; the future has one Delivery a record, in the same order.
+
+        ``partition`` is for records that name none. Batches sent one after the other reach a partition in that order.
+        Raises TooManyRequests when the queue has no room for the batch (nothing of it was taken), Unavailable when the
+        gateway stops. Cancelling the future does not recall the records.
+        """
+
+    def ready(self, topic: str) -> Awaitable[None] | None:
+        """None if records for this topic can be sent at once; else something to await first.
+
+        Only with auto.create.topics.enable=false, where unknown topics must not be produced to: it raises
+        UnknownTopicOrPartition. Those who wait for one topic go on in the order in which they came.
+        """
+
+
+class Consumer(Protocol):
+    """One Kafka consumer with a worker thread of its own, which carries out the calls in the order of their making."""
+
+    async def subscribe(self, topics: Sequence[str]) -> None: ...
+    async def unsubscribe(self) -> None:
+        """Leaves the group; drops a manual assignment and what is buffered."""
+
+    async def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """Takes exactly these partitions, from their committed offsets or where auto.offset.reset says."""
+
+    async def assignment(self) -> list[TopicPartition]: ...
+    async def seek(self, positions: Sequence[PartitionOffset]) -> None:
+        """The next read starts exactly there. IllegalState for a partition that is not assigned; nothing moves then."""
+
+    async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
+        """``offset`` holds epoch milliseconds: to the first record at or after it, to the end if there is none."""
+
+    async def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
+        """An empty list means all that are assigned."""
+
+    async def seek_to_end(self, partitions: Sequence[TopicPartition]) -> None: ...
+    async def commit(self, offsets: Sequence[PartitionOffset] | None = None) -> None:
+        """Commits these offsets as they are, or what reads have returned so far (offset of the last record + 1)."""
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
+        """Without those that have no committed offset."""
+
+    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> RecordBatch:
+        """The next records, encoded on the worker thread already. Several reads of one consumer are served in turn.
+
+        Records that the encoder refuses stay at the head, those taken before are returned to it: nothing is lost.
+        A caller that is cancelled before the answer gets its records put back, too.
+        """
+
+    def returned(self) -> list[PartitionOffset]:
+        """Per partition the offset of the last record that a read has returned (v1 commits list them)."""
+
+    async def close(self) -> None:
+        """Leaves the group; answers within the close deadline even if Kafka does not (reliability.md §3b)."""
+
+
+class Admin(Protocol):
+    async def brokers(self) -> list[int]: ...
+    async def topics(self) -> list[TopicInfo]:
+        """All topics, internal ones included, by name."""
+
+    async def topic(self, name: str) -> TopicInfo:
+        """Raises UnknownTopicOrPartition; never creates the topic."""
+
+    async def topic_configs(self, name: str) -> list[ConfigEntry]:
+        """All effective settings, by name. An empty list on the embedded Kafka, which keeps none."""
+
+    async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        """Log start and high watermark. Raises UnknownTopicOrPartition or PartitionNotFound."""
+
+    async def check(self, timeout_s: float) -> None:
+        """Asks Kafka for its metadata; raises BrokerNotAvailable when no broker answers in time."""
+
+
+class Reader(Protocol):
+    async def fetch(self, topic: str, partition: int, offset: int, count: int, encoder: RecordsEncoder) -> RecordBatch:
+        """Up to ``count`` records of one partition from ``offset`` on; fewer at the end of the log (§5.4)."""
+
+
+class Kafka(Protocol):
+    """All of Kafka that a service may use."""
+
+    @property
+    def producer(self) -> Producer: ...
+    @property
+    def admin(self) -> Admin: ...
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def embedded(self) -> bool: ...
+    async def consumer(self, settings: ConsumerSettings) -> Consumer:
+        """A new consumer. TooManyRequests when consumer.instances.max are open; InvalidConsumerConfig."""
+
+
+Positions = Mapping[TopicPartition, int]
+Partitions = Iterable[TopicPartition]

@@ -1,0 +1,90 @@
+"""What operators allow: which resources are offered, and how many requests a second (kafka-rest-http.md §3.9)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway.config import Config
+from gateway.errors import MethodNotAllowed, NotFound, TooManyRequests
+from gateway.router import Route
+
+_REFUSED = "Request rate limit exceeded: The rate limit of requests per second has been exceeded."
+
+
+class TokenBucket:
+    """``rate`` permits a second, as many saved up at most. Clock in seconds, replaceable for tests."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._permits = rate
+        self._at = clock()
+
+    def wait_s(self, cost: float) -> float:
+        """Takes the permits and returns how long to wait until they are really there; 0.0 if they are there now."""
+        now = self._clock()
+        self._permits = min(self._rate, self._permits + (now - self._at) * self._rate)
+        self._at = now
+        self._permits -= cost
+        return 0.0 if self._permits >= 0 else -self._permits / self._rate
+
+    def give_back(self, cost: float) -> None:
+        self._permits += cost
+
+
+class Limits:
+    """The allow and block lists, and the request rate limit."""
+
+    def __init__(self, config: Config) -> None:
+        self._allowed = frozenset(config.items("api.endpoints.allowlist"))
+        self._blocked = frozenset(config.items("api.endpoints.blocklist"))
+        self._bucket = None
+        self._costs: dict[str, int] = {}
+        if config.flag("rate.limit.enable"):
+            self._bucket = TokenBucket(config.integer("rate.limit.permits.per.sec"))
+        self._default_cost = config.integer("rate.limit.default.cost")
+        for item in config.items("rate.limit.costs"):
+            name, _, cost = item.partition("=")
+            self._costs[name.strip()] = int(cost)
+        self._patience_s = config.seconds("rate.limit.timeout.ms")
+
+    def check_offered(self, route: Route, method: str) -> None:
+        """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others; OPTIONS always passes."""
+        if method == "OPTIONS" or not route.generation:
+            return
+        name, whole_class = route.name, _class_of(route.name)
+        if name in self._blocked:
+            refused = True
+        elif name in self._allowed:  # an entry for a method overrides one for its class
+            refused = False
+        else:
+            refused = whole_class in self._blocked or (bool(self._allowed) and whole_class not in self._allowed)
+        if refused:
+            if route.method == "GET":
+                raise NotFound()
+            raise MethodNotAllowed()
+
+    def cost(self, route: Route) -> int:
+        """The permits that a request of this route takes; 0 without a rate limit."""
+        if self._bucket is None or not route.generation:
+            return 0
+        if route.name in self._costs:
+            return self._costs[route.name]
+        return self._costs.get(_class_of(route.name), self._default_cost)
+
+    async def take(self, cost: int) -> None:
+        """Takes the permits, waiting at most ``rate.limit.timeout.ms``; TooManyRequests if that is too short."""
+        assert self._bucket is not None
+        wait_s = self._bucket.wait_s(cost)
+        if not wait_s:
+            return
+        if wait_s > self._patience_s:
+            self._bucket.give_back(cost)
+            raise TooManyRequests(_REFUSED, max(1, round(wait_s)))
+        await asyncio.sleep(wait_s)
+
+
+def _class_of(name: str) -> str:
+    return name.rpartition(".")[0] + ".*"

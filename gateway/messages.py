@@ -1,0 +1,86 @@
+"""What travels between a transport and the services: a Request in, a Reply out.
+
+A transport builds a :class:`Request`. ``Gateway.dispatch`` turns it into a :class:`Call` (routed, negotiated, its body
+read) for the handler, which answers a :class:`Response` with a value. The dialect renders that value, and the transport
+gets a :class:`Reply`: bytes, or a stream of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.dialect import Dialect
+    from gateway.router import Route
+    from gateway.session import Session
+    from gateway.stream import Stream
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclasses.dataclass(slots=True)
+class Request:
+    """One request as a transport decoded it.
+
+    ``path`` is undecoded and without query; ``headers`` are looked up by lower-case name; of a query parameter given
+    several times the first counts (kafka-rest-http-observed.md §3.1). ``body`` is the raw bytes, or already an instance
+    of what the route takes. ``base_url`` is what absolute URLs in replies start with, e.g. ``http://host:8082``.
+    """
+
+    session: Session
+    method: str
+    path: str
+    query: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOTHING)
+    headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOTHING)
+    body: Any = b""
+    base_url: str = ""
+    dialect: Dialect | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """A request on its way into a handler: route and path parameters found, media types agreed, body read."""
+
+    request: Request
+    route: Route
+    params: Mapping[str, Any]
+    media_type: str
+    """The media type of the response."""
+    format: str
+    """The embedded format: of the body for a produce request, of the response for a read; "" if there is none."""
+    body: Any = None
+
+    @property
+    def session(self) -> Session:
+        return self.request.session
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query
+
+
+@dataclasses.dataclass(slots=True)
+class Response:
+    """What a handler answers: a JSON-encodable value, ready bytes, a Stream, or nothing (204 by default)."""
+
+    value: Any = None
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = ""
+    """Overrides the negotiated one."""
+
+
+NO_CONTENT = Response(None, 204)
+
+
+@dataclasses.dataclass(slots=True)
+class Reply:
+    """What a transport has to write: the status, the headers and the payload."""
+
+    status: int
+    media_type: str
+    body: bytes | Stream
+    headers: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,55 @@
+"""Records on their way to Kafka and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class OutgoingRecord(NamedTuple):
+    """A record to be produced. ``timestamp_ms`` 0: the time of receipt; ``partition`` None: chosen by key."""
+
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    timestamp_ms: int = 0
+    headers: Headers | None = None
+
+
+class ConsumedRecord(Protocol):
+    """A record read from Kafka (confluent_kafka's Message has this shape)."""
+
+    def topic(self) -> str | None: ...
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Headers | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+
+
+RecordsEncoder = Callable[[Sequence[ConsumedRecord]], bytes]
+"""Turns a run of records into a payload; raises UndecodableRecord for one that its format cannot express."""
+
+
+class RecordBatch:
+    """One run of consumed records. ``encode`` caches, so a batch that feeds ten sockets is encoded once."""
+
+    __slots__ = ("_payloads", "records", "size_bytes")
+
+    def __init__(self, records: Sequence[ConsumedRecord], size_bytes: int) -> None:
+        self.records = records
+        self.size_bytes = size_bytes
+        self._payloads: dict[RecordsEncoder, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def encode(self, encoder: RecordsEncoder) -> bytes:
+        """The payload as this encoder makes it; raises what the encoder raises."""
+        payload = self._payloads.get(encoder)
+        if payload is None:
+            payload = self._payloads[encoder] = encoder(self.records)
+        return payload

@@ -1,0 +1,75 @@
+"""One client's stay: a connection, a socket, or whatever a transport keeps between requests."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from collections.abc import Coroutine
+from typing import Any
+
+from gateway.errors import GONE, CloseReason
+from gateway.stream import Stream
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking. ``name`` is "anonymous" where nobody has to prove anything."""
+
+    name: str
+    roles: frozenset[str] = frozenset()
+
+
+ANONYMOUS = Principal("anonymous")
+
+_numbers = itertools.count(1)
+
+
+class Session:
+    """Everything that ends with a client: its running requests and its open streams.
+
+    Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
+    """
+
+    __slots__ = ("_tasks", "closed", "id", "listener", "peer", "principal", "state", "streams", "transport")
+
+    def __init__(self, transport: str, listener: str = "", peer: str = "", principal: Principal = ANONYMOUS) -> None:
+        self.id = next(_numbers)
+        self.transport = transport
+        self.listener = listener
+        self.peer = peer
+        self.principal = principal
+        self.streams: set[Stream] = set()
+        self.state: dict[object, Any] = {}
+        self.closed: CloseReason | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
+        """Runs ``work`` as a task that is cancelled when the session closes."""
+        if self.closed is not None:
+            work.close()
+            raise RuntimeError(f"session {self.id} is closed: {self.closed.text}")
+        task = asyncio.get_running_loop().create_task(work, name=name or f"session-{self.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def idle(self) -> bool:
+        """Whether closing it has nothing to end."""
+        return not self._tasks and not self.streams
+
+    async def aclose(self, reason: CloseReason = GONE) -> None:
+        """Ends all that the session owns; safe to call twice, the first reason counts."""
+        if self.closed is not None:
+            return
+        self.closed = reason
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        streams, self.streams = self.streams, set()
+        for stream in streams:
+            await stream.aclose()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)

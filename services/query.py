@@ -1,0 +1,25 @@
+"""Query parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from gateway.errors import NotFound
+
+_LONG = re.compile(r"[+-]?[0-9]{1,40}")
+_LONG_MAX = 2**63 - 1
+
+
+def read_long(query: Mapping[str, str], name: str, default: int) -> int:
+    """The parameter as a 64-bit integer; ``default`` if it is absent or empty (observed §3.1).
+
+    Raises:
+        NotFound: if it is anything else. That is what the contract says (§3.1), odd as it is.
+    """
+    text = query.get(name)
+    if not text:
+        return default
+    if not _LONG.fullmatch(text) or not -_LONG_MAX - 1 <= (value := int(text)) <= _LONG_MAX:
+        raise NotFound()
+    return value

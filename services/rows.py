@@ -1,0 +1,119 @@
+"""Consumed records as replies show them (kafka-rest-http.md §5.6, §6.8).
+
+Encoding runs in Kafka's worker threads, for whole runs of records: rows are typed structs, built in one comprehension
+and encoded in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gateway import jsonio
+from gateway.codec import Codec
+from gateway.errors import UndecodableRecord
+from gateway.records import ConsumedRecord, RecordsEncoder
+
+
+class RowV2(jsonio.Struct, gc=False):
+    """One element of a v2 read."""
+
+    topic: str | None
+    key: Any
+    value: Any
+    partition: int | None
+    offset: int | None
+
+
+class RowV1(jsonio.Struct, gc=False):
+    """One element of a v1 read; it has no topic."""
+
+    key: Any
+    value: Any
+    partition: int | None
+    offset: int | None
+
+
+class UndecodableRecordV1(UndecodableRecord):
+    """v1 knows nothing finer than "Kafka error" for a record that cannot be shown (§4.2)."""
+
+    status, error_code, text = 500, 50002, "Kafka error: the record cannot be decoded."
+
+
+def v2_encoder(codec: Codec) -> RecordsEncoder:
+    """Encodes records for v2 reads in this format. It raises UndecodableRecord (40801/408), naming the record."""
+    load = codec.load
+
+    def encode(records: Sequence[ConsumedRecord]) -> bytes:
+        try:
+            return jsonio.encode(
+                [
+                    RowV2(
+                        record.topic(),
+                        None if (key := record.key()) is None else load(key),
+                        None if (value := record.value()) is None else load(value),
+                        record.partition(),
+                        record.offset(),
+                    )
+                    for record in records
+                ]
+            )
+        except ValueError:
+            raise _undecodable(records, codec, UndecodableRecord) from None
+
+    return encode
+
+
+def v1_encoder(codec: Codec) -> RecordsEncoder:
+    """Encodes records for v1 reads in this format. It raises UndecodableRecordV1 (50002/500), naming the record."""
+    load = codec.load
+
+    def encode(records: Sequence[ConsumedRecord]) -> bytes:
+        try:
+            return jsonio.encode(
+                [
+                    RowV1(
+                        None if (key := record.key()) is None else load(key),
+                        None if (value := record.value()) is None else load(value),
+                        record.partition(),
+                        record.offset(),
+                    )
+                    for record in records
+                ]
+            )
+        except ValueError:
+            raise _undecodable(records, codec, UndecodableRecordV1) from None
+
+    return encode
+
+
+def _undecodable(
+    records: Sequence[ConsumedRecord], codec: Codec, error: type[UndecodableRecord]
+) -> UndecodableRecord:
+    for record in records:
+        for name, stored in (("key", record.key()), ("value", record.value())):
+            try:
+                # A value may decode and still not encode, e.g. a format of a plugin that loads something strange.
+                jsonio.encode(None if stored is None else codec.load(stored))
+            except ValueError as reason:
+                lead = "Kafka error: " if issubclass(error, UndecodableRecordV1) else ""
+                return error(
+                    f"{lead}Error deserializing the {name} of the record at "
+                    f"{record.topic()}-{record.partition()}-{record.offset()} as {codec.name}: {reason}. "
+                    "Seek past the record to go on, or read with another format."
+                )
+    return error()
+
+
+class RecordEncoders:
+    """One encoder per generation and embedded format. They are made once: a batch remembers its payload by encoder."""
+
+    def __init__(self, codecs: Mapping[str, Codec]) -> None:
+        kinds: dict[str, Callable[[Codec], RecordsEncoder]] = {"v1": v1_encoder, "v2": v2_encoder}
+        self._encoders = {
+            (generation, codec.name): make(codec) for generation, make in kinds.items() for codec in codecs.values()
+        }
+
+    def get(self, generation: str, format: str) -> RecordsEncoder:
+        """The encoder of that format, by its name."""
+        return self._encoders[generation, format]

@@ -1,0 +1,51 @@
+"""What v1 calls the failures that v2 tells apart: retriable ones 50003, all others of Kafka 50002 (§3.7)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from gateway.errors import (
+    BrokerNotAvailable,
+    KafkaAuthentication,
+    KafkaAuthorization,
+    KafkaError,
+    KafkaRefused,
+    KafkaRetriable,
+    KafkaThrottled,
+    RecordTooLarge,
+    ServiceError,
+    TopicNotFound,
+    UnknownTopicOrPartition,
+)
+
+_OF_KAFKA = (
+    BrokerNotAvailable,
+    KafkaAuthentication,
+    KafkaAuthorization,
+    KafkaError,
+    KafkaRefused,
+    KafkaRetriable,
+    KafkaThrottled,
+    RecordTooLarge,
+)
+
+
+def to_v1(error: ServiceError) -> ServiceError:
+    """The error as v1 clients know it; errors that are not Kafka's stay as they are."""
+    if isinstance(error, UnknownTopicOrPartition):
+        return TopicNotFound()
+    if not isinstance(error, _OF_KAFKA) or error.message.startswith(("Kafka error: ", "Retriable Kafka error: ")):
+        return error
+    if error.retriable:
+        return KafkaRetriable(f"Retriable Kafka error: {error.message}")
+    return KafkaError(f"Kafka error: {error.message}")
+
+
+@contextlib.contextmanager
+def v1_errors() -> Iterator[None]:
+    """Inside, errors leave as v1 clients know them."""
+    try:
+        yield
+    except ServiceError as error:
+        raise to_v1(error) from error

@@ -1,0 +1,103 @@
+"""Fixtures for all rings: a real Kafka, started at most once a run, and the mock broker inside librdkafka.
+
+A test that uses `kafka`, `kafka3` or `own_kafka` gets the marker `broker` by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
+
+REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if REAL_KAFKA.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.broker)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Downloads Kafka before the first test, whose time limit is not meant for that."""
+    if session.config.option.collectonly or not any(item.get_closest_marker("broker") for item in session.items):
+        return
+    try:
+        find_java()
+        fetch_jars()
+    except KafkaUnavailableError:
+        pass  # said by the fixture, for each test that needs it
+
+
+@contextlib.contextmanager
+def _cluster(nodes: int = 1, *, min_insync_replicas: int = 1) -> Iterator[KafkaCluster]:
+    """A running cluster; without Java the test is skipped, in CI it fails."""
+    try:
+        cluster = KafkaCluster(nodes, min_insync_replicas=min_insync_replicas).start()
+    except KafkaUnavailableError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """One broker, shared by the whole run: use topics and groups of your own."""
+    with _cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kafka3() -> Iterator[KafkaCluster]:
+    """Three brokers, three replicas, two of them in sync to write. Who kills or pauses one brings it back."""
+    with _cluster(3, min_insync_replicas=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[KafkaCluster]:
+    """One broker for this test alone, to kill or pause (3 seconds to start)."""
+    with _cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[str]:
+    """`bootstrap.servers` of the mock broker inside librdkafka: no Java, topics appear when they are named."""
+    holder = Producer({"test.mock.num.brokers": 1})  # the mock broker lives as long as this client
+    brokers = holder.list_topics(timeout=10).brokers.values()
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    del holder
+
+
+@pytest.fixture
+def unique() -> Callable[..., str]:
+    """`unique("orders")`: a name that no other test uses, for a topic or a group."""
+
+    def make(prefix: str = "name") -> str:
+        return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+    return make
+
+
+@pytest.fixture
+def topic(unique: Callable[..., str]) -> str:
+    """Name of a topic that does not exist yet."""
+    return unique("topic")
+
+
+@pytest.fixture
+def create_topic(kafka: KafkaCluster) -> Callable[..., str]:
+    """`create_topic(name=None, partitions=1, config=None)`: makes a topic in `kafka` and returns its name."""
+    return kafka.create_topic

@@ -1,0 +1,420 @@
+"""A real Apache Kafka on this machine: for the tests, and behind `bin/kafka` for development.
+
+`KafkaCluster` runs one or more brokers (KRaft, each broker a controller too) on 127.0.0.1. The jars come from Maven
+into a cache, once. A broker is an ordinary child process that can be killed, paused and restarted on the same port and
+data.
+
+A cluster of the tests must not outlive them, not even when they are killed: a small watchdog process holds the reading
+end of a pipe, and when that breaks it kills the brokers and removes their data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+from xml.sax.saxutils import escape
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # .admin has it too, but does not say so to type checkers
+
+KAFKA_VERSION = "4.1.1"
+MAVEN_ARTIFACTS = (
+    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",  # Kafka's log4j version; without it nothing is logged
+)
+COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+HOST = "127.0.0.1"
+TEST_PORTS = range(20000, 30000)  # below the ephemeral range, so a killed broker's port stays free for its restart
+JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+
+WATCHDOG = """
+import os, shutil, signal, sys
+pids = set()
+for line in sys.stdin:  # "+pid" or "-pid"; ends when the tests have ended, however they did
+    (pids.add if line[0] == "+" else pids.discard)(int(line[1:]))
+for pid in pids:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+if pids:
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+
+LOG4J = """<Configuration status="error">
+  <Appenders>
+    <File name="file" fileName="{file}"><PatternLayout pattern="[%d] %p %m (%c)%n"/></File>
+  </Appenders>
+  <Loggers><Root level="warn"><AppenderRef ref="file"/></Root></Loggers>
+</Configuration>
+"""
+
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>kafka-gateway</groupId><artifactId>kafka-jars</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>{dependencies}</dependencies>
+</project>
+"""
+
+
+class KafkaUnavailableError(Exception):
+    """Kafka cannot run on this machine, or did not start; the text says why."""
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kafka-gateway"
+
+
+def find_java() -> str:
+    """Path of a Java that can run Kafka (17 or newer)."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    if java is None:
+        raise KafkaUnavailableError("Kafka needs Java 17 or newer: no `java` in JAVA_HOME or PATH")
+    banner = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', banner)
+    if version is None or int(version[1]) < 17:
+        raise KafkaUnavailableError(f"Kafka needs Java 17 or newer: {java} says {banner.partition(chr(10))[0]!r}")
+    return java
+
+
+def fetch_jars(cache: Path | None = None) -> Path:
+    """Directory with Kafka's jars. The first call on a machine downloads them with Maven, others wait for it."""
+    cache = cache or cache_dir()
+    jars = cache / f"kafka-{KAFKA_VERSION}"
+    if jars.is_dir():
+        return jars
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jars.is_dir():
+            _download_jars(jars)
+    return jars
+
+
+def _download_jars(jars: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise KafkaUnavailableError("Kafka's jars are fetched with Maven once: no `mvn` in PATH")
+    print(f"Fetching Kafka {KAFKA_VERSION} with Maven into {jars} (once)", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=jars.parent) as name:
+        work = Path(name)
+        tags = ("groupId", "artifactId", "version")
+        dependencies = "".join(
+            "<dependency>"
+            + "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(tags, artifact.split(":"), strict=True))
+            + "</dependency>"
+            for artifact in MAVEN_ARTIFACTS
+        )
+        (work / "pom.xml").write_text(POM.format(dependencies=dependencies))
+        command = [maven, "-q", "-B", "-f", f"{work}/pom.xml", COPY_GOAL, f"-DoutputDirectory={work}/libs"]
+        maven_run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        if maven_run.returncode != 0:
+            raise KafkaUnavailableError(f"Maven could not fetch Kafka {KAFKA_VERSION} (its messages are above)")
+        (work / "libs").rename(jars)  # only a complete directory gets the name
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on 127.0.0.1 that nobody listens on now."""
+    found: list[int] = []
+    for port in random.sample(TEST_PORTS, len(TEST_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise KafkaUnavailableError(f"fewer than {count} free ports in {TEST_PORTS}")
+
+
+class Node:
+    """One broker: its ports, its directory, its process."""
+
+    def __init__(self, node_id: int, port: int, controller_port: int, directory: Path) -> None:
+        self.id = node_id
+        self.port = port
+        self.controller_port = controller_port
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def properties(self) -> Path:
+        return self.directory / "server.properties"
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines of what this broker printed and logged, for error messages."""
+        texts = [p.read_text(errors="replace") for p in sorted(self.directory.glob("*.log"))]
+        return "\n".join("\n".join(texts).splitlines()[-lines:])
+
+
+class KafkaCluster:
+    """A running Kafka. Nodes are numbered from 1.
+
+    Args:
+        nodes: how many brokers; internal topics are replicated over all of them, up to three.
+        settings: broker properties over the ones chosen here, e.g. `{"auto.create.topics.enable": "false"}`.
+        directory: where to keep the data. Given: the data and the brokers outlive this process (`bin/kafka`).
+            Not given: a temporary directory, and both end with this process.
+        ports: of the brokers, then of the controllers; free ones if not given.
+
+    Raises:
+        KafkaUnavailableError: no Java, no Maven on the first use, or a broker that ends at its start.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 1,
+        *,
+        min_insync_replicas: int = 1,
+        settings: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        ports: Sequence[int] | None = None,
+        start_timeout: float = 60,
+    ) -> None:
+        self._java = find_java()
+        self._jars = fetch_jars()
+        self._start_timeout = start_timeout
+        self._temporary = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="kafka-gateway-"))
+        ports = ports or free_ports(2 * nodes)
+        self.nodes = {
+            n: Node(n, ports[n - 1], ports[nodes + n - 1], self.directory / f"node-{n}") for n in range(1, nodes + 1)
+        }
+        self.settings = self._common_settings(nodes, min_insync_replicas) | dict(settings or {})
+        self._watchdog: subprocess.Popen[str] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """Value for `bootstrap.servers`: all brokers."""
+        return ",".join(f"{HOST}:{node.port}" for node in self.nodes.values())
+
+    def start(self) -> Self:
+        """Formats what is new, starts all brokers, and returns when all of them serve requests."""
+        try:
+            if self._temporary:
+                self._watchdog = subprocess.Popen(
+                    [sys.executable, "-I", "-c", WATCHDOG, self.directory],
+                    stdin=subprocess.PIPE,
+                    text=True,
+                    bufsize=1,
+                    start_new_session=True,
+                )
+            self._configure()
+            for node in self.nodes.values():
+                self._launch(node)
+            self._await_ready(list(self.nodes.values()))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends all brokers; may be called twice. Temporary ones are killed, the others shut down in order."""
+        for node in self.nodes.values():
+            self._end(node, signal.SIGKILL if self._temporary else signal.SIGTERM)
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            self._watchdog.stdin.close()
+            self._watchdog.wait()
+            self._watchdog = None
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def kill(self, node_id: int) -> None:
+        """The broker is gone at once, as in a crash (SIGKILL)."""
+        self._end(self.nodes[node_id], signal.SIGKILL)
+
+    def pause(self, node_id: int) -> None:
+        """The broker keeps its connections and answers nothing, as on a dead network (SIGSTOP)."""
+        self._signal(self.nodes[node_id], signal.SIGSTOP)
+
+    def resume(self, node_id: int) -> None:
+        """Ends a `pause`."""
+        self._signal(self.nodes[node_id], signal.SIGCONT)
+
+    def restart(self, node_id: int) -> None:
+        """Shuts the broker down in order if it runs, starts it on the same port and data, returns when it serves."""
+        node = self.nodes[node_id]
+        self._end(node, signal.SIGTERM)
+        self._launch(node)
+        self._await_ready([node])
+
+    def create_topic(
+        self, name: str | None = None, *, partitions: int = 1, config: Mapping[str, str] | None = None
+    ) -> str:
+        """Name of a new topic, replicated over up to three brokers, that every running broker knows."""
+        name = name or f"topic-{uuid.uuid4().hex[:12]}"
+        replicas = min(len(self.nodes), 3)
+        topic = NewTopic(name, partitions, replicas, config=dict(config or {}))
+        admin = _admin(self.bootstrap)  # to be held until the answer is there, or the request ends with the client
+        admin.create_topics([topic], operation_timeout=10)[name].result(20)
+        for node in self.nodes.values():
+            if node.running():
+                self._await_topic(node, name, partitions)
+        return name
+
+    def _await_topic(self, node: Node, name: str, partitions: int) -> None:
+        # A broker learns of a topic a moment after the controller has answered.
+        admin = _admin(f"{HOST}:{node.port}")
+        for _ in _until(time.monotonic() + 20):
+            known = admin.list_topics(timeout=10).topics.get(name)
+            if known and len(known.partitions) == partitions and all(p.leader > 0 for p in known.partitions.values()):
+                return
+        raise KafkaUnavailableError(f"broker {node.id} never heard of topic {name}")
+
+    def _common_settings(self, nodes: int, min_insync_replicas: int) -> dict[str, str]:
+        replicas = str(min(nodes, 3))
+        voters = ",".join(f"{node.id}@{HOST}:{node.controller_port}" for node in self.nodes.values())
+        return {
+            "process.roles": "broker,controller",
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "auto.create.topics.enable": "true",
+            "num.partitions": "1",
+            "default.replication.factor": replicas,
+            "min.insync.replicas": str(min_insync_replicas),
+            "offsets.topic.replication.factor": replicas,
+            "offsets.topic.num.partitions": "2",
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": str(min(nodes, 3, 2)),
+            "transaction.state.log.num.partitions": "2",
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": "1",
+            "share.coordinator.state.topic.num.partitions": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            # Smaller than in production, so that several brokers fit beside the tests.
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "background.threads": "2",
+            "log.cleaner.dedupe.buffer.size": "4194304",
+            "group.coordinator.threads": "1",
+            "share.coordinator.threads": "1",
+            # A dead broker is noticed in 4 s and not 9.
+            "broker.session.timeout.ms": "4000",
+            "broker.heartbeat.interval.ms": "500",
+        }
+
+    def _configure(self) -> None:
+        cluster_id = uuid.uuid4().hex[:22]
+        formats = []
+        for node in self.nodes.values():
+            node.directory.mkdir(parents=True, exist_ok=True)
+            own = {
+                "node.id": str(node.id),
+                "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
+                "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+                "log.dirs": str(node.directory / "data"),
+            }
+            lines = (f"{key}={value}\n" for key, value in (self.settings | own).items())
+            node.properties.write_text("".join(lines))
+            log_file = escape(str(node.directory / "kafka.log"), {'"': "&quot;"})
+            (node.directory / "log4j2.xml").write_text(LOG4J.format(file=log_file))
+            if not (node.directory / "data" / "meta.properties").exists():
+                arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties)]
+                formats.append((node, self._run_java(node, arguments)))
+        for node, process in formats:
+            if process.wait() != 0:
+                raise KafkaUnavailableError(f"Kafka's storage could not be formatted:\n{node.log_tail()}")
+
+    def _run_java(self, node: Node, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        logging_options = [f"-Dlog4j2.configurationFile={node.directory}/log4j2.xml", "-Dlog4j2.disable.jmx=true"]
+        command = [self._java, *JVM_OPTIONS, *logging_options, "-cp", f"{self._jars}/*", *arguments]
+        with (node.directory / "console.log").open("ab") as console:
+            # A session of its own: Ctrl-C in the terminal is for the tests, which then stop the brokers.
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+            )
+
+    def _launch(self, node: Node) -> None:
+        if node.accepts():
+            raise KafkaUnavailableError(f"port {node.port} is in use by something else")
+        node.process = self._run_java(node, ["kafka.Kafka", str(node.properties)])
+        (node.directory / "pid").write_text(str(node.process.pid))
+        self._tell_watchdog("+", node.process)
+
+    def _await_ready(self, nodes: Sequence[Node]) -> None:
+        """Waits until each node answers with all running brokers in its metadata: then it has joined the cluster."""
+        deadline = time.monotonic() + self._start_timeout
+        expected = {node.id for node in self.nodes.values() if node.running()}
+        for node in nodes:
+            admin = None
+            for _ in _until(deadline):
+                if not node.running():
+                    raise KafkaUnavailableError(f"Kafka broker {node.id} ended at its start:\n{node.log_tail()}")
+                if not node.accepts():
+                    continue
+                admin = admin or _admin(f"{HOST}:{node.port}")
+                with contextlib.suppress(KafkaException):
+                    if expected <= admin.list_topics(timeout=2).brokers.keys():
+                        break
+            else:
+                raise KafkaUnavailableError(f"Kafka broker {node.id} does not answer:\n{node.log_tail()}")
+
+    def _end(self, node: Node, number: signal.Signals) -> None:
+        process, node.process = node.process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)  # a paused broker would never see a SIGTERM
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # with the other controllers gone a broker cannot shut down in order
+            process.kill()
+            process.wait()
+        self._tell_watchdog("-", process)
+        (node.directory / "pid").unlink(missing_ok=True)
+
+    def _signal(self, node: Node, number: signal.Signals) -> None:
+        if node.process is None:
+            raise ValueError(f"broker {node.id} does not run")
+        node.process.send_signal(number)
+
+    def _tell_watchdog(self, sign: str, process: subprocess.Popen[bytes]) -> None:
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            self._watchdog.stdin.write(f"{sign}{process.pid}\n")
+
+
+def _admin(bootstrap: str) -> AdminClient:
+    quiet = logging.getLogger("tests.kafka_cluster")  # refused connections are expected while a broker starts
+    quiet.setLevel(logging.CRITICAL)
+    return AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 100}, logger=quiet)
+
+
+def _until(deadline: float) -> Iterator[None]:
+    """Lets a loop poll 20 times a second; ends at the deadline (`time.monotonic`)."""
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.05)

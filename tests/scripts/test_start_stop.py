@@ -1,0 +1,190 @@
+"""bin/start and bin/stop, on a copy of the scripts beside a gateway that only says what it was given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+READY = "Server started, listening for requests...\n"
+
+STUB = """
+import os, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn=1" in sys.argv else lambda *_: sys.exit(0))
+print(sys.argv[1:])
+print(os.environ.get("KAFKAREST_LOG4J_OPTS"))
+print("Server started, listening for requests...", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+class Copy:
+    """The scripts under a path with a blank, called from a directory that has a `gateway` of its own."""
+
+    def __init__(self, base: Path) -> None:
+        self.root = base / "a copy"
+        self.elsewhere = base / "elsewhere"
+        self.pid_file = self.elsewhere / "gateway.pid"
+        shutil.copytree(ROOT / "bin", self.root / "bin", symlinks=True)
+        (self.root / "requirements.lock").write_text("")
+        for directory, source in ((self.root, STUB), (self.elsewhere, "raise SystemExit('the wrong gateway')")):
+            (directory / "gateway").mkdir(parents=True)
+            (directory / "gateway" / "__init__.py").touch()
+            (directory / "gateway" / "__main__.py").write_text(source)
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("KAFKAREST_", "JMX_", "PYTHON"))}
+        self.running: list[subprocess.Popen[str]] = []
+
+    def popen(self, script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [self.root / "bin" / script, *arguments],
+            cwd=self.elsewhere,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(process)
+        return process
+
+    def run(self, script: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a script that ends."""
+        process = self.popen(script, *arguments, **environment)
+        out, err = process.communicate(timeout=50)
+        return process.returncode, out, err
+
+    def started(self, script: str, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], list[str]]:
+        """A gateway that is ready, and what it said until then."""
+        process = self.popen(script, *arguments, **environment)
+        said: list[str] = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == READY:
+                return process, said
+            said.append(line.rstrip("\n"))
+        raise AssertionError(f"it ended: {said} {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    copy = Copy(tmp_path_factory.mktemp("scripts"))
+    code, _, err = copy.run("env")
+    assert (code, "Installing" in err) == (0, True)
+    return copy
+
+
+@pytest.fixture
+def copy(copied: Copy) -> Iterator[Copy]:
+    yield copied
+    copied.run("stop")
+    copied.pid_file.unlink(missing_ok=True)
+    for process in copied.running:
+        process.communicate(timeout=10)
+    copied.running.clear()
+
+
+def test_the_environment_is_made_once(copy: Copy) -> None:
+    _, first, err = copy.run("env")
+    assert err == ""
+    assert copy.run("env") == (0, first, "")
+
+
+@pytest.mark.parametrize("arguments", [["-help"], ["some.properties", "-help"], ["-daemon", "-help"]])
+@pytest.mark.parametrize("script", ["start", "kafka-rest-start", "kafka-rest-atmosphere-start"])
+def test_help(copy: Copy, script: str, arguments: list[str]) -> None:
+    usage = f"USAGE: {copy.root}/bin/{script} [-daemon] [opts] [-help]\n"
+    assert copy.run(script, *arguments) == (0, usage, "")
+
+
+@pytest.mark.parametrize("arguments", [["no.properties"], ["-daemon", "no.properties"], ["no.properties", "-daemon"]])
+def test_a_file_that_cannot_be_read(copy: Copy, arguments: list[str]) -> None:
+    assert copy.run("start", *arguments) == (1, "", "Cannot read the properties file no.properties\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_in_the_foreground_the_pid_is_the_gateways(copy: Copy, number: signal.Signals) -> None:
+    process, _ = copy.started("start")
+    process.send_signal(number)
+    assert process.wait(10) == (0 if number is signal.SIGTERM else -number)
+
+
+def test_arguments(copy: Copy) -> None:
+    file = copy.elsewhere / "my=own file.properties"
+    file.touch()
+    options = "-Xmx1G -Da.b=1 -Da.b=2 -Dempty -Djava.awt.headless=true"
+    process, said = copy.started(
+        "start", "x=a b", str(file), "y=*", "--get", "/topics", KAFKAREST_OPTS=options, JMX_PORT="1"
+    )
+    assert said[0] == str([str(file), "a.b=1", "a.b=2", "empty=", "x=a b", "y=*", "--get", "/topics"])
+    process.terminate()
+    _, err = process.communicate(timeout=10)
+    assert err.splitlines() == [
+        "Ignored, it is for a Java virtual machine: -Djava.awt.headless=true",
+        "JMX_PORT is ignored: there is no JMX here; see the metrics instead",
+    ]
+
+
+def test_the_log_configuration_beside_it_is_found(copy: Copy) -> None:
+    file = copy.root / "etc" / "kafka-rest" / "log4j.properties"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    _, said = copy.started("start")
+    assert said[1] == f"-Dlog4j.configuration=file:{file}"
+    _, said = copy.started("start", KAFKAREST_LOG4J_OPTS="-Dlog4j.configuration=file:mine")
+    assert said[1] == "-Dlog4j.configuration=file:mine"
+
+
+def test_the_class_and_the_pattern_of_the_old_scripts_are_dropped(copy: Copy) -> None:
+    _, said = copy.started("kafka-rest-run-class", "de.elakito.kafka.atmosphere.Main", "-daemon", "a=1")
+    assert said[0] == "['a=1']"
+    assert copy.run("kafka-rest-stop-service", r"(kafka\.atmosphere\.Main)") == (0, "", "")
+
+
+def test_daemons_are_stopped_together(copy: Copy) -> None:
+    for _ in range(2):
+        process, _ = copy.started("start", "-daemon")
+        assert process.wait(10) == 0
+    assert copy.run("kafka-rest-atmosphere-stop") == (0, "", "")
+    assert copy.run("stop") == (1, "", "No running instance found.\n")
+
+
+@pytest.mark.parametrize("daemon", [["-daemon"], []])
+def test_pid_file(copy: Copy, daemon: list[str]) -> None:
+    named = {"KAFKAREST_PID_FILE": str(copy.pid_file)}
+    copy.started("start", *daemon, **named)
+    other, _ = copy.started("start")
+    pid = copy.pid_file.read_text().strip()
+    code, _, err = copy.run("start", **named)
+    assert (code, err) == (1, f"Already running with pid {pid} (from {copy.pid_file})\n")
+    assert copy.run("stop", **named) == (0, "", "")
+    assert not copy.pid_file.exists()
+    assert other.poll() is None
+
+
+def test_a_pid_file_that_names_another_process(copy: Copy) -> None:
+    copy.pid_file.write_text(str(os.getpid()))
+    named = {"KAFKAREST_PID_FILE": str(copy.pid_file)}
+    assert copy.run("stop", **named) == (1, "", "No running instance found.\n")
+    copy.pid_file.write_text(str(os.getpid()))
+    copy.started("start", "-daemon", **named)
+    assert copy.run("stop", **named) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_gateway_that_does_not_end(copy: Copy) -> None:
+    process, _ = copy.started("start", "stubborn=1")
+    assert copy.run("stop") == (1, "", f"Tried to kill {process.pid} but never saw it die\n")
+    process.kill()
+
+
+def test_an_interpreter_that_is_none(copy: Copy) -> None:
+    code, _, err = copy.run("start", KAFKAREST_PYTHON="/nowhere/python")
+    assert (code, err) == (1, "KAFKAREST_PYTHON=/nowhere/python is no Python 3.11 or newer\n")
