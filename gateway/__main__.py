@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ log = logging.getLogger("gateway")
 _DESCRIPTION = """\
 Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), and whatever plugins add.
 Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0.1:8082, for trying out."""
+
+_PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
+"""How KEY=VALUE begins; bin/start tells it from a file's name in the same way."""
 
 _EPILOG = """\
 KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
@@ -43,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
     parser.add_argument("--version", action="version", version=f"kafka-gateway {VERSION}")
-    options = parser.parse_args(arguments)
-    overrides = [word for word in options.what if "=" in word and not os.path.exists(word)]
+    options = parser.parse_intermixed_args(arguments)
+    overrides = [word for word in options.what if _PROPERTY.match(word)]
     files = [word for word in options.what if word not in overrides]
     if len(files) > 1:
         parser.error(f"one properties file at most, not {', '.join(files)}")

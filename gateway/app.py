@@ -60,7 +60,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
                 [Fault("", "authentication.method", f"no authenticator is called {method}; there are {known}")]
             )
         gateway = Gateway(config, router, codecs, authenticators[method])
-        services = plugins.services()
+        services = list(dict.fromkeys(route.service for route in routes if route.service is not None))
         for service in services:
             await stack.enter_async_context(service.lifespan())
         transports = plugins.transports(config)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TextIO
 
-from gateway.config import Config, ConfigError, ConfigKey, load
+from gateway.config import Config, ConfigError, ConfigKey, Fault, load
 from gateway.kafka import probe, properties
 
 EXIT_OK = 0
@@ -39,32 +39,24 @@ def check(
     Blocks for at most ``kafka.connect.timeout.ms`` a step. Nothing it writes contains a secret.
 
     Args:
-        file, overrides, keys, env: as for `gateway.config.load`.
-        out: gets one line for each finding; with ``as_json`` one JSON object in the end.
+        file, overrides, keys: as for `gateway.config.load`.
+        env: the environment, by default that of the process.
+        out: gets one line for each finding; with ``as_json`` a JSON object in each, and a last one with the exit code.
     """
     report = _Report(out, as_json)
     try:
-        config = load(keys, file, overrides, env, checks=(properties.faults,))
+        config = load(keys, file, overrides, os.environ if env is None else env, checks=(properties.faults,))
+        faults = tuple(probe.client_faults(config))
     except ConfigError as error:
-        for fault in error.faults:
-            report.add(
-                False,
-                "configuration",
-                str(fault),
-                place=fault.place,
-                key=fault.key,
-                message=fault.message,
-                did_you_mean=fault.suggestion,
-            )
+        faults = error.faults
+    if faults:
+        for fault in faults:
+            report.add_fault(fault)
         return report.finish(EXIT_CONFIGURATION)
     source = os.fspath(file) if file is not None else "the defaults"
     report.add(True, "configuration", f"configuration: no fault in {source}")
     for warning in (*config.warnings, *properties.client_notes(config)):
         report.add(None, "configuration", warning)
-    if config.flag("listeners.insecure"):
-        report.add(
-            None, "configuration", "listeners.insecure: everyone who reaches a listener can read and write Kafka"
-        )
     return report.finish(_check_kafka(config, report))
 
 
@@ -94,24 +86,33 @@ def _check_kafka(config: Config, report: _Report) -> int:
 
 
 class _Report:
-    """Writes findings as lines at once, or collects them for one JSON object."""
+    """Writes findings as lines of text, or of JSON, as soon as they are known."""
 
     def __init__(self, out: TextIO, as_json: bool) -> None:
         self._out = out
         self._as_json = as_json
-        self._findings: list[dict[str, object]] = []
 
-    def add(self, ok: bool | None, step: str, line: str, **details: object) -> None:
+    def add(self, ok: bool | None, step: str, text: str, **details: object) -> None:
         """One finding; ``ok`` None is a warning."""
         word = {True: "ok", False: "FAIL", None: "warn"}[ok]
         # One finding is one line, whatever a file name or a host contains (reliability S10).
-        clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
-        self._findings.append({"result": word.lower(), "step": step, "text": clean, **details})
-        if not self._as_json:
-            self._out.write(f"{word:<5}{clean}\n")
-            self._out.flush()
+        clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+        if self._as_json:
+            self._write(json.dumps({"result": word.lower(), "step": step, "text": clean, **details}))
+        else:
+            self._write(f"{word:<5}{clean}")
+
+    def add_fault(self, fault: Fault) -> None:
+        """A fault of the configuration."""
+        details = {"place": fault.place, "key": fault.key, "message": fault.message, "did_you_mean": fault.suggestion}
+        self.add(False, "configuration", str(fault), **details)
 
     def finish(self, exit_code: int) -> int:
+        """The exit code, which the last line of JSON holds, too."""
         if self._as_json:
-            self._out.write(json.dumps({"exit_code": exit_code, "findings": self._findings}, indent=2) + "\n")
+            self._write(json.dumps({"exit_code": exit_code}))
         return exit_code
+
+    def _write(self, line: str) -> None:
+        self._out.write(f"{line}\n")
+        self._out.flush()

@@ -36,6 +36,8 @@ CLIENT_PREFIXES = ("client.", "producer.", "consumer.", "admin.")
 
 _INT_MAX = 2**31 - 1
 _LONG_MAX = 2**63 - 1
+_DURATION_MAX_MS = 100 * 365 * 24 * 3600 * 1000
+"""A hundred years. uvloop cuts timers there, and locks of threads refuse more than some 290."""
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})")
 _SECRET_NAME = re.compile(
@@ -59,10 +61,10 @@ class ConfigKey:
     ``name`` may hold ``<name>`` for one part of the user's choice (``transport.<name>.enable``). With ``prefix`` the
     name ends with a dot and stands for every property below it; such properties are plain text.
 
-    ``minimum`` and ``maximum`` are inclusive and bound numbers; without them an ``int`` has 32 bits, a ``long``, a
-    ``duration`` (whole milliseconds) and a ``size`` (bytes) have 64, and the last two are not negative. ``choices`` are
-    the words of an ``enum``; ``hint`` follows the message about a faulty value. With ``optional`` an empty text means
-    the default. ``per_listener`` allows ``listener.name.<name>.`` before the name.
+    ``minimum`` and ``maximum`` are inclusive and bound numbers; without them an ``int`` has 32 bits, a ``long`` and a
+    ``size`` (bytes) have 64, a ``duration`` (whole milliseconds) is at most 100 years; the last two are not negative.
+    ``choices`` are the words of an ``enum``; ``hint`` follows the message about a faulty value. With ``optional`` an
+    empty text means the default. ``per_listener`` allows ``listener.name.<name>.`` before the name.
 
     ``ignored`` says why a property that is accepted has no effect; it is told once at start. ``refused`` says what to
     do instead of any other value than the default: for what may protect somebody, so that ignoring it would be a hole.
@@ -96,7 +98,8 @@ class ConfigKey:
             low, high = -(2**31) if low is None else low, _INT_MAX if high is None else high
         elif self.type in ("long", "duration", "size"):
             least = -(2**63) if self.type == "long" else 0
-            low, high = least if low is None else low, _LONG_MAX if high is None else high
+            most = _DURATION_MAX_MS if self.type == "duration" else _LONG_MAX
+            low, high = least if low is None else low, most if high is None else high
         return low, high
 
     def read(self, text: str) -> Value:
@@ -131,7 +134,7 @@ class ConfigKey:
                 return by_word[text.lower()]
             case "file":
                 if text:
-                    _check_readable(text)
+                    check_readable(text)
                 return text
             case _:
                 return text
@@ -256,7 +259,7 @@ class Config:
         protocols = dict(item.split(":", 1) for item in self.items("listener.protocol.map"))
         given = self.items("listeners")
         if not given:
-            host = "127.0.0.1" if self.text("authentication.method") == "NONE" else "0.0.0.0"
+            host = "127.0.0.1" if self.text("authentication.method").upper() == "NONE" else "0.0.0.0"
             return (Listener("http", "http", host, self.integer("port")),)
         return tuple(parse_listener(item, protocols) for item in given)
 
@@ -551,7 +554,8 @@ def _build(
         _table=table,
     )
     if "listeners" in table.exact:
-        faults += _listener_faults(config)
+        faults += _listener_faults(config, notes)
+        config = replace(config, warnings=tuple(dict.fromkeys(notes)))
     for check in checks:
         faults += check(config)
     if faults:
@@ -570,7 +574,7 @@ def _unknown(table: _KeyTable, name: str, place: str) -> Fault:
     return Fault(place, name, "no such property", table.suggestion(name))
 
 
-def _listener_faults(config: Config) -> list[Fault]:
+def _listener_faults(config: Config, notes: list[str]) -> list[Fault]:
     faults = []
     protocols: dict[str, str] = {}
     for item in config.items("listener.protocol.map"):
@@ -587,12 +591,16 @@ def _listener_faults(config: Config) -> list[Fault]:
         except ValueError as error:
             faults.append(Fault(place, "listeners", redact("listeners", str(error))))
     faults += [Fault(place, "listeners", message) for message in clashes(listeners)]
-    open_to_all = config.text("authentication.method") == "NONE" and not config.flag("listeners.insecure")
+    open_to_all = config.text("authentication.method").upper() == "NONE"
     for listener in listeners:
         if listener.tls and not config.for_listener(listener.name).text("ssl.keystore.location"):
             message = f"{listener} needs a certificate: set ssl.keystore.location to a PEM file with chain and key"
             faults.append(Fault(place, "listeners", message))
-        if open_to_all and not listener.loopback:
+        if open_to_all and not listener.loopback and config.flag("listeners.insecure"):
+            notes.append(
+                f"DANGER: {listener} is open (listeners.insecure): everyone who reaches it can read and write Kafka"
+            )
+        elif open_to_all and not listener.loopback:
             message = (
                 f"{listener} can be reached from other machines and nobody need authenticate; set"
                 " authentication.method, or listeners.insecure=true to have it so, or listen on 127.0.0.1"
@@ -601,12 +609,19 @@ def _listener_faults(config: Config) -> list[Fault]:
     return faults
 
 
-def _check_readable(path: str) -> None:
+def check_readable(path: str) -> None:
+    """Open the file and close it again.
+
+    Raises:
+        ValueError: with a message for the operator. A PEM text given in place of a file is not repeated, it is a key.
+    """
+    shown = "a text" if "-----" in path or "\n" in path else path[:200]
     try:
         with open(path, "rb"):
             pass
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not the name of a file"
+        raise ValueError(f"{shown} cannot be read: {reason}") from None
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -24,6 +24,7 @@ from gateway.errors import (
     SLOW,
     CloseReason,
     Forbidden,
+    NotFound,
     RequestTimeout,
     ServiceError,
     ShuttingDown,
@@ -58,12 +59,6 @@ class Sink(Protocol):
     async def send(self, payload: bytes) -> None: ...
 
 
-class GenerationOf(Protocol):
-    """Tells which REST generation owns a consumer instance, for requests that do not say (§3.1)."""
-
-    def __call__(self, group: str, instance: str) -> str | None: ...
-
-
 class Gateway:
     """Belongs to one event loop; nothing in it is global, so a process may hold several."""
 
@@ -73,7 +68,6 @@ class Gateway:
         router: Router,
         codecs: Mapping[str, Codec],
         authenticator: Authenticator,
-        generation_of: GenerationOf = lambda group, instance: None,
     ) -> None:
         self.config = config
         self.router = router
@@ -83,7 +77,6 @@ class Gateway:
         """Requests at work."""
         self.stopping = False
         self._authenticator = authenticator
-        self._generation_of = generation_of
         self._enabled = {route.generation for route in router.routes}
         self._default_generation = config.text("api.default.generation")
         self._roles = frozenset(config.items("authentication.roles"))
@@ -173,11 +166,28 @@ class Gateway:
 
     def _plan(self, request: Request, key: tuple[str, str, str | None, str | None, bool]) -> _Plan | Reply:
         method, path, accept, content_type, has_body = key
-        match = self.router.match(method, path)
+        try:
+            match = self.router.match(method, path)
+        except NotFound as error:
+            nearest = self.router.nearest(method, path)
+            if not nearest:
+                raise
+            route, _ = self._choose(Match(nearest, {}), method, accept, content_type)
+            return self._error_reply(request, error, self._negotiated(route, {}, accept, content_type, has_body))
         if not match.routes:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
         route, remember = self._choose(match, method, accept, content_type)
-        self._limits.check_offered(route, method)
+        plan = self._negotiated(route, match.params, accept, content_type, has_body)
+        if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _negotiated(
+        self, route: Route, params: Mapping[str, Any], accept: str | None, content_type: str | None, has_body: bool
+    ) -> _Plan:
+        """What the headers say of a request to this route (§3.3)."""
         format_, codec = "", None
         if route.consumes is not None:  # before the response: a broken or foreign type is refused whatever is accepted
             format_ = route.consumes.select(content_type, has_body).format
@@ -186,12 +196,9 @@ class Gateway:
             format_ = media.read_format(media_type)
         if format_:
             codec = self.codecs.get(format_)
-        plan = _Plan(route, match.params, media_type, format_, codec, self._limits.cost(route))
-        if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[key] = plan
-        return plan
+        name = route.extras.get("names", {}).get(format_, route.name)
+        self._limits.check_offered(name, route)
+        return _Plan(route, params, media_type, format_, codec, self._limits.cost(name, route))
 
     def _choose(self, match: Match, method: str, accept: str | None, content_type: str | None) -> tuple[Route, bool]:
         """The route among the generations that share the path, and whether the same request always gets it (§3.1)."""
@@ -200,9 +207,11 @@ class Gateway:
             return next(iter(routes.values())), True
         group, instance = match.params.get("group"), match.params.get("instance")
         if group is not None and instance is not None and media.generation_hint(method, accept, content_type) is None:
-            owner = self._generation_of(str(group), str(instance))
-            if owner in routes:
-                return routes[str(owner)], False
+            services = {route.service for route in routes.values() if route.service is not None}
+            owners = [owner for service in services if (owner := service.generation_of(str(group), str(instance)))]
+            for owner in owners:
+                if owner in routes:
+                    return routes[owner], False
             return routes[media.classify(method, accept, content_type, self._default_generation, routes.keys())], False
         return routes[media.classify(method, accept, content_type, self._default_generation, routes.keys())], True
 

@@ -66,6 +66,11 @@ class HttpConnection(RequestHandler):
         if session is not None:
             self._host.forget(session)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Only after a pause: aiohttp calls it for every body read, and it runs the parser and the selector each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def handle_error(
         self,
         request: web.BaseRequest,

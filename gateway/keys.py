@@ -29,7 +29,10 @@ def _section(title: str, *keys: ConfigKey) -> tuple[ConfigKey, ...]:
 
 
 def _ignored(reason: str, *names: str) -> tuple[ConfigKey, ...]:
-    return tuple(ConfigKey(name=name, doc="Accepted, no effect.", ignored=reason) for name in names)
+    return tuple(
+        ConfigKey(name=name, doc="Accepted, no effect.", ignored=reason, per_listener=name.startswith("ssl."))
+        for name in names
+    )
 
 
 KAFKA = _section(
@@ -484,10 +487,8 @@ AUTHENTICATION = _section(
     "Authentication",
     ConfigKey(
         name="authentication.method",
-        type="enum",
         default="NONE",
-        choices=("NONE", "BASIC", "BEARER"),
-        doc="How clients prove who they are.",
+        doc="How clients prove who they are: NONE, BASIC, BEARER or what a plugin offers.",
     ),
     ConfigKey(name="authentication.realm", doc="Realm that a refused client is told."),
     ConfigKey(
@@ -672,14 +673,14 @@ REFUSED = _section(
     ConfigKey(
         name="kafka.rest.resource.extension.class",
         doc="Java classes cannot be loaded.",
-        refused="it names Java classes, which may guard your resources; write a plugin instead and remove the line",
+        refused="its classes may have guarded your resources; write a plugin in their place and remove the line",
     ),
     ConfigKey(
         name="csrf.prevention.enable",
         type="bool",
         default=False,
         doc="There are no CSRF tokens.",
-        refused="there are no CSRF tokens; the gateway uses no cookies, and checks the Origin of browsers",
+        refused="the gateway uses no cookies, and access.control.allow.origin is for browsers; remove the line",
     ),
     ConfigKey(
         name="dos.filter.enabled",

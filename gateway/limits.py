@@ -50,11 +50,11 @@ class Limits:
             self._costs[name.strip()] = int(cost)
         self._patience_s = config.seconds("rate.limit.timeout.ms")
 
-    def check_offered(self, route: Route, method: str) -> None:
-        """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others; OPTIONS always passes."""
-        if method == "OPTIONS" or not route.generation:
+    def check_offered(self, name: str, route: Route) -> None:
+        """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others. ``name`` as in §14.1."""
+        if not route.generation:
             return
-        name, whole_class = route.name, _class_of(route.name)
+        whole_class = _class_of(name)
         if name in self._blocked:
             refused = True
         elif name in self._allowed:  # an entry for a method overrides one for its class
@@ -66,13 +66,13 @@ class Limits:
                 raise NotFound()
             raise MethodNotAllowed()
 
-    def cost(self, route: Route) -> int:
-        """The permits that a request of this route takes; 0 without a rate limit."""
+    def cost(self, name: str, route: Route) -> int:
+        """The permits that a request of this resource takes; 0 without a rate limit."""
         if self._bucket is None or not route.generation:
             return 0
-        if route.name in self._costs:
-            return self._costs[route.name]
-        return self._costs.get(_class_of(route.name), self._default_cost)
+        if name in self._costs:
+            return self._costs[name]
+        return self._costs.get(_class_of(name), self._default_cost)
 
     async def take(self, cost: int) -> None:
         """Takes the permits, waiting at most ``rate.limit.timeout.ms``; TooManyRequests if that is too short."""

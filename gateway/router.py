@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from gateway.errors import BadRequest, MethodNotAllowed, NotFound
 from gateway.media import Consumes, Produces
+from gateway.service import Service
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Route:
     produces: Produces | None = None
     consumes: Consumes | None = None
     owner: str = "gateway"
+    service: Service | None = dataclasses.field(default=None, compare=False)
+    """Whose handler it is, if that has a life of its own (gateway/service.py)."""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
@@ -95,6 +98,11 @@ class Router:
             text = texts[place]
             params[name] = _integer(text) if is_integer else text
         return Match(target.routes, params)
+
+    def nearest(self, method: str, raw_path: str) -> Mapping[str, Route]:
+        """The routes that would fit if integer variables took any text: their 404 has the route's media type (§3.3)."""
+        target = _find(self._root, *_segments(raw_path), 0, method, any_integer=True)
+        return target.routes if target is not None else {}
 
     def allowed(self, raw_path: str) -> tuple[str, ...]:
         """The methods of a path, HEAD and OPTIONS included; () if no template fits. Raises BadRequest as match."""
@@ -169,22 +177,24 @@ class _Node:
         self.targets: dict[str, _Target] = {}
 
 
-def _find(node: _Node, segments: list[str], texts: list[str], place: int, method: str) -> _Target | None:
+def _find(
+    node: _Node, segments: list[str], texts: list[str], place: int, method: str, any_integer: bool = False
+) -> _Target | None:
     """The first target for the method below ``node``. Recursion is as deep as the longest template, at most."""
     if place == len(segments):
         targets = node.targets
         return targets.get(method) or (targets.get("GET") if method == "HEAD" else None)
     child = node.literals.get(segments[place])
     if child is not None:
-        target = _find(child, segments, texts, place + 1, method)
+        target = _find(child, segments, texts, place + 1, method, any_integer)
         if target is not None:
             return target
-    if node.integer is not None and _is_int(texts[place]):
-        target = _find(node.integer, segments, texts, place + 1, method)
+    if node.integer is not None and (any_integer or _is_int(texts[place])):
+        target = _find(node.integer, segments, texts, place + 1, method, any_integer)
         if target is not None:
             return target
     if node.text is not None:
-        return _find(node.text, segments, texts, place + 1, method)
+        return _find(node.text, segments, texts, place + 1, method, any_integer)
     return None
 
 

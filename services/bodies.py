@@ -30,7 +30,7 @@ from services.members import (
 
 T = TypeVar("T")
 
-# --- replies: metadata (§5.2, §6.2) -----------------------------------------------------------------------------------
+# --- replies: metadata (§5.2, §6.2) ----------------------------------------------------------------------------------
 
 
 class Brokers(jsonio.Struct):
@@ -66,7 +66,7 @@ class PartitionOffsets(jsonio.Struct):
     end_offset: int
 
 
-# --- replies: producing (§5.3) ----------------------------------------------------------------------------------------
+# --- replies: producing (§5.3) ---------------------------------------------------------------------------------------
 
 
 class Produced(jsonio.Struct, gc=False):
@@ -84,7 +84,7 @@ class ProduceReply(jsonio.Struct, gc=False):
     value_schema_id: int | None = None
 
 
-# --- replies: consumers (§5.5, §5.7, §6.5, §6.7) ------------------------------------------------------------------------
+# --- replies: consumers (§5.5, §5.7, §6.5, §6.7) ---------------------------------------------------------------------
 
 
 class InstanceReply(jsonio.Struct):
@@ -125,7 +125,7 @@ class CommittedV1(jsonio.Struct):
     committed: int
 
 
-# --- bodies: the root (§5.1) --------------------------------------------------------------------------------------------
+# --- bodies: the root (§5.1) -----------------------------------------------------------------------------------------
 
 
 def read_free_map(body: bytes, codec: Codec | None) -> None:
@@ -134,7 +134,7 @@ def read_free_map(body: bytes, codec: Codec | None) -> None:
         read_text(raw, shown(name))
 
 
-# --- bodies: consumer instances (§5.5, §6.4) ------------------------------------------------------------------------------
+# --- bodies: consumer instances (§5.5, §6.4) -------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(slots=True)
@@ -207,7 +207,7 @@ def _read_instance(body: bytes, readers: dict[str, Callable[[InstanceRequest, Ra
     return request
 
 
-# --- bodies: subscriptions and assignments (§6.5) ---------------------------------------------------------------------------
+# --- bodies: subscriptions and assignments (§6.5) --------------------------------------------------------------------
 
 
 @dataclasses.dataclass(slots=True)
@@ -255,7 +255,7 @@ def _read_partitions(members: dict[str, Raw]) -> list[TopicPartition]:
     return partitions
 
 
-# --- bodies: positions and offsets (§6.6, §6.7) ------------------------------------------------------------------------------
+# --- bodies: positions and offsets (§6.6, §6.7) ----------------------------------------------------------------------
 
 
 @dataclasses.dataclass(slots=True)
@@ -331,7 +331,7 @@ def read_commit(body: bytes, codec: Codec | None) -> list[PartitionOffset] | Non
     return list(offsets.values())
 
 
-# --- what these readers share -------------------------------------------------------------------------------------------------
+# --- what these readers share ----------------------------------------------------------------------------------------
 
 
 def _required(value: T | None, example: str) -> T:

@@ -93,8 +93,9 @@ class ConsumerInstance:
 
     async def _read(self, limits: ReadLimits, encoder: RecordsEncoder) -> bytes:
         self.was_read = True
-        if self.reads_from == "pattern" and not self.topics:
-            # There is nothing to subscribe to yet. A topic may appear while the client waits.
+        if not self.topics and all(partition.partition < 0 for partition in self.partitions):
+            # Kafka knows of nothing to read: the pattern matches no topic yet, but one may appear while the client
+            # waits; or only partitions were assigned that cannot be.
             began = time.monotonic()
             try:
                 async with asyncio.timeout(limits.timeout_s):
@@ -132,7 +133,7 @@ class InstanceRegistry:
         self._instances: dict[InstanceKey, ConsumerInstance | None] = {}
         """None: its name is taken, it is being made."""
         self._ending: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     def __len__(self) -> int:
         """How many instances there are, those being made included."""
@@ -146,7 +147,7 @@ class InstanceRegistry:
             TooManyRequests: there are consumer.instances.max instances.
             ServiceError: whatever ``make`` raises; the name is free again then.
         """
-        if self._closed:
+        if self._closing.is_set():
             raise ShuttingDown()
         if key in self._instances:
             raise InstanceExists()
@@ -167,7 +168,7 @@ class InstanceRegistry:
         except BaseException:
             del self._instances[key]
             raise
-        if self._closed:
+        if self._closing.is_set():
             del self._instances[key]
             self._end(instance)
             raise ShuttingDown()
@@ -177,7 +178,7 @@ class InstanceRegistry:
     def find(self, key: InstanceKey, owner: str) -> ConsumerInstance:
         """The instance of that name that belongs to ``owner``; InstanceNotFound if there is none.
 
-        Every lookup comes through here. Several gateways that know of each other would answer "elsewhere" in this place.
+        Every lookup comes through here: gateways that know of each other would answer "elsewhere" in this place.
         """
         instance = self._instances.get(key)
         if instance is None or instance.owner != owner:
@@ -196,7 +197,7 @@ class InstanceRegistry:
             instance.used_at = time.monotonic()
 
     def generation_of(self, group: str, name: str) -> str | None:
-        """The generation in which an instance of that name exists, for requests that do not say which they mean (§3.1)."""
+        """The generation in which an instance of that name exists, for requests that do not say which (§3.1)."""
         return next((each for each in ("v2", "v1") if InstanceKey(each, group, name) in self._instances), None)
 
     async def remove(self, key: InstanceKey, owner: str) -> None:
@@ -231,7 +232,7 @@ class InstanceRegistry:
 
     async def close_all(self) -> None:
         """Closes every instance, all at the same time, and makes no more."""
-        self._closed = True
+        self._closing.set()
         instances, self._instances = self._instances, {key: None for key, each in self._instances.items() if not each}
         for instance in instances.values():
             if instance is not None:

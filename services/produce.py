@@ -25,7 +25,6 @@ from gateway.errors import (
     BadRequest,
     KeySchemaMissing,
     SerializationError,
-
     Unprocessable,
     UnsupportedMediaType,
     ValueSchemaMissing,
@@ -312,5 +311,3 @@ def _fast_headers(headers: list[_Header]) -> Headers:
     if any("\0" in header.name for header in headers):
         raise ValueError("NUL in the name of a header")
     return [(header.name, header.value) for header in headers]
-
-

@@ -87,9 +87,7 @@ def v1_encoder(codec: Codec) -> RecordsEncoder:
     return encode
 
 
-def _undecodable(
-    records: Sequence[ConsumedRecord], codec: Codec, error: type[UndecodableRecord]
-) -> UndecodableRecord:
+def _undecodable(records: Sequence[ConsumedRecord], codec: Codec, error: type[UndecodableRecord]) -> UndecodableRecord:
     for record in records:
         for name, stored in (("key", record.key()), ("value", record.value())):
             try:

@@ -1,4 +1,4 @@
-"""What a v2 consumer instance reads: topics, a pattern, or partitions, and never two of these (kafka-rest-http.md §6.5).
+"""What a v2 consumer instance reads: topics, a pattern, or partitions, never two of them (kafka-rest-http.md §6.5).
 
 librdkafka lets them be mixed, and takes names that are patterns; both are settled here.
 """

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
-from gateway.config import Config
+from gateway.config import Config, Fault
+from gateway.errors import InvalidConsumerConfig
+from gateway.kafka.clients import Clients
+from gateway.kafka.ports import ConsumerSettings
 from gateway.kafka.properties import client_properties
 
 NAME, CONNECTION, TLS, SASL, METADATA, ADVERTISED = "name", "connection", "tls", "sasl", "metadata", "advertised"
@@ -81,6 +84,31 @@ def probe(config: Config, timeout_s: float) -> Iterator[Step]:
     yield from steps
     for broker in brokers:
         yield from _reach(f"broker {broker}", broker, context, timeout_s, ADVERTISED)
+
+
+def client_faults(config: Config) -> list[Fault]:
+    """What librdkafka itself has against the properties of each client, which are built once for that, unconnected.
+
+    `gateway.kafka.properties` finds what can be told beforehand; files that hold no certificate, say, only show here.
+    """
+    clients = Clients(config.with_values({"bootstrap.servers": ""}))
+    settings = ConsumerSettings(group="check", client_id="check")
+    builders: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("producer", lambda: confluent_kafka.Producer(clients.producer_config())),
+        ("consumer", lambda: clients.consumer(settings)),
+        ("admin", clients.admin),
+    )
+    faults: dict[str, Fault] = {}
+    for role, build in builders:
+        try:
+            build()
+        except confluent_kafka.KafkaException as error:
+            message = error.args[0].str()
+            faults.setdefault(message, Fault("", f"{role}.*", message))
+        except InvalidConsumerConfig as error:
+            message = error.message.removeprefix(InvalidConsumerConfig.text)
+            faults.setdefault(message, Fault("", f"{role}.*", message))
+    return list(faults.values())
 
 
 def _reach(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from gateway.config import Config, ConfigError, Fault
+from gateway.config import Config, ConfigError, Fault, check_readable
 from gateway.errors import InvalidSettings
 
 Role = Literal["producer", "consumer", "admin"]
@@ -114,11 +114,7 @@ def _file(*words: str) -> _Allowed:
     def read(text: str) -> str:
         if text in words or (words and os.path.isdir(text)):
             return text
-        try:
-            with open(text, "rb"):
-                pass
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{text[:200]} cannot be read: {getattr(error, 'strerror', error)}") from None
+        check_readable(text)
         return text
 
     return _Allowed(read)
@@ -265,7 +261,7 @@ ALLOWED: Mapping[str, _Allowed] = {
     "fetch.error.backoff.ms": _number(0, 300000, "consumer"),
     "fetch.max.bytes": _number(0, 2147483135, "consumer"),
     "fetch.message.max.bytes": _number(1, 1000000000, "consumer"),
-    "fetch.min.bytes": _number(0, _INT, "consumer"),
+    "fetch.min.bytes": _number(1, 100000000, "consumer"),  # its documentation says otherwise
     "fetch.queue.backoff.ms": _number(0, 300000, "consumer"),
     "fetch.wait.max.ms": _number(0, 300000, "consumer"),
     "heartbeat.interval.ms": _number(1, 3600000, "consumer"),
@@ -498,8 +494,8 @@ def client_properties(config: Config, role: Role) -> dict[str, str]:
             "message.timeout.ms": str(config.integer("produce.timeout.ms")),
         }
     properties |= _checked(config, role)[0]
-    if role == "producer" and float(properties["linger.ms"]) > float(properties["message.timeout.ms"]):
-        properties["linger.ms"] = properties["message.timeout.ms"]  # librdkafka refuses more
+    if role == "producer" and float(properties["linger.ms"]) >= float(properties["message.timeout.ms"]):
+        properties["linger.ms"] = str(int(properties["message.timeout.ms"]) - 1)  # librdkafka refuses more
     return properties
 
 
@@ -617,10 +613,11 @@ def _kind_or_fault(path_key: str, type_key: str, operator: Mapping[str, str], fa
         return ""
     path = operator[path_key].strip()
     try:
-        return _store_kind(path, declared)
-    except (OSError, ValueError) as error:
-        faults.append(Fault("", path_key, f"{path[:200]} cannot be read: {getattr(error, 'strerror', error)}"))
+        check_readable(path)
+    except ValueError as error:
+        faults.append(Fault("", path_key, str(error)))
         return ""
+    return _store_kind(path, declared)
 
 
 def _truststore(operator: Mapping[str, str], put: _Put, notes: list[Note], faults: list[Fault]) -> None:
@@ -733,9 +730,39 @@ def _jaas(operator: Mapping[str, str], put: _Put, faults: list[Fault]) -> None:
             faults.append(Fault("", key, f"the option {option_name[:40]} has no counterpart in librdkafka"))
 
 
+class _Order(NamedTuple):
+    """``larger`` must be at least ``smaller`` plus ``margin``; None for a default that follows the other."""
+
+    roles: tuple[Role, ...]
+    larger: str
+    larger_default: int | None
+    smaller: str
+    smaller_default: int
+    margin: int = 0
+
+
+_ORDERS = (
+    _Order(("consumer",), "fetch.max.bytes", None, "message.max.bytes", 1000000),
+    _Order(("consumer",), "receive.message.max.bytes", None, "fetch.max.bytes", 52428800, 512),
+    _Order(("consumer",), "max.poll.interval.ms", 300000, "session.timeout.ms", 45000),
+    # The default of the larger one is ours (gateway.kafka.clients).
+    _Order(ROLES, "reconnect.backoff.max.ms", 1000, "reconnect.backoff.ms", 100),
+)
+"""What librdkafka asks of pairs of numbers when it builds a client."""
+
+
 def _contradictions(role: Role, result: Mapping[str, str], sources: Mapping[str, str]) -> list[Fault]:
     """Properties that librdkafka accepts one by one but not together; its message would name one at a time."""
     faults = []
+    for order in _ORDERS:
+        large = result.get(order.larger, order.larger_default)
+        least = int(result.get(order.smaller, order.smaller_default)) + order.margin
+        if role in order.roles and large is not None and int(large) < least:
+            source = sources.get(order.larger) or sources[order.smaller]
+            plus = f" + {order.margin}" if order.margin else ""
+            faults.append(
+                Fault("", source, f"{order.larger} ({large}) must be at least {order.smaller}{plus} ({least})")
+            )
     mechanism = result.get("sasl.mechanism", "")
     uses_sasl = result.get("security.protocol", "").startswith("sasl_")
     source = sources.get("security.protocol", "security.protocol")

@@ -1,0 +1,25 @@
+"""What stands behind routes for as long as the gateway runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+
+class Service:
+    """Base of objects whose methods are route handlers and which have something to start, to end or to keep.
+
+    Name it as ``Route.service``; the gateway enters ``lifespan`` once, however many routes name it.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Runs around the gateway's serving: start tasks before the yield, end them after it."""
+        yield
+
+    def drain(self) -> None:
+        """The gateway takes no new requests: those that wait should answer now, with what they have."""
+
+    def generation_of(self, group: str, instance: str) -> str | None:
+        """The REST generation that owns a consumer instance, for requests that do not say which they mean (§3.1)."""
+        return None

@@ -1,0 +1,67 @@
+"""Liveness and readiness, for orchestrators and balancers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway import jsonio
+from gateway.config import Config
+from gateway.errors import ServiceError
+from gateway.kafka.ports import Admin
+from gateway.messages import Call, Response
+
+_FRESH_S = 1.0
+"""How long an answer of Kafka's counts. Probes come from several sides at once and must cost nothing."""
+
+
+class HealthReply(jsonio.Struct, omit_defaults=True):
+    status: str
+    reason: str = ""
+
+
+class HealthService:
+    """The handlers of ``/health/live`` and ``/health/ready``."""
+
+    def __init__(self, config: Config, admin: Admin) -> None:
+        self._admin = admin
+        self._bound_s = config.seconds("kafka.connect.timeout.ms")
+        self._checked_at = float("-inf")
+        self._reason = ""
+        self._checking: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def live(self, call: Call) -> Response:
+        """200 for as long as the process answers at all. Kafka being away is no reason to restart it."""
+        return Response(HealthReply("live"))
+
+    async def ready(self, call: Call) -> Response:
+        """200 if Kafka answered within the last second; 503 with a reason if it does not, or if the gateway stops."""
+        if self._stopping:
+            return _not_ready("The gateway is shutting down.")
+        if time.monotonic() - self._checked_at > _FRESH_S:
+            if self._checking is None:
+                self._checking = asyncio.get_running_loop().create_task(self._check())
+            await asyncio.shield(self._checking)
+        return _not_ready(self._reason) if self._reason else Response(HealthReply("ready"))
+
+    def stop(self) -> None:
+        """From now on the gateway is not ready."""
+        self._stopping = True
+
+    async def _check(self) -> None:
+        try:
+            async with asyncio.timeout(self._bound_s):
+                await self._admin.check(self._bound_s)
+            self._reason = ""
+        except ServiceError as error:
+            self._reason = error.message
+        except TimeoutError:
+            self._reason = f"Kafka did not answer within {self._bound_s:g} s."
+        finally:
+            self._checked_at = time.monotonic()
+            self._checking = None
+
+
+def _not_ready(reason: str) -> Response:
+    return Response(HealthReply("not ready", reason), 503, (("Retry-After", "1"),))

@@ -1,0 +1,343 @@
+"""A Kafka in memory, behind the ports that the services see. Failures are injected by name of the method."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Sequence
+
+from gateway.errors import (
+    IllegalState,
+    KafkaError,
+    NotSubscribed,
+    PartitionNotFound,
+    ServiceError,
+    UnknownTopicOrPartition,
+)
+from gateway.kafka.ports import (
+    ConfigEntry,
+    ConsumerSettings,
+    Delivery,
+    PartitionInfo,
+    PartitionOffset,
+    ReadLimits,
+    TopicInfo,
+    TopicPartition,
+)
+from gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder
+
+
+class FakeRecord:
+    """A stored record; it has the shape of gateway.records.ConsumedRecord."""
+
+    def __init__(self, topic: str, partition: int, offset: int, record: OutgoingRecord) -> None:
+        self._topic, self._partition, self._offset, self.sent = topic, partition, offset, record
+
+    def topic(self) -> str:
+        return self._topic
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes | None:
+        return self.sent.key
+
+    def value(self) -> bytes | None:
+        return self.sent.value
+
+    def headers(self) -> Headers | None:
+        return self.sent.headers
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, self.sent.timestamp_ms)
+
+    @property
+    def size(self) -> int:
+        return len(self.sent.key or b"") + len(self.sent.value or b"")
+
+
+class FakeKafka:
+    """All of it: logs, committed offsets, and the clients."""
+
+    embedded = True
+
+    def __init__(self, **topics: int) -> None:
+        self.logs: dict[str, list[list[FakeRecord]]] = {}
+        self.configs: dict[str, list[ConfigEntry]] = {}
+        self.internal: set[str] = set()
+        self.leaderless: set[TopicPartition] = set()
+        self.committed: dict[tuple[str, str, int], tuple[int, str]] = {}
+        self.failures: dict[str, list[ServiceError]] = {}
+        self.calls: list[tuple[str, object]] = []
+        self.consumers: list[FakeConsumer] = []
+        self.auto_create = True
+        self.create_gate: asyncio.Event | None = None
+        """If set, new consumers are ready only once it is."""
+        self.changed = asyncio.Event()
+        self.producer = FakeProducer(self)
+        self.admin = FakeAdmin(self)
+        self.reader = FakeReader(self)
+        for name, partitions in topics.items():
+            self.add_topic(name, partitions)
+
+    def add_topic(self, name: str, partitions: int = 1) -> None:
+        self.logs[name] = [[] for _ in range(partitions)]
+
+    def fail(self, method: str, *errors: ServiceError) -> None:
+        """The next calls of the method raise these, one each; for ``delivery``, the next records get them."""
+        self.failures.setdefault(method, []).extend(errors)
+
+    def called(self, method: str, argument: object = None) -> None:
+        self.calls.append((method, argument))
+        if self.failures.get(method):
+            raise self.failures[method].pop(0)
+
+    def store(self, topic: str, partition: int, record: OutgoingRecord) -> FakeRecord:
+        log = self.logs[topic][partition]
+        stored = FakeRecord(topic, partition, len(log), record)
+        log.append(stored)
+        self.changed.set()
+        self.changed = asyncio.Event()
+        return stored
+
+    def put(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
+        """Stores records without a producer."""
+        for value in values:
+            self.store(topic, partition, OutgoingRecord(None, value))
+
+    async def consumer(self, settings: ConsumerSettings) -> FakeConsumer:
+        self.called("consumer", settings)
+        if self.create_gate is not None:
+            await self.create_gate.wait()
+        self.consumers.append(FakeConsumer(self, settings))
+        return self.consumers[-1]
+
+
+class FakeProducer:
+    def __init__(self, kafka: FakeKafka) -> None:
+        self._kafka = kafka
+        self._turn = 0
+
+    def ready(self, topic: str) -> Awaitable[None] | None:
+        if topic in self._kafka.logs or self._kafka.auto_create:
+            return None
+        return self._unknown()
+
+    async def _unknown(self) -> None:
+        raise UnknownTopicOrPartition()
+
+    def send(
+        self, topic: str, records: Sequence[OutgoingRecord], partition: int | None = None
+    ) -> asyncio.Future[list[Delivery]]:
+        self._kafka.called("send", (topic, list(records), partition))
+        future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+        if topic not in self._kafka.logs:
+            self._kafka.add_topic(topic)
+        future.set_result([self._deliver(topic, record, partition) for record in records])
+        return future
+
+    def _deliver(self, topic: str, record: OutgoingRecord, partition: int | None) -> Delivery:
+        if self._kafka.failures.get("delivery"):
+            return Delivery(None, None, self._kafka.failures["delivery"].pop(0))
+        count = len(self._kafka.logs[topic])
+        chosen = record.partition if record.partition is not None else partition
+        if chosen is None:
+            chosen = self._turn = (self._turn + 1) % count
+        if not 0 <= chosen < count:
+            return Delivery(None, None, UnknownTopicOrPartition())
+        return Delivery(chosen, self._kafka.store(topic, chosen, record).offset())
+
+
+class FakeConsumer:
+    def __init__(self, kafka: FakeKafka, settings: ConsumerSettings) -> None:
+        self._kafka = kafka
+        self.settings = settings
+        self.subscribed: tuple[str, ...] = ()
+        self.assigned: dict[TopicPartition, int] = {}
+        self._returned: dict[TopicPartition, int] = {}
+        self._turn = asyncio.Lock()
+        self.closed = False
+        self.close_gate: asyncio.Event | None = None
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        self._kafka.called("subscribe", list(topics))
+        self.subscribed = tuple(topics)
+        self.assigned = {}
+
+    async def unsubscribe(self) -> None:
+        self._kafka.called("unsubscribe")
+        self.subscribed, self.assigned = (), {}
+
+    async def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._kafka.called("assign", list(partitions))
+        self.assigned = {each: self.assigned.get(each, self._start(each)) for each in partitions}
+
+    def _start(self, partition: TopicPartition) -> int:
+        stored = self._kafka.committed.get((self.settings.group, *partition))
+        if stored is not None:
+            return stored[0]
+        logs = self._kafka.logs.get(partition.topic, [])
+        log = logs[partition.partition] if partition.partition < len(logs) else []
+        return 0 if self.settings.auto_offset_reset == "earliest" else len(log)
+
+    def _join(self) -> None:
+        """Partitions of a subscribed consumer are assigned during reads only."""
+        for topic in self.subscribed:
+            for number in range(len(self._kafka.logs.get(topic, []))):
+                partition = TopicPartition(topic, number)
+                if partition not in self.assigned:
+                    self.assigned[partition] = self._start(partition)
+
+    async def assignment(self) -> list[TopicPartition]:
+        return sorted(self.assigned)
+
+    def _check(self, partitions: Sequence[TopicPartition]) -> None:
+        for each in partitions:
+            if each not in self.assigned:
+                raise IllegalState(f"Illegal state: No current assignment for partition {each.topic}-{each.partition}")
+
+    async def seek(self, positions: Sequence[PartitionOffset]) -> None:
+        self._check([TopicPartition(each.topic, each.partition) for each in positions])
+        for each in positions:
+            self.assigned[TopicPartition(each.topic, each.partition)] = each.offset
+
+    async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
+        self._check([TopicPartition(each.topic, each.partition) for each in times])
+        for each in times:
+            log = self._kafka.logs[each.topic][each.partition]
+            later = (record.offset() for record in log if record.timestamp()[1] >= each.offset)
+            self.assigned[TopicPartition(each.topic, each.partition)] = next(later, len(log))
+
+    async def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
+        self._check(partitions)
+        for each in partitions or list(self.assigned):
+            self.assigned[each] = 0
+
+    async def seek_to_end(self, partitions: Sequence[TopicPartition]) -> None:
+        self._check(partitions)
+        for each in partitions or list(self.assigned):
+            self.assigned[each] = len(self._kafka.logs[each.topic][each.partition])
+
+    async def commit(self, offsets: Sequence[PartitionOffset] | None = None) -> None:
+        self._kafka.called("commit", offsets)
+        if offsets is None:
+            offsets = [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in self.returned()]
+        for each in offsets:
+            if each.topic not in self._kafka.logs:
+                raise UnknownTopicOrPartition()
+            place = (self.settings.group, each.topic, each.partition)
+            self._kafka.committed[place] = (each.offset, each.metadata)
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
+        self._kafka.called("committed", list(partitions))
+        found = []
+        for each in partitions:
+            stored = self._kafka.committed.get((self.settings.group, *each))
+            if stored is not None:
+                found.append(PartitionOffset(*each, *stored))
+        return found
+
+    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> RecordBatch:
+        self._kafka.called("read", limits)
+        if not self.subscribed and not self.assigned:
+            raise NotSubscribed()
+        until = time.monotonic() + limits.timeout_s
+        async with self._turn:
+            while True:
+                self._join()
+                changed = self._kafka.changed
+                records, size, full = self._take(limits)
+                enough = limits.min_bytes is not None and records and size > limits.min_bytes
+                left = until - time.monotonic()
+                if full or enough or left <= 0:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), left)
+            batch = RecordBatch(records, size)
+            batch.encode(encoder)
+            for record in records:
+                partition = TopicPartition(record.topic(), record.partition())
+                self.assigned[partition] = record.offset() + 1
+                self._returned[partition] = record.offset()
+            return batch
+
+    def _take(self, limits: ReadLimits) -> tuple[list[FakeRecord], int, bool]:
+        records: list[FakeRecord] = []
+        size = 0
+        for partition, position in self.assigned.items():
+            logs = self._kafka.logs.get(partition.topic, [])
+            for record in logs[partition.partition][position:] if partition.partition < len(logs) else ():
+                total = size + record.size
+                over = total > limits.max_bytes if limits.inclusive else total >= limits.max_bytes
+                if records and over:
+                    return records, size, not limits.inclusive
+                records.append(record)
+                size = total
+        return records, size, limits.inclusive and size >= limits.max_bytes
+
+    def returned(self) -> list[PartitionOffset]:
+        return [PartitionOffset(*partition, offset) for partition, offset in sorted(self._returned.items())]
+
+    async def close(self) -> None:
+        self._kafka.called("close")
+        if self.close_gate is not None:
+            await self.close_gate.wait()
+        self.closed = True
+
+
+class FakeAdmin:
+    def __init__(self, kafka: FakeKafka) -> None:
+        self._kafka = kafka
+
+    async def brokers(self) -> list[int]:
+        self._kafka.called("brokers")
+        return [2, 1]
+
+    def _info(self, name: str) -> TopicInfo:
+        partitions = tuple(
+            PartitionInfo(number, -1 if TopicPartition(name, number) in self._kafka.leaderless else 1, (1, 2), (1,))
+            for number in range(len(self._kafka.logs[name]))
+        )
+        return TopicInfo(name, name in self._kafka.internal, partitions)
+
+    async def topics(self) -> list[TopicInfo]:
+        self._kafka.called("topics")
+        return [self._info(name) for name in self._kafka.logs]
+
+    async def topic(self, name: str) -> TopicInfo:
+        self._kafka.called("topic", name)
+        if name not in self._kafka.logs:
+            raise UnknownTopicOrPartition()
+        return self._info(name)
+
+    async def topic_configs(self, name: str) -> list[ConfigEntry]:
+        self._kafka.called("topic_configs", name)
+        return self._kafka.configs.get(name, [])
+
+    async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        self._kafka.called("offsets", (topic, partition))
+        if partition >= len(self._kafka.logs[topic]):
+            raise PartitionNotFound()
+        return 0, len(self._kafka.logs[topic][partition])
+
+    async def check(self, timeout_s: float) -> None:
+        self._kafka.called("check")
+
+
+class FakeReader:
+    def __init__(self, kafka: FakeKafka) -> None:
+        self._kafka = kafka
+
+    async def fetch(self, topic: str, partition: int, offset: int, count: int, encoder: RecordsEncoder) -> RecordBatch:
+        self._kafka.called("fetch", (topic, partition, offset, count))
+        log = self._kafka.logs[topic][partition]
+        if not 0 <= offset <= len(log):
+            raise KafkaError("Fetch response contains an error code: 1")
+        records = log[offset : offset + count]
+        batch = RecordBatch(records, sum(record.size for record in records))
+        batch.encode(encoder)
+        return batch
