@@ -12,7 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from gateway import logs
-from gateway.config import Config, ConfigError, load
+from gateway.config import Config, ConfigError, load, peek
+from gateway.kafka.properties import client_notes
+from gateway.kafka.properties import faults as kafka_faults
+from gateway.keys import TRANSPORTS
 from gateway.plugins import PluginError, Plugins
 from gateway.version import VERSION
 
@@ -54,39 +57,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"one properties file at most, not {', '.join(files)}")
     file = files[0] if files else None
     try:
-        plugins = Plugins(disabled=_disabled(overrides))
+        plugins = Plugins(disabled=_disabled(file, overrides))
         keys = plugins.config_keys()
+        if options.check:
+            from gateway.check import check
+
+            return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
+        config = load(keys, file, overrides, os.environ, checks=(kafka_faults, plugins.faults))
     except PluginError as error:
         print(f"kafka-gateway: {error}", file=sys.stderr)
         return 1
-    if options.check:
-        from gateway.check import check
-
-        return check(file, overrides, sys.stdout, as_json=options.json, keys=keys)
-    from gateway.kafka.properties import faults as kafka_faults
-
-    try:
-        config = load(keys, file, overrides, os.environ, checks=(kafka_faults,))
     except ConfigError as error:
         for fault in error.faults:
             print(f"kafka-gateway: {fault}", file=sys.stderr)
         return 2
-    return run(config, Plugins(disabled=config.items("plugins.disable")))
+    return run(config, plugins)
 
 
-def _disabled(overrides: Sequence[str]) -> list[str]:
-    """Plugins that the command line switches off must not even be asked for their keys."""
-    return [name for word in overrides if word.startswith("plugins.disable=") for name in word[16:].split(",") if name]
+def _disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
+    """The plugins that are switched off, read before all else: they must not even be asked for their keys."""
+    key = next(key for key in TRANSPORTS if key.name == "plugins.disable")
+    names = peek(key, file, overrides, os.environ)
+    return names if isinstance(names, tuple) else ()
 
 
 def run(config: Config, plugins: Plugins) -> int:
     """Serves until SIGTERM or SIGINT; the exit code."""
     logs.set_up(config.text("log.level"), config.text("log.format"))
-    for warning in config.warnings:
+    for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
     # Kafka's threads share the interpreter with the event loop. The default of 5 ms would be added to the latency of
     # a request whenever a thread decodes a batch.
     sys.setswitchinterval(0.001)
+    # msgspec counts nested JSON against this limit; the contract has room for 1000 levels (observed §3.4).
+    sys.setrecursionlimit(2500)
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(_serve(config, plugins))

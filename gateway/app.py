@@ -7,9 +7,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from gateway import limits
 from gateway.config import Config, ConfigError, Fault
 from gateway.core import Gateway
 from gateway.host import Host
@@ -44,41 +46,51 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
     """
     _check_extensions()
     grace_s = config.seconds("shutdown.graceful.ms")
+    codecs, authenticator, transports = (
+        plugins.codecs(config),
+        plugins.authenticator(config),
+        plugins.transports(config),
+    )
     async with contextlib.AsyncExitStack() as stack:
         kafka = await stack.enter_async_context(open_kafka(config))
-        codecs = plugins.codecs(config)
         routes = plugins.routes(config, kafka, codecs)
         try:
             router = Router(routes)
         except RouteClash as error:
             raise PluginError(str(error)) from None
-        authenticators = plugins.authenticators(config)
-        method = config.text("authentication.method").upper()
-        if method not in authenticators:
-            known = ", ".join(sorted(authenticators))
-            raise ConfigError(
-                [Fault("", "authentication.method", f"no authenticator is called {method}; there are {known}")]
-            )
-        gateway = Gateway(config, router, codecs, authenticators[method])
-        services = list(dict.fromkeys(route.service for route in routes if route.service is not None))
-        for service in services:
-            await stack.enter_async_context(service.lifespan())
-        transports = plugins.transports(config)
+        if faults := limits.faults(config, routes):
+            raise ConfigError(faults)
+        gateway = Gateway(config, router, codecs, authenticator)
+        owners = {route.service: route.owner for route in routes if route.service is not None}
+        for service, owner in owners.items():
+            await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)
         host = Host(config, gateway, transports)
         try:
             for transport in transports:
-                await stack.enter_async_context(transport.lifespan(gateway))
+                await _enter(stack, f"transport {transport.name}", partial(transport.lifespan, gateway))
             await host.open()
             yield App(gateway, host, kafka)
         finally:
             started = time.monotonic()
             await host.stop_listening()
-            for service in services:
+            for service in owners:
                 service.drain()
             finished = await gateway.drain(grace_s)
             if not finished:
                 log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)
             await host.close(max(0.1, grace_s - (time.monotonic() - started)))
+
+
+async def _enter(
+    stack: contextlib.AsyncExitStack, what: str, lifespan: Callable[[], contextlib.AbstractAsyncContextManager[None]]
+) -> None:
+    """Enters a plugin's lifespan; whatever goes wrong there is told with its name."""
+    try:
+        await stack.enter_async_context(lifespan())
+    except (PluginError, ConfigError):
+        raise
+    except Exception as error:
+        raise PluginError(f"{what} cannot start: {type(error).__name__}: {error}") from error
 
 
 def _check_extensions() -> None:

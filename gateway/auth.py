@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from gateway.config import Fault
 from gateway.session import ANONYMOUS, Principal
 
 
 class Authenticator:
-    """Tells who sends a request. ``authentication.method`` names the one in use (its ``name``, any case)."""
+    """Tells who sends a request. ``authentication.method`` names the one in use (its ``name``, any case).
+
+    ``proof`` names the headers that ``authenticate`` looks at, in lower case. A connection may carry the requests of
+    many clients (a proxy in front shares them), so a request whose proof differs from the last one's is asked again.
+    """
 
     name: str = ""
+    proof: Sequence[str] = ("authorization",)
+
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong with its settings. Asked at start, and only of the one in use."""
+        return ()
 
     async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
         """The principal that these headers (looked up by lower-case name) prove.
 
-        ``peer`` is the client's address. Raises gateway.errors.Unauthorized, best with a challenge, or Forbidden. It is
-        asked when a session is opened, and again on a connection whose Authorization header changes.
+        ``peer`` is the client's address. Raises gateway.errors.Unauthorized, best with a challenge, Forbidden, or
+        TooManyRequests. Asked when a session is opened, when the proof changes, and when ``Principal.until`` is over.
         """
         raise NotImplementedError
 
@@ -25,6 +35,7 @@ class NoAuthentication(Authenticator):
     """Everybody is the same anonymous principal."""
 
     name = "NONE"
+    proof = ()
 
     async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
         return ANONYMOUS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.auth import Authenticator, NoAuthentication
+from gateway.basic import BasicAuthenticator
 from gateway.codec import Codec
 from gateway.codecs.binary import BinaryCodec
 from gateway.codecs.json import JsonCodec
@@ -24,4 +25,4 @@ def gateway_codecs(config: Config) -> list[Codec]:
 
 @hookimpl
 def gateway_authenticators(config: Config) -> list[Authenticator]:
-    return [NoAuthentication()]
+    return [NoAuthentication(), BasicAuthenticator(config)]

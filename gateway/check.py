@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
 from gateway.config import Config, ConfigError, ConfigKey, Fault, load
@@ -33,19 +33,20 @@ def check(
     as_json: bool,
     keys: Iterable[ConfigKey],
     env: Mapping[str, str] | None = None,
+    checks: Iterable[Callable[[Config], Iterable[Fault]]] = (),
 ) -> int:
     """The exit code: 0, or the code of the first kind of failure (`EXIT_CONFIGURATION`, `EXIT_CODES`).
 
     Blocks for at most ``kafka.connect.timeout.ms`` a step. Nothing it writes contains a secret.
 
     Args:
-        file, overrides, keys: as for `gateway.config.load`.
+        file, overrides, keys, checks: as for `gateway.config.load`.
         env: the environment, by default that of the process.
         out: gets one line for each finding; with ``as_json`` a JSON object in each, and a last one with the exit code.
     """
     report = _Report(out, as_json)
     try:
-        config = load(keys, file, overrides, os.environ if env is None else env, checks=(properties.faults,))
+        config = load(keys, file, overrides, os.environ if env is None else env, checks=(properties.faults, *checks))
         faults = tuple(probe.client_faults(config))
     except ConfigError as error:
         faults = error.faults

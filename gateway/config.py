@@ -338,15 +338,36 @@ def load(
     warnings: list[str] = []
     table = _KeyTable(keys)
     faults += table.faults
-    given: dict[str, tuple[str, str]] = {}
-    for source in (
-        _from_file(file, faults, warnings),
-        _from_java_options(env or {}, table, warnings),
-        _from_environment(env or {}, table, faults, warnings),
-        _from_arguments(overrides, faults),
-    ):
-        given |= source
+    given = _given(table, file, overrides, env or {}, faults, warnings)
     return _build(table, given, warnings, faults, checks)
+
+
+def peek(
+    key: ConfigKey, file: str | os.PathLike[str] | None, overrides: Iterable[str], env: Mapping[str, str]
+) -> Value:
+    """The value of one key, by the rules of `load`, before it is known which other keys there are.
+
+    What is wrong with the sources is left for `load` to tell.
+    """
+    text, _ = _given(_KeyTable([key]), file, overrides, env, [], []).get(key.name, (key.write(key.default), ""))
+    return key.read(text)
+
+
+def _given(
+    table: _KeyTable,
+    file: str | os.PathLike[str] | None,
+    overrides: Iterable[str],
+    env: Mapping[str, str],
+    faults: list[Fault],
+    warnings: list[str],
+) -> dict[str, tuple[str, str]]:
+    """Every property that is set: its text and the place of it that counts."""
+    return (
+        _from_file(file, faults, warnings)
+        | _from_java_options(env, table, warnings)
+        | _from_environment(env, table, faults, warnings)
+        | _from_arguments(overrides, faults)
+    )
 
 
 def redact(name: str, text: str, key: ConfigKey | None = None) -> str:

@@ -80,11 +80,20 @@ class Gateway:
         self._enabled = {route.generation for route in router.routes}
         self._default_generation = config.text("api.default.generation")
         self._roles = frozenset(config.items("authentication.roles"))
-        self._open_paths = frozenset(config.items("authentication.skip.paths"))
+        self._proof = tuple(authenticator.proof)
+        skipped = config.items("authentication.skip.paths")
+        self._open_paths = frozenset(skipped)
+        # A path specification of servlets: /health/* is everything below /health (§3.9).
+        self._open_prefixes = tuple(each[:-1] for each in skipped if each.endswith("/*"))
+        self._options_open = config.flag("access.control.skip.options")
         self._limits = Limits(config)
         self._requests_max = config.integer("requests.max")
         self._request_timeout_s = config.seconds("request.timeout.ms")
         self._debug = config.flag("debug")
+        given = config.given("response.mediatype.preferred")
+        self._preferred = config.items("response.mediatype.preferred") if given else None
+        given = config.given("response.mediatype.default")
+        self._default_media_type = config.text("response.mediatype.default") if given else None
         self._plans: dict[tuple[str, str, str | None, str | None, bool], _Plan] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -92,22 +101,34 @@ class Gateway:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def open_session(
-        self,
-        transport: str,
-        headers: Mapping[str, str],
-        *,
-        listener: str = "",
-        peer: str = "",
-        path: str = "",
+        self, transport: str, headers: Mapping[str, str], *, listener: str = "", peer: str = ""
     ) -> Session:
-        """A session for a client with these headers. Unauthorized or Forbidden if it may not have one."""
-        session = Session(transport, listener, peer)
-        if path not in self._open_paths:
-            session.principal = await self._authenticator.authenticate(headers, peer)
-            if "*" not in self._roles and not self._roles & session.principal.roles:
-                raise Forbidden(f"{session.principal.name} has none of the roles that may use this gateway.")
+        """A session for a client with these headers (looked up by lower-case name). ServiceError if it gets none:
+        Unauthorized, Forbidden, TooManyRequests.
+        """
+        principal = await self._authenticator.authenticate(headers, peer)
+        if "*" not in self._roles and not self._roles & principal.roles:
+            raise Forbidden(f"{principal.name} has none of the roles that may use this gateway.")
+        session = Session(transport, listener, peer, principal)
         self.sessions.add(session)
         return session
+
+    def open_anonymous(self, transport: str, *, listener: str = "", peer: str = "") -> Session:
+        """A session without a proof, for one request that ``is_open``: whatever comes next must prove itself."""
+        session = Session(transport, listener, peer)
+        self.sessions.add(session)
+        return session
+
+    def is_open(self, method: str, path: str) -> bool:
+        """Whether such a request needs no authentication. ``path`` is undecoded, as the router takes it (§3.9)."""
+        if method == "OPTIONS" and self._options_open:  # browsers send their preflights without credentials
+            return True
+        return path in self._open_paths or path.startswith(self._open_prefixes)
+
+    def proof(self, headers: Mapping[str, str]) -> object:
+        """What in the headers tells who asks: requests with equal proofs come from the same principal."""
+        names = self._proof
+        return headers.get(names[0]) if len(names) == 1 else tuple(headers.get(name) for name in names)
 
     async def close_session(self, session: Session, reason: CloseReason = GONE) -> None:
         """Ends the session and all that it owns; safe to call twice."""
@@ -231,7 +252,9 @@ class Gateway:
         if plan is not None:
             return Reply(error.status, plan.media_type, dialect.error(error), headers)
         generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
-        media_type = media.error_media_type(request.headers.get("accept"), error.status, generation)
+        media_type = media.error_media_type(
+            request.headers.get("accept"), error.status, generation, self._preferred, self._default_media_type
+        )
         if error.status == 406 and generation == "v1":  # v1 answers it without a body (§3.3)
             return Reply(406, "", b"", headers)
         return Reply(error.status, media_type, dialect.error(error), headers)

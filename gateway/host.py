@@ -13,20 +13,22 @@ import os
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_protocol import RequestHandler
 
 from gateway import tls
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST
-from gateway.errors import GONE, SHUTDOWN, BadRequest, ServiceError, Unavailable
+from gateway.errors import GONE, SHUTDOWN, BadRequest, MethodNotAllowed, ServiceError
 from gateway.listeners import Listener
 from gateway.session import Session
-from gateway.transport import Transport
+from gateway.transport import Transport, refusal
 
 log = logging.getLogger("gateway.host")
 
@@ -34,13 +36,13 @@ log = logging.getLogger("gateway.host")
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_head_deadline", "_host", "authorization", "session")
+    __slots__ = ("_head_deadline", "_host", "proof", "session")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
         self._host = host
         self.session: Session | None = None
-        self.authorization: str | None = None
+        self.proof: object = None
         self._head_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,7 +91,9 @@ class HttpConnection(RequestHandler):
             self._host.refused += 1
             log.debug("refused a request from %s: %s", self.peername, type(exc).__name__)
             error = BadRequest(f"HTTP {status}: the request is not valid HTTP/1.1: {_first_line(message)}")
-        response = web.Response(status=status, body=REST.error(error), content_type="application/json")
+            if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
+                error = MethodNotAllowed(allow=_METHODS)
+        response = refusal(error)
         response.force_close()
         return response
 
@@ -97,6 +101,8 @@ class HttpConnection(RequestHandler):
         """aiohttp reports what went wrong round a handler; a client that broke its own request is not worth a line."""
         log.debug(*args, **kwargs)
 
+
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -178,36 +184,42 @@ class Host:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection: Any = request.protocol
-        headers = request.headers
         session = connection.session
-        authorization = headers.get("Authorization")
-        if session is None or authorization != connection.authorization:
-            opened = await self._open_session(request, connection, session, authorization)
-            if isinstance(opened, ServiceError):
-                return _refusal(opened)
-            session = opened
-        if self._only is not None:
-            return await self._only.handle(request, session, self.gateway)
-        for transport in self._transports:
-            if transport.claims(request):
-                return await transport.handle(request, session, self.gateway)
-        return _refusal(BadRequest("No transport takes this request."))
+        proof = self.gateway.proof(request.headers)
+        if session is None or proof != connection.proof or session.principal.until < time.monotonic():
+            if self.gateway.is_open(request.method, request.raw_path.partition("?")[0]):
+                return await self._handle_anonymous(request, connection)
+            try:
+                session = await self._open_session(request, connection, proof)
+            except ServiceError as error:
+                transport = self._transport_of(request)
+                return transport.refuse(request, error) if transport is not None else refusal(error)
+        transport = self._only or self._transport_of(request)
+        if transport is None:
+            return refusal(BadRequest("No transport takes this request."))
+        return await transport.handle(request, session, self.gateway)
 
-    async def _open_session(
-        self, request: web.BaseRequest, connection: HttpConnection, old: Session | None, authorization: str | None
-    ) -> Session | ServiceError:
-        peer = connection.peername
+    def _transport_of(self, request: web.BaseRequest) -> Transport | None:
+        return next((each for each in self._transports if each.claims(request)), None)
+
+    async def _handle_anonymous(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
+        """One request in a session of its own. The connection must not keep it: the next request may need a proof."""
+        transport = self._transport_of(request)
+        if transport is None:
+            return refusal(BadRequest("No transport takes this request."))
+        session = self.gateway.open_anonymous(
+            "http", listener=str(connection.sockname or ""), peer=_peer_address(connection)
+        )
         try:
-            session = await self.gateway.open_session(
-                "http",
-                request.headers,
-                listener=str(connection.sockname or ""),
-                peer=str(peer[0]) if isinstance(peer, tuple) else "unix",
-                path=request.path,
-            )
-        except ServiceError as error:
-            return error
-        connection.session, connection.authorization = session, authorization
+            return await transport.handle(request, session, self.gateway)
+        finally:
+            self.forget(session)
+
+    async def _open_session(self, request: web.BaseRequest, connection: HttpConnection, proof: object) -> Session:
+        session = await self.gateway.open_session(
+            "http", request.headers, listener=str(connection.sockname or ""), peer=_peer_address(connection)
+        )
+        old, connection.session, connection.proof = connection.session, session, proof
         if old is not None:
             self.forget(old)
         return session
@@ -240,13 +252,9 @@ class Host:
             await server.shutdown(timeout_s)
 
 
-def _refusal(error: ServiceError) -> web.Response:
-    response = web.Response(status=error.status, body=REST.error(error), content_type="application/json")
-    for name, value in error.headers:
-        response.headers[name] = value
-    if isinstance(error, Unavailable):
-        response.force_close()
-    return response
+def _peer_address(connection: HttpConnection) -> str:
+    peer = connection.peername
+    return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
 
 async def _open_tcp(

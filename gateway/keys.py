@@ -488,7 +488,12 @@ AUTHENTICATION = _section(
     ConfigKey(
         name="authentication.method",
         default="NONE",
-        doc="How clients prove who they are: NONE, BASIC, BEARER or what a plugin offers.",
+        doc="How clients prove who they are: NONE, BASIC, or the name of a plugin's authenticator.",
+    ),
+    ConfigKey(
+        name="authentication.basic.file",
+        type="file",
+        doc="Users of BASIC, one a line as htpasswd -B writes them: NAME:HASH, or NAME:HASH:ROLE,ROLE.",
     ),
     ConfigKey(name="authentication.realm", doc="Realm that a refused client is told."),
     ConfigKey(
@@ -497,7 +502,12 @@ AUTHENTICATION = _section(
         default=("*",),
         doc="Roles that may use the gateway; *: everyone who is authenticated.",
     ),
-    ConfigKey(name="authentication.skip.paths", type="list", default=(), doc="Paths open to everyone."),
+    ConfigKey(
+        name="authentication.skip.paths",
+        type="list",
+        default=(),
+        doc="Paths open to everyone; /health/* is all below /health.",
+    ),
 )
 
 REGISTRY = _section(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from gateway.config import Config
+from gateway.config import Config, Fault
 from gateway.errors import MethodNotAllowed, NotFound, TooManyRequests
 from gateway.router import Route
 
@@ -23,12 +26,16 @@ class TokenBucket:
         self._at = clock()
 
     def wait_s(self, cost: float) -> float:
-        """Takes the permits and returns how long to wait until they are really there; 0.0 if they are there now."""
+        """Takes the permits and returns how long to wait until they are really there; 0.0 if they are there now.
+
+        What costs more than the bucket holds goes when it is full, and those after it wait the longer.
+        """
         now = self._clock()
         self._permits = min(self._rate, self._permits + (now - self._at) * self._rate)
         self._at = now
+        missing = min(cost, self._rate) - self._permits
         self._permits -= cost
-        return 0.0 if self._permits >= 0 else -self._permits / self._rate
+        return max(0.0, missing / self._rate)
 
     def give_back(self, cost: float) -> None:
         self._permits += cost
@@ -46,7 +53,7 @@ class Limits:
             self._bucket = TokenBucket(config.integer("rate.limit.permits.per.sec"))
         self._default_cost = config.integer("rate.limit.default.cost")
         for item in config.items("rate.limit.costs"):
-            name, _, cost = item.partition("=")
+            name, _, cost = item.rpartition("=")
             self._costs[name.strip()] = int(cost)
         self._patience_s = config.seconds("rate.limit.timeout.ms")
 
@@ -82,9 +89,40 @@ class Limits:
             return
         if wait_s > self._patience_s:
             self._bucket.give_back(cost)
-            raise TooManyRequests(_REFUSED, max(1, round(wait_s)))
+            raise TooManyRequests(_REFUSED, max(1, math.ceil(wait_s)))
         await asyncio.sleep(wait_s)
 
 
 def _class_of(name: str) -> str:
     return name.rpartition(".")[0] + ".*"
+
+
+_COST = re.compile(r"(?P<name>[^=]+?)\s*=\s*[0-9]{1,9}")
+
+
+def faults(config: Config, routes: Iterable[Route]) -> list[Fault]:
+    """Entries of the lists and of the costs that fit no resource: a misspelt one would protect nothing.
+
+    Those of generations that are not served may stay, ``api.v3.*`` for one.
+    """
+    names: set[str] = set()
+    for route in routes:
+        if route.generation:
+            names.update((route.name, *route.extras.get("names", {}).values()))
+    names |= {_class_of(name) for name in names}
+    generations = {name.split(".")[1] for name in names if name.startswith("api.")}
+    found = []
+    for key in ("api.endpoints.allowlist", "api.endpoints.blocklist", "rate.limit.costs"):
+        for entry in config.items(key):
+            name = entry
+            if key == "rate.limit.costs":
+                cost = _COST.fullmatch(entry)
+                if cost is None:
+                    found.append(Fault(config.place(key), key, f"{entry!r} is not NAME=NUMBER"))
+                    continue
+                name = cost["name"]
+            generation = re.match(r"api\.(v[0-9]+)\.", name)
+            if name not in names and (generation is None or generation[1] in generations):
+                near = difflib.get_close_matches(name, names, 1)
+                found.append(Fault(config.place(key), key, f"there is no resource {name!r}", near[0] if near else ""))
+    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.check import EXIT_CODES, EXIT_CONFIGURATION
 from gateway.config import ConfigKey, environment_name
-from gateway.kafka import properties
+from gateway.kafka import property_table
 from gateway.keys import BUILTIN_KEYS
 from gateway.properties import escape_key, escape_value
 
@@ -70,7 +70,7 @@ def configuration_page(keys: Iterable[ConfigKey] = BUILTIN_KEYS) -> str:
     lines = [
         "# Configuration",
         "",
-        "<!-- Written by python -m gateway.reference from gateway/keys.py and gateway/kafka/properties.py. -->",
+        "<!-- Written by python -m gateway.reference from gateway/keys.py and gateway/kafka/property_table.py. -->",
         "",
         "The gateway reads one properties file, by the rules of `java.util.Properties`:",
         "`kafka-gateway kafka-rest.properties`. Where a property is set more than once, the strongest counts:",
@@ -187,10 +187,10 @@ def _client_part() -> Iterator[str]:
         "| Property | Values | Clients |",
         "|:--|:--|:--|",
     )
-    for name, allowed in sorted(properties.ALLOWED.items()):
+    for name, allowed in sorted(property_table.ALLOWED.items()):
         values = ", ".join(allowed.words) or ("" if allowed.low is None else f"{allowed.low} to {allowed.high}")
-        clients = "all" if allowed.roles == properties.ROLES else ", ".join(allowed.roles)
-        also = f" (same as `{properties.ALIASES[name]}`)" if name in properties.ALIASES else ""
+        clients = "all" if allowed.roles == property_table.ROLES else ", ".join(allowed.roles)
+        also = f" (same as `{property_table.ALIASES[name]}`)" if name in property_table.ALIASES else ""
         yield f"| `{name}`{also} | {values} | {clients} |"
     yield from (
         "",
@@ -206,9 +206,9 @@ def _client_part() -> Iterator[str]:
         " OAuthBearerLoginModule, Krb5LoginModule |",
     )
     for title, table in (
-        ("Accepted without effect", properties.DROPPED),
-        ("Decided by the gateway, refused", properties.OWNED),
-        ("Refused", {**properties.FORBIDDEN, **properties.JAVA_REFUSED}),
+        ("Accepted without effect", property_table.DROPPED),
+        ("Decided by the gateway, refused", property_table.OWNED),
+        ("Refused", {**property_table.FORBIDDEN, **property_table.JAVA_REFUSED}),
     ):
         yield from ("", f"{title}:", "", "| Property | Why |", "|:--|:--|")
         for reason, names in groupby(table.items(), key=lambda item: item[1]):
@@ -216,7 +216,7 @@ def _client_part() -> Iterator[str]:
 
 
 def _renamed() -> Iterable[tuple[str, tuple[str, object, tuple[str, ...]]]]:
-    return sorted(properties.JAVA_RENAMED.items())
+    return sorted(property_table.JAVA_RENAMED.items())
 
 
 def _capital(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Coroutine
+import math
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.errors import GONE, CloseReason
@@ -18,6 +19,8 @@ class Principal:
 
     name: str
     roles: frozenset[str] = frozenset()
+    until: float = math.inf
+    """When the proof must be looked at again, so that a revoked one ends: seconds of time.monotonic()."""
 
 
 ANONYMOUS = Principal("anonymous")
@@ -31,7 +34,7 @@ class Session:
     Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
     """
 
-    __slots__ = ("_tasks", "closed", "id", "listener", "peer", "principal", "state", "streams", "transport")
+    __slots__ = ("_tasks", "closed", "id", "listener", "on_close", "peer", "principal", "state", "streams", "transport")
 
     def __init__(self, transport: str, listener: str = "", peer: str = "", principal: Principal = ANONYMOUS) -> None:
         self.id = next(_numbers)
@@ -42,6 +45,8 @@ class Session:
         self.streams: set[Stream] = set()
         self.state: dict[object, Any] = {}
         self.closed: CloseReason | None = None
+        self.on_close: Callable[[CloseReason], None] | None = None
+        """What a transport does when its client's session ends while the client is there: a close frame, say."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
@@ -64,6 +69,8 @@ class Session:
         if self.closed is not None:
             return
         self.closed = reason
+        if self.on_close is not None:
+            self.on_close(reason)
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
         for task in tasks:

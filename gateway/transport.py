@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.errors import CloseReason, ServiceError
+from gateway.dialect import REST
+from gateway.errors import CloseReason, ServiceError, Unavailable
 from gateway.hookspecs import hookimpl
 from gateway.messages import Reply, Request
 from gateway.session import Session
@@ -16,7 +17,7 @@ from gateway.session import Session
 if TYPE_CHECKING:
     from gateway.core import Gateway
 
-__all__ = ["CloseReason", "Reply", "Request", "ServiceError", "Session", "Transport", "hookimpl"]
+__all__ = ["CloseReason", "Reply", "Request", "ServiceError", "Session", "Transport", "hookimpl", "refusal"]
 
 
 class Transport:
@@ -36,7 +37,21 @@ class Transport:
         """Decodes, dispatches, writes the reply. The host has opened the session and closes it with the connection."""
         raise NotImplementedError
 
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        """The reply to an HTTP request for this transport that gets no session; ``handle`` is not called."""
+        return refusal(error)
+
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
         """Runs around the gateway's serving: open a port before the yield, stop taking work and close it after."""
         yield
+
+
+def refusal(error: ServiceError) -> web.Response:
+    """The error as a plain HTTP response, with our body (kafka-rest-http.md §3.5)."""
+    response = web.Response(status=error.status, body=REST.error(error), content_type="application/json")
+    for name, value in error.headers:
+        response.headers[name] = value
+    if isinstance(error, Unavailable):
+        response.force_close()
+    return response

@@ -222,7 +222,10 @@ class InstanceRegistry:
         """Expires instances once a second, for ever."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            self.expire()
+            try:
+                self.expire()
+            except Exception:  # a bug; without this task instances would pile up unnoticed
+                log.exception("idle consumer instances could not be looked for")
 
     def interrupt(self) -> None:
         """Makes the reads that wait answer at once, for a gateway that is about to stop."""

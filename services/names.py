@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from gateway.config import Config
-from gateway.errors import KafkaAuthorization, KafkaRefused, ServiceError, Unprocessable
+from gateway.errors import KafkaAuthorization, KafkaRefused, ServiceError, UnknownTopicOrPartition, Unprocessable
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _NAME_MAX = 255
@@ -36,7 +36,13 @@ def invalid_topics(names: Iterable[str]) -> KafkaRefused:
 
 
 def check_topic(name: str) -> None:
-    """KafkaRefused (40002/400) unless ``name`` is a topic name; for metadata, where internal topics are no secret."""
+    """KafkaRefused (40002/400) unless ``name`` is a topic name; for metadata, where internal topics are no secret.
+
+    UnknownTopicOrPartition (40403/404) for ``t;a=b``: clients that write so mean a path parameter, not a name
+    (conformance/deviations.json, v2.path.semicolon).
+    """
+    if ";" in name:
+        raise UnknownTopicOrPartition()
     if not is_topic(name):
         raise KafkaRefused("The request attempted to perform an operation on an invalid topic.")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, Optional
 
@@ -57,14 +56,6 @@ Parse = Callable[[bytes], list[OutgoingRecord]]
 class _Header(jsonio.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     value: bytes | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Schemas:
-    """What a request says of the schemas of its records."""
-
-    key: str | int | None = None
-    value: str | int | None = None
 
 
 class RecordsReader:

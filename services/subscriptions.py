@@ -133,7 +133,10 @@ class Subscriptions:
         while True:
             await self._some_pattern.wait()
             await asyncio.sleep(self._refresh_s)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # a bug; without this task patterns would silently stop following new topics
+                log.exception("topics for patterns could not be looked for")
 
     async def refresh(self) -> None:
         """Brings all instances with a pattern up to date with the topics there are now."""

@@ -22,13 +22,16 @@ class Cors:
 
     def allows(self, origin: str) -> bool:
         """Whether pages of this origin may use the gateway: compared whole, never in part (S11)."""
-        return "*" in self._origins or origin.lower() in self._origins
+        if origin.lower() in self._origins:
+            return True
+        return "*" in self._origins and _echoable(origin)
 
     def headers(self, request_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        """The headers that a reply to this request carries."""
+        """The headers that a reply to this request carries. Credentials are never allowed, so ``*`` is no danger to
+        who has some (reliability.md S11)."""
         origin = request_headers.get("origin")
         if not origin or not self.allows(origin):
-            return ()
+            return (("Vary", "Origin"),)  # a cache must not keep this reply for a page of a listed origin
         found = [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
         if self._exposed:
             found.append(("Access-Control-Expose-Headers", self._exposed))
@@ -41,6 +44,11 @@ class Cors:
             return None
         allowed_headers = self._headers or request_headers.get("access-control-request-headers", "")
         headers = [("Access-Control-Allow-Methods", self._methods), ("Access-Control-Max-Age", "1800")]
-        if allowed_headers.isprintable() and allowed_headers:
+        if allowed_headers and _echoable(allowed_headers):
             headers.append(("Access-Control-Allow-Headers", allowed_headers))
         return Reply(200, "", b"", tuple(headers))
+
+
+def _echoable(text: str) -> bool:
+    """Whether text of a client can stand in a header of ours: origins and header names are visible ASCII."""
+    return text.isascii() and text.isprintable()

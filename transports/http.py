@@ -26,7 +26,7 @@ from gateway.errors import BadRequest, PayloadTooLarge, RequestTimeout, ServiceE
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.stream import Stream
-from gateway.transport import Transport, hookimpl
+from gateway.transport import Transport, hookimpl, refusal
 from transports.cors import Cors
 
 _COMPRESS_FROM = 1024
@@ -35,6 +35,9 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 """Compressing more than this takes over a millisecond: a thread does it, zlib releases the GIL."""
 _WRITE_TIMEOUT_S = 60.0
 """A client that does not read its reply for this long is cut off."""
+
+
+_ABSENT: list[str] = []
 
 
 class HttpTransport(Transport):
@@ -68,6 +71,9 @@ class HttpTransport(Transport):
         try:
             if mark:
                 query = _query(query_text)
+            if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
+                headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
+                headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
             if request.body_exists:
                 body = await self._read_body(request)
             _check_head(request)
@@ -91,6 +97,14 @@ class HttpTransport(Transport):
             seconds = time.perf_counter() - started
             self._access.add(session.peer, session.principal.name, method, target, reply.status, sent, seconds)
         return cast(web.StreamResponse, _Written(reply.status, not close, sent))
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        response = refusal(error)
+        response.headers.extend(self._cors.headers(request.headers) if self._cors.enabled else ())
+        if self._access.enabled:
+            peer, size = request.remote or "unix", response.content_length or 0
+            self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
+        return response
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         """The body, decompressed; PayloadTooLarge or RequestTimeout as soon as it is."""

@@ -31,6 +31,7 @@ INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__sha
 _THREADS = 8
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_RETRY_S = 0.05
 _PROBE = "__consumer_offsets"
 """A topic to ask for when only the brokers matter: the list of all topics can be megabytes."""
 
@@ -118,20 +119,25 @@ class KafkaAdmin:
 
     async def _list_offsets(self, topic: str, partition: int) -> tuple[int, int]:
         place = confluent_kafka.TopicPartition(topic, partition)
-        futures = [
-            self._client.list_offsets({place: spec}, request_timeout=DEADLINE_S)[place] for spec in (_EARLIEST, _LATEST)
-        ]
-        try:
-            earliest, latest = await asyncio.gather(*(_result(future) for future in futures))
-        except confluent_kafka.KafkaException:
-            # librdkafka says "no leader found" for an unknown topic as well as for an unknown partition.
-            found = next((one for one in (await self.topic(topic)).partitions if one.partition == partition), None)
-            if found is None:
-                raise PartitionNotFound from None
-            if found.leader < 0:
-                raise LeaderNotAvailable from None
-            raise
-        return int(earliest.offset), int(latest.offset)
+        while True:
+            futures = [
+                self._client.list_offsets({place: spec}, request_timeout=DEADLINE_S)[place]
+                for spec in (_EARLIEST, _LATEST)
+            ]
+            try:
+                earliest, latest = await asyncio.gather(*(_result(future) for future in futures))
+                return int(earliest.offset), int(latest.offset)
+            except confluent_kafka.KafkaException as error:
+                # librdkafka says "no leader found" for an unknown topic as well as for an unknown partition.
+                found = next((one for one in (await self.topic(topic)).partitions if one.partition == partition), None)
+                if found is None:
+                    raise PartitionNotFound from None
+                if found.leader < 0:
+                    raise LeaderNotAvailable from None
+                if not to_service_error(error).retriable:
+                    raise
+            # A topic that was just made: its leader does not know yet that it is one. The deadline ends the trying.
+            await asyncio.sleep(_RETRY_S)
 
     async def _blocking(self, call: Callable[..., Answer], *args: object) -> Answer:
         def run() -> Answer:

@@ -28,9 +28,7 @@ Settings = dict[str, Any]
 _RESET = {"earliest": "earliest", "latest": "latest", "none": "error"}
 """Kafka's words for ``auto.offset.reset`` and librdkafka's."""
 
-_FETCH_BYTES = 64 * 1024
-_RECORD_OVERHEAD_BYTES = 250
-"""What librdkafka and the binding keep for a record besides its content."""
+_FETCH_BYTES = 128 * 1024
 
 
 class Clients:
@@ -65,15 +63,12 @@ class Clients:
         }
         return self._merged("producer", defaults, {})
 
-    def consumer_config(self, settings: ConsumerSettings, buffer_bytes: int | None = None) -> Settings:
-        """What a consumer is built with.
-
-        ``buffer_bytes`` bounds what librdkafka keeps for it (``consumer.buffer.bytes``); see `fetch_settings`.
-        """
+    def consumer_config(self, settings: ConsumerSettings) -> Settings:
+        """What a consumer is built with."""
         defaults: Settings = {
             "auto.offset.reset": "latest",
             "partition.assignment.strategy": "range,roundrobin",
-            **fetch_settings(buffer_bytes or self._config.integer("consumer.buffer.bytes")),
+            **fetch_settings(self._config.integer("consumer.buffer.bytes")),
         }
         forced: Settings = {
             "group.id": settings.group,
@@ -98,12 +93,10 @@ class Clients:
         # calls that a consumer's property, but heeds it (test_admin: an unknown name is not created).
         return self._merged("admin", {}, {"allow.auto.create.topics": False})
 
-    def consumer(
-        self, settings: ConsumerSettings, buffer_bytes: int | None = None, **more: object
-    ) -> confluent_kafka.Consumer:
+    def consumer(self, settings: ConsumerSettings, **more: object) -> confluent_kafka.Consumer:
         """A new consumer; takes some milliseconds, so call it off the event loop. Raises InvalidConsumerConfig."""
         try:
-            return confluent_kafka.Consumer({**self.consumer_config(settings, buffer_bytes), **more})
+            return confluent_kafka.Consumer({**self.consumer_config(settings), **more})
         except (confluent_kafka.KafkaException, ValueError, TypeError) as error:
             cause = kafka_error(error)
             reason = describe(cause) if cause is not None else str(error)
@@ -126,15 +119,22 @@ class Clients:
 
 
 def fetch_settings(buffer_bytes: int) -> Settings:
-    """How a consumer fetches so that its queue stays within ``buffer_bytes``, and is refilled before it is empty."""
+    """How a consumer fetches, so that it is cheap to have many with a backlog, and each is fast.
+
+    Measured with 100-byte records on 4 partitions: 0.6 MiB for each of 100 consumers that fetched and were not read
+    (librdkafka's defaults: 92 MiB), and 640,000 to 880,000 records/s for one that is.
+    """
     return {
+        # The next fetch goes out when all that was fetched has been taken. With 1000 each kept 2.9 MiB.
+        "queued.min.messages": 1,
         "queued.max.messages.kbytes": max(1, buffer_bytes // 1024),
-        # The default of 100,000 records would decide nothing; too few starve the reader of small records.
-        "queued.min.messages": max(1, buffer_bytes // (2 * _RECORD_OVERHEAD_BYTES)),
         "fetch.message.max.bytes": min(buffer_bytes, _FETCH_BYTES),
-        # How long a partition whose queue was full is left alone. The default of 1000 ms holds a fast reader at
-        # 135,000 records/s with an idle processor; with 10 it is 770,000.
-        "fetch.queue.backoff.ms": 10,
+        # For topics of many partitions; librdkafka raises it to message.max.bytes.
+        "fetch.max.bytes": buffer_bytes,
+        # How long until a partition is looked at again whose queue was not empty. The default of 1000 ms holds a fast
+        # reader at 135,000 records/s with an idle processor; with 2 it is twice as fast as with 5, but 100 consumers
+        # that are not read cost 37 % of a processor instead of 20, until the worker pauses them.
+        "fetch.queue.backoff.ms": 5,
     }
 
 

@@ -41,7 +41,7 @@ class KafkaCluster:
             queue_records=config.integer("producer.queue.records"),
             create_topics=config.flag("auto.create.topics.enable"),
         )
-        self._reader = KafkaReader(clients, self._admin)
+        self._reader = KafkaReader(clients, self._admin, config)
 
     @property
     def producer(self) -> KafkaProducer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -98,7 +99,12 @@ async def test_the_partition_of_a_record_beats_that_of_the_path(rest: Rest, fake
         (JSON, {"records": [[]]}, 400, "records[0] must be an object, not a list."),
         (JSON, {"records": [{}, {"Value": 1}]}, 422, "Unrecognized field: Value (in records[1])"),
         # data
-        (BINARY, {"records": [{}, {"value": 1}]}, 400, "Bad Request: data=1 is not a base64 string. At records[1].value."),
+        (
+            BINARY,
+            {"records": [{}, {"value": 1}]},
+            400,
+            "Bad Request: data=1 is not a base64 string. At records[1].value.",
+        ),
         (BINARY, {"records": [{"value": True}]}, 400, "Bad Request: data=true is not a base64 string."),
         (BINARY, {"records": [{"key": "****"}]}, 400, 'Bad Request: data="****" is not a valid base64 string. At re'),
         (BINARY, {"records": [{"value": "_-8="}]}, 400, 'Bad Request: data="_-8=" is not a valid base64 string.'),
@@ -115,7 +121,12 @@ async def test_the_partition_of_a_record_beats_that_of_the_path(rest: Rest, fake
         (JSON, {"records": [{"headers": {}}]}, 400, "records[0].headers must be a list, not an object."),
         (JSON, {"records": [{"headers": [{"value": None}]}]}, 422, "records[0].headers[0].name must not be null"),
         (JSON, {"records": [{"headers": [{"name": "a", "value": "?"}]}]}, 400, "Bad Request: data="),
-        (JSON, {"records": [{"headers": [{"name": "a\0b"}]}]}, 422, "records[0].headers[0].name holds the character NUL"),
+        (
+            JSON,
+            {"records": [{"headers": [{"name": "a\0b"}]}]},
+            422,
+            "records[0].headers[0].name holds the character NUL",
+        ),
     ],
 )
 async def test_refused_bodies(
@@ -139,7 +150,10 @@ async def test_refused_bodies(
         ({"records": [{"partition": 0.7}]}, [OutgoingRecord(None, None, 0)]),
         ({"records": [{"partition": ""}]}, [OutgoingRecord(None, None, None)]),
         ({"records": [{}], "value_schema": "x", "key_schema_id": "7"}, [OutgoingRecord(None, None)]),
-        (b'{"records":[{}],"records":[{"value":"eA=="},{"value":"eQ=="}]}', [OutgoingRecord(None, v) for v in (b"x", b"y")]),
+        (
+            b'{"records":[{}],"records":[{"value":"eA=="},{"value":"eQ=="}]}',
+            [OutgoingRecord(None, v) for v in (b"x", b"y")],
+        ),
         (b'\xef\xbb\xbf{"records":[{"value":"eA=="}]}', [OutgoingRecord(None, b"x")]),
     ],
 )
@@ -193,6 +207,19 @@ async def test_a_failure_that_is_not_kafkas_fails_the_request(rest: Rest, fake: 
     answer = await rest.produce("u", {"value": 1})
     assert (answer.status, answer.code) == (500, 500)
     assert answer.message == "Unexpected non-Kafka exception returned by Kafka"
+
+
+async def test_records_reach_kafka_in_the_order_of_dispatch(rest: Rest, fake: FakeKafka) -> None:
+    """Nothing is awaited between reading a body and sending its records (style.md §6)."""
+    bodies = [{"value": "eA", "partition": str(n % 2)} if n % 3 else {"value": "eA=="} for n in range(60)]
+    paths = ["/topics/t", "/topics/t/partitions/1"]
+    requests = [
+        asyncio.create_task(rest.post(paths[n % 2], {"records": [{**body, "timestamp": n + 1}]}, BINARY))
+        for n, body in enumerate(bodies)
+    ]
+    await asyncio.sleep(0)  # one turn of the loop: every request has begun, and every one has sent
+    assert [record.timestamp_ms for record in sent(fake)] == list(range(1, 61))
+    assert {answer.status for answer in await asyncio.gather(*requests)} == {200}
 
 
 async def test_a_full_queue_refuses_the_request(rest: Rest, fake: FakeKafka) -> None:

@@ -19,9 +19,16 @@ from gateway.clientnames import CLIENT_PROPERTIES
 from gateway.config import Config, ConfigError, Fault, load
 from gateway.errors import InvalidSettings
 from gateway.kafka.properties import (
+    CLIENT_SETTINGS,
+    check_client_settings,
+    client_notes,
+    client_properties,
+    faults,
+    librdkafka_properties,
+)
+from gateway.kafka.property_table import (
     ALIASES,
     ALLOWED,
-    CLIENT_SETTINGS,
     DROPPED,
     FORBIDDEN,
     JAVA_REFUSED,
@@ -29,11 +36,6 @@ from gateway.kafka.properties import (
     OWNED,
     ROLES,
     Role,
-    check_client_settings,
-    client_notes,
-    client_properties,
-    faults,
-    librdkafka_properties,
 )
 from gateway.keys import BUILTIN_KEYS
 

@@ -77,11 +77,11 @@ export function decodeReply(message) {
   let head;
   try {
     head = JSON.parse(typeof message === 'string' ? text.slice(start, end) : fromUtf8.decode(message.subarray(start, end)));
+    if (typeof head.id !== 'string') return undefined;
+    if (Object.hasOwn(head, 'data')) return embedded(head);
   } catch {
     return undefined;
   }
-  if (typeof head.id !== 'string') return undefined;
-  if (Object.hasOwn(head, 'data')) return embedded(head);
   let content = typeof message === 'string' ? message.slice(end) : message.subarray(end);
   if (head.detached === true) {
     const lineEnd = /^[ \t]*\r?\n/.exec(text.slice(end, end + 1000));

@@ -19,14 +19,16 @@ import { GatewayError } from '../errors.js';
  */
 
 /**
- * The address with the parameters of the Atmosphere protocol added to its query.
+ * The address with parameters added to its query; those that it has already stay as they are.
  * @param {string} base
  * @param {Record<string, string>} parameters
  */
 export function address(base, parameters) {
   const url = new URL(base);
   url.hash = '';
-  const query = Object.entries(parameters).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+  const query = Object.entries(parameters)
+    .filter(([name]) => !url.searchParams.has(name))
+    .map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
   url.search = [url.search.slice(1), ...query].filter(Boolean).join('&');
   return url.href;
 }

@@ -1,0 +1,46 @@
+// Joins the modules of the browser library into one file: dist/kafka-gateway.mjs, an ES module, and
+// dist/kafka-gateway.js, a classic script that sets the global KafkaGateway.
+// Modules are joined as they are, without comments and indentation. So top-level names must differ (a clash does not
+// parse), imports take one line each, only index.js re-exports, and no string holds what looks like a comment.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
+const BANNER = '// Kafka Gateway client. SPDX-License-Identifier: Apache-2.0. Made by scripts/build.js from src/; do not edit.\n';
+
+/** Text of each file of dist/ by its name. */
+export function build() {
+  const index = join(ROOT, 'src/index.js');
+  const names = [...readFileSync(index, 'utf8').matchAll(/^export \{ (.+) \} from/gm)].map((match) => match[1]).join(', ');
+  const body = bundle(index, new Set());
+  return {
+    'kafka-gateway.mjs': `${BANNER}${body}export { ${names} };\n`,
+    'kafka-gateway.js': `${BANNER}const KafkaGateway = (() => {\n'use strict';\n${body}return { ${names} };\n})();\n`,
+  };
+}
+
+/**
+ * @param {string} file
+ * @param {Set<string>} seen
+ * @returns {string} the module after all that it imports
+ */
+function bundle(file, seen) {
+  if (seen.has(file)) return '';
+  seen.add(file);
+  const source = readFileSync(file, 'utf8');
+  const links = /^(?:import|export) .* from '(\..*)';\n/gm;
+  const imported = [...source.matchAll(links)].map((match) => bundle(resolve(dirname(file), match[1]), seen));
+  const own = source
+    .replace(links, '')
+    .replace(/\/\*\*[^]*?\*\/\s*/g, '')
+    .replace(/(^| )\/\/ .*$/gm, '')
+    .replace(/^\s+/gm, '')
+    .replace(/^export /gm, '')
+    .trim();
+  return `${imported.join('')}${own}\n`;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const [name, text] of Object.entries(build())) writeFileSync(join(ROOT, 'dist', name), text);
+}

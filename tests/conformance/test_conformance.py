@@ -1,0 +1,32 @@
+"""Recorded replies of Confluent's REST Proxy 8.1.1, replayed against the gateway on a real Kafka.
+
+``deviations.json`` lists the cases in which the gateway answers otherwise on purpose, each with its reason.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_process import GatewayProcess
+from tests.kafka_cluster import KafkaCluster
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_v2_replies_are_those_of_the_recorded_server(kafka: KafkaCluster) -> None:
+    # v1 did not exist any more in that server: with it, `application/json` would choose v1 (§3.1).
+    with GatewayProcess("api.v1.enable=false", bootstrap=kafka.bootstrap) as gateway:
+        replay = subprocess.run(
+            [sys.executable, HERE / "replay.py", "compare", "--url", gateway.url, "--bootstrap", kafka.bootstrap]
+            + ["--with", HERE / "transcripts" / "confluent-8.1.1.jsonl"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert replay.returncode == 0, replay.stdout[-20_000:] + replay.stderr[-2_000:]

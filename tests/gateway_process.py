@@ -1,0 +1,87 @@
+"""The whole program as a child process, for tests that need the real thing: its signals, its memory, its exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parents[1]
+
+
+class GatewayProcess:
+    """``python -m gateway port=0 KEY=VALUE …``; ready when the block is entered, gone when it is left.
+
+    ``output`` has the lines written so far, standard output and error together.
+    """
+
+    def __init__(self, *properties: str, bootstrap: str = "", environment: dict[str, str] | None = None) -> None:
+        self._properties = ["port=0", f"bootstrap.servers={bootstrap}", *properties]
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.output: list[str] = []
+        self.url = ""
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def __enter__(self) -> GatewayProcess:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gateway", *self._properties],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = self.wait_for(r"Listening on (http://[^\s,]+)")[1]
+        self.wait_for(r"Server started")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+        """The first line of output, past or to come, in which the pattern is found."""
+        seen = 0
+        with self._changed:
+            while True:
+                for line in self.output[seen:]:
+                    if found := re.search(pattern, line):
+                        return found
+                seen = len(self.output)
+                if self._ended or not self._changed.wait_for(lambda: len(self.output) > seen or self._ended, timeout_s):
+                    raise AssertionError(f"no line with {pattern!r} in:\n" + "\n".join(self.output))
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> int:
+        """Sends the signal and waits; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def rss_bytes(self) -> int:
+        """Resident memory now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.output.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()

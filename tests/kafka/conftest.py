@@ -1,0 +1,131 @@
+"""What the tests of the adapters share: open adapters, records in a topic, and an encoder to read with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+import confluent_kafka
+import pytest
+
+from gateway.config import load
+from gateway.kafka.cluster import KafkaCluster, open_kafka
+from gateway.kafka.consumer import KafkaConsumer
+from gateway.kafka.ports import ConsumerSettings, ReadLimits
+from gateway.keys import BUILTIN_KEYS
+from gateway.records import ConsumedRecord
+
+Place = tuple[int, int]
+
+
+def places(records: Sequence[ConsumedRecord]) -> bytes:
+    """An encoder that is no business of these tests."""
+    return repr([(record.partition(), record.offset()) for record in records]).encode()
+
+
+def limits(timeout_s: float = 1.0, max_bytes: int = 2**40, min_bytes: int | None = -1) -> ReadLimits:
+    return ReadLimits(max_bytes, timeout_s, min_bytes)
+
+
+def places_of(records: Iterable[ConsumedRecord]) -> list[Place]:
+    return [(record.partition() or 0, record.offset() or 0) for record in records]
+
+
+async def read_until(consumer: KafkaConsumer, count: int, within_s: float = 20, **of_read: float) -> list[Place]:
+    """The places of at least ``count`` records, as repeated reads return them."""
+    found: list[Place] = []
+    async with asyncio.timeout(within_s):
+        while len(found) < count:
+            batch = await consumer.read(limits(**of_read), places)  # type: ignore[arg-type]
+            found += places_of(batch.records)
+    return found
+
+
+async def until(condition: Callable[[], Awaitable[object]], within_s: float = 20) -> None:
+    """Waits for what no event announces: another member's assignment, a commit in the broker."""
+    async with asyncio.timeout(within_s):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+class Topic:
+    """A topic and a producer for it."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self.name = name
+        self._producer = confluent_kafka.Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 500_000}
+        )
+
+    def write(self, values: Iterable[bytes], partition: int = 0) -> None:
+        """Stores the values in this order before it returns."""
+        for value in values:
+            self._producer.produce(self.name, value, partition=partition)
+        assert self._producer.flush(20) == 0
+
+
+Opener = Callable[..., Awaitable[KafkaConsumer]]
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.broker)])
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The mock cluster, and a real Kafka."""
+    server = request.getfixturevalue(request.param)
+    return server if isinstance(server, str) else str(server.bootstrap)
+
+
+@pytest.fixture
+def filled(bootstrap: str, topic: str, kafka_topic: Callable[[str, str, int], None]) -> Topic:
+    """A new topic of four partitions."""
+    kafka_topic(bootstrap, topic, 4)
+    return Topic(bootstrap, topic)
+
+
+@pytest.fixture
+def kafka_topic() -> Callable[[str, str, int], None]:
+    """Makes a topic; on the mock cluster, whose topics all have four partitions, by naming it."""
+
+    def make(bootstrap: str, name: str, partitions: int) -> None:
+        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        try:
+            admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=0.5)[name].result()
+        except confluent_kafka.KafkaException as error:
+            # The mock cluster has no controller to ask.
+            if error.args[0].code() != confluent_kafka.KafkaError._TIMED_OUT:
+                raise
+            admin.list_topics(name, timeout=5)
+        known = admin.list_topics(name, timeout=5).topics[name].partitions
+        while len(known) != partitions:
+            known = admin.list_topics(name, timeout=5).topics[name].partitions
+
+    return make
+
+
+@pytest.fixture
+async def cluster(bootstrap: str) -> AsyncIterator[KafkaCluster]:
+    async with open_cluster(bootstrap) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def open_cluster(bootstrap: str, *overrides: str) -> AsyncIterator[KafkaCluster]:
+    async with open_kafka(load(BUILTIN_KEYS, overrides=[f"bootstrap.servers={bootstrap}", *overrides])) as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_consumer(cluster: KafkaCluster, unique: Callable[..., str]) -> Opener:
+    """`await open_consumer(group=None, auto_commit=False, reset="earliest")`; closed with the cluster."""
+
+    async def opener(
+        group: str | None = None, auto_commit: bool = False, reset: str = "earliest", isolation: str = ""
+    ) -> KafkaConsumer:
+        name = group or unique("group")
+        return await cluster.consumer(
+            ConsumerSettings(name, "test", auto_offset_reset=reset, auto_commit=auto_commit, isolation_level=isolation)
+        )
+
+    return opener

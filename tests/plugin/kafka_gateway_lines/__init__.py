@@ -1,0 +1,53 @@
+"""A plugin of Kafka Gateway that uses every hook; docs/plugins.md walks through it."""
+
+from __future__ import annotations
+
+from gateway.auth import Authenticator
+from gateway.codec import Codec
+from gateway.config import Config, ConfigKey
+from gateway.hookspecs import hookimpl
+from gateway.router import Route
+from gateway.transport import Transport
+from kafka_gateway_lines.api_keys import ApiKeyAuthenticator
+from kafka_gateway_lines.lines import LinesTransport
+from kafka_gateway_lines.resources import ROUTES
+from kafka_gateway_lines.text import TextCodec
+
+
+@hookimpl
+def gateway_config_keys() -> list[ConfigKey]:
+    return [
+        ConfigKey(
+            name="transport.lines.port",
+            type="int",
+            default=8090,
+            minimum=0,
+            maximum=65535,
+            doc="Port of 127.0.0.1 for clients that speak lines of JSON; 0: any.",
+        ),
+        ConfigKey(
+            name="authentication.apikey.keys",
+            type="secret",
+            doc="Keys of APIKEY: NAME:KEY, separated by commas.",
+        ),
+    ]
+
+
+@hookimpl
+def gateway_codecs() -> list[Codec]:
+    return [TextCodec()]
+
+
+@hookimpl
+def gateway_authenticators(config: Config) -> list[Authenticator]:
+    return [ApiKeyAuthenticator(config)]
+
+
+@hookimpl
+def gateway_routes() -> list[Route]:
+    return ROUTES
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    return [LinesTransport(config)]

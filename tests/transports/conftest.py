@@ -1,0 +1,64 @@
+"""A gateway in this process on the embedded Kafka, and connections to it that send bytes as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.app import App, serve
+from gateway.config import load
+from gateway.plugins import Plugins
+from tests.loop_watch import loop_watch, pytest_runtest_call
+from tests.transports.wire import Wire
+
+__all__ = ["loop_watch", "pytest_runtest_call"]
+
+Connect = Callable[..., Awaitable[Wire]]
+
+
+@contextlib.asynccontextmanager
+async def gateway(*extra: object, **settings: Any) -> AsyncIterator[App]:
+    """A running gateway; ``_`` in names of properties stands for a dot, ``extra`` are plugins."""
+    plugins = Plugins(extra=extra)
+    values = {"port": 0, "access.log.enable": False}
+    values |= {name.replace("_", "."): value for name, value in settings.items()}
+    config = load(plugins.config_keys()).with_values(values)
+    async with serve(config, plugins) as running:
+        yield running
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """Properties of the gateway under test; a test may set them with parametrize."""
+    return {}
+
+
+@pytest.fixture
+async def app(settings: dict[str, Any]) -> AsyncIterator[App]:
+    async with gateway(**settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def connect(app: App) -> AsyncIterator[Connect]:
+    """``await connect()``: a new connection to the gateway."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect() -> Wire:
+            return await stack.enter_async_context(await Wire.open(app.addresses[0]))
+
+        yield connect
+
+
+@pytest.fixture
+async def wire(connect: Connect) -> Wire:
+    return await connect()
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"topic-{uuid.uuid4().hex[:10]}"

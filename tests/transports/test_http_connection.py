@@ -1,0 +1,298 @@
+"""Connections of plain HTTP: keep-alive, HTTP/1.0, pipelining, HEAD, OPTIONS, Expect, names in paths."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.app import App
+from tests.transports.conftest import Connect
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+
+ROUTES = [
+    ("/", "GET, HEAD, OPTIONS, POST"),
+    ("/brokers", "GET, HEAD, OPTIONS"),
+    ("/topics", "GET, HEAD, OPTIONS"),
+    ("/topics/t", "GET, HEAD, OPTIONS, POST"),
+    ("/topics/t/partitions", "GET, HEAD, OPTIONS"),
+    ("/topics/t/partitions/0", "GET, HEAD, OPTIONS, POST"),
+    ("/topics/t/partitions/0/offsets", "GET, HEAD, OPTIONS"),
+    ("/topics/t/partitions/0/messages", "GET, HEAD, OPTIONS"),
+    ("/consumers/g", "OPTIONS, POST"),
+    ("/consumers/g/instances/i", "DELETE, OPTIONS"),
+    ("/consumers/g/instances/i/subscription", "DELETE, GET, HEAD, OPTIONS, POST"),
+    ("/consumers/g/instances/i/assignments", "GET, HEAD, OPTIONS, POST"),
+    ("/consumers/g/instances/i/positions", "OPTIONS, POST"),
+    ("/consumers/g/instances/i/positions/beginning", "OPTIONS, POST"),
+    ("/consumers/g/instances/i/positions/end", "OPTIONS, POST"),
+    ("/consumers/g/instances/i/offsets", "GET, HEAD, OPTIONS, POST"),
+    ("/consumers/g/instances/i/records", "GET, HEAD, OPTIONS"),
+    ("/consumers/g/instances/i/topics/t", "GET, HEAD, OPTIONS"),
+    ("/health/live", "GET, HEAD, OPTIONS"),
+    ("/health/ready", "GET, HEAD, OPTIONS"),
+]
+
+
+def test_the_table_of_routes_is_complete(app: App) -> None:
+    templates = {route.template for route in app.gateway.router.routes}
+    assert len(templates) == len(ROUTES)
+
+
+async def test_health(wire: Wire) -> None:
+    live, ready = await wire.ask("GET", "/health/live"), await wire.ask("GET", "/health/ready")
+    assert (live.status, live.json) == (200, {"status": "live"})
+    assert (ready.status, ready.json) == (200, {"status": "ready"})
+
+
+@pytest.mark.parametrize(("path", "allow"), ROUTES)
+async def test_options_tells_the_methods(wire: Wire, path: str, allow: str) -> None:
+    reply = await wire.ask("OPTIONS", path)
+    assert (reply.status, reply.headers["allow"], reply.body) == (200, allow, b"")
+    refused = await wire.ask("PATCH", path)
+    assert (refused.status, refused.headers["allow"]) == (405, allow)
+    assert refused.json == {"error_code": 405, "message": "HTTP 405 Method Not Allowed"}
+
+
+async def test_options_of_the_whole_server(wire: Wire) -> None:
+    reply = await wire.ask("OPTIONS", "*")
+    assert (reply.status, reply.headers["allow"]) == (200, "DELETE, GET, HEAD, OPTIONS, POST")
+
+
+@pytest.mark.parametrize("settings", [{"reject.options.request": True}])
+async def test_options_can_be_refused(wire: Wire) -> None:
+    assert (await wire.ask("OPTIONS", "/topics")).status == 405
+
+
+@pytest.mark.parametrize("path", [path for path, allow in ROUTES if "HEAD" in allow])
+async def test_head_is_get_without_the_body(wire: Wire, path: str) -> None:
+    get, head = await wire.ask("GET", path), await wire.ask("HEAD", path)
+    assert get.body
+    assert head.status == get.status
+    without_date = [{name: value for name, value in each.headers.items() if name != "date"} for each in (get, head)]
+    assert without_date[0] == without_date[1]
+
+
+async def test_a_connection_serves_many_requests(wire: Wire, topic: str) -> None:
+    for number in range(20):
+        await wire.send(produce(topic, b'{"records":[{"value":%d,"partition":0}]}' % number))
+        reply = await wire.reply()
+        assert (reply.status, reply.json["offsets"][0]["offset"]) == (200, number)
+        assert "connection" not in reply.headers
+
+
+async def test_it_works_on_after_a_refusal(wire: Wire, topic: str) -> None:
+    for body, content_type, status in (
+        (b"{", JSON_V2, 400),
+        (b'{"records":1}', JSON_V2, 400),
+        (b'{"records":[]}', JSON_V2, 422),
+        (b'{"records":[{"value":"?"}]}', "application/vnd.kafka.binary.v2+json", 422),
+        (b"{}", "text/plain", 415),
+        (b"{}", "a/b/c", 415),
+    ):
+        reply = await wire.ask("POST", f"/topics/{topic}", body, Content_Type=content_type)
+        assert reply.status == status, (body, content_type, reply)
+        assert not reply.closes
+    assert (await wire.ask("GET", "/nowhere")).status == 404
+    await wire.send(produce(topic))
+    assert (await wire.reply()).status == 200
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_connection_close(wire: Wire, version: str) -> None:
+    reply = await wire.ask("GET", "/topics", version=version, Connection="close")
+    assert reply.status == 200
+    assert reply.closes
+    assert await wire.closed() == b""
+
+
+async def test_http_1_0_closes_unless_asked_to_keep_alive(connect: Connect) -> None:
+    wire = await connect()
+    await wire.send(b"GET /topics HTTP/1.0\r\n\r\n")  # without Host, as 1.0 allows
+    assert (await wire.reply()).closes
+    assert await wire.closed() == b""
+    wire = await connect()
+    for _ in range(3):
+        reply = await wire.ask("GET", "/topics", version="1.0", Connection="keep-alive")
+        assert (reply.status, reply.headers["connection"]) == (200, "keep-alive")
+
+
+async def test_pipelined_requests_are_answered_in_order(wire: Wire, topic: str) -> None:
+    """More than aiohttp queues (32), with a slow one at the front and a bad one in the middle."""
+    bodies = [b'{"records":[{"value":%d,"partition":0}]}' % number for number in range(100)]
+    await wire.send(
+        request("GET", "/health/ready")
+        + b"".join(produce(topic, body) for body in bodies[:50])
+        + request("GET", "/nowhere")
+        + b"".join(produce(topic, body) for body in bodies[50:])
+    )
+    replies = [await wire.reply() for _ in range(102)]
+    assert [each.status for each in replies] == [200] * 51 + [404] + [200] * 50
+    offsets = [each.json["offsets"][0]["offset"] for each in replies if "offsets" in each.json]
+    assert offsets == list(range(100))
+
+
+async def test_a_request_in_single_bytes(wire: Wire, topic: str) -> None:
+    for byte in produce(topic):
+        await wire.send(bytes([byte]))
+    assert (await wire.reply()).status == 200
+
+
+async def test_a_chunked_body(wire: Wire, topic: str) -> None:
+    head = request("POST", f"/topics/{topic}", Content_Type=JSON_V2, Transfer_Encoding="chunked")
+    body = b'{"records":[{"value":1}]}'
+    await wire.send(head + b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in body) + b"0\r\nTrailer: x\r\n\r\n")
+    assert (await wire.reply()).status == 200
+    assert (await wire.ask("GET", "/health/live")).status == 200
+
+
+async def test_a_chunked_body_in_single_bytes(wire: Wire, topic: str) -> None:
+    head = request("POST", f"/topics/{topic}", Content_Type=JSON_V2, Transfer_Encoding="chunked")
+    await wire.send(head)
+    for byte in b"19\r\n" + b'{"records":[{"value":1}]}' + b"\r\n0\r\n\r\n":
+        await wire.send(bytes([byte]))
+    assert (await wire.reply()).status == 200
+
+
+# --- Expect: 100-continue (RFC 9110 §10.1.1) -------------------------------------------------------------------------
+
+
+async def test_a_client_that_waits_is_told_to_go_on(wire: Wire, topic: str) -> None:
+    head, _, body = produce(topic, Expect="100-continue").partition(b"\r\n\r\n")
+    await wire.send(head + b"\r\n\r\n")
+    assert (await wire.reply()).status == 100
+    await wire.send(body)
+    reply = await wire.reply()
+    assert (reply.status, len(reply.json["offsets"])) == (200, 1)
+
+
+async def test_a_client_that_does_not_wait_is_told_nothing(wire: Wire, topic: str) -> None:
+    await wire.send(produce(topic, Expect="100-continue"))
+    assert (await wire.reply()).status == 200
+
+
+@pytest.mark.parametrize("settings", [{"request.max.bytes": 1000}])
+async def test_a_client_that_waits_in_vain(wire: Wire) -> None:
+    await wire.send(request("POST", "/topics/t", Content_Length="1001", Expect="100-continue", Content_Type=JSON_V2))
+    reply = await wire.reply()
+    assert reply.status == 413
+    assert reply.closes
+
+
+async def test_an_expectation_that_nobody_can_meet(wire: Wire) -> None:
+    reply = await wire.ask("POST", "/topics/t", b"{}", Expect="200-ok", Content_Type=JSON_V2)
+    assert (reply.status, reply.json["error_code"]) == (417, 417)
+
+
+async def test_http_1_0_knows_no_100(wire: Wire, topic: str) -> None:
+    head, _, body = produce(topic, Expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
+    await wire.send(head + b"\r\n\r\n")
+    await asyncio.sleep(0.05)
+    await wire.send(body)
+    assert (await wire.reply()).status == 200
+
+
+# --- upgrades that nobody takes (RFC 9110 §7.8) ----------------------------------------------------------------------
+
+
+async def test_an_offer_of_http_2_is_passed_over(wire: Wire, topic: str) -> None:
+    """Java's HttpClient makes it with its first request, body or not, and curl --http2 does."""
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
+    for pipelined in (b"", request("GET", "/brokers")):
+        await wire.send(request("GET", "/health/live", **offer) + pipelined)
+        assert (await wire.reply()).json == {"status": "live"}
+        if pipelined:
+            assert (await wire.reply()).json["brokers"]
+        await wire.send(produce(topic, **offer) + pipelined)
+        reply = await wire.reply()
+        assert (reply.status, len(reply.json.get("offsets", ()))) == (200, 1), reply
+        if pipelined:
+            assert (await wire.reply()).json["brokers"]
+
+
+async def test_an_offer_of_a_websocket_is_passed_over(wire: Wire) -> None:
+    await wire.send(request("GET", "/health/live", Connection="Upgrade", Upgrade="websocket"))
+    assert (await wire.reply()).json == {"status": "live"}
+    assert (await wire.ask("GET", "/brokers")).status == 200
+
+
+# --- paths -----------------------------------------------------------------------------------------------------------
+
+
+async def test_percent_encoded_names(wire: Wire, topic: str) -> None:
+    encoded = "".join(f"%{ord(char):02x}" for char in topic)
+    await wire.send(produce(encoded))
+    assert (await wire.reply()).json["offsets"][0]["error_code"] is None
+    reply = await wire.ask("GET", f"/topics/{encoded}")
+    assert (reply.status, reply.json["name"]) == (200, topic)
+
+
+async def test_percent_encoded_groups_and_instances(wire: Wire) -> None:
+    body = b'{"name":"in st/\xc3\xa4","format":"json"}'
+    made = await wire.ask("POST", "/consumers/gr%C3%B6%2F+%20p", body, Content_Type=V2)
+    assert (made.status, made.json["instance_id"]) == (200, "in st/ä")
+    assert (await wire.ask("DELETE", "/consumers/gr%c3%b6%2f+%20p/instances/in%20st%2F%c3%a4")).status == 204
+
+
+async def test_a_204_has_no_body(wire: Wire) -> None:
+    await wire.ask("POST", "/consumers/g204", b'{"name":"i"}', Content_Type=V2)
+    reply = await wire.ask("DELETE", "/consumers/g204/instances/i")
+    assert reply.status == 204
+    assert not {"content-length", "content-type", "content-encoding"} & reply.headers.keys()
+    assert (await wire.ask("GET", "/health/live")).status == 200
+
+
+@pytest.mark.parametrize("target", ["http://other.example/health/live", "HTTPS://[::1]:80/health/live"])
+async def test_a_whole_url_as_the_target(wire: Wire, target: str) -> None:
+    assert (await wire.ask("GET", target)).json == {"status": "live"}
+
+
+# --- who leaves ------------------------------------------------------------------------------------------------------
+
+
+LEAVINGS: dict[str, tuple[bytes, bool]] = {
+    "with nothing sent": (b"", False),
+    "in the head": (b"GET /topics HTTP/1.1\r\nHost: x", False),
+    "after the head": (request("POST", "/topics/t", Content_Length="100", Content_Type=JSON_V2), True),
+    "in the body": (request("POST", "/topics/t", Content_Length="9", Content_Type=JSON_V2) + b"{", True),
+    "in a chunk": (request("POST", "/topics/t", Transfer_Encoding="chunked", Content_Type=JSON_V2) + b"5\r\n{", True),
+    "before the reply": (produce("leaving") * 3, True),
+    "while reading": (request("GET", "/consumers/left/instances/i/records?timeout=60000", Accept=JSON_V2), True),
+}
+
+
+@pytest.mark.parametrize("settings", [{"consumer.request.timeout.ms": 60000}])
+@pytest.mark.parametrize("how", ["end", "reset"])
+@pytest.mark.parametrize("when", LEAVINGS)
+async def test_a_client_that_leaves_costs_nothing(
+    app: App, connect: Connect, caplog: pytest.LogCaptureFixture, when: str, how: str
+) -> None:
+    data, has_session = LEAVINGS[when]
+    wire = await connect()
+    await wire.ask("POST", "/consumers/left", b'{"name":"i","format":"json"}', Content_Type=V2)
+    body = b'{"topics":["left"]}'
+    assert (await wire.ask("POST", "/consumers/left/instances/i/subscription", body, Content_Type=V2)).status == 204
+    caplog.clear()
+    before = _costs(app)
+    leavers = [await connect() for _ in range(20)]
+    for leaver in leavers:
+        await leaver.send(data)
+    if has_session:
+        await until(lambda: len(app.gateway.sessions) >= before["sessions"] + 1)
+    for leaver in leavers:
+        leaver.writer.transport.abort() if how == "reset" else leaver.writer.close()
+    await until(lambda: _costs(app) == before, timeout_s=1.0)
+    assert (await wire.ask("GET", "/health/live")).status == 200
+    assert [each.getMessage() for each in caplog.records if each.levelname not in ("DEBUG", "INFO")] == []
+    reads = next(each.service.registry for each in app.gateway.router.routes if each.service)  # type: ignore[attr-defined]
+    assert [instance.running for instance in reads._instances.values()] == [0]
+
+
+def _costs(app: App) -> dict[str, Any]:
+    return {
+        "sessions": len(app.gateway.sessions),
+        "connections": app.host.connection_count,
+        "requests": app.gateway.running,
+        "tasks": len(asyncio.all_tasks()),
+    }

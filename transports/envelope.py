@@ -1,0 +1,437 @@
+"""The envelope: a small JSON head, directly followed by the content, in one message (atmosphere-binding.md §1).
+
+A head ends where its object ends; nothing else marks the place. One scan finds that end and the members. Messages are
+scanned as Latin-1, in which every byte is one character: then the scanner's index is the index into the bytes, and
+content is never looked at, decoded or copied more than once. A head that is not ASCII is decoded again as UTF-8.
+
+No I/O here: messages are bytes, and what to send comes back as bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from gateway import jsonio
+from gateway.errors import BadRequest
+
+ID_MAX = 1024
+"""Bytes of an id, quotes included. Every part of a reply repeats it, so it must be small beside the reply limit."""
+
+REPLY_MAX = 65536
+"""Characters of a message, unless told otherwise: what clients of the original take (§1.8)."""
+
+_BLANK = b" \t\r\n"
+_ACK = b"...ACK..."
+_DROPPED = frozenset(
+    {"host", "connection", "upgrade", "content-length", "transfer-encoding", "te", "trailer", "keep-alive"}
+)
+"""Headers that belong to the connection (§1.2); those that begin with ``proxy-`` and ``sec-websocket-`` too."""
+
+
+class Form(enum.Enum):
+    """The shape of a reply (§1.4)."""
+
+    DETACHED = "detached"
+    EMBEDDED = "embedded"
+    DETACHED_LF = "detached-lf"
+
+
+class InvalidMessage(BadRequest):
+    """A message that is no valid envelope. ``id`` is there if the reply can carry it."""
+
+    def __init__(self, reason: str, id: bytes | None = None, form: Form | None = None) -> None:
+        super().__init__(f"Invalid message: {reason}")
+        self.id = id
+        self.form = form
+
+
+class Envelope:
+    """A request, or a part of one, as it came.
+
+    ``id`` is the JSON string to echo, quotes included, or None. ``form`` is the reply form that the request's own
+    shape suggests, None where it suggests nothing (§1.5). ``headers`` have lower-case names; ``type`` and ``accept``
+    stand beside them and win.
+    """
+
+    __slots__ = ("accept", "content", "form", "headers", "id", "method", "more", "path", "type")
+
+    def __init__(
+        self,
+        id: bytes | None,
+        method: str,
+        path: str,
+        type: str | None,
+        accept: str | None,
+        headers: Mapping[str, str] | None,
+        more: bool,
+        content: bytes,
+        form: Form | None,
+    ) -> None:
+        self.id = id
+        self.method = method
+        self.path = path
+        self.type = type
+        self.accept = accept
+        self.headers = headers
+        self.more = more
+        self.content = content
+        self.form = form
+
+    def drop_blank(self) -> None:
+        """Takes content of nothing but white space for none (§1.3): for a message that is no part of a sequence."""
+        content = self.content
+        if content and content[0] in _BLANK and (self.type is None or is_json(self.type)) and not content.strip(_BLANK):
+            self.content = b""
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Path and query as for an HTTP request line: with a leading slash, without a fragment."""
+        path, _, query = self.path.partition("#")[0].partition("?")
+        return (path if path[:1] == "/" else "/" + path), query
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Number(str):
+    """A number in its source spelling."""
+
+    __slots__ = ()
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_scan = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant).raw_decode
+
+
+class _Data(jsonio.Struct):
+    data: jsonio.Raw
+
+
+_data_decoder = msgspec.json.Decoder(_Data)
+
+
+def read(message: bytes, heartbeat: bytes = b"X") -> Envelope | None:
+    """The envelope in a message; None for a control message, which gets no reply (§1.12).
+
+    Raises:
+        InvalidMessage: it is neither; the members are checked, the content is not.
+    """
+    start = 0
+    if message[:1] != b"{":
+        found = _start(message, heartbeat)
+        if found is None:
+            return None
+        start = found
+    head, end = _scan_head(message, start)
+    get = head.get
+    id = _id(get("id"))
+    method, path, type_, accept = get("method"), get("path"), get("type"), get("accept")
+    more, detached = get("continue", False), get("detached", False)
+    if more is not False and more is not True:
+        more = _flag("continue", more, id)
+    if detached is not False and detached is not True:
+        detached = _flag("detached", detached, id)
+    if path is None and "heartbeat" in head:
+        return None
+    if method.__class__ is not str or not method.isupper():
+        method = _text("method", method, id, "GET").upper()
+    if path.__class__ is not str:
+        path = _text("path", path, id, "/")
+    if (type_ is not None and (type_.__class__ is not str or not type_.isprintable())) or (
+        accept is not None and (accept.__class__ is not str or not accept.isprintable())
+    ):
+        type_, accept = _header("type", type_, id), _header("accept", accept, id)
+    headers = None
+    if "headers" in head and head["headers"] is not None:
+        headers = _headers(head["headers"], id)
+    if more and id is None:
+        raise InvalidMessage("continue needs an id")
+    form: Form | None = None
+    content = message[end:]
+    if detached:
+        form = Form.DETACHED_LF
+        content = _without_line_feed(content)
+    elif "data" in head:
+        form = Form.EMBEDDED
+        if content and content.strip(_BLANK):
+            raise InvalidMessage("content behind the envelope as well as data", id, form)
+        content = _embedded(message[start:end], head["data"], type_, id)
+    return Envelope(id, method, path, type_, accept, headers, more, content, form)
+
+
+def _start(message: bytes, heartbeat: bytes) -> int | None:
+    """Where the envelope begins; None for a control message."""
+    start = 0
+    if message.startswith(b"@@"):  # push(message, dispatchUrl) of atmosphere.js
+        close = message.find(b"@@", 2)
+        if close < 0:
+            raise InvalidMessage("expected '{' at position 0")
+        start = close + 2
+    text = message[start:]
+    stripped = text.lstrip(_BLANK)
+    if not stripped or text in (heartbeat, _ACK):
+        return None
+    start += len(text) - len(stripped)
+    if stripped[:1] != b"{":
+        raise InvalidMessage(f"expected '{{' at position {start}")
+    return start
+
+
+def _scan_head(message: bytes, start: int) -> tuple[dict[str, Any], int]:
+    try:
+        head, end = _scan(str(message, "latin-1"), start)
+        raw = message[start:end]
+        if not raw.isascii():
+            head, _ = _scan(raw.decode(), 0)
+        if b"\\u" in raw:
+            jsonio.decode_value(raw)  # the scanner lets lone surrogates pass, which no UTF-8 can carry
+    except json.JSONDecodeError as error:
+        raise InvalidMessage(f"{error.msg} at position {error.pos}") from None
+    except UnicodeDecodeError:
+        raise InvalidMessage("the envelope is not UTF-8") from None
+    except RecursionError:
+        raise InvalidMessage("the envelope is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidMessage(str(error)) from None
+    return head, end
+
+
+def _id(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    if value.__class__ is not str and value.__class__ is not _Number:
+        raise InvalidMessage("id is neither a string nor a number")
+    id = jsonio.encode(str(value))
+    if len(id) > ID_MAX:
+        raise InvalidMessage(f"id is longer than {ID_MAX} bytes")
+    return id
+
+
+def _flag(name: str, value: Any, id: bytes | None) -> bool:
+    if value is None:
+        return False
+    if value.__class__ is str and value in ("true", "false"):
+        return bool(value == "true")
+    raise InvalidMessage(f"{name} is not a boolean", id)
+
+
+def _text(name: str, value: Any, id: bytes | None, default: str) -> str:
+    if value is None:
+        return default
+    if value.__class__ is not str:
+        raise InvalidMessage(f"{name} is not a string", id)
+    return value
+
+
+def _header(name: str, value: Any, id: bytes | None) -> str | None:
+    if value is None:
+        return None
+    if value.__class__ is not str:
+        raise InvalidMessage(f"{name} is not a string", id)
+    if not value.isprintable():  # a line break would end the header where the value is passed on (H10)
+        raise InvalidMessage(f"{name} has a character that no header may have", id)
+    return value
+
+
+def _headers(value: Any, id: bytes | None) -> dict[str, str]:
+    if value.__class__ is not dict:
+        raise InvalidMessage("headers is not an object", id)
+    headers: dict[str, str] = {}
+    for name, item in value.items():
+        lower = name.lower()
+        if lower in _DROPPED or lower.startswith(("proxy-", "sec-websocket-")) or item is None:
+            continue
+        items = item if item.__class__ is list else [item]
+        texts = [("true" if each else "false") if each.__class__ is bool else each for each in items]
+        if not lower or any(not isinstance(each, str) for each in texts):
+            raise InvalidMessage(f"header {name!r} is not a string, a number, a boolean or an array of strings", id)
+        text = ", ".join(texts)
+        if not text.isprintable() or not lower.isprintable():
+            raise InvalidMessage("headers has a character that no header may have", id)
+        headers[lower] = text
+    return headers
+
+
+def _without_line_feed(rest: bytes) -> bytes:
+    """What follows the line feed that separates head and content in generation 1; all of it if there is none."""
+    content = rest.lstrip(b" \t")
+    if content[:1] == b"\n":
+        return content[1:]
+    return content[2:] if content[:2] == b"\r\n" else rest
+
+
+def _embedded(head: bytes, value: Any, type: str | None, id: bytes | None) -> bytes:
+    if value.__class__ is str and type is not None and not is_json(type):
+        return value.encode()
+    try:  # the source of the value: spellings of numbers must survive
+        return bytes(_data_decoder.decode(head).data)
+    except (ValueError, RecursionError):
+        raise InvalidMessage("data is not JSON", id, Form.EMBEDDED) from None
+
+
+@functools.lru_cache(maxsize=256)
+def is_json(media_type: str) -> bool:
+    """Whether this is ``application/json`` or ``application/*+json``, parameters aside."""
+    name = media_type.partition(";")[0].strip().lower()
+    return name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
+
+
+# --- replying --------------------------------------------------------------------------------------------------------
+
+
+def reply(
+    form: Form,
+    id: bytes | None,
+    status: int,
+    media_type: str,
+    payload: bytes,
+    limit: int = REPLY_MAX,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> tuple[list[bytes], bool]:
+    """The messages that carry a reply, and whether they have to be binary ones (§1.4, §1.6, §1.8).
+
+    Without an id the payload goes alone, in one message, and an empty one not at all (§1.11). ``headers`` is for
+    clients that asked for them (§1.10). A reply of more than ``limit`` UTF-16 code units, which is what the clients'
+    limits count, goes in several messages.
+    """
+    if id is None:
+        return ([payload] if payload else []), not _is_utf8(payload)
+    if form is Form.DETACHED and not headers:
+        before, after = _detached_head(status, media_type)
+        message = before + id + after + payload
+        if len(message) <= limit and payload.isascii():
+            return [message], False
+        heads = before + id + after, before[:-5] + b'"continue":true,"id":' + id + after
+    else:
+        heads = _heads(form, id, status, media_type, headers, bool(payload))
+    if not payload:
+        return [heads[0]], False
+    is_text = _is_utf8(payload)
+    if form is Form.EMBEDDED:
+        return _embedded_reply(heads, media_type, payload, is_text, limit), False
+    return _cut(heads, payload, is_text, limit), not is_text
+
+
+@functools.lru_cache(maxsize=1024)
+def _detached_head(status: int, media_type: str) -> tuple[bytes, bytes]:
+    """What stands before and behind the id."""
+    after = b',"type":' + jsonio.encode(media_type) + b"}" if media_type else b"}"
+    return b'{"code":%d,"id":' % status, after
+
+
+def _heads(
+    form: Form, id: bytes, status: int, media_type: str, headers: tuple[tuple[str, str], ...], has_payload: bool
+) -> tuple[bytes, bytes]:
+    """The head of the last part, and that of the parts before."""
+    if form is Form.DETACHED:
+        before = b'{"code":%d,' % status
+        after = b'"headers":' + jsonio.encode(dict(headers)) + b',"id":' + id + _detached_head(status, media_type)[1]
+        return before + after, before + b'"continue":true,' + after
+    before = b'{"id": ' + id
+    if status != 200 or not has_payload:
+        before += b', "code": %d' % status
+    if headers:
+        before += b', "headers": ' + jsonio.encode(dict(headers))
+    if not has_payload:
+        return before + b"}", b""
+    if form is Form.EMBEDDED:
+        return before, before + b', "continue":true'
+    after = b', "detached": true}\n'
+    return before + after, before + b', "continue":true' + after
+
+
+def _embedded_reply(
+    heads: tuple[bytes, bytes], media_type: str, payload: bytes, is_text: bool, limit: int
+) -> list[bytes]:
+    last, more = heads
+    whole = is_text and is_json(media_type) and jsonio.is_json(payload)
+    if whole and _units(last) + 11 + _units(payload) <= limit:
+        return [last + b', "data": ' + payload + b"}"]
+    if is_text:
+        text, member = jsonio.encode(payload.decode())[1:-1], b', "data": "'
+    else:
+        text, member = base64.b64encode(payload), b', "encoding": "base64", "data": "'
+    pieces = _pieces(text, limit - _units(more) - len(member) - 2, True, True)
+    return [(last if place == len(pieces) - 1 else more) + member + piece + b'"}' for place, piece in enumerate(pieces)]
+
+
+def _cut(heads: tuple[bytes, bytes], payload: bytes, is_text: bool, limit: int) -> list[bytes]:
+    last, more = heads
+    if len(last) + len(payload) <= limit or (is_text and _units(last) + _units(payload) <= limit):
+        return [last + payload]
+    pieces = _pieces(payload, limit - _units(more), is_text, False)
+    parts = [more + piece for piece in pieces]
+    parts[-1] = last + pieces[-1]
+    return parts
+
+
+def _pieces(text: bytes, size: int, is_text: bool, escaped: bool) -> list[bytes]:
+    """The text in pieces of at most ``size`` code units, cut between characters and not within JSON escapes."""
+    size = max(size, 16)
+    if not is_text or text.isascii():
+        return _byte_pieces(text, size, escaped)
+    units = text.decode().encode("utf-16-le")
+    pieces = []
+    start, end_of_all = 0, len(units)
+    while start < end_of_all:
+        end = min(start + 2 * size, end_of_all)
+        if end < end_of_all and units[end - 1] & 0xFC == 0xD8:  # the first half of a pair
+            end -= 2
+        piece = units[start:end].decode("utf-16-le")
+        if escaped and end < end_of_all:
+            piece = piece[: _before_escape(piece.encode("latin-1", "replace"))]
+            end = start + len(piece.encode("utf-16-le"))
+        pieces.append(piece.encode())
+        start = end
+    return pieces
+
+
+def _byte_pieces(text: bytes, size: int, escaped: bool) -> list[bytes]:
+    if not escaped:
+        return [text[start : start + size] for start in range(0, len(text), size)]
+    pieces = []
+    start = 0
+    while start < len(text):
+        piece = text[start : start + size]
+        if start + size < len(text):
+            piece = piece[: _before_escape(piece)]
+        pieces.append(piece)
+        start += len(piece)
+    return pieces
+
+
+def _before_escape(piece: bytes) -> int:
+    r"""The length of the piece without an escape (``\"``, ``\u001f``) that its end cuts in two."""
+    at = piece.rfind(b"\\", max(0, len(piece) - 6))
+    if at < 0:
+        return len(piece)
+    backslashes = len(piece[: at + 1]) - len(piece[: at + 1].rstrip(b"\\"))
+    if backslashes % 2 == 0:  # the second one of an escaped backslash
+        return len(piece)
+    whole = 6 if piece[at + 1 : at + 2] == b"u" else 2
+    return len(piece) if at + whole <= len(piece) else at
+
+
+def _units(text: bytes) -> int:
+    """The length of UTF-8 text in UTF-16 code units."""
+    return len(text) if text.isascii() else len(text.decode().encode("utf-16-le")) // 2
+
+
+def _is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,407 @@
+"""One WebSocket: messages in, messages out, and everything that may go wrong in between (RFC 6455).
+
+aiohttp does the handshake and takes frames apart. Writing is done here: what is sent within one turn of the event loop
+leaves in one write, however many messages that are; aiohttp's writer makes a write, and a coroutine, of each.
+
+Nothing is buffered without bound. A client that does not read what it is sent is not read any more either, and one
+that accepts nothing at all for the write timeout is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import WSCloseCode, WSMsgType, hdrs, web
+from aiohttp.http_websocket import WebSocketError
+from aiohttp.streams import EofStream
+from aiohttp.web_exceptions import HTTPBadRequest
+
+from gateway.errors import FAILED, GONE, IDLE, BadRequest, CloseReason
+
+log = logging.getLogger("gateway.websocket")
+
+_FLUSH_AT = 64 * 1024
+"""Bytes of outgoing frames that do not wait for the end of the loop's turn."""
+_COMPRESS_FROM = 256
+"""Smaller messages gain nothing from deflate."""
+_TURN = 64
+"""Messages read of one socket before the others get their turn."""
+_CLOSE_TIMEOUT_S = 2.0
+"""How long a closing socket waits for the client's close frame."""
+_LEN7, _LEN16, _LEN64 = struct.Struct("!BB").pack, struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
+_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+
+NOT_UTF8 = CloseReason(1007, "text that is not UTF-8", False)
+TOO_LARGE = CloseReason(1009, "message too large", False)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, 0 for ``ping_s``: no pings."""
+
+    text_max: int | None = 65536
+    binary_max: int | None = 65536
+    idle_s: float = 300.0
+    write_timeout_s: float = 60.0
+    ping_s: float = 60.0
+    compress: bool = False
+
+
+class Socket:
+    """A WebSocket after its handshake. Belongs to the connection's handler task, which calls ``run``."""
+
+    __slots__ = (
+        "_answered",
+        "_bells",
+        "_closing",
+        "_compressor",
+        "_fresh_compressor",
+        "_heard_at",
+        "_held",
+        "_idle_bell",
+        "_limits",
+        "_loop",
+        "_out",
+        "_out_bytes",
+        "_parser",
+        "_protocol",
+        "_queue",
+        "_sent_at",
+        "_silent",
+        "_stall_check",
+        "_timer",
+        "_transport",
+        "_wake",
+        "_written_bytes",
+    )
+
+    def __init__(self, request: web.BaseRequest, response: web.WebSocketResponse[Any], limits: SocketLimits) -> None:
+        transport, queue, parser, writer = request.transport, response._reader, response._parser, response._writer
+        if transport is None or queue is None or writer is None:
+            raise ConnectionResetError("the client left")
+        self._transport, self._queue, self._limits = transport, queue, limits
+        self._parser = parser  # aiohttp wants somebody to hold it for as long as the queue is read
+        self._protocol = request.protocol
+        self._loop = asyncio.get_running_loop()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._written_bytes = 0
+        self._held = False
+        self._closing: CloseReason | None = None
+        self._answered = False
+        """Whether the close frame answers the client's."""
+        self._wake: asyncio.Future[None] | None = None
+        self._stall_check: asyncio.TimerHandle | None = None
+        self._fresh_compressor = writer.notakeover
+        self._compressor: Any = None
+        if response.compress:
+            self._compressor = _compressor(int(response.compress))
+        now = self._loop.time()
+        self._heard_at = self._sent_at = now
+        self._silent = False
+        """Whether nothing came since the last ping."""
+        self._bells: list[Bell] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle_bell = self.every(limits.idle_s, self._check_idle)
+        if limits.ping_s:
+            self.every(limits.ping_s, self._ping)
+
+    @classmethod
+    async def accept(cls, request: web.BaseRequest, limits: SocketLimits, headers: Mapping[str, str]) -> Socket:
+        """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
+        sizes = (limits.text_max, limits.binary_max)
+        response = web.WebSocketResponse(
+            decode_text=False,
+            autoping=False,
+            autoclose=False,
+            compress=limits.compress,
+            # aiohttp refuses a message that is exactly as long as its limit.
+            max_msg_size=0 if None in sizes else max(size for size in sizes if size is not None) + 1,
+        )
+        response.headers.update(headers)
+        response.headers.setdefault(hdrs.SERVER, "kafka-gateway")
+        try:
+            await response.prepare(request)
+        except HTTPBadRequest as error:
+            raise BadRequest(f"Not a WebSocket handshake: {error.text}") from None
+        return cls(request, response, limits)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def run(self, take: Callable[[bytes, bool], None]) -> CloseReason:
+        """Hands every message to ``take`` (payload, whether it is text) until the socket is closed; says why it was.
+
+        ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force or while the client does
+        not read what it is sent.
+        """
+        try:
+            try:
+                reason = await self._read(take)
+            except ConnectionError:
+                raise
+            except Exception:
+                log.exception("a message could not be taken")
+                reason = FAILED
+            await self._finish(reason)
+            return reason
+        finally:
+            for timer in (self._timer, self._stall_check):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._stall_check = None
+
+    async def _read(self, take: Callable[[bytes, bool], None]) -> CloseReason:
+        read, protocol, now = self._queue.read, self._protocol, self._loop.time
+        text_max, binary_max = self._limits.text_max, self._limits.binary_max
+        turn = 0
+        while True:
+            if self._held or protocol.writing_paused:
+                await self._room()
+            try:
+                message: Any = await read()
+            except WebSocketError as error:
+                return CloseReason(error.code, str(error), False)
+            except (EofStream, ConnectionError):
+                raise ConnectionResetError("the client left") from None
+            if self._closing is not None:
+                return self._closing
+            kind, payload = message[0], message[1]
+            self._silent = False
+            if kind is not WSMsgType.PONG:
+                self._heard_at = now()
+            if kind is WSMsgType.TEXT:
+                if text_max is not None and len(payload) > text_max:
+                    return TOO_LARGE
+                if not payload.isascii() and not _is_utf8(payload):
+                    return NOT_UTF8
+                take(payload, True)
+            elif kind is WSMsgType.BINARY:
+                if binary_max is not None and len(payload) > binary_max:
+                    return TOO_LARGE
+                take(payload, False)
+            elif kind is WSMsgType.PING:
+                self._frame(_PONG, bytes(payload))
+            elif kind is WSMsgType.CLOSE:
+                self._answered = True
+                return _answer_to(payload)
+            turn += 1
+            if turn >= _TURN:
+                turn = 0
+                await asyncio.sleep(0)
+
+    def hold(self) -> None:
+        """Stops reading, until ``release``; messages that were read already still come."""
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._wake_up()
+
+    async def _room(self) -> None:
+        while (self._held or self._protocol.writing_paused) and self._closing is None:
+            self._wake = self._loop.create_future()
+            if self._protocol.writing_paused:
+                self._drained().add_done_callback(self._wake_up)
+            await self._wake
+            if self._protocol.transport is None:
+                raise ConnectionResetError("the client left")
+
+    def _wake_up(self, drained: asyncio.Future[None] | None = None) -> None:
+        if drained is not None and not drained.cancelled():
+            drained.exception()  # seen: the reader finds out by itself that the client left
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def send(self, payload: bytes, binary: bool = False) -> None:
+        """Sends a message, together with whatever else is sent in this turn of the loop. Never waits."""
+        self._sent_at = self._loop.time()
+        first = _BINARY if binary else _TEXT
+        if self._compressor is not None and len(payload) >= _COMPRESS_FROM:
+            payload, first = self._deflate(payload), first | 0x40
+        self._frame(first, payload)
+
+    async def drain(self) -> None:
+        """Returns when the client has read enough for more; ConnectionResetError if it left."""
+        if self._out_bytes:
+            self._flush()
+        while self._protocol.writing_paused:
+            if self._protocol.transport is None:
+                break
+            await asyncio.shield(self._drained())  # others wait for the same future: cancelling one must not hurt them
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client left")
+
+    @property
+    def sent_at(self) -> float:
+        """When the last message was sent, on the loop's clock."""
+        return self._sent_at
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client is behind with reading."""
+        return self._protocol.writing_paused
+
+    def _frame(self, first: int, payload: bytes) -> None:
+        length = len(payload)
+        if length < 126:
+            head = _LEN7(first, length)
+        elif length < 65536:
+            head = _LEN16(first, 126, length)
+        else:
+            head = _LEN64(first, 127, length)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(head)
+        self._out.append(payload)
+        self._out_bytes += length + len(head)
+        if self._out_bytes >= _FLUSH_AT:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        out, self._out = self._out, []
+        self._written_bytes += self._out_bytes
+        self._out_bytes = 0
+        if self._transport.is_closing():
+            return
+        self._transport.write(b"".join(out))
+        if self._protocol.writing_paused and self._stall_check is None:
+            self._watch_stall()
+
+    def _watch_stall(self) -> None:
+        accepted = self._written_bytes - self._transport.get_write_buffer_size()
+        self._stall_check = self._loop.call_later(self._limits.write_timeout_s, self._check_stall, accepted)
+
+    def _check_stall(self, accepted_before: int) -> None:
+        self._stall_check = None
+        if not self._protocol.writing_paused or self._transport.is_closing():
+            return
+        if self._written_bytes - self._transport.get_write_buffer_size() > accepted_before:
+            self._watch_stall()
+        else:
+            self._transport.abort()
+
+    def _drained(self) -> asyncio.Future[None]:
+        waiter = self._protocol._drain_waiter
+        if waiter is None:
+            waiter = self._protocol._drain_waiter = self._loop.create_future()
+        return waiter
+
+    def _deflate(self, payload: bytes) -> bytes:
+        flush = zlib.Z_FULL_FLUSH if self._fresh_compressor else zlib.Z_SYNC_FLUSH
+        data: bytes = self._compressor.compress(payload) + self._compressor.flush(flush)
+        return data.removesuffix(b"\x00\x00\xff\xff")  # RFC 7692 §7.2.1
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def every(self, period_s: float, ring: Callable[[], None]) -> Bell:
+        """Calls ``ring`` every ``period_s`` seconds for as long as the socket is open: one timer for all of them."""
+        bell = Bell(self._loop.time() + period_s, period_s, ring)
+        self._bells.append(bell)
+        self._arm()
+        return bell
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(bell.due for bell in self._bells), self._tick)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for bell in self._bells:
+            if bell.due <= now + 0.001:
+                bell.due = now + bell.period_s
+                bell.ring()
+        if self._closing is None:
+            self._arm()
+
+    def _check_idle(self) -> None:
+        last = max(self._heard_at, self._sent_at)
+        if self._loop.time() - last >= self._limits.idle_s - 0.001:
+            self.close(IDLE)
+            return
+        self._idle_bell.due = last + self._limits.idle_s
+
+    def _ping(self) -> None:
+        if self._silent:  # not even a pong since the last one: the client is gone, only nobody said so
+            self._transport.abort()
+            return
+        self._silent = not self._held and not self.congested  # while nothing is read no pong can be seen
+        self._frame(_PING, b"")
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self, reason: CloseReason) -> None:
+        """Ends the socket with a close frame; ``run`` returns. The first reason counts."""
+        if self._closing is None:
+            self._closing = reason
+            self._queue.feed_data((WSMsgType.CLOSING, None, None), 0)  # type: ignore[arg-type]
+            self._wake_up()
+
+    def abort(self) -> None:
+        """Ends the connection without a word."""
+        self._transport.abort()
+
+    async def _finish(self, reason: CloseReason) -> None:
+        """Sends the close frame; what the client still sends is read and dropped until it has closed as well.
+
+        Without that the system would answer the client's data with a reset, which may overtake the close frame.
+        """
+        text = b"" if self._answered else reason.text.encode()[:120]
+        self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
+        self._flush()
+        if self._answered:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                if self._closing is None:  # the parser has given up; aiohttp drops what comes until the client leaves
+                    await self._loop.create_future()
+                while (await self._queue.read())[0] is not WSMsgType.CLOSE:
+                    pass
+        except (TimeoutError, WebSocketError, EofStream, ConnectionError):
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+
+class Bell:
+    """Something to do every ``period_s`` seconds; ``due`` may be set from within."""
+
+    __slots__ = ("due", "period_s", "ring")
+
+    def __init__(self, due: float, period_s: float, ring: Callable[[], None]) -> None:
+        self.due, self.period_s, self.ring = due, period_s, ring
+
+
+def _answer_to(code: int) -> CloseReason:
+    """The reason for closing after the client's close frame. It is echoed, unless it is none that may be sent.
+
+    RFC 6455 §7.4: 1005, 1006 and 1015 never travel, 1004 has no meaning, 5000 and more are not assigned. aiohttp lets
+    1006 pass (Autobahn case 7.9.5).
+    """
+    if code and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code", False)
+    return CloseReason(code, GONE.text, False)
+
+
+def _compressor(wbits: int) -> Any:
+    # Level 1: JSON shrinks nearly as well as with 6, in a third of the time.
+    return zlib.compressobj(1, zlib.DEFLATED, -wbits)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
