@@ -86,9 +86,6 @@ def run(config: Config, plugins: Plugins) -> int:
     logs.set_up(config.text("log.level"), config.text("log.format"))
     for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
-    # Kafka's threads share the interpreter with the event loop. The default of 5 ms would be added to the latency of
-    # a request whenever a thread decodes a batch.
-    sys.setswitchinterval(0.001)
     # msgspec counts nested JSON against this limit; the contract has room for 1000 levels (observed §3.4).
     sys.setrecursionlimit(2500)
     try:

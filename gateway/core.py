@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from gateway import media
@@ -41,6 +41,10 @@ log = logging.getLogger("gateway")
 _PLANS_MAX = 4096
 _PLAN_KEY_MAX = 1024
 """Characters of a remembered spelling: hostile clients must not fill the memory with long ones."""
+
+
+_PlanKey = tuple[str, str, str | None, str | None, bool, str]
+"""Method, path, Accept, Content-Type, whether there is a body, the generation of requests that do not tell."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -75,6 +79,8 @@ class Gateway:
         self.sessions: set[Session] = set()
         self.running = 0
         """Requests at work."""
+        self._arriving = 0
+        """Requests whose body is on its way."""
         self.stopping = False
         self._authenticator = authenticator
         self._enabled = {route.generation for route in router.routes}
@@ -94,9 +100,9 @@ class Gateway:
         self._preferred = config.items("response.mediatype.preferred") if given else None
         given = config.given("response.mediatype.default")
         self._default_media_type = config.text("response.mediatype.default") if given else None
-        self._plans: dict[tuple[str, str, str | None, str | None, bool], _Plan] = {}
+        self._plans: dict[_PlanKey, _Plan] = {}
         self._idle = asyncio.Event()
-        self._idle.set()
+        """Set when a request is over, for ``drain``."""
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -146,13 +152,14 @@ class Gateway:
         self.running += 1
         plan: _Plan | None = None
         try:
-            if self.stopping:
+            if self.stopping and not request.begun:
                 raise ShuttingDown()
             if self._requests_max and self.running > self._requests_max:
                 raise Unavailable("The gateway is at work on requests.max requests; send this one again later.")
             headers, body = request.headers, request.body
             has_body = body is not None and len(body) > 0 if isinstance(body, (bytes, type(None))) else True
-            key = (request.method, request.path, headers.get("accept"), headers.get("content-type"), has_body)
+            accept, content_type = headers.get("accept"), headers.get("content-type")
+            key = (request.method, request.path, accept, content_type, has_body, request.default_generation)
             plan = self._plans.get(key)
             if plan is None:
                 made = self._plan(request, key)
@@ -182,22 +189,32 @@ class Gateway:
             return self._error_reply(request, ServiceError(text), plan)
         finally:
             self.running -= 1
-            if self.stopping and not self.running:
+            if self.stopping:
                 self._idle.set()
 
-    def _plan(self, request: Request, key: tuple[str, str, str | None, str | None, bool]) -> _Plan | Reply:
-        method, path, accept, content_type, has_body = key
+    @contextlib.contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Round the reading of a body: a gateway that stops waits for the request, as for one at work."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._idle.set()
+
+    def _plan(self, request: Request, key: _PlanKey) -> _Plan | Reply:
+        method, path, accept, content_type, has_body, default = key
         try:
             match = self.router.match(method, path)
         except NotFound as error:
             nearest = self.router.nearest(method, path)
             if not nearest:
                 raise
-            route, _ = self._choose(Match(nearest, {}), method, accept, content_type)
+            route, _ = self._choose(Match(nearest, {}), method, accept, content_type, default)
             return self._error_reply(request, error, self._negotiated(route, {}, accept, content_type, has_body))
         if not match.routes:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
-        route, remember = self._choose(match, method, accept, content_type)
+        route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
             if len(self._plans) >= _PLANS_MAX:
@@ -221,11 +238,14 @@ class Gateway:
         self._limits.check_offered(name, route)
         return _Plan(route, params, media_type, format_, codec, self._limits.cost(name, route))
 
-    def _choose(self, match: Match, method: str, accept: str | None, content_type: str | None) -> tuple[Route, bool]:
+    def _choose(
+        self, match: Match, method: str, accept: str | None, content_type: str | None, default: str
+    ) -> tuple[Route, bool]:
         """The route among the generations that share the path, and whether the same request always gets it (§3.1)."""
         routes = match.routes
         if len(routes) == 1:
             return next(iter(routes.values())), True
+        default = default or self._default_generation
         group, instance = match.params.get("group"), match.params.get("instance")
         if group is not None and instance is not None and media.generation_hint(method, accept, content_type) is None:
             services = {route.service for route in routes.values() if route.service is not None}
@@ -233,8 +253,8 @@ class Gateway:
             for owner in owners:
                 if owner in routes:
                     return routes[owner], False
-            return routes[media.classify(method, accept, content_type, self._default_generation, routes.keys())], False
-        return routes[media.classify(method, accept, content_type, self._default_generation, routes.keys())], True
+            return routes[media.classify(method, accept, content_type, default, routes.keys())], False
+        return routes[media.classify(method, accept, content_type, default, routes.keys())], True
 
     def _reply(self, request: Request, response: Response, plan: _Plan) -> Reply:
         value = response.value
@@ -253,7 +273,11 @@ class Gateway:
             return Reply(error.status, plan.media_type, dialect.error(error), headers)
         generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
         media_type = media.error_media_type(
-            request.headers.get("accept"), error.status, generation, self._preferred, self._default_media_type
+            request.headers.get("accept"),
+            error.status,
+            generation or request.default_generation,
+            self._preferred,
+            self._default_media_type,
         )
         if error.status == 406 and generation == "v1":  # v1 answers it without a body (§3.3)
             return Reply(406, "", b"", headers)
@@ -290,11 +314,11 @@ class Gateway:
         ``before`` runs when new requests are refused already, e.g. to wake the reads that wait for records.
         """
         self.stopping = True
-        if self.running:
-            self._idle.clear()
         if before is not None:
             await before()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+                while self.running or self._arriving:
+                    self._idle.clear()
+                    await self._idle.wait()
         return not self.running

@@ -87,6 +87,16 @@ class UnsupportedMediaType(ServiceError):
     status, error_code, text = 415, 415, "HTTP 415 Unsupported Media Type"
 
 
+class ExpectationFailed(ServiceError):
+    status, error_code, text = 417, 417, "HTTP 417 Expectation Failed"
+
+
+class HeadTooLarge(ServiceError):
+    """The request line or a header field is too long, or there are too many fields (RFC 6585 §5)."""
+
+    status, error_code, text = 431, 431, "HTTP 431 Request Header Fields Too Large"
+
+
 class Unprocessable(ServiceError):
     """The body is well-formed, but not what this resource takes; the message names the place."""
 

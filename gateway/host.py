@@ -18,25 +18,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gateway import tls
 from gateway.config import Config
 from gateway.core import Gateway
-from gateway.dialect import REST
-from gateway.errors import GONE, SHUTDOWN, BadRequest, MethodNotAllowed, ServiceError
+from gateway.errors import GONE, SHUTDOWN, BadRequest, HeadTooLarge, MethodNotAllowed, ServiceError
 from gateway.listeners import Listener
 from gateway.session import Session
 from gateway.transport import Transport, refusal
 
 log = logging.getLogger("gateway.host")
 
+WRITE_TIMEOUT_S = 60.0
+"""A client that does not read its reply for this long is cut off."""
+_TELL_EVERY_S = 10.0
+
 
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_head_deadline", "_host", "proof", "session")
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "proof", "session")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
@@ -44,6 +47,7 @@ class HttpConnection(RequestHandler):
         self.session: Session | None = None
         self.proof: object = None
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._abort_at: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -63,13 +67,41 @@ class HttpConnection(RequestHandler):
         self._host.connection_count -= 1
         if self._head_deadline is not None:
             self._head_deadline.cancel()
+        if self._abort_at is not None:
+            self._abort_at.cancel()
         session, self.session = self.session, None
         super().connection_lost(exc)
         if session is not None:
             self._host.forget(session)
 
+    async def start(self) -> None:
+        await super().start()
+        self._abort_unless_read(self.transport)
+
+    def force_close(self) -> None:
+        transport = self.transport
+        super().force_close()
+        self._abort_unless_read(transport)
+
+    def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
+        """A connection that is closed stays until its last reply is read: for so long, and no longer."""
+        if transport is not None and self._abort_at is None and transport.get_write_buffer_size():
+            self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
+
+    def retire(self) -> None:
+        """For a gateway that stops: closes the connection, after the reply if a request is at work.
+
+        aiohttp's ``close`` would throw away what still comes of a request's body.
+        """
+        if not self._request_in_progress and not self._messages:
+            self.close()
+
+    def discard_rest(self) -> None:
+        """Throws away what still comes, undecoded: to inflate the rest of a bomb would keep the loop busy."""
+        self._payload_parser = _Nowhere()
+
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Only after a pause: aiohttp calls it for every body read, and it runs the parser and the selector each time."""
+        """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
@@ -84,15 +116,14 @@ class HttpConnection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the reply has begun")
         error: ServiceError
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client left; aiohttp ends the connection
         if status >= 500:
             log.error("a request failed outside of dispatch: %r", exc, exc_info=exc)
             error = ServiceError()
         else:
-            self._host.refused += 1
-            log.debug("refused a request from %s: %s", self.peername, type(exc).__name__)
-            error = BadRequest(f"HTTP {status}: the request is not valid HTTP/1.1: {_first_line(message)}")
-            if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
-                error = MethodNotAllowed(allow=_METHODS)
+            self._host.note_refused(_peer_address(self), exc)
+            error = _head_error(exc, message)
         response = refusal(error)
         response.force_close()
         return response
@@ -104,6 +135,17 @@ class HttpConnection(RequestHandler):
 
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
+
+class _Nowhere:
+    """Takes the place of a parser."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        return False, b""
+
+    def feed_eof(self) -> None:
+        pass
+
+
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Length: 78\r\n\r\n"
@@ -111,8 +153,17 @@ _TOO_MANY = (
 )
 
 
-def _first_line(message: str | None) -> str:
-    return (message or "").strip().split("\n", 1)[0].rstrip(":")
+def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
+    """What aiohttp's parser finds wrong with the head of a request."""
+    text = (message or "").strip().split("\n", 1)[0].rstrip(":")
+    if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
+        return MethodNotAllowed(allow=_METHODS)
+    if isinstance(exc, LineTooLong) or text == "Too many headers received":
+        return HeadTooLarge(
+            "The request line or a header field is longer than max.request.header.size, or there are "
+            "more than 128 fields."
+        )
+    return BadRequest(f"HTTP 400: the request is not valid HTTP/1.1: {text}")
 
 
 class Server(web.Server):
@@ -136,6 +187,8 @@ class Host:
         self.connection_count = 0
         self.refused = 0
         """Requests that were no valid HTTP."""
+        self._refused_told = 0
+        self._tell_refused_at = 0.0
         self.connections_max = config.integer("connections.max")
         self.header_timeout_s = config.seconds("request.header.timeout.ms")
         self.addresses: list[str] = []
@@ -147,6 +200,7 @@ class Host:
         self._sockets: list[asyncio.Server] = []
         self._paths: list[str] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self._following: list[asyncio.Task[None]] = []
 
     def server_of(self, listener: str) -> Server:
         return self._servers[listener]
@@ -166,21 +220,33 @@ class Host:
         for listener in self._config.listeners():
             name = str(listener)
             server = self._servers[name] = Server(self, name, self._handle, settings)
-            context = tls.server_context(self._config.for_listener(listener.name)) if listener.tls else None
+            context = self._tls_context(listener) if listener.tls else None
+            try:
+                if listener.scheme == "unix":
+                    opened = await loop.create_unix_server(
+                        server, sock=_bind_unix(listener.path), ssl=context, backlog=1024
+                    )
+                else:
+                    opened = await _open_tcp(loop, server, listener, context)
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                raise OSError(f"cannot listen on {listener}: {reason}") from None
             if listener.scheme == "unix":
-                _remove_stale(listener.path)
-                opened = await loop.create_unix_server(server, listener.path, ssl=context, backlog=1024)
                 self._paths.append(listener.path)
                 self.addresses.append(name)
             else:
-                try:
-                    opened = await _open_tcp(loop, server, listener, context)
-                except OSError as error:
-                    raise OSError(f"cannot listen on {listener}: {error.strerror or error}") from None
                 port = opened.sockets[0].getsockname()[1]
                 host = f"[{listener.host}]" if ":" in listener.host else listener.host
                 self.addresses.append(f"{listener.scheme}://{host}:{port}")
             self._sockets.append(opened)
+
+    def _tls_context(self, listener: Listener) -> ssl.SSLContext:
+        config = self._config.for_listener(listener.name)
+        context = tls.server_context(config)
+        if config.flag("ssl.keystore.reload"):
+            task = asyncio.get_running_loop().create_task(tls.follow(context, config), name=f"follow {listener}")
+            self._following.append(task)
+        return context
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection: Any = request.protocol
@@ -224,6 +290,15 @@ class Host:
             self.forget(old)
         return session
 
+    def note_refused(self, peer: str, reason: BaseException | None) -> None:
+        """Counts a request that was no valid HTTP. The log is told now and then only, or it could be flooded."""
+        self.refused += 1
+        now = time.monotonic()
+        if now >= self._tell_refused_at:
+            self._tell_refused_at = now + _TELL_EVERY_S
+            count, self._refused_told = self.refused - self._refused_told, self.refused
+            log.warning("%d requests were no valid HTTP, the last one from %s: %s", count, peer, type(reason).__name__)
+
     def forget(self, session: Session) -> None:
         """Closes a session whose client is gone, in the background."""
         if not session.idle:
@@ -238,11 +313,15 @@ class Host:
         """Closes the listeners; connections stay, each until its request at work is answered."""
         for opened in self._sockets:
             opened.close()
+        for task in self._following:
+            task.cancel()
         for path in self._paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         for server in self._servers.values():
-            server.pre_shutdown()
+            for connection in server.connections:
+                if isinstance(connection, HttpConnection):
+                    connection.retire()
 
     async def close(self, timeout_s: float) -> None:
         """Closes the connections that are still there after ``timeout_s``."""
@@ -273,14 +352,29 @@ async def _open_tcp(
     return await loop.create_server(server, listener.host, listener.port, ssl=context, backlog=1024, reuse_address=True)
 
 
+def _bind_unix(path: str) -> socket.socket:
+    """asyncio would take the path from a gateway that is using it. Who may connect is up to umask and the directory."""
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        bound.bind(path)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
 def _remove_stale(path: str) -> None:
     """Removes a socket that a gateway which died left behind; anything else stays, and the bind fails."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             probe = socket.socket(socket.AF_UNIX)
+            probe.settimeout(1.0)  # one that is too busy to take connections is alive
             try:
                 probe.connect(path)
             except ConnectionRefusedError:
                 os.unlink(path)
+            except OSError:
+                pass
             finally:
                 probe.close()

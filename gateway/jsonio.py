@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 Raw = msgspec.Raw
 Struct = msgspec.Struct
+Decoder = msgspec.json.Decoder
+Meta = msgspec.Meta
+define_struct = msgspec.defstruct
 ValidationError = msgspec.ValidationError
 """Well-formed JSON that is not what was asked for."""
 

@@ -28,6 +28,8 @@ class Request:
     ``path`` is undecoded and without query; ``headers`` are looked up by lower-case name; of a query parameter given
     several times the first counts (kafka-rest-http-observed.md §3.1). ``body`` is the raw bytes, or already an instance
     of what the route takes. ``base_url`` is what absolute URLs in replies start with, e.g. ``http://host:8082``.
+    ``default_generation`` is the API that a request is for whose media types and path do not tell; empty for
+    ``api.default.generation``.
     """
 
     session: Session
@@ -38,6 +40,9 @@ class Request:
     body: Any = b""
     base_url: str = ""
     dialect: Dialect | None = None
+    begun: bool = False
+    """Its head came before the gateway began to stop: it is served, however late the body arrives."""
+    default_generation: str = ""
 
 
 @dataclasses.dataclass(slots=True)

@@ -8,8 +8,27 @@ from typing import NamedTuple, Protocol
 Headers = Sequence[tuple[str, bytes | None]]
 
 
+class RecordToSend(Protocol):
+    """What a producer reads of a record: bodies are decoded into objects of this shape, without another copy."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def partition(self) -> int | None:
+        """None: chosen by key."""
+
+    @property
+    def timestamp_ms(self) -> int:
+        """0: the time of receipt."""
+
+    @property
+    def headers(self) -> Headers | None: ...
+
+
 class OutgoingRecord(NamedTuple):
-    """A record to be produced. ``timestamp_ms`` 0: the time of receipt; ``partition`` None: chosen by key."""
+    """A record to be produced, made by hand."""
 
     key: bytes | None
     value: bytes | None

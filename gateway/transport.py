@@ -47,9 +47,15 @@ class Transport:
         yield
 
 
+class _Refusal(web.Response):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self._headers.popall("Server", None)  # the versions of Python and aiohttp are nobody's business
+
+
 def refusal(error: ServiceError) -> web.Response:
     """The error as a plain HTTP response, with our body (kafka-rest-http.md §3.5)."""
-    response = web.Response(status=error.status, body=REST.error(error), content_type="application/json")
+    response = _Refusal(status=error.status, body=REST.error(error), content_type="application/json")
     for name, value in error.headers:
         response.headers[name] = value
     if isinstance(error, Unavailable):

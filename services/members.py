@@ -9,16 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-import msgspec
-
 from gateway import jsonio
 from gateway.errors import BadRequest, Unprocessable
 from gateway.jsonio import Raw
 
 NULL = Raw(b"null")
 
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
-_LIST = msgspec.json.Decoder(list[Raw])
+_OBJECT = jsonio.Decoder(dict[str, Raw])
+_LIST = jsonio.Decoder(list[Raw])
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _SHOWN_MAX = 100
 

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
-from typing import Annotated, Any, Optional
-
-import msgspec
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Optional, cast
 
 from gateway import jsonio
 from gateway.codec import Codec
@@ -29,7 +27,7 @@ from gateway.errors import (
     ValueSchemaMissing,
 )
 from gateway.jsonio import Raw
-from gateway.records import OutgoingRecord
+from gateway.records import OutgoingRecord, RecordToSend
 from services.instants import parse_instant
 from services.members import (
     NULL,
@@ -42,15 +40,15 @@ from services.members import (
     unknown_member,
 )
 
-_Partition = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-_Millis = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_SchemaId = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_Partition = Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]
+_Millis = Annotated[int, jsonio.Meta(ge=0, le=2**63 - 1)]
+_SchemaId = Annotated[int, jsonio.Meta(ge=-(2**31), le=2**31 - 1)]
 
 _MESSAGE_MAX = 300
 _binary = BinaryCodec()
 
 Headers = list[tuple[str, bytes | None]]
-Parse = Callable[[bytes], list[OutgoingRecord]]
+Parse = Callable[[bytes], Sequence[RecordToSend]]
 
 
 class _Header(jsonio.Struct, forbid_unknown_fields=True, gc=False):
@@ -72,9 +70,9 @@ class RecordsReader:
         self._with_partition = with_partition
         self._known = {"key", "value", "timestamp", "headers"} | ({"partition"} if with_partition else set())
         self._fast: dict[Codec, Parse] = {}
-        self._datums: dict[Codec, msgspec.json.Decoder[Any]] = {}
+        self._datums: dict[Codec, jsonio.Decoder[Any]] = {}
 
-    def __call__(self, body: bytes, codec: Codec | None) -> list[OutgoingRecord]:
+    def __call__(self, body: bytes, codec: Codec | None) -> Sequence[RecordToSend]:
         """The records of the body, at least one.
 
         Raises:
@@ -148,7 +146,7 @@ class RecordsReader:
         text = bytes(raw)
         decoder = self._datums.get(codec)
         if decoder is None:
-            decoder = self._datums[codec] = msgspec.json.Decoder(codec.datum)
+            decoder = self._datums[codec] = jsonio.Decoder(codec.datum)
         try:
             try:
                 datum = decoder.decode(text)
@@ -262,13 +260,15 @@ def _fast_parse(codec: Codec, with_partition: bool) -> Parse:
     fields: list[Any] = [("key", datum, null), ("value", datum, null)]
     if with_partition:
         fields.append(("partition", _Partition | None, None))
-    fields += [("timestamp", _Millis | None, None), ("headers", list[_Header] | None, None)]
+    fields += [("timestamp_ms", _Millis, 0), ("headers", list[_Header] | None, None)]
     # gc=False: records cannot be part of a reference cycle, so the collector need not look at them.
-    record = msgspec.defstruct("Record", fields, forbid_unknown_fields=True, gc=False)
-    document = msgspec.defstruct(
+    record = jsonio.define_struct(
+        "Record", fields, rename={"timestamp_ms": "timestamp"}, forbid_unknown_fields=True, gc=False
+    )
+    document = jsonio.define_struct(
         "Document",
         [
-            ("records", Annotated[list[record], msgspec.Meta(min_length=1)]),  # type: ignore[valid-type]
+            ("records", Annotated[list[record], jsonio.Meta(min_length=1)]),  # type: ignore[valid-type]
             ("key_schema", str | None, None),
             ("key_schema_id", _SchemaId | None, None),
             ("value_schema", str | None, None),
@@ -277,28 +277,29 @@ def _fast_parse(codec: Codec, with_partition: bool) -> Parse:
         forbid_unknown_fields=True,
         gc=False,
     )
-    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(document)
+    decoder: jsonio.Decoder[Any] = jsonio.Decoder(document)
     store = codec.store
-    make = OutgoingRecord._make
+    as_it_is = type(codec) is BinaryCodec
 
-    def parse(body: bytes) -> list[OutgoingRecord]:
-        return [
-            make(
-                (
-                    None if (key := record.key) is None or key == null else store(key),
-                    None if (value := record.value) is None or value == null else store(value),
-                    record.partition if with_partition else None,
-                    record.timestamp or 0,
-                    _fast_headers(record.headers) if record.headers else None,
-                )
-            )
-            for record in jsonio.decode(body, decoder).records
-        ]
+    def parse(body: bytes) -> Sequence[RecordToSend]:
+        """The decoded records themselves, mended in place: they have the shape that the producer reads."""
+        records = jsonio.decode(body, decoder).records
+        for record in records:
+            if record.headers is not None:
+                record.headers = _fast_headers(record.headers)
+            if as_it_is:
+                continue
+            key, value = record.key, record.value
+            record.key = None if key is None or key == null else store(key)
+            record.value = None if value is None or value == null else store(value)
+        if with_partition:
+            return cast(Sequence[RecordToSend], records)
+        return [OutgoingRecord(each.key, each.value, None, each.timestamp_ms, each.headers) for each in records]
 
     return parse
 
 
-def _fast_headers(headers: list[_Header]) -> Headers:
+def _fast_headers(headers: list[_Header]) -> Headers | None:
     if any("\0" in header.name for header in headers):
         raise ValueError("NUL in the name of a header")
-    return [(header.name, header.value) for header in headers]
+    return [(header.name, header.value) for header in headers] or None

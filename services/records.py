@@ -22,7 +22,7 @@ from gateway.errors import (
 )
 from gateway.kafka.ports import Admin, Delivery, Producer
 from gateway.messages import Call, Response
-from gateway.records import OutgoingRecord
+from gateway.records import RecordToSend
 from services.bodies import Produced, ProduceReply
 from services.names import TopicRules, is_topic
 from services.partitions import find_partition
@@ -65,10 +65,10 @@ class RecordsService:
                 await self._partitions.look_up(topic, partition)
             return _reply_v1(await self._send(topic, call.body, partition))
 
-    async def _send(self, topic: str, records: Sequence[OutgoingRecord], partition: int | None) -> Sequence[Delivery]:
+    async def _send(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> Sequence[Delivery]:
         refusal = self._rules.refusal(topic)
         if refusal is not None:
-            return [Delivery(None, None, refusal)] * len(records)
+            return [refusal] * len(records)
         waiting = self._producer.ready(topic)
         if waiting is not None:
             await waiting
@@ -77,33 +77,33 @@ class RecordsService:
 
 def _reply_v2(deliveries: Sequence[Delivery]) -> Response:
     """Status 401 or 403 if that is what befell some record, though the others may be stored (§6.3)."""
-    rows, status = [], 200
-    for delivery in deliveries:
-        error = delivery.error
-        if error is None:
-            rows.append(Produced(delivery.partition, delivery.offset))
-            continue
-        _check_kafkas(error)
-        if isinstance(error, KafkaAuthentication):
-            status, code = 401, error.error_code
-        elif isinstance(error, KafkaAuthorization):
-            status, code = max(status, 403) if status != 401 else status, error.error_code
-        else:
-            code = _code(error)
-        rows.append(Produced(None, None, code, error.message))
+    codes: set[int] = set()
+    rows = [
+        _failed_v2(each, codes) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
+        for each in deliveries
+    ]
+    status = 401 if KafkaAuthentication.error_code in codes else 403 if KafkaAuthorization.error_code in codes else 200
     return Response(ProduceReply(rows), status)
 
 
+def _failed_v2(error: ServiceError, codes: set[int]) -> Produced:
+    _check_kafkas(error)
+    code = error.error_code if isinstance(error, (KafkaAuthentication, KafkaAuthorization)) else _code(error)
+    codes.add(code)
+    return Produced(None, None, code, error.message)
+
+
 def _reply_v1(deliveries: Sequence[Delivery]) -> Response:
-    rows = []
-    for delivery in deliveries:
-        error = delivery.error
-        if error is None:
-            rows.append(Produced(delivery.partition, delivery.offset))
-        else:
-            _check_kafkas(error)
-            rows.append(Produced(None, None, _code(error), error.message))
+    rows = [
+        _failed_v1(each) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
+        for each in deliveries
+    ]
     return Response(ProduceReply(rows))
+
+
+def _failed_v1(error: ServiceError) -> Produced:
+    _check_kafkas(error)
+    return Produced(None, None, _code(error), error.message)
 
 
 def _code(error: ServiceError) -> int:

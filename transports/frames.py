@@ -241,9 +241,9 @@ class Socket:
             raise ConnectionResetError("the client left")
 
     @property
-    def sent_at(self) -> float:
-        """When the last message was sent, on the loop's clock."""
-        return self._sent_at
+    def quiet_s(self) -> float:
+        """Seconds since the last message was sent."""
+        return self._loop.time() - self._sent_at
 
     @property
     def congested(self) -> bool:
@@ -404,4 +404,3 @@ def _is_utf8(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-

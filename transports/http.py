@@ -7,34 +7,41 @@ response classes build the head anew for every request, which costs as much as t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import parse_qsl
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
+from gateway import host
 from gateway.access import AccessLog
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST
-from gateway.errors import BadRequest, PayloadTooLarge, RequestTimeout, ServiceError
+from gateway.errors import (
+    BadRequest,
+    ExpectationFailed,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+)
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.stream import Stream
 from gateway.transport import Transport, hookimpl, refusal
 from transports.cors import Cors
+from transports.query import parse_query
 
 _COMPRESS_FROM = 1024
 """Smaller replies gain nothing from gzip."""
 _COMPRESS_OFF_LOOP = 32 * 1024
 """Compressing more than this takes over a millisecond: a thread does it, zlib releases the GIL."""
-_WRITE_TIMEOUT_S = 60.0
-"""A client that does not read its reply for this long is cut off."""
 
 
 _ABSENT: list[str] = []
@@ -59,6 +66,13 @@ class HttpTransport(Transport):
     def claims(self, request: web.BaseRequest) -> bool:
         return True
 
+    @contextlib.asynccontextmanager
+    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._access.flush()  # the lines of the last moment before the stop
+
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         started = time.perf_counter() if self._access.enabled else 0.0
         method = request.method
@@ -67,25 +81,32 @@ class HttpTransport(Transport):
         path, mark, query_text = target.partition("?")
         query: Mapping[str, str] = NOTHING
         close = not request.keep_alive
+        begun = not gateway.stopping
         body: bytes = b""
         try:
+            _check_head(request)
             if mark:
-                query = _query(query_text)
+                query = parse_query(query_text)
             if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
                 headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
                 headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
             if request.body_exists:
-                body = await self._read_body(request)
-            _check_head(request)
+                body = await self._read_body(request, gateway)
             if method == "OPTIONS" and self._cors.enabled and (preflight := self._cors.preflight(headers)) is not None:
                 reply = preflight
+            elif method == "OPTIONS" and self._reject_options:
+                allow = tuple(each for each in gateway.router.allowed(path) if each != "OPTIONS")
+                raise MethodNotAllowed(None, allow)
             else:
                 reply = await gateway.dispatch(
-                    Request(session, method, path, query, headers, body, _base_url(request, headers))
+                    Request(session, method, path, query, headers, body, _base_url(request, headers), begun=begun)
                 )
         except ServiceError as error:
-            # What is left of a refused body would be read as the next request's head.
-            close = True
+            if not request.content.is_eof() or isinstance(error, _Disputable):
+                # What is left of a refused body would be read as the next request's head.
+                close = True
+                if "Content-Encoding" in request.headers:
+                    request.protocol.discard_rest()  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
             reply = Reply(error.status, "application/json", REST.error(error), error.headers)
         close = close or gateway.stopping
         if self._cors.enabled:
@@ -106,7 +127,7 @@ class HttpTransport(Transport):
             self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
         return response
 
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
+    async def _read_body(self, request: web.BaseRequest, gateway: Gateway) -> bytes:
         """The body, decompressed; PayloadTooLarge or RequestTimeout as soon as it is."""
         length = request.content_length
         if length is not None and length > self._body_max:
@@ -120,7 +141,9 @@ class HttpTransport(Transport):
                 if len(body) > self._body_max:
                     raise self._too_large()
                 return body
-            return await self._read_slow_body(request)
+            self._expect(request)
+            with gateway.arriving():
+                return await self._read_slow_body(request)
         except (ContentEncodingError, HttpProcessingError) as error:
             raise BadRequest(f"The body cannot be decoded: {error.message}") from None
         except web.RequestPayloadError as error:
@@ -131,6 +154,17 @@ class HttpTransport(Transport):
             ) from None
         except HTTPException as error:
             raise BadRequest(f"The body is not acceptable: {error.reason}") from None
+
+    def _expect(self, request: web.BaseRequest) -> None:
+        """Tells a client that waits with its body to go on (RFC 9110 §10.1.1); aiohttp's low-level server does not."""
+        expectation = request.headers.get("Expect")
+        if expectation is None or request.version < HttpVersion11:
+            return
+        if expectation.lower() != "100-continue":
+            raise ExpectationFailed(f"The gateway cannot meet the expectation {expectation[:100]!r}.")
+        transport = request.transport
+        if transport is not None and not request.content.total_bytes:  # else the client did not wait
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _read_slow_body(self, request: web.BaseRequest) -> bytes:
         chunks: list[bytes] = []
@@ -196,7 +230,7 @@ class HttpTransport(Transport):
         protocol = request.protocol
         if protocol.writing_paused:
             try:
-                async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                async with asyncio.timeout(host.WRITE_TIMEOUT_S):
                     await protocol._drain_helper()
             except TimeoutError:
                 transport.abort()
@@ -231,7 +265,7 @@ class HttpTransport(Transport):
         await response.prepare(request)
         if request.method != "HEAD":
             try:
-                await gateway.deliver(stream, _ResponseSink(response), session, _WRITE_TIMEOUT_S)
+                await gateway.deliver(stream, _ResponseSink(response), session, host.WRITE_TIMEOUT_S)
             except ServiceError as error:
                 await response.write(REST.error(error))
         else:
@@ -265,25 +299,20 @@ class _Written:
         return None
 
 
+class _Disputable(BadRequest):
+    """A proxy in front may see the end of this request in another place than we do."""
+
+
 def _check_head(request: web.BaseRequest) -> None:
     """What aiohttp lets pass and a proxy in front may understand otherwise (reliability.md §2.3)."""
     headers = request.headers
     if request.version < HttpVersion11 and "Transfer-Encoding" in headers:
-        raise BadRequest("Transfer-Encoding is not part of HTTP/1.0.")
-    if "Upgrade" in headers and ("Content-Length" in headers or "Transfer-Encoding" in headers):
-        raise BadRequest("A request to upgrade must not have a body.")
-
-
-def _query(text: str) -> Mapping[str, str]:
-    """Query parameters, decoded; of several with one name the first counts (observed §3.1)."""
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=100, errors="strict")
-    except ValueError as error:
-        raise BadRequest(f"The query of the URL cannot be read: {error}.") from None
-    query: dict[str, str] = {}
-    for name, value in pairs:
-        query.setdefault(name, value)
-    return query
+        raise _Disputable("Transfer-Encoding is not part of HTTP/1.0.")
+    # What aiohttp could grant. Java's HttpClient offers h2c with its first request, which may well have a body.
+    if headers.get("Upgrade", "").strip().lower() in ("websocket", "tcp") and (
+        "Content-Length" in headers or "Transfer-Encoding" in headers
+    ):
+        raise _Disputable("A request to upgrade must not have a body.")
 
 
 def _base_url(request: web.BaseRequest, headers: Mapping[str, str]) -> str:

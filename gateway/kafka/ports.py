@@ -12,16 +12,18 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.errors import ServiceError
-from gateway.records import OutgoingRecord, RecordBatch, RecordsEncoder
+from gateway.records import RecordBatch, RecordsEncoder, RecordToSend
 
 
-class Delivery(NamedTuple):
-    """What became of one produced record: its place in the log, or the error."""
+class Stored(Protocol):
+    """A produced record that Kafka has confirmed: its place in the log."""
 
-    partition: int | None
-    offset: int | None
-    error: ServiceError | None = None
-    timestamp_ms: int = 0
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+
+
+Delivery = Stored | ServiceError
+"""What became of one produced record."""
 
 
 class TopicPartition(NamedTuple):
@@ -92,7 +94,7 @@ class ReadLimits:
 
 class Producer(Protocol):
     def send(
-        self, topic: str, records: Sequence[OutgoingRecord], partition: int | None = None
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:
         """Queues all records, in order, before it returns; the future has one Delivery a record, in the same order.
 

@@ -28,7 +28,7 @@ from gateway.errors import (
 )
 from gateway.kafka.errors import to_delivery_error
 from gateway.kafka.ports import Admin, Delivery
-from gateway.records import OutgoingRecord
+from gateway.records import RecordToSend
 
 log = logging.getLogger("gateway.kafka.producer")
 
@@ -66,17 +66,15 @@ class _Batch:
         self.done = done
 
     def delivered(self, index: int, error: Any, message: Any) -> None:
-        """The delivery report of one record; on the poll thread."""
-        if error is None:
-            self.rows[index] = Delivery(message.partition(), message.offset())
-        else:
-            self.rows[index] = Delivery(None, None, to_delivery_error(error))
+        """The delivery report of one record; on the poll thread, so it does as little as it can."""
+        self.rows[index] = message if error is None else to_delivery_error(error)
         self.arrived += 1
         if self.arrived == self.expected:
             self.done.append(self)
 
     def delivered_alone(self, error: Any, message: Any) -> None:
-        self.delivered(0, error, message)
+        self.rows[0] = message if error is None else to_delivery_error(error)
+        self.done.append(self)
 
 
 class KafkaProducer:
@@ -135,15 +133,15 @@ class KafkaProducer:
         self._known[topic] = time.monotonic() + _KNOWN_FOR_S
 
     def send(
-        self, topic: str, records: Sequence[OutgoingRecord], partition: int | None = None
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:
         """See the port. An empty batch is complete at once."""
         if self._closing:
             raise ShuttingDown()
         size = len(records)
         cost = size * RECORD_COST_BYTES
-        for record in records:
-            cost += len(record.key or b"") + len(record.value or b"")
+        cost += sum(map(len, filter(None, [record.value for record in records])))
+        cost += sum(map(len, filter(None, [record.key for record in records])))
         if self._open_records and (
             self._open_bytes + cost > self._queue_bytes or self._open_records + size > self._queue_records
         ):
@@ -156,17 +154,24 @@ class KafkaProducer:
         self._open.add(batch)
         self._open_bytes += cost
         self._open_records += size
-        if size == 1:
-            refused = self._queue(topic, records[0], partition, batch.delivered_alone)
-            if refused is not None:
-                batch.rows[0] = refused
-                self._finish((batch,))
-            return future
+        if partition is None:
+            partition = -1
+        produce, delivered = self._producer.produce, batch.delivered
         failed = 0
         for index, record in enumerate(records):
-            refused = self._queue(topic, record, partition, partial(batch.delivered, index))
-            if refused is not None:
-                batch.rows[index] = refused
+            report = batch.delivered_alone if size == 1 else partial(delivered, index)
+            place = partition if (own := record.partition) is None else own
+            try:
+                if (headers := record.headers) is None and not record.timestamp_ms:
+                    produce(topic, record.value, record.key, place, report)
+                else:
+                    listed: Any = None if headers is None else list(headers)
+                    produce(topic, record.value, record.key, place, report, None, record.timestamp_ms, listed)
+            except BufferError:
+                batch.rows[index] = TooManyRequests(_FULL)
+                failed += 1
+            except confluent_kafka.KafkaException as error:
+                batch.rows[index] = to_delivery_error(error)
                 failed += 1
         if failed:
             # The poll thread compares with `expected` after each report, this thread after lowering it: whichever comes
@@ -175,33 +180,6 @@ class KafkaProducer:
             if batch.arrived == batch.expected:
                 self._finish((batch,))
         return future
-
-    def _queue(
-        self, topic: str, record: OutgoingRecord, partition: int | None, report: Callable[[Any, Any], None]
-    ) -> Delivery | None:
-        """Hands one record to librdkafka; the failed Delivery if it is refused on the spot."""
-        key, value, own_partition, timestamp_ms, headers = record
-        if own_partition is not None:
-            partition = own_partition
-        try:
-            if headers is None and not timestamp_ms:
-                self._producer.produce(topic, value, key, -1 if partition is None else partition, report)
-            else:
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    -1 if partition is None else partition,
-                    report,
-                    None,
-                    timestamp_ms,
-                    list(headers) if headers is not None else None,
-                )
-        except BufferError:
-            return Delivery(None, None, TooManyRequests(_FULL))
-        except confluent_kafka.KafkaException as error:
-            return Delivery(None, None, to_delivery_error(error))
-        return None
 
     def _finish(self, batches: Sequence[_Batch]) -> None:
         for batch in batches:

@@ -482,6 +482,11 @@ class Worker:
             [confluent_kafka.TopicPartition(one.topic, one.partition, one.offset) for one in times], timeout=QUERY_S
         )
         _raise_first_error(found)
+        for one in found:
+            if one.offset == confluent_kafka.OFFSET_END:
+                # No record is that young. Seeking to OFFSET_END after offsets_for_times() said so left the partition
+                # without a position for ever (librdkafka 2.16.0); seeking to the number works.
+                _, one.offset = self._client.get_watermark_offsets(one, timeout=QUERY_S)
         self.seek([PartitionOffset(one.topic, one.partition, one.offset) for one in found])
 
     def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 
 import confluent_kafka
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from gateway.config import load
+from gateway.kafka.clients import EMBEDDED_GROUPS
 from gateway.kafka.cluster import KafkaCluster, open_kafka
 from gateway.kafka.consumer import KafkaConsumer
 from gateway.kafka.ports import ConsumerSettings, ReadLimits
@@ -47,6 +49,11 @@ async def until(condition: Callable[[], Awaitable[object]], within_s: float = 20
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+def is_mock(bootstrap: str) -> bool:
+    """Whether these are the brokers of librdkafka's mock cluster, which knows no controller."""
+    return bool(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).controller_id < 0)
 
 
 class Topic:
@@ -87,16 +94,9 @@ def kafka_topic() -> Callable[[str, str, int], None]:
     """Makes a topic; on the mock cluster, whose topics all have four partitions, by naming it."""
 
     def make(bootstrap: str, name: str, partitions: int) -> None:
-        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-
         admin = AdminClient({"bootstrap.servers": bootstrap})
-        try:
-            admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=0.5)[name].result()
-        except confluent_kafka.KafkaException as error:
-            # The mock cluster has no controller to ask.
-            if error.args[0].code() != confluent_kafka.KafkaError._TIMED_OUT:
-                raise
-            admin.list_topics(name, timeout=5)
+        if not is_mock(bootstrap):
+            admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=10)[name].result()
         known = admin.list_topics(name, timeout=5).topics[name].partitions
         while len(known) != partitions:
             known = admin.list_topics(name, timeout=5).topics[name].partitions
@@ -112,7 +112,9 @@ async def cluster(bootstrap: str) -> AsyncIterator[KafkaCluster]:
 
 @contextlib.asynccontextmanager
 async def open_cluster(bootstrap: str, *overrides: str) -> AsyncIterator[KafkaCluster]:
-    async with open_kafka(load(BUILTIN_KEYS, overrides=[f"bootstrap.servers={bootstrap}", *overrides])) as opened:
+    groups = [f"consumer.{name}={value}" for name, value in EMBEDDED_GROUPS.items()] if is_mock(bootstrap) else []
+    config = load(BUILTIN_KEYS, overrides=[f"bootstrap.servers={bootstrap}", *groups, *overrides])
+    async with open_kafka(config) as opened:
         yield opened
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 from gateway.errors import (
     IllegalState,
@@ -25,7 +25,7 @@ from gateway.kafka.ports import (
     TopicInfo,
     TopicPartition,
 )
-from gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder
+from gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 
 
 class FakeRecord:
@@ -117,6 +117,11 @@ class FakeKafka:
         return self.consumers[-1]
 
 
+def as_values(records: Iterable[RecordToSend]) -> list[OutgoingRecord]:
+    """The records as values that can be compared: bodies are decoded into other objects of that shape."""
+    return [OutgoingRecord(each.key, each.value, each.partition, each.timestamp_ms, each.headers) for each in records]
+
+
 class FakeProducer:
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
@@ -131,9 +136,10 @@ class FakeProducer:
         raise UnknownTopicOrPartition()
 
     def send(
-        self, topic: str, records: Sequence[OutgoingRecord], partition: int | None = None
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:
-        self._kafka.called("send", (topic, list(records), partition))
+        records = as_values(records)
+        self._kafka.called("send", (topic, records, partition))
         future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
         if topic not in self._kafka.logs:
             self._kafka.add_topic(topic)
@@ -142,14 +148,14 @@ class FakeProducer:
 
     def _deliver(self, topic: str, record: OutgoingRecord, partition: int | None) -> Delivery:
         if self._kafka.failures.get("delivery"):
-            return Delivery(None, None, self._kafka.failures["delivery"].pop(0))
+            return self._kafka.failures["delivery"].pop(0)
         count = len(self._kafka.logs[topic])
         chosen = record.partition if record.partition is not None else partition
         if chosen is None:
             chosen = self._turn = (self._turn + 1) % count
         if not 0 <= chosen < count:
-            return Delivery(None, None, UnknownTopicOrPartition())
-        return Delivery(chosen, self._kafka.store(topic, chosen, record).offset())
+            return UnknownTopicOrPartition()
+        return self._kafka.store(topic, chosen, record)
 
 
 class FakeConsumer:

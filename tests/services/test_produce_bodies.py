@@ -16,6 +16,7 @@ from gateway.codecs.json import JsonCodec
 from gateway.errors import ServiceError
 from gateway.records import OutgoingRecord
 from services.produce import RecordsReader, _fast_parse
+from tests.services.fake_kafka import as_values
 
 BINARY, JSON = BinaryCodec(), JsonCodec()
 
@@ -45,7 +46,7 @@ def bodies(datum: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 def outcome(read: Any, *arguments: Any) -> list[OutgoingRecord] | type[Exception]:
     try:
-        return list(read(*arguments))
+        return as_values(read(*arguments))
     except (ServiceError, ValueError) as error:
         return type(error)
 

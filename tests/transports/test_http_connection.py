@@ -87,7 +87,7 @@ async def test_it_works_on_after_a_refusal(wire: Wire, topic: str) -> None:
         (b"{", JSON_V2, 400),
         (b'{"records":1}', JSON_V2, 400),
         (b'{"records":[]}', JSON_V2, 422),
-        (b'{"records":[{"value":"?"}]}', "application/vnd.kafka.binary.v2+json", 422),
+        (b'{"records":[{"value":"?"}]}', "application/vnd.kafka.binary.v2+json", 400),
         (b"{}", "text/plain", 415),
         (b"{}", "a/b/c", 415),
     ):
@@ -181,7 +181,8 @@ async def test_a_client_that_waits_in_vain(wire: Wire) -> None:
 
 
 async def test_an_expectation_that_nobody_can_meet(wire: Wire) -> None:
-    reply = await wire.ask("POST", "/topics/t", b"{}", Expect="200-ok", Content_Type=JSON_V2)
+    await wire.send(request("POST", "/topics/t", Content_Length="2", Expect="200-ok", Content_Type=JSON_V2))
+    reply = await wire.reply()
     assert (reply.status, reply.json["error_code"]) == (417, 417)
 
 
@@ -199,16 +200,15 @@ async def test_http_1_0_knows_no_100(wire: Wire, topic: str) -> None:
 async def test_an_offer_of_http_2_is_passed_over(wire: Wire, topic: str) -> None:
     """Java's HttpClient makes it with its first request, body or not, and curl --http2 does."""
     offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
-    for pipelined in (b"", request("GET", "/brokers")):
-        await wire.send(request("GET", "/health/live", **offer) + pipelined)
-        assert (await wire.reply()).json == {"status": "live"}
-        if pipelined:
-            assert (await wire.reply()).json["brokers"]
-        await wire.send(produce(topic, **offer) + pipelined)
-        reply = await wire.reply()
-        assert (reply.status, len(reply.json.get("offsets", ()))) == (200, 1), reply
-        if pipelined:
-            assert (await wire.reply()).json["brokers"]
+    for _ in range(2):
+        assert (await wire.ask("GET", "/health/live", **offer)).json == {"status": "live"}
+        head, _, body = produce(topic, **offer).partition(b"\r\n\r\n")
+        for parts in ((head + b"\r\n\r\n" + body,), (head + b"\r\n\r\n", body[:5], body[5:])):
+            for part in parts:
+                await wire.send(part)
+                await asyncio.sleep(0.01)  # so that they come as several segments
+            reply = await wire.reply()
+            assert (reply.status, len(reply.json.get("offsets", ()))) == (200, 1), reply
 
 
 async def test_an_offer_of_a_websocket_is_passed_over(wire: Wire) -> None:

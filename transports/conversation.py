@@ -1,0 +1,377 @@
+"""One client's envelopes, whatever carries them: messages in, requests to the gateway, replies out.
+
+Each request runs in a task of its own. Tasks begin in the order in which they were made, and ``Gateway.dispatch`` hands
+a produce request to Kafka before it first waits, so records reach Kafka in the order in which they were sent
+(atmosphere-binding.md §1.1). Replies go out as requests finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway import media
+from gateway.access import AccessLog
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.dialect import REST
+from gateway.errors import (
+    GONE,
+    SLOW,
+    BadRequest,
+    CloseReason,
+    RequestTimeout,
+    ServiceError,
+    TooManyRequests,
+    Unauthorized,
+)
+from gateway.messages import NOTHING, Reply, Request
+from gateway.session import Session
+from gateway.stream import Stream
+from transports import envelope
+from transports.envelope import Envelope, Form, InvalidMessage
+from transports.query import parse_query
+from transports.sequences import Sequences
+
+_INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
+"""Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
+_REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "www-authenticate"})
+_IDENTITIES_MAX = 16
+"""Different proofs of identity in the envelopes of one client."""
+_HEADER_SETS_MAX = 64
+_FORMS = {"true": Form.DETACHED, "false": Form.EMBEDDED, "lf": Form.DETACHED_LF}
+
+REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
+
+
+class Carrier(Protocol):
+    """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading."""
+
+    def send(self, payload: bytes, binary: bool = False) -> None: ...
+    async def drain(self) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def close(self, reason: CloseReason) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """What the configuration says about envelopes."""
+
+    requests_max: int
+    sequences_max: int
+    sequence_idle_s: float
+    body_max: int
+    reply_max: int
+    form: Form | None
+    binary: bool
+    heartbeat: bytes
+    generation: str
+    write_timeout_s: float
+
+    @classmethod
+    def of(cls, config: Config) -> ConversationSettings:
+        detached = "atmosphere.simple-rest.protocol.detached"
+        own_generation = config.given("api.default.generation") or not config.flag("api.v1.enable")
+        return cls(
+            requests_max=config.integer("transport.websocket.requests.max"),
+            sequences_max=config.integer("transport.websocket.sequences.max"),
+            sequence_idle_s=config.seconds("transport.websocket.sequence.timeout.ms"),
+            body_max=min(config.integer("request.max.bytes"), config.integer("request.decompressed.max.bytes")),
+            reply_max=config.integer("transport.websocket.reply.max.size"),
+            form=_FORMS[config.text(detached)] if config.given(detached) else None,
+            binary=config.flag("org.atmosphere.websocket.binaryWrite"),
+            heartbeat=config.text("org.atmosphere.interceptor.HeartbeatInterceptor.paddingChar").encode(),
+            # The binding was made for v1: to its clients a request without media types is one of v1 (§1.14).
+            generation="" if own_generation else "v1",
+            write_timeout_s=config.seconds("org.atmosphere.websocket.writeTimeout"),
+        )
+
+
+class Conversation:
+    """The requests and replies of one client.
+
+    Args:
+        headers: of the opening request; ``base_url`` is what its URLs start with.
+        form: the reply form that the client asked for when it connected.
+        binary: whether it wants binary messages; ``reply_headers``: headers of replies too (§1.10).
+        wrap: turns a message into what travels; the Atmosphere framing.
+    """
+
+    __slots__ = (
+        "_access",
+        "_base_url",
+        "_binary",
+        "_carrier",
+        "_form",
+        "_gateway",
+        "_header_sets",
+        "_inherited",
+        "_others",
+        "_proof",
+        "_reply_headers",
+        "_running",
+        "_sequence_timer",
+        "_sequences",
+        "_session",
+        "_settings",
+        "_wrap",
+    )
+
+    def __init__(
+        self,
+        settings: ConversationSettings,
+        carrier: Carrier,
+        session: Session,
+        gateway: Gateway,
+        access: AccessLog,
+        headers: Mapping[str, str],
+        base_url: str,
+        *,
+        form: Form | None = None,
+        binary: bool = False,
+        reply_headers: bool = False,
+        wrap: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._settings, self._carrier, self._session, self._gateway = settings, carrier, session, gateway
+        self._access, self._base_url, self._wrap = access, base_url, wrap
+        self._form = form or settings.form
+        self._binary = binary or settings.binary
+        self._reply_headers = reply_headers
+        self._inherited = {
+            name.lower(): value
+            for name, value in headers.items()
+            if name.lower() in _INHERITED or name.lower().startswith("x-forwarded-")
+        }
+        self._proof = gateway.proof(self._inherited)
+        self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
+        self._others: dict[object, Session] = {}
+        """Sessions for envelopes that carry another proof of identity than the opening request."""
+        self._running = 0
+        self._sequences: Sequences | None = None
+        self._sequence_timer: asyncio.TimerHandle | None = None
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def take(self, message: bytes, is_text: bool = True) -> None:
+        """Takes a message: starts the request that it is, or answers what is wrong with it."""
+        try:
+            part = envelope.read(message, self._settings.heartbeat)
+        except InvalidMessage as error:
+            self._refuse(error, error.id, error.form, None)
+            return
+        if part is None:
+            return
+        try:
+            request = self._complete(part)
+            if request is not None:
+                self._start(request)
+        except ServiceError as error:
+            self._refuse(error, part.id, part.form, part.accept)
+
+    def _complete(self, part: Envelope) -> Envelope | None:
+        """The request that the message is, or is the end of."""
+        if self._sequences is None:
+            if not part.more and len(part.content) <= self._settings.body_max:
+                part.drop_blank()
+                return part
+            settings = self._settings
+            self._sequences = Sequences(settings.sequences_max, settings.body_max, settings.sequence_idle_s)
+        whole = self._sequences.add(part, asyncio.get_running_loop().time())
+        if not self._sequences:
+            self._sequences = None
+        self._watch_sequences()
+        return whole
+
+    def _watch_sequences(self) -> None:
+        if (
+            self._sequence_timer is None
+            and self._sequences is not None
+            and (at := self._sequences.deadline) is not None
+        ):
+            self._sequence_timer = asyncio.get_running_loop().call_at(at, self._drop_sequences)
+
+    def _drop_sequences(self) -> None:
+        self._sequence_timer = None
+        if self._sequences is not None:
+            # The timer may be early by less than the clock's resolution.
+            for first in self._sequences.expired(asyncio.get_running_loop().time() + 0.001):
+                self._refuse(RequestTimeout("Incomplete message sequence"), first.id, first.form, first.accept)
+            self._watch_sequences()
+
+    def _start(self, part: Envelope) -> None:
+        if part.path[:4].lower() == "http" and "://" in part.path[:8]:
+            raise BadRequest("Bad Request: path must not be a URL")
+        path, query = part.target
+        accept, type_ = part.accept, part.type
+        headers: Mapping[str, str] | None = None
+        if part.headers is None:
+            headers = self._header_sets.get((accept, type_))
+        if headers is None:
+            headers = self._headers(part)
+        session = self._session
+        request = Request(
+            session,
+            part.method,
+            path,
+            parse_query(query) if query else NOTHING,
+            headers,
+            part.content,
+            self._base_url,
+            default_generation=self._settings.generation,
+        )
+        self._running += 1
+        if self._running >= self._settings.requests_max:
+            self._carrier.hold()
+        session.spawn(self._serve(request, part), "request")
+
+    def _headers(self, part: Envelope) -> Mapping[str, str]:
+        headers = {**self._inherited, **(part.headers or {})}
+        if part.accept is not None:
+            headers["accept"] = part.accept
+        if part.type is not None:
+            headers["content-type"] = part.type
+        if part.headers is None and len(part.accept or "") + len(part.type or "") < 256:
+            if len(self._header_sets) >= _HEADER_SETS_MAX:
+                self._header_sets.clear()
+            self._header_sets[part.accept, part.type] = headers
+        return headers
+
+    async def _serve(self, request: Request, part: Envelope) -> None:
+        started = time.perf_counter() if self._access.enabled else 0.0
+        holds_place = True
+        try:
+            if part.headers is not None or request.session.principal.until < time.monotonic():
+                try:
+                    request.session = await self._identify(request)
+                except ServiceError as error:
+                    self._refuse(error, part.id, part.form, part.accept)
+                    return
+            reply = await self._gateway.dispatch(request)
+            if isinstance(reply.body, bytes):
+                sent = self._reply(reply, reply.body, part, request.method)
+                if self._access.enabled:
+                    self._log(request, part, reply.status, sent, started)
+                return
+            if self._access.enabled:
+                self._log(request, part, reply.status, 0, started)
+            holds_place = False
+            self._leave()
+            await self._push(reply, reply.body, request, part)
+        finally:
+            if holds_place:
+                self._leave()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if self._running < self._settings.requests_max:
+            self._carrier.release()
+
+    # --- identity ---------------------------------------------------------------------------------------------------
+
+    async def _identify(self, request: Request) -> Session:
+        """The session whose principal this request's headers prove. Unauthorized, Forbidden, TooManyRequests."""
+        proof = self._gateway.proof(request.headers)
+        if proof == self._proof:
+            await self.renew()
+            return self._session
+        known = self._others.get(proof)
+        if known is not None and known.principal.until >= time.monotonic():
+            return known
+        if known is None and len(self._others) >= _IDENTITIES_MAX:
+            raise TooManyRequests(f"More than {_IDENTITIES_MAX} identities on one connection.")
+        session = await self._open(request.headers)
+        old = self._others.get(proof)
+        self._others[proof] = session
+        if old is not None:
+            await self._gateway.close_session(old, REVOKED)
+        return session
+
+    async def renew(self) -> None:
+        """Looks at the opening request's proof again when that is due; the conversation ends if it is not valid now."""
+        if self._session.principal.until >= time.monotonic():
+            return
+        try:
+            opened = await self._open(self._inherited)
+        except Unauthorized:
+            self._carrier.close(REVOKED)
+            raise
+        self._session.principal = opened.principal
+        await self._gateway.close_session(opened, GONE)
+
+    async def _open(self, headers: Mapping[str, str]) -> Session:
+        own = self._session
+        return await self._gateway.open_session(own.transport, headers, listener=own.listener, peer=own.peer)
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def _reply(self, reply: Reply, payload: bytes, part: Envelope, method: str = "") -> int:
+        """Sends a reply with this payload; how many bytes it has."""
+        media_type = reply.media_type
+        if method == "HEAD":
+            payload = b""
+        elif not payload or reply.status == 204:
+            payload, media_type = b"", ""
+        form = self._form or part.form or Form.DETACHED
+        headers: tuple[tuple[str, str], ...] = ()
+        if self._reply_headers and reply.headers:
+            headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
+        limit = self._settings.reply_max
+        messages, binary = envelope.reply(form, part.id, reply.status, media_type, payload, limit, headers)
+        for message in messages:
+            self.send(message, binary)
+        return len(payload)
+
+    def send(self, message: bytes, binary: bool = False) -> None:
+        """Sends a message of the gateway's own, framed like all others."""
+        self._carrier.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
+
+    def _refuse(self, error: ServiceError, id: bytes | None, form: Form | None, accept: str | None) -> None:
+        media_type = media.error_media_type(accept, error.status, self._settings.generation)
+        part = Envelope(id, "", "", None, accept, None, False, b"", form)
+        self._reply(Reply(error.status, media_type, b"", error.headers), REST.error(error), part)
+
+    async def _push(self, reply: Reply, stream: Stream, request: Request, part: Envelope) -> None:
+        """Sends what a subscription yields under the id of the request that made it (§2.3); its end says nothing."""
+        sink = _Sink(self, reply, part)
+        try:
+            reason = await self._gateway.deliver(stream, sink, request.session, self._settings.write_timeout_s)
+        except ServiceError as error:
+            self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
+            return
+        if reason is SLOW:
+            self._carrier.close(SLOW)
+
+    async def push(self, reply: Reply, payload: bytes, part: Envelope) -> None:
+        """Sends one payload of a stream and returns when the client has room for more."""
+        self._reply(reply, payload, part)
+        await self._carrier.drain()
+
+    def _log(self, request: Request, part: Envelope, status: int, sent: int, started: float) -> None:
+        session = request.session
+        seconds = time.perf_counter() - started
+        self._access.add(session.peer, session.principal.name, part.method, part.path, status, sent, seconds)
+
+    async def aclose(self) -> None:
+        """Forgets what is unfinished; the session itself, with the requests at work, belongs to the transport."""
+        if self._sequence_timer is not None:
+            self._sequence_timer.cancel()
+            self._sequence_timer = None
+        others, self._others = self._others, {}
+        for session in others.values():
+            await self._gateway.close_session(session, GONE)
+
+
+class _Sink:
+    """Frames the payloads of a stream (gateway.core.Sink)."""
+
+    __slots__ = ("_conversation", "_part", "_reply")
+
+    def __init__(self, conversation: Conversation, reply: Reply, part: Envelope) -> None:
+        self._conversation, self._reply, self._part = conversation, reply, part
+
+    async def send(self, payload: bytes) -> None:
+        await self._conversation.push(self._reply, payload, self._part)
