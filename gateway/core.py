@@ -260,7 +260,7 @@ class Gateway:
         value = response.value
         dialect = request.dialect or REST
         if hasattr(value, "aclose"):
-            request.session.streams.add(value)
+            request.session.add_stream(value)
             body: bytes | Stream = value
         else:
             body = dialect.render(value)

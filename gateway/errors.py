@@ -91,6 +91,16 @@ class ExpectationFailed(ServiceError):
     status, error_code, text = 417, 417, "HTTP 417 Expectation Failed"
 
 
+class UpgradeRequired(ServiceError):
+    """A subscription, asked for where there can be one reply only (atmosphere-binding.md §2.6; RFC 9110 §15.5.22)."""
+
+    status, error_code, text = 426, 426, "Subscriptions need a WebSocket or an open event stream"
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+
+
 class HeadTooLarge(ServiceError):
     """The request line or a header field is too long, or there are too many fields (RFC 6585 §5)."""
 

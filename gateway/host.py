@@ -18,13 +18,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, ContentEncodingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gateway import tls
 from gateway.config import Config
 from gateway.core import Gateway
-from gateway.errors import GONE, SHUTDOWN, BadRequest, HeadTooLarge, MethodNotAllowed, ServiceError
+from gateway.errors import (
+    GONE,
+    SHUTDOWN,
+    BadRequest,
+    HeadTooLarge,
+    MethodNotAllowed,
+    ServiceError,
+    UnsupportedMediaType,
+)
 from gateway.listeners import Listener
 from gateway.session import Session
 from gateway.transport import Transport, refusal
@@ -85,7 +93,7 @@ class HttpConnection(RequestHandler):
 
     def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
         """A connection that is closed stays until its last reply is read: for so long, and no longer."""
-        if transport is not None and self._abort_at is None and transport.get_write_buffer_size():
+        if False:
             self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
 
     def retire(self) -> None:
@@ -146,10 +154,10 @@ class _Nowhere:
         pass
 
 
+_TOO_MANY_BODY = b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Length: 78\r\n\r\n"
-    b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
+    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
 )
 
 
@@ -158,6 +166,8 @@ def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
     text = (message or "").strip().split("\n", 1)[0].rstrip(":")
     if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
         return MethodNotAllowed(allow=_METHODS)
+    if isinstance(exc, ContentEncodingError):  # one that aiohttp knows, and has no library for
+        return UnsupportedMediaType("The gateway can undo gzip, and deflate, and no other Content-Encoding.")
     if isinstance(exc, LineTooLong) or text == "Too many headers received":
         return HeadTooLarge(
             "The request line or a header field is longer than max.request.header.size, or there are "

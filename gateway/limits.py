@@ -61,13 +61,11 @@ class Limits:
         """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others. ``name`` as in §14.1."""
         if not route.generation:
             return
-        whole_class = _class_of(name)
-        if name in self._blocked:
-            refused = True
-        elif name in self._allowed:  # an entry for a method overrides one for its class
-            refused = False
-        else:
-            refused = whole_class in self._blocked or (bool(self._allowed) and whole_class not in self._allowed)
+        refused = bool(self._allowed)
+        for level in _levels(name, route):
+            if level in self._blocked or level in self._allowed:
+                refused = level in self._blocked
+                break
         if refused:
             if route.method == "GET":
                 raise NotFound()
@@ -77,9 +75,8 @@ class Limits:
         """The permits that a request of this resource takes; 0 without a rate limit."""
         if self._bucket is None or not route.generation:
             return 0
-        if name in self._costs:
-            return self._costs[name]
-        return self._costs.get(_class_of(name), self._default_cost)
+        found = (self._costs[level] for level in _levels(name, route) if level in self._costs)
+        return next(found, self._default_cost)
 
     async def take(self, cost: int) -> None:
         """Takes the permits, waiting at most ``rate.limit.timeout.ms``; TooManyRequests if that is too short."""
@@ -91,6 +88,12 @@ class Limits:
             self._bucket.give_back(cost)
             raise TooManyRequests(_REFUSED, max(1, math.ceil(wait_s)))
         await asyncio.sleep(wait_s)
+
+
+def _levels(name: str, route: Route) -> tuple[str, str, str]:
+    """The entries that fit a resource, the one that counts most first: its name with the embedded format, its name
+    without, which stands for all formats, and its class."""
+    return name, route.name, _class_of(name)
 
 
 def _class_of(name: str) -> str:
@@ -105,11 +108,13 @@ def faults(config: Config, routes: Iterable[Route]) -> list[Fault]:
 
     Those of generations that are not served may stay, ``api.v3.*`` for one.
     """
-    names: set[str] = set()
-    for route in routes:
-        if route.generation:
-            names.update((route.name, *route.extras.get("names", {}).values()))
-    names |= {_class_of(name) for name in names}
+    names = {
+        level
+        for route in routes
+        if route.generation
+        for name in route.extras.get("names", {}).values() or (route.name,)
+        for level in _levels(name, route)
+    }
     generations = {name.split(".")[1] for name in names if name.startswith("api.")}
     found = []
     for key in ("api.endpoints.allowlist", "api.endpoints.blocklist", "rate.limit.costs"):

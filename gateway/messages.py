@@ -42,6 +42,8 @@ class Request:
     dialect: Dialect | None = None
     begun: bool = False
     """Its head came before the gateway began to stop: it is served, however late the body arrives."""
+    one_reply: bool = False
+    """The client waits for one reply and has no use for pushes behind it: plain HTTP (atmosphere-binding.md §2.6)."""
     default_generation: str = ""
 
 

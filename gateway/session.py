@@ -34,7 +34,7 @@ class Session:
     Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
     """
 
-    __slots__ = ("_tasks", "closed", "id", "listener", "on_close", "peer", "principal", "state", "streams", "transport")
+    __slots__ = ("closed", "id", "listener", "on_close", "peer", "principal", "state", "streams", "tasks", "transport")
 
     def __init__(self, transport: str, listener: str = "", peer: str = "", principal: Principal = ANONYMOUS) -> None:
         self.id = next(_numbers)
@@ -47,7 +47,8 @@ class Session:
         self.closed: CloseReason | None = None
         self.on_close: Callable[[CloseReason], None] | None = None
         """What a transport does when its client's session ends while the client is there: a close frame, say."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """Cancelled when the session closes. Who adds one without ``spawn`` removes it at its end."""
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
         """Runs ``work`` as a task that is cancelled when the session closes."""
@@ -55,14 +56,22 @@ class Session:
             work.close()
             raise RuntimeError(f"session {self.id} is closed: {self.closed.text}")
         task = asyncio.get_running_loop().create_task(work, name=name or f"session-{self.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return task
+
+    def add_stream(self, stream: Stream) -> None:
+        """The stream is closed with the session, or now if that has ended while the stream was being made."""
+        if self.closed is None:
+            self.streams.add(stream)
+        else:
+            self.tasks.add(closing := asyncio.get_running_loop().create_task(stream.aclose()))
+            closing.add_done_callback(self.tasks.discard)
 
     @property
     def idle(self) -> bool:
         """Whether closing it has nothing to end."""
-        return not self._tasks and not self.streams
+        return not self.tasks and not self.streams
 
     async def aclose(self, reason: CloseReason = GONE) -> None:
         """Ends all that the session owns; safe to call twice, the first reason counts."""
@@ -72,7 +81,7 @@ class Session:
         if self.on_close is not None:
             self.on_close(reason)
         current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
+        tasks = [task for task in self.tasks if task is not current]
         for task in tasks:
             task.cancel()
         streams, self.streams = self.streams, set()

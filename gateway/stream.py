@@ -14,11 +14,28 @@ from typing import Protocol
 
 
 class Stream(Protocol):
-    """An endless reply: payloads in order. ``aclose`` may be called twice and ends the iteration."""
+    """An endless reply: payloads in order. ``aclose`` may be called twice and ends the iteration.
+
+    Whoever asks for a payload has written the one before: that is how a stream of records knows what was delivered.
+    """
 
     def __aiter__(self) -> Stream: ...
     async def __anext__(self) -> bytes: ...
     async def aclose(self) -> None: ...
+
+
+class ErrorPayload(bytes):
+    """A payload that tells of an error behind which the stream goes on, in the dialect of the request.
+
+    A transport that gives every payload a status of its own gives it this one's.
+    """
+
+    status: int
+
+    def __new__(cls, body: bytes, status: int) -> ErrorPayload:
+        payload = super().__new__(cls, body)
+        payload.status = status
+        return payload
 
 
 class StreamBuffer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Mapping
 
@@ -24,7 +25,7 @@ from services.bodies import (
 from services.creation import Creation
 from services.instances import ConsumerInstance, InstanceKey, InstanceRegistry
 from services.names import invalid_topics, is_topic
-from services.query import read_long
+from services.query import read_long, read_max_bytes
 from services.rows import RecordEncoders
 from services.subscriptions import Subscriptions, check_seekable, real_partitions
 
@@ -187,23 +188,29 @@ class Consumers:
         list when its time is up. ``timeout=0`` asks for what is there at this moment.
         """
         timeout_ms = read_long(call.query, "timeout", -1)
-        max_bytes = read_long(call.query, "max_bytes", -1)
+        max_bytes = read_max_bytes(call.query, self._max_bytes)
         with self._use(call) as instance:
-            codec = instance.codec
-            if call.format != codec.name and (
-                not codec.family or self._codecs[call.format].family != codec.family  # one family reads each other's
-            ):
-                raise FormatMismatch()
-            if instance.reads_from == "nothing":
-                raise NotSubscribed()
-            if instance.illegal:
-                raise invalid_topics(instance.illegal)
-            limits = ReadLimits(
-                max_bytes=min(max_bytes, self._max_bytes) if max_bytes > 0 else self._max_bytes,
-                timeout_s=instance.timeout_s if timeout_ms < 0 else min(timeout_ms / 1000, instance.timeout_s),
-                min_bytes=instance.min_bytes,
-            )
+            limits = self.prepare(call, instance, max_bytes)
+            if timeout_ms >= 0:
+                limits = dataclasses.replace(limits, timeout_s=min(timeout_ms / 1000, limits.timeout_s))
             return Response(await instance.read(limits, self._encoders.get("v2", call.format)))
+
+    def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
+        """Checks that the call may read from the instance, and says how much and how long.
+
+        Raises:
+            FormatMismatch, NotSubscribed, KafkaRefused: looked for in this order.
+        """
+        codec = instance.codec
+        if call.format != codec.name and (
+            not codec.family or self._codecs[call.format].family != codec.family  # one family reads each other's
+        ):
+            raise FormatMismatch()
+        if instance.reads_from == "nothing":
+            raise NotSubscribed()
+        if instance.illegal:
+            raise invalid_topics(instance.illegal)
+        return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=instance.min_bytes)
 
     def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
         return self._registry.use(_key(call), call.session.principal.name)

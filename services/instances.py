@@ -14,14 +14,17 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gateway.codec import Codec
 from gateway.config import Config
 from gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
-from gateway.kafka.ports import Consumer, ReadLimits, TopicPartition
-from gateway.records import RecordsEncoder
+from gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
+from gateway.records import RecordBatch, RecordsEncoder
 from services.patterns import TopicPattern
+
+if TYPE_CHECKING:
+    from services.push_stream import PushStream
 
 log = logging.getLogger("gateway.consumers")
 
@@ -74,6 +77,8 @@ class ConsumerInstance:
         """Operations at work; it cannot expire meanwhile."""
         self.used_at = time.monotonic()
         self.closed = False
+        self.push: PushStream | None = None
+        """The newest subscription to pushes; it may have ended."""
         self._reads: set[asyncio.Future[bytes]] = set()
         self._interrupted = False
 
@@ -92,26 +97,37 @@ class ConsumerInstance:
             self._reads.discard(reading)
 
     async def _read(self, limits: ReadLimits, encoder: RecordsEncoder) -> bytes:
+        left = await self._readable(limits)
+        return (await self.consumer.read(left, encoder)).encode(encoder) if left else _NO_RECORDS
+
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+        """As read, for a push: the records count as returned when they are confirmed. Cancelling it loses none."""
+        left = await self._readable(limits)
+        return await self.consumer.take(left, encoder) if left else TakenBatch(RecordBatch((), 0))
+
+    async def _readable(self, limits: ReadLimits) -> ReadLimits | None:
+        """Waits until there is something to read from: what is left of the limits then. None if there is nothing."""
         self.was_read = True
-        if not self.topics and all(partition.partition < 0 for partition in self.partitions):
-            # Kafka knows of nothing to read: the pattern matches no topic yet, but one may appear while the client
-            # waits; or only partitions were assigned that cannot be.
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(limits.timeout_s):
-                    await self.matched.wait()
-            except TimeoutError:
-                return _NO_RECORDS
-            left_s = max(0.0, limits.timeout_s - (time.monotonic() - began))
-            limits = dataclasses.replace(limits, timeout_s=left_s)
-        batch = await self.consumer.read(limits, encoder)
-        return batch.encode(encoder)
+        if self.topics or any(partition.partition >= 0 for partition in self.partitions):
+            return limits
+        # Kafka knows of nothing to read: the pattern matches no topic yet, but one may appear while the client waits;
+        # or only partitions were assigned that cannot be.
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(limits.timeout_s):
+                await self.matched.wait()
+        except TimeoutError:
+            return None
+        left_s = max(0.0, limits.timeout_s - (time.monotonic() - began))
+        return dataclasses.replace(limits, timeout_s=left_s)
 
     def interrupt(self) -> None:
-        """Ends the reads that wait; what they had taken goes back to the next read (§13 no. 18)."""
+        """Ends the push, and the reads that wait; what they had taken goes back to the next read (§13 no. 18)."""
         self._interrupted = True
         for reading in list(self._reads):
             reading.cancel()
+        if self.push is not None:
+            self.push.end()
 
     async def reads_done(self) -> None:
         """Returns when the reads that are at work now have ended, well or not."""
@@ -254,6 +270,8 @@ class InstanceRegistry:
 
     def _end(self, instance: ConsumerInstance, interrupt: bool = True) -> asyncio.Task[None]:
         instance.closed = True
+        if instance.push is not None:
+            instance.push.end()
         ending = asyncio.get_running_loop().create_task(_close(instance, interrupt))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -264,6 +282,8 @@ async def _close(instance: ConsumerInstance, interrupt: bool) -> None:
     if interrupt:
         instance.interrupt()
     await instance.reads_done()
+    if instance.push is not None:
+        await instance.push.settled()  # what its client has by now is part of the last commit
     try:
         await instance.consumer.close()
     except ServiceError as error:

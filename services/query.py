@@ -23,3 +23,9 @@ def read_long(query: Mapping[str, str], name: str, default: int) -> int:
     if not _LONG.fullmatch(text) or not -_LONG_MAX - 1 <= (value := int(text)) <= _LONG_MAX:
         raise NotFound()
     return value
+
+
+def read_max_bytes(query: Mapping[str, str], most: int) -> int:
+    """``max_bytes`` of a read: how many bytes of keys and values it may take, ``most`` at most. NotFound as above."""
+    wanted = read_long(query, "max_bytes", -1)
+    return min(wanted, most) if wanted > 0 else most

@@ -38,6 +38,7 @@ from services.instances import InstanceRegistry
 from services.names import TopicRules
 from services.partitions import PartitionsService
 from services.produce import RecordsReader
+from services.push import Pushes
 from services.records import RecordsService
 from services.rows import RecordEncoders
 from services.simple_reads import SimpleReads
@@ -76,6 +77,7 @@ class RestServices(Service):
         self.records = RecordsService(kafka.producer, admin, rules)
         self.consumers = Consumers(config, codecs, encoders, creation, self.registry, self.subscriptions)
         self.consumers_v1 = ConsumersV1(config, encoders, creation, self.registry, rules, admin)
+        self.pushes = Pushes(config, encoders, self.registry, self.consumers, self.consumers_v1)
         self.simple_reads = SimpleReads(kafka.reader, admin, encoders, rules)
         self.health = HealthService(config, admin)
 
@@ -115,6 +117,9 @@ class RestServices(Service):
             routes += self._v2()
         return routes
 
+    def _socket_path(self, path: str) -> str:
+        return f"/{self.config.text('websocket.path.prefix').strip('/')}{path}"
+
     def _route(self, method: str, template: str, handler: Callable[..., Any], name: str, **more: Any) -> Route:
         return Route(method, template, handler, name, service=self, **more)
 
@@ -150,6 +155,7 @@ class RestServices(Service):
         def named(name: str, separator: str = ".") -> dict[str, str]:
             return self._named("v1", f"api.v1.{name}", separator)
 
+        pushes = self._socket_path(INSTANCE)
         to_topic, to_partition = RecordsReader("v1"), RecordsReader("v1", with_partition=False)
         return [
             get("/", brokers.root, "root.get"),
@@ -175,6 +181,10 @@ class RestServices(Service):
                  body="optional", produces=managed, consumes=consumer),
             self._route("DELETE", INSTANCE, c.delete, "api.v1.consumers.delete", generation="v1",
                         permission="group:read", produces=managed, consumes=consumer),
+            get(pushes + "/topics/{topic}", self.pushes.subscribe_v1, "consumers.push", "group:read", produces=reads,
+                consumes=consumer, extras={"reads": True, "names": named("consumers.push", "-")}),
+            self._route("DELETE", pushes + "/topics/{topic}", self.pushes.unsubscribe_v1, "api.v1.consumers.end-push",
+                        generation="v1", permission="group:read", produces=managed, consumes=consumer),
         ]  # fmt: skip
 
     def _v2(self) -> list[Route]:
@@ -203,6 +213,7 @@ class RestServices(Service):
                 extras={"names": self._named("v2", f"api.v2.{name}", ".")},
             )  # fmt: skip
 
+        pushes = self._socket_path(INSTANCE)
         to_topic = RecordsReader("v2")
         read_names = self._named("v2", "api.v2.consumers.consume", "-")
         return [
@@ -232,4 +243,7 @@ class RestServices(Service):
             managing("GET", INSTANCE + "/offsets", c.committed, "get-committed-offsets", read_committed_partitions),
             managing("GET", INSTANCE + "/records", c.read, "consume", produces=reads,
                      extras={"reads": True, "names": read_names}),
+            managing("GET", pushes + "/records", self.pushes.subscribe, "push", produces=reads,
+                     extras={"reads": True, "names": self._named("v2", "api.v2.consumers.push", "-")}),
+            managing("DELETE", pushes + "/records", self.pushes.unsubscribe, "end-push"),
         ]  # fmt: skip

@@ -14,6 +14,9 @@ from gateway.codec import Codec
 from gateway.errors import UndecodableRecord
 from gateway.records import ConsumedRecord, RecordsEncoder
 
+SEEK_PAST = "Seek past the record to go on, or read with another format."
+"""How the message of an UndecodableRecord ends: what the reader can do."""
+
 
 class RowV2(jsonio.Struct, gc=False):
     """One element of a v2 read."""
@@ -97,8 +100,7 @@ def _undecodable(records: Sequence[ConsumedRecord], codec: Codec, error: type[Un
                 lead = "Kafka error: " if issubclass(error, UndecodableRecordV1) else ""
                 return error(
                     f"{lead}Error deserializing the {name} of the record at "
-                    f"{record.topic()}-{record.partition()}-{record.offset()} as {codec.name}: {reason}. "
-                    "Seek past the record to go on, or read with another format."
+                    f"{record.topic()}-{record.partition()}-{record.offset()} as {codec.name}: {reason}. {SEEK_PAST}"
                 )
     return error()
 

@@ -12,7 +12,7 @@ from services.bodies import CommittedV1
 from services.creation import Creation
 from services.instances import ConsumerInstance, InstanceKey, InstanceRegistry
 from services.names import TopicRules, is_topic
-from services.query import read_long
+from services.query import read_max_bytes
 from services.rows import RecordEncoders
 from services.v1_errors import v1_errors
 
@@ -47,20 +47,24 @@ class ConsumersV1:
         It collects records until its time is up or the size limit is met exactly (§5.6). Of two records that exceed the
         limit alone each is delivered in an answer of its own, where 2.0.1 would be stuck for ever.
         """
-        max_bytes = read_long(call.query, "max_bytes", -1)
-        topic = str(call.params["topic"])
+        max_bytes = read_max_bytes(call.query, self._max_bytes)
         with v1_errors(), self._use(call) as instance:
-            if call.format != instance.codec.name:
-                raise FormatMismatch()
-            if instance.topics != (topic,):
-                await self._subscribe(instance, topic)
-            limits = ReadLimits(
-                max_bytes=min(max_bytes, self._max_bytes) if max_bytes > 0 else self._max_bytes,
-                timeout_s=instance.timeout_s,
-                min_bytes=None,
-                inclusive=True,
-            )
+            limits = await self.prepare(call, instance, max_bytes)
             return Response(await instance.read(limits, self._encoders.get("v1", call.format)))
+
+    async def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
+        """Checks that the call may read from the instance, subscribes to its topic if it is the first, and says how
+        much it may read.
+
+        Raises:
+            FormatMismatch, TopicNotFound, AlreadySubscribed: looked for in this order (§5.6).
+        """
+        topic = str(call.params["topic"])
+        if call.format != instance.codec.name:
+            raise FormatMismatch()
+        if instance.topics != (topic,):
+            await self._subscribe(instance, topic)
+        return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=None, inclusive=True)
 
     async def commit(self, call: Call) -> Response:
         """``POST …/offsets``: commits what was returned, after the reads in flight, and lists it (§5.7)."""

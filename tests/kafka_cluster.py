@@ -1,8 +1,8 @@
 """A real Apache Kafka on this machine: for the tests, and behind `bin/kafka` for development.
 
-`KafkaCluster` runs one or more brokers (KRaft, each broker a controller too) on 127.0.0.1. The jars come from Maven
-into a cache, once. A broker is an ordinary child process that can be killed, paused and restarted on the same port and
-data.
+`KafkaCluster` runs one or more brokers (KRaft, each broker a controller too unless told otherwise) on 127.0.0.1. The
+jars come from Maven into a cache, once. A broker is an ordinary child process that can be killed, paused and restarted
+on the same port and data.
 
 A cluster of the tests must not outlive them, not even when they are killed: a small watchdog process holds the reading
 end of a pipe, and when that breaks it kills the brokers and removes their data.
@@ -179,6 +179,8 @@ class KafkaCluster:
 
     Args:
         nodes: how many brokers; internal topics are replicated over all of them, up to three.
+        controllers: how many of them are controllers too, all if not given. Killing most controllers leaves a cluster
+            that knows no more which brokers are alive; with one of three, two brokers can be killed.
         settings: broker properties over the ones chosen here, e.g. `{"auto.create.topics.enable": "false"}`.
         directory: where to keep the data. Given: the data and the brokers outlive this process (`bin/kafka`).
             Not given: a temporary directory, and both end with this process.
@@ -192,6 +194,7 @@ class KafkaCluster:
         self,
         nodes: int = 1,
         *,
+        controllers: int | None = None,
         min_insync_replicas: int = 1,
         settings: Mapping[str, str] | None = None,
         directory: Path | None = None,
@@ -207,6 +210,7 @@ class KafkaCluster:
         self.nodes = {
             n: Node(n, ports[n - 1], ports[nodes + n - 1], self.directory / f"node-{n}") for n in range(1, nodes + 1)
         }
+        self._controllers = [node for node in self.nodes.values() if controllers is None or node.id <= controllers]
         self.settings = self._common_settings(nodes, min_insync_replicas) | dict(settings or {})
         self._watchdog: subprocess.Popen[str] | None = None
 
@@ -296,9 +300,8 @@ class KafkaCluster:
 
     def _common_settings(self, nodes: int, min_insync_replicas: int) -> dict[str, str]:
         replicas = str(min(nodes, 3))
-        voters = ",".join(f"{node.id}@{HOST}:{node.controller_port}" for node in self.nodes.values())
+        voters = ",".join(f"{node.id}@{HOST}:{node.controller_port}" for node in self._controllers)
         return {
-            "process.roles": "broker,controller",
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -332,9 +335,12 @@ class KafkaCluster:
         formats = []
         for node in self.nodes.values():
             node.directory.mkdir(parents=True, exist_ok=True)
+            listeners = f"PLAINTEXT://{HOST}:{node.port}"
+            controls = node in self._controllers
             own = {
                 "node.id": str(node.id),
-                "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
+                "process.roles": "broker,controller" if controls else "broker",
+                "listeners": listeners + (f",CONTROLLER://{HOST}:{node.controller_port}" if controls else ""),
                 "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
                 "log.dirs": str(node.directory / "data"),
             }

@@ -1,8 +1,8 @@
 """Fails a test when one callback held its event loop for more than 50 ms.
 
-Use it in a conftest with ``from tests.loop_watch import loop_watch`` (the name in ``__all__``, or ``# noqa: F401``): every
-test of that directory is watched while its own code runs, not while fixtures are set up or taken down. A test of which
-one step is allowed to be slow takes the fixture and sets ``loop_watch.limit_s``.
+A conftest that imports ``loop_watch`` and ``pytest_runtest_call`` from here has every test of its directory watched,
+while the test's own code runs and not while fixtures are set up or taken down. A test of which one step may be slow
+takes the fixture and sets ``loop_watch.limit_s``, or puts the step into ``with loop_watch.paused()``.
 
 What is measured. Each callback and each step of a task runs through ``asyncio.Handle._run``, which is replaced by one
 that takes the time. Wall time would blame the gateway for a busy machine, so two other clocks decide:
@@ -19,7 +19,9 @@ uvloop's handles are not asyncio's and cannot be watched; the tests that measure
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +41,7 @@ class LoopWatch:
         self.limit_s = limit_s
         self.longest_s = 0.0
         self.held: list[str] = []
+        self._paused = 0
         self._thread = threading.get_ident()
         self._collecting_since = 0.0
         self._collected_s = 0.0
@@ -70,12 +73,22 @@ class LoopWatch:
         gc.callbacks.remove(self._on_collection)
         self._ticker.join()
 
-    def reset(self) -> None:
-        """Forgets what was seen so far: for a test whose preparation is slow."""
-        self.longest_s = 0.0
-        self.held.clear()
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Round what may take its time, such as the start of a gateway in the middle of a test."""
+        self._paused += 1
+        try:
+            yield
+        finally:
+            # Of the callback that is running now the rest is not judged either.
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._paused -= 1
 
     def _judge(self, handle: asyncio.Handle, worked: float, began: float) -> None:
+        if self._paused:
+            return
         self.longest_s = max(self.longest_s, worked)
         if worked > self.limit_s:
             self.held.append(f"{worked * 1000:.0f} ms of work in {handle!r}")
@@ -88,7 +101,7 @@ class LoopWatch:
     def _on_time(self, began: float, ended: float) -> bool:
         """Whether the other thread ran all the time between; then this one could have."""
         ticks = [began, *(tick for tick in self._ticks[-2000:] if began < tick < ended), ended]
-        return max(after - before for before, after in zip(ticks, ticks[1:], strict=False)) < self.limit_s / 2
+        return max(after - before for before, after in itertools.pairwise(ticks)) < self.limit_s / 2
 
     def _tick(self) -> None:
         while not self._ticking.wait(_TICK_S):
@@ -110,7 +123,13 @@ def loop_watch(request: pytest.FixtureRequest) -> LoopWatch:
     return watch
 
 
+def paused() -> contextlib.AbstractContextManager[None]:
+    """``LoopWatch.paused`` of the test that is running; nothing if it is not watched."""
+    return _running[-1].paused() if _running else contextlib.nullcontext()
+
+
 _WATCH = pytest.StashKey[LoopWatch]()
+_running: list[LoopWatch] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -120,13 +139,15 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     if watch is None:
         return (yield)  # type: ignore[no-any-return]
     watch.start()
+    _running.append(watch)
     try:
         result = yield
     finally:
+        _running.remove(watch)
         watch.stop()
     if watch.held:
         pytest.fail(f"the event loop was held for more than {watch.limit_s * 1000:.0f} ms: " + "; ".join(watch.held))
     return result
 
 
-__all__ = ["LIMIT_S", "LoopWatch", "loop_watch", "pytest_runtest_call"]
+__all__ = ["LIMIT_S", "LoopWatch", "loop_watch", "paused", "pytest_runtest_call"]

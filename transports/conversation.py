@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 from gateway import media
 from gateway.access import AccessLog
@@ -21,7 +21,6 @@ from gateway.dialect import REST
 from gateway.errors import (
     GONE,
     SLOW,
-    BadRequest,
     CloseReason,
     RequestTimeout,
     ServiceError,
@@ -30,7 +29,7 @@ from gateway.errors import (
 )
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
-from gateway.stream import Stream
+from gateway.stream import ErrorPayload, Stream
 from transports import envelope
 from transports.envelope import Envelope, Form, InvalidMessage
 from transports.query import parse_query
@@ -110,8 +109,10 @@ class Conversation:
         "_gateway",
         "_header_sets",
         "_inherited",
+        "_loop",
         "_others",
         "_proof",
+        "_read",
         "_reply_headers",
         "_running",
         "_sequence_timer",
@@ -150,6 +151,8 @@ class Conversation:
         self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
         self._others: dict[object, Session] = {}
         """Sessions for envelopes that carry another proof of identity than the opening request."""
+        self._read = envelope.Reader(settings.heartbeat).read
+        self._loop = asyncio.get_running_loop()
         self._running = 0
         self._sequences: Sequences | None = None
         self._sequence_timer: asyncio.TimerHandle | None = None
@@ -159,28 +162,27 @@ class Conversation:
     def take(self, message: bytes, is_text: bool = True) -> None:
         """Takes a message: starts the request that it is, or answers what is wrong with it."""
         try:
-            part = envelope.read(message, self._settings.heartbeat)
+            part = self._read(message)
         except InvalidMessage as error:
             self._refuse(error, error.id, error.form, None)
             return
         if part is None:
             return
         try:
-            request = self._complete(part)
-            if request is not None:
-                self._start(request)
+            if self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
+                part.drop_blank()
+                self._start(part)
+            elif (whole := self._complete(part)) is not None:
+                self._start(whole)
         except ServiceError as error:
             self._refuse(error, part.id, part.form, part.accept)
 
     def _complete(self, part: Envelope) -> Envelope | None:
         """The request that the message is, or is the end of."""
         if self._sequences is None:
-            if not part.more and len(part.content) <= self._settings.body_max:
-                part.drop_blank()
-                return part
             settings = self._settings
             self._sequences = Sequences(settings.sequences_max, settings.body_max, settings.sequence_idle_s)
-        whole = self._sequences.add(part, asyncio.get_running_loop().time())
+        whole = self._sequences.add(part, self._loop.time())
         if not self._sequences:
             self._sequences = None
         self._watch_sequences()
@@ -192,20 +194,20 @@ class Conversation:
             and self._sequences is not None
             and (at := self._sequences.deadline) is not None
         ):
-            self._sequence_timer = asyncio.get_running_loop().call_at(at, self._drop_sequences)
+            self._sequence_timer = self._loop.call_at(at, self._drop_sequences)
 
     def _drop_sequences(self) -> None:
         self._sequence_timer = None
         if self._sequences is not None:
             # The timer may be early by less than the clock's resolution.
-            for first in self._sequences.expired(asyncio.get_running_loop().time() + 0.001):
+            for first in self._sequences.expired(self._loop.time() + 0.001):
                 self._refuse(RequestTimeout("Incomplete message sequence"), first.id, first.form, first.accept)
             self._watch_sequences()
 
     def _start(self, part: Envelope) -> None:
-        if part.path[:4].lower() == "http" and "://" in part.path[:8]:
-            raise BadRequest("Bad Request: path must not be a URL")
-        path, query = part.target
+        path, query = part.path, ""
+        if path[:1] != "/" or "?" in path or "#" in path:
+            path, query = part.target
         accept, type_ = part.accept, part.type
         headers: Mapping[str, str] | None = None
         if part.headers is None:
@@ -226,7 +228,9 @@ class Conversation:
         self._running += 1
         if self._running >= self._settings.requests_max:
             self._carrier.hold()
-        session.spawn(self._serve(request, part), "request")
+        # Session.spawn costs more: it has the loop call it back at the end of every task.
+        if session.closed is None:
+            session.tasks.add(self._loop.create_task(self._serve(request, part)))
 
     def _headers(self, part: Envelope) -> Mapping[str, str]:
         headers = {**self._inherited, **(part.headers or {})}
@@ -264,6 +268,7 @@ class Conversation:
         finally:
             if holds_place:
                 self._leave()
+            self._session.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _leave(self) -> None:
         self._running -= 1
@@ -347,6 +352,8 @@ class Conversation:
 
     async def push(self, reply: Reply, payload: bytes, part: Envelope) -> None:
         """Sends one payload of a stream and returns when the client has room for more."""
+        if isinstance(payload, ErrorPayload):
+            reply = replace(reply, status=payload.status)
         self._reply(reply, payload, part)
         await self._carrier.drain()
 

@@ -92,7 +92,9 @@ class Envelope:
 
     @property
     def target(self) -> tuple[str, str]:
-        """Path and query as for an HTTP request line: with a leading slash, without a fragment."""
+        """Path and query as on an HTTP request line: with a leading slash, without a fragment. BadRequest for a URL."""
+        if self.path[:8].lower().startswith(("http://", "https://")):
+            raise BadRequest("Bad Request: path must not be a URL")
         path, _, query = self.path.partition("#")[0].partition("?")
         return (path if path[:1] == "/" else "/" + path), query
 
@@ -118,6 +120,50 @@ class _Data(jsonio.Struct):
 
 
 _data_decoder = msgspec.json.Decoder(_Data)
+
+
+_ID_FIRST = b'{"id":"'
+_REMEMBERED_MAX = 4096
+"""Bytes of a head that a Reader remembers."""
+
+
+class Reader:
+    """Reads the messages of one client, whose heads mostly differ in nothing but their id.
+
+    ``{"id":"7","method":"POST",…}``: what follows the id is compared with the head before. Where it is the same, so is
+    what it means, because an id without a backslash ends at the next quote. That takes a fourth of the time of a scan.
+    """
+
+    __slots__ = ("_heartbeat", "_like", "_rest")
+
+    def __init__(self, heartbeat: bytes = b"X") -> None:
+        self._heartbeat = heartbeat
+        self._rest = b""
+        self._like: Envelope | None = None
+
+    def read(self, message: bytes) -> Envelope | None:
+        """As the function ``read``."""
+        like = self._like
+        if like is not None and message[:7] == _ID_FIRST:
+            quote = message.find(b'"', 7, 7 + ID_MAX - 1)
+            if quote > 0 and message.startswith(self._rest, quote):
+                id = message[6 : quote + 1]
+                if id.isascii() and b"\\" not in id and str(id, "ascii").isprintable():
+                    content = message[quote + len(self._rest) :]
+                    return Envelope(
+                        id, like.method, like.path, like.type, like.accept, like.headers, like.more, content, None
+                    )
+        part = read(message, self._heartbeat)
+        if part is not None and part.form is None and message[:7] == _ID_FIRST and part.id is not None:
+            length = len(message) - len(part.content)
+            quote = message.find(b'"', 7)
+            rest = message[quote:length] if length <= _REMEMBERED_MAX else b""
+            if rest and message[6 : quote + 1] == part.id and b'"id"' not in rest and b"\\" not in rest:
+                self._rest = rest
+                self._like = Envelope(
+                    None, part.method, part.path, part.type, part.accept, part.headers, part.more, b"", None
+                )
+        return part
 
 
 def read(message: bytes, heartbeat: bytes = b"X") -> Envelope | None:

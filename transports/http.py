@@ -30,6 +30,7 @@ from gateway.errors import (
     PayloadTooLarge,
     RequestTimeout,
     ServiceError,
+    UnsupportedMediaType,
 )
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
@@ -40,6 +41,8 @@ from transports.query import parse_query
 
 _COMPRESS_FROM = 1024
 """Smaller replies gain nothing from gzip."""
+_PAUSE_AFTER = 512 * 1024
+"""Bytes of a body that may be unpacked in one go: under 2 ms."""
 _COMPRESS_OFF_LOOP = 32 * 1024
 """Compressing more than this takes over a millisecond: a thread does it, zlib releases the GIL."""
 
@@ -51,7 +54,8 @@ class HttpTransport(Transport):
     name = "http"
 
     def __init__(self, config: Config) -> None:
-        self._body_max = min(config.integer("request.max.bytes"), config.integer("request.decompressed.max.bytes"))
+        self._sent_max = config.integer("request.max.bytes")
+        self._decoded_max = config.integer("request.decompressed.max.bytes")
         self._body_timeout_s = config.seconds("request.body.timeout.ms")
         self._body_min_rate = config.integer("request.body.min.rate")
         self._compress = config.flag("compression.enable")
@@ -98,8 +102,9 @@ class HttpTransport(Transport):
                 allow = tuple(each for each in gateway.router.allowed(path) if each != "OPTIONS")
                 raise MethodNotAllowed(None, allow)
             else:
+                base_url = _base_url(request, headers)
                 reply = await gateway.dispatch(
-                    Request(session, method, path, query, headers, body, _base_url(request, headers), begun=begun)
+                    Request(session, method, path, query, headers, body, base_url, begun=begun, one_reply=True)
                 )
         except ServiceError as error:
             if not request.content.is_eof() or isinstance(error, _Disputable):
@@ -130,20 +135,26 @@ class HttpTransport(Transport):
     async def _read_body(self, request: web.BaseRequest, gateway: Gateway) -> bytes:
         """The body, decompressed; PayloadTooLarge or RequestTimeout as soon as it is."""
         length = request.content_length
-        if length is not None and length > self._body_max:
+        if length is not None and length > self._sent_max:
             raise PayloadTooLarge(
-                f"The body has {length} bytes; at most {self._body_max} are taken (request.max.bytes)."
+                f"The body has {length} bytes; at most {self._sent_max} are taken (request.max.bytes)."
             )
+        body_max = min(self._sent_max, self._decoded_max)
+        if (coding := request.headers.get("Content-Encoding")) is not None:
+            if request._message.compression is not None:
+                body_max = self._decoded_max
+            elif coding.lower() != "identity":
+                raise UnsupportedMediaType(f"The body is {coding[:100]!r}; the gateway can undo gzip, and deflate.")
         content = request.content
         try:
             if content.is_eof():  # all of it came with the head, which is the rule for small bodies
                 body = content.read_nowait()
-                if len(body) > self._body_max:
-                    raise self._too_large()
+                if len(body) > body_max:
+                    raise _too_large(body_max)
                 return body
             self._expect(request)
             with gateway.arriving():
-                return await self._read_slow_body(request)
+                return await self._read_slow_body(request, body_max)
         except (ContentEncodingError, HttpProcessingError) as error:
             raise BadRequest(f"The body cannot be decoded: {error.message}") from None
         except web.RequestPayloadError as error:
@@ -166,15 +177,17 @@ class HttpTransport(Transport):
         if transport is not None and not request.content.total_bytes:  # else the client did not wait
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _read_slow_body(self, request: web.BaseRequest) -> bytes:
+    async def _read_slow_body(self, request: web.BaseRequest, body_max: int) -> bytes:
         chunks: list[bytes] = []
-        size = 0
+        size = pause_at = 0
         loop = asyncio.get_running_loop()
         started = loop.time()
         content = request.content
         while True:
-            if size > self._body_max:
-                raise self._too_large()
+            if size > body_max:
+                raise _too_large(body_max)
+            if (content.total_compressed_bytes or 0) > self._sent_max:
+                raise _too_large(self._sent_max)
             if content.at_eof():
                 return b"".join(chunks)
             allowed_s = self._body_timeout_s
@@ -183,6 +196,10 @@ class HttpTransport(Transport):
             chunk = await self._chunk(content, started + allowed_s - loop.time())
             chunks.append(chunk)
             size += len(chunk)
+            if size >= pause_at:
+                # A packed body unpacks as it is read, without ever waiting for the network: others want a turn.
+                pause_at = size + _PAUSE_AFTER
+                await asyncio.sleep(0)
 
     async def _chunk(self, content: Any, timeout_s: float) -> bytes:
         try:
@@ -193,11 +210,6 @@ class HttpTransport(Transport):
             raise RequestTimeout(
                 "The body did not arrive in time (request.body.timeout.ms, request.body.min.rate)."
             ) from None
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(
-            f"The body has more than {self._body_max} bytes (request.max.bytes, request.decompressed.max.bytes)."
-        )
 
     async def _write(self, request: web.BaseRequest, reply: Reply, body: bytes, head_only: bool, close: bool) -> int:
         key = (reply.status, reply.media_type if body else "")
@@ -306,6 +318,8 @@ class _Disputable(BadRequest):
 def _check_head(request: web.BaseRequest) -> None:
     """What aiohttp lets pass and a proxy in front may understand otherwise (reliability.md §2.3)."""
     headers = request.headers
+    if request.method == "CONNECT":  # what follows would be a tunnel's, if anybody granted it
+        raise _Disputable("The gateway is no proxy.")
     if request.version < HttpVersion11 and "Transfer-Encoding" in headers:
         raise _Disputable("Transfer-Encoding is not part of HTTP/1.0.")
     # What aiohttp could grant. Java's HttpClient offers h2c with its first request, which may well have a body.
@@ -315,17 +329,27 @@ def _check_head(request: web.BaseRequest) -> None:
         raise _Disputable("A request to upgrade must not have a body.")
 
 
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body has more than {limit} bytes (request.max.bytes, request.decompressed.max.bytes).")
+
+
 def _base_url(request: web.BaseRequest, headers: Mapping[str, str]) -> str:
     scheme = "https" if request._transport_sslcontext is not None else "http"
     return f"{scheme}://{headers.get('Host', 'localhost')}"
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:
+    """RFC 9110 §12.5.3: gzip by its name, else by ``*``, unless its weight is 0."""
+    anything = False
     for item in accept_encoding.split(","):
         coding, _, parameters = item.partition(";")
-        if coding.strip().lower() == "gzip":
-            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+        coding = coding.strip().lower()
+        if coding in ("gzip", "*"):
+            accepted = parameters.replace(" ", "").lower() not in ("q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000")
+            if coding == "gzip":
+                return accepted
+            anything = accepted
+    return anything
 
 
 async def _gzip(body: bytes) -> bytes:

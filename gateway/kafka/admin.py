@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
@@ -16,7 +17,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     TopicMetadata,
 )
 
-from gateway.errors import BrokerNotAvailable, LeaderNotAvailable, PartitionNotFound, UnknownTopicOrPartition
+from gateway.errors import (
+    BrokerNotAvailable,
+    KafkaAuthorization,
+    LeaderNotAvailable,
+    PartitionNotFound,
+    UnknownTopicOrPartition,
+)
 from gateway.kafka.clients import Clients
 from gateway.kafka.errors import to_service_error
 from gateway.kafka.names import check_topic_name
@@ -29,6 +36,8 @@ INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__sha
 """Kafka's own list (`Topic.INTERNAL_TOPICS`); the metadata of the binding does not carry the mark."""
 
 _THREADS = 8
+_IN_SYNC_S = 30.0
+_IN_SYNC_MAX = 1000
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _RETRY_S = 0.05
@@ -52,6 +61,8 @@ class KafkaAdmin:
         self._client = clients.admin()
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "kafka-admin")
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._in_sync: dict[str, tuple[int, float]] = {}
+        """min.insync.replicas by topic, and until when it counts."""
 
     async def brokers(self) -> list[int]:
         metadata = await self._metadata(_PROBE)
@@ -80,6 +91,34 @@ class KafkaAdmin:
     async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         check_topic_name(topic)
         return await self._shared(("offsets", topic, partition), lambda: self._list_offsets(topic, partition))
+
+    async def trouble(self, topic: str) -> str:
+        partitions = (await self.topic(topic)).partitions
+        leaderless = [one.partition for one in partitions if one.leader < 0]
+        if leaderless:
+            return f"LEADER_NOT_AVAILABLE: {_places(topic, leaderless)} no leader"
+        fewest = min((len(one.in_sync) for one in partitions), default=0)
+        if fewest < max(len(one.replicas) for one in partitions) and fewest < (least := await self._least(topic)):
+            short = [one.partition for one in partitions if len(one.in_sync) < least]
+            return (
+                f"NOT_ENOUGH_REPLICAS: {_places(topic, short)} fewer than min.insync.replicas={least} replicas in sync"
+            )
+        return ""
+
+    async def _least(self, topic: str) -> int:
+        """min.insync.replicas of the topic, which seldom changes; 0 if Kafka does not tell us."""
+        found, until = self._in_sync.get(topic, (0, 0.0))
+        now = time.monotonic()
+        if now >= until:
+            try:
+                texts = {entry.name: entry.value for entry in await self.topic_configs(topic)}
+                found = int(texts.get("min.insync.replicas") or 0)
+            except KafkaAuthorization:
+                found = 0  # who may write to a topic need not be allowed to see its settings
+            if len(self._in_sync) >= _IN_SYNC_MAX:
+                self._in_sync.clear()
+            self._in_sync[topic] = (found, now + _IN_SYNC_S)
+        return found
 
     async def check(self, timeout_s: float) -> None:
         try:
@@ -175,6 +214,11 @@ async def _in_time(answer: Coroutine[Any, Any, Answer]) -> Answer:
 
 async def _result(future: concurrent.futures.Future[Any]) -> Any:
     return await asyncio.wrap_future(future)
+
+
+def _places(topic: str, partitions: list[int]) -> str:
+    listed = ", ".join(map(str, partitions[:5])) + (", …" if len(partitions) > 5 else "")
+    return f"partition {listed} of {topic} has" if len(partitions) == 1 else f"partitions {listed} of {topic} have"
 
 
 def _topic_info(topic: TopicMetadata) -> TopicInfo:

@@ -31,9 +31,10 @@ _RESET = {"earliest": "earliest", "latest": "latest", "none": "error"}
 _FETCH_BYTES = 128 * 1024
 
 
-EMBEDDED_GROUPS: Settings = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 300}
+EMBEDDED_GROUPS: Settings = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
 """For the mock cluster, which does not notice that all members have joined: it ends a rebalance a second before the
-session does, so with the usual 45 s the second member of a group got its partitions after 44 s."""
+session does, so with the usual 45 s the second member of a group got its partitions after 44 s. Nor may it be
+shorter than the 3 s for which the mock waits for more members of a new group: no member would ever be in it."""
 
 
 class Clients:

@@ -12,8 +12,8 @@ from gateway.config import Config
 from gateway.errors import InstanceNotFound
 from gateway.kafka.buffer import Partition
 from gateway.kafka.clients import Clients
-from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
-from gateway.kafka.worker import Worker
+from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from gateway.kafka.worker import Read, Worker
 from gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -95,17 +95,25 @@ class KafkaConsumer:
         return found
 
     async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> RecordBatch:
+        taken = await self.take(limits, encoder)
+        taken.confirm()
+        return taken.batch
+
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         self._check_open()
         read = self._worker.read(limits, encoder)
-        accepted = False
         try:
             await read.future
-            self._returned.update(read.last)
-            accepted = True
-        finally:
+        except BaseException:
             # Also when the reader was cancelled in the very moment in which the records came (F8).
-            self._worker.settle(read, accepted)
-        return read.batch
+            self._worker.settle(read, False)
+            raise
+        return TakenBatch(read.batch, partial(self._settle, read))
+
+    def _settle(self, read: Read, accepted: bool) -> None:
+        if accepted:
+            self._returned.update(read.last)
+        self._worker.settle(read, accepted)
 
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*name, offset) for name, offset in sorted(self._returned.items())]

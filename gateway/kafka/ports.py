@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.errors import ServiceError
@@ -92,6 +92,34 @@ class ReadLimits:
     inclusive: bool = False
 
 
+class TakenBatch:
+    """Records that a read was given and that do not count as returned yet.
+
+    Until they are confirmed or put back, other reads of the consumer wait, so nothing overtakes them. Whoever takes a
+    batch must do one of the two; what is done first counts.
+    """
+
+    __slots__ = ("_settle", "batch")
+
+    def __init__(self, batch: RecordBatch, settle: Callable[[bool], None] | None = None) -> None:
+        """``settle`` is called once: True for confirmed, False for put back."""
+        self.batch = batch
+        self._settle = settle
+
+    def confirm(self) -> None:
+        """The client has them: they count as returned, and commits include them."""
+        self._end(True)
+
+    def put_back(self) -> None:
+        """The client has not got them: they are the first of the next read."""
+        self._end(False)
+
+    def _end(self, accepted: bool) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(accepted)
+
+
 class Producer(Protocol):
     def send(
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
@@ -145,6 +173,12 @@ class Consumer(Protocol):
         A caller that is cancelled before the answer gets its records put back, too.
         """
 
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+        """As read, for a caller that learns later whether its client got the records, and confirms or puts them back.
+
+        While they are out, a read waits for its time and then answers with nothing.
+        """
+
     def returned(self) -> list[PartitionOffset]:
         """Per partition the offset of the last record that a read has returned (v1 commits list them)."""
 
@@ -165,6 +199,11 @@ class Admin(Protocol):
 
     async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """Log start and high watermark. Raises UnknownTopicOrPartition or PartitionNotFound."""
+
+    async def trouble(self, topic: str) -> str:
+        """Why some partition of the topic takes no records at present, beginning with the name of Kafka's error; "" if
+        all take them. Raises UnknownTopicOrPartition.
+        """
 
     async def check(self, timeout_s: float) -> None:
         """Asks Kafka for its metadata; raises BrokerNotAvailable when no broker answers in time."""

@@ -4,6 +4,9 @@
 batch's rows, and all batches that became complete in one round wake the loop once (a wake-up a record would cost
 twenty times as much). A fatal error of the producer comes *out of* ``poll()`` (reliability.md §3a), so the loop round
 it is guarded: all open batches are failed and a new producer takes over.
+
+A batch that waits because Kafka has no leader or too few replicas for it is answered early (see trouble.py), and counts
+for the queue until its reports have come.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from gateway.errors import (
 )
 from gateway.kafka.errors import to_delivery_error
 from gateway.kafka.ports import Admin, Delivery
+from gateway.kafka.trouble import TroubleWatch
 from gateway.records import RecordToSend
 
 log = logging.getLogger("gateway.kafka.producer")
@@ -55,9 +59,19 @@ class ProducerClients(Protocol):
 class _Batch:
     """The records of one ``send``. ``rows`` and ``arrived`` belong to the poll thread until all are there."""
 
-    __slots__ = ("arrived", "cost_bytes", "done", "expected", "future", "rows")
+    __slots__ = ("arrived", "cost_bytes", "done", "expected", "future", "rows", "sent_at", "topic")
 
-    def __init__(self, size: int, cost_bytes: int, future: asyncio.Future[list[Delivery]], done: list[_Batch]) -> None:
+    def __init__(
+        self,
+        topic: str,
+        size: int,
+        cost_bytes: int,
+        sent_at: float,
+        future: asyncio.Future[list[Delivery]],
+        done: list[_Batch],
+    ) -> None:
+        self.topic = topic
+        self.sent_at = sent_at
         self.rows: list[Any] = [None] * size
         self.cost_bytes = cost_bytes
         self.future = future
@@ -95,12 +109,16 @@ class KafkaProducer:
         self._queue_records = queue_records
         self._create_topics = create_topics
         self._loop = asyncio.get_running_loop()
-        self._open: set[_Batch] = set()
+        self._open: dict[_Batch, None] = {}
+        """In the order of their sending."""
+        self._told: set[_Batch] = set()
+        """Answered before all of their reports came."""
         self._open_bytes = 0
         self._open_records = 0
         self._done: list[_Batch] = []
         self._known: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._trouble = TroubleWatch(admin, self._open, self._tell)
         self._closing = False
         self._stopped = False
         self._producer = confluent_kafka.Producer(clients.producer_config())
@@ -150,8 +168,8 @@ class KafkaProducer:
         if not size:
             future.set_result([])
             return future
-        batch = _Batch(size, cost, future, self._done)
-        self._open.add(batch)
+        batch = _Batch(topic, size, cost, self._loop.time(), future, self._done)
+        self._open[batch] = None
         self._open_bytes += cost
         self._open_records += size
         if partition is None:
@@ -179,25 +197,41 @@ class KafkaProducer:
             batch.expected = size - failed
             if batch.arrived == batch.expected:
                 self._finish((batch,))
+        self._trouble.sent()
         return future
 
     def _finish(self, batches: Sequence[_Batch]) -> None:
         for batch in batches:
             if batch in self._open:
-                self._open.discard(batch)
-                self._open_bytes -= batch.cost_bytes
-                self._open_records -= len(batch.rows)
-                if not batch.future.done():
-                    batch.future.set_result(batch.rows)
+                del self._open[batch]
+            elif batch in self._told:
+                self._told.discard(batch)
+            else:
+                continue
+            self._release(batch)
+            if not batch.future.done():
+                batch.future.set_result(batch.rows)
+
+    def _release(self, batch: _Batch) -> None:
+        self._open_bytes -= batch.cost_bytes
+        self._open_records -= len(batch.rows)
+
+    def _tell(self, batch: _Batch, error: ServiceError) -> None:
+        """Answers a batch before its reports come; rows that have theirs keep it."""
+        del self._open[batch]
+        self._told.add(batch)
+        if not batch.future.done():
+            # A copy: the poll thread still writes into the original.
+            batch.future.set_result([error if row is None else row for row in batch.rows])
 
     def _fail_all(self, error: ServiceError) -> None:
-        for batch in list(self._open):
-            self._open.discard(batch)
-            self._open_bytes -= batch.cost_bytes
-            self._open_records -= len(batch.rows)
+        for batch in (*self._open, *self._told):
+            self._release(batch)
             if not batch.future.done():
                 batch.future.set_exception(error)
                 batch.future.exception()  # a client that left does not ask for it
+        self._open.clear()
+        self._told.clear()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -207,6 +241,7 @@ class KafkaProducer:
     async def close(self, timeout_s: float) -> None:
         """Takes no more records, waits for the reports of those on their way, and fails the rest as unknown."""
         self._closing = True
+        self._trouble.close()
         if not self._stopped:
             producer = self._producer
             await asyncio.to_thread(_flush, producer, timeout_s)

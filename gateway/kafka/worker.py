@@ -4,7 +4,7 @@ One round of the thread is: carry out what was asked, then serve the oldest read
 group membership. It waits in three places, and in none of them for long: on the wake-up lock while nobody reads (a
 question wakes it at once), in ``consume(1, slice)`` while a read waits for a record (a question waits for the slice),
 and for the event loop to accept what a read returned before the next read is served, because a reader who has gone
-gives its records back.
+gives its records back. A push accepts when its client has, which may take long; see `_round`.
 
 Where the records are: librdkafka's queue -> buffer -> a read that is not accepted yet -> returned. Only what was
 accepted moves a position, and only positions are committed.
@@ -234,7 +234,12 @@ class Worker:
             self._auto_commit()
         if self._reads and self._unsettled is None:
             self._serve(self._reads[0], now)
-        elif self._mode:
+            return
+        # Records that a push has taken may be out for as long as its client takes to accept them, and no read overtakes
+        # them. Those that a read was answered with are settled in no time, and then the next read gets some of its own.
+        for read in [read for read in self._reads if read.deadline + SLICE_S <= now]:
+            self._return(read)
+        if self._mode:
             self._keep_membership(now)
         elif self._commits:
             self._poll(1, SLICE_S / 2)

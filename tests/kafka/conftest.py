@@ -53,7 +53,7 @@ async def until(condition: Callable[[], Awaitable[object]], within_s: float = 20
 
 def is_mock(bootstrap: str) -> bool:
     """Whether these are the brokers of librdkafka's mock cluster, which knows no controller."""
-    return bool(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).controller_id < 0)
+    return str(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).cluster_id).startswith("mock")
 
 
 class Topic:

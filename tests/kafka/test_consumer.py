@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -527,6 +528,9 @@ async def test_loop_is_never_held(filled: Topic, open_consumer: Opener) -> None:
     for partition in range(4):
         filled.write(numbered(20_000, 100), partition)
 
+    def values(records: Sequence[ConsumedRecord]) -> bytes:
+        return b",".join(record.value() or b"" for record in records)
+
     async def longest_hold() -> float:
         worst, last = 0.0, time.monotonic()
         reading = asyncio.ensure_future(read_all())
@@ -540,12 +544,19 @@ async def test_loop_is_never_held(filled: Topic, open_consumer: Opener) -> None:
     async def read_all() -> None:
         consumer = await open_consumer()
         await consumer.subscribe([filled.name])
-        await read_until(consumer, 80_000)
+        count = 0
+        while count < 80_000:
+            count += len(await consumer.read(limits(), values))
         await consumer.commit()
         await consumer.close()
 
-    # The machine is shared: others may hold it once, not three times.
-    assert min([await longest_hold() for _ in range(3)]) < 0.05
+    gc.collect()
+    gc.freeze()  # the test runner's own heap takes the collector 90 ms
+    try:
+        # The machine is shared: others may hold it once, not three times.
+        assert min([await longest_hold() for _ in range(3)]) < 0.05
+    finally:
+        gc.unfreeze()
 
 
 class FailingConsumer:

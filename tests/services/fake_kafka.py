@@ -22,6 +22,7 @@ from gateway.kafka.ports import (
     PartitionInfo,
     PartitionOffset,
     ReadLimits,
+    TakenBatch,
     TopicInfo,
     TopicPartition,
 )
@@ -248,28 +249,56 @@ class FakeConsumer:
         return found
 
     async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> RecordBatch:
+        taken = await self.take(limits, encoder)
+        taken.confirm()
+        return taken.batch
+
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         self._kafka.called("read", limits)
         if not self.subscribed and not self.assigned:
             raise NotSubscribed()
         until = time.monotonic() + limits.timeout_s
-        async with self._turn:
-            while True:
-                self._join()
-                changed = self._kafka.changed
-                records, size, full = self._take(limits)
-                enough = limits.min_bytes is not None and records and size > limits.min_bytes
-                left = until - time.monotonic()
-                if full or enough or left <= 0:
-                    break
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
-            batch = RecordBatch(records, size)
+        try:
+            async with asyncio.timeout(max(limits.timeout_s, 0.1)):
+                await self._turn.acquire()
+        except TimeoutError:
+            batch = RecordBatch((), 0)
             batch.encode(encoder)
-            for record in records:
-                partition = TopicPartition(record.topic(), record.partition())
-                self.assigned[partition] = record.offset() + 1
-                self._returned[partition] = record.offset()
-            return batch
+            return TakenBatch(batch)
+        try:
+            return await self._take_in_turn(limits, encoder, until)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    async def _take_in_turn(self, limits: ReadLimits, encoder: RecordsEncoder, until: float) -> TakenBatch:
+        while True:
+            if not self.subscribed and not self.assigned:
+                raise NotSubscribed()
+            self._join()
+            changed = self._kafka.changed
+            records, size, full = self._take(limits)
+            enough = limits.min_bytes is not None and records and size > limits.min_bytes
+            left = until - time.monotonic()
+            if full or enough or left <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):  # Python 3.11's wait_for() may swallow a cancellation
+                    await changed.wait()
+        batch = RecordBatch(records, size)
+        batch.encode(encoder)
+        before = dict(self.assigned)
+        last = {TopicPartition(record.topic(), record.partition()): record.offset() for record in records}
+        self.assigned |= {partition: offset + 1 for partition, offset in last.items()}
+
+        def settle(accepted: bool) -> None:
+            if accepted:
+                self._returned |= last
+            else:
+                self.assigned |= {partition: before[partition] for partition in last if partition in self.assigned}
+            self._turn.release()
+
+        return TakenBatch(batch, settle)
 
     def _take(self, limits: ReadLimits) -> tuple[list[FakeRecord], int, bool]:
         records: list[FakeRecord] = []

@@ -11,6 +11,8 @@ GET /topics/{topic}/partitions/{partition:int} POST /topics/{topic}/partitions/{
 GET /topics/{topic}/partitions/{partition:int}/messages POST /consumers/{group}
 GET /consumers/{group}/instances/{instance}/topics/{topic} POST /consumers/{group}/instances/{instance}/offsets
 DELETE /consumers/{group}/instances/{instance}
+GET /ws/consumers/{group}/instances/{instance}/topics/{topic}
+DELETE /ws/consumers/{group}/instances/{instance}/topics/{topic}
 """
 V2 = """
 GET / POST / GET /brokers GET /topics GET /topics/{topic} POST /topics/{topic} GET /topics/{topic}/partitions
@@ -25,6 +27,7 @@ POST /consumers/{group}/instances/{instance}/positions/beginning
 POST /consumers/{group}/instances/{instance}/positions/end
 POST /consumers/{group}/instances/{instance}/offsets GET /consumers/{group}/instances/{instance}/offsets
 GET /consumers/{group}/instances/{instance}/records
+GET /ws/consumers/{group}/instances/{instance}/records DELETE /ws/consumers/{group}/instances/{instance}/records
 """
 NAMES = """
 root.get root.post brokers.list topics.list topics.get partitions.list partitions.get partitions.get-offsets
@@ -34,7 +37,8 @@ produce-to-partition.json-schema produce-to-partition.protobuf consumers.create 
 consumers.get-subscription consumers.unsubscribe consumers.consume-binary consumers.consume-json
 consumers.consume-avro consumers.consume-json-schema consumers.consume-protobuf consumers.commit-offsets
 consumers.get-committed-offsets consumers.seek-to-beginning consumers.seek-to-end consumers.seek-to-offset
-consumers.assign consumers.get-assignments
+consumers.assign consumers.get-assignments consumers.push-binary consumers.push-json consumers.push-avro
+consumers.push-json-schema consumers.push-protobuf consumers.end-push
 """
 
 

@@ -12,6 +12,7 @@ import pytest
 from gateway.app import App, serve
 from gateway.config import load
 from gateway.plugins import Plugins
+from tests import loop_watch as watch
 from tests.loop_watch import loop_watch, pytest_runtest_call
 from tests.transports.wire import Wire
 
@@ -27,7 +28,9 @@ async def gateway(*extra: object, **settings: Any) -> AsyncIterator[App]:
     values = {"port": 0, "access.log.enable": False, "transport.websocket.enable": False}
     values |= {name.replace("_", "."): value for name, value in settings.items()}
     config = load(plugins.config_keys()).with_values(values)
-    async with serve(config, plugins) as running:
+    async with contextlib.AsyncExitStack() as stack:
+        with watch.paused():  # the start may take its time
+            running = await stack.enter_async_context(serve(config, plugins))
         yield running
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-import json
 import time
 import zlib
 from pathlib import Path
@@ -53,16 +52,25 @@ async def test_a_body_is_decoded(wire: Wire, topic: str, coding: str, body: byte
     assert (await wire.ask("GET", "/health/live")).status == 200
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "gzip, gzip", "br", "zstd"])
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        ("gzip", 400),
+        ("deflate", 400),
+        ("gzip, gzip", 415),
+        ("compress", 415),
+        ("br", 415),
+        ("zstd", 415),
+    ],
+)
 @pytest.mark.parametrize("how", ["at once", "in pieces"])
-async def test_a_body_that_cannot_be_decoded(wire: Wire, coding: str, how: str) -> None:
+async def test_a_body_that_cannot_be_decoded(wire: Wire, coding: str, status: int, how: str) -> None:
     data = produce("t", RECORDS, Content_Encoding=coding)
     for part in (data[:-3000], data[-3000:]) if how == "in pieces" else (data,):
         await wire.send(part)
         await asyncio.sleep(0)
     reply = await wire.reply()
-    assert reply.status == 400, reply
-    assert reply.json["error_code"] == 400
+    assert (reply.status, reply.json["error_code"]) == (status, status), reply
 
 
 async def test_a_gzip_body_that_is_cut_off(wire: Wire) -> None:
@@ -152,7 +160,7 @@ MEMBERS_OF_ONE = gzip.compress(b" ") * 20_000
 BOMBS = {
     "gzip": ("gzip", GZIP_BOMB, 413),
     "deflate": ("deflate", DEFLATE_BOMB, 413),
-    "nested": ("gzip, gzip", NESTED, 400),
+    "nested": ("gzip, gzip", NESTED, 415),
     "nested, one named": ("gzip", NESTED, 400),
     "20,000 empty members": ("gzip", MEMBERS, 400),
     "20,000 members": ("gzip", MEMBERS_OF_ONE, 400),
@@ -183,7 +191,8 @@ async def test_h6_a_bomb_does_no_harm(connect: Connect, loop_watch: LoopWatch, k
 @pytest.mark.parametrize("settings", [{"request.max.bytes": 1000, "request.decompressed.max.bytes": 2000}])
 async def test_both_limits_count(app: App, connect: Connect, topic: str) -> None:
     def records(size: int) -> bytes:
-        return json.dumps({"records": [{"value": "z" * (size - 24)}]}, separators=(",", ":")).encode()
+        empty = b'{"records":[{"value":""}]}'
+        return empty[:-4] + b"z" * (size - len(empty)) + empty[-4:]
 
     for body, coding, status in (
         (records(1000), "identity", 200),

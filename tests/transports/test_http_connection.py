@@ -89,7 +89,7 @@ async def test_it_works_on_after_a_refusal(wire: Wire, topic: str) -> None:
         (b'{"records":[]}', JSON_V2, 422),
         (b'{"records":[{"value":"?"}]}', "application/vnd.kafka.binary.v2+json", 400),
         (b"{}", "text/plain", 415),
-        (b"{}", "a/b/c", 415),
+        (b"{}", "a/b/c", 400),
     ):
         reply = await wire.ask("POST", f"/topics/{topic}", body, Content_Type=content_type)
         assert reply.status == status, (body, content_type, reply)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import re
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import confluent_kafka
 import pytest
@@ -38,36 +35,12 @@ from gateway.kafka.property_table import (
     Role,
 )
 from gateway.keys import BUILTIN_KEYS
-
-
-class Known(NamedTuple):
-    """A property as librdkafka describes it."""
-
-    name: str
-    clients: str
-    range: str
-
-
-def _library() -> Path:
-    folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
-    return next(iter(folder.glob("librdkafka-*.so*")), folder)
+from tests.librdkafka_properties import Known, known_properties
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> list[Known]:
-    """Every property, from the library in use: it prints its CONFIGURATION.md (rd_kafka_conf_properties_show)."""
-    if sys.platform != "linux" or not _library().is_file():
-        pytest.skip("no librdkafka of the wheel")
-    librdkafka, libc = ctypes.CDLL(str(_library())), ctypes.CDLL(None)
-    libc.fopen.restype = ctypes.c_void_p
-    path = tmp_path_factory.mktemp("librdkafka") / "CONFIGURATION.md"
-    file = ctypes.c_void_p(libc.fopen(str(path).encode(), b"w"))
-    librdkafka.rd_kafka_conf_properties_show(file)
-    libc.fclose(file)
-    rows = ([cell.strip() for cell in line.split(" | ")] for line in path.read_text().splitlines())
-    found = [Known(*row[:3]) for row in rows if len(row) > 4 and row[1] in ("*", "C", "P")]
-    assert len(found) > 150
-    return found
+    return known_properties(tmp_path_factory.mktemp("librdkafka"))
 
 
 def refused(role: Role, **properties: str) -> list[Fault]:

@@ -27,10 +27,11 @@ PRODUCE = Route(
     handler,
     "api.v2.produce-to-topic",
     "v2",
-    extras={"names": {"json": "api.v2.produce-to-topic.json"}},
+    extras={"names": {"json": "api.v2.produce-to-topic.json", "binary": "api.v2.produce-to-topic.binary"}},
 )
 LIVE = Route("GET", "/health/live", handler, "health.live")
 ROUTES = [LIST, GET, DELETE, PRODUCE, LIVE]
+PRODUCE_JSON = "api.v2.produce-to-topic.json"
 
 
 def configuration(**values: object) -> Config:
@@ -42,8 +43,9 @@ def offered(**values: object) -> set[str]:
     found = Limits(configuration(**values))
     names = set()
     for route in ROUTES:
+        name = PRODUCE_JSON if route is PRODUCE else route.name
         try:
-            found.check_offered(route.name, route)
+            found.check_offered(name, route)
             names.add(route.name)
         except NotFound:
             assert route.method == "GET"
@@ -69,8 +71,13 @@ ALL = {route.name for route in ROUTES}
         ("api.v2.topics.list", "api.v2.topics.*", {LIST.name, LIVE.name}),
         ("api.v2.topics.list", "api.v2.topics.list", {LIVE.name}),
         ("api.v2.topics.*", "api.v2.topics.*", {LIVE.name}),
-        # A class is one level: this one is that of produce-to-topic.
-        ("", "api.v2.*", ALL - {PRODUCE.name}),
+        # With an embedded format: by its whole name, by the name that stands for all formats, by class.
+        ("", "api.v2.produce-to-topic.json", ALL - {PRODUCE.name}),
+        ("", "api.v2.produce-to-topic", ALL - {PRODUCE.name}),
+        ("", "api.v2.produce-to-topic.*", ALL - {PRODUCE.name}),
+        ("", "api.v2.produce-to-topic.binary", ALL),
+        ("api.v2.produce-to-topic.json", "api.v2.produce-to-topic.*", {PRODUCE.name, LIVE.name}),
+        ("api.v2.produce-to-topic.json", "api.v2.produce-to-topic", {PRODUCE.name, LIVE.name}),
     ],
 )
 def test_the_lists_decide_what_is_offered(allow: str, block: str, names: set[str]) -> None:
@@ -85,6 +92,7 @@ def test_the_lists_decide_what_is_offered(allow: str, block: str, names: set[str
             "api.v2.topic.list",
             "there is no resource 'api.v2.topic.list' (did you mean api.v2",
         ),
+        ("api.endpoints.blocklist", "api.v2.*", "there is no resource 'api.v2.*'"),
         ("api.endpoints.allowlist", "topics", "there is no resource 'topics'"),
         ("api.endpoints.blocklist", "health.live", "there is no resource 'health.live'"),
         ("rate.limit.costs", "api.v2.topics.lists=2", "there is no resource 'api.v2.topics.lists'"),
@@ -155,9 +163,11 @@ def rated(**values: object) -> Limits:
 
 
 def test_costs_are_by_method_then_by_class_then_the_default() -> None:
-    found = rated(**{"rate.limit.default.cost": 7, "rate.limit.costs": "api.v2.topics.*=3,api.v2.topics.list=0"})
-    costs = {route.name: found.cost(route.name, route) for route in ROUTES}
-    assert costs == {LIST.name: 0, GET.name: 3, DELETE.name: 7, PRODUCE.name: 7, LIVE.name: 0}
+    costs = "api.v2.topics.*=3,api.v2.topics.list=0,api.v2.produce-to-topic=4,api.v2.produce-to-topic.json=5"
+    found = rated(**{"rate.limit.default.cost": 7, "rate.limit.costs": costs})
+    assert [found.cost(route.name, route) for route in (LIST, GET, DELETE, LIVE)] == [0, 3, 7, 0]
+    assert found.cost(PRODUCE_JSON, PRODUCE) == 5
+    assert found.cost("api.v2.produce-to-topic.binary", PRODUCE) == 4
 
 
 def test_without_the_limit_nothing_costs() -> None:

@@ -31,6 +31,7 @@ if (signal?.aborted) done();
 else signal?.addEventListener('abort', done);
 });
 }
+const FRAMEWORK = '5.0.7-kafka-gateway-client';
 function address(base, parameters) {
 const url = new URL(base);
 url.hash = '';
@@ -43,7 +44,7 @@ return url.href;
 function opening(transport, trackingId) {
 return {
 'X-Atmosphere-tracking-id': trackingId,
-'X-Atmosphere-Framework': '4.0.1-kafka-gateway-client',
+'X-Atmosphere-Framework': FRAMEWORK,
 'X-Atmosphere-Transport': transport,
 'X-Atmosphere-SimpleRestProtocolDetached': 'true',
 };
@@ -93,7 +94,7 @@ this.#post('close', '').catch(() => {});
 #post(transport, body) {
 const url = address(this.peer.url, {
 'X-Atmosphere-tracking-id': this.trackingId,
-'X-Atmosphere-Framework': '4.0.1-kafka-gateway-client',
+'X-Atmosphere-Framework': FRAMEWORK,
 'X-Atmosphere-Transport': transport,
 });
 const headers = { ...this.peer.headers, 'Content-Type': 'text/plain;charset=UTF-8' };
@@ -101,6 +102,7 @@ return fetch(url, { method: 'POST', headers, body, keepalive: transport === 'clo
 }
 }
 const EMPTY_PAUSE_MS = 200;
+const HANDSHAKE = /^[0-9a-f-]{36}\|\d+\|/;
 async function openLongPolling(peer) {
 const stop = new AbortController();
 const giveUp = () => stop.abort();
@@ -136,7 +138,10 @@ if (messages.length === 0) {
 peer.receive('');
 await delay(EMPTY_PAUSE_MS, stop.signal);
 }
-for (const message of messages) if (!ended) peer.receive(message);
+for (const message of messages) {
+if (HANDSHAKE.test(message)) throw new Error('the gateway does not know this connection any more');
+if (!ended) peer.receive(message);
+}
 }
 })().catch(broken);
 return { send: (text) => pusher.send(text), close: end, ...heartbeat };
@@ -246,6 +251,7 @@ state = 'connecting';
 #link;
 transport;
 #closing = new AbortController();
+#lost = () => {};
 #settings;
 #heard = 0;
 #sent = 0;
@@ -267,7 +273,7 @@ close(error) {
 if (this.state === 'closed') return;
 this.#closing.abort();
 this.#link?.close();
-this.#link = undefined;
+this.#lost(error ?? new GatewayError('CLOSED', 'closed'));
 this.#enter('closed', error);
 }
 #enter(state, error) {
@@ -296,8 +302,8 @@ this.#enter('connecting');
 async #stay(attempt) {
 const loyal = this.transport && attempt < LOYAL_ATTEMPTS;
 const names = loyal ? [(this.transport)] : this.#settings.transports;
-let lost = () => {};
-const broken = new Promise((resolve) => (lost = resolve));
+const broken = new Promise((resolve) => (this.#lost = resolve));
+const lost = this.#lost;
 const link = await this.#openFirst(names, lost);
 if (this.#closing.signal.aborted) link.close();
 this.#closing.signal.throwIfAborted();

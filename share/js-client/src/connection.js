@@ -33,6 +33,8 @@ export class Connection {
   /** @type {TransportName | undefined} The transport in use, or the one used last. */
   transport;
   #closing = new AbortController();
+  /** Ends the stay on the present link. @type {(error: GatewayError) => void} */
+  #lost = () => {};
   #settings;
   #heard = 0;
   #sent = 0;
@@ -80,7 +82,7 @@ export class Connection {
     if (this.state === 'closed') return;
     this.#closing.abort();
     this.#link?.close();
-    this.#link = undefined;
+    this.#lost(error ?? new GatewayError('CLOSED', 'closed'));
     this.#enter('closed', error);
   }
 
@@ -122,9 +124,8 @@ export class Connection {
   async #stay(attempt) {
     const loyal = this.transport && attempt < LOYAL_ATTEMPTS;
     const names = loyal ? [/** @type {TransportName} */ (this.transport)] : this.#settings.transports;
-    /** @type {(error: GatewayError) => void} */
-    let lost = () => {};
-    const broken = new Promise((resolve) => (lost = resolve));
+    const broken = new Promise((resolve) => (this.#lost = resolve));
+    const lost = this.#lost;
     const link = await this.#openFirst(names, lost);
     if (this.#closing.signal.aborted) link.close();
     this.#closing.signal.throwIfAborted();

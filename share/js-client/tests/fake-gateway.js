@@ -32,9 +32,14 @@ export class FakeGateway {
   intercept = () => false;
   /** `false`: pushes answer nothing but the status, as for an unknown tracking id. */
   acceptPushes = true;
+  #sockets = new Set();
 
   constructor() {
     this.server = http.createServer((request, response) => void this.#http(request, response));
+    this.server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
     this.server.on('upgrade', (request, socket) => this.#upgrade(request, socket));
   }
 
@@ -45,7 +50,7 @@ export class FakeGateway {
 
   async stop() {
     this.drop();
-    this.server.closeAllConnections();
+    for (const socket of this.#sockets) socket.destroy();
     await new Promise((resolve) => this.server.close(resolve));
   }
 
@@ -82,7 +87,10 @@ export class FakeGateway {
       send: (data) => socket.write(serverFrame(typeof data === 'string' ? 1 : 2, Buffer.from(data))),
       raw: (bytes) => socket.write(bytes),
       close: (code, reason = '') => socket.write(serverFrame(8, Buffer.concat([Buffer.from([code >> 8, code & 255]), Buffer.from(reason)]))),
-      drop: () => socket.destroy(),
+      drop: () => {
+        socket.destroy();
+        this.#gone(connection);
+      },
     };
     this.#opened(connection);
     let bytes = Buffer.alloc(0);
@@ -140,7 +148,10 @@ export class FakeGateway {
       sequences: new Map(),
       send: (text) => response.write(text.split(/\r\n|\r|\n/).map((line) => `data:${line[0] === ' ' ? ' ' : ''}${line}\r\n`).join('') + '\r\n'),
       raw: (text) => response.write(text),
-      drop: () => response.destroy(),
+      drop: () => {
+        response.destroy();
+        this.#gone(connection);
+      },
     };
     connection.send(`${id}|0|X|`);
     this.#opened(connection);

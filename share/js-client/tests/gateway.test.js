@@ -42,7 +42,7 @@ test('the opening requests carry the parameters of the protocol and the headers'
   await gateway.opened();
   assert.equal(
     fake.openings[0].url,
-    '/?X-Atmosphere-tracking-id=0&X-Atmosphere-Framework=4.0.1-kafka-gateway-client&X-Atmosphere-Transport=websocket&X-Atmosphere-SimpleRestProtocolDetached=true',
+    '/?X-Atmosphere-tracking-id=0&X-Atmosphere-Framework=5.0.7-kafka-gateway-client&X-Atmosphere-Transport=websocket&X-Atmosphere-SimpleRestProtocolDetached=true',
   );
   assert.equal(fake.openings[0].headers.authorization, 'Basic dTpw');
 });
@@ -159,7 +159,9 @@ test('wrong credentials end it at once and say so', async (t) => {
 });
 
 test('it gives up after the allowed number of attempts', async () => {
-  const gateway = connect('http://127.0.0.1:9/', { ...QUICK, retries: 2 });
+  const fake = await startGateway();
+  await fake.stop();
+  const gateway = connect(fake.url, { ...QUICK, retries: 2 });
   await assert.rejects(gateway.topics(), { code: 'CLOSED', message: /websocket: .*sse: .*ECONNREFUSED.*long-polling/ });
   assert.equal(gateway.state, 'closed');
 });
@@ -268,12 +270,12 @@ test('errors of callbacks are the application’s own', async (t) => {
     for (const listener of previous) process.on('uncaughtException', listener);
   });
   const { gateway } = await pair(t, {
-    onState: () => {
-      throw new Error('mine');
+    onState: (state) => {
+      if (state === 'open') throw new Error('mine');
     },
   });
   assert.deepEqual(await gateway.topics(), []);
-  assert.deepEqual(new Set(seen), new Set(['mine']));
+  assert.deepEqual(seen, ['mine']);
 });
 
 test('arguments that cannot work are refused', async () => {

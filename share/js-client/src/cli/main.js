@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 import { inspect, parseArgs } from 'node:util';
-import { connect, toBase64 } from '../node/index.js';
+import { connect, GatewayError, toBase64 } from '../node/index.js';
 import { COMMANDS, findCommand, runCommand, UsageError } from './commands.js';
 
 const CONNECT_MS = 3000;
@@ -91,26 +91,33 @@ async function work({ url, options, transports, headers, command }, terminal, ne
       ? (direction, message) => write(news, `TRACE: ${direction.padEnd(8)} ${Buffer.from(message)}`)
       : undefined,
     onState: (state, error) => {
-      if (state === 'waiting' && everOpen) write(news, `Connection lost, trying again: ${error?.message}`);
       reason = error?.message ?? reason;
-      if (state === 'open') write(news, `Connected using ${gateway.transport}`);
-      everOpen ||= state === 'open';
+      if (connected && state === 'waiting') {
+        lost = true;
+        write(news, `Connection lost, trying again: ${error?.message}`);
+      }
+      if (lost && state === 'open') write(news, `Connected using ${gateway.transport}`);
     },
   });
-  let everOpen = false;
+  let connected = false;
+  let lost = false;
   /** @type {string | undefined} */
   let reason;
   /** @type {import('./commands.js').Session} */
   const session = { gateway, print, show, entries: new Map(), valueSchema: options['value-schema'] };
   try {
     await gateway.opened(AbortSignal.any ? AbortSignal.any([timeLimit(), interrupted]) : timeLimit());
-  } catch {
+  } catch (error) {
+    // The reason for giving up, or else for the last attempt that failed.
+    if (error instanceof GatewayError) reason = error.message;
     if (reason) write(terminal.stderr, `Error: ${reason}`);
     write(news, 'Unable to open a connection. Terminated.');
     lines?.close();
     await gateway.close();
     return 1;
   }
+  write(news, `Connected using ${gateway.transport}`);
+  connected = true;
   interrupted.addEventListener('abort', () => lines?.close());
   const worked = lines ? await runLines(session, lines, interactive) : await runOne(session, command, interrupted);
   await gateway.close();
@@ -215,7 +222,7 @@ function describeBare(payload) {
 
 /** @param {unknown} value */
 function show(value) {
-  return inspect(value, { depth: null, breakLength: Infinity, maxArrayLength: null, maxStringLength: null });
+  return inspect(value, { depth: null, breakLength: Infinity, compact: true, maxArrayLength: null, maxStringLength: null });
 }
 
 /**

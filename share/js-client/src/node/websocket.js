@@ -34,6 +34,7 @@ export class NodeWebSocket {
   #reader = new FrameReader();
   #utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #closeSent = false;
+  #closeReceived = false;
   #closed = false;
   /** @type {CloseEvent} */
   #end = { code: 1006, reason: '' };
@@ -128,9 +129,11 @@ export class NodeWebSocket {
    * @param {Buffer} payload
    */
   #take(opcode, payload) {
+    if (this.#closeReceived) return;
     if (opcode === PING) {
       if (!this.#closeSent) this.#socket?.write(encodeFrame(PONG, payload));
     } else if (opcode === CLOSE) {
+      this.#closeReceived = true;
       const code = payload.length >= 2 ? payload.readUInt16BE() : 1005;
       this.#end = { code, reason: this.#text(payload.subarray(2)) };
       this.close(code === 1005 ? 1000 : code);

@@ -19,6 +19,12 @@ import { GatewayError } from '../errors.js';
  */
 
 /**
+ * The protocol version that is spoken, and who speaks it (servers look only before the hyphen). To a client of version 5
+ * a gateway repeats the handshake when it does not know the connection; to older ones it would not tell.
+ */
+const FRAMEWORK = '5.0.7-kafka-gateway-client';
+
+/**
  * The address with parameters added to its query; those that it has already stay as they are.
  * @param {string} base
  * @param {Record<string, string>} parameters
@@ -41,8 +47,7 @@ export function address(base, parameters) {
 export function opening(transport, trackingId) {
   return {
     'X-Atmosphere-tracking-id': trackingId,
-    // The protocol version that is spoken, and who speaks it: servers compare only what stands before the hyphen.
-    'X-Atmosphere-Framework': '4.0.1-kafka-gateway-client',
+    'X-Atmosphere-Framework': FRAMEWORK,
     'X-Atmosphere-Transport': transport,
     // Replies in the newest form whatever the server's default is.
     'X-Atmosphere-SimpleRestProtocolDetached': 'true',
@@ -127,7 +132,7 @@ export class Pusher {
   #post(transport, body) {
     const url = address(this.peer.url, {
       'X-Atmosphere-tracking-id': this.trackingId,
-      'X-Atmosphere-Framework': '4.0.1-kafka-gateway-client',
+      'X-Atmosphere-Framework': FRAMEWORK,
       'X-Atmosphere-Transport': transport,
     });
     // keepalive lets the farewell survive the page; browsers limit such bodies, so it is not used for the others.

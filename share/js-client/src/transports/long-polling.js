@@ -4,6 +4,7 @@ import { address, expect, opening, Pusher, readHandshake } from './link.js';
 
 /** Pause after an empty answer, so that a server which answers at once is not asked thousands of times a second. */
 const EMPTY_PAUSE_MS = 200;
+const HANDSHAKE = /^[0-9a-f-]{36}\|\d+\|/;
 
 /**
  * One request after the other that the gateway answers as soon as it has messages, and a POST for each message to it.
@@ -49,7 +50,11 @@ export async function openLongPolling(peer) {
         peer.receive('');
         await delay(EMPTY_PAUSE_MS, stop.signal);
       }
-      for (const message of messages) if (!ended) peer.receive(message);
+      for (const message of messages) {
+        // The gateway has forgotten this connection (a restart, a computer that slept), and all that was asked over it.
+        if (HANDSHAKE.test(message)) throw new Error('the gateway does not know this connection any more');
+        if (!ended) peer.receive(message);
+      }
     }
   })().catch(broken);
   return { send: (text) => pusher.send(text), close: end, ...heartbeat };

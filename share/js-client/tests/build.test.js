@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import vm from 'node:vm';
+import { gzipSync } from 'node:zlib';
+import { build } from '../scripts/build.js';
+import * as library from '../src/index.js';
+import { NodeWebSocket } from '../src/node/websocket.js';
+import { startGateway } from './fake-gateway.js';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const LIMIT_BYTES = 10 * 1024;
+
+test('the built files are up to date, and at most 10 KB gzipped', () => {
+  for (const [name, text] of Object.entries(build())) {
+    assert.ok(readFileSync(join(ROOT, 'dist', name), 'utf8') === text, `dist/${name} is out of date: run npm run build`);
+    const size = gzipSync(text, { level: 9 }).length;
+    assert.ok(size <= LIMIT_BYTES, `dist/${name} has ${size} bytes gzipped`);
+  }
+});
+
+test('the classic script sets KafkaGateway and works with the browser’s own interfaces', async (t) => {
+  const fake = await startGateway();
+  t.after(() => fake.stop());
+  // What a page has; its WebSocket takes no headers.
+  const page = vm.createContext({
+    AbortController, ArrayBuffer, TextDecoder, TextEncoder, Uint8Array, URL, atob, btoa, clearInterval, clearTimeout, fetch,
+    location: { href: fake.url }, performance, queueMicrotask, setInterval, setTimeout,
+    WebSocket: class extends NodeWebSocket {
+      constructor(url) {
+        super(url);
+      }
+    },
+  });
+  vm.runInContext(readFileSync(join(ROOT, 'dist/kafka-gateway.js'), 'utf8'), page);
+  const names = vm.runInContext('Object.keys(KafkaGateway)', page);
+  assert.deepEqual([...names].sort(), Object.keys(library).sort());
+  const gateway = vm.runInContext("KafkaGateway.connect('/', {headers: {Authorization: 'Basic dTpw'}})", page);
+  assert.equal((await gateway.topics()).length, 0);
+  assert.match(fake.openings[0].url, /&Authorization=Basic%20dTpw$/);
+  await gateway.close();
+});
+
+test('the module has the same names', async () => {
+  const module = await import('../dist/kafka-gateway.mjs');
+  assert.deepEqual(Object.keys(module).sort(), Object.keys(library).sort());
+});
+
+const tsc = join(ROOT, 'node_modules/.bin/tsc');
+
+test('types check, and the declarations are up to date', { skip: existsSync(tsc) ? false : 'typescript is not installed' }, (t) => {
+  const fresh = mkdtempSync(join(tmpdir(), 'types-'));
+  t.after(() => rmSync(fresh, { recursive: true }));
+  execFileSync(tsc, ['-p', ROOT, '--outDir', fresh]);
+  const files = (folder) => readdirSync(folder, { recursive: true }).filter((name) => name.endsWith('.d.ts')).sort();
+  assert.deepEqual(files(join(ROOT, 'types')), files(fresh), 'types/ is out of date: run npm run types');
+  for (const name of files(fresh)) {
+    assert.ok(readFileSync(join(ROOT, 'types', name), 'utf8') === readFileSync(join(fresh, name), 'utf8'), `types/${name} is out of date: run npm run types`);
+  }
+});
+
+test('the lock file names no registry host', () => {
+  assert.doesNotMatch(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'), /"resolved"|:\/\//);
+});

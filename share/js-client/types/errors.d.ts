@@ -1,0 +1,45 @@
+/**
+ * What went wrong without an answer of the gateway, or `REPLY` if it answered with an error.
+ *
+ * - `REPLY` the gateway answered with a status of 400 or more: see `status` and `error_code`
+ * - `LOST` the connection broke after the request was sent: it may or may not have been executed
+ * - `TIMEOUT` no answer in time; a request that was already sent may still be executed
+ * - `QUEUE_FULL` too much is waiting to be sent; the request was not sent
+ * - `CLOSED` the gateway object or the subscription is closed
+ * - `UNREACHABLE` no connection could be opened
+ * - `BAD_REPLY` the answer cannot be read
+ * @typedef {'REPLY' | 'LOST' | 'TIMEOUT' | 'QUEUE_FULL' | 'CLOSED' | 'UNREACHABLE' | 'BAD_REPLY'} ErrorCode
+ */
+export type ErrorCode = 'REPLY' | 'LOST' | 'TIMEOUT' | 'QUEUE_FULL' | 'CLOSED' | 'UNREACHABLE' | 'BAD_REPLY';
+/** The one error class of this library. */
+export declare class GatewayError extends Error {
+    /** What kind of failure. */
+    code: ErrorCode;
+    /** HTTP status of the answer; 0 if there was none. */
+    status: number;
+    /** `error_code` of the gateway's error body, e.g. 40401. */
+    error_code: number | undefined;
+    /** The answer itself, for `code` `REPLY`. */
+    reply: import("./reply.js").Reply | undefined;
+    /** Close code of the WebSocket, for `code` `LOST`. */
+    closeCode: number | undefined;
+    /**
+     * @param {ErrorCode} code what kind of failure
+     * @param {string} message what happened and what to do
+     * @param {object} [details]
+     * @param {number} [details.status] HTTP status, or 0 without an answer
+     * @param {number} [details.error_code] `error_code` of the gateway's error body
+     * @param {import('./reply.js').Reply} [details.reply] the whole answer
+     * @param {number} [details.closeCode] close code of the WebSocket
+     * @param {unknown} [details.cause] the error behind this one
+     */
+    constructor(code: ErrorCode, message: string, { status, error_code, reply, closeCode, cause }?: {
+        status?: number;
+        error_code?: number;
+        reply?: import('./reply.js').Reply;
+        closeCode?: number;
+        cause?: unknown;
+    });
+    /** Whether the same request may succeed later without a change. */
+    get retriable(): boolean;
+}
