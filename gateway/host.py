@@ -93,7 +93,7 @@ class HttpConnection(RequestHandler):
 
     def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
         """A connection that is closed stays until its last reply is read: for so long, and no longer."""
-        if False:
+        if transport is not None and self._abort_at is None and transport.get_write_buffer_size():
             self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
 
     def retire(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -42,7 +43,9 @@ class GatewayProcess:
         self.wait_for(r"Server started")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -56,6 +59,7 @@ class GatewayProcess:
 
     def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
         """The first line of output, past or to come, in which the pattern is found."""
+        deadline = time.monotonic() + timeout_s
         seen = 0
         with self._changed:
             while True:
@@ -63,7 +67,7 @@ class GatewayProcess:
                     if found := re.search(pattern, line):
                         return found
                 seen = len(self.output)
-                if self._ended or not self._changed.wait_for(lambda: len(self.output) > seen or self._ended, timeout_s):
+                if self._ended or not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(f"no line with {pattern!r} in:\n" + "\n".join(self.output))
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> int:

@@ -78,5 +78,3 @@ async def test_f7_two_of_three_brokers_dead(kafka: KafkaCluster) -> None:
             print(f"F7: recovered {took:.2f} s after the broker")
             assert took <= 5
     await asyncio.to_thread(kafka.restart, 3)
-
-

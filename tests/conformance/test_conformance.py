@@ -23,8 +23,14 @@ def test_v2_replies_are_those_of_the_recorded_server(kafka: KafkaCluster) -> Non
     # v1 did not exist any more in that server: with it, `application/json` would choose v1 (§3.1).
     with GatewayProcess("api.v1.enable=false", bootstrap=kafka.bootstrap) as gateway:
         replay = subprocess.run(
-            [sys.executable, HERE / "replay.py", "compare", "--url", gateway.url, "--bootstrap", kafka.bootstrap]
-            + ["--with", HERE / "transcripts" / "confluent-8.1.1.jsonl"],
+            [
+                sys.executable,
+                HERE / "replay.py",
+                "compare",
+                *("--url", gateway.url),
+                *("--bootstrap", kafka.bootstrap),
+                *("--with", HERE / "transcripts" / "confluent-8.1.1.jsonl"),
+            ],
             capture_output=True,
             text=True,
             check=False,

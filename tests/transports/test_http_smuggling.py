@@ -67,8 +67,8 @@ CASES: dict[str, str] = {
     "unknown version": "GET / HTTP/1.2\r\nHost: x\r\n\r\n",
     "HTTP/2 preface": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/0.9": "GET /\r\n\r\n",
-    "websocket with a body": "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2"
-    "\r\n\r\n{}",
+    "websocket with a body": "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Content-Length: 2\r\n\r\n{}",
     "websocket with chunks": "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n"
     "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "target that is no path": "GET topics HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -118,5 +118,5 @@ def produce(topic: str, body: bytes = b'{"records":[{"value":1}]}', **headers: s
 async def until(condition: Any, timeout_s: float = PATIENCE_S) -> None:
     """Returns when the condition holds; for states that send no event when they change."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import logging
 import os
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -179,6 +178,7 @@ async def test_the_right_password_proves_the_user_and_the_roles(users: BasicAuth
         "Basic ",
         "Basic !",
         "Basic é",
+        "Basic \udce9",  # a byte that is no UTF-8, as aiohttp hands it on
         "Basic YWRh",  # no colon
         "Basic /w==",  # "\xff"
         "Basic /zp4",  # "\xff:x", no UTF-8
@@ -207,6 +207,12 @@ async def test_of_a_long_password_as_much_counts_as_of_htpasswd(tmp_path: Path) 
     assert (await ask(users, "ada", "x" * 100)).name == "ada"
     with pytest.raises(Unauthorized):
         await ask(users, "ada", "x" * 71)
+
+
+async def test_nobody_has_the_password_of_nobody(users: BasicAuthenticator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *arguments: True)
+    with pytest.raises(Unauthorized):
+        await ask(users, "nobody", "x")
 
 
 async def test_a_file_without_users_lets_nobody_in(tmp_path: Path) -> None:
@@ -301,7 +307,8 @@ async def test_a_name_that_is_nobodys_costs_as_much_as_a_wrong_password(tmp_path
             with pytest.raises(Unauthorized):
                 await ask(users, name, f"wrong {number}")
             times.append(time.perf_counter() - started)
-    ada, nobody = (statistics.median(times) for times in taken.values())
+    # The least is what it takes; the rest is what else the machine had to do.
+    ada, nobody = (min(times) for times in taken.values())
     assert abs(ada - nobody) / ada < 0.05
 
 

@@ -182,8 +182,17 @@ async def test_the_excess_is_refused_with_the_time_to_wait() -> None:
     error: ServiceError = caught.value
     assert (error.status, error.error_code, error.headers) == (429, 429, (("Retry-After", "1"),))
     assert error.message == ("Request rate limit exceeded: The rate limit of requests per second has been exceeded.")
-    with pytest.raises(TooManyRequests):  # what is refused takes nothing
-        await found.take(1)
+
+
+async def test_what_is_refused_takes_nothing() -> None:
+    found, clock = rated(), Clock()
+    found._bucket = TokenBucket(2, clock)
+    await found.take(2)
+    for _ in range(5):
+        with pytest.raises(TooManyRequests):
+            await found.take(2)
+    clock.now = 1
+    await found.take(2)
 
 
 async def test_a_patient_gateway_lets_requests_wait() -> None:

@@ -594,18 +594,18 @@ received = 0;
 #closing;
 #abort = () => void this.close();
 constructor(port, options) {
-for (const name of (['group', 'instance', 'topic'])) {
-if (typeof options[name] !== 'string' || options[name] === '') throw new TypeError(`subscribe needs a ${name}`);
+const { group, instance, topic = '', topics, format = 'binary', maxBytes, bufferChars = 8 << 20 } = options;
+for (const [name, value] of Object.entries({ group, instance, topic: topics ? 'many' : topic })) {
+if (typeof value !== 'string' || value === '') throw new TypeError(`subscribe needs a ${name}`);
 }
-const { group, instance, topic, format = 'binary', maxBytes, bufferChars = 8 << 20 } = options;
 const inside = `consumers/${encodeURIComponent(group)}/instances/${encodeURIComponent(instance)}`;
 this.#port = port;
 this.#options = options;
 this.#bufferChars = bufferChars;
 this.#instancePath = `/${inside}`;
-this.#path = `/ws/${inside}/topics/${encodeURIComponent(topic)}`;
+this.#path = `/ws/${inside}/${topics ? 'records' : `topics/${encodeURIComponent(topic)}`}`;
 this.#query = maxBytes === undefined ? '' : `?max_bytes=${maxBytes}`;
-this.#type = `application/vnd.kafka.${format}.v1+json`;
+this.#type = `application/vnd.kafka.${format}.${topics ? 'v2' : 'v1'}+json`;
 }
 get id() {
 return this.#port.id;
@@ -712,20 +712,19 @@ await delay(backoff(attempt, RETRY_MIN_MS, RETRY_MAX_MS));
 }
 }
 async #create(settings) {
-const { group, instance, format = 'binary', timeoutMs } = this.#options;
+const { group, instance, topics, format = 'binary', timeoutMs } = this.#options;
+const type = topics ? 'application/vnd.kafka.v2+json' : this.#type;
+const post = (path, body) =>
+this.#port.request({ method: 'POST', path, type, body, timeoutMs });
 try {
-await this.#port.request({
-method: 'POST',
-path: `/consumers/${encodeURIComponent(group)}`,
-type: this.#type,
-body: { ...settings, id: instance, format },
-timeoutMs,
-});
+const name = topics ? { name: instance } : { id: instance };
+await post(`/consumers/${encodeURIComponent(group)}`, { ...settings, ...name, format });
 this.#instance = 'made';
 } catch (error) {
 if (!(error instanceof GatewayError && error.error_code === EXISTING_INSTANCE)) throw error;
 this.#instance = 'found';
 }
+if (topics) await post(`${this.#instancePath}/subscription`, { topics });
 }
 #open(epoch) {
 return new Promise((resolve, reject) => {

@@ -14,11 +14,13 @@ import { backoff, delay } from './time.js';
 /**
  * @typedef {object} SubscriptionOptions
  * @property {string} group consumer group
- * @property {string} instance consumer instance (v1); made by `create`, or beforehand
- * @property {string} topic
- * @property {'binary' | 'json' | 'avro'} [format] format of the instance; `binary` by default
+ * @property {string} instance consumer instance; made by `create`, or beforehand
+ * @property {string} [topic] the one topic of an instance of the REST API v1
+ * @property {string[]} [topics] any number of topics, instead of `topic`: the instance is one of the REST API v2. Without
+ *   `create` it is taken to be subscribed already
+ * @property {string} [format] format of the instance: `binary` (default), `json`, `avro`, and with v2 `jsonschema`, `protobuf`
  * @property {{[name: string]: unknown}} [create] settings of the instance, `{}` for none, e.g.
- *   `{"auto.offset.reset": "smallest"}`. With it the subscription makes the instance, makes it again when the gateway has
+ *   `{"auto.offset.reset": "smallest"}` (v2: `earliest`). With it the subscription makes the instance, makes it again when the gateway has
  *   lost it (its position then is the committed one), and deletes it at the end
  * @property {number} [maxBytes] most bytes of keys and values in one array
  * @property {number} [bufferChars] characters of records that may wait for the reader before the gateway is asked to
@@ -96,18 +98,18 @@ export class Subscription {
    * @param {SubscriptionOptions} options
    */
   constructor(port, options) {
-    for (const name of /** @type {const} */ (['group', 'instance', 'topic'])) {
-      if (typeof options[name] !== 'string' || options[name] === '') throw new TypeError(`subscribe needs a ${name}`);
+    const { group, instance, topic = '', topics, format = 'binary', maxBytes, bufferChars = 8 << 20 } = options;
+    for (const [name, value] of Object.entries({ group, instance, topic: topics ? 'many' : topic })) {
+      if (typeof value !== 'string' || value === '') throw new TypeError(`subscribe needs a ${name}`);
     }
-    const { group, instance, topic, format = 'binary', maxBytes, bufferChars = 8 << 20 } = options;
     const inside = `consumers/${encodeURIComponent(group)}/instances/${encodeURIComponent(instance)}`;
     this.#port = port;
     this.#options = options;
     this.#bufferChars = bufferChars;
     this.#instancePath = `/${inside}`;
-    this.#path = `/ws/${inside}/topics/${encodeURIComponent(topic)}`;
+    this.#path = `/ws/${inside}/${topics ? 'records' : `topics/${encodeURIComponent(topic)}`}`;
     this.#query = maxBytes === undefined ? '' : `?max_bytes=${maxBytes}`;
-    this.#type = `application/vnd.kafka.${format}.v1+json`;
+    this.#type = `application/vnd.kafka.${format}.${topics ? 'v2' : 'v1'}+json`;
   }
 
   /** Id of its request in the envelope. */
@@ -260,21 +262,20 @@ export class Subscription {
 
   /** @param {{[name: string]: unknown}} settings */
   async #create(settings) {
-    const { group, instance, format = 'binary', timeoutMs } = this.#options;
+    const { group, instance, topics, format = 'binary', timeoutMs } = this.#options;
+    const type = topics ? 'application/vnd.kafka.v2+json' : this.#type;
+    const post = (/** @type {string} */ path, /** @type {unknown} */ body) =>
+      this.#port.request({ method: 'POST', path, type, body, timeoutMs });
     try {
-      await this.#port.request({
-        method: 'POST',
-        path: `/consumers/${encodeURIComponent(group)}`,
-        type: this.#type,
-        body: { ...settings, id: instance, format },
-        timeoutMs,
-      });
+      const name = topics ? { name: instance } : { id: instance };
+      await post(`/consumers/${encodeURIComponent(group)}`, { ...settings, ...name, format });
       this.#instance = 'made';
     } catch (error) {
       // Made by an earlier attempt whose answer was lost, or by someone who wants it shared.
       if (!(error instanceof GatewayError && error.error_code === EXISTING_INSTANCE)) throw error;
       this.#instance = 'found';
     }
+    if (topics) await post(`${this.#instancePath}/subscription`, { topics });
   }
 
   /**

@@ -270,11 +270,12 @@ export class FakeGateway {
     if (parts[0] !== 'consumers') return answer(404, { error_code: 404, message: 'HTTP 404 Not Found' });
     if (!instance) return failed(40403, 'Consumer instance not found.');
     if (path.startsWith('/ws') && method === 'GET') {
-      if (request.accept !== `application/vnd.kafka.${instance.format}.v1+json`) {
+      const topic = parts[4] === 'records' ? instance.topic : parts[5];
+      if (request.accept !== `application/vnd.kafka.${instance.format}.${parts[4] === 'records' ? 'v2' : 'v1'}+json`) {
         return failed(40601, 'The requested embedded data format does not match the deserializer for this consumer instance');
       }
-      if (!this.topics.has(parts[5])) return failed(40401, 'Topic not found.');
-      Object.assign(instance, { topic: parts[5], to: request, query, first: true });
+      if (!this.topics.has(topic)) return failed(40401, 'Topic not found.');
+      Object.assign(instance, { topic, to: request, query, first: true });
       return this.#push(instance);
     }
     if (path.startsWith('/ws')) instance.to = undefined;

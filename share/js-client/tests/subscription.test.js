@@ -41,6 +41,21 @@ test('the requests are those of the contract', async (t) => {
   ]);
 });
 
+test('several topics: an instance of v2', async (t) => {
+  const { fake, gateway } = await pair(t);
+  fake.append('test', [1]);
+  const subscription = await gateway.subscribe({ group: 'g', instance: 'i', topics: ['test'], format: 'json', create: {} });
+  assert.deepEqual(await take(subscription, 1), [1]);
+  await until(() => fake.instances.size === 0);
+  assert.deepEqual(fake.received, [
+    '{"id":"1","method":"POST","path":"/consumers/g","type":"application/vnd.kafka.v2+json"}{"name":"i","format":"json"}',
+    '{"id":"2","method":"POST","path":"/consumers/g/instances/i/subscription","type":"application/vnd.kafka.v2+json"}{"topics":["test"]}',
+    '{"id":"0","method":"GET","path":"/ws/consumers/g/instances/i/records","accept":"application/vnd.kafka.json.v2+json"}',
+    '{"id":"3","method":"DELETE","path":"/ws/consumers/g/instances/i/records"}',
+    '{"id":"4","method":"DELETE","path":"/consumers/g/instances/i"}',
+  ]);
+});
+
 test('a push that breaks off in its middle is not delivered; the next connection gets it whole', async (t) => {
   const { fake, gateway } = await pair(t);
   fake.append('test', []);

@@ -18,17 +18,25 @@ export type SubscriptionOptions = {
      */
     group: string;
     /**
-     * consumer instance (v1); made by `create`, or beforehand
+     * consumer instance; made by `create`, or beforehand
      */
     instance: string;
-    topic: string;
     /**
-     * format of the instance; `binary` by default
+     * the one topic of an instance of the REST API v1
      */
-    format?: 'binary' | 'json' | 'avro';
+    topic?: string;
+    /**
+     * any number of topics, instead of `topic`: the instance is one of the REST API v2. Without
+     * `create` it is taken to be subscribed already
+     */
+    topics?: string[];
+    /**
+     * format of the instance: `binary` (default), `json`, `avro`, and with v2 `jsonschema`, `protobuf`
+     */
+    format?: string;
     /**
      * settings of the instance, `{}` for none, e.g.
-     * `{"auto.offset.reset": "smallest"}`. With it the subscription makes the instance, makes it again when the gateway has
+     * `{"auto.offset.reset": "smallest"}` (v2: `earliest`). With it the subscription makes the instance, makes it again when the gateway has
      * lost it (its position then is the committed one), and deletes it at the end
      */
     create?: {

@@ -1,0 +1,158 @@
+"""F1, F2, F5: the broker, and the gateway, are killed while records come; acknowledged records are compared with those
+that are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.acceptance.load import BATCH, Load, compare, stored
+from tests.acceptance.rest import Rest, timed, until
+from tests.behaviour.clients import v2
+from tests.gateway_process import GatewayProcess
+from tests.kafka_cluster import KafkaCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+QUIET = "access.log.enable=false"
+MEMORY_BYTES = 60 * 2**20
+
+
+def leader(kafka: KafkaCluster, topic: str) -> int:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    return int(admin.list_topics(topic, timeout=10).topics[topic].partitions[0].leader)
+
+
+async def test_f1_one_broker_killed_twice(own_kafka: KafkaCluster) -> None:
+    await kill_the_leader_twice(own_kafka)
+
+
+async def test_f1_f9_the_leader_of_three_killed_twice(kafka3: KafkaCluster) -> None:
+    await kill_the_leader_twice(kafka3)
+
+
+async def kill_the_leader_twice(kafka: KafkaCluster) -> None:
+    """Under load, with two members of a group reading along."""
+    topic = kafka.create_topic(partitions=2)
+    load = Load(topic)
+    with GatewayProcess(QUIET, "consumer.session.timeout.ms=6000", bootstrap=kafka.bootstrap) as gateway:
+        async with Rest(gateway.url) as rest:
+            read: set[tuple[int, int]] = set()
+            readers = [asyncio.create_task(read_along(rest, topic, read)) for _ in range(2)]
+            async with load.running(rest):
+                await load.acknowledged()
+                before = most = gateway.rss_bytes()
+                for turn in range(2):
+                    node = leader(kafka, topic)
+                    await asyncio.to_thread(kafka.kill, node)
+                    if len(kafka.nodes) > 1:  # the others take over, with the broker still dead
+                        print(f"F1: kill {turn}: acknowledged again {await load.acknowledged():.1f} s after the kill")
+                    await asyncio.to_thread(kafka.restart, node)
+                    first = await load.acknowledged()
+                    print(f"F1: kill {turn}: acknowledged again {first:.1f} s after the restart")
+                    assert first <= 5
+                    most = max(most, gateway.rss_bytes())
+            log = await asyncio.to_thread(stored, kafka.bootstrap, topic)
+            print(
+                f"F1: {len(load.acked)} acknowledged, {len(log)} stored, failed {dict(load.failed)}, slowest answer "
+                f"{load.slowest_s:.1f} s, RSS + {(most - before) / 2**20:.1f} MiB"
+            )
+            compare(load, log)
+            assert load.slowest_s <= 15
+            assert most - before <= MEMORY_BYTES
+
+            # The readers never saw an error, only silence, and get everything in the end.
+            async def all_read() -> bool:
+                for reader in readers:
+                    if reader.done():
+                        reader.result()
+                return {each for _, _, _, each in log} <= read
+
+            await until(all_read, 30)
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def read_along(rest: Rest, topic: str, found: set[tuple[int, int]]) -> None:
+    """A member of the group; every read answers 200 (`Rest.read` sees to it)."""
+    path = await rest.instance(f"along-{topic}", topic)
+    while True:
+        for record in await rest.read(path, 500):
+            found.add(tuple(record["value"]))
+
+
+async def test_f2_the_gateway_is_killed(kafka: KafkaCluster) -> None:
+    """Its clients repeat at the next one what was not answered."""
+    topic = kafka.create_topic(partitions=2)
+    load = Load(topic)
+    with GatewayProcess(QUIET, bootstrap=kafka.bootstrap) as gateway:
+        async with Rest(gateway.url) as rest, load.running(rest):
+            await load.acknowledged(1000)
+            gateway.process.kill()
+            # The connections break, and so the load ends by itself.
+    unanswered = sorted(load.unanswered)
+    assert unanswered
+    began = time.monotonic()
+    with GatewayProcess(QUIET, bootstrap=kafka.bootstrap) as gateway:
+        async with Rest(gateway.url) as rest:
+            for start in range(0, len(unanswered), BATCH):
+                ids = unanswered[start : start + BATCH]
+                answer = await rest.produce(topic, *({"key": str(ids[0][0]), "value": each} for each in ids))
+                if start == 0:
+                    first = time.monotonic() - began
+                for each, row in zip(ids, answer.json["offsets"], strict=True):
+                    load.acked[each] = (row["partition"], row["offset"])
+    log = await asyncio.to_thread(stored, kafka.bootstrap, topic)
+    print(
+        f"F2: {len(load.acked)} acknowledged, {len(log)} stored, {len(unanswered)} repeated; first after {first:.1f} s"
+    )
+    compare(load, log, repeated=True)
+    assert first <= 5
+
+
+async def test_f5_broker_down(own_kafka: KafkaCluster, unique: Callable[..., str]) -> None:
+    topic = own_kafka.create_topic()
+    with GatewayProcess(QUIET, "produce.timeout.ms=5000", bootstrap=own_kafka.bootstrap) as gateway:
+        async with Rest(gateway.url) as rest:
+            await rest.store(topic, 0)
+            await asyncio.to_thread(own_kafka.kill, 1)
+
+            known, unknown, ready, live = await asyncio.gather(
+                timed(rest.produce(topic, {"value": 1}, {"value": 2})),
+                timed(rest.produce(unique("unknown"), {"value": 1})),
+                timed(rest.request("GET", "/health/ready")),
+                timed(rest.request("GET", "/health/live")),
+            )
+            print(f"F5: produce {known[1]:.2f} s, unknown topic {unknown[1]:.2f} s, ready {ready[1]:.2f} s: {known[0]}")
+            for answer, took in (known, unknown):
+                assert 4.5 <= took <= 6
+                assert answer.status == 200, answer
+                for row in answer.json["offsets"]:
+                    assert row["error_code"] == 50003, answer
+                    assert "may have been stored" in row["error"], answer
+            assert ready[0].status == 503, ready
+            assert ready[1] <= 2
+            assert live[0].status == 200, live
+            assert live[1] <= 0.5
+
+            # v1 has the same rows.
+            answer = await rest.request(
+                "POST", f"/topics/{topic}", {"records": [{"value": 3}]}, content_type=v2("json").replace("v2", "v1")
+            )
+            assert (answer.status, answer.json["offsets"][0]["error_code"]) == (200, 50003), answer
+
+            await asyncio.to_thread(own_kafka.restart, 1)
+            answer, took = await timed(rest.produce(topic, {"value": 4}))
+            print(f"F5: recovered {took:.2f} s after the broker")
+            assert answer.json["offsets"][0]["error_code"] is None, answer
+            assert took <= 2
+
+            async def is_ready() -> bool:
+                return (await rest.request("GET", "/health/ready")).status == 200
+
+            assert await until(is_ready) <= 2

@@ -1,0 +1,153 @@
+"""What each stage on the way of a request costs: ``python -m tests.bench.stages [NAME …]``.
+
+Prints microseconds of processor time for each operation, the best of several rounds. Figures with the machine they were
+taken on stand in docs/performance.md; nothing here passes or fails by time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from gateway import builtin
+from gateway.auth import NoAuthentication
+from gateway.codecs.binary import BinaryCodec
+from gateway.codecs.json import JsonCodec
+from gateway.config import load
+from gateway.core import Gateway
+from gateway.kafka.ports import Delivery, Stored
+from gateway.keys import BUILTIN_KEYS
+from gateway.messages import Request
+from gateway.records import RecordToSend
+from gateway.router import Router
+from gateway.session import Session
+from services.produce import RecordsReader
+from services.routes import RestServices
+from services.rows import v2_encoder
+from tests.services.fake_kafka import FakeKafka
+
+VALUE = b"x" * 100
+JSON_VALUE = json.dumps({"id": 1, "text": "x" * 80}, separators=(",", ":")).encode()
+
+
+class Place:
+    """A stored record."""
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 0
+
+
+class Record(Place):
+    """A consumed record."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def topic(self) -> str:
+        return "topic"
+
+    def key(self) -> None:
+        return None
+
+    def value(self) -> bytes:
+        return self._value
+
+    def headers(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class NullProducer:
+    """Confirms everything at once, so that what is measured is the gateway's own."""
+
+    def ready(self, topic: str) -> Awaitable[None] | None:
+        return None
+
+    def send(
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
+    ) -> asyncio.Future[list[Delivery]]:
+        future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+        place: Stored = Place()
+        future.set_result([place] * len(records))
+        return future
+
+
+def produce_body(count: int, fmt: str) -> bytes:
+    value = b'"%s"' % base64.b64encode(VALUE) if fmt == "binary" else JSON_VALUE
+    return b'{"records":[' + b",".join([b'{"value":%s}' % value] * count) + b"]}"
+
+
+def null_gateway() -> Gateway:
+    config = load(BUILTIN_KEYS)
+    codecs = {codec.name: codec for codec in builtin.gateway_codecs(config)}
+    kafka = FakeKafka()
+    kafka.producer = NullProducer()  # type: ignore[assignment]
+    return Gateway(config, Router(RestServices(config, kafka, codecs).routes()), codecs, NoAuthentication())
+
+
+Stage = tuple[str, int, Callable[[], object]]
+
+
+def stages() -> Iterator[Stage]:
+    """(name, operations in one call, call)."""
+    gateway = null_gateway()
+    yield "route /topics/{topic}", 1, lambda: gateway.router.match("POST", "/topics/orders")
+    for fmt, codec in (("binary", BinaryCodec()), ("json", JsonCodec())):
+        reader = RecordsReader("v2")
+        for count in (1, 500):
+            body = produce_body(count, fmt)
+            yield f"read a produce body, {fmt}, of {count}", count, partial(reader, body, codec)
+        value = VALUE if fmt == "binary" else JSON_VALUE
+        records: Any = [Record(value)] * 1000
+        yield f"encode records, {fmt}", 1000, partial(v2_encoder(codec), records)
+
+    session = Session("bench")
+    headers = {"content-type": "application/vnd.kafka.binary.v2+json"}
+
+    def dispatch(count: int) -> Callable[[], object]:
+        request = Request(session, "POST", "/topics/orders", headers=headers, body=produce_body(count, "binary"))
+
+        async def run() -> None:
+            for _ in range(100):
+                reply = await gateway.dispatch(request)
+            assert reply.status == 200, reply
+
+        return lambda: asyncio.run(run())
+
+    yield "dispatch a produce of 1", 100, dispatch(1)
+    yield "dispatch a produce of 500", 100 * 500, dispatch(500)
+
+
+def microseconds(operations: int, call: Callable[[], object], rounds: int = 5, seconds: float = 0.1) -> float:
+    """Processor time of one operation, the best of several rounds."""
+    call()
+    best = float("inf")
+    for _ in range(rounds):
+        calls, began = 0, time.process_time()
+        while (used := time.process_time() - began) < seconds or not calls:
+            call()
+            calls += 1
+        used = time.process_time() - began
+        best = min(best, used / calls / operations)
+    return best * 1e6
+
+
+def main(names: Sequence[str]) -> None:
+    for name, operations, call in stages():
+        if not names or any(word in name for word in names):
+            print(f"{microseconds(operations, call):10.3f} µs  {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,13 @@
+"""The microbenchmarks still run; how fast is no test's business."""
+
+from __future__ import annotations
+
+from tests.bench.stages import microseconds, stages
+
+
+def test_every_stage_runs() -> None:
+    names = []
+    for name, operations, call in stages():
+        names.append(name)
+        assert microseconds(operations, call, rounds=1, seconds=0) > 0
+    assert len(set(names)) == len(names) >= 9
