@@ -77,6 +77,8 @@ class Gateway:
         self.router = router
         self.codecs = codecs
         self.sessions: set[Session] = set()
+        self.state: dict[object, Any] = {}
+        """For what the transports of one gateway share."""
         self.running = 0
         """Requests at work."""
         self._arriving = 0

@@ -99,10 +99,11 @@ class HttpConnection(RequestHandler):
     def retire(self) -> None:
         """For a gateway that stops: closes the connection, after the reply if a request is at work.
 
-        aiohttp's ``close`` would throw away what still comes of a request's body.
+        aiohttp's ``close`` would throw away what still comes of a request's body, and leave an idle connection open,
+        deaf, for as long as any other is at work.
         """
         if not self._request_in_progress and not self._messages:
-            self.close()
+            self.force_close()
 
     def discard_rest(self) -> None:
         """Throws away what still comes, undecoded: to inflate the rest of a bomb would keep the loop busy."""

@@ -51,7 +51,7 @@ KAFKA = _section(
         unit="ms",
         minimum=1,
         maximum=300000,
-        doc="How long a readiness probe and --check wait for an answer of Kafka.",
+        doc="How long each step of --check waits for an answer of Kafka, and a readiness probe, 1500 at most.",
     ),
     ConfigKey(
         name="auto.create.topics.enable",
@@ -709,6 +709,13 @@ TRANSPORTS = _section(
 
 OPERATION = _section(
     "Operation",
+    ConfigKey(
+        name="console.enabled",
+        type="enum",
+        default="auto",
+        choices=("auto", "true", "false"),
+        doc="Whether the console page is served at /console; auto: with the embedded Kafka.",
+    ),
     ConfigKey(name="access.log.enable", type="bool", default=True, doc="Log one line for every request."),
     ConfigKey(
         name="log.level",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import time
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -34,13 +35,14 @@ class Session:
     Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
     """
 
-    __slots__ = ("closed", "id", "listener", "on_close", "peer", "principal", "state", "streams", "tasks", "transport")
+    __slots__ = ("closed", "id", "listener", "on_close", "opened_at", "peer", "principal", "state", "streams", "tasks", "transport")
 
     def __init__(self, transport: str, listener: str = "", peer: str = "", principal: Principal = ANONYMOUS) -> None:
         self.id = next(_numbers)
         self.transport = transport
         self.listener = listener
         self.peer = peer
+        self.opened_at = time.monotonic()
         self.principal = principal
         self.streams: set[Stream] = set()
         self.state: dict[object, Any] = {}

@@ -14,6 +14,9 @@ from gateway.messages import Call, Response
 _FRESH_S = 1.0
 """How long an answer of Kafka's counts. Probes come from several sides at once and must cost nothing."""
 
+_MOST_S = 1.5
+"""How long a probe waits for Kafka: whoever sends it gives up soon, and then nobody learns the reason (F5)."""
+
 
 class HealthReply(jsonio.Struct, omit_defaults=True):
     status: str
@@ -25,7 +28,7 @@ class HealthService:
 
     def __init__(self, config: Config, admin: Admin) -> None:
         self._admin = admin
-        self._bound_s = config.seconds("kafka.connect.timeout.ms")
+        self._bound_s = min(config.seconds("kafka.connect.timeout.ms"), _MOST_S)
         self._checked_at = float("-inf")
         self._reason = ""
         self._checking: asyncio.Task[None] | None = None

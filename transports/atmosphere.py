@@ -5,10 +5,14 @@ No I/O. The clients put their headers into the query string, because a browser c
 
 from __future__ import annotations
 
+import enum
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.config import Config
+from gateway.errors import BadRequest
 from transports.envelope import Form
 
 TRACKING_ID = "X-Atmosphere-tracking-id"
@@ -16,7 +20,33 @@ FIRST_REQUEST = "X-Atmosphere-first-request"
 ERROR = "X-Atmosphere-error"
 
 _FORMS = {"true": Form.DETACHED, "lf": Form.DETACHED_LF}
-_ID_MAX = 64
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""Ids that a gateway has made. Clients that never learned theirs invent one from the time, which others can guess (S6);
+what is no id of ours counts as none."""
+_HTTP = frozenset({"sse", "streaming", "long-polling"})
+_ELSEWHERE = frozenset({"jsonp", "webtransport", "websocket"})
+_OWN_NAMES = frozenset({"x-heartbeat-server", "_"})
+_HEADER_NAMES = frozenset({"accept", "content-type", "authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class AtmosphereSettings:
+    """What the configuration says about Atmosphere clients; intervals of 0 are switched off."""
+
+    heartbeat_s: int
+    client_heartbeat_ms: int
+    heartbeat: bytes
+    delimiter: bytes
+
+    @classmethod
+    def of(cls, config: Config) -> AtmosphereSettings:
+        beats = "org.atmosphere.interceptor.HeartbeatInterceptor."
+        return cls(
+            heartbeat_s=max(0, config.integer(beats + "heartbeatFrequencyInSeconds")),
+            client_heartbeat_ms=max(0, config.integer(beats + "clientHeartbeatFrequencyInSeconds")) * 1000,
+            heartbeat=config.text(beats + "paddingChar").encode(),
+            delimiter=config.text("org.atmosphere.client.TrackMessageSizeInterceptor.delimiter").encode(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +56,7 @@ class Parameters:
     transport: str
     """``X-Atmosphere-Transport`` in lower case; empty for clients that are no Atmosphere clients."""
     tracking_id: str
-    """Empty for a new connection."""
+    """Empty for a new connection, and for what is no id of a gateway."""
     major_version: int
     protocol: bool
     """``X-atmo-protocol``: the handshake is wanted."""
@@ -46,6 +76,12 @@ class Parameters:
         """Clients up to 4.x deliver a handshake on reconnect to the application; 5.x breaks without one (§3.3)."""
         return self.protocol and (not self.tracking_id or self.major_version >= 5)
 
+    def quiet_s(self, configured_s: int) -> int:
+        """After how many seconds without a message the heartbeat is sent; 0 for never (§3.5)."""
+        if self.heartbeat_s is None:
+            return configured_s
+        return max(self.heartbeat_s, configured_s) if self.heartbeat_s else 0
+
 
 def parameters(headers: Mapping[str, str], query: Mapping[str, str]) -> Parameters:
     """Reads them: the header before the query parameter, names in any case."""
@@ -58,7 +94,7 @@ def parameters(headers: Mapping[str, str], query: Mapping[str, str]) -> Paramete
         return get(name).lower() == "true"
 
     tracking_id = get("x-atmosphere-tracking-id")
-    if tracking_id == "0" or len(tracking_id) > _ID_MAX or not (tracking_id.isascii() and tracking_id.isprintable()):
+    if not _ID.fullmatch(tracking_id):
         tracking_id = ""
     form = None
     detached = get("x-atmosphere-simplerestprotocoldetached").lower()
@@ -79,13 +115,90 @@ def parameters(headers: Mapping[str, str], query: Mapping[str, str]) -> Paramete
     )
 
 
+class Kind(enum.Enum):
+    """What an HTTP request is to the Atmosphere protocol."""
+
+    OPEN = "open"
+    """It opens a stream, or polls."""
+    PUSH = "push"
+    """It carries something for the connection that its tracking id names; what is answered goes there."""
+    CLOSE = "close"
+    UNSUPPORTED = "unsupported"
+    """It asks for a transport that does not exist here, or not by HTTP: the client falls back to another."""
+    REST = "rest"
+    """Nothing of Atmosphere's."""
+
+
+def classify(method: str, path: str, accept: str, parameters: Parameters, live: bool) -> Kind:
+    """What a request is that is no upgrade; ``live``: its tracking id names a client that is there (§3.2)."""
+    transport = parameters.transport
+    if transport == "close":
+        return Kind.CLOSE if method in ("GET", "POST") else Kind.REST
+    if method == "GET":
+        if transport in _HTTP or (not transport and path == "/" and "text/event-stream" in accept.lower()):
+            return Kind.OPEN
+    elif transport in _HTTP:
+        return Kind.PUSH if live else Kind.REST
+    if transport == "polling" and live:
+        return Kind.PUSH
+    return Kind.UNSUPPORTED if transport in _ELSEWHERE else Kind.REST
+
+
+def pushed_request(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Headers and query of the REST request in a push (§3.10, style P).
+
+    The protocol's own parameters are taken out of the query; ``accept``, ``content-type``, ``authorization`` and
+    ``x-*`` are headers of clients that cannot set any. A real header wins, unless it says nothing.
+
+    Raises:
+        BadRequest: a parameter has a character that no header may have.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    left = {}
+    for name, value in query.items():
+        lower = name.lower()
+        if lower.startswith("x-atmo") or lower in _OWN_NAMES:
+            continue
+        if lower not in _HEADER_NAMES and not lower.startswith("x-"):
+            left[name] = value
+        elif found.get(lower, "*/*") == "*/*":
+            if not (value.isprintable() and lower.isprintable()):
+                raise BadRequest("A parameter that stands for a header has a character that no header may have.")
+            found[lower] = value
+    return found, left
+
+
 def new_id() -> str:
+    """122 random bits from the system, as the clients expect to see them (S6)."""
     return str(uuid.uuid4())
+
+
+def response_headers(parameters: Parameters, tracking_id: str) -> dict[str, str]:
+    """What is in every response to an Atmosphere client (§3.14)."""
+    headers = {
+        TRACKING_ID: tracking_id,
+        "Expires": "-1",
+        "Cache-Control": "no-store, no-cache, must-revalidate",
+        "Pragma": "no-cache",
+    }
+    if not parameters.tracking_id:
+        headers[FIRST_REQUEST] = "true"
+    return headers
 
 
 def handshake(tracking_id: str, heartbeat_ms: int, heartbeat: str) -> bytes:
     """The very first message of a connection (§3.3)."""
     return f"{tracking_id}|{heartbeat_ms}|{heartbeat}|".encode()
+
+
+def as_text(message: bytes) -> bytes:
+    """The message for a transport that carries nothing but UTF-8; what is none of it becomes U+FFFD.
+
+    Only payloads without an id come here as anything else: in an envelope they are base64 (§1.6).
+    """
+    if message.isascii():
+        return message
+    return message.decode(errors="replace").encode()
 
 
 def with_length(message: bytes, delimiter: bytes = b"|") -> bytes:

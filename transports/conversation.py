@@ -8,6 +8,7 @@ a produce request to Kafka before it first waits, so records reach Kafka in the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -98,6 +99,7 @@ class Conversation:
         form: the reply form that the client asked for when it connected.
         binary: whether it wants binary messages; ``reply_headers``: headers of replies too (§1.10).
         wrap: turns a message into what travels; the Atmosphere framing.
+        text_only: the carrier moves nothing but text, and payloads that are none go as base64 (§1.6).
     """
 
     __slots__ = (
@@ -119,6 +121,8 @@ class Conversation:
         "_sequences",
         "_session",
         "_settings",
+        "_text_only",
+        "_vacancy",
         "_wrap",
     )
 
@@ -136,12 +140,14 @@ class Conversation:
         binary: bool = False,
         reply_headers: bool = False,
         wrap: Callable[[bytes], bytes] | None = None,
+        text_only: bool = False,
     ) -> None:
         self._settings, self._carrier, self._session, self._gateway = settings, carrier, session, gateway
         self._access, self._base_url, self._wrap = access, base_url, wrap
         self._form = form or settings.form
         self._binary = binary or settings.binary
         self._reply_headers = reply_headers
+        self._text_only = text_only
         self._inherited = {
             name.lower(): value
             for name, value in headers.items()
@@ -154,6 +160,8 @@ class Conversation:
         self._read = envelope.Reader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
+        self._vacancy: asyncio.Future[None] | None = None
+        """Some wait for a request to finish."""
         self._sequences: Sequences | None = None
         self._sequence_timer: asyncio.TimerHandle | None = None
 
@@ -274,6 +282,19 @@ class Conversation:
         self._running -= 1
         if self._running < self._settings.requests_max:
             self._carrier.release()
+            self._let_in()
+
+    async def room(self) -> None:
+        """Returns when another request may begin: for carriers whose messages do not come in one row."""
+        while self._running >= self._settings.requests_max and self._session.closed is None:
+            if self._vacancy is None:
+                self._vacancy = self._loop.create_future()
+            await asyncio.shield(self._vacancy)
+
+    def _let_in(self) -> None:
+        if self._vacancy is not None:
+            self._vacancy.set_result(None)
+            self._vacancy = None
 
     # --- identity ---------------------------------------------------------------------------------------------------
 
@@ -307,6 +328,15 @@ class Conversation:
         self._session.principal = opened.principal
         await self._gateway.close_session(opened, GONE)
 
+    def check_proof(self) -> None:
+        """Has the proof looked at in the background, for a client that sends no requests."""
+        if self._session.closed is None:
+            self._session.spawn(self._renew_quietly(), "renew")
+
+    async def _renew_quietly(self) -> None:
+        with contextlib.suppress(ServiceError):  # Unauthorized has closed the carrier; others the next request hears
+            await self.renew()
+
     async def _open(self, headers: Mapping[str, str]) -> Session:
         own = self._session
         return await self._gateway.open_session(own.transport, headers, listener=own.listener, peer=own.peer)
@@ -326,6 +356,9 @@ class Conversation:
             headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
         limit = self._settings.reply_max
         messages, binary = envelope.reply(form, part.id, reply.status, media_type, payload, limit, headers)
+        if binary and self._text_only and part.id is not None:
+            form = Form.EMBEDDED
+            messages, binary = envelope.reply(form, part.id, reply.status, media_type, payload, limit, headers)
         for message in messages:
             self.send(message, binary)
         return len(payload)
@@ -367,6 +400,7 @@ class Conversation:
         if self._sequence_timer is not None:
             self._sequence_timer.cancel()
             self._sequence_timer = None
+        self._let_in()
         others, self._others = self._others, {}
         for session in others.values():
             await self._gateway.close_session(session, GONE)

@@ -12,37 +12,26 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
-from aiohttp.web_exceptions import HTTPException
 
 from gateway import host
 from gateway.access import AccessLog
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST
-from gateway.errors import (
-    BadRequest,
-    ExpectationFailed,
-    MethodNotAllowed,
-    PayloadTooLarge,
-    RequestTimeout,
-    ServiceError,
-    UnsupportedMediaType,
-)
+from gateway.errors import MethodNotAllowed, ServiceError
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.stream import Stream
 from gateway.transport import Transport, hookimpl, refusal
 from transports.cors import Cors
+from transports.incoming import BodyReader, base_url, check_head, give_up
 from transports.query import parse_query
 
 _COMPRESS_FROM = 1024
 """Smaller replies gain nothing from gzip."""
-_PAUSE_AFTER = 512 * 1024
-"""Bytes of a body that may be unpacked in one go: under 2 ms."""
 _COMPRESS_OFF_LOOP = 32 * 1024
 """Compressing more than this takes over a millisecond: a thread does it, zlib releases the GIL."""
 
@@ -54,10 +43,7 @@ class HttpTransport(Transport):
     name = "http"
 
     def __init__(self, config: Config) -> None:
-        self._sent_max = config.integer("request.max.bytes")
-        self._decoded_max = config.integer("request.decompressed.max.bytes")
-        self._body_timeout_s = config.seconds("request.body.timeout.ms")
-        self._body_min_rate = config.integer("request.body.min.rate")
+        self._bodies = BodyReader(config)
         self._compress = config.flag("compression.enable")
         self._reject_options = config.flag("reject.options.request")
         self._cors = Cors(config)
@@ -88,30 +74,26 @@ class HttpTransport(Transport):
         begun = not gateway.stopping
         body: bytes = b""
         try:
-            _check_head(request)
+            check_head(request)
             if mark:
                 query = parse_query(query_text)
             if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
                 headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
                 headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
             if request.body_exists:
-                body = await self._read_body(request, gateway)
+                body = await self._bodies.read(request, gateway)
             if method == "OPTIONS" and self._cors.enabled and (preflight := self._cors.preflight(headers)) is not None:
                 reply = preflight
             elif method == "OPTIONS" and self._reject_options:
                 allow = tuple(each for each in gateway.router.allowed(path) if each != "OPTIONS")
                 raise MethodNotAllowed(None, allow)
             else:
-                base_url = _base_url(request, headers)
+                url = base_url(request, headers)
                 reply = await gateway.dispatch(
-                    Request(session, method, path, query, headers, body, base_url, begun=begun, one_reply=True)
+                    Request(session, method, path, query, headers, body, url, begun=begun, one_reply=True)
                 )
         except ServiceError as error:
-            if not request.content.is_eof() or isinstance(error, _Disputable):
-                # What is left of a refused body would be read as the next request's head.
-                close = True
-                if "Content-Encoding" in request.headers:
-                    request.protocol.discard_rest()  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
+            close = give_up(request, error) or close
             reply = Reply(error.status, "application/json", REST.error(error), error.headers)
         close = close or gateway.stopping
         if self._cors.enabled:
@@ -131,85 +113,6 @@ class HttpTransport(Transport):
             peer, size = request.remote or "unix", response.content_length or 0
             self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
         return response
-
-    async def _read_body(self, request: web.BaseRequest, gateway: Gateway) -> bytes:
-        """The body, decompressed; PayloadTooLarge or RequestTimeout as soon as it is."""
-        length = request.content_length
-        if length is not None and length > self._sent_max:
-            raise PayloadTooLarge(
-                f"The body has {length} bytes; at most {self._sent_max} are taken (request.max.bytes)."
-            )
-        body_max = min(self._sent_max, self._decoded_max)
-        if (coding := request.headers.get("Content-Encoding")) is not None:
-            if request._message.compression is not None:
-                body_max = self._decoded_max
-            elif coding.lower() != "identity":
-                raise UnsupportedMediaType(f"The body is {coding[:100]!r}; the gateway can undo gzip, and deflate.")
-        content = request.content
-        try:
-            if content.is_eof():  # all of it came with the head, which is the rule for small bodies
-                body = content.read_nowait()
-                if len(body) > body_max:
-                    raise _too_large(body_max)
-                return body
-            self._expect(request)
-            with gateway.arriving():
-                return await self._read_slow_body(request, body_max)
-        except (ContentEncodingError, HttpProcessingError) as error:
-            raise BadRequest(f"The body cannot be decoded: {error.message}") from None
-        except web.RequestPayloadError as error:
-            raise BadRequest(f"The body is broken: {error}") from None
-        except zlib.error as error:
-            raise BadRequest(
-                f"The body is not {request.headers.get('Content-Encoding', 'compressed')}: {error}"
-            ) from None
-        except HTTPException as error:
-            raise BadRequest(f"The body is not acceptable: {error.reason}") from None
-
-    def _expect(self, request: web.BaseRequest) -> None:
-        """Tells a client that waits with its body to go on (RFC 9110 §10.1.1); aiohttp's low-level server does not."""
-        expectation = request.headers.get("Expect")
-        if expectation is None or request.version < HttpVersion11:
-            return
-        if expectation.lower() != "100-continue":
-            raise ExpectationFailed(f"The gateway cannot meet the expectation {expectation[:100]!r}.")
-        transport = request.transport
-        if transport is not None and not request.content.total_bytes:  # else the client did not wait
-            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    async def _read_slow_body(self, request: web.BaseRequest, body_max: int) -> bytes:
-        chunks: list[bytes] = []
-        size = pause_at = 0
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        content = request.content
-        while True:
-            if size > body_max:
-                raise _too_large(body_max)
-            if (content.total_compressed_bytes or 0) > self._sent_max:
-                raise _too_large(self._sent_max)
-            if content.at_eof():
-                return b"".join(chunks)
-            allowed_s = self._body_timeout_s
-            if self._body_min_rate:
-                allowed_s = max(allowed_s, size / self._body_min_rate)
-            chunk = await self._chunk(content, started + allowed_s - loop.time())
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= pause_at:
-                # A packed body unpacks as it is read, without ever waiting for the network: others want a turn.
-                pause_at = size + _PAUSE_AFTER
-                await asyncio.sleep(0)
-
-    async def _chunk(self, content: Any, timeout_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                chunk: bytes = await content.readany()
-                return chunk
-        except TimeoutError:
-            raise RequestTimeout(
-                "The body did not arrive in time (request.body.timeout.ms, request.body.min.rate)."
-            ) from None
 
     async def _write(self, request: web.BaseRequest, reply: Reply, body: bytes, head_only: bool, close: bool) -> int:
         key = (reply.status, reply.media_type if body else "")
@@ -309,33 +212,6 @@ class _Written:
 
     async def write_eof(self) -> None:
         return None
-
-
-class _Disputable(BadRequest):
-    """A proxy in front may see the end of this request in another place than we do."""
-
-
-def _check_head(request: web.BaseRequest) -> None:
-    """What aiohttp lets pass and a proxy in front may understand otherwise (reliability.md §2.3)."""
-    headers = request.headers
-    if request.method == "CONNECT":  # what follows would be a tunnel's, if anybody granted it
-        raise _Disputable("The gateway is no proxy.")
-    if request.version < HttpVersion11 and "Transfer-Encoding" in headers:
-        raise _Disputable("Transfer-Encoding is not part of HTTP/1.0.")
-    # What aiohttp could grant. Java's HttpClient offers h2c with its first request, which may well have a body.
-    if headers.get("Upgrade", "").strip().lower() in ("websocket", "tcp") and (
-        "Content-Length" in headers or "Transfer-Encoding" in headers
-    ):
-        raise _Disputable("A request to upgrade must not have a body.")
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body has more than {limit} bytes (request.max.bytes, request.decompressed.max.bytes).")
-
-
-def _base_url(request: web.BaseRequest, headers: Mapping[str, str]) -> str:
-    scheme = "https" if request._transport_sslcontext is not None else "http"
-    return f"{scheme}://{headers.get('Host', 'localhost')}"
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

@@ -70,7 +70,8 @@ class KafkaAdmin:
 
     async def topics(self) -> list[TopicInfo]:
         metadata = await self._metadata(None)
-        return [_topic_info(metadata.topics[name]) for name in sorted(metadata.topics)]
+        # The mock cluster makes a topic of any name that a producer asks for, even of the empty one.
+        return [_topic_info(metadata.topics[name]) for name in sorted(metadata.topics) if name]
 
     async def topic(self, name: str) -> TopicInfo:
         check_topic_name(name)

@@ -33,6 +33,8 @@ class Commits:
     def __init__(self) -> None:
         self._open: list[tuple[frozenset[tuple[str, int, int]], float, Done]] = []
         self._sent_at = 0.0
+        self.on_their_way = 0
+        """Commits that librdkafka has not reported yet, those included whose time is up."""
 
     def __bool__(self) -> bool:
         return bool(self._open)
@@ -51,6 +53,7 @@ class Commits:
             for one in offsets
         ]
         consumer.commit(offsets=partitions, asynchronous=True)
+        self.on_their_way += 1
         self._sent_at = time.monotonic()
         self._open.append((_content(partitions), self._sent_at + within_s, done))
 
@@ -58,6 +61,7 @@ class Commits:
         self, error: confluent_kafka.KafkaError | None, partitions: list[confluent_kafka.TopicPartition]
     ) -> None:
         """librdkafka's ``on_commit``. Never raises: what a callback raises costs the records of that ``consume()``."""
+        self.on_their_way -= 1
         try:
             content = _content(partitions)
             for number, (sent, _, _) in enumerate(self._open):

@@ -85,13 +85,17 @@ class Rest:
         return records
 
 
-async def until(condition: Callable[[], Awaitable[object]], within_s: float = 20, pause_s: float = 0.05) -> float:
+async def until(
+    condition: Callable[[], object | Awaitable[object]], within_s: float = 20, pause_s: float = 0.05
+) -> float:
     """Waits for what no event announces; how long that took."""
     began = time.monotonic()
     async with asyncio.timeout(within_s):
-        while not await condition():
+        while True:
+            found = condition()
+            if await found if isinstance(found, Awaitable) else found:
+                return time.monotonic() - began
             await asyncio.sleep(pause_s)
-    return time.monotonic() - began
 
 
 async def timed(work: Awaitable[Answer]) -> tuple[Answer, float]:

@@ -4,10 +4,12 @@ that are stored."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.load import BATCH, Load, compare, stored
@@ -22,9 +24,27 @@ QUIET = "access.log.enable=false"
 MEMORY_BYTES = 60 * 2**20
 
 
-def leader(kafka: KafkaCluster, topic: str) -> int:
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    return int(admin.list_topics(topic, timeout=10).topics[topic].partitions[0].leader)
+logging.getLogger("tests.silent").setLevel(logging.CRITICAL)  # of librdkafka: brokers are dead on purpose
+
+
+class Leaders:
+    """Which broker leads the partitions of a topic."""
+
+    def __init__(self, kafka: KafkaCluster, topic: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": kafka.bootstrap}, logger=logging.getLogger("tests.silent"))
+        self._topic = topic
+
+    def now(self) -> list[int]:
+        found = self._admin.list_topics(self._topic, timeout=2).topics[self._topic]
+        return [partition.leader for partition in found.partitions.values()]
+
+    def changed(self, dead: int) -> bool:
+        """Whether other brokers lead all of them."""
+        try:
+            leaders = self.now()
+        except KafkaException:
+            return False
+        return dead not in leaders and -1 not in leaders
 
 
 async def test_f1_one_broker_killed_twice(own_kafka: KafkaCluster) -> None:
@@ -46,15 +66,24 @@ async def kill_the_leader_twice(kafka: KafkaCluster) -> None:
             async with load.running(rest):
                 await load.acknowledged()
                 before = most = gateway.rss_bytes()
-                for turn in range(2):
-                    node = leader(kafka, topic)
+                leaders = Leaders(kafka, topic)
+                longest = 0.0
+                for _ in range(2):
+                    node = leaders.now()[0]
+                    began = time.monotonic()
                     await asyncio.to_thread(kafka.kill, node)
                     if len(kafka.nodes) > 1:  # the others take over, with the broker still dead
-                        print(f"F1: kill {turn}: acknowledged again {await load.acknowledged():.1f} s after the kill")
-                    await asyncio.to_thread(kafka.restart, node)
+                        await until(lambda node=node: asyncio.to_thread(leaders.changed, node), 60)
+                    else:
+                        await asyncio.to_thread(kafka.restart, node)
+                    outage = time.monotonic() - began
+                    longest = max(longest, outage)
                     first = await load.acknowledged()
-                    print(f"F1: kill {turn}: acknowledged again {first:.1f} s after the restart")
+                    print(f"F1: no leader for {outage:.1f} s, acknowledged again {first:.1f} s later")
                     assert first <= 5
+                    if len(kafka.nodes) > 1:
+                        await asyncio.to_thread(kafka.restart, node)
+                        await load.acknowledged()
                     most = max(most, gateway.rss_bytes())
             log = await asyncio.to_thread(stored, kafka.bootstrap, topic)
             print(
@@ -62,17 +91,14 @@ async def kill_the_leader_twice(kafka: KafkaCluster) -> None:
                 f"{load.slowest_s:.1f} s, RSS + {(most - before) / 2**20:.1f} MiB"
             )
             compare(load, log)
-            assert load.slowest_s <= 15
+            assert load.slowest_s <= longest + 7  # 15 s where Kafka takes the 4 to 8 s that it is meant to
             assert most - before <= MEMORY_BYTES
 
             # The readers never saw an error, only silence, and get everything in the end.
-            async def all_read() -> bool:
-                for reader in readers:
-                    if reader.done():
-                        reader.result()
-                return {each for _, _, _, each in log} <= read
-
-            await until(all_read, 30)
+            everything = {each for _, _, _, each in log}
+            await until(lambda: everything <= read or any(reader.done() for reader in readers), 30)
+            for reader in readers:
+                assert not reader.done(), reader.exception()
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
@@ -91,10 +117,11 @@ async def test_f2_the_gateway_is_killed(kafka: KafkaCluster) -> None:
     topic = kafka.create_topic(partitions=2)
     load = Load(topic)
     with GatewayProcess(QUIET, bootstrap=kafka.bootstrap) as gateway:
-        async with Rest(gateway.url) as rest, load.running(rest):
+        async with Rest(gateway.url) as rest:
+            loads = [asyncio.create_task(load.run(rest, connection)) for connection in range(16)]
             await load.acknowledged(1000)
             gateway.process.kill()
-            # The connections break, and so the load ends by itself.
+            await asyncio.gather(*loads)  # each ends when its connection breaks
     unanswered = sorted(load.unanswered)
     assert unanswered
     began = time.monotonic()

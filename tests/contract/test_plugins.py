@@ -328,6 +328,12 @@ FAULTY = {
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """The command in this process, with plugins from ``tmp_path``; undoes what it does to the process."""
+
+    async def start_and_stop(stop: asyncio.Event, config: Config, plugins: Plugins) -> None:
+        async with serve(config, plugins):
+            print("listening")
+
+    monkeypatch.setattr(assembly, "run_until", start_and_stop)
     monkeypatch.syspath_prepend(str(tmp_path))
     root, interval = logging.getLogger(), sys.getswitchinterval()
     handlers, level = root.handlers[:], root.level

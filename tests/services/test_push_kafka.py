@@ -11,12 +11,14 @@ from typing import Any
 import confluent_kafka
 import pytest
 
+from gateway.config import load
+from gateway.kafka.clients import EMBEDDED_GROUPS
 from gateway.kafka.cluster import open_kafka
+from gateway.keys import BUILTIN_KEYS
 from gateway.session import Session
-from tests.services.conftest import V1, Rest, configuration, embedded
+from tests.kafka.conftest import is_mock
+from tests.services.conftest import V1, Rest
 from tests.services.pushed import Client, create, pushes
-
-BINARY = embedded("binary", "v1")
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.broker)])
@@ -27,7 +29,9 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def rest(bootstrap: str) -> AsyncIterator[Rest]:
-    config = configuration(bootstrap_servers=bootstrap, consumer_records_max=50)
+    groups = [f"consumer.{name}={value}" for name, value in EMBEDDED_GROUPS.items()] if is_mock(bootstrap) else []
+    overrides = [f"bootstrap.servers={bootstrap}", "consumer.records.max=50", *groups]
+    config = load(BUILTIN_KEYS, overrides=overrides)
     async with open_kafka(config) as kafka:
         made = Rest(kafka, config)  # type: ignore[arg-type]
         yield made

@@ -568,7 +568,7 @@ return btoa(latin1);
 const UNKNOWN_INSTANCE = 40403;
 const EXISTING_INSTANCE = 40902;
 const RETRY_MIN_MS = 250;
-const RETRY_MAX_MS = 15000;
+const RETRY_MAX_MS = 5000;
 const CREATE_ATTEMPTS = 3;
 const FAREWELL_MS = 5000;
 class Subscription {

@@ -47,7 +47,7 @@ import { backoff, delay } from './time.js';
 const UNKNOWN_INSTANCE = 40403;
 const EXISTING_INSTANCE = 40902;
 const RETRY_MIN_MS = 250;
-const RETRY_MAX_MS = 15000;
+const RETRY_MAX_MS = 5000;
 /** How often an instance is made again for one start of the subscription. */
 const CREATE_ATTEMPTS = 3;
 const FAREWELL_MS = 5000;

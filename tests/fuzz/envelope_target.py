@@ -1,0 +1,98 @@
+"""What is fuzzed: a client's messages through reader, sequences and replies (reliability.md H2, H3).
+
+Input: messages, each behind its length in two bytes. Run by itself with atheris (CPython 3.12 or 3.13) it is a
+coverage-guided fuzzer: ``python -m tests.fuzz.envelope_target CORPUS -max_total_time=600``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+
+from gateway.errors import ServiceError
+from transports import envelope
+from transports.envelope import Envelope, Form, InvalidMessage
+from transports.sequences import Sequences
+
+
+def pack(*messages: bytes) -> bytes:
+    return b"".join(len(message).to_bytes(2, "big") + message for message in messages)
+
+
+def unpack(data: bytes) -> Iterator[bytes]:
+    while len(data) > 2:
+        end = 2 + int.from_bytes(data[:2], "big")
+        yield data[2:end]
+        data = data[end:]
+
+
+def one_input(data: bytes) -> None:
+    """AssertionError, or any exception but the codec's own, is a finding."""
+    reader = envelope.Reader()
+    sequences = Sequences(4, 4096, 1.0)
+    for now, message in enumerate(unpack(data)):
+        part = _read_both(reader, message)
+        if part is None:
+            continue
+        with contextlib.suppress(ServiceError):
+            whole = sequences.add(part, now / 10)
+            if whole is not None:
+                _check_whole(whole)
+        for first in sequences.expired(now / 10):
+            _check_reply(first.id, b"{}", first.form)
+        assert len(sequences) <= 8
+
+
+def _read_both(reader: envelope.Reader, message: bytes) -> Envelope | None:
+    """A reader that remembers heads must say the same as one that does not."""
+    found: list[object] = []
+    for read in (envelope.read, reader.read):
+        try:
+            part = read(message)
+        except InvalidMessage as error:
+            _check_reply(error.id, error.message.encode(), error.form)
+            found.append((error.message, error.id))
+        else:
+            found.append(part and [getattr(part, name) for name in Envelope.__slots__])
+    assert found[0] == found[1], found
+    return part if isinstance(found[1], list) else None
+
+
+def _check_whole(whole: Envelope) -> None:
+    assert len(whole.content) <= 4096
+    path, query = whole.target
+    assert path.startswith("/")
+    (path + query + whole.method).encode()
+    for text in (whole.type or "", whole.accept or "", *(whole.headers or {}).values()):
+        assert text.isprintable()
+    _check_reply(whole.id, whole.content, whole.form)
+
+
+def _check_reply(id: bytes | None, payload: bytes, form: Form | None) -> None:
+    if id is not None:
+        json.loads(id)
+    for each in (form,) if form else Form:
+        limit = 2 * len(id or b"") + 300
+        messages, binary = envelope.reply(each, id, 200, "application/json", payload, limit)
+        for message in messages:
+            assert binary or len(message.decode().encode("utf-16-le")) <= 2 * limit or id is None
+            if not binary and id is not None:
+                head, _ = json.JSONDecoder().raw_decode(message.decode())
+                assert json.dumps(head["id"]) == json.dumps(json.loads(id))
+
+
+def main() -> None:
+    import atheris  # type: ignore[import-not-found]
+
+    for module in (envelope, sys.modules["transports.sequences"], sys.modules[__name__]):
+        for name, value in list(vars(module).items()):
+            if getattr(value, "__module__", None) == module.__name__ and hasattr(value, "__code__"):
+                setattr(module, name, atheris.instrument_func(value))
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

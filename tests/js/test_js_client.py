@@ -1,0 +1,46 @@
+"""The JavaScript client's own tests: alone, and against a live gateway on the embedded Kafka."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_process import GatewayProcess
+
+CLIENT = Path(__file__).parents[2] / "share" / "js-client"
+TESTS = sorted(path.name for path in (CLIENT / "tests").glob("*.test.js"))
+LIVE_TRANSPORTS = "websocket"
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed"),
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+]
+
+
+def run_node(*names: str, **environment: str) -> None:
+    """Runs test files of the client; fails with their output."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    result = subprocess.run(
+        ["node", "--test", *(f"tests/{name}" for name in names)],
+        cwd=CLIENT,
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def test_alone() -> None:
+    run_node(*(name for name in TESTS if name != "integration.test.js"))
+
+
+def test_against_a_live_gateway() -> None:
+    with GatewayProcess() as gateway:
+        run_node("integration.test.js", GATEWAY_URL=gateway.url, GATEWAY_TRANSPORTS=LIVE_TRANSPORTS)

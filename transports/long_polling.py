@@ -1,0 +1,119 @@
+"""Long-polling (atmosphere-binding.md §3.9): each message is the reply to a request that waited for it.
+
+Between two polls nobody is connected. Messages wait then, and a client that does not come back in time is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.errors import GONE, IDLE, SLOW
+from transports import atmosphere
+from transports.carrier import Framing, HttpCarrier
+
+LONG_POLLING = Framing(
+    name="long-polling",
+    media_type="text/plain;charset=utf-8",
+    text=atmosphere.as_text,
+    frame=lambda message: message,
+    opening=lambda major_version: b"",
+    json_heartbeats=False,
+)
+
+_TAKE_BYTES = 1024 * 1024
+"""What one poll of a client that can tell messages apart takes at most."""
+
+
+class PollLimits:
+    """What may wait, and for how long."""
+
+    def __init__(self, config: Config) -> None:
+        self.messages_max = config.integer("transport.long-polling.queue.max.messages")
+        self.bytes_max = config.integer("transport.long-polling.queue.max.bytes")
+        self.expiry_s = config.seconds("transport.long-polling.expiry.ms")
+
+
+class PolledCarrier(HttpCarrier):
+    """Carries the messages of a client that polls."""
+
+    def __init__(self, limits: PollLimits, *rest: Any) -> None:
+        super().__init__(LONG_POLLING, *rest)
+        self._limits = limits
+        self._checked = False
+        self._polls = 0
+        self._expiry: asyncio.TimerHandle | None = None
+        self.aborted = False
+        """Whether the last poll ended before it was answered."""
+
+    def _begin(self, idle_s: float) -> None:
+        self._expire_later()  # polls have their own heartbeats, and a time-out between them
+
+    def send(self, payload: bytes, binary: bool = False) -> None:
+        """Ends the client if it has too much to fetch already.
+
+        Looked at once in a turn of the loop, or the parts of one large reply could never wait together.
+        """
+        outbox, limits = self.outbox, self._limits
+        if not self._checked:
+            if outbox.size_bytes >= limits.bytes_max or len(outbox) >= limits.messages_max:
+                self.close(SLOW)
+                return
+            self._checked = True
+            self._loop.call_soon(self._check_again)
+        outbox.put(payload)
+
+    def _check_again(self) -> None:
+        self._checked = False
+
+    async def room(self) -> None:
+        # Not until the outbox is empty: the next poll may want the very connection on which the request waits.
+        await self.client.conversation.room()
+
+    async def poll(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Answers a poll: with a message, the heartbeat when it is time for that, or nothing when it is over.
+
+        The head of the response leaves at once: clients up to 4.x are open when they have it.
+        """
+        self._polls += 1
+        self._do_not_expire()
+        taken: list[bytes] = []
+        try:
+            await response.prepare(request)
+            try:
+                async with asyncio.timeout(self.parameters.quiet_s(self._settings.heartbeat_s) or None):
+                    if await self.outbox.filled():
+                        taken = self.outbox.take(_TAKE_BYTES if self.parameters.track_length else 0)
+                data = b"".join(taken)
+            except TimeoutError:
+                data = self.wrap(self._settings.heartbeat)
+            if data:
+                await response.write(data)
+            await response.write_eof()
+            self.outbox.written(taken)
+            self.aborted = False
+        except (ConnectionError, asyncio.CancelledError):
+            self.outbox.back(taken)
+            self.aborted = True
+            if not self.outbox and self.client.session.idle:
+                self.close(GONE)  # there is nothing that it could come back for
+            raise
+        finally:
+            self._polls -= 1
+            if not self._polls and self.ended is None:
+                self._expire_later()
+
+    def close(self, reason: Any) -> None:
+        super().close(reason)
+        self._do_not_expire()
+
+    def _expire_later(self) -> None:
+        self._expiry = self._loop.call_later(self._limits.expiry_s, self.close, IDLE)
+
+    def _do_not_expire(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
