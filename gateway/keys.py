@@ -704,6 +704,29 @@ TRANSPORTS = _section(
         default=False,
         doc="Offer permessage-deflate to sockets; it takes 300 KiB of memory for each that uses it.",
     ),
+    ConfigKey(
+        name="transport.long-polling.queue.max.messages",
+        type="int",
+        default=1000,
+        minimum=1,
+        doc="Messages that may wait for the next poll of a client; with more to come its connection is ended.",
+    ),
+    ConfigKey(
+        name="transport.long-polling.queue.max.bytes",
+        type="int",
+        default=16777216,
+        unit="bytes",
+        minimum=1,
+        doc="Bytes of messages that may wait for the next poll of a client; with more to come its connection is ended.",
+    ),
+    ConfigKey(
+        name="transport.long-polling.expiry.ms",
+        type="duration",
+        default=60000,
+        unit="ms",
+        minimum=1,
+        doc="A client that does not poll again for this time is taken for gone.",
+    ),
     ConfigKey(name="plugins.disable", type="list", default=(), doc="Plugins to leave out, by name."),
 )
 

@@ -26,7 +26,14 @@ from gateway.kafka.ports import Kafka
 from gateway.router import Route
 from gateway.transport import Transport
 
-BUILT_IN = ("transports.http", "transports.websocket", "transports.console", "gateway.builtin", "services.routes")
+BUILT_IN = (
+    "transports.http",
+    "transports.atmosphere_http",
+    "transports.websocket",
+    "transports.console",
+    "gateway.builtin",
+    "services.routes",
+)
 """The built-in plugins: modules, by dotted name. The newest transport is asked first, so ``http`` begins."""
 
 _INDISPENSABLE = "gateway.builtin"

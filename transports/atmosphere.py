@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -175,20 +176,22 @@ def new_id() -> str:
 
 def response_headers(parameters: Parameters, tracking_id: str) -> dict[str, str]:
     """What is in every response to an Atmosphere client (§3.14)."""
-    headers = {
-        TRACKING_ID: tracking_id,
-        "Expires": "-1",
-        "Cache-Control": "no-store, no-cache, must-revalidate",
-        "Pragma": "no-cache",
-    }
-    if not parameters.tracking_id:
-        headers[FIRST_REQUEST] = "true"
+    headers = {"Expires": "-1", "Cache-Control": "no-store, no-cache, must-revalidate", "Pragma": "no-cache"}
+    if tracking_id:
+        headers[TRACKING_ID] = tracking_id
+        if not parameters.tracking_id:
+            headers[FIRST_REQUEST] = "true"
     return headers
 
 
 def handshake(tracking_id: str, heartbeat_ms: int, heartbeat: str) -> bytes:
     """The very first message of a connection (§3.3)."""
     return f"{tracking_id}|{heartbeat_ms}|{heartbeat}|".encode()
+
+
+def json_heartbeat(heartbeat_id: str) -> bytes:
+    """What every client gets now and then, whether it knows Atmosphere or not (§1.12)."""
+    return f'{{"heartbeat": "{heartbeat_id}", "time": {time.time_ns() // 1_000_000}}}'.encode()
 
 
 def as_text(message: bytes) -> bytes:

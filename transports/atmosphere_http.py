@@ -198,11 +198,12 @@ class AtmosphereTransport(Transport):
         else:
             if self._polled_count >= self._clients_max:
                 raise Unavailable("There are connections.max clients that poll.")
-            carrier = PolledCarrier(self._limits, self._settings, parameters, self._clients, gateway)
+            self._polled_count += 1
+            carrier = PolledCarrier(
+                self._limits, self._forget_polled, self._settings, parameters, self._clients, gateway
+            )
             client = self._client(request, carrier, session, gateway)
             carrier.admit(client, self._idle_s)
-            self._polled_count += 1
-            carrier.on_end = self._forget_polled
         if greet:
             body = carrier.wrap(self._handshake(client))
             return self._response(request, parameters, Reply(200, _EMPTY, body), client.tracking_id)

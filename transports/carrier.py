@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from gateway.errors import IDLE, SHUTDOWN, SLOW, CloseReason
 from transports import atmosphere
 from transports.atmosphere import AtmosphereSettings, Parameters
 from transports.clients import Client, Clients
-from transports.conversation import Conversation
 from transports.outbox import Outbox
 
 CONGESTED_BYTES = 256 * 1024
@@ -108,6 +106,10 @@ class HttpCarrier:
         self._timers.clear()
         self._clients.remove(self.client)
         self._clients.end(self._end(reason))
+        self._over()
+
+    def _over(self) -> None:
+        """For what a subclass has to put away."""
 
     async def _end(self, reason: CloseReason) -> None:
         await self._gateway.close_session(self.client.session, reason)
@@ -145,8 +147,7 @@ class HttpCarrier:
 
     def _beat(self) -> float:
         if self.outbox.size_bytes <= CONGESTED_BYTES:
-            now_ms = time.time_ns() // 1_000_000
-            self.client.conversation.send(f'{{"heartbeat": "{self._clients.heartbeat_id}", "time": {now_ms}}}'.encode())
+            self.client.conversation.send(atmosphere.json_heartbeat(self._clients.heartbeat_id))
         return self._settings.heartbeat_s
 
     def _check_idle(self, idle_s: float) -> float:
@@ -179,4 +180,3 @@ async def write_stream(carrier: HttpCarrier, write: Callable[[bytes], Any], writ
             carrier.close(SLOW)
             raise ConnectionResetError("the client does not read") from None
         outbox.written(taken)
-

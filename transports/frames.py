@@ -246,8 +246,12 @@ class Socket:
 
         What is merely written may still be in the buffers of two systems, and goes with a client that dies: of 125,000
         records pushed to clients that were killed, 27,000 were lost. So a ping follows, and its pong is the proof. A
-        client that answers no pings, against RFC 6455 §5.5.2, has to be content with what was written.
+        client that answers no pings, against RFC 6455 §5.5.2, has to be content with what was written; so have all
+        where pings are switched off.
         """
+        if not self._limits.ping_s:
+            await self._room_to_write()
+            return
         self._pings += 1
         number = self._pings
         answered = self._unanswered[number] = self._loop.create_future()

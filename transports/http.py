@@ -27,7 +27,7 @@ from gateway.session import Session
 from gateway.stream import Stream
 from gateway.transport import Transport, hookimpl, refusal
 from transports.cors import Cors
-from transports.incoming import BodyReader, base_url, check_head, give_up
+from transports.incoming import BodyReader, base_url, check_head, check_origin, give_up
 from transports.query import parse_query
 
 _COMPRESS_FROM = 1024
@@ -37,6 +37,8 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 
 
 _ABSENT: list[str] = []
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 §9.2.1)."""
 
 
 class HttpTransport(Transport):
@@ -75,6 +77,9 @@ class HttpTransport(Transport):
         body: bytes = b""
         try:
             check_head(request)
+            if method not in _SAFE and "Origin" in headers:
+                # A page elsewhere could not read the reply, but its POST would have been done by then (S11).
+                check_origin(request, self._cors)
             if mark:
                 query = parse_query(query_text)
             if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:

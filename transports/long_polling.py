@@ -6,6 +6,7 @@ Between two polls nobody is connected. Messages wait then, and a client that doe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -40,9 +41,12 @@ class PollLimits:
 class PolledCarrier(HttpCarrier):
     """Carries the messages of a client that polls."""
 
-    def __init__(self, limits: PollLimits, *rest: Any) -> None:
+    def __init__(self, limits: PollLimits, on_end: Callable[[], None], *rest: Any) -> None:
         super().__init__(LONG_POLLING, *rest)
         self._limits = limits
+        self._on_end = on_end
+        self._unconfirmed: list[bytes] = []
+        """Written, and the client has not polled again, which it does when it has them."""
         self._checked = False
         self._polls = 0
         self._expiry: asyncio.TimerHandle | None = None
@@ -80,6 +84,8 @@ class PolledCarrier(HttpCarrier):
         """
         self._polls += 1
         self._do_not_expire()
+        confirmed, self._unconfirmed = self._unconfirmed, []
+        self.outbox.written(confirmed)
         taken: list[bytes] = []
         try:
             await response.prepare(request)
@@ -93,7 +99,7 @@ class PolledCarrier(HttpCarrier):
             if data:
                 await response.write(data)
             await response.write_eof()
-            self.outbox.written(taken)
+            self._unconfirmed += taken
             self.aborted = False
         except (ConnectionError, asyncio.CancelledError):
             self.outbox.back(taken)
@@ -106,9 +112,9 @@ class PolledCarrier(HttpCarrier):
             if not self._polls and self.ended is None:
                 self._expire_later()
 
-    def close(self, reason: Any) -> None:
-        super().close(reason)
+    def _over(self) -> None:
         self._do_not_expire()
+        self._on_end()
 
     def _expire_later(self) -> None:
         self._expiry = self._loop.call_later(self._limits.expiry_s, self.close, IDLE)

@@ -9,7 +9,17 @@ from collections import deque
 class Outbox:
     """A queue whose writers can wait until what they put has been written, as streams of records have to (§2.5)."""
 
-    __slots__ = ("_done_count", "_filled", "_loop", "_messages", "_put_count", "_waiting", "closed", "put_at", "size_bytes")
+    __slots__ = (
+        "_done_count",
+        "_filled",
+        "_loop",
+        "_messages",
+        "_put_count",
+        "_waiting",
+        "closed",
+        "put_at",
+        "size_bytes",
+    )
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ import time
 
 MANY = 50
 """So many consumers must have let go since the last time."""
-EVERY_S = 30.0
+EVERY_S = 10.0
 SETTLED_S = 1.0
 """None may have let go for this long: more of them usually follow."""
 

@@ -51,6 +51,7 @@ LAST_COMMIT_S = 900.0
 
 _GATHER_S = 0.01
 _REFRESH_S = 1.0
+_START_AGAIN_S = 0.2
 _UNSUBSCRIBED_S = 10.0
 _ILLEGAL_MODE = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"
 
@@ -69,6 +70,9 @@ _IGNORED = frozenset(
     }
 )
 _MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+_COORDINATOR = frozenset(
+    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+)
 _NO_POSITION = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._NO_OFFSET, KafkaError.OFFSET_OUT_OF_RANGE})
 
 Build = Callable[..., confluent_kafka.Consumer]
@@ -126,6 +130,7 @@ class Worker:
         self._failure: ServiceError | None = None
         self._missing: set[str] = set()
         self._refresh_at = 0.0
+        self._start_again_at = math.inf
         self._read_at = 0.0
         self._paused = False
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
@@ -239,6 +244,8 @@ class Worker:
                 self._commit_due = now + self._auto_commit_s  # Kafka is slow: they would pile up
             else:
                 self._auto_commit()
+        if now >= self._start_again_at:
+            self._start_again()
         if self._reads and self._unsettled is None:
             self._serve(self._reads[0], now)
             return
@@ -393,10 +400,26 @@ class Worker:
             elif code in _IGNORED:
                 if code in _MISSING and (topic := record.topic()):
                     self._missing.add(topic)
+            elif code in _COORDINATOR:
+                _log.info("The group's coordinator has moved: %s", describe(error))
+                self._start_again_at = time.monotonic() + _START_AGAIN_S
             else:
                 _log.warning("A consumer reports %s", describe(error))
                 self._failure = to_service_error(error)
         return [record for record in records if record.error() is None]
+
+    def _start_again(self) -> None:
+        """Asks once more where the partitions start that have not started yet.
+
+        librdkafka asks the group's coordinator once. Is that another broker by now, the partitions never yield a record
+        (its issue 5586, 2.16).
+        """
+        self._start_again_at = math.inf
+        partitions = [confluent_kafka.TopicPartition(*one) for one in self._assigned if one not in self._stopped]
+        names = [(one.topic, one.partition) for one in self._client.position(partitions) if one.offset < 0]
+        if names:
+            positions = self._positions | self._starts
+            self._assign_again({name: positions.get(name, confluent_kafka.OFFSET_INVALID) for name in names})
 
     def _refresh(self, now: float) -> None:
         """Asks again for topics that were unknown: librdkafka would do so after five minutes (metadata.max.age.ms)."""
@@ -493,8 +516,7 @@ class Worker:
                 if cause is None or cause.code() != KafkaError._STATE:
                     raise
                 again[partition] = offset  # assigned a moment ago and not fetched yet
-        if self._mode == "group" and not self._cooperative:
-            self._starts |= targets
+        self._starts |= targets
         if again:
             self._assign_again(again)
         for partition, offset in targets.items():
@@ -592,6 +614,7 @@ class Worker:
         self._stopped.clear()
         self._missing.clear()
         self._failure = None
+        self._start_again_at = math.inf
         self._paused = False
 
     def _position_moved(self) -> None:

@@ -47,7 +47,7 @@ def frame(payload: bytes, opcode: int = TEXT, final: bool = True, rsv: int = 0) 
 
 
 class Peer:
-    """One socket. Pings are not answered unless a test does it."""
+    """One socket. Pings are answered by ``text`` only, unless a test does it."""
 
     def __init__(self, wire: Wire, headers: dict[str, str]) -> None:
         self.wire, self.headers = wire, headers
@@ -111,8 +111,11 @@ class Peer:
         return Frame(first & 15, payload, bool(first & 0x80), first >> 4 & 7)
 
     async def text(self, timeout_s: float = PATIENCE_S) -> str:
-        """The next message, which must be a text in one frame."""
+        """The next message, which must be a text in one frame. A ping before it is answered, as clients do."""
         found = await self.frame(timeout_s)
+        while found.opcode == PING:
+            self.write(found.payload, PONG)
+            found = await self.frame(timeout_s)
         assert found.opcode == TEXT, found
         assert found.final
         return found.payload.decode()
@@ -123,7 +126,8 @@ class Peer:
 
     async def closed(self, timeout_s: float = PATIENCE_S) -> int:
         """The code of the close frame, which must come next; it is answered, and the connection must end."""
-        found = await self.frame(timeout_s)
+        while (found := await self.frame(timeout_s)).opcode == PING:
+            self.write(found.payload, PONG)
         code = found.close_code
         self.write(found.payload[:2], CLOSE)
         async with asyncio.timeout(timeout_s):

@@ -23,7 +23,7 @@ from gateway.session import Principal
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, CLOSE, PING, PONG, TEXT, Frame, Peer, Refused, frame
 from tests.transports.stub_service import StubService
-from tests.transports.wire import PATIENCE_S, Wire
+from tests.transports.wire import PATIENCE_S, Wire, until
 
 V1 = "application/vnd.kafka.v1+json"
 V1_BINARY = "application/vnd.kafka.binary.v1+json"
@@ -49,13 +49,6 @@ async def peer(app: App) -> AsyncIterator[Peer]:
 
 def set_(**values: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("settings", [{name.replace("__", "."): value for name, value in values.items()}])
-
-
-async def until(condition: Any) -> None:
-    """Waits for something that the gateway does on its own and tells nobody."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 # --- the sequences of §1.14, byte for byte --------------------------------------------------------------------------
@@ -908,6 +901,7 @@ async def _close(app: App) -> None:
 
 # --- Atmosphere clients (§3.3 to §3.6) ------------------------------------------------------------------------------
 
+TRACKING_ID = "6fb26239-bfec-4099-b42e-1b2339af6c2d"
 PROTOCOL = "X-Atmosphere-Transport=websocket&X-atmo-protocol=true"
 
 
@@ -922,12 +916,12 @@ async def test_handshake(app: App) -> None:
 
 @pytest.mark.parametrize(
     ("version", "first"),
-    [("2.3.1-javascript", "X"), ("4.0.1", "X"), ("", "X"), ("5.0.7", "6fb26239|0|X|")],
+    [("2.3.1-javascript", "X"), ("4.0.1", "X"), ("", "X"), ("5.0.7", f"{TRACKING_ID}|0|X|")],
 )
 async def test_reconnecting(app: App, version: str, first: str) -> None:
-    target = f"/?X-Atmosphere-tracking-id=6fb26239&X-Atmosphere-Framework={version}&{PROTOCOL}"
+    target = f"/?X-Atmosphere-tracking-id={TRACKING_ID}&X-Atmosphere-Framework={version}&{PROTOCOL}"
     async with await Peer.open(app.addresses[0], target) as peer:
-        assert peer.headers["x-atmosphere-tracking-id"] == "6fb26239"
+        assert peer.headers["x-atmosphere-tracking-id"] == TRACKING_ID
         assert "x-atmosphere-first-request" not in peer.headers
         assert await peer.text() == first
 
@@ -959,7 +953,7 @@ async def test_client_heartbeats_are_announced(app: App) -> None:
 
 
 async def test_a_tracking_id_has_one_socket(app: App) -> None:
-    target = "/?X-Atmosphere-tracking-id=abc&X-Atmosphere-Transport=websocket"
+    target = f"/?X-Atmosphere-tracking-id={TRACKING_ID}&X-Atmosphere-Transport=websocket"
     async with await Peer.open(app.addresses[0], target) as old, await Peer.open(app.addresses[0], target) as new:
         assert await old.closed() == 1000
         assert await new.ask(REQUEST) == FORMS["true"]
@@ -967,7 +961,7 @@ async def test_a_tracking_id_has_one_socket(app: App) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_close_request(app: App, method: str) -> None:
-    target = "/?X-Atmosphere-tracking-id=abc&X-Atmosphere-Transport={}"
+    target = f"/?X-Atmosphere-tracking-id={TRACKING_ID}&X-Atmosphere-Transport={{}}"
     async with (
         await Peer.open(app.addresses[0], target.format("websocket")) as peer,
         await Wire.open(app.addresses[0]) as wire,

@@ -1,0 +1,86 @@
+"""F9: the group's coordinator is another broker when a consumer asks where it starts. librdkafka asks once (its issue
+5586), so the gateway asks again: no read fails, and the records come."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+
+from tests.acceptance.rest import Rest, until
+from tests.gateway_process import GatewayProcess
+from tests.librdkafka_properties import library
+
+OFFSET_FETCH = 9
+MOVED = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE)
+
+
+class MockCluster:
+    """A mock cluster of librdkafka that answers as it is told."""
+
+    def __init__(self) -> None:
+        self._holder = Producer({"test.mock.num.brokers": 1})
+        brokers = self._holder.list_topics(timeout=10).brokers.values()
+        self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+        self._library = library()
+        self._library.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
+        self._library.rd_kafka_handle_mock_cluster.argtypes = [ctypes.c_void_p]
+        # struct Handle of the binding begins with PyObject_HEAD and then has the rd_kafka_t*.
+        handle = ctypes.c_void_p.from_address(id(self._holder) + object.__basicsize__)
+        self._cluster = ctypes.c_void_p(self._library.rd_kafka_handle_mock_cluster(handle))
+
+    def fail_next(self, request: int, *codes: int) -> None:
+        """The next requests of this kind are answered with these errors."""
+        errors = (ctypes.c_int * len(codes))(*codes)
+        push = self._library.rd_kafka_mock_push_request_errors_array
+        push(self._cluster, ctypes.c_int16(request), ctypes.c_size_t(len(codes)), errors)
+
+
+@pytest.fixture(scope="module")
+def mock() -> Iterator[MockCluster]:
+    cluster = MockCluster()
+    yield cluster
+    del cluster
+
+
+@pytest.fixture(scope="module")
+def gateway(mock: MockCluster) -> Iterator[GatewayProcess]:
+    group = ("consumer.session.timeout.ms=2000", "consumer.heartbeat.interval.ms=300")
+    with GatewayProcess(*group, bootstrap=mock.bootstrap) as running:
+        yield running
+
+
+@pytest.mark.parametrize("code", MOVED)
+@pytest.mark.parametrize("how", ["assigned", "subscribed"])
+async def test_f9_coordinator_moved(
+    mock: MockCluster, gateway: GatewayProcess, unique: Callable[..., str], code: int, how: str
+) -> None:
+    topic = unique("topic")
+    async with Rest(gateway.url) as rest:
+        await rest.store(topic, "first", "second")
+        path = await rest.instance(unique("g"), *([topic] if how == "subscribed" else []))
+        mock.fail_next(OFFSET_FETCH, code, code)
+        if how == "assigned":
+            await rest.assign(path, topic)
+        assert [record["value"] for record in await rest.read_some(path, 10)] == ["first", "second"]
+
+
+async def test_f9_a_seek_beats_the_question(
+    mock: MockCluster, gateway: GatewayProcess, unique: Callable[..., str]
+) -> None:
+    topic = unique("topic")
+    async with Rest(gateway.url) as rest:
+        await rest.store(topic, *range(5))
+        path = await rest.instance(unique("g"))
+        mock.fail_next(OFFSET_FETCH, *MOVED)
+        await rest.assign(path, topic)
+        position = {"topic": topic, "partition": 0, "offset": 3}
+        answer = await rest.request("POST", f"{path}/positions", {"offsets": [position]})
+        assert answer.status == 204, answer
+        assert [record["value"] for record in await rest.read_some(path, 10)] == [3, 4]
+        await until(lambda: asyncio.sleep(0.5, True))  # an answer that comes late moves nothing
+        await rest.store(topic, 5)
+        assert [record["value"] for record in await rest.read_some(path, 10)] == [5]
