@@ -106,9 +106,17 @@ async def _serve(config: Config, plugins: Plugins) -> None:
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run_until(stop, config, plugins)
+    # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
+    # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
+    before = {
+        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        await run_until(stop, config, plugins)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

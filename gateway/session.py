@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import time
 import math
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -35,7 +35,19 @@ class Session:
     Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
     """
 
-    __slots__ = ("closed", "id", "listener", "on_close", "opened_at", "peer", "principal", "state", "streams", "tasks", "transport")
+    __slots__ = (
+        "closed",
+        "id",
+        "listener",
+        "on_close",
+        "opened_at",
+        "peer",
+        "principal",
+        "state",
+        "streams",
+        "tasks",
+        "transport",
+    )
 
     def __init__(self, transport: str, listener: str = "", peer: str = "", principal: Principal = ANONYMOUS) -> None:
         self.id = next(_numbers)

@@ -182,6 +182,8 @@ class AtmosphereTransport(Transport):
             await write_stream(carrier, response.write, self._conversations.write_timeout_s)
             await response.write_eof()
         finally:
+            if carrier.ended is SLOW and request.transport is not None:
+                request.transport.abort()  # what it has not read would stay in memory
             carrier.close(GONE)
             carrier.outbox.close()
         return response

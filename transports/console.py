@@ -1,4 +1,4 @@
-"""The console page: static files and the list of connected clients. It owns no power: what it does, it does as any client.
+"""The console page: static files, and the list of connected clients. What it does, it does as any client.
 
 Files are read once at start, under fixed names, so no path of a request ever meets the file system (S14).
 """

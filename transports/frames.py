@@ -408,7 +408,9 @@ class Socket:
             return
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                if self._closing is None:  # the parser has given up; aiohttp drops what comes until the client leaves
+                if self._closing is None:  # the client broke the protocol: aiohttp drops what comes until it leaves
+                    if self._transport.can_write_eof():
+                        self._transport.write_eof()  # the client sees the end of the connection at once
                     await self._loop.create_future()
                 while (await self._queue.read())[0] is not WSMsgType.CLOSE:
                     pass

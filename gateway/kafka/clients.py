@@ -28,6 +28,8 @@ Settings = dict[str, Any]
 _RESET = {"earliest": "earliest", "latest": "latest", "none": "error"}
 """Kafka's words for ``auto.offset.reset`` and librdkafka's."""
 
+_MESSAGE_MAX_BYTES = 1_000_000
+"""librdkafka's default of message.max.bytes."""
 _FETCH_BYTES = 128 * 1024
 
 
@@ -133,14 +135,14 @@ def fetch_settings(buffer_bytes: int) -> Settings:
     (librdkafka's defaults: 92 MiB), and 640,000 to 880,000 records/s for one that is.
     """
     return {
-        # The next fetch goes out when nearly all that was fetched has been taken. With 1000 each kept 2.9 MiB. With 1 it
-        # waits for fetch.queue.backoff.ms after every single record: at 1,000 records/s a push took 3.2 ms (p50), with
-        # 10 it takes 0.5 ms.
+        # The next fetch goes out when nearly all that was fetched has been taken. With 1000 each kept 2.9 MiB. With 1
+        # it waits for fetch.queue.backoff.ms after every single record: at 1,000 records/s a push took 3.2 ms (p50),
+        # with 10 it takes 0.5 ms.
         "queued.min.messages": 10,
         "queued.max.messages.kbytes": max(1, buffer_bytes // 1024),
         "fetch.message.max.bytes": min(buffer_bytes, _FETCH_BYTES),
-        # For topics of many partitions; librdkafka raises it to message.max.bytes.
-        "fetch.max.bytes": buffer_bytes,
+        # For topics of many partitions. librdkafka refuses a consumer that has less than message.max.bytes here.
+        "fetch.max.bytes": max(buffer_bytes, _MESSAGE_MAX_BYTES),
         # How long until a partition is looked at again whose queue was not empty. The default of 1000 ms holds a fast
         # reader at 135,000 records/s with an idle processor; with 2 it is twice as fast as with 5, but 100 consumers
         # that are not read cost 37 % of a processor instead of 20, until the worker pauses them.

@@ -256,7 +256,7 @@ class KafkaProducer:
         try:
             # The first send of an instance waits for its producer id, up to a second with three brokers
             # (reliability.md §3h): contact Kafka before anybody waits.
-            self._producer.list_topics("", timeout=1)
+            self._producer.list_topics(timeout=1)
         except confluent_kafka.KafkaException as error:
             log.debug("no contact with Kafka yet: %s", error)
         while not self._stopped:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import codecs
+import itertools
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import aiohttp
@@ -78,4 +82,141 @@ class HttpClient:
         await self._session.close()
 
 
-TRANSPORTS = {"http": HttpClient}
+class EnvelopeClient:
+    """Requests in envelopes, replies by id (atmosphere-binding.md §1). A subclass moves the messages."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session = aiohttp.ClientSession()
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._parts: dict[str, bytes] = {}
+        self._numbers = itertools.count()
+        self._receiving: asyncio.Task[None] | None = None
+
+    async def request(
+        self, method: str, path: str, body: Any = None, *, content_type: str | None = None, accept: str | None = None
+    ) -> Answer:
+        id = str(next(self._numbers))
+        head = {"id": id, "method": method, "path": path, "type": content_type, "accept": accept}
+        if self._receiving is None:
+            connected = asyncio.get_running_loop().create_future()
+            self._receiving = asyncio.get_running_loop().create_task(self.receive(connected))
+            self._receiving.add_done_callback(self._ended)
+            await asyncio.wait({connected, self._receiving}, return_when=asyncio.FIRST_COMPLETED)
+        answer = self._waiting[id] = asyncio.get_running_loop().create_future()
+        await self.send(json.dumps(head).encode() + (encoded(body) or b""))
+        return await answer
+
+    def _ended(self, receiving: asyncio.Task[None]) -> None:
+        error = None if receiving.cancelled() else receiving.exception()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(error or ConnectionError("the gateway ended the connection"))
+
+    def take(self, message: str) -> None:
+        """A message of the gateway: a reply, a part of one, or a heartbeat."""
+        if message == "X":
+            return
+        head, end = json.JSONDecoder().raw_decode(message)
+        if "heartbeat" in head:
+            return
+        payload = self._parts.pop(head["id"], b"") + message[end:].encode()
+        if head.get("continue"):
+            self._parts[head["id"]] = payload
+        else:
+            self._waiting.pop(head["id"]).set_result(Answer(head["code"], head.get("type", ""), payload))
+
+    async def send(self, message: bytes) -> None:
+        raise NotImplementedError
+
+    async def receive(self, connected: asyncio.Future[None]) -> None:
+        """Connects, says so, and takes every message until it is cancelled."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait({self._receiving})
+        await self._session.close()
+
+
+class AtmosphereClient(EnvelopeClient):
+    """As atmosphere.js does it over HTTP: a stream, or polls, and a request of its own for every message."""
+
+    transport = ""
+    id = "0"
+
+    @property
+    def target(self) -> str:
+        return (
+            f"{self._url}/?X-Atmosphere-tracking-id={self.id}&X-Atmosphere-Framework=5.0.7&X-Atmosphere-Transport="
+            f"{self.transport}&X-atmo-protocol=true&X-Atmosphere-TrackMessageSize=true"
+        )
+
+    async def send(self, message: bytes) -> None:
+        async with self._session.post(self.target, data=message, skip_auto_headers=("Content-Type",)) as response:
+            assert (response.status, await response.read()) == (200, b"")
+
+    def messages(self, text: str) -> str:
+        """Takes what begins ``text``, which is messages behind their lengths; what is left of it."""
+        while (length := text.partition("|")[0]) != text:
+            units = text[len(length) + 1 :].encode("utf-16-le")
+            size = 2 * int(length)
+            if len(units) < size:
+                break
+            message, text = units[:size].decode("utf-16-le"), units[size:].decode("utf-16-le")
+            if message.endswith("|0|X|"):
+                self.id = message.partition("|")[0]
+            else:
+                self.take(message)
+        return text
+
+
+class StreamingClient(AtmosphereClient):
+    transport = "streaming"
+
+    async def receive(self, connected: asyncio.Future[None]) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        text = ""
+        async with self._session.get(self.target, timeout=aiohttp.ClientTimeout()) as response:
+            async for chunk in response.content.iter_any():
+                text = self.messages(text + decoder.decode(chunk))
+                if self.id != "0" and not connected.done():
+                    connected.set_result(None)
+
+
+class SseClient(AtmosphereClient):
+    transport = "sse"
+
+    async def receive(self, connected: asyncio.Future[None]) -> None:
+        data: list[str] = []
+        async with self._session.get(self.target, timeout=aiohttp.ClientTimeout(), read_bufsize=1 << 26) as response:
+            async for raw in response.content:
+                line = raw.decode().removesuffix("\n").removesuffix("\r")
+                if line.startswith("data:"):
+                    data.append(line[5:].removeprefix(" "))
+                elif not line and data:
+                    assert self.messages("\n".join(data)) == ""
+                    data = []
+                    if not connected.done():
+                        connected.set_result(None)
+
+
+class LongPollingClient(AtmosphereClient):
+    transport = "long-polling"
+
+    async def receive(self, connected: asyncio.Future[None]) -> None:
+        while True:
+            async with self._session.get(self.target, timeout=aiohttp.ClientTimeout()) as response:
+                assert response.status == 200
+                assert self.messages(await response.text("utf-8")) == ""
+            if not connected.done():
+                connected.set_result(None)
+
+
+TRANSPORTS: dict[str, Callable[[str], Client]] = {
+    "http": HttpClient,
+    "long-polling": LongPollingClient,
+    "sse": SseClient,
+    "streaming": StreamingClient,
+}

@@ -1,14 +1,12 @@
 """What is fuzzed: a client's messages through reader, sequences and replies (reliability.md H2, H3).
 
-Input: messages, each behind its length in two bytes. Run by itself with atheris (CPython 3.12 or 3.13) it is a
-coverage-guided fuzzer: ``python -m tests.fuzz.envelope_target CORPUS -max_total_time=600``.
+Input: messages, each behind its length in two bytes. ``tests.fuzz.envelope`` is the coverage-guided fuzzer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 
 from gateway.errors import ServiceError
@@ -81,18 +79,3 @@ def _check_reply(id: bytes | None, payload: bytes, form: Form | None) -> None:
             if not binary and id is not None:
                 head, _ = json.JSONDecoder().raw_decode(message.decode())
                 assert json.dumps(head["id"]) == json.dumps(json.loads(id))
-
-
-def main() -> None:
-    import atheris  # type: ignore[import-not-found]
-
-    for module in (envelope, sys.modules["transports.sequences"], sys.modules[__name__]):
-        for name, value in list(vars(module).items()):
-            if getattr(value, "__module__", None) == module.__name__ and hasattr(value, "__code__"):
-                setattr(module, name, atheris.instrument_func(value))
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

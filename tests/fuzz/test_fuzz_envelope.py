@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.envelope import CORPUS
 from tests.fuzz.envelope_target import one_input, pack, unpack
 from tests.fuzz.mutations import mutate
 
 ROOT = Path(__file__).parents[2]
-CORPUS = Path(__file__).parent / "corpus" / "envelope"
 SECONDS = float(os.environ.get("KAFKA_GATEWAY_FUZZ_S", "5"))
 SEEDS = [each.read_bytes() for each in sorted(CORPUS.iterdir())]
 
@@ -64,7 +64,7 @@ def test_coverage_guided(tmp_path: Path) -> None:
         pytest.skip("no atheris: it has wheels for CPython 3.12 and 3.13 only (see KAFKA_GATEWAY_FUZZ_PYTHON)")
     found = tmp_path / "found"
     found.mkdir()
-    command = [python, "-m", "tests.fuzz.envelope_target", str(found), str(CORPUS)]
-    limits = [f"-max_total_time={SECONDS:.0f}", "-max_len=8192", "-timeout=60", f"-artifact_prefix={tmp_path}/"]
-    done = subprocess.run([*command, *limits], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [python, "-m", "tests.fuzz.envelope", "--seconds", str(SECONDS), "--found", str(found)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # a finding is written into the current directory
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

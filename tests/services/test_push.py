@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GONE, KafkaError, KafkaRetriable
+from gateway.errors import GONE, InstanceNotFound, KafkaError, KafkaRetriable
 from gateway.kafka.ports import PartitionOffset
 from gateway.messages import Request
 from gateway.session import Session
@@ -386,6 +386,29 @@ async def test_a_client_that_leaves_in_the_moment_of_a_record_loses_none(rest: R
         else:
             assert client.values == [number]
     assert instance_of(rest).running == 0
+
+
+async def test_unsubscribing_in_the_moment_of_a_record_loses_none(rest: Rest, fake: FakeKafka) -> None:
+    instance = await create(rest)
+    for number in range(30):
+        client = await Client(rest).subscribe(pushes(instance))
+        await settle()
+        fake.put("t", b"%d" % number)
+        for _ in range(number % 10):
+            await asyncio.sleep(0)
+        assert (await rest.delete(pushes(instance))).status == 204
+        values = client.values
+        await client.over()
+        assert client.values == values  # nothing after the answer
+        answer = await rest.get(f"{instance}/topics/t", accept=JSON)
+        assert values + [record["value"] for record in answer.body] == [number]
+
+
+async def test_an_instance_that_is_gone_ends_it_silently(rest: Rest, fake: FakeKafka) -> None:
+    fake.fail("read", InstanceNotFound())
+    client = await Client(rest).subscribe(pushes(await create(rest)))
+    assert await client.over() is GONE
+    assert client.payloads == []
 
 
 async def test_a_session_that_ended_while_it_subscribed_leaves_nothing_behind(rest: Rest) -> None:

@@ -8,12 +8,14 @@ import itertools
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import PayloadTooLarge, TooManyRequests
 from transports.envelope import Form, InvalidMessage, Reader, read, reply
 from transports.sequences import Sequences
+
+patient = settings(deadline=None)  # the machine may be busy
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 header = st.text(st.characters(min_codepoint=32, max_codepoint=126))
@@ -32,6 +34,7 @@ heads = st.fixed_dictionaries(
 )
 
 
+@patient
 @given(heads, extras, st.binary(), st.booleans(), st.sampled_from([None, 1]), st.randoms(use_true_random=False))
 def test_a_request_is_read_as_it_was_written(
     head: dict[str, Any], extra: dict[str, Any], content: bytes, escape: bool, indent: int | None, random: Any
@@ -48,6 +51,7 @@ def test_a_request_is_read_as_it_was_written(
     assert found.content == content
 
 
+@patient
 @given(heads, values, st.integers(min_value=0, max_value=3))
 def test_embedded_data_keeps_its_source(head: dict[str, Any], value: Any, place: int) -> None:
     head.pop("type", None)
@@ -60,6 +64,7 @@ def test_embedded_data_keeps_its_source(head: dict[str, Any], value: Any, place:
     assert found.form is Form.EMBEDDED
 
 
+@patient
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(message: bytes) -> None:
     for candidate in (message, b"{" + message, b'{"id":"1"' + message):
@@ -67,6 +72,7 @@ def test_any_bytes_are_read_or_refused(message: bytes) -> None:
             read(candidate)
 
 
+@patient
 @given(st.lists(st.tuples(st.sampled_from(["1", "22", "", "é", '"', "\\"]), extras, st.binary(max_size=8)), max_size=8))
 def test_a_reader_that_remembers_reads_the_same(messages: list[tuple[str, dict[str, Any], bytes]]) -> None:
     reader = Reader()
@@ -79,6 +85,7 @@ def test_a_reader_that_remembers_reads_the_same(messages: list[tuple[str, dict[s
             assert [getattr(one, name) for name in one.__slots__] == [getattr(other, name) for name in one.__slots__]
 
 
+@patient
 @given(
     st.sampled_from(Form),
     text.filter(lambda id: len(json.dumps(id)) < 200),
@@ -130,6 +137,7 @@ def _embedded(head: dict[str, Any], message: bytes, payload: bytes, whole: bool)
     return data.encode()
 
 
+@patient
 @given(st.binary(min_size=1), st.lists(st.integers(min_value=0, max_value=200)), st.booleans())
 def test_a_request_in_parts_is_the_request(body: bytes, cuts: list[int], repeat: bool) -> None:
     sequences = Sequences(4, 1000, 10.0)
@@ -153,6 +161,7 @@ def test_a_request_in_parts_is_the_request(body: bytes, cuts: list[int], repeat:
     assert not sequences
 
 
+@patient
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.binary(max_size=60)), max_size=60))
 def test_what_sequences_hold_is_bounded(messages: list[tuple[str, bool, bytes]]) -> None:
     sequences = Sequences(2, 100, 10.0)

@@ -1,0 +1,51 @@
+"""A plugin whose WebSocket sends every message back: what the Autobahn test suite talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from aiohttp import web
+
+from gateway.core import Gateway
+from gateway.session import Session
+from gateway.transport import Transport, hookimpl
+from transports.frames import Socket, SocketLimits
+
+PATH = "/echo"
+LIMITS = SocketLimits(text_max=1 << 24, binary_max=1 << 24, compress=True)
+"""The suite's longest message has 16 MiB."""
+
+
+class EchoTransport(Transport):
+    """Reads and writes as the transport ``websocket`` does: with ``transports.frames``."""
+
+    name = "echo"
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        return request.raw_path == PATH
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        socket = await Socket.accept(request, LIMITS, {})
+        await socket.run(lambda message, is_text: socket.send(message, not is_text))
+        return cast(web.StreamResponse, _Closed())
+
+
+class _Closed:
+    """A connection that is over, in the shape in which aiohttp wants a response to be finished."""
+
+    status = 101
+    keep_alive = False
+    body_length = 0
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self) -> None:
+        return None
+
+
+class EchoPlugin:
+    @hookimpl
+    def gateway_transports(self) -> Sequence[Transport]:
+        return [EchoTransport()]
