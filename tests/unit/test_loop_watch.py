@@ -1,0 +1,112 @@
+"""The watch itself: it finds what holds a loop, and blames nobody for what it cannot know."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.loop_watch import LoopWatch
+
+pytest_plugins = ["pytester"]
+
+
+def watched(work: Callable[[], object], limit_s: float = 0.03) -> list[str]:
+    async def main() -> None:
+        await asyncio.sleep(0)
+        work()
+        await asyncio.sleep(0)
+
+    watch = LoopWatch(limit_s)
+    watch.start()
+    try:
+        asyncio.run(main())
+    finally:
+        watch.stop()
+    return watch.held
+
+
+def busy(seconds: float = 0.1) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_work_is_found() -> None:
+    (found,) = watched(busy)
+    assert "ms of work in" in found
+    assert "main()" in found or "TaskStepMethWrapper" in found or "Task" in found
+
+
+def test_a_blocking_call_is_found() -> None:
+    """On a machine that is too busy to tell it may be missed: it is enough that it is found once in ten times."""
+    assert any("blocked for" in line for _ in range(10) for line in watched(lambda: time.sleep(0.1)))
+
+
+def test_what_waits_properly_is_let_pass() -> None:
+    async def main() -> None:
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(time.sleep, 0.1)
+
+    watch = LoopWatch(0.03)
+    watch.start()
+    try:
+        asyncio.run(main())
+    finally:
+        watch.stop()
+    assert [line for line in watch.held if "main" in line] == []
+
+
+def test_the_garbage_collector_is_not_counted() -> None:
+    garbage = [[number] for number in range(300_000)]
+
+    def collect() -> None:
+        for _ in range(10):
+            gc.collect()
+
+    assert watched(collect, 0.05) == []
+    assert garbage
+
+
+def test_what_is_paused_is_not_judged() -> None:
+    async def main(watch: LoopWatch) -> None:
+        with watch.paused():
+            busy()
+        await asyncio.sleep(0)
+
+    watch = LoopWatch(0.03)
+    watch.start()
+    try:
+        asyncio.run(main(watch))
+    finally:
+        watch.stop()
+    assert watch.held == []
+
+
+def test_it_puts_everything_back() -> None:
+    before, callbacks = asyncio.Handle._run, list(gc.callbacks)  # type: ignore[attr-defined]
+    watched(busy)
+    assert asyncio.Handle._run is before  # type: ignore[attr-defined]
+    assert gc.callbacks == callbacks
+
+
+def test_a_test_that_holds_the_loop_fails(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from tests.loop_watch import loop_watch, pytest_runtest_call")
+    pytester.makepyfile(
+        """
+        import asyncio, time
+        async def test_holds():
+            end = time.thread_time() + 0.1
+            while time.thread_time() < end:
+                pass
+        async def test_holds_not():
+            await asyncio.sleep(0.1)
+        """
+    )
+    result = pytester.runpytest_subprocess("-o", "asyncio_mode=auto", "-o", f"pythonpath={Path(__file__).parents[2]}")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*the event loop was held for more than 50 ms*"])
