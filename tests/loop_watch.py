@@ -9,9 +9,10 @@ that takes the time. Wall time would blame the gateway for a busy machine, so tw
 
 * CPU time of the loop's thread (``time.thread_time``), less that of the garbage collector, which has the objects of
   the whole test run to look at. This is work.
-* For callbacks that took long without work, a second thread that wakes up every 5 ms: if it was on time meanwhile, the
-  machine was not the reason, and the callback was blocked (``time.sleep``, a blocking call of librdkafka). If it was
-  late too, nobody can tell, and nobody is blamed.
+* For callbacks that took long without work, the system's count of how often this thread was interrupted, and a second
+  thread that wakes up every 5 ms. If the one was not interrupted and the other was on time, the machine was not the
+  reason: the callback was blocked (``time.sleep``, a blocking call of librdkafka). Else nobody can tell, and nobody is
+  blamed.
 
 uvloop's handles are not asyncio's and cannot be watched; the tests that measure run on asyncio's own loop.
 """
@@ -22,6 +23,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -56,12 +58,13 @@ class LoopWatch:
             if threading.get_ident() != self._thread:
                 original(handle)
                 return
-            collected, cpu, wall = self._collected_s, time.thread_time(), time.monotonic()
+            collected, interrupted = self._collected_s, _interruptions()
+            cpu, wall = time.thread_time(), time.monotonic()
             try:
                 original(handle)
             finally:
                 worked = time.thread_time() - cpu - (self._collected_s - collected)
-                self._judge(handle, worked, wall)
+                self._judge(handle, worked, wall, _interruptions() != interrupted)
 
         asyncio.Handle._run = run  # type: ignore[attr-defined]
         gc.callbacks.append(self._on_collection)
@@ -86,7 +89,7 @@ class LoopWatch:
     def _go_on(self) -> None:
         self._paused -= 1
 
-    def _judge(self, handle: asyncio.Handle, worked: float, began: float) -> None:
+    def _judge(self, handle: asyncio.Handle, worked: float, began: float, interrupted: bool) -> None:
         if self._paused:
             return
         self.longest_s = max(self.longest_s, worked)
@@ -94,7 +97,7 @@ class LoopWatch:
             self.held.append(f"{worked * 1000:.0f} ms of work in {handle!r}")
             return
         took = time.monotonic() - began
-        if took - worked > self.limit_s and self._on_time(began, began + took):
+        if took - worked > self.limit_s and not interrupted and self._on_time(began, began + took):
             self.longest_s = max(self.longest_s, took)
             self.held.append(f"blocked for {(took - worked) * 1000:.0f} ms in {handle!r}")
 
@@ -113,6 +116,12 @@ class LoopWatch:
                 self._collecting_since = time.thread_time()
             else:
                 self._collected_s += time.thread_time() - self._collecting_since
+
+
+def _interruptions() -> int:
+    """How often the system took the processor from this thread; 0 where it does not tell."""
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return resource.getrusage(who).ru_nivcsw if who is not None else 0
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,8 @@ class PolledCarrier(HttpCarrier):
         self._unconfirmed: list[bytes] = []
         """Written, and the client has not polled again, which it does when it has them."""
         self._checked = False
-        self._polls = 0
+        self.polls = 0
+        """How many are waiting, or being answered."""
         self._expiry: asyncio.TimerHandle | None = None
         self.aborted = False
         """Whether the last poll ended before it was answered."""
@@ -82,7 +83,7 @@ class PolledCarrier(HttpCarrier):
 
         The head of the response leaves at once: clients up to 4.x are open when they have it.
         """
-        self._polls += 1
+        self.polls += 1
         self._do_not_expire()
         confirmed, self._unconfirmed = self._unconfirmed, []
         self.outbox.written(confirmed)
@@ -108,8 +109,8 @@ class PolledCarrier(HttpCarrier):
                 self.close(GONE)  # there is nothing that it could come back for
             raise
         finally:
-            self._polls -= 1
-            if not self._polls and self.ended is None:
+            self.polls -= 1
+            if not self.polls and self.ended is None:
                 self._expire_later()
 
     def _over(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from typing import Any, NamedTuple, Self
 
 from tests.transports.peer import Peer
@@ -41,10 +40,6 @@ class EnvelopeClient:
 
     async def __aexit__(self, *exc: object) -> None:
         self.peer.kill()
-
-    def narrow(self) -> None:
-        """Lets the system keep next to nothing of what is not read."""
-        self.peer.wire.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
     def pause(self) -> None:
         """Takes nothing from the system any more; ``resume`` does."""
@@ -88,6 +83,7 @@ class EnvelopeClient:
         assert reply.status == 200, reply
         return f"/consumers/{group}/instances/{name}"
 
-    def subscribe(self, id: str, instance: str, topic: str) -> None:
+    def subscribe(self, id: str, instance: str, topic: str, max_bytes: int = 0) -> None:
         """Pushes of the topic come under this id from now on."""
-        self.write(id, "GET", f"/ws{instance}/topics/{topic}", accept=V1_JSON)
+        query = f"?max_bytes={max_bytes}" if max_bytes else ""
+        self.write(id, "GET", f"/ws{instance}/topics/{topic}{query}", accept=V1_JSON)

@@ -105,7 +105,6 @@ async def test_l4_a_slow_reader_harms_nobody(
         alone = await pulse.percentile(0.99)
         instance = await client.instance(unique("g"))
         before = gateway.rss_bytes()
-        client.narrow()
         client.pause()
         client.subscribe("slow", instance, big)
         sipping = asyncio.create_task(_sip(client))
@@ -147,7 +146,6 @@ async def test_ten_thousand_requests_without_reading_a_reply() -> None:
         ):
             assert sorted((await other.ask("GET", "/topics")).json) == topics
             before = gateway.rss_bytes()
-            greedy.narrow()
             greedy.pause()
             for number in range(count):
                 greedy.write(str(number), "GET", "/topics")
@@ -183,7 +181,7 @@ async def test_a_socket_that_dies_in_the_middle_of_a_push(
     chance = random.Random(50)
     while len(seen) < count:
         async with await EnvelopeClient.open(gateway.url) as reader:
-            reader.subscribe("s", instance, topic)
+            reader.subscribe("s", instance, topic, max_bytes=100_000)
             pushes_left = chance.randrange(4) if kills < 50 else count
             last = None
             while len(seen) < count:

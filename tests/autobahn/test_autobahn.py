@@ -5,8 +5,6 @@ An optional tool: it needs CPython 2.7 and a package index once, and is skipped 
 
 from __future__ import annotations
 
-import asyncio
-import fnmatch
 from pathlib import Path
 
 import pytest
@@ -16,12 +14,25 @@ from tests.autobahn import wstest
 from tests.autobahn.echo import PATH, EchoPlugin
 from tests.transports.conftest import gateway
 
-CASES = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*")
-EXCLUDED: dict[str, str] = {}
-NON_STRICT: dict[str, str] = {}
-INFORMATIONAL: dict[str, str] = {}
+CASES = [
+    *("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"),
+    *(f"12.{group}.{number}" for group in range(1, 6) for number in range(1, 5)),
+    *(f"13.{group}.{number}" for group in range(1, 8) for number in range(1, 3)),
+]
+COUNT = 301 + 5 * 4 + 7 * 2
+"""No case may vanish unseen.
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(wstest.INSTALL_S + 400)]
+Left out on purpose: the other cases of 12 and 13, which send 1,000 messages each as these do, only longer ones and cut
+into fragments. The suite's own part of that takes more than ten minutes. 8 and 11 do not exist.
+"""
+NOT_STRICT = {
+    # The text of a message is looked at when all of it is there, not fragment by fragment; 1007 follows all the same.
+    **dict.fromkeys(("6.4.1", "6.4.2", "6.4.3", "6.4.4"), "NON-STRICT"),
+    # RFC 6455 leaves open what happens: data behind a close frame, and the close codes 5000 and 65535.
+    **dict.fromkeys(("7.1.6", "7.13.1", "7.13.2"), "INFORMATIONAL"),
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(wstest.INSTALL_S + 90)]
 
 
 def test_autobahn(tmp_path: Path) -> None:
@@ -34,8 +45,11 @@ def test_autobahn(tmp_path: Path) -> None:
     async def conformance() -> dict[str, dict[str, str]]:
         async with gateway(EchoPlugin()) as app:
             url = app.addresses[0].replace("http:", "ws:") + PATH
-            return await wstest.run(python, suite, url, CASES, list(EXCLUDED), tmp_path)
+            return await wstest.run(python, suite, url, CASES, tmp_path)
 
-    report = uvloop.run(conformance())
-    import json
-    Path("/tmp/w/wsb/autobahn.json").write_text(json.dumps(report))
+    report = uvloop.run(conformance())  # the loop that the program runs on
+    found = {number: case["behavior"] for number, case in report.items() if case["behavior"] != "OK"}
+    assert found == NOT_STRICT
+    ends = {number: case["behaviorClose"] for number, case in report.items() if case["behaviorClose"] != "OK"}
+    assert set(ends.values()) <= {"INFORMATIONAL"}, ends
+    assert len(report) == COUNT

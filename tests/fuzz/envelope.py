@@ -1,7 +1,7 @@
 """Fuzzes the envelope codec, guided by coverage: ``python -m tests.fuzz.envelope --seconds 30``.
 
-Needs atheris, which has wheels for CPython 3.12 and 3.13, and msgspec. New inputs go to ``--found``, a finding to a file
-that the last lines name; ``python -m tests.fuzz.envelope --replay FILE`` shows it again, with any Python.
+Needs atheris, which has wheels for CPython 3.12 and 3.13, and msgspec. New inputs go to ``--found``, a finding to a
+file that the last lines name; ``python -m tests.fuzz.envelope --replay FILE`` shows it again, with any Python.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
 
 def fuzz(seconds: float, found: Path) -> None:
     """Does not return: libFuzzer ends the process."""
-    import atheris  # type: ignore[import-not-found, unused-ignore]
+    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     # Only what is imported in here is instrumented.
     with atheris.instrument_imports(include=INSTRUMENTED):

@@ -44,7 +44,10 @@ HEADS: list[tuple[dict[str, object], bytes]] = [
     ({"method": "GET", "path": "/topics/t/partitions/0?a=%41&b", "accept": "*/*"}, b""),
     ({"method": "POST", "path": "/topics/t", "type": V1}, b'{"records":[{"value":"S2Fma2E="},{"key":"YQ=="}]}'),
     ({"method": "POST", "path": "/topics/t", "type": V2}, '{"records":[{"value":{"é😀":[1.10,null]}}]}'.encode()),
-    ({"method": "POST", "path": "/stub/back", "type": "text/plain", "headers": {"X-A": [1, True]}}, "é€😀".encode() * 9),
+    (
+        {"method": "POST", "path": "/stub/back", "type": "text/plain", "headers": {"X-A": [1, True]}},
+        "é€😀".encode() * 9,
+    ),
     ({"method": "POST", "path": "/stub/back", "type": "application/octet-stream"}, bytes(range(256))),
     ({"method": "DELETE", "path": "/stub/nothing?x=é", "accept": "application/json;q=0.5, text/*"}, b"{}"),
 ]

@@ -583,7 +583,7 @@ async def test_the_pause_after_failures_grows_and_ends_with_the_stream(
         await sleep(3600 if seconds and len(pauses) == 8 else 0)
 
     fake.fail("read", *[KafkaError("boom")] * 8)
-    monkeypatch.setattr(push_stream.asyncio, "sleep", note)
+    monkeypatch.setattr(asyncio, "sleep", note)
     client = await Client(rest).subscribe(pushes(await create(rest)))
     await client.has(8)
     await settle()

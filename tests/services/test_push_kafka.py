@@ -158,6 +158,9 @@ async def test_two_instances_on_one_session(rest: Rest, log: Log, bootstrap: str
     await one.has_values(*range(201))
 
 
+@pytest.mark.parametrize(
+    "bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True
+)  # the mock dozes
 async def test_a_record_is_pushed_when_it_comes(rest: Rest, log: Log, unique: Callable[..., str]) -> None:
     """Milliseconds; this holds a shared machine, the benchmark measures."""
     client = await Client(rest).subscribe(pushes(await create(rest, group=unique("g")), log.topic))

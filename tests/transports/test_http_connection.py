@@ -36,8 +36,8 @@ ROUTES = [
 
 
 def test_the_table_of_routes_is_complete(app: App) -> None:
-    templates = {route.template for route in app.gateway.router.routes}
-    assert len(templates) == len(ROUTES)
+    routes = [route for route in app.gateway.router.routes if route.owner == "services.routes"]
+    assert len({route.template for route in routes}) == len(ROUTES)
 
 
 async def test_health(wire: Wire) -> None:
@@ -46,13 +46,13 @@ async def test_health(wire: Wire) -> None:
     assert (ready.status, ready.json) == (200, {"status": "ready"})
 
 
-@pytest.mark.parametrize(("path", "allow"), ROUTES)
-async def test_options_tells_the_methods(wire: Wire, path: str, allow: str) -> None:
-    reply = await wire.ask("OPTIONS", path)
-    assert (reply.status, reply.headers["allow"], reply.body) == (200, allow, b"")
-    refused = await wire.ask("PATCH", path)
-    assert (refused.status, refused.headers["allow"]) == (405, allow)
-    assert refused.json == {"error_code": 405, "message": "HTTP 405 Method Not Allowed"}
+async def test_options_tells_the_methods(wire: Wire) -> None:
+    for path, allow in ROUTES:
+        reply = await wire.ask("OPTIONS", path)
+        assert (reply.status, reply.headers["allow"], reply.body) == (200, allow, b""), path
+        refused = await wire.ask("PATCH", path)
+        assert (refused.status, refused.headers["allow"]) == (405, allow), path
+        assert refused.json == {"error_code": 405, "message": "HTTP 405 Method Not Allowed"}
 
 
 async def test_options_of_the_whole_server(wire: Wire) -> None:
@@ -65,13 +65,14 @@ async def test_options_can_be_refused(wire: Wire) -> None:
     assert (await wire.ask("OPTIONS", "/topics")).status == 405
 
 
-@pytest.mark.parametrize("path", [path for path, allow in ROUTES if "HEAD" in allow])
-async def test_head_is_get_without_the_body(wire: Wire, path: str) -> None:
-    get, head = await wire.ask("GET", path), await wire.ask("HEAD", path)
-    assert get.body
-    assert head.status == get.status
-    without_date = [{name: value for name, value in each.headers.items() if name != "date"} for each in (get, head)]
-    assert without_date[0] == without_date[1]
+async def test_head_is_get_without_the_body(wire: Wire) -> None:
+    for path in (path for path, allow in ROUTES if "HEAD" in allow):
+        get, head = await wire.ask("GET", path), await wire.ask("HEAD", path)
+        assert get.body, path
+        assert head.status == get.status, path
+        for each in (get, head):
+            del each.headers["date"]
+        assert head.headers == get.headers, path
 
 
 async def test_a_connection_serves_many_requests(wire: Wire, topic: str) -> None:

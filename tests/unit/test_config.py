@@ -147,7 +147,7 @@ def test_environment_names() -> None:
         "KAFKA_HOME": "/ours/is/another/prefix",
     }
     config = read(env=env)
-    assert config.flag("atmosphere.simple-rest.protocol.detached")
+    assert config.text("atmosphere.simple-rest.protocol.detached") == "true"
     assert config.integer("org.atmosphere.websocket.maxIdleTime") == 7
     assert config.passthrough("admin") == {"sasl.mechanism": "PLAIN"}
     assert config.for_listener("INTERNAL").text("ssl.client.authentication") == "REQUIRED"

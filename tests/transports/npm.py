@@ -1,0 +1,80 @@
+"""Runs programs of npm packages that a lock file pins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.transports.wire import PATIENCE_S
+
+
+def install(folder: Path) -> None:
+    """``npm ci``, unless it has been done since the lock file was written. Skips without npm; fails in CI."""
+    installed = folder / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
+        return
+    reason = "npm is not installed"
+    if npm := shutil.which("npm"):
+        done = subprocess.run(
+            [npm, "ci", "--ignore-scripts"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        if done.returncode == 0:
+            return
+        reason = f"npm ci failed: {done.stderr[-1000:]}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class Driver:
+    """A Node program that takes commands and tells events, both as JSON lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.seen: list[dict[str, Any]] = []
+        """All events, oldest first."""
+
+    @classmethod
+    async def start(cls, script: Path, *arguments: str) -> Driver:
+        process = await asyncio.create_subprocess_exec(
+            "node", str(script), *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 24
+        )
+        return cls(process)
+
+    async def __aenter__(self) -> Driver:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    def do(self, what: str, **more: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
+
+    async def next(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise EOFError(f"the client ended after {self.seen}")
+        event: dict[str, Any] = json.loads(line)
+        self.seen.append(event)
+        return event
+
+    async def until(self, name: str) -> dict[str, Any]:
+        """The next event of that name; the others before it are in ``seen``."""
+        while (event := await self.next())["event"] != name:
+            pass
+        return event
+
+    def count(self, name: str) -> int:
+        return sum(event["event"] == name for event in self.seen)
