@@ -52,7 +52,7 @@ class LoopWatch:
         self._ticker = threading.Thread(target=self._tick, name="loop-watch", daemon=True)
 
     def start(self) -> None:
-        self._original = original = asyncio.Handle._run  # type: ignore[attr-defined]
+        self._original = original = asyncio.Handle._run
 
         def run(handle: asyncio.Handle) -> None:
             if threading.get_ident() != self._thread:
@@ -66,13 +66,13 @@ class LoopWatch:
                 worked = time.thread_time() - cpu - (self._collected_s - collected)
                 self._judge(handle, worked, wall, _interruptions() != interrupted)
 
-        asyncio.Handle._run = run  # type: ignore[attr-defined]
+        asyncio.Handle._run = run  # type: ignore[assignment,method-assign]
         gc.callbacks.append(self._on_collection)
         self._ticker.start()
 
     def stop(self) -> None:
         self._ticking.set()
-        asyncio.Handle._run = self._original  # type: ignore[attr-defined]
+        asyncio.Handle._run = self._original  # type: ignore[method-assign]
         gc.callbacks.remove(self._on_collection)
         self._ticker.join()
 
@@ -146,7 +146,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Import it next to the fixture: it starts the watch when the fixtures are ready, and judges at the end."""
     watch = item.stash.get(_WATCH, None)
     if watch is None:
-        return (yield)  # type: ignore[no-any-return]
+        return (yield)
     watch.start()
     _running.append(watch)
     try:

@@ -140,6 +140,8 @@ async def test_a1_as_headers_and_query(rest: Rest, built: Built, names: list[str
         headers = {prefix + name: "1" for name in some for prefix in ("", "X-Kafka-")}
         assert (await create(rest, media_type, **headers)).status == 200
         assert built.last() == plain
+    assert {config["group.id"] for config in built.configs} == {"a1"}
+    assert all(config["client.id"].startswith("rest-consumer-") for config in built.configs)
 
 
 async def test_a1_names_do_not_reach_other_properties(rest: Rest, built: Built) -> None:

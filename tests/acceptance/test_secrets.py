@@ -121,6 +121,8 @@ FAULTY = [
     (f"bootstrap.servers=u:{CANARIES['userinfo']}@127.0.0.1:1",),
     (*SASL, "client.sasl.mechanism=OAUTHBEARER", f"client.sasl.oauthbearer.client.secret={CANARIES['oauth']}"),
     (f"unknown.password={CANARIES['stranger']}",),
+    (f"listeners=http://u:{CANARIES['userinfo']}@127.0.0.1:99999",),
+    (f"advertised.listeners=http://u:{CANARIES['userinfo']}@host:x",),
     (f"producer.ssl.key.pem={CANARIES['key']}",),
 ]
 

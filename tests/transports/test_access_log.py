@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway import logs
+from gateway import access, logs
 from gateway.access import AccessLog
 from gateway.app import App
 from tests.loop_watch import LoopWatch
@@ -63,7 +63,10 @@ async def test_one_line_for_every_request(wire: Wire, caplog: pytest.LogCaptureF
     ]
 
 
-async def test_the_last_lines_are_written_at_the_stop(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_last_lines_are_written_at_the_stop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_BUNDLE_S", 60)
     async with gateway(**{"access.log.enable": True}) as app, await Wire.open(app.addresses[0]) as wire:
         for _ in range(5):
             await wire.ask("GET", "/health/live")

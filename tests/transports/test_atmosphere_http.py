@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gateway.app import App
 from gateway.auth import Authenticator
@@ -613,6 +614,24 @@ async def test_a_message_for_a_poll_that_was_cut_off_waits_for_the_next(app: App
     poll.wire.writer.transport.abort()
     await until(lambda: client.carrier.aborted)  # type: ignore[attr-defined]
     await push(url, target("polling", id, path="/stub/text/1"), method="GET")
+    async with await Listener.open(url, target("long-polling", id)) as again:
+        assert (await again.rest()).decode() == "é"
+
+
+async def test_a_message_that_could_not_be_written_comes_with_the_next_poll(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = web.StreamResponse.write
+
+    async def fail(response: web.StreamResponse, data: bytes) -> None:
+        monkeypatch.setattr(web.StreamResponse, "write", write)
+        raise ConnectionResetError
+
+    id = await handshake(url)
+    await push(url, target("polling", id, path="/stub/text/1"), method="GET")
+    monkeypatch.setattr(web.StreamResponse, "write", fail)
+    async with await Listener.open(url, target("long-polling", id)) as lost:
+        assert await lost.wire.closed() == b""
     async with await Listener.open(url, target("long-polling", id)) as again:
         assert (await again.rest()).decode() == "é"
 

@@ -30,7 +30,7 @@ COST = 4
 
 def hashed(password: str, cost: int = COST) -> str:
     """As ``htpasswd -B`` writes it."""
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode().replace("$2b$", "$2y$")
+    return bcrypt.hashpw(password.encode(), b"$2b$%02d$abcdefghijklmnopqrstuu" % cost).decode().replace("$2b$", "$2y$")
 
 
 ADA, BOB = hashed("ada's"), hashed("b:b:")
