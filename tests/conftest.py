@@ -19,10 +19,18 @@ REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
+ALONE = frozenset({"acceptance", "autobahn", "console"})
+"""Folders whose tests measure time or memory, or bring a load of their own."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_KAFKA.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.broker)
+        if "embedded" in getattr(getattr(item, "callspec", None), "params", {}).values():
+            item.add_marker(pytest.mark.embedded)
+        if ALONE.intersection(item.path.parts):
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
