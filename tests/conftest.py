@@ -18,11 +18,11 @@ from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars,
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 ALONE = frozenset({"acceptance", "autobahn", "console"})
 """Folders whose tests measure time or memory, or bring a load of their own."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_KAFKA.intersection(getattr(item, "fixturenames", ())):

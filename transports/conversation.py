@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol
 
 from gateway import media
 from gateway.access import AccessLog
@@ -238,7 +238,10 @@ class Conversation:
             self._carrier.hold()
         # Session.spawn costs more: it has the loop call it back at the end of every task.
         if session.closed is None:
-            session.tasks.add(self._loop.create_task(self._serve(request, part)))
+            own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
+            task = self._loop.create_task(self._serve(request, part, own))
+            own.append(task)
+            session.tasks.add(task)
 
     def _headers(self, part: Envelope) -> Mapping[str, str]:
         headers = {**self._inherited, **(part.headers or {})}
@@ -252,7 +255,7 @@ class Conversation:
             self._header_sets[part.accept, part.type] = headers
         return headers
 
-    async def _serve(self, request: Request, part: Envelope) -> None:
+    async def _serve(self, request: Request, part: Envelope, own: list[asyncio.Task[None]]) -> None:
         started = time.perf_counter() if self._access.enabled else 0.0
         holds_place = True
         try:
@@ -276,7 +279,7 @@ class Conversation:
         finally:
             if holds_place:
                 self._leave()
-            self._session.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._session.tasks.discard(own[0])
 
     def _leave(self) -> None:
         self._running -= 1
