@@ -364,7 +364,7 @@ HTTP = _section(
     ConfigKey(
         name="request.max.bytes",
         type="size",
-        default=64 * _MIB,
+        default=16 * _MIB,
         unit="bytes",
         minimum=1,
         doc="Longest request body as sent.",
@@ -372,7 +372,7 @@ HTTP = _section(
     ConfigKey(
         name="request.decompressed.max.bytes",
         type="size",
-        default=64 * _MIB,
+        default=16 * _MIB,
         unit="bytes",
         minimum=1,
         doc="Longest request body after decompression.",

@@ -89,7 +89,8 @@ class KafkaReader:
         except IndexError:
             # The end of the partition is an event here: behind the last record there may be markers of transactions,
             # so that its offset alone does not tell.
-            consumer = self._clients.consumer(self._settings, **{"enable.partition.eof": True})
+            # A fetch that is on its way for the place before holds up the next by its waiting time, 500 ms by default.
+            consumer = self._clients.consumer(self._settings, **{"enable.partition.eof": True, "fetch.wait.max.ms": 10})
         try:
             consumer.assign([place])
             records = self._collect(consumer, wanted, end)

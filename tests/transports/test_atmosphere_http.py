@@ -312,13 +312,17 @@ async def test_no_payload_breaks_an_event(url: str, text: str) -> None:
 
 
 @set_(transport__websocket__requests__max=2)
-async def test_further_requests_wait_while_too_many_are_at_work(url: str, service: StubService) -> None:
-    async with Client(url, "sse") as client:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_further_requests_wait_while_too_many_are_at_work(
+    app: App, url: str, service: StubService, transport: str
+) -> None:
+    async with Client(url, transport) as client:
+        (found,) = Clients.of(app.gateway)._by_id[client.id].values()
         for name in ("a", "b"):
             await client.push(envelope(name, f"/stub/gate/{name}"))
             assert await service.waiting.get() == name
         third = asyncio.ensure_future(client.push(envelope("c", "/stub/gate/c")))
-        assert (await push(url, "/stub/echo", method="GET")).status == 200
+        await until(lambda: found.conversation._vacancy is not None)
         assert not third.done()
         service.gates["a"].set()
         assert (await third).status == 200
@@ -826,3 +830,13 @@ async def test_a_client_that_does_not_read_takes_little_memory_and_is_cut_off(
         assert found.carrier.ended is SLOW  # type: ignore[attr-defined]
         await until(lambda: app.host.connection_count == 1)
         assert await other.ask(envelope("1", "/stub/nothing", "DELETE")) == '{"code":204,"id":"1"}'
+
+
+@set_(org__atmosphere__websocket__writeTimeout=500)
+@pytest.mark.parametrize("transport", STREAMS)
+async def test_a_client_that_asks_and_does_not_read_is_cut_off(app: App, url: str, transport: str) -> None:
+    async with Client(url, transport) as client:
+        (found,) = Clients.of(app.gateway)._by_id[client.id].values()
+        asking = [asyncio.ensure_future(client.push(b"", "/stub/text/1000000", "GET")) for _ in range(20)]
+        await until(lambda: found.carrier.ended is SLOW)  # type: ignore[attr-defined]
+        assert {reply.status for reply in await asyncio.gather(*asking)} == {200}

@@ -136,7 +136,7 @@ async def test_h8_long_lists_of_consumers(wire: Wire) -> None:
 def test_h8_depth_is_no_recursion_error() -> None:
     from gateway import jsonio
 
-    for text in (b"[" * 10**6, b'{"a":' * 10**6, b"[" * 2000 + b"]" * 2000):
+    for text in (b"[" * 10**6, b'{"a":' * 10**6, b"[" * 5000 + b"]" * 5000):
         with pytest.raises(BadRequest):
             jsonio.decode(text, jsonio.Decoder(Any))
         with pytest.raises(ValueError, match="nested"):
