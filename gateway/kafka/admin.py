@@ -69,8 +69,12 @@ class KafkaAdmin:
         return sorted(metadata.brokers)
 
     async def topics(self) -> list[TopicInfo]:
+        # The list is made once for all who share the flight: with thousands of topics it takes longer than the asking.
+        return list(await self._shared(("topics",), self._list_topics))
+
+    async def _list_topics(self) -> list[TopicInfo]:
         metadata = await self._metadata(None)
-        # The mock cluster makes a topic of any name that a producer asks for, even of the empty one.
+        # The mock cluster lists a topic without a name.
         return [_topic_info(metadata.topics[name]) for name in sorted(metadata.topics) if name]
 
     async def topic(self, name: str) -> TopicInfo:

@@ -140,6 +140,33 @@ class EnvelopeClient:
         await self._session.close()
 
 
+PART = 60_000
+
+
+class WebSocketClient(EnvelopeClient):
+    """Bare envelopes on one socket, without the Atmosphere protocol."""
+
+    _socket: aiohttp.ClientWebSocketResponse
+
+    async def send(self, message: bytes) -> None:
+        try:
+            text = message.decode()
+        except UnicodeDecodeError:
+            await self._socket.send_bytes(message)  # what is no text travels as bytes
+            return
+        head, end = json.JSONDecoder().raw_decode(text)
+        while len(text) - end > PART:  # a message has 65536 characters at most; longer content goes in parts (§1.7)
+            await self._socket.send_str(json.dumps({**head, "continue": True}) + text[end : end + PART])
+            head, end = {"id": head["id"]}, end + PART
+        await self._socket.send_str(json.dumps(head) + text[end:])
+
+    async def receive(self, connected: asyncio.Future[None]) -> None:
+        async with self._session.ws_connect(self._url, max_msg_size=0) as self._socket:
+            connected.set_result(None)
+            async for message in self._socket:
+                self.take(message.data)
+
+
 class AtmosphereClient(EnvelopeClient):
     """As atmosphere.js does it over HTTP: a stream, or polls, and a request of its own for every message."""
 
@@ -219,4 +246,5 @@ TRANSPORTS: dict[str, Callable[[str], Client]] = {
     "long-polling": LongPollingClient,
     "sse": SseClient,
     "streaming": StreamingClient,
+    "websocket": WebSocketClient,
 }

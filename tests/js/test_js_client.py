@@ -13,7 +13,7 @@ from tests.gateway_process import GatewayProcess
 
 CLIENT = Path(__file__).parents[2] / "share" / "js-client"
 TESTS = sorted(path.name for path in (CLIENT / "tests").glob("*.test.js"))
-LIVE_TRANSPORTS = "websocket,sse"
+LIVE_TRANSPORTS = "websocket,sse,long-polling"
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed"),
