@@ -279,7 +279,7 @@ async def test_commit_is_of_what_was_returned(filled: Topic, open_consumer: Open
     await consumer.assign([place])
     await consumer.commit()
     assert await consumer.committed([place]) == []
-    batch = await consumer.read(limits(5, max_bytes=81), places)
+    batch = await consumer.read(limits(5, max_bytes=81, min_bytes=10**6), places)
     assert len(batch) == 4
     await consumer.commit()
     assert await consumer.committed([place, TopicPartition(filled.name, 1)]) == [PartitionOffset(*place, 4)]

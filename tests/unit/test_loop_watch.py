@@ -94,7 +94,8 @@ def test_it_puts_everything_back() -> None:
     assert gc.callbacks == callbacks
 
 
-def test_a_test_that_holds_the_loop_fails(pytester: pytest.Pytester) -> None:
+def test_a_test_that_holds_the_loop_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     pytester.makeconftest("from tests.loop_watch import loop_watch, pytest_runtest_call")
     pytester.makepyfile(
         """
@@ -107,6 +108,6 @@ def test_a_test_that_holds_the_loop_fails(pytester: pytest.Pytester) -> None:
             await asyncio.sleep(0.1)
         """
     )
-    result = pytester.runpytest_subprocess("-o", "asyncio_mode=auto", "-o", f"pythonpath={Path(__file__).parents[2]}")
+    result = pytester.runpytest_subprocess("-o", "asyncio_mode=auto")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*the event loop was held for more than 50 ms*"])
