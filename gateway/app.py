@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +30,8 @@ class App:
     gateway: Gateway
     host: Host
     kafka: Kafka
+    transports: tuple[str, ...]
+    """Names of the transports that are offered."""
 
     @property
     def addresses(self) -> list[str]:
@@ -69,7 +71,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             for transport in transports:
                 await _enter(stack, f"transport {transport.name}", partial(transport.lifespan, gateway))
             await host.open()
-            yield App(gateway, host, kafka)
+            yield App(gateway, host, kafka, tuple(each.name for each in transports))
         finally:
             started = time.monotonic()
             await host.stop_listening()
@@ -106,25 +108,22 @@ def _check_extensions() -> None:
         )
 
 
-def banner(app: App) -> list[str]:
-    """What an operator should know at start, a line each."""
-    lines = [f"Listening on {', '.join(app.addresses)}"]
+def tell(app: App) -> None:
+    """Logs what an operator should know at start."""
+    log.info("Listening on %s", ", ".join(app.addresses))
+    if "console" in app.transports and app.addresses[0].startswith("http"):
+        log.info("The console page is at %s/console", app.addresses[0])
     if app.kafka.embedded:
-        lines.append(
+        log.warning(
             "No bootstrap.servers: using the EMBEDDED Kafka, in memory and for trying out only. "
             "Records are lost when the gateway stops."
         )
-    return lines
-
-
-__all__: Sequence[str] = ("App", "banner", "serve")
 
 
 async def run_until(stop: asyncio.Event, config: Config, plugins: Plugins) -> None:
     """Serves until ``stop`` is set."""
     async with serve(config, plugins) as app:
-        for line in banner(app):
-            log.warning(line) if app.kafka.embedded and "EMBEDDED" in line else log.info(line)
+        tell(app)
         print("Server started, listening for requests...", flush=True)
         await stop.wait()
         log.info("stopping")

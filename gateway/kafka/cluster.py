@@ -102,7 +102,6 @@ async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
     embedded: EmbeddedKafka | None = None
     if not config.items("bootstrap.servers"):
         embedded = await asyncio.to_thread(EmbeddedKafka, config.items("embedded.topics"))
-        _log.warning("bootstrap.servers is empty: records go to a Kafka inside this process and are lost at its end")
     try:
         clients = Clients(config, embedded.bootstrap if embedded else "")
         cluster = KafkaCluster(config, clients, embedded is not None)
