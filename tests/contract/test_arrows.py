@@ -74,6 +74,7 @@ def test_init_files_are_empty() -> None:
     assert [name_of(path) for path in MODULES if path.name == "__init__.py" and path.read_text().strip()] == []
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_alone() -> None:
     names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
     script = (

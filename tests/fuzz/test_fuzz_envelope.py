@@ -30,6 +30,7 @@ def test_corpus(seed: bytes) -> None:
     one_input(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 4 + 60)
 def test_mutations() -> None:
     """Every input within 10 ms (H2); the number of the seed is in the failure's locals."""

@@ -24,6 +24,8 @@ from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
 from transports.http import HttpTransport
 
+pytestmark = pytest.mark.slow
+
 TIMES = 1000
 READ = "/topics/f14/partitions/0/messages?offset=0"
 READS = "application/vnd.kafka.json.v1+json"

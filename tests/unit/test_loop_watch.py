@@ -61,6 +61,7 @@ def test_what_waits_properly_is_let_pass() -> None:
     assert [line for line in watch.held if "main" in line] == []
 
 
+@pytest.mark.slow
 def test_the_garbage_collector_is_not_counted() -> None:
     garbage = [[number] for number in range(300_000)]
 
