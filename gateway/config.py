@@ -314,6 +314,11 @@ class Config:
         return self.values.get(name, key.default)
 
 
+def section(title: str, *keys: ConfigKey) -> tuple[ConfigKey, ...]:
+    """The keys as one section of the reference."""
+    return tuple(replace(key, section=title) for key in keys)
+
+
 def load(
     keys: Iterable[ConfigKey],
     file: str | os.PathLike[str] | None = None,

@@ -2,16 +2,20 @@
 
 Names and defaults of the Confluent REST Proxy and of its Atmosphere fork are kept (kafka-rest-http.md section 9,
 atmosphere-binding.md section 5.2); the rest is the gateway's own. ``etc/kafka-rest.properties`` and
-``docs/configuration.md`` are generated from this table: ``python -m gateway.reference``.
+``docs/configuration.md`` are generated from this table: ``python -m gateway.reference``. What belongs to one protocol
+stands in a module of its own beside this one.
 
 Write the ``doc`` as one line without the unit and without the default, both are added to it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from gateway.config import ConfigKey
+from gateway.bridge_keys import BRIDGES
+from gateway.config import ConfigKey, section
+from gateway.push_pull_keys import PUSH_PULL
+from gateway.stream_keys import STREAMS
+from gateway.tunnel_keys import TUNNEL
+from gateway.websocket_proxy_keys import WEBSOCKET_PROXY
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
@@ -24,10 +28,6 @@ _PEM_HINT = (
 _MIB = 1024 * 1024
 
 
-def _section(title: str, *keys: ConfigKey) -> tuple[ConfigKey, ...]:
-    return tuple(replace(key, section=title) for key in keys)
-
-
 def _ignored(reason: str, *names: str) -> tuple[ConfigKey, ...]:
     return tuple(
         ConfigKey(name=name, doc="Accepted, no effect.", ignored=reason, per_listener=name.startswith("ssl."))
@@ -35,7 +35,7 @@ def _ignored(reason: str, *names: str) -> tuple[ConfigKey, ...]:
     )
 
 
-KAFKA = _section(
+KAFKA = section(
     "Kafka",
     ConfigKey(
         name="bootstrap.servers",
@@ -94,7 +94,7 @@ KAFKA = _section(
     ),
 )
 
-APIS = _section(
+APIS = section(
     "APIs",
     ConfigKey(
         name="id",
@@ -142,7 +142,7 @@ APIS = _section(
     ),
 )
 
-PRODUCE = _section(
+PRODUCE = section(
     "Produce",
     ConfigKey(
         name="produce.timeout.ms",
@@ -181,7 +181,7 @@ PRODUCE = _section(
     ),
 )
 
-CONSUME = _section(
+CONSUME = section(
     "Consume",
     ConfigKey(
         name="consumer.request.timeout.ms",
@@ -259,7 +259,7 @@ CONSUME = _section(
     ),
 )
 
-LISTENERS = _section(
+LISTENERS = section(
     "Listeners",
     ConfigKey(
         name="listeners",
@@ -293,7 +293,7 @@ LISTENERS = _section(
     ),
 )
 
-TLS = _section(
+TLS = section(
     "TLS of the listeners",
     ConfigKey(
         name="ssl.keystore.location",
@@ -359,7 +359,7 @@ TLS = _section(
     ),
 )
 
-HTTP = _section(
+HTTP = section(
     "HTTP server",
     ConfigKey(
         name="request.max.bytes",
@@ -457,7 +457,7 @@ HTTP = _section(
     ),
 )
 
-CORS = _section(
+CORS = section(
     "CORS",
     ConfigKey(
         name="access.control.allow.origin",
@@ -483,7 +483,7 @@ CORS = _section(
     ),
 )
 
-AUTHENTICATION = _section(
+AUTHENTICATION = section(
     "Authentication",
     ConfigKey(
         name="authentication.method",
@@ -510,7 +510,7 @@ AUTHENTICATION = _section(
     ),
 )
 
-REGISTRY = _section(
+REGISTRY = section(
     "Schema registry",
     ConfigKey(
         name="schema.registry.url",
@@ -526,7 +526,7 @@ REGISTRY = _section(
     ),
 )
 
-RATE_LIMIT = _section(
+RATE_LIMIT = section(
     "Rate limit",
     ConfigKey(
         name="rate.limit.enable",
@@ -558,7 +558,7 @@ RATE_LIMIT = _section(
     ),
 )
 
-ATMOSPHERE = _section(
+ATMOSPHERE = section(
     "Atmosphere",
     ConfigKey(
         name="de.elakito.kafka.atmosphere.disabled",
@@ -653,7 +653,7 @@ ATMOSPHERE = _section(
     ),
 )
 
-TRANSPORTS = _section(
+TRANSPORTS = section(
     "Transports and plugins",
     ConfigKey(
         name="transport.<name>.enable",
@@ -730,7 +730,7 @@ TRANSPORTS = _section(
     ConfigKey(name="plugins.disable", type="list", default=(), doc="Plugins to leave out, by name."),
 )
 
-OPERATION = _section(
+OPERATION = section(
     "Operation",
     ConfigKey(
         name="console.enabled",
@@ -753,7 +753,7 @@ OPERATION = _section(
     ),
 )
 
-REFUSED = _section(
+REFUSED = section(
     "Not offered",
     ConfigKey(
         name="kafka.rest.resource.extension.class",
@@ -797,7 +797,7 @@ REFUSED = _section(
     ),
 )
 
-WITHOUT_EFFECT = _section(
+WITHOUT_EFFECT = section(
     "Accepted, no effect",
     ConfigKey(
         name="zookeeper.connect",
@@ -873,6 +873,11 @@ BUILTIN_KEYS: tuple[ConfigKey, ...] = (
     *RATE_LIMIT,
     *ATMOSPHERE,
     *TRANSPORTS,
+    *STREAMS,
+    *WEBSOCKET_PROXY,
+    *BRIDGES,
+    *PUSH_PULL,
+    *TUNNEL,
     *OPERATION,
     *REFUSED,
     *WITHOUT_EFFECT,
