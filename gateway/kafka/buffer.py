@@ -69,6 +69,10 @@ class RecordBuffer:
             self._records = without(self._records, partitions)
             self.size_bytes = size_of(self._records)
 
+    def first_offsets(self) -> dict[Partition, int]:
+        """The offset of the first record of each partition."""
+        return last_offsets(self._records[::-1])
+
     def clear(self) -> None:
         self._records = []
         self.size_bytes = 0

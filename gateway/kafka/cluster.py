@@ -16,6 +16,7 @@ from gateway.kafka.embedded import EmbeddedKafka
 from gateway.kafka.ports import ConsumerSettings
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.reader import KafkaReader
+from gateway.kafka.worker import Rebalanced
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class KafkaCluster:
     def embedded(self) -> bool:
         return self._embedded
 
-    async def consumer(self, settings: ConsumerSettings) -> KafkaConsumer:
+    async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> KafkaConsumer:
         if self._closing:
             raise ShuttingDown
         limit = self._config.integer("consumer.instances.max")
@@ -67,7 +68,9 @@ class KafkaCluster:
             raise TooManyRequests(f"There are {limit} consumer instances already (consumer.instances.max).")
         self._opening += 1
         try:
-            consumer = await KafkaConsumer.open(self._clients, self._config, settings, self._consumers.discard)
+            consumer = await KafkaConsumer.open(
+                self._clients, self._config, settings, self._consumers.discard, rebalanced
+            )
         finally:
             self._opening -= 1
         self._consumers.add(consumer)

@@ -13,7 +13,7 @@ from gateway.errors import InstanceNotFound
 from gateway.kafka.buffer import Partition
 from gateway.kafka.clients import Clients
 from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
-from gateway.kafka.worker import Read, Worker
+from gateway.kafka.worker import Read, Rebalanced, Worker
 from gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -42,8 +42,9 @@ class KafkaConsumer:
         config: Config,
         settings: ConsumerSettings,
         closed: Callable[[KafkaConsumer], None] = lambda consumer: None,
+        rebalanced: Rebalanced | None = None,
     ) -> KafkaConsumer:
-        """A new consumer with its thread. ``closed`` is called once, when it has ended.
+        """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
 
         Raises:
             InvalidConsumerConfig: librdkafka does not take the settings.
@@ -56,6 +57,8 @@ class KafkaConsumer:
             auto_commit_s=config.seconds("consumer.auto.commit.interval.ms") if automatic else None,
             cooperative=properties["partition.assignment.strategy"] == "cooperative-sticky",
             name=f"kafka-consumer-{settings.client_id}",
+            reset=properties["auto.offset.reset"],
+            rebalanced=rebalanced,
         )
         await worker.start()
         return cls(clients, worker, closed)

@@ -31,6 +31,7 @@ from gateway.kafka.commits import Commits, next_offsets
 from gateway.kafka.errors import describe, kafka_error, to_service_error
 from gateway.kafka.memory import trimmer
 from gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from gateway.kafka.starts import starting_offsets
 from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ LAST_COMMIT_S = 900.0
 _GATHER_S = 0.01
 _REFRESH_S = 1.0
 _START_AGAIN_S = 0.2
+_TELL_AGAIN_S = 1.0
 _UNSUBSCRIBED_S = 10.0
 _ILLEGAL_MODE = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"
 
@@ -76,6 +78,7 @@ _COORDINATOR = frozenset(
 _NO_POSITION = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._NO_OFFSET, KafkaError.OFFSET_OUT_OF_RANGE})
 
 Build = Callable[..., confluent_kafka.Consumer]
+Rebalanced = Callable[[Sequence[PartitionOffset]], None]
 
 
 class Read:
@@ -99,13 +102,27 @@ class Worker:
     """The thread. `ask`, `read` and `settle` are for the event loop, all else runs on the thread."""
 
     def __init__(
-        self, build: Build, most_records: int, auto_commit_s: float | None, cooperative: bool, name: str
+        self,
+        build: Build,
+        most_records: int,
+        auto_commit_s: float | None,
+        cooperative: bool,
+        name: str,
+        reset: str = "latest",
+        rebalanced: Rebalanced | None = None,
     ) -> None:
-        """``build`` makes the client, on the thread. ``auto_commit_s`` None: no commits but those asked for."""
+        """``build`` makes the client, on the thread. ``auto_commit_s`` None: no commits but those asked for.
+
+        ``rebalanced`` hears on the loop of every change of the group's assignment; ``reset`` is needed for that alone.
+        """
         self._build = build
         self._most_records = most_records
         self._auto_commit_s = auto_commit_s
         self._cooperative = cooperative
+        self._reset = reset
+        self._rebalanced = rebalanced
+        self._tell_at = math.inf
+        """When to say what is assigned and where reading goes on; not before the callbacks of a rebalance are over."""
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._questions: collections.deque[tuple[Callable[[], Any], asyncio.Future[Any] | None]] = collections.deque()
@@ -198,7 +215,7 @@ class Worker:
 
     def _idle_s(self) -> float:
         """How long the thread may wait for a question before it has something to do by itself."""
-        if self._questions:
+        if self._questions or self._tell_at == 0.0:
             return 0
         if self._reads:
             # consume() waits in the place of the lock, but not for a read that may not begin yet.
@@ -246,6 +263,8 @@ class Worker:
                 self._auto_commit()
         if now >= self._start_again_at:
             self._start_again()
+        if now >= self._tell_at:
+            self._tell_assignment(now)
         if self._reads and self._unsettled is None:
             self._serve(self._reads[0], now)
             return
@@ -615,6 +634,7 @@ class Worker:
         self._missing.clear()
         self._failure = None
         self._start_again_at = math.inf
+        self._tell_at = math.inf
         self._paused = False
 
     def _position_moved(self) -> None:
@@ -644,7 +664,7 @@ class Worker:
     # --- the group ----------------------------------------------------------------------------------------------------
     # librdkafka calls these within consume(). What they raise would cost the records of that call.
 
-    def _on_assign(self, _: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+    def _on_assign(self, client: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         names = {(one.topic, one.partition) for one in partitions}
         if not self._cooperative:
             self._assigned = set()
@@ -652,6 +672,65 @@ class Worker:
         self._missing -= {topic for topic, _ in names}
         self._paused = False
         self._stopped = {name: error for name, error in self._stopped.items() if name not in names}
+        if self._rebalanced is not None:
+            self._tell_at = 0.0
+            self._pin(client, partitions)
+
+    def _pin(self, client: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        """Starts new partitions at offsets that we know. librdkafka tells where it starts with the first record only.
+
+        If Kafka does not answer, librdkafka goes its own way, and `_tell_assignment` tries again.
+        """
+        try:
+            starts = starting_offsets(client, [(one.topic, one.partition) for one in partitions], self._reset)
+            if starts:
+                pinned = [
+                    confluent_kafka.TopicPartition(
+                        one.topic,
+                        one.partition,
+                        starts.get((one.topic, one.partition), confluent_kafka.OFFSET_INVALID),
+                    )
+                    for one in partitions
+                ]
+                if self._cooperative:
+                    client.incremental_assign(pinned)
+                else:
+                    client.assign(pinned)
+            self._starts |= starts
+        except KafkaException as error:
+            _log.info("Kafka does not tell where new partitions start: %s", error)
+
+    def _tell_assignment(self, now: float) -> None:
+        """Says what is assigned; asks for the starts that are not known yet."""
+        self._tell_at = math.inf
+        goes_on = self._goes_on()
+        unknown = [name for name in self._assigned if name not in goes_on and name not in self._stopped]
+        if unknown:
+            try:
+                found = starting_offsets(self._client, unknown, self._reset)
+            except KafkaException:
+                self._tell_at = now + _TELL_AGAIN_S
+                return
+            if found:
+                self._assign_again(found)
+                self._starts |= found
+        self._tell()
+
+    def _goes_on(self) -> dict[Partition, int]:
+        """The next offset of each partition of which it is known."""
+        last = self._unsettled.last if self._unsettled is not None else {}
+        out = {name: offset + 1 for name, offset in last.items()}
+        return self._buffer.first_offsets() | self._starts | self._positions | out
+
+    def _tell(self) -> None:
+        if self._rebalanced is None:
+            return
+        goes_on = self._goes_on()
+        told = [PartitionOffset(*name, goes_on[name]) for name in sorted(self._assigned) if name in goes_on]
+        try:
+            self._loop.call_soon_threadsafe(self._rebalanced, told)
+        except RuntimeError:
+            _log.debug("The event loop has ended before a consumer told its assignment")
 
     def _on_revoke(self, _: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         names = {(one.topic, one.partition) for one in partitions}
@@ -669,6 +748,7 @@ class Worker:
         self._assigned -= names
         for name in names:
             self._stopped.pop(name, None)
+        self._tell()
 
     def _wait_for_revocation(self) -> None:
         """Polls until librdkafka has taken the old assignment away; a later poll might take a new one instead."""

@@ -1,0 +1,81 @@
+"""A consumer tells after each rebalance what it has now, and where reading goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from gateway.kafka.cluster import KafkaCluster
+from gateway.kafka.consumer import KafkaConsumer
+from gateway.kafka.ports import ConsumerSettings, PartitionOffset
+from tests.kafka.conftest import Topic, limits, places, places_of, read_until
+
+Told = list[list[PartitionOffset]]
+
+
+async def member(cluster: KafkaCluster, group: str, reset: str = "latest") -> tuple[KafkaConsumer, Told]:
+    told: Told = []
+
+    def rebalanced(positions: Sequence[PartitionOffset]) -> None:
+        asyncio.get_running_loop()
+        told.append(list(positions))
+
+    settings = ConsumerSettings(group, "test", auto_offset_reset=reset, auto_commit=False)
+    return await cluster.consumer(settings, rebalanced), told
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(25):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def partitions(told: Told) -> list[int]:
+    return [one.partition for one in told[-1]] if told else []
+
+
+async def test_positions_are_where_reading_goes_on(
+    filled: Topic, cluster: KafkaCluster, unique: Callable[..., str]
+) -> None:
+    filled.write([b"0", b"1", b"2"])
+    filled.write([b"0"], partition=1)
+    group = unique("group")
+    first, told = await member(cluster, group)
+    await first.commit([PartitionOffset(filled.name, 0, 2)])
+    await first.subscribe([filled.name])
+    await until(lambda: partitions(told) == [0, 1, 2, 3])
+    assert [one.offset for one in told[-1]] == [2, 1, 0, 0]  # committed, the end of the others
+    filled.write([b"new"], partition=1)
+    assert sorted(await read_until(first, 2)) == [(0, 2), (1, 1)]
+
+
+@pytest.mark.parametrize("bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True)
+async def test_each_member_is_told_of_its_share(
+    filled: Topic, cluster: KafkaCluster, unique: Callable[..., str]
+) -> None:
+    filled.write([b"0", b"1", b"2"])
+    filled.write([b"0"], partition=3)
+    group = unique("group")
+    first, told = await member(cluster, group, "earliest")
+    await first.subscribe([filled.name])
+    await until(lambda: partitions(told) == [0, 1, 2, 3])
+    assert len(await read_until(first, 4)) == 4
+    await first.commit()
+    second, told_second = await member(cluster, group, "earliest")
+    await second.subscribe([filled.name])
+
+    async def poll(consumer: KafkaConsumer) -> list[tuple[int, int]]:
+        return places_of((await consumer.read(limits(0.1), places)).records)
+
+    async with asyncio.timeout(25):
+        while not (len(partitions(told)) == 2 and len(partitions(told_second)) == 2):
+            await poll(first)
+            await poll(second)
+    assert sorted(partitions(told) + partitions(told_second)) == [0, 1, 2, 3]
+    offsets = {one.partition: one.offset for one in told[-1] + told_second[-1]}
+    assert offsets == {0: 3, 1: 0, 2: 0, 3: 1}
+    assert [] in told, "it hears at once that its partitions are gone, not only what it gets instead"
+    await second.close()
+    await until(lambda: partitions(told) == [0, 1, 2, 3])
