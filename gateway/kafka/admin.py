@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import confluent_kafka
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package re-exports without saying so
+    AdminClient,
     ClusterMetadata,
     ConfigResource,
     ConfigSource,
@@ -63,6 +64,11 @@ class KafkaAdmin:
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._in_sync: dict[str, tuple[int, float]] = {}
         """min.insync.replicas by topic, and until when it counts."""
+
+    @property
+    def client(self) -> AdminClient:
+        """For questions that this port does not know. It lives as long as this object."""
+        return self._client
 
     async def brokers(self) -> list[int]:
         metadata = await self._metadata(_PROBE)

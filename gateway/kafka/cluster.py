@@ -16,6 +16,7 @@ from gateway.kafka.embedded import EmbeddedKafka
 from gateway.kafka.ports import ConsumerSettings
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.reader import KafkaReader
+from gateway.kafka.tails import KafkaTails
 from gateway.kafka.worker import Rebalanced
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class KafkaCluster:
             create_topics=config.flag("auto.create.topics.enable"),
         )
         self._reader = KafkaReader(clients, self._admin, config)
+        self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
 
     @property
     def producer(self) -> KafkaProducer:
@@ -55,6 +57,10 @@ class KafkaCluster:
     @property
     def reader(self) -> KafkaReader:
         return self._reader
+
+    @property
+    def tails(self) -> KafkaTails:
+        return self._tails
 
     @property
     def embedded(self) -> bool:
@@ -83,6 +89,7 @@ class KafkaCluster:
         closing += [
             asyncio.ensure_future(self._producer.close(CLOSE_S - 1)),
             asyncio.ensure_future(self._reader.aclose()),
+            asyncio.ensure_future(self._tails.aclose()),
         ]
         done, late = await asyncio.wait(closing, timeout=CLOSE_S)
         for task in done:
