@@ -27,7 +27,7 @@ from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
-SLICE_S = 0.5
+SLICE_S = 0.2
 """How long the thread may wait for records before it looks for questions."""
 CHUNK_RECORDS = 1000
 CHUNK_BYTES = 256 * 1024

@@ -150,8 +150,9 @@ class KafkaTails:
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Feed:
         more: dict[str, object] = {"enable.partition.eof": True}
-        if past:
-            # The end of the log is told after an empty fetch.
+        if past or self._embedded:
+            # The end of the log is told after an empty fetch; and the mock cluster does not hear of new records, it
+            # only looks when this time is up.
             more["fetch.wait.max.ms"] = 20
         return Feed(
             lambda: self._clients.consumer(_SETTINGS, **more),

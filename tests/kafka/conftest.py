@@ -61,8 +61,13 @@ class Topic:
 
     def __init__(self, bootstrap: str, name: str) -> None:
         self.name = name
+        self.bootstrap = bootstrap
+        self.renew()
+
+    def renew(self) -> None:
+        """A new producer: one that is older may not know what has become of the topic."""
         self._producer = confluent_kafka.Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 500_000}
+            {"bootstrap.servers": self.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 500_000}
         )
 
     def write(self, values: Iterable[bytes], partition: int = 0) -> None:
