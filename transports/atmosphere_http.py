@@ -211,6 +211,7 @@ class AtmosphereTransport(Transport):
             return self._response(request, parameters, Reply(200, _EMPTY, body), client.tracking_id)
         response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
         response.headers["Content-Type"] = LONG_POLLING.media_type
+        response.headers["X-Content-Type-Options"] = "nosniff"  # or Chromium holds the head back until it sees a body
         await carrier.poll(request, response)
         return response
 

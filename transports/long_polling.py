@@ -48,6 +48,8 @@ class PolledCarrier(HttpCarrier):
         self._unconfirmed: list[bytes] = []
         """Written, and the client has not polled again, which it does when it has them."""
         self._checked = False
+        self._open = False
+        """Whether a poll was taken, whose head tells the client that it is open."""
         self.polls = 0
         """How many are waiting, or being answered."""
         self._expiry: asyncio.TimerHandle | None = None
@@ -81,7 +83,9 @@ class PolledCarrier(HttpCarrier):
     async def poll(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Answers a poll: with a message, the heartbeat when it is time for that, or nothing when it is over.
 
-        The head of the response leaves at once: clients up to 4.x are open when they have it.
+        The head of the response leaves at once: clients up to 4.x are open when they have it. Chromium tells scripts
+        of a head only when the body begins. So browsers get a space with the first, which these clients trim; servers
+        of Atmosphere do so too (``PaddingAtmosphereInterceptor``).
         """
         self.polls += 1
         self._do_not_expire()
@@ -90,6 +94,9 @@ class PolledCarrier(HttpCarrier):
         taken: list[bytes] = []
         try:
             await response.prepare(request)
+            if not self._open and not self.outbox and _in_browser(request) and self.parameters.major_version < 5:
+                await response.write(b" ")
+            self._open = True
             try:
                 async with asyncio.timeout(self.parameters.quiet_s(self._settings.heartbeat_s) or None):
                     if await self.outbox.filled():
@@ -124,3 +131,7 @@ class PolledCarrier(HttpCarrier):
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
+
+
+def _in_browser(request: web.BaseRequest) -> bool:
+    return request.headers.get("User-Agent", "").startswith("Mozilla/")

@@ -79,9 +79,7 @@ async def scripts(page: Page) -> None:
     await page.route("**/*-client.js", answer)
 
 
-TALKS = [(each, via) for each in sorted(SOURCES) for via in ("websocket", "sse", "streaming")] + [("5", "long-polling")]
-"""Versions 2 and 3 never say on long-polling that they are open in Chromium, though the handshake was answered and the
-next poll is out. In Node they do (tests/transports/test_atmosphere_clients.py)."""
+TALKS = [(each, via) for each in sorted(SOURCES) for via in ("websocket", "sse", "streaming", "long-polling")]
 
 
 @pytest.mark.parametrize(("generation", "transport"), TALKS)

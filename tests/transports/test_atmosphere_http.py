@@ -578,7 +578,21 @@ async def test_the_head_of_a_poll_comes_at_once(url: str) -> None:
         assert poll.headers["transfer-encoding"] == "chunked"
         assert "content-length" not in poll.headers
         await push(url, target("polling", id), envelope("1", "/stub/nothing", "DELETE"))
+        assert poll.headers["x-content-type-options"] == "nosniff"  # Chromium would wait for 512 bytes of body
         assert await poll.rest() == b'{"code":204,"id":"1"}'
+
+
+@pytest.mark.parametrize(("version", "spaces"), [(V3, [b" ", b""]), (V5, [b"", b""])])
+async def test_a_browser_sees_a_body_begin(url: str, version: str, spaces: list[bytes]) -> None:
+    """Chromium tells scripts of a head only then, and clients up to 4.x are not open before."""
+    id = await handshake(url, version)
+    for number, space in enumerate(spaces):
+        asked = target("long-polling", id, version)
+        async with await Listener.open(url, asked, User_Agent="Mozilla/5.0 (X11; Linux x86_64)") as poll:
+            if space:
+                assert await poll.chunk() == space
+            await push(url, target("polling", id), envelope(str(number), "/stub/nothing", "DELETE"))
+            assert await poll.rest() == b'{"code":204,"id":"%d"}' % number
 
 
 async def test_messages_wait_between_polls_and_come_one_by_one(url: str) -> None:
