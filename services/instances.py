@@ -79,6 +79,8 @@ class ConsumerInstance:
         self.closed = False
         self.push: PushStream | None = None
         """The newest subscription to pushes; it may have ended."""
+        self.push_ends = 0
+        """How often a client has ended its pushes, those included that were only about to begin."""
         self._reads: set[asyncio.Future[bytes]] = set()
         self._interrupted = False
 

@@ -49,8 +49,12 @@ class Pushes:
         """``GET /ws/consumers/{group}/instances/{instance}/topics/{topic}?max_bytes=<n>``"""
         max_bytes = self._max_bytes_of(call)
         with v1_errors(), self._use("v1", call) as instance:
+            ends = instance.push_ends
             limits = await self._consumers_v1.prepare(call, instance, max_bytes)
-            return _start(instance, call, limits, self._encoders.get("v1", call.format), to_v1)
+            response = _start(instance, call, limits, self._encoders.get("v1", call.format), to_v1)
+            if instance.push is not None and instance.push_ends != ends:  # the DELETE behind it was quicker
+                instance.push.end()
+            return response
 
     async def unsubscribe_v1(self, call: Call) -> Response:
         """``DELETE /ws/consumers/{group}/instances/{instance}/topics/{topic}``, from any connection."""
@@ -100,6 +104,7 @@ def _start(
 
 
 async def _end(instance: ConsumerInstance) -> Response:
+    instance.push_ends += 1
     if instance.push is not None:
         instance.push.end()
         await instance.push.settled()  # so that after this answer nothing is pushed (§2.5)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from gateway.stream import ErrorPayload
 from services import push_stream
 from services.instances import ConsumerInstance, InstanceKey
 from tests.services.conftest import V1, V2, Rest, Start, embedded
-from tests.services.fake_kafka import FakeKafka
+from tests.services.fake_kafka import FakeConsumer, FakeKafka
 from tests.services.pushed import JSON, Client, create, pushes
 
 BINARY = embedded("binary", "v1")
@@ -266,6 +266,32 @@ async def test_after_the_answer_to_unsubscribe_nothing_is_pushed(rest: Rest, fak
     assert (await ending).status == 204
     assert client.values == [0]
     assert (await rest.get(f"{instance}/topics/t", accept=JSON)).body == []  # it was delivered, so it is not repeated
+
+
+async def test_unsubscribing_ends_a_subscription_that_is_only_about_to_begin(
+    rest: Rest, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A DELETE right behind its GET needs nothing of Kafka, and is done while the GET still subscribes."""
+    fake.put("t", b"0")
+    subscribed = asyncio.Event()
+    subscribe = FakeConsumer.subscribe
+
+    async def slow(self: FakeConsumer, topics: Sequence[str]) -> None:
+        await subscribed.wait()
+        await subscribe(self, topics)
+
+    monkeypatch.setattr(FakeConsumer, "subscribe", slow)
+    client = Client(rest)
+    instance = await create(rest)
+    asking = asyncio.ensure_future(client.ask("GET", pushes(instance)))
+    await asyncio.sleep(0)
+    assert (await client.ask("DELETE", pushes(instance))).status == 204
+    subscribed.set()
+    client.start((await asking).body)
+    await client.over()
+    assert client.payloads == []
+    await client.subscribe(pushes(instance))
+    await client.has_values(0)
 
 
 async def test_unsubscribe_does_not_wait_for_a_client_that_does_not_read(rest: Rest, fake: FakeKafka) -> None:
