@@ -23,6 +23,7 @@ from aiohttp.streams import EofStream
 from aiohttp.web_exceptions import HTTPBadRequest
 
 from gateway.errors import FAILED, GONE, IDLE, BadRequest, CloseReason
+from transports.masks import MaskedWebSocketResponse
 
 log = logging.getLogger("gateway.websocket")
 
@@ -126,7 +127,7 @@ class Socket:
     async def accept(cls, request: web.BaseRequest, limits: SocketLimits, headers: Mapping[str, str]) -> Socket:
         """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
         sizes = (limits.text_max, limits.binary_max)
-        response = web.WebSocketResponse(
+        response = MaskedWebSocketResponse(
             decode_text=False,
             autoping=False,
             autoclose=False,

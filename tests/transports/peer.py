@@ -53,8 +53,8 @@ class Peer:
         self.wire, self.headers = wire, headers
 
     @classmethod
-    async def open(cls, address: str, target: str = "/", **headers: str) -> Peer:
-        """The names of headers have ``_`` for ``-``. Raises Refused."""
+    async def open(cls, address: str, target: str = "/", behind: bytes = b"", **headers: str) -> Peer:
+        """The names of headers have ``_`` for ``-``; ``behind`` is sent together with the request. Raises Refused."""
         wire = await Wire.open(address)
         asked = {
             "Host": "localhost",
@@ -64,7 +64,7 @@ class Peer:
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
         } | {name.replace("_", "-"): value for name, value in headers.items()}
         lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in asked.items() if value)]
-        await wire.send("\r\n".join(lines) + "\r\n\r\n")
+        await wire.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + behind)
         async with asyncio.timeout(PATIENCE_S):
             line = await wire.reader.readuntil(b"\r\n")
             head = line + await wire.reader.readuntil(b"\r\n\r\n")

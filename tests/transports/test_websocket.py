@@ -555,6 +555,29 @@ async def test_close_codes(peer: Peer, data: bytes, code: int) -> None:
     assert await peer.closed() == code
 
 
+UNMASKED = b'\x81\x1e{"id":"1","path":"/stub/echo"}'
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 10, len(UNMASKED)])
+async def test_a_client_that_does_not_mask_is_refused(peer: Peer, service: StubService, cut: int) -> None:
+    await peer.wire.send(UNMASKED[:cut])
+    await asyncio.sleep(0.01)  # so that it is read in two pieces
+    await peer.wire.send(UNMASKED[cut:] + frame(b'{"id":"2","path":"/stub/echo"}'))
+    assert await peer.closed() == 1002
+    assert not service.requests
+
+
+@pytest.mark.parametrize("masked", [True, False])
+async def test_the_first_frame_may_come_with_the_handshake(app: App, service: StubService, masked: bool) -> None:
+    first = frame(UNMASKED[2:]) if masked else UNMASKED
+    async with await Peer.open(app.addresses[0], behind=first) as peer:
+        if masked:
+            assert '"id":"1"' in await peer.text()
+        else:
+            assert await peer.closed() == 1002
+    assert len(service.requests) == masked
+
+
 async def test_a_close_frame_without_a_code(peer: Peer) -> None:
     await peer.send(b"", CLOSE)
     assert await peer.frame() == Frame(CLOSE, b"")
