@@ -32,9 +32,10 @@ from gateway.errors import (
 )
 from gateway.limits import Limits
 from gateway.messages import Call, Reply, Request, Response
+from gateway.pulse import Pulse
 from gateway.router import Match, Route, Router
 from gateway.session import Session
-from gateway.stream import Stream
+from gateway.stream import Feed, Outlet, Stream
 
 log = logging.getLogger("gateway")
 
@@ -79,6 +80,8 @@ class Gateway:
         self.sessions: set[Session] = set()
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
+        self.pulse = Pulse()
+        """The one timer for the signs of life on open streams."""
         self.running = 0
         """Requests at work."""
         self._arriving = 0
@@ -194,6 +197,14 @@ class Gateway:
             if self.stopping:
                 self._idle.set()
 
+    def has_stream(self, path: str) -> bool:
+        """Whether a plain WebSocket to this path, undecoded, is for a record stream (streams.md §2)."""
+        try:
+            routes = self.router.match("GET", path).routes.values()
+        except ServiceError:
+            return False
+        return any(route.extras.get("streams") for route in routes)
+
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:
         """Round the reading of a body: a gateway that stops waits for the request, as for one at work."""
@@ -293,8 +304,14 @@ class Gateway:
         A payload is taken only when the one before has been accepted, so a slow client holds back its own stream and
         nothing else. One that accepts nothing for ``write_timeout_s`` is given up (SLOW); one that leaves is the normal
         end (GONE). A ServiceError that ends the stream is raised: the transport writes it as its last frame.
+
+        A Feed and a sink that is an Outlet are connected, and then this only waits for their end; such a sink looks
+        after its client's time by itself.
         """
         try:
+            if isinstance(stream, Feed) and isinstance(sink, Outlet):
+                await stream.run(sink)
+                return GONE
             async for payload in stream:
                 try:
                     async with asyncio.timeout(write_timeout_s):

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway import jsonio
 from gateway.errors import ServiceError
+from gateway.stream import Event
 
 
 class ErrorBody(jsonio.Struct, frozen=True):
@@ -13,6 +14,19 @@ class ErrorBody(jsonio.Struct, frozen=True):
 
     error_code: int
     message: str
+
+
+class StreamErrorBody(jsonio.Struct, frozen=True):
+    """Of the ``error`` event, which ends a record stream (streams.md §2)."""
+
+    error_code: int
+    message: str
+    retriable: bool
+
+
+def error_event(error: ServiceError) -> Event:
+    """The event that tells why a record stream ends. It has no token: the client goes on from the one it has."""
+    return Event(jsonio.encode(StreamErrorBody(error.error_code, error.message, error.retriable)), "error")
 
 
 class Dialect:

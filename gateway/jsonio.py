@@ -19,6 +19,9 @@ Struct = msgspec.Struct
 Decoder = msgspec.json.Decoder
 Meta = msgspec.Meta
 define_struct = msgspec.defstruct
+UNSET = msgspec.UNSET
+"""The value of members that are left out."""
+UnsetType = msgspec.UnsetType
 ValidationError = msgspec.ValidationError
 """Well-formed JSON that is not what was asked for."""
 
@@ -29,6 +32,8 @@ _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 
 encode = _encoder.encode
 """Any value of structs, dicts, lists, scalars, bytes (as base64) and Raw (as it is) as compact JSON."""
+encode_lines = _encoder.encode_lines
+"""The items of a list, each as ``encode`` makes it and with a line feed behind it."""
 
 
 def check_utf8(text: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Stream(Protocol):
@@ -22,6 +22,14 @@ class Stream(Protocol):
     def __aiter__(self) -> Stream: ...
     async def __anext__(self) -> bytes: ...
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Acknowledged(Protocol):
+    """A Stream whose client may say what it has worked off (streams.md §5)."""
+
+    def acknowledge(self, message: bytes) -> None:
+        """Takes a message of the client, whatever it is."""
 
 
 class ErrorPayload(bytes):
@@ -119,3 +127,119 @@ class StreamBuffer:
 
 def _told() -> None:
     """Stands where ``closed`` stood once it has been called."""
+
+
+# --- streams that feed their sink ------------------------------------------------------------------------------------
+
+
+class Event(bytes):
+    """A payload of a record stream (streams.md §2): a JSON value, and what its frame says about it.
+
+    ``name`` is "" for records, whose payload is one JSON object a line; else the payload is one JSON object.
+    ``cursor`` is the resume token behind it, "" for none. ``frames`` keeps what carriers make of the event: one event
+    goes to all clients that are in step, so its frame is made once for all of them.
+    """
+
+    name: str
+    cursor: bytes
+    frames: dict[object, Any]
+
+    def __new__(cls, payload: bytes, name: str = "", cursor: bytes = b"") -> Event:
+        event = super().__new__(cls, payload)
+        event.name, event.cursor, event.frames = name, cursor, {}
+        return event
+
+
+@runtime_checkable
+class Outlet(Protocol):
+    """A sink that can be written without waiting: what a Feed is connected to."""
+
+    def write(self, event: Event) -> bool:
+        """Takes the event in any case. False: there is no room, write nothing more until ``Feed.resume``."""
+
+
+class Feed:
+    """A Stream of events that come by themselves, from callbacks: nobody is woken up for one of them.
+
+    ``run`` connects it to an outlet, which may tell ``pause`` and ``resume`` besides what ``write`` answers. A Feed is
+    a Stream as well: who iterates gets the events through a buffer. Subclasses implement ``begin``, ``pause``,
+    ``resume`` and ``close``, write to ``outlet``, and call ``end``. Everything happens on the event loop.
+    """
+
+    __slots__ = ("_buffer", "_over", "heartbeat_s", "outlet")
+
+    def __init__(self, heartbeat_s: int) -> None:
+        self.heartbeat_s = heartbeat_s
+        """A connection on which nothing else is sent shows a sign of life so often."""
+        self.outlet: Outlet = NOWHERE
+        self._over: asyncio.Future[None] | None = None
+        self._buffer: StreamBuffer | None = None
+
+    def begin(self) -> None:
+        """The outlet is there: the first events may be written."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Nothing must be written until ``resume``."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Lets go of what feeds it; called once or more."""
+        raise NotImplementedError
+
+    async def run(self, outlet: Outlet) -> None:
+        """Writes into the outlet until the feed ends or is closed."""
+        self._over = over = asyncio.get_running_loop().create_future()
+        self.outlet = outlet
+        self.begin()
+        await over
+
+    def end(self) -> None:
+        """Nothing comes any more: ``run`` returns."""
+        self.close()
+        self.outlet = NOWHERE
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+        if self._buffer is not None:
+            self._buffer.end()
+
+    async def aclose(self) -> None:
+        self.end()
+
+    def __aiter__(self) -> Stream:
+        if self._buffer is None:
+            self._buffer = StreamBuffer(_BUFFERED, _BUFFERED // 2, self.pause, self.resume, self.end)
+            self.outlet = _Buffered(self._buffer)
+            self.begin()
+        return self._buffer
+
+    async def __anext__(self) -> bytes:
+        return await anext(aiter(self))
+
+
+_BUFFERED = 256 * 1024
+
+
+class _Nowhere:
+    __slots__ = ()
+
+    def write(self, event: Event) -> bool:
+        return True
+
+
+NOWHERE = _Nowhere()
+"""The outlet of a feed that has not begun, or is over."""
+
+
+class _Buffered:
+    __slots__ = ("_buffer",)
+
+    def __init__(self, buffer: StreamBuffer) -> None:
+        self._buffer = buffer
+
+    def write(self, event: Event) -> bool:
+        self._buffer.put(event)
+        return True

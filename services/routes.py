@@ -42,6 +42,7 @@ from services.push import Pushes
 from services.records import RecordsService
 from services.rows import RecordEncoders
 from services.simple_reads import SimpleReads
+from services.streams import Streams
 from services.subscriptions import Subscriptions
 from services.topics import TopicsService
 from services.v1_consumers import ConsumersV1
@@ -79,6 +80,7 @@ class RestServices(Service):
         self.consumers_v1 = ConsumersV1(config, encoders, creation, self.registry, rules, admin)
         self.pushes = Pushes(config, encoders, self.registry, self.consumers, self.consumers_v1)
         self.simple_reads = SimpleReads(kafka.reader, admin, encoders, rules)
+        self.streams = Streams(config, kafka, codecs, rules)
         self.health = HealthService(config, admin)
 
     @contextlib.asynccontextmanager
@@ -101,6 +103,7 @@ class RestServices(Service):
         """The gateway is about to stop: it is not ready any more, and reads that wait answer with what they have."""
         self.health.stop()
         self.registry.interrupt()
+        self.streams.drain()
 
     def generation_of(self, group: str, instance: str) -> str | None:
         """The generation in which a consumer instance of that name exists; None if there is none (§3.1)."""
@@ -108,7 +111,7 @@ class RestServices(Service):
 
     def routes(self) -> list[Route]:
         """All routes that the configuration switches on."""
-        routes: list[Route] = []
+        routes = self._streams()
         if self.config.flag("health.enable"):
             routes += self._health()
         if self.config.flag("api.v1.enable"):
@@ -134,6 +137,12 @@ class RestServices(Service):
         return [
             route("GET", "/health/live", self.health.live, "health.live"),
             route("GET", "/health/ready", self.health.ready, "health.ready"),
+        ]
+
+    def _streams(self) -> list[Route]:
+        route = partial(self._route, extras={"streams": True})
+        return [
+            route("GET", "/topics/{topics}/stream", self.streams.stream, "streams.topics", permission="topic:read"),
         ]
 
     def _v1(self) -> list[Route]:

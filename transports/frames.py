@@ -46,7 +46,7 @@ TOO_LARGE = CloseReason(1009, "message too large", False)
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, 0 for ``ping_s``: no pings."""
+    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, idle_s and ping_s 0: never."""
 
     text_max: int | None = 65536
     binary_max: int | None = 65536
@@ -119,7 +119,8 @@ class Socket:
         """None: nobody knows yet."""
         self._bells: list[Bell] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._idle_bell = self.every(limits.idle_s, self._check_idle)
+        if limits.idle_s:
+            self._idle_bell = self.every(limits.idle_s, self._check_idle)
         if limits.ping_s:
             self.every(limits.ping_s, self._ping)
 

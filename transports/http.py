@@ -20,13 +20,15 @@ from gateway import host
 from gateway.access import AccessLog
 from gateway.config import Config
 from gateway.core import Gateway
-from gateway.dialect import REST
+from gateway.dialect import REST, error_event
 from gateway.errors import MethodNotAllowed, ServiceError
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
-from gateway.stream import Stream
+from gateway.stream import Feed, Stream
 from gateway.transport import Transport, hookimpl, refusal
+from transports.connection import StreamLimits
 from transports.cors import Cors
+from transports.http_stream import SSE, HttpOutlet
 from transports.incoming import BodyReader, base_url, check_head, check_origin, give_up
 from transports.query import parse_query
 
@@ -54,6 +56,7 @@ class HttpTransport(Transport):
         self._date_at = 0
         self._extra = _extra_headers(config.text("response.http.headers.config"))
         self._access = AccessLog(config.flag("access.log.enable"))
+        self._limits = StreamLimits(config)
 
     def claims(self, request: web.BaseRequest) -> bool:
         return True
@@ -104,7 +107,7 @@ class HttpTransport(Transport):
         if self._cors.enabled:
             reply.headers += self._cors.headers(headers)
         if not isinstance(reply.body, bytes):
-            return await self._stream(request, reply, reply.body, session, gateway)
+            return await self._stream(request, reply, reply.body, session, gateway, close)
         sent = await self._write(request, reply, reply.body, method == "HEAD", close)
         if self._access.enabled:
             seconds = time.perf_counter() - started
@@ -126,11 +129,7 @@ class HttpTransport(Transport):
         if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
             body = await _gzip(body)
             parts.append(b"Content-Encoding: gzip\r\n")
-        now = int(time.time())
-        if now != self._date_at:
-            self._date_at = now
-            self._date = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(now)).encode()
-        parts.append(self._date)
+        parts.append(self._date_line())
         for name, value in reply.headers:
             parts.append(f"{name}: {value}\r\n".encode("latin-1"))
         if close:
@@ -157,6 +156,13 @@ class HttpTransport(Transport):
                 raise ConnectionResetError("the client does not read") from None
         return len(body)
 
+    def _date_line(self) -> bytes:
+        now = int(time.time())
+        if now != self._date_at:
+            self._date_at = now
+            self._date = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(now)).encode()
+        return self._date
+
     def _make_head(self, key: tuple[int, str]) -> bytes:
         status, media_type = key
         try:
@@ -175,31 +181,53 @@ class HttpTransport(Transport):
         return head
 
     async def _stream(
-        self, request: web.BaseRequest, reply: Reply, stream: Stream, session: Session, gateway: Gateway
+        self,
+        request: web.BaseRequest,
+        reply: Reply,
+        stream: Stream,
+        session: Session,
+        gateway: Gateway,
+        close: bool,
     ) -> web.StreamResponse:
-        """An endless reply: chunked, each payload sent as soon as it is there. Errors after the first byte end it."""
-        response = web.StreamResponse(status=reply.status, headers=dict(reply.headers))
-        response.content_type = reply.media_type
-        response.headers["Cache-Control"] = "no-cache, no-transform"
-        response.headers["X-Accel-Buffering"] = "no"
-        await response.prepare(request)
-        if request.method != "HEAD":
-            try:
-                await gateway.deliver(stream, _ResponseSink(response), session, host.WRITE_TIMEOUT_S)
-            except ServiceError as error:
-                await response.write(REST.error(error))
-        else:
+        """An endless reply, each payload sent as soon as it is there. Errors after the first byte end it."""
+        is_sse, is_chunked = reply.media_type == SSE, request.version >= HttpVersion11
+        close = close or not is_chunked
+        parts = [self._stream_head(reply, is_chunked, close)]
+        if request.method == "HEAD":
+            session.streams.discard(stream)
             await stream.aclose()
-        await response.write_eof()
-        return response
+            _write(request, parts[0])
+            return cast(web.StreamResponse, _Written(reply.status, not close, 0))
+        feed = stream if isinstance(stream, Feed) else None
+        outlet = HttpOutlet(request.protocol, self._limits, feed, is_sse, is_chunked)
+        outlet.put(parts[0] + outlet.opening(is_sse, is_chunked))
+        gateway.pulse.add(outlet, feed.heartbeat_s if feed is not None else 15)
+        try:
+            await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
+        except ServiceError as error:
+            outlet.write(error_event(error))
+        finally:
+            gateway.pulse.remove(outlet)
+            outlet.release()
+        outlet.finish()
+        return cast(web.StreamResponse, _Written(reply.status, not (close or gateway.stopping), outlet.written_bytes))
+
+    def _stream_head(self, reply: Reply, is_chunked: bool, close: bool) -> bytes:
+        parts = [self._heads.get((reply.status, reply.media_type)) or self._make_head((reply.status, reply.media_type))]
+        parts.append(self._date_line())
+        parts.append(b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n")
+        parts += [f"{name}: {value}\r\n".encode("latin-1") for name, value in reply.headers]
+        if is_chunked:
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        parts.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
+        return b"".join(parts)
 
 
-class _ResponseSink:
-    def __init__(self, response: web.StreamResponse) -> None:
-        self._response = response
-
-    async def send(self, payload: bytes) -> None:
-        await self._response.write(payload)
+def _write(request: web.BaseRequest, data: bytes) -> None:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client left")
+    transport.write(data)
 
 
 class _Written:

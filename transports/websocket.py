@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -19,15 +21,18 @@ from gateway.config import Config
 from gateway.core import Gateway
 from gateway.errors import GONE, BadRequest, NotSupported, ServiceError, ShuttingDown
 from gateway.session import Session
+from gateway.stream import Stream
 from gateway.transport import Transport, hookimpl, refusal
 from transports import atmosphere
 from transports.atmosphere import AtmosphereSettings, Parameters
 from transports.clients import Client, Clients
+from transports.connection import StreamLimits
 from transports.conversation import Conversation, ConversationSettings
 from transports.cors import Cors
 from transports.frames import Socket, SocketLimits
 from transports.incoming import base_url, check_origin
 from transports.query import parse_query
+from transports.stream_socket import open_stream, serve_stream
 
 _RENEW_S = 30.0
 """How often a socket whose principal's proof expires is looked at, for those that send no requests."""
@@ -53,6 +58,9 @@ class WebSocketTransport(Transport):
             ping_s=config.seconds("transport.websocket.ping.interval.ms"),
             compress=config.flag("transport.websocket.compression.enable"),
         )
+        # A quiet stream is no idle client, and its signs of life come from the pulse of all streams.
+        self._stream_limits = replace(self._limits, idle_s=0, ping_s=0, compress=False)
+        self._limits_of_streams = StreamLimits(config)
 
     def claims(self, request: web.BaseRequest) -> bool:
         return not self._disabled and request.headers.get("Upgrade", "").strip().lower() == "websocket"
@@ -64,6 +72,8 @@ class WebSocketTransport(Transport):
         yield
 
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        if gateway.has_stream(request.raw_path.partition("?")[0]):
+            return await self._stream(request, session, gateway)
         own: Session | None = None
         try:
             parameters = atmosphere.parameters(request.headers, parse_query(request.raw_path.partition("?")[2]))
@@ -98,6 +108,37 @@ class WebSocketTransport(Transport):
             if own is not None:
                 await gateway.close_session(own, GONE)
         return cast(web.StreamResponse, _Closed())
+
+    async def _stream(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        """A socket for one record stream: no envelopes."""
+        started = time.perf_counter()
+        stream: Stream | None = None
+        try:
+            self._check(request, gateway)
+            reply = await open_stream(request, session, gateway)
+            if isinstance(reply.body, bytes):
+                return self._refused(request, reply.status, reply.body, reply.headers)
+            stream = reply.body
+            socket = await Socket.accept(request, self._stream_limits, {})
+        except ServiceError as error:
+            if stream is not None:
+                session.streams.discard(stream)
+                await stream.aclose()
+            return self.refuse(request, error)
+        sent = await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams)
+        if self._access.enabled:
+            seconds = time.perf_counter() - started
+            self._access.add(session.peer, session.principal.name, "GET", request.raw_path, 101, sent, seconds)
+        return cast(web.StreamResponse, _Closed())
+
+    def _refused(
+        self, request: web.BaseRequest, status: int, body: bytes, headers: tuple[tuple[str, str], ...]
+    ) -> web.StreamResponse:
+        response = web.Response(status=status, body=body, headers=dict(headers), content_type="application/json")
+        response.force_close()  # what follows may be frames
+        if self._access.enabled:
+            self._access.add(request.remote or "unix", "-", request.method, request.raw_path, status, len(body), 0.0)
+        return response
 
     def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
         response = refusal(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from gateway.errors import (
     IllegalState,
@@ -13,15 +13,20 @@ from gateway.errors import (
     NotSubscribed,
     PartitionNotFound,
     ServiceError,
+    TopicNotFound,
     UnknownTopicOrPartition,
 )
 from gateway.kafka.ports import (
     ConfigEntry,
     ConsumerSettings,
     Delivery,
+    Gap,
     PartitionInfo,
     PartitionOffset,
     ReadLimits,
+    TailBatch,
+    TailListener,
+    TailStart,
     TakenBatch,
     TopicInfo,
     TopicPartition,
@@ -82,6 +87,7 @@ class FakeKafka:
         self.producer = FakeProducer(self)
         self.admin = FakeAdmin(self)
         self.reader = FakeReader(self)
+        self.tails = FakeTails(self)
         for name, partitions in topics.items():
             self.add_topic(name, partitions)
 
@@ -103,6 +109,7 @@ class FakeKafka:
         log.append(stored)
         self.changed.set()
         self.changed = asyncio.Event()
+        self.tails.stored(stored)
         return stored
 
     def put(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
@@ -110,11 +117,13 @@ class FakeKafka:
         for value in values:
             self.store(topic, partition, OutgoingRecord(None, value))
 
-    async def consumer(self, settings: ConsumerSettings) -> FakeConsumer:
+    async def consumer(
+        self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
+    ) -> FakeConsumer:
         self.called("consumer", settings)
         if self.create_gate is not None:
             await self.create_gate.wait()
-        self.consumers.append(FakeConsumer(self, settings))
+        self.consumers.append(FakeConsumer(self, settings, rebalanced))
         return self.consumers[-1]
 
 
@@ -160,8 +169,14 @@ class FakeProducer:
 
 
 class FakeConsumer:
-    def __init__(self, kafka: FakeKafka, settings: ConsumerSettings) -> None:
+    def __init__(
+        self,
+        kafka: FakeKafka,
+        settings: ConsumerSettings,
+        rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None,
+    ) -> None:
         self._kafka = kafka
+        self.rebalanced = rebalanced
         self.settings = settings
         self.subscribed: tuple[str, ...] = ()
         self.assigned: dict[TopicPartition, int] = {}
@@ -376,3 +391,135 @@ class FakeReader:
         batch = RecordBatch(records, sum(record.size for record in records))
         batch.encode(encoder)
         return batch
+
+
+class FakeTails:
+    """Every record is a batch of its own, given at once to all tails that are at its place."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        self._kafka = kafka
+        self.open_tails: list[FakeTail] = []
+        self.first: dict[TopicPartition, int] = {}
+        """Where logs begin, if not at 0."""
+
+    async def open(
+        self,
+        topic: str,
+        start: TailStart,
+        listener: TailListener,
+        encoder: RecordsEncoder,
+        partitions: frozenset[int] | None = None,
+        until_end: bool = False,
+    ) -> FakeTail:
+        self._kafka.called("open_tail", (topic, start, partitions))
+        await asyncio.sleep(0)
+        if topic not in self._kafka.logs:
+            raise TopicNotFound()
+        logs = self._kafka.logs[topic]
+        chosen = sorted(partitions) if partitions is not None else list(range(len(logs)))
+        if any(each >= len(logs) for each in chosen):
+            raise PartitionNotFound()
+        tail = FakeTail(self, topic, listener, encoder, {each: self._from(start, logs, each) for each in chosen})
+        tail.ends = {each: len(logs[each]) for each in chosen}
+        tail.until_end = until_end
+        self.open_tails.append(tail)
+        return tail
+
+    def _from(self, start: TailStart, logs: list[list[FakeRecord]], partition: int) -> int:
+        log = logs[partition]
+        if partition in start.positions:
+            return start.positions[partition]
+        if start.positions and partition > max(start.positions):
+            return 0
+        match start.at:
+            case "latest":
+                return len(log)
+            case "earliest":
+                return 0
+            case "offset":
+                return start.value
+            case "last":
+                return max(0, len(log) - start.value)
+        later = (record.offset() for record in log if record.timestamp()[1] >= start.value)
+        return next(later, len(log))
+
+    def log(self, topic: str, partition: int) -> list[FakeRecord]:
+        return self._kafka.logs[topic][partition]
+
+    def stored(self, record: FakeRecord) -> None:
+        batches: dict[object, TailBatch] = {}
+        for tail in list(self.open_tails):
+            if tail.topic == record.topic() and tail.is_reading:
+                tail.give(batches)
+
+    def delete(self, topic: str) -> None:
+        """The topic is gone, under its tails."""
+        del self._kafka.logs[topic]
+        for tail in list(self.open_tails):
+            if tail.topic == topic:
+                tail.listener.failed(TopicNotFound())
+
+
+class FakeTail:
+    """Gives what there is as soon as it is resumed, and records as they are stored."""
+
+    def __init__(
+        self, tails: FakeTails, topic: str, listener: TailListener, encoder: RecordsEncoder, next: dict[int, int]
+    ) -> None:
+        self._tails, self.topic, self.listener, self._encoder, self._next = tails, topic, listener, encoder, next
+        self.ends: dict[int, int] = {}
+        self.until_end = False
+        self.is_reading = False
+        self.closed = False
+        self._told = False
+        self._giving = False
+
+    @property
+    def positions(self) -> list[PartitionOffset]:
+        return [PartitionOffset(self.topic, partition, offset) for partition, offset in sorted(self._next.items())]
+
+    def pause(self) -> None:
+        self.is_reading = False
+
+    def resume(self) -> None:
+        if self.closed:
+            return
+        self.is_reading = True
+        self.give({})
+
+    def close(self) -> None:
+        self.closed, self.is_reading = True, False
+        if self in self._tails.open_tails:
+            self._tails.open_tails.remove(self)
+
+    def give(self, batches: dict[object, TailBatch]) -> None:
+        """All that is there, a batch for each partition; those in step get the same objects out of ``batches``."""
+        if self._giving:
+            return
+        self._giving = True
+        try:
+            self._give(batches)
+        finally:
+            self._giving = False
+
+    def _give(self, batches: dict[object, TailBatch]) -> None:
+        for partition in sorted(self._next):
+            log, at = self._tails.log(self.topic, partition), self._next[partition]
+            first = self._tails.first.get(TopicPartition(self.topic, partition), 0)
+            if not first <= at <= len(log):
+                to = first if at < first else len(log)
+                self._next[partition] = to
+                self.listener.gap(Gap(self.topic, partition, at, to))
+                at = to
+            end = self.ends[partition] if self.until_end else len(log)
+            if not self.is_reading or at >= end:
+                continue
+            key = (partition, end, tuple(sorted(self._next.items())))
+            self._next[partition] = end
+            batch = batches.get(key)
+            if batch is None:
+                batch = batches[key] = TailBatch(RecordBatch(log[at:end], 0), tuple(self.positions))
+            self.listener.records(batch)
+        if self.is_reading and not self._told and all(self._next[each] >= end for each, end in self.ends.items()):
+            self._told = True
+            self.listener.caught_up()

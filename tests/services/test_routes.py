@@ -55,7 +55,8 @@ def test_paths(rest: Rest) -> None:
     routes = rest.services.routes()
     for generation, text in (("v1", V1), ("v2", V2)):
         assert {(each.method, each.template) for each in routes if each.generation == generation} == table(text)
-    assert {each.template for each in routes if not each.generation} == {"/health/live", "/health/ready"}
+        own = {"/health/live", "/health/ready", "/topics/{topics}/stream"}
+        assert {each.template for each in routes if not each.generation} == own
 
 
 def test_names(rest: Rest) -> None:
