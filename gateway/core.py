@@ -304,14 +304,8 @@ class Gateway:
         A payload is taken only when the one before has been accepted, so a slow client holds back its own stream and
         nothing else. One that accepts nothing for ``write_timeout_s`` is given up (SLOW); one that leaves is the normal
         end (GONE). A ServiceError that ends the stream is raised: the transport writes it as its last frame.
-
-        A Feed and a sink that is an Outlet are connected, and then this only waits for their end; such a sink looks
-        after its client's time by itself.
         """
         try:
-            if isinstance(stream, Feed) and isinstance(sink, Outlet):
-                await stream.run(sink)
-                return GONE
             async for payload in stream:
                 try:
                     async with asyncio.timeout(write_timeout_s):
@@ -324,6 +318,17 @@ class Gateway:
         finally:
             session.streams.discard(stream)
             await stream.aclose()
+
+    async def feed(self, feed: Feed, outlet: Outlet, session: Session) -> None:
+        """As ``deliver``, for a stream that writes by itself: no task is woken for what it sends.
+
+        Returns when the stream has ended; the outlet looks after the time that its client may take.
+        """
+        try:
+            await feed.run(outlet)
+        finally:
+            session.streams.discard(feed)
+            feed.end()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

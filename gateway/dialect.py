@@ -26,7 +26,8 @@ class StreamErrorBody(jsonio.Struct, frozen=True):
 
 def error_event(error: ServiceError) -> Event:
     """The event that tells why a record stream ends. It has no token: the client goes on from the one it has."""
-    return Event(jsonio.encode(StreamErrorBody(error.error_code, error.message, error.retriable)), "error")
+    body = StreamErrorBody(error.error_code, error.message, error.retriable)
+    return Event(jsonio.encode(body), "error", status=error.status)
 
 
 class Dialect:

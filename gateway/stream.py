@@ -142,11 +142,13 @@ class Event(bytes):
 
     name: str
     cursor: bytes
+    status: int
+    """Of a transport that gives every payload one: 200, or that of the error which ends the stream."""
     frames: dict[object, Any]
 
-    def __new__(cls, payload: bytes, name: str = "", cursor: bytes = b"") -> Event:
+    def __new__(cls, payload: bytes, name: str = "", cursor: bytes = b"", status: int = 200) -> Event:
         event = super().__new__(cls, payload)
-        event.name, event.cursor, event.frames = name, cursor, {}
+        event.name, event.cursor, event.status, event.frames = name, cursor, status, {}
         return event
 
 

@@ -30,11 +30,13 @@ from gateway.errors import (
 )
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
-from gateway.stream import ErrorPayload, Stream
+from gateway.stream import Acknowledged, ErrorPayload, Event, Feed, Stream
 from transports import envelope
 from transports.envelope import Envelope, Form, InvalidMessage
+from transports.envelope_stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
 from transports.query import parse_query
 from transports.sequences import Sequences
+from transports.stream_frames import array
 
 _INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
 """Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
@@ -104,6 +106,7 @@ class Conversation:
 
     __slots__ = (
         "_access",
+        "_acknowledged",
         "_base_url",
         "_binary",
         "_carrier",
@@ -160,6 +163,8 @@ class Conversation:
         self._read = envelope.Reader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
+        self._acknowledged: dict[bytes | None, Acknowledged] | None = None
+        """Streams whose clients may acknowledge, by the id of their requests."""
         self._vacancy: asyncio.Future[None] | None = None
         """Some wait for a request to finish."""
         self._sequences: Sequences | None = None
@@ -175,6 +180,11 @@ class Conversation:
             self._refuse(error, error.id, error.form, None)
             return
         if part is None:
+            return
+        if part.method is envelope.ACK:
+            stream = self._acknowledged.get(part.id) if self._acknowledged is not None else None
+            if stream is not None:
+                stream.acknowledge(part.content)
             return
         try:
             if self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
@@ -348,7 +358,10 @@ class Conversation:
 
     def _reply(self, reply: Reply, payload: bytes, part: Envelope, method: str = "") -> int:
         """Sends a reply with this payload; how many bytes it has."""
-        media_type = reply.media_type
+        media_type, status, members = reply.media_type, reply.status, b""
+        if isinstance(payload, Event):
+            media_type, status, members = STREAM_TYPE, payload.status, members_of(payload)
+            payload = array(payload)
         if method == "HEAD":
             payload = b""
         elif not payload or reply.status == 204:
@@ -358,10 +371,10 @@ class Conversation:
         if self._reply_headers and reply.headers:
             headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
         limit = self._settings.reply_max
-        messages, binary = envelope.reply(form, part.id, reply.status, media_type, payload, limit, headers)
+        messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members)
         if binary and self._text_only and part.id is not None:
             form = Form.EMBEDDED
-            messages, binary = envelope.reply(form, part.id, reply.status, media_type, payload, limit, headers)
+            messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members)
         for message in messages:
             self.send(message, binary)
         return len(payload)
@@ -377,14 +390,37 @@ class Conversation:
 
     async def _push(self, reply: Reply, stream: Stream, request: Request, part: Envelope) -> None:
         """Sends what a subscription yields under the id of the request that made it (§2.3); its end says nothing."""
+        if isinstance(stream, Feed) and isinstance(self._carrier, Immediate):
+            await self._feed(reply, stream, request, part)
+            return
+        if isinstance(stream, Acknowledged):
+            self._acknowledged = (self._acknowledged or {}) | {part.id: stream}
         sink = _Sink(self, reply, part)
         try:
             reason = await self._gateway.deliver(stream, sink, request.session, self._settings.write_timeout_s)
         except ServiceError as error:
             self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
             return
+        finally:
+            if self._acknowledged is not None:
+                self._acknowledged.pop(part.id, None)
         if reason is SLOW:
             self._carrier.close(SLOW)
+
+    async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:
+        """As ``_push``, for a stream of records on a carrier that takes them at once."""
+        form = self._form or part.form or Form.DETACHED
+        fast = part.id if form is Form.DETACHED and self._wrap is None and not self._binary else None
+
+        def write(event: Event) -> None:
+            self._reply(reply, event, part)
+
+        assert isinstance(self._carrier, Immediate)
+        outlet = EnvelopeOutlet(self._carrier, feed, fast, self._settings.reply_max, write)
+        try:
+            await self._gateway.feed(feed, outlet, request.session)
+        finally:
+            outlet.release()
 
     async def push(self, reply: Reply, payload: bytes, part: Envelope) -> None:
         """Sends one payload of a stream and returns when the client has room for more."""

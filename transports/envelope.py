@@ -35,6 +35,10 @@ _DROPPED = frozenset(
 """Headers that belong to the connection (§1.2); those that begin with ``proxy-`` and ``sec-websocket-`` too."""
 
 
+ACK = "ack"
+"""In the place of a method: the client acknowledges records of the stream with that id, the content says which."""
+
+
 class Form(enum.Enum):
     """The shape of a reply (§1.4)."""
 
@@ -154,7 +158,13 @@ class Reader:
                         id, like.method, like.path, like.type, like.accept, like.headers, like.more, content, None
                     )
         part = read(message, self._heartbeat)
-        if part is not None and part.form is None and message[:7] == _ID_FIRST and part.id is not None:
+        if (
+            part is not None
+            and part.method is not ACK
+            and part.form is None
+            and message[:7] == _ID_FIRST
+            and part.id is not None
+        ):
             length = len(message) - len(part.content)
             quote = message.find(b'"', 7)
             rest = message[quote:length] if length <= _REMEMBERED_MAX else b""
@@ -189,6 +199,8 @@ def read(message: bytes, heartbeat: bytes = b"X") -> Envelope | None:
         detached = _flag("detached", detached, id)
     if path is None and "heartbeat" in head:
         return None
+    if path is None and "ack" in head:
+        return Envelope(id, ACK, "", None, None, None, False, message[start:end], None)
     if method.__class__ is not str or not method.isupper():
         method = _text("method", method, id, "GET").upper()
     if path.__class__ is not str:
@@ -343,23 +355,25 @@ def reply(
     payload: bytes,
     limit: int = REPLY_MAX,
     headers: tuple[tuple[str, str], ...] = (),
+    members: bytes = b"",
 ) -> tuple[list[bytes], bool]:
     """The messages that carry a reply, and whether they have to be binary ones (§1.4, §1.6, §1.8).
 
     Without an id the payload goes alone, in one message, and an empty one not at all (§1.11). ``headers`` is for
     clients that asked for them (§1.10). A reply of more than ``limit`` UTF-16 code units, which is what the clients'
-    limits count, goes in several messages.
+    limits count, goes in several messages. ``members`` are further members of the head, of the last one if there are
+    several: ``"cursor":[…]``.
     """
     if id is None:
         return ([payload] if payload else []), not _is_utf8(payload)
-    if form is Form.DETACHED and not headers:
+    if form is Form.DETACHED and not headers and not members:
         before, after = _detached_head(status, media_type)
         message = before + id + after + payload
         if len(message) <= limit and payload.isascii():
             return [message], False
         heads = before + id + after, before[:-5] + b'"continue":true,"id":' + id + after
     else:
-        heads = _heads(form, id, status, media_type, headers, bool(payload))
+        heads = _heads(form, id, status, media_type, headers, bool(payload), members)
     if not payload:
         return [heads[0]], False
     is_text = _is_utf8(payload)
@@ -376,24 +390,34 @@ def _detached_head(status: int, media_type: str) -> tuple[bytes, bytes]:
 
 
 def _heads(
-    form: Form, id: bytes, status: int, media_type: str, headers: tuple[tuple[str, str], ...], has_payload: bool
+    form: Form,
+    id: bytes,
+    status: int,
+    media_type: str,
+    headers: tuple[tuple[str, str], ...],
+    has_payload: bool,
+    members: bytes = b"",
 ) -> tuple[bytes, bytes]:
     """The head of the last part, and that of the parts before."""
     if form is Form.DETACHED:
         before = b'{"code":%d,' % status
-        after = b'"headers":' + jsonio.encode(dict(headers)) + b',"id":' + id + _detached_head(status, media_type)[1]
-        return before + after, before + b'"continue":true,' + after
+        after = b'"id":' + id + _detached_head(status, media_type)[1]
+        if headers:
+            after = b'"headers":' + jsonio.encode(dict(headers)) + b"," + after
+        last = after[:-1] + b"," + members + b"}" if members else after
+        return before + last, before + b'"continue":true,' + after
     before = b'{"id": ' + id
     if status != 200 or not has_payload:
         before += b', "code": %d' % status
     if headers:
         before += b', "headers": ' + jsonio.encode(dict(headers))
+    last = before + b", " + members if members else before
     if not has_payload:
-        return before + b"}", b""
+        return last + b"}", b""
     if form is Form.EMBEDDED:
-        return before, before + b', "continue":true'
+        return last, before + b', "continue":true'
     after = b', "detached": true}\n'
-    return before + after, before + b', "continue":true' + after
+    return last + after, before + b', "continue":true' + after
 
 
 def _embedded_reply(
@@ -407,7 +431,7 @@ def _embedded_reply(
         text, member = jsonio.encode(payload.decode())[1:-1], b', "data": "'
     else:
         text, member = base64.b64encode(payload), b', "encoding": "base64", "data": "'
-    pieces = _pieces(text, limit - _units(more) - len(member) - 2, True, True)
+    pieces = _pieces(text, limit - max(_units(more), _units(last)) - len(member) - 2, True, True)
     return [(last if place == len(pieces) - 1 else more) + member + piece + b'"}' for place, piece in enumerate(pieces)]
 
 
@@ -415,7 +439,7 @@ def _cut(heads: tuple[bytes, bytes], payload: bytes, is_text: bool, limit: int) 
     last, more = heads
     if len(last) + len(payload) <= limit or (is_text and _units(last) + _units(payload) <= limit):
         return [last + payload]
-    pieces = _pieces(payload, limit - _units(more), is_text, False)
+    pieces = _pieces(payload, limit - max(_units(more), _units(last)), is_text, False)
     parts = [more + piece for piece in pieces]
     parts[-1] = last + pieces[-1]
     return parts

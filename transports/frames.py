@@ -24,6 +24,7 @@ from aiohttp.web_exceptions import HTTPBadRequest
 
 from gateway.errors import FAILED, GONE, IDLE, BadRequest, CloseReason
 from transports.masks import MaskedWebSocketResponse
+from transports.stream_frames import frame_head
 
 log = logging.getLogger("gateway.websocket")
 
@@ -37,7 +38,6 @@ _FIRST_PONG_S = 1.0
 """How long a client may take for its first pong until it counts as one that sends none."""
 _CLOSE_TIMEOUT_S = 2.0
 """How long a closing socket waits for the client's close frame."""
-_LEN7, _LEN16, _LEN64 = struct.Struct("!BB").pack, struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 
 NOT_UTF8 = CloseReason(1007, "text that is not UTF-8", False)
@@ -54,6 +54,8 @@ class SocketLimits:
     write_timeout_s: float = 60.0
     ping_s: float = 60.0
     compress: bool = False
+    buffer_bytes: int = 1024 * 1024
+    """What may wait for a client to which streams are sent (stream.buffer.bytes)."""
 
 
 class Socket:
@@ -65,6 +67,8 @@ class Socket:
         "_bells",
         "_closing",
         "_compressor",
+        "_drains",
+        "_follows",
         "_fresh_compressor",
         "_heard_at",
         "_held",
@@ -104,6 +108,9 @@ class Socket:
         """Whether the close frame answers the client's."""
         self._wake: asyncio.Future[None] | None = None
         self._stall_check: asyncio.TimerHandle | None = None
+        self._drains: tuple[Callable[[], None], ...] = ()
+        self._follows = False
+        """Whether it is known when there is room again."""
         self._fresh_compressor = writer.notakeover
         self._compressor: Any = None
         if response.compress:
@@ -243,6 +250,45 @@ class Socket:
             payload, first = self._deflate(payload), first | 0x40
         self._frame(first, payload)
 
+    def send_at_once(self, message: bytes) -> None:
+        """As ``send``, for a text message that is not part of a burst: it does not wait for the end of the turn."""
+        if self._out or self._compressor is not None:
+            self.send(message)
+            return
+        self._sent_at = self._loop.time()
+        if self._transport.is_closing():
+            return
+        frame = frame_head(len(message)) + message
+        self._written_bytes += len(frame)
+        self._transport.write(frame)
+        if self._protocol.writing_paused:
+            self._flushed()
+
+    def follow_drain(self, drained: Callable[[], None]) -> None:
+        """Calls ``drained`` each time there is room again after the client was behind, until ``leave_drain``."""
+        if not self._drains:
+            self._transport.set_write_buffer_limits(self._limits.buffer_bytes, self._limits.buffer_bytes // 4)
+        self._drains = (*self._drains, drained)
+
+    def leave_drain(self, drained: Callable[[], None]) -> None:
+        self._drains = tuple(each for each in self._drains if each != drained)
+
+    def _flushed(self) -> None:
+        """What was written has filled the connection."""
+        if self._stall_check is None:
+            self._watch_stall()
+        if self._drains and not self._follows:
+            self._follows = True
+            self._drained().add_done_callback(self._tell_drained)
+
+    def _tell_drained(self, drained: asyncio.Future[None]) -> None:
+        self._follows = False
+        if not drained.cancelled():
+            drained.exception()  # seen: the reader finds out by itself that the client left
+        if self._protocol.transport is not None:
+            for each in self._drains:
+                each()
+
     async def drain(self) -> None:
         """Returns when the client has read all that was sent to it; ConnectionResetError if it left.
 
@@ -298,12 +344,7 @@ class Socket:
 
     def _frame(self, first: int, payload: bytes) -> None:
         length = len(payload)
-        if length < 126:
-            head = _LEN7(first, length)
-        elif length < 65536:
-            head = _LEN16(first, 126, length)
-        else:
-            head = _LEN64(first, 127, length)
+        head = frame_head(length, first)
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(head)
@@ -321,8 +362,8 @@ class Socket:
         if self._transport.is_closing():
             return
         self._transport.write(b"".join(out))
-        if self._protocol.writing_paused and self._stall_check is None:
-            self._watch_stall()
+        if self._protocol.writing_paused:
+            self._flushed()
 
     def _watch_stall(self) -> None:
         accepted = self._written_bytes - self._transport.get_write_buffer_size()

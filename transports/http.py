@@ -203,7 +203,10 @@ class HttpTransport(Transport):
         outlet.put(parts[0] + outlet.opening(is_sse, is_chunked))
         gateway.pulse.add(outlet, feed.heartbeat_s if feed is not None else 15)
         try:
-            await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
+            if feed is not None:
+                await gateway.feed(feed, outlet, session)
+            else:
+                await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
         except ServiceError as error:
             outlet.write(error_event(error))
         finally:

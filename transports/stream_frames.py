@@ -59,10 +59,13 @@ def text_frame(event: Event) -> bytes:
 def frame_head(length: int, first: int = 0x81) -> bytes:
     """What stands before the payload of a server's frame."""
     if length < 126:
-        return struct.pack("!BB", first, length)
+        return _LEN7(first, length)
     if length < 65536:
-        return struct.pack("!BBH", first, 126, length)
-    return struct.pack("!BBQ", first, 127, length)
+        return _LEN16(first, 126, length)
+    return _LEN64(first, 127, length)
+
+
+_LEN7, _LEN16, _LEN64 = struct.Struct("!BB").pack, struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
 PING_FRAME = b"\x89\x00"

@@ -70,7 +70,10 @@ async def serve_stream(
 
     async def deliver() -> None:
         try:
-            await gateway.deliver(stream, outlet, session, limits.write_timeout_s)
+            if feed is not None:
+                await gateway.feed(feed, outlet, session)
+            else:
+                await gateway.deliver(stream, outlet, session, limits.write_timeout_s)
         except ServiceError as error:
             outlet.write(error_event(error))
         socket.close(SHUTDOWN if gateway.stopping else GONE)
