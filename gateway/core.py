@@ -283,7 +283,8 @@ class Gateway:
         dialect = request.dialect or REST
         headers = error.headers
         if plan is not None:
-            return Reply(error.status, plan.media_type, dialect.error(error), headers)
+            media_type = plan.media_type if plan.media_type != media.EVENTS else media.JSON
+            return Reply(error.status, media_type, dialect.error(error), headers)
         generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
         media_type = media.error_media_type(
             request.headers.get("accept"),

@@ -22,6 +22,8 @@ KAFKA: Final = "application/vnd.kafka+json"
 V1: Final = "application/vnd.kafka.v1+json"
 V2: Final = "application/vnd.kafka.v2+json"
 OCTETS: Final = "application/octet-stream"
+EVENTS: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
 
 V1_FORMATS: Final = ("binary", "json", "avro")
 V2_FORMATS: Final = ("binary", "json", "avro", "jsonschema", "protobuf")
@@ -192,6 +194,11 @@ class Produces:
         """What a request without ``Accept`` gets."""
         self._known: dict[str, str] = {}
 
+    @property
+    def weighted(self) -> tuple[tuple[MediaType, float], ...]:
+        """The types and their server weights."""
+        return self._weighted
+
     def __repr__(self) -> str:
         return f"Produces({', '.join(self.types)})"
 
@@ -234,6 +241,11 @@ class Produces:
 def _refused(ranges: tuple[MediaRange, ...], media_type: MediaType) -> bool:
     covering = [(accepted.specificity, q) for accepted, q in ranges if accepted.covers(media_type)]
     return bool(covering) and max(covering)[1] == 0
+
+
+def with_events(produces: Produces) -> Produces:
+    """The same, and an event stream for those who ask for nothing else (streams.md §1)."""
+    return Produces([*((str(kind), qs) for kind, qs in produces.weighted), (EVENTS, 0.001)])
 
 
 def negotiate(accept: str | None, produces: Produces) -> str:

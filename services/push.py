@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
+from gateway import media
 from gateway.config import Config
 from gateway.dialect import REST
 from gateway.errors import AlreadySubscribed, InstanceNotFound, ServiceError, UpgradeRequired
@@ -17,10 +18,13 @@ from gateway.kafka.ports import ReadLimits
 from gateway.messages import NO_CONTENT, Call, Response
 from gateway.records import RecordsEncoder
 from services.consumers import Consumers
+from services.instance_stream import InstanceStream
 from services.instances import ConsumerInstance, InstanceKey, InstanceRegistry
 from services.push_stream import PushStream
 from services.query import read_max_bytes
 from services.rows import RecordEncoders
+from services.stream_parameters import OF_INSTANCES, read_parameters
+from services.streams import Streams
 from services.v1_consumers import ConsumersV1
 from services.v1_errors import to_v1, v1_errors
 
@@ -38,15 +42,25 @@ class Pushes:
         registry: InstanceRegistry,
         consumers: Consumers,
         consumers_v1: ConsumersV1,
+        streams: Streams,
     ) -> None:
         self._max_bytes = config.integer("consumer.request.max.bytes")
         self._registry = registry
         self._encoders = encoders
         self._consumers = consumers
         self._consumers_v1 = consumers_v1
+        self._streams = streams
 
     async def subscribe_v1(self, call: Call) -> Response:
-        """``GET /ws/consumers/{group}/instances/{instance}/topics/{topic}?max_bytes=<n>``"""
+        """``GET /ws/consumers/{group}/instances/{instance}/topics/{topic}?max_bytes=<n>``
+
+        Plain HTTP can have it as an event stream.
+        """
+        if call.media_type == media.EVENTS:
+            with v1_errors(), self._use("v1", call) as instance:
+                call.format = instance.codec.name
+                max_bytes = read_max_bytes(call.query, self._max_bytes)
+                return self._events(call, instance, await self._consumers_v1.prepare(call, instance, max_bytes), to_v1)
         max_bytes = self._max_bytes_of(call)
         with v1_errors(), self._use("v1", call) as instance:
             ends = instance.push_ends
@@ -62,6 +76,33 @@ class Pushes:
             if instance.topics and instance.topics != (str(call.params["topic"]),):
                 raise AlreadySubscribed()
             return await _end(instance)
+
+    async def read(self, call: Call) -> Response:
+        """``GET /consumers/{group}/instances/{instance}/records``: a read, or an event stream if that is accepted."""
+        if call.media_type != media.EVENTS:
+            return await self._consumers.read(call)
+        with self._use("v2", call) as instance:
+            call.format = instance.codec.name
+            max_bytes = read_max_bytes(call.query, self._max_bytes)
+            return self._events(call, instance, self._consumers.prepare(call, instance, max_bytes))
+
+    def _events(
+        self,
+        call: Call,
+        instance: ConsumerInstance,
+        limits: ReadLimits,
+        translate: Callable[[ServiceError], ServiceError] = lambda error: error,
+    ) -> Response:
+        """The instance's records as a stream, in the format of the instance (streams.md §1)."""
+        request = call.request
+        parameters = read_parameters(request.query, request.headers, call.format, (call.format,), OF_INSTANCES)
+        if request.method == "HEAD":
+            return Response(b"")
+        encoder = self._streams.encoders.get(call.format, call.format)
+        stream = InstanceStream(
+            instance, limits, encoder, parameters.heartbeat_s, translate, lambda: self._streams.stopping
+        )
+        return _begin(instance, stream)
 
     async def subscribe(self, call: Call) -> Response:
         """``GET /ws/consumers/{group}/instances/{instance}/records?max_bytes=<n>``: what a v2 instance reads."""
@@ -92,15 +133,21 @@ def _start(
     encoder: RecordsEncoder,
     translate: Callable[[ServiceError], ServiceError] = lambda error: error,
 ) -> Response:
-    if instance.closed:  # while the topic was looked up
-        raise InstanceNotFound()
     # The first reply comes as soon as there is a record, whatever plain reads of the instance wait for (§2.3).
     limits = dataclasses.replace(limits, min_bytes=-1)
+    return _begin(instance, PushStream(instance, limits, encoder, call.request.dialect or REST, translate))
+
+
+def _begin(instance: ConsumerInstance, stream: PushStream) -> Response:
+    """The stream is the instance's subscription from now on."""
     older = instance.push
     if older is not None:
         older.end()  # nothing to wait for: no read is served before the records that it has are settled
-    instance.push = PushStream(instance, limits, encoder, call.request.dialect or REST, translate)
-    return Response(instance.push)
+    instance.push = stream
+    if instance.closed:  # while the topic was looked up
+        stream.end()
+        raise InstanceNotFound()
+    return Response(stream)
 
 
 async def _end(instance: ConsumerInstance) -> Response:

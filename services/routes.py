@@ -78,9 +78,9 @@ class RestServices(Service):
         self.records = RecordsService(kafka.producer, admin, rules)
         self.consumers = Consumers(config, codecs, encoders, creation, self.registry, self.subscriptions)
         self.consumers_v1 = ConsumersV1(config, encoders, creation, self.registry, rules, admin)
-        self.pushes = Pushes(config, encoders, self.registry, self.consumers, self.consumers_v1)
-        self.simple_reads = SimpleReads(kafka.reader, admin, encoders, rules)
         self.streams = Streams(config, kafka, codecs, rules)
+        self.pushes = Pushes(config, encoders, self.registry, self.consumers, self.consumers_v1, self.streams)
+        self.simple_reads = SimpleReads(kafka.reader, admin, encoders, rules)
         self.health = HealthService(config, admin)
 
     @contextlib.asynccontextmanager
@@ -97,6 +97,7 @@ class RestServices(Service):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.streams.close_all()
             await self.registry.close_all()
 
     def drain(self) -> None:
@@ -190,7 +191,8 @@ class RestServices(Service):
                  body="optional", produces=managed, consumes=consumer),
             self._route("DELETE", INSTANCE, c.delete, "api.v1.consumers.delete", generation="v1",
                         permission="group:read", produces=managed, consumes=consumer),
-            get(pushes + "/topics/{topic}", self.pushes.subscribe_v1, "consumers.push", "group:read", produces=reads,
+            get(pushes + "/topics/{topic}", self.pushes.subscribe_v1, "consumers.push", "group:read",
+                produces=media.with_events(reads),
                 consumes=consumer, extras={"reads": True, "names": named("consumers.push", "-")}),
             self._route("DELETE", pushes + "/topics/{topic}", self.pushes.unsubscribe_v1, "api.v1.consumers.end-push",
                         generation="v1", permission="group:read", produces=managed, consumes=consumer),
@@ -250,8 +252,8 @@ class RestServices(Service):
             managing("POST", INSTANCE + "/positions/end", c.seek_to_end, "seek-to-end", read_partitions),
             managing("POST", INSTANCE + "/offsets", c.commit, "commit-offsets", read_commit, body="optional"),
             managing("GET", INSTANCE + "/offsets", c.committed, "get-committed-offsets", read_committed_partitions),
-            managing("GET", INSTANCE + "/records", c.read, "consume", produces=reads,
-                     extras={"reads": True, "names": read_names}),
+            managing("GET", INSTANCE + "/records", self.pushes.read, "consume", produces=media.with_events(reads),
+                     extras={"reads": True, "names": read_names, "streams": True}),
             managing("GET", pushes + "/records", self.pushes.subscribe, "push", produces=reads,
                      extras={"reads": True, "names": self._named("v2", "api.v2.consumers.push", "-")}),
             managing("DELETE", pushes + "/records", self.pushes.unsubscribe, "end-push"),

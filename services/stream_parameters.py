@@ -23,10 +23,10 @@ _SHOWN_MAX = 100
 
 HEADER = "last-event-id"
 
-ANY = frozenset({"last_event_id", "heartbeat", "limit"})
+ANY = frozenset({"last_event_id", "heartbeat"})
 """What every stream may be asked."""
 OF_TOPICS = ANY | {
-    "format", "key_format", "value_format", "offset", "since", "partitions", "until", "group", "ack",
+    "limit", "format", "key_format", "value_format", "offset", "since", "partitions", "until", "group", "ack",
 }  # fmt: skip
 OF_INSTANCES = ANY | {"max_bytes"}
 

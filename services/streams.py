@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from gateway import media
 from gateway.codec import Codec
 from gateway.config import Config
-from gateway.errors import ShuttingDown
-from gateway.kafka.ports import Kafka, TailStart
+from gateway.errors import ServiceError, ShuttingDown, TopicNotFound, UnknownTopicOrPartition, Unprocessable
+from gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, TailStart, TopicInfo, TopicPartition
 from gateway.messages import Call, Response
 from gateway.records import RecordsEncoder
-from services.names import TopicRules
+from services.group_stream import GroupStream
+from services.names import TopicRules, check_group
 from services.stream_parameters import BadParameter, StreamParameters, read_parameters
 from services.stream_rows import StreamEncoders
 from services.topic_stream import Leg, TopicStream
 
-SSE = "text/event-stream"
-NDJSON = "application/x-ndjson"
+log = logging.getLogger("gateway.consumers")
+
+_CLIENT_ID = "rest-consumer-stream"
 
 
 class Streams:
@@ -28,9 +31,12 @@ class Streams:
     def __init__(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], rules: TopicRules) -> None:
         self._kafka = kafka
         self._rules = rules
-        self._encoders = StreamEncoders(codecs)
+        self.encoders = StreamEncoders(codecs)
         self._topics_max = config.integer("stream.max.topics")
-        self._open: set[TopicStream] = set()
+        self._buffer_bytes = config.integer("stream.buffer.bytes")
+        self._unacked_max = config.integer("stream.max.unacked.records")
+        self._open: set[TopicStream | GroupStream] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -40,19 +46,40 @@ class Streams:
     async def stream(self, call: Call) -> Response:
         """``GET /topics/{topics}/stream``: the topics are separated by commas."""
         request = call.request
-        media_type, format = negotiate(request.headers.get("accept"), self._encoders.formats)
+        media_type, format = negotiate(request.headers.get("accept"), self.encoders.formats)
         topics = self._topics(str(call.params["topics"]))
-        parameters = read_parameters(request.query, request.headers, format, self._encoders.formats)
+        parameters = read_parameters(request.query, request.headers, format, self.encoders.formats)
         if self._stopping:
             raise ShuttingDown()
-        encoder = self._encoders.get(parameters.key_format, parameters.value_format)
-        return Response(await self._tails(topics, parameters, encoder), media_type=media_type)
+        if parameters.client_acks and request.one_reply:
+            raise BadParameter("ack=client needs a WebSocket or an envelope, which can carry acknowledgements.")
+        encoder = self.encoders.get(parameters.key_format, parameters.value_format)
+        if parameters.group is not None:
+            opened: TopicStream | GroupStream = await self._group(topics, parameters, encoder)
+        else:
+            opened = await self._tails(topics, parameters, encoder)
+        if self.stopping:  # meanwhile
+            await opened.aclose()
+            raise ShuttingDown()
+        return Response(opened, media_type=media_type)
 
     def drain(self) -> None:
         """The gateway stops: every stream says so and ends."""
         self._stopping = True
         for stream in list(self._open):
             stream.fail(ShuttingDown())
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the gateway stops."""
+        return self._stopping
+
+    async def close_all(self) -> None:
+        """Returns when all groups have been left."""
+        for stream in list(self._open):
+            await stream.aclose()
+        while self._leaving:
+            await asyncio.wait(self._leaving)
 
     def _topics(self, text: str) -> list[str]:
         topics = list(dict.fromkeys(text.split(",")))
@@ -97,6 +124,83 @@ class Streams:
         )
         return leg
 
+    # --- with a group -----------------------------------------------------------------------------------------------
+
+    async def _group(self, topics: list[str], parameters: StreamParameters, encoder: RecordsEncoder) -> GroupStream:
+        group = parameters.group or ""
+        try:
+            check_group(group)
+        except Unprocessable as error:
+            raise BadParameter(f"group: {error.message}") from None
+        if parameters.start.at not in ("latest", "earliest"):
+            raise BadParameter(
+                "With group, offset is latest or earliest, for partitions of which the group has committed nothing; "
+                "since is not possible."
+            )
+        infos = await asyncio.gather(*(self._info(topic) for topic in topics))
+        stream = GroupStream(
+            encoder,
+            parameters.heartbeat_s,
+            self._buffer_bytes,
+            await self._ends(infos),
+            parameters.until_end,
+            parameters.limit,
+            self._unacked_max if parameters.client_acks else 0,
+            self._leave,
+        )
+        settings = ConsumerSettings(group, _CLIENT_ID, parameters.start.at, auto_commit=not stream.commits_itself)
+        consumer = await self._consumer(settings, stream)
+        try:
+            await stream.start(consumer, topics)
+        except BaseException:
+            self._close(consumer)
+            raise
+        self._open.add(stream)
+        return stream
+
+    async def _info(self, topic: str) -> TopicInfo:
+        try:
+            return await self._kafka.admin.topic(topic)
+        except UnknownTopicOrPartition:
+            raise TopicNotFound() from None
+
+    async def _ends(self, infos: Sequence[TopicInfo]) -> dict[TopicPartition, int]:
+        places = [TopicPartition(info.name, each.partition) for info in infos for each in info.partitions]
+        found = await asyncio.gather(*(self._kafka.admin.offsets(*place) for place in places))
+        return {place: end for place, (_, end) in zip(places, found, strict=True)}
+
+    async def _consumer(self, settings: ConsumerSettings, stream: GroupStream) -> Consumer:
+        making = asyncio.ensure_future(self._kafka.consumer(settings, stream.rebalanced))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(self._abandon)  # its making cannot be called off
+            raise
+
+    def _abandon(self, making: asyncio.Future[Consumer]) -> None:
+        if not making.cancelled() and making.exception() is None:
+            self._close(making.result())
+
+    def _leave(self, stream: GroupStream) -> None:
+        self._open.discard(stream)
+        self._end(stream.leave())
+
+    def _close(self, consumer: Consumer) -> None:
+        self._end(consumer.close())
+
+    def _end(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(work), name="leave-group")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except ServiceError as error:
+        # Kafka finds out when the session of the member runs out.
+        log.warning("a stream did not leave its group cleanly: %s", error.message)
+
 
 async def _all(opening: list[Coroutine[Any, Any, Leg]]) -> list[Leg]:
     """All of them, or none: what one raises closes the others."""
@@ -118,11 +222,15 @@ def negotiate(accept: str | None, formats: tuple[str, ...]) -> tuple[str, str]:
     Events are for those who ask for them by name; anything else gets lines.
     """
     if not accept or accept == "*/*":
-        return NDJSON, media.DEFAULT_FORMAT
-    if accept == SSE:
-        return SSE, media.DEFAULT_FORMAT
+        return media.NDJSON, media.DEFAULT_FORMAT
+    if accept == media.EVENTS:
+        return media.EVENTS, media.DEFAULT_FORMAT
     ranges = {str(media_type): q for media_type, q in reversed(media.parse_accept(accept))}
-    media_type = SSE if ranges.get(SSE, 0.0) > 0 and ranges[SSE] >= ranges.get(NDJSON, 0.0) else NDJSON
+    media_type = (
+        media.EVENTS
+        if ranges.get(media.EVENTS, 0.0) > 0 and ranges[media.EVENTS] >= ranges.get(media.NDJSON, 0.0)
+        else media.NDJSON
+    )
     named = [(q, each) for each, q in ranges.items() if media.embedded_format(each) in formats and q > 0]
     format = media.embedded_format(max(named)[1]) if named else None
     return media_type, format or media.DEFAULT_FORMAT

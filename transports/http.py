@@ -39,6 +39,8 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 
 
 _ABSENT: list[str] = []
+HEARTBEAT_S = 15
+"""Of streams that do not say how often they want a sign of life."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
 
@@ -201,7 +203,7 @@ class HttpTransport(Transport):
         feed = stream if isinstance(stream, Feed) else None
         outlet = HttpOutlet(request.protocol, self._limits, feed, is_sse, is_chunked)
         outlet.put(parts[0] + outlet.opening(is_sse, is_chunked))
-        gateway.pulse.add(outlet, feed.heartbeat_s if feed is not None else 15)
+        gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
         try:
             if feed is not None:
                 await gateway.feed(feed, outlet, session)

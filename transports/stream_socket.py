@@ -65,7 +65,7 @@ async def serve_stream(
     """Sends the stream until it or the client is gone; how many bytes that were."""
     feed = stream if isinstance(stream, Feed) else None
     outlet = SocketOutlet(request.protocol, limits, feed.resume if feed is not None else None)
-    gateway.pulse.add(outlet, feed.heartbeat_s if feed is not None else HEARTBEAT_S)
+    gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
     session.on_close = socket.close
 
     async def deliver() -> None:
