@@ -7,17 +7,20 @@ when they have been written, and its commits and all other requests work as ever
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from gateway.dialect import REST
 from gateway.errors import ServiceError, ShuttingDown
-from gateway.kafka.ports import PartitionOffset, ReadLimits, TakenBatch, TopicPartition
-from gateway.records import RecordsEncoder
+from gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from gateway.records import ConsumedRecord, RecordsEncoder
 from gateway.stream import Event
 from services.instances import ConsumerInstance
 from services.push_stream import PushStream
 from services.stream_token import token, token_part
 from services.topic_stream import ready_event
+
+log = logging.getLogger("gateway.consumers")
 
 
 class InstanceStream(PushStream):
@@ -38,17 +41,35 @@ class InstanceStream(PushStream):
         self.heartbeat_s = heartbeat_s
         self._positions: dict[TopicPartition, int] = {}
         self._ready = False
+        self._waiting: Event | None = None
+        """The first records, behind ``ready``."""
         self._stopping = stopping
 
     async def __anext__(self) -> bytes:
-        if not self._ready:
-            await self._find_positions()
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            return waiting
         try:
-            return await super().__anext__()
+            lines = await super().__anext__()
         except StopAsyncIteration:
             if self._stopping():
                 raise ShuttingDown() from None
             raise
+        records: Sequence[ConsumedRecord] = self._taken.batch.records if self._taken is not None else ()
+        ready = None
+        if not self._ready:
+            self._ready = True
+            await self._find_positions()
+            for record in reversed(records):
+                self._positions[_place(record)] = record.offset() or 0
+            ready = ready_event(self._cursor())
+        for record in records:
+            self._positions[_place(record)] = (record.offset() or 0) + 1
+        event = Event(lines, "", self._cursor())
+        if ready is None:
+            return event
+        self._waiting = event if lines else None
+        return ready
 
     async def _find_positions(self) -> None:
         """What the instance has returned so far, and of what else it has the committed offsets."""
@@ -56,29 +77,13 @@ class InstanceStream(PushStream):
         try:
             assigned = await consumer.assignment()
             committed = await consumer.committed(assigned) if assigned else []
-        except ServiceError:
-            return  # whether it can be read from, the first read finds out
+        except ServiceError as error:
+            log.info("where an instance stands is not known: %s", error.message)
+            return
         self._positions = {TopicPartition(each.topic, each.partition): each.offset for each in committed}
         for each in consumer.returned():
             if (place := TopicPartition(each.topic, each.partition)) in assigned:
                 self._positions[place] = each.offset + 1
-
-    def _open(self, taken: TakenBatch) -> bytes:
-        lines = super()._open(taken)
-        event = None
-        ready = None if self._ready else ready_event(self._cursor())
-        self._ready = True
-        if len(taken.batch):
-            for record in taken.batch.records:
-                place = TopicPartition(record.topic() or "", record.partition() or 0)
-                self._positions[place] = (record.offset() or 0) + 1
-            event = Event(lines, "", self._cursor())
-        if ready is None:
-            assert event is not None  # only the first read may bring nothing
-            return event
-        if event is not None:
-            self._payloads.append(event)
-        return ready
 
     def _error(self, error: ServiceError) -> bytes:  # type: ignore[override]
         """A stream ends with its first error: its client comes back (§2)."""
@@ -86,3 +91,7 @@ class InstanceStream(PushStream):
 
     def _cursor(self) -> bytes:
         return token([token_part(PartitionOffset(*each, at) for each, at in sorted(self._positions.items()))])
+
+
+def _place(record: ConsumedRecord) -> TopicPartition:
+    return TopicPartition(record.topic() or "", record.partition() or 0)

@@ -192,6 +192,7 @@ class HttpTransport(Transport):
         close: bool,
     ) -> web.StreamResponse:
         """An endless reply, each payload sent as soon as it is there. Errors after the first byte end it."""
+        started = time.perf_counter()
         is_sse, is_chunked = reply.media_type == SSE, request.version >= HttpVersion11
         close = close or not is_chunked
         parts = [self._stream_head(reply, is_chunked, close)]
@@ -214,6 +215,12 @@ class HttpTransport(Transport):
         finally:
             gateway.pulse.remove(outlet)
             outlet.release()
+            if self._access.enabled:
+                seconds = time.perf_counter() - started
+                self._access.add(
+                    session.peer, session.principal.name, request.method, request.raw_path, reply.status,
+                    outlet.written_bytes, seconds,
+                )  # fmt: skip
         outlet.finish()
         return cast(web.StreamResponse, _Written(reply.status, not (close or gateway.stopping), outlet.written_bytes))
 

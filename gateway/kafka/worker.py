@@ -308,6 +308,8 @@ class Worker:
             return
         if self._missing and now >= self._refresh_at:
             self._refresh(now)
+        if self._tell_at == 0.0:  # before the records: who is told counts from there
+            self._tell_assignment(now)
         if buffer.enough(read.limits, most):
             self._return(read)
             return
