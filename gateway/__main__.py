@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import re
@@ -32,6 +33,7 @@ _PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
 _EPILOG = """\
 KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
 etc/kafka-rest.properties and docs/configuration.md list all properties.
+kafka-gateway tunnel --help: local ports through which any Kafka client reaches the brokers behind a gateway.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
@@ -39,6 +41,10 @@ with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in ("tunnel", "tunnel-proxy"):
+        # By name: nothing here imports a transport.
+        return int(importlib.import_module("transports.tunnel.command").main(words[1:], _new_loop))
     parser = argparse.ArgumentParser(
         prog="kafka-gateway",
         description=_DESCRIPTION,
@@ -73,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"kafka-gateway: {fault}", file=sys.stderr)
         return 2
     return run(config, plugins)
+
+
+def websocket_proxy() -> int:
+    """The command ``kafka-websocket-proxy``, as Kafka WebSocket Shim calls its own."""
+    return main(["tunnel", *sys.argv[1:]])
 
 
 def _disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:

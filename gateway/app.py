@@ -19,6 +19,7 @@ from gateway.kafka.cluster import open_kafka
 from gateway.kafka.ports import Kafka
 from gateway.plugins import PluginError, Plugins
 from gateway.router import RouteClash, Router
+from gateway.upstream import Upstream
 
 log = logging.getLogger("gateway")
 
@@ -63,6 +64,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         if faults := limits.faults(config, routes):
             raise ConfigError(faults)
         gateway = Gateway(config, router, codecs, authenticator)
+        gateway.state[Upstream] = kafka.upstream
         owners = {route.service: route.owner for route in routes if route.service is not None}
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)

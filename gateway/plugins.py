@@ -31,6 +31,7 @@ BUILT_IN = (
     "transports.atmosphere_http",
     "transports.websocket",
     "transports.console",
+    "transports.tunnel.endpoint",
     "gateway.builtin",
     "services.routes",
 )

@@ -99,7 +99,7 @@ class Socket:
         self._parser = parser  # aiohttp wants somebody to hold it for as long as the queue is read
         self._protocol = request.protocol
         self._loop = asyncio.get_running_loop()
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._out_bytes = 0
         self._written_bytes = 0
         self._held = False
@@ -242,7 +242,7 @@ class Socket:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def send(self, payload: bytes, binary: bool = False) -> None:
+    def send(self, payload: bytes | memoryview, binary: bool = False) -> None:
         """Sends a message, together with whatever else is sent in this turn of the loop. Never waits."""
         self._sent_at = self._loop.time()
         first = _BINARY if binary else _TEXT
@@ -288,6 +288,25 @@ class Socket:
         if self._protocol.transport is not None:
             for each in self._drains:
                 each()
+
+    def send_part(self, part: bytes | memoryview, *, first: bool, last: bool) -> None:
+        """Sends a part of a binary message, as a fragment: for what is too long to be held until all of it is there."""
+        self._sent_at = self._loop.time()
+        self._frame((_BINARY & 0x7F if first else 0) | (0x80 if last else 0), part)
+
+    def flush(self) -> None:
+        """Writes what was sent in this turn of the loop without waiting for its end."""
+        self._flush()
+
+    def on_room(self, call: Callable[[], None]) -> None:
+        """Calls back, once, when the client has read what it is behind with, or has left."""
+
+        def room(drained: asyncio.Future[None]) -> None:
+            if not drained.cancelled():
+                drained.exception()  # seen: the reader finds out by itself that the client left
+            call()
+
+        self._drained().add_done_callback(room)
 
     async def drain(self) -> None:
         """Returns when the client has read all that was sent to it; ConnectionResetError if it left.
@@ -342,7 +361,7 @@ class Socket:
         """Whether the client is behind with reading."""
         return self._protocol.writing_paused
 
-    def _frame(self, first: int, payload: bytes) -> None:
+    def _frame(self, first: int, payload: bytes | memoryview) -> None:
         length = len(payload)
         head = frame_head(length, first)
         if not self._out:
@@ -384,7 +403,7 @@ class Socket:
             waiter = self._protocol._drain_waiter = self._loop.create_future()
         return waiter
 
-    def _deflate(self, payload: bytes) -> bytes:
+    def _deflate(self, payload: bytes | memoryview) -> bytes:
         flush = zlib.Z_FULL_FLUSH if self._fresh_compressor else zlib.Z_SYNC_FLUSH
         data: bytes = self._compressor.compress(payload) + self._compressor.flush(flush)
         return data.removesuffix(b"\x00\x00\xff\xff")  # RFC 7692 §7.2.1

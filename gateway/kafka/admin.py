@@ -29,6 +29,7 @@ from gateway.kafka.clients import Clients
 from gateway.kafka.errors import to_service_error
 from gateway.kafka.names import check_topic_name
 from gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
+from gateway.upstream import Broker
 
 DEADLINE_S = 5.0
 """After this long a question has failed: a frozen broker holds each call for as long as it is allowed to (§3b)."""
@@ -73,6 +74,12 @@ class KafkaAdmin:
     async def brokers(self) -> list[int]:
         metadata = await self._metadata(_PROBE)
         return sorted(metadata.brokers)
+
+    async def cluster(self) -> tuple[str, tuple[Broker, ...]]:
+        """The cluster's id and its brokers, with the addresses that they advertise."""
+        metadata: Any = await self._metadata(_PROBE)  # whose annotations say that all fields are None
+        brokers = (Broker(node, each.host, each.port) for node, each in sorted(metadata.brokers.items()))
+        return metadata.cluster_id or "", tuple(brokers)
 
     async def topics(self) -> list[TopicInfo]:
         # The list is made once for all who share the flight: with thousands of topics it takes longer than the asking.

@@ -54,6 +54,11 @@ class Clients:
         self._pid = os.getpid()
         self._log = ClientLog(logging.getLogger("gateway.kafka.librdkafka"))
 
+    @property
+    def embedded_bootstrap(self) -> str:
+        """Where the embedded Kafka listens; "" if there is none."""
+        return self._bootstrap if self._embedded else ""
+
     def check_process(self) -> None:
         """Raises RuntimeError if this is not the process that made the clients."""
         if os.getpid() != self._pid:

@@ -18,6 +18,8 @@ from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.reader import KafkaReader
 from gateway.kafka.tails import KafkaTails
 from gateway.kafka.worker import Rebalanced
+from gateway.kafka.upstream import upstream
+from gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +67,10 @@ class KafkaCluster:
     @property
     def embedded(self) -> bool:
         return self._embedded
+
+    def upstream(self) -> Upstream:
+        """The way to the brokers, for the tunnel."""
+        return upstream(self._config, self._clients.embedded_bootstrap, self._admin)
 
     async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> KafkaConsumer:
         if self._closing:

@@ -1,0 +1,38 @@
+"""Kafka for a transport that speaks Kafka's own protocol: where the brokers are, and how they want to be spoken to.
+
+A transport gets it by calling ``gateway.state[Upstream]``. It is made of the operator's configuration alone; nothing
+that a client says ever becomes an address here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    node: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sasl:
+    """The gateway's own credentials; ``mechanism`` in capitals."""
+
+    mechanism: str
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """``servers`` are host and port of each bootstrap server. ``tls`` and ``sasl`` are None where there is none."""
+
+    servers: tuple[tuple[str, int], ...]
+    tls: ssl.SSLContext | None
+    sasl: Sasl | None
+    cluster: Callable[[], Awaitable[tuple[str, tuple[Broker, ...]]]]
+    """Asks Kafka: the cluster's id and its brokers of now. ServiceError if Kafka does not say."""

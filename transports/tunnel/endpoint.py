@@ -1,0 +1,425 @@
+"""The tunnel's end in the gateway: Kafka's own protocol through a WebSocket (bridges.md C4).
+
+A client names at most the id of a broker, and the gateway connects to where the cluster says that this broker is; no
+host, no port and no name that a client sends is ever connected to. The broker is connected to before the handshake is
+answered, so what goes wrong is an HTTP status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+from aiohttp import web
+
+from gateway import jsonio
+from gateway.config import Config, ConfigError, Fault
+from gateway.core import Gateway
+from gateway.errors import (
+    GONE,
+    SHUTDOWN,
+    BadRequest,
+    CloseReason,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    ShuttingDown,
+    Unavailable,
+)
+from gateway.limits import TokenBucket
+from gateway.session import Session
+from gateway.transport import Transport, hookimpl, refusal
+from gateway.upstream import Upstream
+from transports.cors import Cors
+from transports.frames import Socket, SocketLimits
+from transports.incoming import check_head, check_origin
+from transports.query import parse_query
+from transports.tunnel import apis, sasl
+from transports.tunnel.advertising import Advertise, node_of, of_query, ports_of
+from transports.tunnel.broker import BadGateway, BrokerConnection, connect
+from transports.tunnel.relay import Budget, Counts, Relay, Rules
+from transports.tunnel.routes import Routes, Target
+from transports.tunnel.wire import WireError
+
+log = logging.getLogger("gateway.tunnel")
+
+_STATIC = re.compile(r"(?P<node>[0-9]{1,10})=(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:=\[\]]+):(?P<port>[0-9]{1,5})")
+_FIRST_LOOK_S = 5.0
+_BOOTSTRAP = -1
+"""In place of a node id: any broker."""
+
+
+class BrokerRow(jsonio.Struct):
+    """One broker in the list: how to get to it, and never where it is."""
+
+    node_id: int
+    rack: str | None
+    path: str
+
+
+class BrokerList(jsonio.Struct):
+    cluster_id: str
+    brokers: list[BrokerRow]
+
+
+class UpgradeNeeded(ServiceError):
+    """A plain request where a tunnel begins; the body is that of Kafka WebSocket Shim."""
+
+    status, error_code, text = 426, 426, "Expected Upgrade: websocket"
+
+
+class TunnelTransport(Transport):
+    """Off unless ``tunnel.enable``; the keys are in gateway/tunnel_keys.py."""
+
+    name = "tunnel"
+
+    def __init__(self, config: Config) -> None:
+        self._path = "/" + config.text("tunnel.path").strip("/")
+        self._prefix = self._path.rstrip("/") + "/brokers"
+        self._ports = frozenset(map(int, config.items("tunnel.ports")))
+        self._mode = config.text("tunnel.advertise.mode")
+        self._advertise = _advertise(config, self._mode)
+        self._vhost = _vhost(self._advertise) if self._mode == "vhost" else None
+        self._static = _static(config)
+        self._inject = config.text("tunnel.upstream.auth") == "inject"
+        request_max = config.integer("tunnel.max.request.bytes")
+        self._response_max = config.integer("tunnel.max.response.bytes")
+        denied = apis.INTERNAL | set(map(int, config.items("tunnel.denied.apis")))
+        if self._inject:
+            denied |= {apis.SASL_HANDSHAKE, apis.SASL_AUTHENTICATE}
+        caps = dict(apis.CAPS)
+        if config.flag("tunnel.clamp.fetch"):
+            caps[apis.FETCH] = apis.FETCH_WITHOUT_ADDRESSES
+        hide_unknown = config.text("tunnel.unknown.apis") == "hide"
+        self._rules = Rules(frozenset(denied), hide_unknown, caps, self._response_max)
+        self._limits = SocketLimits(
+            text_max=request_max + 4,
+            binary_max=request_max + 4,
+            idle_s=config.seconds("tunnel.idle.timeout.ms"),
+            write_timeout_s=config.seconds("tunnel.write.timeout.ms"),
+            ping_s=config.seconds("tunnel.ping.interval.ms"),
+        )
+        self._budget = Budget(config.integer("tunnel.max.buffered.bytes"))
+        self._connect_timeout_s = config.seconds("tunnel.connect.timeout.ms")
+        self._refresh_s = config.seconds("tunnel.refresh.ms")
+        self._drain_s = config.seconds("tunnel.drain.timeout.ms")
+        self._max = config.integer("tunnel.max.connections")
+        self._max_per_ip = config.integer("tunnel.max.connections.per.ip")
+        self._max_per_principal = config.integer("tunnel.max.connections.per.principal")
+        rate = config.integer("tunnel.max.handshakes.per.sec")
+        self._handshakes = TokenBucket(rate) if rate else None
+        self._cors = Cors(config)
+        self.counts = Counts()
+        self._by_ip: Counter[str] = Counter()
+        self._by_principal: Counter[str] = Counter()
+        self._upstream: Upstream | None = None
+        self._routes: Routes | None = None
+
+    # --- which requests ---------------------------------------------------------------------------------------------
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        path = request.raw_path.partition("?")[0]
+        if path == self._path or path == self._prefix or path.startswith(self._prefix + "/"):
+            return True
+        return path == "/" and _wants_upgrade(request) and self._node_of_root(request) is not None
+
+    def _node_of_root(self, request: web.BaseRequest) -> int | None:
+        """The broker that a request for ``/`` means, by its Host header or the port it came to; None if it means none.
+
+        Clients of Kafka WebSocket Shim send no path (C2).
+        """
+        if self._vhost is not None and (match := self._vhost.fullmatch(request.headers.get("Host", ""))):
+            return node_of(match["node"])
+        port = _local_port(request)
+        if port in self._ports:
+            return _BOOTSTRAP
+        if self._mode == "listeners" and self._advertise is not None and self._routes is not None:
+            for node in self._routes.nodes():
+                with contextlib.suppress(WireError):
+                    if self._advertise.address(node)[1] == port:
+                        return node
+        return None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        """Fills the route table before the first client: after a restart they come straight to their brokers."""
+        upstream = self._upstream = cast(Upstream, gateway.state[Upstream]())
+        if self._inject and (upstream.sasl is None or upstream.sasl.mechanism not in sasl.MECHANISMS):
+            key = "tunnel.upstream.auth"
+            message = f"inject needs client.security.protocol=SASL_… and {', '.join(sasl.MECHANISMS)}"
+            raise ConfigError([Fault("", key, message)])
+        gateway.state[Counts] = self.counts
+        routes = self._routes = Routes(upstream, self._static, self._refresh_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_S):
+                await routes.refresh()
+        following = asyncio.get_running_loop().create_task(routes.follow(), name="tunnel routes")
+        try:
+            yield
+        finally:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+            await routes.aclose()
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        path, _, query_text = request.raw_path.partition("?")
+        try:
+            check_head(request)
+            if request.method != "GET":
+                raise MethodNotAllowed(allow=("GET",))
+            check_origin(request, self._cors)
+            if path == self._prefix:
+                return await self._list()
+            node = self._node(request, path)
+            if not _wants_upgrade(request):
+                raise UpgradeNeeded()
+            return await self._tunnel(request, session, gateway, node, parse_query(query_text))
+        except ServiceError as error:
+            return self.refuse(request, error)
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        self.counts.refused[error.status] = self.counts.refused.get(error.status, 0) + 1
+        response = refusal(error)
+        if isinstance(error, UpgradeNeeded):
+            response.text, response.content_type = error.message, "text/plain"
+            response.headers["Upgrade"] = "websocket"
+        elif isinstance(error, BadRequest):
+            response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 §4.4
+        if _wants_upgrade(request):
+            response.force_close()  # what follows may be frames
+        return response
+
+    async def _list(self) -> web.Response:
+        assert self._routes is not None
+        if not self._routes.nodes():
+            await self._routes.refresh()
+        rows = [BrokerRow(node, None, f"{self._prefix}/{node}") for node in self._routes.nodes()]
+        body = jsonio.encode(BrokerList(self._routes.cluster_id, rows))
+        headers = {"Cache-Control": "no-store", "Server": "kafka-gateway"}
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    def _node(self, request: web.BaseRequest, path: str) -> int:
+        if path == self._path:
+            return _BOOTSTRAP
+        node = node_of(path[len(self._prefix) + 1 :]) if path != "/" else self._node_of_root(request)
+        if node is None:
+            raise NotFound("There is no such broker.")
+        return node
+
+    async def _tunnel(
+        self, request: web.BaseRequest, session: Session, gateway: Gateway, node: int, query: Mapping[str, str]
+    ) -> web.StreamResponse:
+        own: Session | None = None
+        if gateway.is_open(request.method, request.raw_path.partition("?")[0]):
+            # An open path does not open what comes through the socket.
+            own = await gateway.open_session(self.name, request.headers, listener=session.listener, peer=session.peer)
+            session = own
+        try:
+            with self._admitted(session, gateway):
+                return await self._relay(request, session, node, of_query(query) or self._advertise)
+        finally:
+            if own is not None:
+                await gateway.close_session(own, GONE)
+
+    @contextlib.contextmanager
+    def _admitted(self, session: Session, gateway: Gateway) -> Any:
+        """Counts the tunnel in and out. Unavailable if there are too many (C-14)."""
+        ip, name = session.peer, session.principal.name
+        if gateway.stopping:
+            raise ShuttingDown()
+        if self.counts.open >= self._max:
+            raise Unavailable("There are tunnel.max.connections open tunnels.")
+        if self._max_per_ip and self._by_ip[ip] >= self._max_per_ip:
+            raise Unavailable("This address has tunnel.max.connections.per.ip open tunnels.")
+        if self._max_per_principal and self._by_principal[name] >= self._max_per_principal:
+            raise Unavailable("This principal has tunnel.max.connections.per.principal open tunnels.")
+        if self._handshakes is not None and self._handshakes.wait_s(1) > 0:
+            self._handshakes.give_back(1)
+            raise Unavailable("More than tunnel.max.handshakes.per.sec new tunnels.")
+        self.counts.open += 1
+        self._by_ip[ip] += 1
+        self._by_principal[name] += 1
+        try:
+            yield
+        finally:
+            self.counts.open -= 1
+            for counter, key in ((self._by_ip, ip), (self._by_principal, name)):
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]
+
+    async def _relay(
+        self, request: web.BaseRequest, session: Session, node: int, advertise: Advertise | None
+    ) -> web.StreamResponse:
+        assert self._routes is not None
+        self._check_ports(advertise)
+        broker = await self._connect(node)
+        relay = Relay(broker, self._rules, advertise, self._routes, self._budget, self.counts)
+        started, code = time.monotonic(), 1006
+        try:
+            socket = await Socket.accept(request, self._limits, {})
+            self.counts.opened += 1
+            session.transport = self.name
+
+            def close(reason: CloseReason) -> None:
+                if reason is SHUTDOWN:
+                    relay.drain(reason, self._drain_s)
+                else:
+                    socket.close(reason)
+
+            session.on_close = close
+            relay.attach(socket)
+            code = (await socket.run(relay.take)).code
+        except ConnectionError:
+            pass  # the client left without a word, which is a normal end
+        finally:
+            session.on_close = None
+            relay.close()
+            self.counts.closed[code] = self.counts.closed.get(code, 0) + 1
+            log.info(
+                "tunnel of %s at %s to %s closed with %d after %.1f s",
+                session.principal.name,
+                session.peer,
+                "bootstrap" if node == _BOOTSTRAP else f"broker {node}",
+                code,
+                time.monotonic() - started,
+            )
+        return cast(web.StreamResponse, _Closed())
+
+    def _check_ports(self, advertise: Advertise | None) -> None:
+        """Refuses what would tell a wrong address, as far as it can be known (C-20)."""
+        assert self._routes is not None
+        if advertise is not None:
+            for node in self._routes.nodes():
+                try:
+                    advertise.address(node)
+                except WireError as error:
+                    raise BadRequest(f"{error}: its port would be over 65535, give it one with map=ID:PORT") from None
+
+    async def _connect(self, node: int) -> BrokerConnection:
+        assert self._routes is not None
+        assert self._upstream is not None
+        if node == _BOOTSTRAP:
+            broker = await self._connect_to(self._routes.bootstrap())
+        else:
+            target = await self._routes.of(node)
+            try:
+                broker = await self._connect_to([target])
+            except BadGateway:
+                await self._routes.refresh()
+                if (moved := await self._routes.of(node)) == target:
+                    raise
+                broker = await self._connect_to([moved])
+        if self._inject:
+            assert self._upstream.sasl is not None
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    await sasl.log_in(broker, self._upstream.sasl)
+            except TimeoutError:
+                broker.close()
+                raise BadGateway("The broker did not let the gateway log in in time.") from None
+            except BaseException:
+                broker.close()
+                raise
+        return broker
+
+    async def _connect_to(self, targets: list[Target]) -> BrokerConnection:
+        assert self._upstream is not None
+        return await connect(targets, self._upstream.tls, self._connect_timeout_s, self._response_max)
+
+
+class _Closed:
+    """A connection that is over, in the shape in which aiohttp wants a response to be finished."""
+
+    status = 101
+    keep_alive = False
+    body_length = 0
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self) -> None:
+        return None
+
+
+def _wants_upgrade(request: web.BaseRequest) -> bool:
+    return request.headers.get("Upgrade", "").strip().lower() == "websocket"
+
+
+def _local_port(request: web.BaseRequest) -> int | None:
+    transport = request.transport
+    name = transport.get_extra_info("sockname") if transport is not None else None
+    return name[1] if isinstance(name, tuple) else None
+
+
+def _advertise(config: Config, mode: str) -> Advertise | None:
+    """What clients are told that do not say it themselves. ConfigError says what is missing."""
+    if mode == "none":
+        return None
+    key = "tunnel.advertise.host"
+    host, port = config.text(key), config.integer("tunnel.advertise.port")
+    if not host or ("{node}" in host) != (mode == "vhost") or not host.isascii():
+        wanted = "one with {node} in it" if mode == "vhost" else "a plain one"
+        raise ConfigError([Fault(config.place(key), key, f"tunnel.advertise.mode={mode} needs a host, {wanted}")])
+    if not port:
+        key = "tunnel.advertise.port"
+        raise ConfigError([Fault(config.place(key), key, f"tunnel.advertise.mode={mode} needs a port")])
+    key = "tunnel.advertise.map"
+    try:
+        return Advertise(host, port, ports_of(key, ",".join(config.items(key))))
+    except BadRequest as error:
+        raise ConfigError([Fault(config.place(key), key, error.message)]) from None
+
+
+def _vhost(advertise: Advertise | None) -> re.Pattern[str]:
+    assert advertise is not None
+    before, _, behind = advertise.host.partition("{node}")
+    return re.compile(rf"{re.escape(before)}(?P<node>[0-9]{{1,10}}){re.escape(behind)}(:[0-9]{{1,5}})?", re.IGNORECASE)
+
+
+def _static(config: Config) -> dict[int, Target]:
+    key = "tunnel.static.brokers"
+    found: dict[int, Target] = {}
+    for item in config.items(key):
+        match = _STATIC.fullmatch(item)
+        if match is None or not 0 < int(match["port"]) < 65536 or node_of(match["node"]) is None:
+            raise ConfigError([Fault(config.place(key), key, f"{item!r} is not ID=HOST:PORT")])
+        found[int(match["node"])] = (match["host"].strip("[]"), int(match["port"]))
+    return found
+
+
+def _check(config: Config) -> None:
+    """ConfigError for what no single value shows."""
+    faults = []
+    for key in ("tunnel.ports", "tunnel.denied.apis"):
+        faults += [
+            Fault(config.place(key), key, f"{item!r} is not a number")
+            for item in config.items(key)
+            if not re.fullmatch(r"[0-9]{1,5}", item)
+        ]
+    if config.text("tunnel.upstream.auth") == "inject" and config.text("authentication.method").upper() == "NONE":
+        # Else whoever reaches the gateway would be the gateway's user at the brokers (C-25).
+        key = "tunnel.upstream.auth"
+        faults.append(Fault(config.place(key), key, "inject needs authentication.method, or anybody could use it"))
+    if config.text("tunnel.path").strip("/") == "" and not config.items("tunnel.ports"):
+        key = "tunnel.path"
+        faults.append(Fault(config.place(key), key, "/ is taken; give the tunnel a listener of its own: tunnel.ports"))
+    if faults:
+        raise ConfigError(faults)
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    if not config.flag("tunnel.enable"):
+        return []
+    _check(config)
+    return [TunnelTransport(config)]

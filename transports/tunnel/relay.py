@@ -1,0 +1,459 @@
+"""One tunnel at work: requests to the broker as they are, replies to the client with its own addresses in them.
+
+Nothing but the first bytes of a frame is looked at, and a reply without addresses is not even held until it is whole:
+it goes on in fragments of one WebSocket message as it comes. Replies are matched with their requests first come, first
+served, which is Kafka's order on a connection (bridges.md C-9 to C-12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from gateway.errors import CloseReason
+from transports.frames import Socket
+from transports.tunnel import apis, rewriting
+from transports.tunnel.advertising import Advertise
+from transports.tunnel.broker import BrokerConnection
+from transports.tunnel.routes import Routes
+from transports.tunnel.sasl import RawSasl
+from transports.tunnel.wire import Cursor, WireError
+
+log = logging.getLogger("gateway.tunnel")
+
+TEXT = CloseReason(1003, "text message, Kafka frames are binary", False)
+NO_FRAME = CloseReason(1007, "not one whole Kafka frame", False)
+DENIED = CloseReason(1008, "this API is not relayed", False)
+REPLY_TOO_LARGE = CloseReason(1009, "reply over the limit", False)
+NO_MATCH = CloseReason(1011, "reply out of order", True)
+NOT_REWRITTEN = CloseReason(1011, "reply with addresses that cannot be rewritten", False)
+UPSTREAM_CLOSED = CloseReason(1000, "broker closed the connection", True)
+UPSTREAM_LOST = CloseReason(1014, "broker closed the connection with requests open", True)
+
+_REQUEST = struct.Struct(">ihhih")
+"""Size, API key, API version, correlation id, length of the client id: every request begins so, flexible or not."""
+_REPLY = struct.Struct(">ii")
+_SIZE = struct.Struct(">i")
+_DEEP = 10_000
+"""Open requests at which no more are read until half of them are answered."""
+_BROKER, _OPEN, _SASL, _DRAIN = 1, 2, 4, 8
+"""Why nothing is read from the client: bits, for there may be several reasons at a time."""
+_ACCOUNT_FROM = 64 * 1024
+"""Smaller replies are not worth the counting."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """What all tunnels of a gateway have in common."""
+
+    denied: frozenset[int]
+    hide_unknown: bool
+    caps: dict[int, int]
+    response_max: int
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """What went through all tunnels since the start."""
+
+    open: int = 0
+    opened: int = 0
+    refused: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Handshakes by the status of their answer."""
+    closed: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Tunnels by close code, 1006 for clients that just left."""
+    requests: int = 0
+    request_bytes: int = 0
+    replies: int = 0
+    reply_bytes: int = 0
+    rewritten: int = 0
+    """Replies in which an address was replaced."""
+
+
+class Budget:
+    """Bytes that all tunnels together may hold. Whoever finds none left waits, and nobody is dropped (C-13)."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self.held = 0
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+
+    def take(self, size: int, granted: Callable[[], None]) -> bool:
+        """Takes ``size`` bytes, or returns False and calls ``granted`` when they are taken.
+
+        More than the whole budget is granted when nothing else is held.
+        """
+        if not self._waiting and self._fits(size):
+            self.held += size
+            return True
+        self._waiting.append((size, granted))
+        return False
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, granted = self._waiting.popleft()
+            self.held += size
+            granted()
+
+    def _fits(self, size: int) -> bool:
+        return self.held + size <= self._total or not self.held
+
+
+Open = tuple[int, int, int, bool]
+"""A request whose reply is to come: correlation id, API key, version, and whether the reply must be looked into."""
+
+
+class Relay:
+    """Belongs to the event loop. ``advertise`` None leaves addresses as they are."""
+
+    def __init__(
+        self,
+        broker: BrokerConnection,
+        rules: Rules,
+        advertise: Advertise | None,
+        routes: Routes,
+        budget: Budget,
+        counts: Counts,
+    ) -> None:
+        self._broker = broker
+        self._rules = rules
+        self._advertise = advertise
+        self._routes = routes
+        self._budget = budget
+        self._counts = counts
+        self._socket: Socket | None = None
+        self._open: deque[Open] = deque()
+        self._holds = 0
+        self._raw: RawSasl | None = None
+        self._handshake = ""
+        """Mechanism of a SaslHandshake v0 that is not answered yet."""
+        self._head = b""
+        """Too little of a reply to decide anything."""
+        self._left = 0
+        """Bytes still to come of a reply that goes on piece by piece."""
+        self._parts: list[bytes] = []
+        """Of a reply that is held until it is whole."""
+        self._missing = 0
+        self._accounted = 0
+        self._entry: Open | None = None
+        self._waiting = False
+        """For the budget."""
+        self._ended = False
+        self._draining: asyncio.TimerHandle | None = None
+
+    def attach(self, socket: Socket) -> None:
+        """Begins: the client's messages come to ``take``, replies leave through ``socket``."""
+        self._socket = socket
+        self._broker.attach(self)
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._open)
+
+    # --- client to broker -------------------------------------------------------------------------------------------
+
+    def take(self, message: bytes, text: bool) -> None:
+        """One message of the client."""
+        if self._ended:
+            return
+        if text:
+            self._end(TEXT)
+            return
+        length = len(message)
+        if self._raw is not None and self._take_token(message):
+            return
+        if length < _REQUEST.size:
+            self._end(NO_FRAME)
+            return
+        size, key, version, correlation_id, id_length = _REQUEST.unpack_from(message)
+        if size != length - 4 or not -1 <= id_length <= length - _REQUEST.size:
+            self._end(NO_FRAME)
+            return
+        if key in self._rules.denied or (self._rules.hide_unknown and key not in apis.KNOWN):
+            log.warning("a request of API %d was refused", key)
+            self._end(DENIED)
+            return
+        answered = True
+        if key == apis.PRODUCE:
+            try:
+                answered = _acks(message, version, id_length) != 0
+            except WireError:
+                self._end(NO_FRAME)
+                return
+        elif key == apis.SASL_HANDSHAKE and version == 0:
+            self._handshake = _mechanism(message, id_length)
+            self._hold(_SASL)
+        if answered:
+            self._open.append((correlation_id, key, version, self._looks_into(key, version)))
+            if len(self._open) >= _DEEP:
+                self._hold(_OPEN)
+        self._forward(message)
+
+    def _forward(self, message: bytes) -> None:
+        self._counts.requests += 1
+        self._counts.request_bytes += len(message)
+        self._broker.transport.write(message)
+
+    def _looks_into(self, key: int, version: int) -> bool:
+        if key == apis.API_VERSIONS or (key == apis.SASL_HANDSHAKE and version == 0):
+            return True
+        return self._advertise is not None and (
+            apis.carries_addresses(key, version) or version > apis.CAPS.get(key, version)
+        )
+
+    def _take_token(self, message: bytes) -> bool:
+        """A message while the client logs in without Kafka's headers; False if it is a request again (C-24)."""
+        assert self._raw is not None
+        if len(message) < 4 or _SIZE.unpack_from(message)[0] != len(message) - 4:
+            self._end(NO_FRAME)
+            return True
+        if self._raw.is_request(message):
+            self._raw = None
+            return False
+        if self._raw.lockstep:
+            # A request behind the last token would pass unseen, with an API that is denied in it.
+            self._hold(_SASL)
+        self._forward(message)
+        return True
+
+    # --- broker to client -------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        """Bytes of the broker, cut anywhere."""
+        if self._ended:
+            return
+        socket = self._socket
+        assert socket is not None
+        at, end = 0, len(data)
+        if self._left:
+            at = min(self._left, end)
+            self._left -= at
+            socket.send_part(data if at == end else memoryview(data)[:at], first=False, last=not self._left)
+            if not self._left:
+                self._counts.replies += 1
+        elif self._missing:
+            at = min(self._missing, end)
+            self._missing -= at
+            self._parts.append(data if at == end else data[:at])
+            if not self._missing:
+                self._whole()
+        elif self._head:
+            data, self._head = self._head + data, b""
+            end = len(data)
+        while at < end and not self._ended:
+            at = self._reply(socket, data, at, end)
+        self._counts.reply_bytes += end
+        socket.flush()
+        if socket.congested and not self._ended:
+            self._broker.pause()
+            socket.on_room(self._room)
+
+    def _reply(self, socket: Socket, data: bytes, at: int, end: int) -> int:
+        """The reply that begins here, or as much of it as there is; where the next one begins."""
+        there = end - at
+        if there < 4:
+            self._head = data[at:]
+            return end
+        size: int = _SIZE.unpack_from(data, at)[0]
+        if size > self._rules.response_max:
+            self._end(REPLY_TOO_LARGE)
+            return end
+        if size < (4 if self._raw is None else 0):
+            self._end(NO_MATCH)
+            return end
+        total = size + 4
+        entry: Open | None = None
+        if self._raw is None:
+            if there < 8:
+                self._head = data[at:]
+                return end
+            _, correlation_id = _REPLY.unpack_from(data, at)
+            if self._open and self._open[0][0] == correlation_id:
+                entry = self._open.popleft()
+                if self._holds & _OPEN and len(self._open) <= _DEEP // 2:
+                    self._release(_OPEN)
+            elif any(other[0] == correlation_id for other in self._open):
+                log.error("a broker answered out of order")
+                self._end(NO_MATCH)
+                return end
+            # Else nobody asked: some brokers answer acks=0 (C-11).
+        if self._raw is not None or (entry is not None and entry[3]):
+            return self._hold_reply(entry, data, at, there, total)
+        if there >= total:
+            # A copy of the little there is costs less than a view of it.
+            socket.send(data if total == end else data[at : at + total], True)
+            self._counts.replies += 1
+            self._check_drained()
+            return at + total
+        socket.send_part(memoryview(data)[at:] if at else data, first=True, last=False)
+        self._left = total - there
+        return end
+
+    def _hold_reply(self, entry: Open | None, data: bytes, at: int, there: int, total: int) -> int:
+        self._entry = entry
+        if there >= total:
+            self._parts = [data[at : at + total]]
+            self._whole()
+            return at + total
+        self._parts = [data[at:]]
+        self._missing = total - there
+        if total >= _ACCOUNT_FROM:
+            self._accounted = total
+            if not self._budget.take(total, self._granted):
+                self._waiting = True
+                self._broker.pause()
+        return at + there
+
+    def _whole(self) -> None:
+        """A reply that was held is there."""
+        reply = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = []
+        entry, self._entry = self._entry, None
+        try:
+            reply = self._changed(entry, reply)
+        except WireError as error:
+            log.error("a reply (API %s) cannot be rewritten: %s", entry[1:3] if entry else "none", error)
+            self._end(NOT_REWRITTEN)
+            return
+        finally:
+            self._give_back()
+        assert self._socket is not None
+        self._socket.send(reply, True)
+        self._counts.replies += 1
+        self._check_drained()
+
+    def _changed(self, entry: Open | None, reply: bytes) -> bytes:
+        if entry is None:
+            assert self._raw is not None
+            self._release(_SASL)
+            if self._raw.is_over(reply):
+                self._raw = None
+            return reply
+        _, key, version, _ = entry
+        rules = self._rules
+        if key == apis.API_VERSIONS:
+            return rewriting.api_versions(version, reply, rules.denied, rules.hide_unknown, rules.caps)
+        if key == apis.SASL_HANDSHAKE:
+            if len(reply) < 10:
+                raise WireError("reply without an error code")
+            if reply[8:10] == b"\0\0":
+                self._raw = RawSasl(self._handshake)
+            self._release(_SASL)
+            return reply
+        changed = rewriting.rewrite(key, version, reply, self._address, self._unlearned)
+        if changed is not reply:
+            self._counts.rewritten += 1
+        return changed
+
+    def _address(self, node: int, host: str, port: int) -> tuple[bytes, int]:
+        self._routes.learn(node, host, port)
+        return self._unlearned(node, host, port)
+
+    def _unlearned(self, node: int, host: str, port: int) -> tuple[bytes, int]:
+        assert self._advertise is not None
+        return self._advertise.address(node)
+
+    # --- holding back -----------------------------------------------------------------------------------------------
+
+    def congested(self, behind: bool) -> None:
+        """The broker reads slower than the client sends, or has caught up."""
+        if behind:
+            self._hold(_BROKER)
+        else:
+            self._release(_BROKER)
+
+    def _hold(self, why: int) -> None:
+        self._holds |= why
+        if self._socket is not None:
+            self._socket.hold()
+
+    def _release(self, why: int) -> None:
+        self._holds &= ~why
+        if not self._holds and self._socket is not None:
+            self._socket.release()
+
+    def _room(self) -> None:
+        if self._ended:
+            return
+        assert self._socket is not None
+        if self._socket.congested:
+            self._socket.on_room(self._room)
+        elif not self._waiting:
+            self._broker.resume()
+
+    def _granted(self) -> None:
+        if self._ended:  # while it waited
+            self._budget.give_back(self._accounted)
+            self._accounted = 0
+            return
+        self._waiting = False
+        if not self._missing:
+            self._give_back()
+        self._room()
+
+    def _give_back(self) -> None:
+        if self._accounted and not self._waiting:
+            size, self._accounted = self._accounted, 0
+            self._budget.give_back(size)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def lost(self, error: Exception | None) -> None:
+        """The broker closed the connection, or it broke."""
+        clean = error is None and not (self._open or self._left or self._missing or self._head)
+        self._end(UPSTREAM_CLOSED if clean else UPSTREAM_LOST)
+
+    def drain(self, reason: CloseReason, timeout_s: float) -> None:
+        """Takes no more requests and ends when those at work are answered, at the latest after the time (C-17)."""
+        if self._ended or self._draining is not None:
+            return
+        self._hold(_DRAIN)
+        loop = asyncio.get_running_loop()
+        self._draining = loop.call_later(timeout_s if self._busy() else 0, self._end, reason)
+
+    def _busy(self) -> bool:
+        return bool(self._open or self._left or self._missing)
+
+    def _check_drained(self) -> None:
+        if self._draining is not None and not self._busy():
+            self._draining.cancel()
+            self._end(CloseReason(1001, "gateway is shutting down", True))
+
+    def _end(self, reason: CloseReason) -> None:
+        if not self._ended and self._socket is not None:
+            self._socket.close(reason)
+        self._ended = True
+        self._broker.close()
+
+    def close(self) -> None:
+        """The client is gone, or told that the tunnel is over."""
+        self._ended = True
+        if self._draining is not None:
+            self._draining.cancel()
+        self._parts = []
+        self._give_back()
+        self._broker.close()
+
+
+def _acks(message: bytes, version: int, id_length: int) -> int:
+    """``acks`` of a Produce request (C-12)."""
+    cursor = Cursor(message, _REQUEST.size + max(0, id_length))
+    if version >= 9:
+        cursor.skip_tags()
+        cursor.skip_compact()
+    elif version >= 3:
+        cursor.skip_string()
+    return cursor.int16()
+
+
+def _mechanism(message: bytes, id_length: int) -> str:
+    cursor = Cursor(message, _REQUEST.size + max(0, id_length))
+    try:
+        return cursor.bytes_of(cursor.int16()).decode("ascii", "replace").upper()
+    except WireError:
+        return ""
