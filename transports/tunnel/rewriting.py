@@ -34,10 +34,10 @@ def rewrite(key: int, version: int, reply: bytes, address: Address, learn: Addre
     cursor = Cursor(reply, _BODY)
     if len(reply) < _BODY:
         raise WireError("reply without a header")
+    if version > apis.CAPS.get(key, version):
+        raise WireError("version with an unknown layout")
     if not apis.carries_addresses(key, version):
         return reply
-    if version > apis.CAPS[key]:
-        raise WireError("version with an unknown layout")
     _LAYOUTS[key](cursor, version, address, learn or address)
     return cursor.result()
 
