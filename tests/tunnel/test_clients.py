@@ -1,0 +1,269 @@
+"""Kafka clients that nobody here wrote, through one port of the gateway, to three brokers (bridges.md C8 17 to 19).
+
+Each gets the tunnel's bootstrap port as ``bootstrap.servers``, and no other setting for its sake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import confluent_kafka
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.kafka_cluster import fetch_jars, find_java
+from tests.tunnel.conftest import Tunnel
+
+Unique = Callable[..., str]
+GO = Path(__file__).parent / "go"
+DEADLINE_S = 40.0
+
+
+def missing(what: str) -> None:
+    """A tool that is not here: in CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def run(*command: str, stdin: str = "", timeout_s: float = DEADLINE_S) -> str:
+    """What the program printed; it must succeed."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+    return done.stdout
+
+
+def consumed(consumer: confluent_kafka.Consumer, count: int, timeout_s: float = DEADLINE_S) -> list[bytes]:
+    found: list[bytes] = []
+    deadline = time.monotonic() + timeout_s
+    while len(found) < count and time.monotonic() < deadline:
+        for message in consumer.consume(1000, 0.5):
+            if message.error() is None:
+                found.append(message.value())
+    return found
+
+
+def group_config(tunnel: Tunnel, group: str, **more: object) -> dict[str, object]:
+    return {
+        "bootstrap.servers": tunnel.bootstrap,
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+    } | {name.replace("_", "."): value for name, value in more.items()}
+
+
+# --- kcat ------------------------------------------------------------------------------------------------------------
+
+
+def test_kcat(tunnel: Tunnel, unique: Unique) -> None:
+    if shutil.which("kcat") is None:
+        missing("no kcat: install Debian's package of that name")
+    topic = unique("tunnel-kcat")
+    admin = AdminClient({"bootstrap.servers": tunnel.bootstrap})
+    admin.create_topics([NewTopic(topic, 6, 3)], operation_timeout=10)[topic].result(20)
+    listed = json.loads(run("kcat", "-b", tunnel.bootstrap, "-L", "-J"))
+    ports = {each["id"]: each["name"] for each in listed["brokers"]}
+    assert ports == {node: f"127.0.0.1:{port}" for node, port in tunnel.ports.items()}
+    lines = "".join(f"line {number}\n" for number in range(600))
+    run("kcat", "-b", tunnel.bootstrap, "-P", "-t", topic, "-X", "acks=all", stdin=lines)
+    read = run("kcat", "-b", tunnel.bootstrap, "-C", "-t", topic, "-o", "beginning", "-e", "-q")
+    assert sorted(read.splitlines()) == sorted(lines.splitlines())
+
+
+# --- librdkafka ------------------------------------------------------------------------------------------------------
+
+
+def test_confluent_kafka(tunnel: Tunnel, unique: Unique) -> None:
+    topic, group = unique("tunnel-librdkafka"), unique("tunnel-group")
+    admin = AdminClient({"bootstrap.servers": tunnel.bootstrap})
+    admin.create_topics([NewTopic(topic, 6, 3)], operation_timeout=10)[topic].result(20)
+    nodes = admin.describe_cluster(request_timeout=10).result(20).nodes
+    assert {node.id: (node.host, node.port) for node in nodes} == {
+        node: ("127.0.0.1", port) for node, port in tunnel.ports.items()
+    }
+    producer = confluent_kafka.Producer({"bootstrap.servers": tunnel.bootstrap, "enable.idempotence": True})
+    for number in range(6000):
+        producer.produce(topic, b"value-%d" % number, str(number).encode(), partition=number % 6)
+    assert producer.flush(DEADLINE_S) == 0
+    leaders = {each.leader for each in admin.list_topics(topic, timeout=10).topics[topic].partitions.values()}
+    assert leaders == set(tunnel.ports)
+    consumer = confluent_kafka.Consumer(group_config(tunnel, group))
+    consumer.subscribe([topic])
+    assert sorted(consumed(consumer, 6000)) == sorted(b"value-%d" % number for number in range(6000))
+    consumer.commit(asynchronous=False)
+    committed = consumer.committed([confluent_kafka.TopicPartition(topic, number) for number in range(6)], timeout=10)
+    assert [each.offset for each in committed] == [1000] * 6
+    consumer.close()
+    admin.delete_topics([topic], operation_timeout=10)[topic].result(20)
+
+
+def test_transactions(tunnel: Tunnel, unique: Unique) -> None:
+    topic = tunnel.kafka.create_topic(unique("tunnel-transactions"), partitions=3)
+    producer = confluent_kafka.Producer({"bootstrap.servers": tunnel.bootstrap, "transactional.id": unique("id")})
+    producer.init_transactions(DEADLINE_S)
+    for outcome, name in (
+        (producer.commit_transaction, b"kept"),
+        (producer.abort_transaction, b"dropped"),
+        (producer.commit_transaction, b"last"),
+    ):
+        producer.begin_transaction()
+        for partition in range(3):
+            producer.produce(topic, name, partition=partition)
+        assert producer.flush(DEADLINE_S) == 0
+        outcome(DEADLINE_S)
+    consumer = confluent_kafka.Consumer(group_config(tunnel, unique("group"), isolation_level="read_committed"))
+    consumer.subscribe([topic])
+    assert sorted(consumed(consumer, 6)) == [b"kept"] * 3 + [b"last"] * 3
+    consumer.close()
+
+
+def test_groups_of_the_new_protocol(tunnel: Tunnel, unique: Unique) -> None:
+    topic = tunnel.kafka.create_topic(unique("tunnel-kip848"), partitions=3)
+    producer = confluent_kafka.Producer({"bootstrap.servers": tunnel.bootstrap})
+    for number in range(30):
+        producer.produce(topic, b"%d" % number, partition=number % 3)
+    assert producer.flush(DEADLINE_S) == 0
+    consumer = confluent_kafka.Consumer(group_config(tunnel, unique("group"), group_protocol="consumer"))
+    consumer.subscribe([topic])
+    assert len(consumed(consumer, 30)) == 30
+    consumer.close()
+
+
+# --- kafka-python ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # its own, of Python 3.11's importlib.resources
+def test_kafka_python(tunnel: Tunnel, unique: Unique) -> None:
+    import kafka
+    from kafka.admin import NewTopic as PythonTopic
+
+    topic = unique("tunnel-python")
+    admin = kafka.KafkaAdminClient(bootstrap_servers=tunnel.bootstrap)
+    admin.create_topics([PythonTopic(topic, 6, 3)])
+    producer = kafka.KafkaProducer(bootstrap_servers=tunnel.bootstrap, acks="all")
+    sent = [producer.send(topic, b"value-%d" % number, key=b"%d" % number) for number in range(300)]
+    for each in sent:
+        each.get(DEADLINE_S)
+    producer.close()
+    consumer = kafka.KafkaConsumer(
+        topic,
+        bootstrap_servers=tunnel.bootstrap,
+        group_id=unique("group"),
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        consumer_timeout_ms=int(DEADLINE_S * 1000),
+    )
+    values = set()
+    for message in consumer:
+        values.add(message.value)
+        if len(values) == 300:
+            break
+    consumer.commit()
+    assert values == {b"value-%d" % number for number in range(300)}
+    consumer.close()
+    admin.delete_topics([topic])
+    admin.close()
+
+
+# --- franz-go --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def go_client(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The client of tests/tunnel/go, built."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("no go in PATH")
+    program = tmp_path_factory.mktemp("go") / "tunnelclient"
+    done = subprocess.run([go, "build", "-o", program, "."], cwd=GO, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        missing(f"the Go client cannot be built: {done.stderr[-1000:]}")
+    return str(program)
+
+
+@pytest.mark.timeout(240)
+def test_franz_go(tunnel: Tunnel, unique: Unique, go_client: str) -> None:
+    printed = run(go_client, tunnel.bootstrap, unique("tunnel-go"), unique("group"), "600", timeout_s=50)
+    assert json.loads(printed) == {"records": 600, "ports": {str(n): port for n, port in tunnel.ports.items()}}
+
+
+# --- Kafka's own tools -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[..., str]:
+    """``tool("org.apache.kafka.tools.X", "--flag", …, stdin="")``: what the tool printed."""
+    jars, java = fetch_jars(), find_java()
+    options = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-Dlog4j2.level=ERROR")
+
+    def call(name: str, *arguments: str, stdin: str = "") -> str:
+        return run(java, *options, "-cp", f"{jars}/*", name, *arguments, stdin=stdin)
+
+    return call
+
+
+def test_console_tools(tunnel: Tunnel, unique: Unique, tool: Callable[..., str]) -> None:
+    topic, server = unique("tunnel-console"), ("--bootstrap-server", tunnel.bootstrap)
+    topics = "org.apache.kafka.tools.TopicCommand"
+    tool(topics, *server, "--create", "--topic", topic, "--partitions", "6", "--replication-factor", "3")
+    described = tool(topics, *server, "--describe", "--topic", topic)
+    assert described.count("Leader:") == 6
+    lines = [f"line {number}" for number in range(200)]
+    tool("org.apache.kafka.tools.ConsoleProducer", *server, "--topic", topic, stdin="\n".join(lines) + "\n")
+    read = tool(
+        "org.apache.kafka.tools.consumer.ConsoleConsumer",
+        *(*server, "--topic", topic, "--group", unique("group"), "--from-beginning"),
+        *("--max-messages", "200", "--timeout-ms", "30000"),
+    )
+    assert sorted(read.splitlines()) == sorted(lines)
+
+
+# --- a broker dies in the middle -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_broker_is_killed_in_the_middle(tunnel: Tunnel, unique: Unique) -> None:
+    """With acks=all nothing is lost and nothing doubled, the leaders move, and the broker comes back (C8 19, 20)."""
+    topic = tunnel.kafka.create_topic(unique("tunnel-kill"), partitions=6)
+    delivered: list[bytes] = []
+
+    def report(error: object, message: confluent_kafka.Message) -> None:
+        assert error is None, error
+        delivered.append(message.value())
+
+    producer = confluent_kafka.Producer({"bootstrap.servers": tunnel.bootstrap, "enable.idempotence": True})
+    consumer = confluent_kafka.Consumer(group_config(tunnel, unique("group")))
+    consumer.subscribe([topic])
+
+    def send(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            producer.produce(topic, b"%d" % number, partition=number % 6, on_delivery=report)
+            producer.poll(0)
+
+    send(0, 600)
+    found = consumed(consumer, 300)
+    tunnel.kafka.kill(2)
+    try:
+        send(600, 600)
+        assert producer.flush(DEADLINE_S) == 0
+        found += consumed(consumer, 1200 - len(found))
+    finally:
+        tunnel.kafka.restart(2)
+    send(1200, 600)
+    assert producer.flush(DEADLINE_S) == 0
+    found += consumed(consumer, 1800 - len(found))
+    consumer.close()
+    expected = sorted(b"%d" % number for number in range(1800))
+    assert sorted(delivered) == expected
+    assert sorted(found) == expected
+    # The broker that came back is reached again, at the port it had.
+    brokers = AdminClient({"bootstrap.servers": tunnel.bootstrap}).list_topics(timeout=10).brokers
+    assert {node: each.port for node, each in brokers.items()} == tunnel.ports
