@@ -284,6 +284,8 @@ class TunnelTransport(Transport):
         finally:
             session.on_close = None
             relay.close()
+            if relay.reason is not None:  # whether or not the client stayed to hear it
+                code = relay.reason.code
             self.counts.closed[code] = self.counts.closed.get(code, 0) + 1
             log.info(
                 "tunnel of %s at %s to %s closed with %d after %.1f s",

@@ -144,6 +144,8 @@ class Relay:
         self._waiting = False
         """For the budget."""
         self._ended = False
+        self.reason: CloseReason | None = None
+        """Why the tunnel was closed from this side."""
         self._draining: asyncio.TimerHandle | None = None
 
     def attach(self, socket: Socket) -> None:
@@ -426,6 +428,7 @@ class Relay:
 
     def _end(self, reason: CloseReason) -> None:
         if not self._ended and self._socket is not None:
+            self.reason = reason
             self._socket.close(reason)
         self._ended = True
         self._broker.close()
