@@ -17,8 +17,8 @@ from gateway.kafka.ports import ConsumerSettings
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.reader import KafkaReader
 from gateway.kafka.tails import KafkaTails
-from gateway.kafka.worker import Rebalanced
 from gateway.kafka.upstream import upstream
+from gateway.kafka.worker import Rebalanced
 from gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
