@@ -33,7 +33,9 @@ _PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
 _EPILOG = """\
 KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
 etc/kafka-rest.properties and docs/configuration.md list all properties.
-kafka-gateway tunnel --help: local ports through which any Kafka client reaches the brokers behind a gateway.
+
+kafka-gateway tunnel: local ports through which any Kafka client reaches the brokers behind a gateway.
+kafka-gateway producer, kafka-gateway consumer: one HTTP bridge. Each has a --help of its own.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
@@ -41,10 +43,12 @@ with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    # By name: nothing here imports a transport, and the gateway itself starts without what these need.
     if words and words[0] in ("tunnel", "tunnel-proxy"):
-        # By name: nothing here imports a transport.
         return int(importlib.import_module("transports.tunnel.command").main(words[1:], _new_loop))
+    if words and words[0] in ("producer", "consumer"):
+        return int(importlib.import_module("gateway.bytehoops").main(words, prog="kafka-gateway"))
     parser = argparse.ArgumentParser(
         prog="kafka-gateway",
         description=_DESCRIPTION,
@@ -93,8 +97,8 @@ def _disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
     return names if isinstance(names, tuple) else ()
 
 
-def run(config: Config, plugins: Plugins) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code."""
+def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
+    """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130)."""
     logs.set_up(config.text("log.level"), config.text("log.format"))
     for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
@@ -107,7 +111,7 @@ def run(config: Config, plugins: Plugins) -> int:
     gc.set_threshold(50_000, 20, 50)
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(_serve(config, plugins))
+            runner.run(_serve(config, plugins, hasty))
     except ConfigError as error:
         for fault in error.faults:
             log.error(str(fault))
@@ -118,17 +122,23 @@ def run(config: Config, plugins: Plugins) -> int:
     return 0
 
 
-async def _serve(config: Config, plugins: Plugins) -> None:
+async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
     from gateway.app import run_until
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    signals = 0
+
+    def stop_now(*_: object) -> None:
+        nonlocal signals
+        signals += 1
+        if hasty and signals > 1:
+            os._exit(130)
+        loop.call_soon_threadsafe(stop.set)
+
     # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
-    before = {
-        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         await run_until(stop, config, plugins)
     finally:

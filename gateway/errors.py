@@ -279,6 +279,10 @@ class OutcomeUnknown(KafkaRetriable):
     text = "The delivery timed out; its outcome is unknown: the record may have been stored."
 
 
+class PartitionTrouble(OutcomeUnknown):
+    """Kafka says why it does not take the record now: no leader, too few replicas. It may have been stored even so."""
+
+
 class BrokerNotAvailable(Unavailable):
     error_code, text = 50302, "No Kafka broker can be reached."
 

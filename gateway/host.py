@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, ContentEncodingError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gateway import tls
@@ -31,7 +31,6 @@ from gateway.errors import (
     HeadTooLarge,
     MethodNotAllowed,
     ServiceError,
-    UnsupportedMediaType,
 )
 from gateway.listeners import Listener
 from gateway.session import Session
@@ -105,10 +104,6 @@ class HttpConnection(RequestHandler):
         if not self._request_in_progress and not self._messages:
             self.force_close()
 
-    def discard_rest(self) -> None:
-        """Throws away what still comes, undecoded: to inflate the rest of a bomb would keep the loop busy."""
-        self._payload_parser = _Nowhere()
-
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
         if self._reading_paused:
@@ -145,16 +140,6 @@ class HttpConnection(RequestHandler):
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
-class _Nowhere:
-    """Takes the place of a parser."""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        return False, b""
-
-    def feed_eof(self) -> None:
-        pass
-
-
 _TOO_MANY_BODY = b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -167,8 +152,6 @@ def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
     text = (message or "").strip().split("\n", 1)[0].rstrip(":")
     if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
         return MethodNotAllowed(allow=_METHODS)
-    if isinstance(exc, ContentEncodingError):  # one that aiohttp knows, and has no library for
-        return UnsupportedMediaType("The gateway can undo gzip, and deflate, and no other Content-Encoding.")
     if isinstance(exc, LineTooLong) or text == "Too many headers received":
         return HeadTooLarge(
             "The request line or a header field is longer than max.request.header.size, or there are "
@@ -226,6 +209,9 @@ class Host:
             "max_line_size": header_bytes,
             "max_field_size": header_bytes,
             "lingering_time": 2.0,
+            # Some bodies must stay as they were sent, and aiohttp's switch is for all of a server:
+            # transports/incoming.py unpacks the others.
+            "auto_decompress": False,
         }
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():

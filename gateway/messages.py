@@ -8,7 +8,7 @@ gets a :class:`Reply`: bytes, or a stream of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class Request:
     one_reply: bool = False
     """The client waits for one reply and has no use for pushes behind it: plain HTTP (atmosphere-binding.md §2.6)."""
     default_generation: str = ""
+    raw_headers: Sequence[tuple[bytes, bytes]] | None = None
+    """For a route with ``extras["raw"]``: the header's fields as they were sent, but for those that prove who asks."""
 
 
 @dataclasses.dataclass(slots=True)

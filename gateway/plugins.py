@@ -34,6 +34,7 @@ BUILT_IN = (
     "transports.tunnel.endpoint",
     "gateway.builtin",
     "services.routes",
+    "transports.bridges",
 )
 """The built-in plugins: modules, by dotted name. The newest transport is asked first, so ``http`` begins."""
 

@@ -59,12 +59,17 @@ class HttpTransport(Transport):
         self._extra = _extra_headers(config.text("response.http.headers.config"))
         self._access = AccessLog(config.flag("access.log.enable"))
         self._limits = StreamLimits(config)
+        self._raw: dict[str, int] = {}
+        """The paths whose bodies are handed on as they were sent, and how long these may be."""
 
     def claims(self, request: web.BaseRequest) -> bool:
         return True
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        for route in gateway.router.routes:
+            if (size := route.extras.get("raw")) is not None:
+                self._raw[route.template] = self._raw[route.template + "/"] = size
         try:
             yield
         finally:
@@ -80,6 +85,7 @@ class HttpTransport(Transport):
         close = not request.keep_alive
         begun = not gateway.stopping
         body: bytes = b""
+        raw = self._raw.get(path if path[:1] == "/" else request.path) if self._raw else None
         try:
             check_head(request)
             if method not in _SAFE and "Origin" in headers:
@@ -91,7 +97,7 @@ class HttpTransport(Transport):
                 headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
                 headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
             if request.body_exists:
-                body = await self._bodies.read(request, gateway)
+                body = await self._bodies.read(request, gateway, raw)
             if method == "OPTIONS" and self._cors.enabled and (preflight := self._cors.preflight(headers)) is not None:
                 reply = preflight
             elif method == "OPTIONS" and self._reject_options:
@@ -99,9 +105,11 @@ class HttpTransport(Transport):
                 raise MethodNotAllowed(None, allow)
             else:
                 url = base_url(request, headers)
-                reply = await gateway.dispatch(
-                    Request(session, method, path, query, headers, body, url, begun=begun, one_reply=True)
-                )
+                asked = Request(session, method, path, query, headers, body, url, begun=begun, one_reply=True)
+                if raw is not None:
+                    secret = gateway.proof_fields
+                    asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
+                reply = await gateway.dispatch(asked)
         except ServiceError as error:
             close = give_up(request, error) or close
             reply = Reply(error.status, "application/json", REST.error(error), error.headers)

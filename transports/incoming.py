@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
 from gateway.config import Config
@@ -21,12 +20,11 @@ from gateway.errors import (
     PayloadTooLarge,
     RequestTimeout,
     ServiceError,
+    Unavailable,
     UnsupportedMediaType,
 )
 from transports.cors import Cors
-
-_PAUSE_AFTER = 512 * 1024
-"""Bytes of a body that may be unpacked in one go: under 2 ms."""
+from transports.inflate import CODINGS, inflate, too_large
 
 
 class BodyReader:
@@ -38,37 +36,52 @@ class BodyReader:
         self._timeout_s = config.seconds("request.body.timeout.ms")
         self._min_rate = config.integer("request.body.min.rate")
 
-    async def read(self, request: web.BaseRequest, gateway: Gateway) -> bytes:
-        """The body, decompressed; PayloadTooLarge or RequestTimeout as soon as it is."""
+    async def read(self, request: web.BaseRequest, gateway: Gateway, raw_max: int | None = None) -> bytes:
+        """The body, unpacked; PayloadTooLarge or RequestTimeout as soon as it is.
+
+        With ``raw_max`` the body as it was sent, of so many bytes at most, whatever its Content-Encoding; one that is
+        too slow is Unavailable then: senders of raw bodies throw away what a 408 answers (bridges.md A2.4).
+        """
+        if raw_max is not None:
+            most = min(self._sent_max, raw_max)
+            try:
+                return await self._read(request, gateway, most)
+            except PayloadTooLarge:
+                raise PayloadTooLarge(f"The body has more than {most} bytes; this path takes no more.") from None
+            except RequestTimeout as error:
+                raise Unavailable(error.message) from None
+        coding = request._message.compression or ""
+        named = request.headers.get("Content-Encoding", "identity")
+        if coding not in CODINGS and named.lower() != "identity":
+            raise UnsupportedMediaType(f"The body is {named[:100]!r}; the gateway can undo gzip, and deflate.")
+        if not coding:
+            return await self._read(request, gateway, min(self._sent_max, self._decoded_max))
+        body = await self._read(request, gateway, self._sent_max)
+        with gateway.arriving():
+            return await inflate(body, coding, self._decoded_max)
+
+    async def _read(self, request: web.BaseRequest, gateway: Gateway, body_max: int) -> bytes:
         length = request.content_length
         if length is not None and length > self._sent_max:
             raise PayloadTooLarge(
                 f"The body has {length} bytes; at most {self._sent_max} are taken (request.max.bytes)."
             )
-        body_max = min(self._sent_max, self._decoded_max)
-        if (coding := request.headers.get("Content-Encoding")) is not None:
-            if request._message.compression is not None:
-                body_max = self._decoded_max
-            elif coding.lower() != "identity":
-                raise UnsupportedMediaType(f"The body is {coding[:100]!r}; the gateway can undo gzip, and deflate.")
+        if length is not None and length > body_max:
+            raise too_large(body_max)
         content = request.content
         try:
             if content.is_eof():  # all of it came with the head, which is the rule for small bodies
                 body = content.read_nowait()
                 if len(body) > body_max:
-                    raise _too_large(body_max)
+                    raise too_large(body_max)
                 return body
             self._expect(request)
             with gateway.arriving():
                 return await self._read_slowly(request, body_max)
-        except (ContentEncodingError, HttpProcessingError) as error:
-            raise BadRequest(f"The body cannot be decoded: {error.message}") from None
+        except HttpProcessingError as error:
+            raise BadRequest(f"The body cannot be read: {error.message}") from None
         except web.RequestPayloadError as error:
             raise BadRequest(f"The body is broken: {error}") from None
-        except zlib.error as error:
-            raise BadRequest(
-                f"The body is not {request.headers.get('Content-Encoding', 'compressed')}: {error}"
-            ) from None
         except HTTPException as error:
             raise BadRequest(f"The body is not acceptable: {error.reason}") from None
 
@@ -85,15 +98,13 @@ class BodyReader:
 
     async def _read_slowly(self, request: web.BaseRequest, body_max: int) -> bytes:
         chunks: list[bytes] = []
-        size = pause_at = 0
+        size = 0
         loop = asyncio.get_running_loop()
         started = loop.time()
         content = request.content
         while True:
             if size > body_max:
-                raise _too_large(body_max)
-            if (content.total_compressed_bytes or 0) > self._sent_max:
-                raise _too_large(self._sent_max)
+                raise too_large(body_max)
             if content.at_eof():
                 return b"".join(chunks)
             allowed_s = self._timeout_s
@@ -102,10 +113,6 @@ class BodyReader:
             chunk = await self._chunk(content, started + allowed_s - loop.time())
             chunks.append(chunk)
             size += len(chunk)
-            if size >= pause_at:
-                # A packed body unpacks as it is read, without ever waiting for the network: others want a turn.
-                pause_at = size + _PAUSE_AFTER
-                await asyncio.sleep(0)
 
     async def _chunk(self, content: Any, timeout_s: float) -> bytes:
         try:
@@ -119,13 +126,9 @@ class BodyReader:
 
 
 def give_up(request: web.BaseRequest, error: ServiceError) -> bool:
-    """Whether the connection has to close behind the refusal of this request; its body is not decoded any more."""
-    if request.content.is_eof() and not isinstance(error, _Disputable):
-        return False
+    """Whether the connection has to close behind the refusal of this request; its body is not read any more."""
     # What is left of a refused body would be read as the next request's head.
-    if "Content-Encoding" in request.headers:
-        request.protocol.discard_rest()  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
-    return True
+    return not request.content.is_eof() or isinstance(error, _Disputable)
 
 
 class _Disputable(BadRequest):
@@ -176,7 +179,3 @@ def _is_own(origin: str, request: web.BaseRequest) -> bool:
 
 def _scheme(request: web.BaseRequest) -> str:
     return "https" if request._transport_sslcontext is not None else "http"
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body has more than {limit} bytes (request.max.bytes, request.decompressed.max.bytes).")

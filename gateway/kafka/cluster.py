@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.config import Config
 from gateway.errors import ShuttingDown, TooManyRequests
@@ -13,7 +13,8 @@ from gateway.kafka.admin import KafkaAdmin
 from gateway.kafka.clients import Clients
 from gateway.kafka.consumer import KafkaConsumer
 from gateway.kafka.embedded import EmbeddedKafka
-from gateway.kafka.ports import ConsumerSettings
+from gateway.kafka.group import KafkaGroupReader
+from gateway.kafka.ports import ConsumerSettings, GroupWork
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.reader import KafkaReader
 from gateway.kafka.tails import KafkaTails
@@ -87,6 +88,13 @@ class KafkaCluster:
             self._opening -= 1
         self._consumers.add(consumer)
         return consumer
+
+    async def group_reader(
+        self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork
+    ) -> KafkaGroupReader:
+        if self._closing:
+            raise ShuttingDown
+        return await KafkaGroupReader.open(self._clients, self._config, settings, topics, work)
 
     async def aclose(self) -> None:
         """Ends all clients, the consumers leaving their groups; answers within `CLOSE_S` whatever Kafka does."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from gateway.errors import ServiceError
-from gateway.records import RecordBatch, RecordsEncoder, RecordToSend
+from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder, RecordToSend
 
 
 class Stored(Protocol):
@@ -308,6 +308,42 @@ class Tails(Protocol):
         """
 
 
+class GroupWork(Protocol):
+    """What is done with a group's records. All calls come on the event loop, one after the other."""
+
+    def records(self, records: Sequence[ConsumedRecord]) -> None:
+        """The next records, each partition's in their order. No more come before this returns: pause in here."""
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None: ...
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> Sequence[PartitionOffset]:
+        """These partitions are to be given up, which waits for the answer: what to commit of them before that."""
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Another member may have these partitions by now: nothing of them can be committed any more."""
+
+    def failed(self, error: ServiceError) -> None:
+        """Kafka refuses something, or a partition has no position (auto.offset.reset=none); reading goes on else."""
+
+
+class GroupReader(Protocol):
+    """One member of a consumer group whose records are worked on side by side, and end in any order.
+
+    It keeps its membership whatever the work takes: paused partitions yield nothing, but it goes on polling.
+    """
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None: ...
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Reading goes on behind the last record that was handed over."""
+
+    async def commit(self, offsets: Sequence[PartitionOffset]) -> None: ...
+    async def ends(self) -> Sequence[PartitionOffset]:
+        """The end offset of each partition that is assigned, as of the last fetch; without those not known yet."""
+
+    async def close(self, offsets: Sequence[PartitionOffset] = ()) -> None:
+        """Commits these and leaves the group; nothing is handed over any more. Answers within a few seconds, even if
+        Kafka does not."""
+
+
 class Kafka(Protocol):
     """All of Kafka that a service may use."""
 
@@ -329,6 +365,9 @@ class Kafka(Protocol):
         ``rebalanced`` is called on the event loop after each change of what a subscription's group assigns to this
         member, with all partitions it has now and where reading goes on in each.
         """
+
+    async def group_reader(self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork) -> GroupReader:
+        """A member of ``settings.group`` that hands the records of these topics to ``work``, from now on."""
 
 
 Positions = Mapping[TopicPartition, int]

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
-from gateway.errors import OutcomeUnknown, ServiceError, UnknownTopicOrPartition
+from gateway.errors import PartitionTrouble, ServiceError, UnknownTopicOrPartition
 from gateway.kafka.ports import Admin
 
 _log = logging.getLogger(__name__)
@@ -106,4 +106,4 @@ class TroubleWatch(Generic[Batch]):
                 break
             if batch.topic in certain:
                 text = f"{found[batch.topic]}; the outcome is unknown: the record may have been stored"
-                self._tell(batch, OutcomeUnknown(text))
+                self._tell(batch, PartitionTrouble(text))

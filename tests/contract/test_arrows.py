@@ -64,7 +64,10 @@ def test_arrows_point_one_way(path: Path) -> None:
         forbidden |= uses(path, "transports", "aiohttp")
         allowed_kafka = uses(path, "gateway.kafka.ports") | {"gateway.kafka"}
         forbidden |= uses(path, "gateway.kafka") - allowed_kafka
-    if name.startswith("transports."):
+    if name == "transports.bridges":  # assembly: services and sinks meet here, and nowhere else
+        forbidden |= uses(path, "gateway.kafka") - uses(path, "gateway.kafka.ports") - {"gateway.kafka"}
+        forbidden |= uses(path, "aiohttp")
+    elif name.startswith("transports."):
         forbidden |= uses(path, "gateway.kafka")
         forbidden |= {each for each in uses(path, "services") if not each.startswith("services.bodies")}
     assert not forbidden, f"{name} must not import {', '.join(sorted(forbidden))}"
