@@ -6,7 +6,7 @@ from gateway.config import ConfigKey, section
 
 _IN = "bridge.producer.<name>."
 _OUT = "bridge.consumer.<name>."
-_DECISIONS = ("dlq", "block", "stop", "drop")
+_DECISIONS = ("auto", "dlq", "block", "stop", "drop")
 
 BRIDGES: tuple[ConfigKey, ...] = section(
     "HTTP bridges",
@@ -139,16 +139,16 @@ BRIDGES: tuple[ConfigKey, ...] = section(
     ConfigKey(
         name=_OUT + "on.exhausted",
         type="enum",
-        default="",
+        default="auto",
         choices=_DECISIONS,
-        doc="What happens to a record after max.attempts; empty: dlq if there is a dlq.topic, else block.",
+        doc="What happens to a record after max.attempts; auto: dlq if there is a dlq.topic, else block.",
     ),
     ConfigKey(
         name=_OUT + "on.permanent",
         type="enum",
-        default="",
+        default="auto",
         choices=_DECISIONS,
-        doc="What happens to a record that the sink refuses for good (3xx, 4xx, 501, 505); empty: as for on.exhausted.",
+        doc="What happens to a record that the sink refuses for good (3xx, 4xx, 501, 505); auto: as for on.exhausted.",
     ),
     ConfigKey(name=_OUT + "dlq.topic", doc="Topic for records that the sink does not take."),
     ConfigKey(

@@ -20,8 +20,8 @@ from gateway.properties import escape_key, escape_value
 PROPERTIES_PATH = Path("etc/kafka-rest.properties")
 PAGE_PATH = Path("docs/configuration.md")
 
-_SAMPLE_NAME = "sse"
-"""Stands for ``<name>`` in sample lines."""
+_SAMPLE_NAMES = {"transport": "sse"}
+"""What stands for ``<name>`` in sample lines, by the first part of the key; ``one`` for all others."""
 
 _VERSION_1_LINES = ("max.request.size=1048576", "message.max.bytes=1000012", "fetch.message.max.bytes=1048576")
 """What the file of the Atmosphere fork had, commented out (atmosphere-binding.md section 5.2)."""
@@ -60,7 +60,7 @@ def sample_line(key: ConfigKey) -> str:
     """``name=value`` with the example or else the default of a key; loading it changes nothing or little."""
     if key.prefix:
         return key.name + key.example
-    name = key.name.replace("<name>", _SAMPLE_NAME)
+    name = key.name.replace("<name>", _SAMPLE_NAMES.get(key.name.partition(".")[0], "one"))
     return f"{escape_key(name)}={escape_value(key.example or key.write(key.default))}"
 
 

@@ -153,7 +153,9 @@ class _Settings:
         chosen = self._config.text(key)
         if chosen == "dlq" and not dead_letters:
             self._fault(key, "dlq needs a topic for dead letters: set dlq.topic")
-        return cast(Decision, chosen or ("dlq" if dead_letters else "block"))
+        if chosen == "auto":
+            return "dlq" if dead_letters else "block"
+        return cast(Decision, chosen)
 
     def _sink(self, prefix: str, concurrency: int) -> HttpSink:
         config, url, tls = self._config, None, None
