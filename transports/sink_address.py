@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from yarl import URL
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -87,6 +89,9 @@ def sink_url(text: str, allowed: AllowedAddresses) -> URL:
     try:
         ipaddress.ip_address(host)
     except ValueError:
+        # 127.1, 2130706433 and 0x7f000001 are addresses to some programs and names to others.
+        if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+            raise ValueError(f"{host} is neither the name of a host nor an address as one writes it") from None
         return url
     # aiohttp asks no resolver about an address.
     if not allowed.permits(host):
