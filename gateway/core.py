@@ -278,8 +278,17 @@ class Gateway:
             request.session.add_stream(value)
             body: bytes | Stream = value
         else:
-            body = dialect.render(value)
-        return Reply(response.status, response.media_type or plan.media_type, body, response.headers)
+            try:
+                body = dialect.render(value)
+            except BaseException:
+                if response.settle is not None:
+                    response.settle(False)
+                raise
+        settle = response.settle
+        if settle is not None and not request.settles:
+            settle(True)
+            settle = None
+        return Reply(response.status, response.media_type or plan.media_type, body, response.headers, settle)
 
     def _error_reply(self, request: Request, error: ServiceError, plan: _Plan | None) -> Reply:
         dialect = request.dialect or REST

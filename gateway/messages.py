@@ -8,7 +8,7 @@ gets a :class:`Reply`: bytes, or a stream of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Request:
     default_generation: str = ""
     raw_headers: Sequence[tuple[bytes, bytes]] | None = None
     """For a route with ``extras["raw"]``: the header's fields as they were sent, but for those that prove who asks."""
+    settles: bool = False
+    """The transport will call ``Reply.settle``."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,6 +82,9 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
     media_type: str = ""
     """Overrides the negotiated one."""
+    settle: Callable[[bool], None] | None = None
+    """Called once, when it is known whether the whole reply was handed to the client's connection: True, or False for a
+    client that left before. A transport that cannot tell counts as having written it. Not for streams."""
 
 
 NO_CONTENT = Response(None, 204)
@@ -93,3 +98,5 @@ class Reply:
     media_type: str
     body: bytes | Stream
     headers: tuple[tuple[str, str], ...] = ()
+    settle: Callable[[bool], None] | None = None
+    """See Response; only for requests that say ``settles``. Whoever gets one calls it, once, whatever happens."""

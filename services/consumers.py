@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from gateway.codec import Codec
 from gateway.config import Config
 from gateway.errors import FormatMismatch, NotSubscribed, ServiceError
-from gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from gateway.kafka.ports import PartitionOffset, ReadLimits, TakenBatch, TopicPartition
 from gateway.messages import NO_CONTENT, Call, Response
+from gateway.records import RecordsEncoder
 from services.bodies import (
     AssignedPartition,
     Assignments,
@@ -193,7 +194,8 @@ class Consumers:
             limits = self.prepare(call, instance, max_bytes)
             if timeout_ms >= 0:
                 limits = dataclasses.replace(limits, timeout_s=min(timeout_ms / 1000, limits.timeout_s))
-            return Response(await instance.read(limits, self._encoders.get("v2", call.format)))
+            encoder = self._encoders.get("v2", call.format)
+            return read_reply(await instance.read(limits, encoder), encoder)
 
     def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
         """Checks that the call may read from the instance, and says how much and how long.
@@ -214,6 +216,11 @@ class Consumers:
 
     def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
         return self._registry.use(_key(call), call.session.principal.name)
+
+
+def read_reply(taken: TakenBatch, encoder: RecordsEncoder) -> Response:
+    """The records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
+    return Response(taken.batch.encode(encoder), settle=taken.settle)
 
 
 def _key(call: Call) -> InstanceKey:

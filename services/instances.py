@@ -81,31 +81,31 @@ class ConsumerInstance:
         """The newest subscription to pushes; it may have ended."""
         self.push_ends = 0
         """How often a client has ended its pushes, those included that were only about to begin."""
-        self._reads: set[asyncio.Future[bytes]] = set()
+        self._reads: set[asyncio.Future[TakenBatch]] = set()
         self._interrupted = False
 
-    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> bytes:
-        """The next records, encoded. Cancelling it loses none. An interrupted read answers an empty list."""
-        reading = asyncio.ensure_future(self._read(limits, encoder))
+    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+        """The next records; they count as returned when they are confirmed, and until then other reads wait.
+
+        Cancelling it loses none. An interrupted read answers with none.
+        """
+        reading = asyncio.ensure_future(self.take(limits, encoder))
         self._reads.add(reading)
         try:
             return await reading
         except asyncio.CancelledError:
+            put_back(reading)
             task = asyncio.current_task()
             if self._interrupted and not (task is not None and task.cancelling()):
-                return _NO_RECORDS
+                return _nothing()
             raise
         finally:
             self._reads.discard(reading)
 
-    async def _read(self, limits: ReadLimits, encoder: RecordsEncoder) -> bytes:
-        left = await self._readable(limits)
-        return (await self.consumer.read(left, encoder)).encode(encoder) if left else _NO_RECORDS
-
     async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
-        """As read, for a push: the records count as returned when they are confirmed. Cancelling it loses none."""
+        """As read, for a push: nobody interrupts it."""
         left = await self._readable(limits)
-        return await self.consumer.take(left, encoder) if left else TakenBatch(RecordBatch((), 0))
+        return await self.consumer.take(left, encoder) if left else _nothing()
 
     async def _readable(self, limits: ReadLimits) -> ReadLimits | None:
         """Waits until there is something to read from: what is left of the limits then. None if there is nothing."""
@@ -137,7 +137,15 @@ class ConsumerInstance:
             await asyncio.wait(self._reads)
 
 
-_NO_RECORDS = b"[]"
+def put_back(reading: asyncio.Future[TakenBatch]) -> None:
+    """If the records came in the very moment in which the reader was cancelled (reliability.md F8)."""
+    if reading.done() and not reading.cancelled() and reading.exception() is None:
+        reading.result().put_back()
+
+
+def _nothing() -> TakenBatch:
+    return TakenBatch(RecordBatch((), 0))
+
 
 Make = Callable[[InstanceKey], Awaitable[ConsumerInstance]]
 

@@ -19,7 +19,7 @@ from gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, Undeco
 from gateway.kafka.ports import ReadLimits, TakenBatch
 from gateway.records import ConsumedRecord, RecordsEncoder
 from gateway.stream import ErrorPayload
-from services.instances import ConsumerInstance
+from services.instances import ConsumerInstance, put_back
 from services.rows import SEEK_PAST
 
 log = logging.getLogger("gateway.consumers")
@@ -137,7 +137,7 @@ class PushStream:
         try:
             taken = await reading
         except asyncio.CancelledError:
-            _put_back(reading)
+            put_back(reading)
             task = asyncio.current_task()
             if self._ended and not (task is not None and task.cancelling()):
                 return None
@@ -177,12 +177,6 @@ class PushStream:
         if taken is not None:
             (taken.confirm if confirmed else taken.put_back)()
             self._settled.set()
-
-
-def _put_back(reading: asyncio.Task[TakenBatch]) -> None:
-    """If the records came in the very moment in which the reader was cancelled (reliability.md F8)."""
-    if reading.done() and not reading.cancelled() and reading.exception() is None:
-        reading.result().put_back()
 
 
 # --- records that the format cannot express --------------------------------------------------------------------------

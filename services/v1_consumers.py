@@ -9,6 +9,7 @@ from gateway.errors import AlreadySubscribed, FormatMismatch, TopicNotFound
 from gateway.kafka.ports import Admin, PartitionOffset, ReadLimits
 from gateway.messages import NO_CONTENT, Call, Response
 from services.bodies import CommittedV1
+from services.consumers import read_reply
 from services.creation import Creation
 from services.instances import ConsumerInstance, InstanceKey, InstanceRegistry
 from services.names import TopicRules, is_topic
@@ -50,7 +51,8 @@ class ConsumersV1:
         max_bytes = read_max_bytes(call.query, self._max_bytes)
         with v1_errors(), self._use(call) as instance:
             limits = await self.prepare(call, instance, max_bytes)
-            return Response(await instance.read(limits, self._encoders.get("v1", call.format)))
+            encoder = self._encoders.get("v1", call.format)
+            return read_reply(await instance.read(limits, encoder), encoder)
 
     async def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
         """Checks that the call may read from the instance, subscribes to its topic if it is the first, and says how

@@ -88,6 +88,9 @@ class HttpCarrier:
     async def drain(self) -> None:
         await self.outbox.drain()
 
+    async def written(self) -> None:
+        await self.outbox.drain()
+
     def hold(self) -> None:
         """Nothing to do: what else comes of this client waits for ``room``."""
 

@@ -50,10 +50,15 @@ REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False
 
 
 class Carrier(Protocol):
-    """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading."""
+    """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
+
+    Both ``drain`` and ``written`` raise ConnectionResetError for a client that left. ``drain`` is the better proof that
+    it has what was sent, and may come later than the request with which the client goes on from there.
+    """
 
     def send(self, payload: bytes, binary: bool = False) -> None: ...
     async def drain(self) -> None: ...
+    async def written(self) -> None: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
     def close(self, reason: CloseReason) -> None: ...
@@ -242,6 +247,7 @@ class Conversation:
             part.content,
             self._base_url,
             default_generation=self._settings.generation,
+            settles=True,
         )
         self._running += 1
         if self._running >= self._settings.requests_max:
@@ -277,7 +283,10 @@ class Conversation:
                     return
             reply = await self._gateway.dispatch(request)
             if isinstance(reply.body, bytes):
-                sent = self._reply(reply, reply.body, part, request.method)
+                if reply.settle is None:
+                    sent = self._reply(reply, reply.body, part, request.method)
+                else:
+                    sent = await self._reply_and_settle(reply, reply.body, part, request.method, reply.settle)
                 if self._access.enabled:
                     self._log(request, part, reply.status, sent, started)
                 return
@@ -378,6 +387,24 @@ class Conversation:
         for message in messages:
             self.send(message, binary)
         return len(payload)
+
+    async def _reply_and_settle(
+        self, reply: Reply, payload: bytes, part: Envelope, method: str, settle: Callable[[bool], None]
+    ) -> int:
+        """As ``_reply``, and tells whoever gave the reply whether the client's connection has taken all of it."""
+        written = False
+        try:
+            sent = self._reply(reply, payload, part, method)
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await self._carrier.written()
+            written = True
+        except TimeoutError:
+            self._carrier.close(SLOW)
+        except ConnectionError:
+            pass  # the session ends by itself
+        finally:
+            settle(written)
+        return sent
 
     def send(self, message: bytes, binary: bool = False) -> None:
         """Sends a message of the gateway's own, framed like all others."""

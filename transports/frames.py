@@ -317,14 +317,14 @@ class Socket:
         where pings are switched off.
         """
         if not self._limits.ping_s:
-            await self._room_to_write()
+            await self.written()
             return
         self._pings += 1
         number = self._pings
         answered = self._unanswered[number] = self._loop.create_future()
         self._frame(_PING, b"%d" % number)
         try:
-            await self._room_to_write()
+            await self.written()
             if self._answers_pings is not False:
                 async with asyncio.timeout(None if self._answers_pings else _FIRST_PONG_S):
                     await answered
@@ -341,7 +341,8 @@ class Socket:
                 if number <= last and not answered.done():
                     answered.set_result(None)
 
-    async def _room_to_write(self) -> None:
+    async def written(self) -> None:
+        """Returns when there is room to write more; ConnectionResetError if the client left."""
         if self._out_bytes:
             self._flush()
         while self._protocol.writing_paused:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from http import HTTPStatus
 from typing import cast
 
@@ -47,6 +47,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 class HttpTransport(Transport):
     name = "http"
+    _dialect = REST
+    """How errors look that no route answers."""
 
     def __init__(self, config: Config) -> None:
         self._bodies = BodyReader(config)
@@ -109,16 +111,17 @@ class HttpTransport(Transport):
                 if raw is not None:
                     secret = gateway.proof_fields
                     asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
-                reply = await gateway.dispatch(asked)
+                asked.settles = True
+                reply = await self._dispatch(gateway, asked, query_text)
         except ServiceError as error:
             close = give_up(request, error) or close
-            reply = Reply(error.status, "application/json", REST.error(error), error.headers)
+            reply = Reply(error.status, "application/json", self._dialect.error(error), error.headers)
         close = close or gateway.stopping
         if self._cors.enabled:
             reply.headers += self._cors.headers(headers)
         if not isinstance(reply.body, bytes):
             return await self._stream(request, reply, reply.body, session, gateway, close)
-        sent = await self._write(request, reply, reply.body, method == "HEAD", close)
+        sent = await self._write_and_settle(request, reply, reply.body, method == "HEAD", close)
         if self._access.enabled:
             seconds = time.perf_counter() - started
             self._access.add(session.peer, session.principal.name, method, target, reply.status, sent, seconds)
@@ -131,6 +134,29 @@ class HttpTransport(Transport):
             peer, size = request.remote or "unix", response.content_length or 0
             self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
         return response
+
+    def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Awaitable[Reply]:
+        """For a transport that answers some requests by itself. ``query`` is as it was sent."""
+        return gateway.dispatch(request)
+
+    async def _write_and_settle(
+        self, request: web.BaseRequest, reply: Reply, body: bytes, head_only: bool, close: bool
+    ) -> int:
+        """Writes the reply, and tells whoever gave it whether the client's connection has taken all of it."""
+        settle, transport = reply.settle, request.transport
+        if settle is None:
+            return await self._write(request, reply, body, head_only, close)
+        written = False
+        try:
+            if transport is not None and not transport.is_closing():
+                transport.set_write_buffer_limits(0)  # so that the system has all of it when writing ends
+            sent = await self._write(request, reply, body, head_only, close)
+            if transport is not None and not transport.is_closing():
+                transport.set_write_buffer_limits()
+                written = True
+        finally:
+            settle(written)
+        return sent
 
     async def _write(self, request: web.BaseRequest, reply: Reply, body: bytes, head_only: bool, close: bool) -> int:
         key = (reply.status, reply.media_type if body else "")

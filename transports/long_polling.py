@@ -73,6 +73,11 @@ class PolledCarrier(HttpCarrier):
             self._loop.call_soon(self._check_again)
         outbox.put(payload)
 
+    async def written(self) -> None:
+        # The client shows that it has a message by its next poll, and what it does about it may come before that.
+        if self.outbox.closed:
+            raise ConnectionResetError("the client left")
+
     def _check_again(self) -> None:
         self._checked = False
 

@@ -108,13 +108,14 @@ class TakenBatch:
 
     def confirm(self) -> None:
         """The client has them: they count as returned, and commits include them."""
-        self._end(True)
+        self.settle(True)
 
     def put_back(self) -> None:
         """The client has not got them: they are the first of the next read."""
-        self._end(False)
+        self.settle(False)
 
-    def _end(self, accepted: bool) -> None:
+    def settle(self, accepted: bool) -> None:
+        """Confirms them, or puts them back."""
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(accepted)

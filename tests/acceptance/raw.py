@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,10 +19,15 @@ class RawRead:
         self._address = urlsplit(url)
         self._target = f"{path}/records?{query}"
 
-    async def start(self) -> None:
-        """Sends the request."""
+    async def start(self, room: int = 0) -> None:
+        """Sends the request. ``room``: how many bytes the system may keep for a client that does not read them."""
         address = self._address
-        self._reader, self._writer = await asyncio.open_connection(address.hostname, address.port)
+        raw = socket.socket()
+        if room:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        raw.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(raw, (address.hostname, address.port))
+        self._reader, self._writer = await asyncio.open_connection(sock=raw)
         fields = f"Host: {address.netloc}\r\nConnection: close\r\nAccept: {v2('json')}\r\n"
         self._writer.write(f"GET {self._target} HTTP/1.1\r\n{fields}\r\n".encode())
         await self._writer.drain()

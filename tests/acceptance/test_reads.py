@@ -89,6 +89,34 @@ async def test_f8_cut_connections_skip_nothing(kafka: KafkaCluster, rest: Rest, 
     assert (await rest.read_some(other))[0]["offset"] == committed
 
 
+async def test_f8_a_client_that_leaves_within_its_answer_skips_nothing(
+    kafka: KafkaCluster, rest: Rest, unique: Unique
+) -> None:
+    """It goes nowhere back: what was not written to its connection is what the next read begins with.
+
+    The answers are larger than what two systems keep for a client that does not read; of a smaller one nobody but the
+    client knows how much it saw.
+    """
+    topic = kafka.create_topic()
+    chance = random.Random(88)
+    for _ in range(40):
+        await rest.store(topic, "x" * 500_000)
+    path = await rest.instance(unique("g"), **{"fetch.min.bytes": 10_000_000})
+    await rest.assign(path, topic)
+    expected = 0
+    for number in range(12):
+        read = RawRead(rest.url, path, "timeout=5000&max_bytes=16000000")
+        await read.start(room=16384)
+        if number % 3 == 2:  # another read gets nothing meanwhile: it would overtake these records
+            await read.finish_in_part(1)
+            assert await rest.read(path, 1) == []
+        await read.finish_in_part(chance.randrange(1, 1_000_000))
+        read.leave(reset=number % 2 == 0)
+        records = await rest.read(path, 5000, "&max_bytes=1000")
+        assert [record["offset"] for record in records] == [expected]
+        expected += 1
+
+
 async def test_f8_a_read_that_is_cut_while_it_waits_takes_nothing(
     kafka: KafkaCluster, rest: Rest, unique: Unique
 ) -> None:

@@ -64,7 +64,8 @@ async def test_a_large_body_arrives_whole(open_sink: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "location"), [(301, "http://127.0.0.1:9/"), (302, "/push"), (307, "/elsewhere"), (308, "//evil.example/")]
+    ("status", "location"),
+    [(301, "http://127.0.0.1:9/"), (302, "/push"), (307, "/elsewhere"), (308, "//evil.example/")],
 )
 async def test_s12_a_redirect_is_not_followed(open_sink: Open, status: int, location: str) -> None:
     answer = f"HTTP/1.1 {status} Away\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()

@@ -72,6 +72,9 @@ class Heard:
     async def drain(self) -> None:
         return None
 
+    async def written(self) -> None:
+        return None
+
     def hold(self) -> None:
         return None
 
