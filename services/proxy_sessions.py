@@ -1,0 +1,125 @@
+"""What the sockets of Kafka WebSocket Proxy's protocol ask of whoever counts them (websocket-proxy.md §2.6, §3.3, §4).
+
+``SocketSessions`` says whether a socket may be opened, and what applies to it while it is. A :class:`Lease` is one
+socket's place; it also carries the socket's counters, which the metrics read when they are asked for (§7.1). Nothing
+here knows where sessions are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from gateway.errors import BadRequest, ServiceError, Unavailable
+
+
+class SocketRefused(BadRequest):
+    """No place for this socket: a limit, a duplicate, no instance id. The message is one of §2.6 and §3.3."""
+
+
+class SessionKindClash(ServiceError):
+    """The id belongs to a session of the other kind; answered with 500 (§2.6, §3.3)."""
+
+
+class SessionsUnavailable(Unavailable):
+    """The session topic did not take the registration in time; nothing was registered (§4.3)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProducerSocket:
+    """A socket on ``/socket/in`` that asks for its place."""
+
+    client_id: str
+    instance_id: str = ""
+    """Empty if the client named none; then there is no session for it (or SocketRefused, §2.6)."""
+    transactional: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConsumerSocket:
+    """A socket on ``/socket/out`` that asks for its place."""
+
+    client_id: str
+    group_id: str
+    topic: str
+    partitions: int
+    """Of the topic at present: the upper bound of the group's limit (§3.3)."""
+
+
+@dataclasses.dataclass(slots=True)
+class SocketCounters:
+    """What a socket has done so far: it counts up, the metrics read (§7.1). Belongs to the event loop."""
+
+    records: int = 0
+    """Producer: records received. Consumer: records sent."""
+    answers: int = 0
+    """Producer: results sent. Consumer: commits received."""
+    uncommitted: int = 0
+    """Consumer without auto commit: the size of its commit stack."""
+
+
+class Lease(Protocol):
+    """One socket's place, from before its 101 to its end."""
+
+    @property
+    def counters(self) -> SocketCounters: ...
+
+    @property
+    def rate(self) -> int:
+        """Messages per second that the server allows this socket, as of its opening; 0: no limit (§2.7, §3.4)."""
+
+    @property
+    def batch_size(self) -> int:
+        """Consumer: most records fetched per turn by the configuration; 0: the gateway's choice (§3.4)."""
+
+    def close(self, code: int = 1000) -> None:
+        """Gives the place back; ``code`` is the WebSocket close code, 1006 if the connection broke, 0 if there never
+        was a socket (refused after its registration). Safe to call twice; returns at once: what is to be published is
+        published in the background (§2.9).
+        """
+
+
+class SocketSessions(Protocol):
+    """Who may open a socket. Both raise SocketRefused, SessionKindClash or SessionsUnavailable; then nothing stays
+    registered. A call that is cancelled leaves nothing registered either.
+    """
+
+    async def open_producer(self, socket: ProducerSocket) -> Lease: ...
+    async def open_consumer(self, socket: ConsumerSocket) -> Lease: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """What the sockets read of the configuration (§5); times in seconds."""
+
+    sessions_enabled: bool = False
+    exactly_once_enabled: bool = False
+    max_stack_size: int = 100
+    auto_commit_enabled: bool = False
+    auto_commit_interval_s: float = 1.0
+    auto_commit_max_age_s: float = 20.0
+    hidden_topics: frozenset[str] = frozenset()
+    """The state topics: they count as non-existent for clients (§5.6)."""
+
+
+class OpenPlace:
+    """The lease of a socket that nobody counts."""
+
+    __slots__ = ("batch_size", "counters", "rate")
+
+    def __init__(self, rate: int = 0, batch_size: int = 0) -> None:
+        self.counters = SocketCounters()
+        self.rate, self.batch_size = rate, batch_size
+
+    def close(self, code: int = 1000) -> None:
+        return None
+
+
+class OpenSessions:
+    """``SocketSessions`` without any limit: every socket gets a place."""
+
+    async def open_producer(self, socket: ProducerSocket) -> Lease:
+        return OpenPlace()
+
+    async def open_consumer(self, socket: ConsumerSocket) -> Lease:
+        return OpenPlace()
