@@ -30,11 +30,13 @@ BUILT_IN = (
     "transports.http",
     "transports.atmosphere_http",
     "transports.websocket",
+    "transports.websocket_proxy",
     "transports.console",
     "transports.tunnel.endpoint",
     "gateway.builtin",
     "services.routes",
     "transports.bridges",
+    "services.proxy_routes",
 )
 """The built-in plugins: modules, by dotted name. The newest transport is asked first, so ``http`` begins."""
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,22 @@ _CLOSE_TIMEOUT_S = 2.0
 """How long a closing socket waits for the client's close frame."""
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message as one frame of a server, for `Socket.send_frames`; uncompressed."""
+    return frame_head(len(payload)) + payload
+
+
 NOT_UTF8 = CloseReason(1007, "text that is not UTF-8", False)
 TOO_LARGE = CloseReason(1009, "message too large", False)
 
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, idle_s and ping_s 0: never."""
+    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, 0 for ``ping_s``: no pings,
+    for ``idle_s``: never closed for being idle. ``echo_close``: a client's close is answered with its own reason, and
+    with 1000 if it has no code. ``server_name`` is for the header of that name; none if empty.
+    """
 
     text_max: int | None = 65536
     binary_max: int | None = 65536
@@ -56,6 +65,15 @@ class SocketLimits:
     compress: bool = False
     buffer_bytes: int = 1024 * 1024
     """What may wait for a client to which streams are sent (stream.buffer.bytes)."""
+    echo_close: bool = False
+    server_name: str = "kafka-gateway"
+
+
+class _Handshake(MaskedWebSocketResponse):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        if not self._headers.get(hdrs.SERVER):
+            self._headers.popall(hdrs.SERVER, None)
 
 
 class Socket:
@@ -135,7 +153,7 @@ class Socket:
     async def accept(cls, request: web.BaseRequest, limits: SocketLimits, headers: Mapping[str, str]) -> Socket:
         """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
         sizes = (limits.text_max, limits.binary_max)
-        response = MaskedWebSocketResponse(
+        response = _Handshake(
             decode_text=False,
             autoping=False,
             autoclose=False,
@@ -144,7 +162,7 @@ class Socket:
             max_msg_size=0 if None in sizes else max(size for size in sizes if size is not None) + 1,
         )
         response.headers.update(headers)
-        response.headers.setdefault(hdrs.SERVER, "kafka-gateway")
+        response.headers.setdefault(hdrs.SERVER, limits.server_name)
         try:
             await response.prepare(request)
         except HTTPBadRequest as error:
@@ -153,15 +171,21 @@ class Socket:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    async def run(self, take: Callable[[bytes, bool], None]) -> CloseReason:
+    async def run(
+        self,
+        take: Callable[[bytes, bool], None],
+        before_close: Callable[[CloseReason], Awaitable[None]] | None = None,
+    ) -> CloseReason:
         """Hands every message to ``take`` (payload, whether it is text) until the socket is closed; says why it was.
 
         ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force or while the client does
-        not read what it is sent.
+        not read what it is sent. ``before_close`` may still send messages in front of the close frame.
         """
         try:
             try:
                 reason = await self._read(take)
+                if before_close is not None:
+                    await before_close(reason)
             except ConnectionError:
                 raise
             except Exception:
@@ -210,6 +234,8 @@ class Socket:
                 self._frame(_PONG, bytes(payload))
             elif kind is WSMsgType.CLOSE:
                 self._answered = True
+                if self._limits.echo_close:
+                    return _answer_to(payload or 1000, message[2] or "")
                 return _answer_to(payload)
             turn += 1
             if turn >= _TURN:
@@ -307,6 +333,31 @@ class Socket:
             call()
 
         self._drained().add_done_callback(room)
+
+    def send_frames(self, frames: bytes) -> int:
+        """Sends messages that are frames already (`text_frame`), at once. Returns a mark for ``gone``."""
+        self._sent_at = self._loop.time()
+        self._out.append(frames)
+        self._out_bytes += len(frames)
+        self._flush()
+        return self._written_bytes
+
+    def gone(self, mark: int) -> bool:
+        """Whether everything up to the mark has left this process."""
+        return self._written_bytes - self._transport.get_write_buffer_size() >= mark
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Calls it once when a client that is behind with reading (``congested``) has caught up; never if it leaves."""
+
+        def drained(waiter: asyncio.Future[None]) -> None:
+            if not waiter.cancelled() and waiter.exception() is None:
+                call()
+
+        self._drained().add_done_callback(drained)
+
+    def pong(self) -> None:
+        """Sends a pong that nobody asked for: a sign of life that needs no answer (RFC 6455 §5.5.3)."""
+        self._frame(_PONG, b"")
 
     async def drain(self) -> None:
         """Returns when the client has read all that was sent to it; ConnectionResetError if it left.
@@ -464,7 +515,7 @@ class Socket:
 
         Without that the system would answer the client's data with a reset, which may overtake the close frame.
         """
-        text = b"" if self._answered else reason.text.encode()[:120]
+        text = b"" if self._answered and not self._limits.echo_close else reason.text.encode()[:120]
         self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
         self._flush()
         if self._answered:
@@ -491,7 +542,7 @@ class Bell:
         self.due, self.period_s, self.ring = due, period_s, ring
 
 
-def _answer_to(code: int) -> CloseReason:
+def _answer_to(code: int, text: str = GONE.text) -> CloseReason:
     """The reason for closing after the client's close frame. It is echoed, unless it is none that may be sent.
 
     RFC 6455 §7.4: 1005, 1006 and 1015 never travel, 1004 has no meaning, 5000 and more are not assigned. aiohttp lets
@@ -499,7 +550,7 @@ def _answer_to(code: int) -> CloseReason:
     """
     if code and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code", False)
-    return CloseReason(code, GONE.text, False)
+    return CloseReason(code, text, False)
 
 
 def _compressor(wbits: int) -> Any:

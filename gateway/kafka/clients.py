@@ -77,6 +77,24 @@ class Clients:
         }
         return self._merged("producer", defaults, {})
 
+    def transactional_producer(self, transactional_id: str, client_id: str) -> confluent_kafka.Producer:
+        """A producer whose every record is to be a transaction (websocket-proxy.md §2.8). Raises KafkaException."""
+        config = self.producer_config()
+        for given in ("acks", "request.required.acks", "linger.ms", "queue.buffering.max.ms", "max.in.flight"):
+            config.pop(given, None)
+        # librdkafka takes no record that may outlive its transaction.
+        patience = max(int(config.get(name, 0)) for name in ("delivery.timeout.ms", "message.timeout.ms"))
+        config |= {
+            "transactional.id": transactional_id,
+            "client.id": client_id,
+            "enable.idempotence": True,
+            "max.in.flight.requests.per.connection": 1,
+            "linger.ms": 0,
+            "transaction.timeout.ms": min(900_000, max(60_000, patience)),
+            "allow.auto.create.topics": False,
+        }
+        return confluent_kafka.Producer(config)
+
     def consumer_config(self, settings: ConsumerSettings) -> Settings:
         """What a consumer is built with."""
         defaults: Settings = {
@@ -110,6 +128,8 @@ class Clients:
 
     def consumer(self, settings: ConsumerSettings, **more: object) -> confluent_kafka.Consumer:
         """A new consumer; takes some milliseconds, so call it off the event loop. Raises InvalidConsumerConfig."""
+        if not settings.group:  # the binding (2.16) ends the whole process with an assertion
+            raise InvalidConsumerConfig(f"{InvalidConsumerConfig.text}the group's name is empty")
         try:
             return confluent_kafka.Consumer({**self.consumer_config(settings), **more})
         except (confluent_kafka.KafkaException, ValueError, TypeError) as error:

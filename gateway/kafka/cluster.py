@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from gateway.config import Config
 from gateway.errors import ShuttingDown, TooManyRequests
@@ -14,12 +15,16 @@ from gateway.kafka.clients import Clients
 from gateway.kafka.consumer import KafkaConsumer
 from gateway.kafka.embedded import EmbeddedKafka
 from gateway.kafka.group import KafkaGroupReader
-from gateway.kafka.ports import ConsumerSettings, GroupWork
+from gateway.kafka.member import KafkaMember, Members
+from gateway.kafka.ports import ConsumerSettings, GroupWork, MemberListener
 from gateway.kafka.producer import KafkaProducer
+from gateway.kafka.properties import Role, client_properties
 from gateway.kafka.reader import KafkaReader
 from gateway.kafka.tails import KafkaTails
+from gateway.kafka.transactions import KafkaTransactions
 from gateway.kafka.upstream import upstream
 from gateway.kafka.worker import Rebalanced
+from gateway.records import RecordsEncoder
 from gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -48,6 +53,7 @@ class KafkaCluster:
         )
         self._reader = KafkaReader(clients, self._admin, config)
         self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
+        self._members = Members()
 
     @property
     def producer(self) -> KafkaProducer:
@@ -73,6 +79,12 @@ class KafkaCluster:
         """The way to the brokers, for the tunnel."""
         return upstream(self._config, self._clients.embedded_bootstrap, self._admin)
 
+    @property
+    def secured(self) -> bool:
+        roles: tuple[Role, ...] = ("producer", "consumer")
+        protocols = (client_properties(self._config, role).get("security.protocol") for role in roles)
+        return any(str(protocol or "").lower().startswith("sasl") for protocol in protocols)
+
     async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> KafkaConsumer:
         if self._closing:
             raise ShuttingDown
@@ -96,6 +108,26 @@ class KafkaCluster:
             raise ShuttingDown
         return await KafkaGroupReader.open(self._clients, self._config, settings, topics, work)
 
+    async def member(
+        self,
+        settings: ConsumerSettings,
+        topic: str,
+        listener: MemberListener,
+        encoder: RecordsEncoder,
+        most_records: int = 500,
+        commit_interval_s: float = 0.0,
+    ) -> KafkaMember:
+        if self._closing:
+            raise ShuttingDown
+        member = KafkaMember(self._members, topic, listener, encoder, most_records, commit_interval_s)
+        return await self._members.open(member, partial(self._clients.consumer, settings))
+
+    async def transactions(self, transactional_id: str, client_id: str) -> KafkaTransactions:
+        if self._closing:
+            raise ShuttingDown
+        build = partial(self._clients.transactional_producer, transactional_id, client_id)
+        return await KafkaTransactions.open(build, f"kafka-transactions-{client_id}")
+
     async def aclose(self) -> None:
         """Ends all clients, the consumers leaving their groups; answers within `CLOSE_S` whatever Kafka does."""
         self._closing = True
@@ -104,6 +136,7 @@ class KafkaCluster:
             asyncio.ensure_future(self._producer.close(CLOSE_S - 1)),
             asyncio.ensure_future(self._reader.aclose()),
             asyncio.ensure_future(self._tails.aclose()),
+            asyncio.ensure_future(self._members.aclose(CLOSE_S - 1)),
         ]
         done, late = await asyncio.wait(closing, timeout=CLOSE_S)
         for task in done:

@@ -20,6 +20,8 @@ class Stored(Protocol):
 
     def partition(self) -> int | None: ...
     def offset(self) -> int | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """Its kind and epoch milliseconds: the producer's, or the broker's where the topic says so."""
 
 
 Delivery = Stored | ServiceError
@@ -215,6 +217,52 @@ class Reader(Protocol):
         """Up to ``count`` records of one partition from ``offset`` on; fewer at the end of the log (§5.4)."""
 
 
+class MemberListener(Protocol):
+    """Who gets the records of a group member. All calls come on the event loop, none before ``Member.resume``."""
+
+    def records(self, batch: RecordBatch) -> None:
+        """The next records, encoded already. ``Member.pause`` may be called in here."""
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """They belong to another member from now on: offsets of theirs are not committed any more."""
+
+    def failed(self, error: ServiceError) -> None:
+        """No more records come: Kafka refuses, a position is missing, or the encoder refuses a record."""
+
+
+class Member(Protocol):
+    """One member of a consumer group, without a thread of its own: for many consumers that each want every record.
+
+    Belongs to the event loop, which polls all members in turn. It begins paused.
+    """
+
+    def pause(self) -> None:
+        """No record comes until ``resume``; the membership goes on."""
+
+    def resume(self, most: int | None = None) -> None:
+        """Lets records come: ``most`` of them until the next call, or without bound."""
+
+    def commit(self, offsets: Sequence[PartitionOffset]) -> None:
+        """Commits them soon, in the background; at most one commit of a member is on its way, later ones are merged.
+
+        Offsets of partitions that are not this member's any more are left out. Failures are logged.
+        """
+
+    def close(self) -> None:
+        """Sends what is to be committed and leaves the group, in the background. Nothing comes any more."""
+
+
+class Transactions(Protocol):
+    """A producer that makes a transaction of every record (websocket-proxy.md §2.8). Belongs to one client."""
+
+    async def send(self, topic: str, record: RecordToSend) -> Stored:
+        """The record's place, after its transaction was committed. ServiceError: it was aborted, and nothing more can
+        be sent. Calls are carried out one after the other.
+        """
+
+    async def close(self) -> None: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TailStart:
     """Where a tail begins (streams.md §1, §3).
@@ -358,6 +406,10 @@ class Kafka(Protocol):
     def tails(self) -> Tails: ...
     @property
     def embedded(self) -> bool: ...
+    @property
+    def secured(self) -> bool:
+        """Whether the brokers want credentials, and the gateway has some: they are its own, not its clients'."""
+
     async def consumer(
         self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
     ) -> Consumer:
@@ -369,6 +421,24 @@ class Kafka(Protocol):
 
     async def group_reader(self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork) -> GroupReader:
         """A member of ``settings.group`` that hands the records of these topics to ``work``, from now on."""
+
+    async def member(
+        self,
+        settings: ConsumerSettings,
+        topic: str,
+        listener: MemberListener,
+        encoder: RecordsEncoder,
+        most_records: int = 500,
+        commit_interval_s: float = 0.0,
+    ) -> Member:
+        """A new member of ``settings.group``, subscribed to one topic, which it never creates.
+
+        ``most_records`` come in one call of the listener at most; commits go out ``commit_interval_s`` apart at least.
+        Raises InvalidConsumerConfig, ShuttingDown.
+        """
+
+    async def transactions(self, transactional_id: str, client_id: str) -> Transactions:
+        """Fences whoever uses the id, and may begin at once. Raises what Kafka answers, BrokerNotAvailable in time."""
 
 
 Positions = Mapping[TopicPartition, int]

@@ -1,0 +1,415 @@
+"""Members of consumer groups without a thread each: the event loop polls them all.
+
+A thread behind every consumer (`gateway.kafka.worker`) is right for a client that asks, waits and leaves. Here hundreds
+of clients, each with a group of its own, want every record at once: a hand-over between threads for each of them costs
+more than the record. An empty ``consume(n, 0)`` takes 0.4 µs, one with a rebalance in it 1.4 ms at most (100 members on
+one topic), so the loop asks them itself, every millisecond or less often the more there are, and librdkafka's own
+threads do the waiting. What may block, building and closing, happens on other threads.
+
+Offsets are committed here and not by librdkafka: its ``close()`` with automatic commits hung for 130 s on a frozen
+broker (reliability.md §3b).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import confluent_kafka
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException, Message
+
+from gateway.errors import ServiceError
+from gateway.kafka.errors import describe, to_service_error
+from gateway.kafka.ports import MemberListener, PartitionOffset, TopicPartition
+from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+
+_log = logging.getLogger(__name__)
+
+PAUSE_AFTER_S = 1.5
+"""When nobody took records for this long, fetching stops; until then the member is not polled at all. More than the
+second between two records of the lowest rate: ``pause()`` throws away what is prefetched."""
+_MEMBERSHIP_S = 0.2
+"""How often a paused member serves its group."""
+_QUICK_S = 0.001
+_IDLE_S = 0.01
+_PER_MEMBER_S = 0.00005
+"""Polling may take about a hundredth of the loop's time: with 100 members each is asked every 5 ms."""
+_ACTIVE_S = 1.0
+_SWEEP_S = 0.01
+"""A round of polls lets others have the loop after this time."""
+_COMMIT_AGAIN_S = 0.5
+LAST_COMMIT_S = 900.0
+"""How long the thread that closes a member waits for a commit that Kafka does not answer (reliability.md §3b)."""
+
+_IGNORED = frozenset(
+    {
+        # A topic that was deleted: the socket stays open and silent (websocket-proxy.md §3.7).
+        Code.UNKNOWN_TOPIC_OR_PART,
+        Code.UNKNOWN_TOPIC_ID,
+        Code._UNKNOWN_TOPIC,
+        Code._UNKNOWN_PARTITION,
+        Code._PARTITION_EOF,
+        # The brokers are away for the moment; librdkafka goes on trying.
+        Code._ALL_BROKERS_DOWN,
+        Code._TRANSPORT,
+        Code._RESOLVE,
+        Code._TIMED_OUT,
+        Code._MAX_POLL_EXCEEDED,
+    }
+)
+_COORDINATOR = frozenset(
+    {Code.NOT_COORDINATOR, Code.COORDINATOR_NOT_AVAILABLE, Code.COORDINATOR_LOAD_IN_PROGRESS, Code._WAIT_COORD}
+)
+_AGAIN = _COORDINATOR | {Code._TRANSPORT, Code._TIMED_OUT, Code.REQUEST_TIMED_OUT, Code._ALL_BROKERS_DOWN}
+
+Build = Callable[..., confluent_kafka.Consumer]
+Place = tuple[str, int]
+
+
+class KafkaMember:
+    """The `Member` port. Made by `Members.open`."""
+
+    def __init__(
+        self,
+        members: Members,
+        topic: str,
+        listener: MemberListener,
+        encoder: RecordsEncoder,
+        most_records: int,
+        commit_interval_s: float,
+    ) -> None:
+        self._members = members
+        self._topic = topic
+        self._listener = listener
+        self._encoder = encoder
+        self._most_records = most_records
+        self._commit_interval_s = commit_interval_s
+        self._consumer: confluent_kafka.Consumer | None = None
+        self._assigned: set[Place] = set()
+        self._left: float = 0
+        """Records that may still come."""
+        self._idle_since = time.monotonic()
+        self._held = False
+        """Whether the partitions are paused in librdkafka."""
+        self._membership_at = 0.0
+        self._start_again_at = math.inf
+        self._to_commit: dict[Place, int] = {}
+        self._commits_out = 0
+        self._commit_at = 0.0
+        self._closed = False
+        self.active_until = 0.0
+        """Until then it is polled often."""
+
+    def build(self, build: Build) -> None:
+        """On a thread: it takes milliseconds."""
+        consumer = build(on_commit=self._committed)
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._consumer = consumer
+
+    # --- the port -----------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        if self._left:
+            self._left = 0
+            self._idle_since = time.monotonic()
+
+    def resume(self, most: int | None = None) -> None:
+        self._left = math.inf if most is None else most
+        self._members.wake()
+
+    def commit(self, offsets: Sequence[PartitionOffset]) -> None:
+        to_commit = self._to_commit
+        for one in offsets:
+            name = (one.topic, one.partition)
+            if name in self._assigned and one.offset > to_commit.get(name, -1):
+                to_commit[name] = one.offset
+        if to_commit and not self._commits_out and time.monotonic() >= self._commit_at:
+            self._send_commit()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._members.remove(self)
+
+    # --- polling, on the loop -----------------------------------------------------------------------------------------
+
+    def poll(self, now: float) -> bool:
+        """Takes what there is; True if there may be more."""
+        consumer = self._consumer
+        if consumer is None or self._closed:
+            return False
+        if self._to_commit and not self._commits_out and now >= self._commit_at:
+            self._send_commit()
+        if now >= self._start_again_at:
+            self._start_again(consumer)
+        if not self._left:
+            if now - self._idle_since > PAUSE_AFTER_S and now >= self._membership_at:
+                self._membership_at = now + _MEMBERSHIP_S
+                self._hold(True)
+                self._take(consumer.consume(1, 0), now)
+            return False
+        if self._held:
+            self._hold(False)
+        most = int(min(self._most_records, self._left))
+        found = consumer.consume(most, 0)
+        if not found:
+            return False
+        self._take(found, now)
+        return len(found) == most
+
+    def _take(self, found: list[Message], now: float) -> None:
+        if not found:
+            return
+        self.active_until = now + _ACTIVE_S
+        failure: ServiceError | None = None
+        if any(map(Message.error, found)):
+            for record in found:
+                if (error := record.error()) is not None:
+                    failure = self._judge(error) or failure
+            found = [record for record in found if record.error() is None]
+        if found and not self._closed:
+            self._left = max(0, self._left - len(found))
+            if not self._left:
+                self._idle_since = now
+            batch = RecordBatch(cast(Sequence[ConsumedRecord], found), 0)
+            try:
+                batch.encode(self._encoder)
+            except ServiceError as error:
+                failure, batch = error, self._encodable(batch)
+            if len(batch):
+                self._listener.records(batch)
+        if failure is not None and not self._closed:
+            self._left = 0
+            self._listener.failed(failure)
+
+    def _encodable(self, batch: RecordBatch) -> RecordBatch:
+        """The records before the one that the encoder refuses."""
+        good, bad = 0, len(batch)
+        best = RecordBatch((), 0)
+        while good + 1 < bad:
+            middle = (good + bad) // 2
+            attempt = RecordBatch(batch.records[:middle], 0)
+            try:
+                attempt.encode(self._encoder)
+            except ServiceError:
+                bad = middle
+            else:
+                good, best = middle, attempt
+        return best
+
+    def _judge(self, error: confluent_kafka.KafkaError) -> ServiceError | None:
+        """The failure that this event of librdkafka's is, or None if reading goes on."""
+        code = error.code()
+        if code in _IGNORED:
+            return None
+        if code in _COORDINATOR:
+            self._start_again_at = time.monotonic() + 0.2
+            return None
+        _log.warning("A member of a group reports %s", describe(error))
+        return to_service_error(error)
+
+    def _start_again(self, consumer: confluent_kafka.Consumer) -> None:
+        """Asks once more where partitions start: librdkafka asks the coordinator once, even if that has moved away
+        meanwhile (its issue 5586, 2.16)."""
+        self._start_again_at = math.inf
+        here = consumer.position([confluent_kafka.TopicPartition(*one) for one in self._assigned])
+        if here and any(one.offset < 0 for one in here):
+            consumer.assign(here)
+            self._held = False
+
+    def _hold(self, held: bool) -> None:
+        if self._held == held or self._consumer is None:
+            return
+        self._held = held
+        partitions = [confluent_kafka.TopicPartition(*one) for one in self._assigned]
+        if held:
+            self._consumer.pause(partitions)
+        else:
+            self._consumer.resume(partitions)
+
+    # --- commits ------------------------------------------------------------------------------------------------------
+
+    def _send_commit(self) -> None:
+        """One is on its way at a time: a client that commits every record does not fill Kafka's queue with them."""
+        if self._consumer is None:
+            return
+        offsets = [confluent_kafka.TopicPartition(*name, offset) for name, offset in self._to_commit.items()]
+        self._to_commit = {}
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            _log.warning("A commit could not be sent: %s", error)
+            return
+        self._commits_out += 1
+        self._commit_at = time.monotonic() + self._commit_interval_s
+
+    def _committed(
+        self, error: confluent_kafka.KafkaError | None, partitions: list[confluent_kafka.TopicPartition]
+    ) -> None:
+        """librdkafka's ``on_commit``, within ``consume()``. What it raised would cost the records of that call."""
+        self._commits_out -= 1
+        cause = error or next((one.error for one in partitions if one.error), None)
+        if cause is None:
+            return
+        _log.warning("A commit for the topic %s failed: %s", self._topic, describe(cause))
+        if cause.code() in _AGAIN and not self._closed:
+            for one in partitions:
+                name = (one.topic, one.partition)
+                if name in self._assigned and one.offset > self._to_commit.get(name, -1):
+                    self._to_commit[name] = one.offset
+            self._commit_at = time.monotonic() + _COMMIT_AGAIN_S
+
+    # --- the group. librdkafka calls these within consume(). ----------------------------------------------------------
+
+    def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        self._assigned = {(one.topic, one.partition) for one in partitions}
+        self._held = False
+        self.active_until = time.monotonic() + _ACTIVE_S
+        if not self._left and not self._closed:
+            consumer.assign(partitions)
+            self._consumer = consumer
+            self._hold(True)
+
+    def _on_revoke(self, _: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        if self._to_commit:
+            # It goes out before the request to join again, on the same connection: whoever gets the partition finds it.
+            self._send_commit()
+        self._lose(partitions)
+
+    def _on_lost(self, _: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        self._to_commit.clear()  # another member has them already
+        self._lose(partitions)
+
+    def _lose(self, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        names = [TopicPartition(one.topic, one.partition) for one in partitions]
+        self._assigned.difference_update(names)
+        if not self._closed:
+            self._listener.revoked(names)
+
+    # --- the end, on a thread of its own ------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Commits what is left and leaves the group. The client is never closed with a commit on its way: with a frozen
+        broker that waits for ever, and dropping it spins (see `gateway.kafka.worker`)."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        try:
+            if self._to_commit:
+                if self._commits_out:
+                    self._wait_for_commits(consumer, 2.0)
+                self._send_commit()
+            self._wait_for_commits(consumer, LAST_COMMIT_S)
+            consumer.close()
+        except Exception:
+            _log.exception("A member did not leave its group properly")
+        self._consumer = None
+
+    def _wait_for_commits(self, consumer: confluent_kafka.Consumer, within_s: float) -> None:
+        until = time.monotonic() + within_s
+        if self._commits_out:
+            consumer.pause([confluent_kafka.TopicPartition(*one) for one in self._assigned])
+        while self._commits_out and time.monotonic() < until:
+            consumer.consume(1, 0.05)
+
+
+class Members:
+    """All members of a process, polled in turn. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._members: list[KafkaMember] = []
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0
+        self._next = 0
+        self._leaving: set[threading.Thread] = set()
+
+    async def open(self, member: KafkaMember, build: Build) -> KafkaMember:
+        """Builds its client and takes it into the round. Raises what ``build`` raises."""
+        building = asyncio.ensure_future(asyncio.to_thread(member.build, build))
+        try:
+            await asyncio.shield(building)
+        except asyncio.CancelledError:
+            building.add_done_callback(lambda _: self._leave(member))
+            raise
+        self._members.append(member)
+        self.wake()
+        return member
+
+    def remove(self, member: KafkaMember) -> None:
+        """Ends a member's polls; a thread lets it leave its group."""
+        if member in self._members:
+            self._members.remove(member)
+        self._leave(member)
+
+    def _leave(self, member: KafkaMember) -> None:
+        # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
+        thread = threading.Thread(target=self._left, args=(member,), name="kafka-member-leaves", daemon=True)
+        self._leaving.add(thread)
+        thread.start()
+
+    def _left(self, member: KafkaMember) -> None:
+        try:
+            member.leave()
+        finally:
+            self._leaving.discard(threading.current_thread())
+
+    def wake(self) -> None:
+        """Has the next round begin soon, whatever was planned."""
+        due = self._loop.time() + _QUICK_S
+        if self._timer is None or self._due > due:
+            self._plan(_QUICK_S)
+
+    def _plan(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = self._loop.time() + delay_s
+        self._timer = self._loop.call_later(delay_s, self._round) if delay_s else self._loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        self._timer = None
+        members = self._members
+        if not members:
+            return
+        now = time.monotonic()
+        end = now + _SWEEP_S
+        more = active = False
+        for _ in range(len(members)):
+            if not members:
+                return
+            self._next += 1
+            if self._next >= len(members):
+                self._next = 0
+            member = members[self._next]
+            try:
+                more = member.poll(now) or more
+            except Exception:
+                _log.exception("A poll of a group's member failed")
+            active = active or member.active_until > now
+            if time.monotonic() > end:
+                more = True
+                break
+        if more:
+            self._plan(0)
+        else:
+            self._plan(max(_QUICK_S if active else _IDLE_S, len(members) * _PER_MEMBER_S))
+
+    async def aclose(self, within_s: float) -> None:
+        """Closes all members, and waits that long for them to leave their groups."""
+        for member in list(self._members):
+            member.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await asyncio.to_thread(_join, list(self._leaving), time.monotonic() + within_s)
+
+
+def _join(threads: Sequence[threading.Thread], until: float) -> None:
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

@@ -1,0 +1,36 @@
+"""Which topics sockets of the proxy protocol may name (websocket-proxy.md §1.2, §5.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from gateway.errors import BadRequest, KafkaRefused, NotFound, NotSupported
+from gateway.kafka.ports import Kafka
+
+_NO_CREDENTIALS = (
+    "The Kafka behind this gateway wants credentials, and sockets of this kind must bring their own (X-Kafka-Auth), "
+    "which this release does not support."
+)
+
+
+class TopicMissing(BadRequest):
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"Topic {topic} does not exist")
+
+
+async def partitions_of(kafka: Kafka, topic: str, hidden: Collection[str]) -> int:
+    """How many partitions the topic has. TopicMissing for one that does not exist, or that clients must not see.
+
+    Raises NotSupported where Kafka wants credentials: the gateway's own are not for its clients (§1.3.4).
+    """
+    if kafka.secured:
+        raise NotSupported(_NO_CREDENTIALS)
+    if topic in hidden:
+        raise TopicMissing(topic)
+    try:
+        info = await kafka.admin.topic(topic)
+    except (NotFound, KafkaRefused):  # unknown, or a name that no topic can have
+        raise TopicMissing(topic) from None
+    if info.internal or not info.partitions:
+        raise TopicMissing(topic)
+    return len(info.partitions)
