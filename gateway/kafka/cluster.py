@@ -15,7 +15,7 @@ from gateway.kafka.clients import Clients
 from gateway.kafka.consumer import KafkaConsumer
 from gateway.kafka.embedded import EmbeddedKafka
 from gateway.kafka.group import KafkaGroupReader
-from gateway.kafka.member import KafkaMember, Members
+from gateway.kafka.member import KafkaMember, Members, member_fetching
 from gateway.kafka.ports import ConsumerSettings, GroupWork, MemberListener
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.properties import Role, client_properties
@@ -120,7 +120,8 @@ class KafkaCluster:
         if self._closing:
             raise ShuttingDown
         member = KafkaMember(self._members, topic, listener, encoder, most_records, commit_interval_s)
-        return await self._members.open(member, partial(self._clients.consumer, settings))
+        fetching = member_fetching(len(self._members))
+        return await self._members.open(member, partial(self._clients.consumer, settings, **fetching))
 
     async def transactions(self, transactional_id: str, client_id: str) -> KafkaTransactions:
         if self._closing:

@@ -44,6 +44,7 @@ _ACTIVE_S = 1.0
 _SWEEP_S = 0.01
 """A round of polls lets others have the loop after this time."""
 _COMMIT_AGAIN_S = 0.5
+_FETCH_PAUSE_MIN_MS, _FETCH_PAUSE_MAX_MS = 5, 25
 LAST_COMMIT_S = 900.0
 """How long the thread that closes a member waits for a commit that Kafka does not answer (reliability.md §3b)."""
 
@@ -70,6 +71,17 @@ _AGAIN = _COORDINATOR | {Code._TRANSPORT, Code._TIMED_OUT, Code.REQUEST_TIMED_OU
 
 Build = Callable[..., confluent_kafka.Consumer]
 Place = tuple[str, int]
+
+
+def member_fetching(members: int) -> dict[str, object]:
+    """How a new member fetches, where there are so many already.
+
+    A member that wants every record at once fetches once for each: 100 of them at 100 records/s cost the broker 10,000
+    requests a second. With ``queued.min.messages`` 1 it waits for ``fetch.queue.backoff.ms`` after each answer, so
+    records gather. Alone it should not wait; among a hundred, 25 ms are less than what the others would cost it.
+    """
+    pause_ms = min(_FETCH_PAUSE_MAX_MS, members // 4)
+    return {"queued.min.messages": 1, "fetch.queue.backoff.ms": pause_ms} if pause_ms > _FETCH_PAUSE_MIN_MS else {}
 
 
 class KafkaMember:
@@ -329,6 +341,9 @@ class Members:
         self._due = 0.0
         self._next = 0
         self._leaving: set[threading.Thread] = set()
+
+    def __len__(self) -> int:
+        return len(self._members)
 
     async def open(self, member: KafkaMember, build: Build) -> KafkaMember:
         """Builds its client and takes it into the round. Raises what ``build`` raises."""
