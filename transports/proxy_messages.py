@@ -83,9 +83,9 @@ def produce_decoder(key_format: Format | None, value_format: Format) -> Callable
         if strings:
             try:
                 plain = _plain(text)
-                if plain.value.format in FORMATS:
-                    key = plain.key.value.encode() if plain.key is not None and key_format is not None else None
-                    headers = plain.headers
+                given, headers = plain.key, plain.headers
+                if plain.value.format in FORMATS and (given is None or given.format in FORMATS):
+                    key = given.value.encode() if given is not None and key_format is not None else None
                     return ProduceMessage(
                         key,
                         plain.value.value.encode(),
