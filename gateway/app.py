@@ -68,6 +68,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         owners = {route.service: route.owner for route in routes if route.service is not None}
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)
+        _check_offers(config, {each.name for each in transports})
         host = Host(config, gateway, transports)
         try:
             for transport in transports:
@@ -95,6 +96,17 @@ async def _enter(
         raise
     except Exception as error:
         raise PluginError(f"{what} cannot start: {type(error).__name__}: {error}") from error
+
+
+def _check_offers(config: Config, names: set[str]) -> None:
+    faults = []
+    for listener in config.listeners():
+        for name in sorted(set(listener.transports) - names):
+            key = f"listener.name.{listener.name}.transports"
+            message = f"{listener} cannot offer {name!r}; there are {', '.join(sorted(names))}"
+            faults.append(Fault(config.place(key) or config.place("transports"), key, message))
+    if faults:
+        raise ConfigError(faults)
 
 
 def _check_extensions() -> None:

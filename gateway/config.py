@@ -31,6 +31,18 @@ Value = str | int | float | bool | tuple[str, ...]
 ENVIRONMENT_PREFIX = "KAFKA_GATEWAY_"
 """``KAFKA_GATEWAY_CONSUMER_REQUEST_TIMEOUT_MS`` sets ``consumer.request.timeout.ms``."""
 
+FOREIGN_PREFIX = "WSPROXY_"
+"""What the environment variables of kafka-websocket-proxy begin with: one that no key has is a fault too."""
+
+FOREIGN_WITHOUT_EFFECT = (
+    "WSPROXY_KAFKA_MONITORING_",
+    "WSPROXY_KAFKA_METRICS_",
+    "WSPROXY_LOGBACK_XML_CONFIG",
+    "WSPROXY_LOGGING_CONFIG",
+    "WSPROXY_LOG_ANSI_OFF",
+)
+"""Those among them that are told and otherwise ignored: they are about Java's logging and monitoring."""
+
 CLIENT_PREFIXES = ("client.", "producer.", "consumer.", "admin.")
 """What stands under these names goes to librdkafka (Confluent REST Proxy, "pass-through"); see `Config.passthrough`."""
 
@@ -69,6 +81,11 @@ class ConfigKey:
     ``ignored`` says why a property that is accepted has no effect; it is told once at start. ``refused`` says what to
     do instead of any other value than the default: for what may protect somebody, so that ignoring it would be a hole.
 
+    For keys of programs that the gateway replaces: ``reads`` turns their spelling of a value into ours (ValueError if
+    it is none), ``variables`` are their environment variables, of which the first that is set counts, and ``implies``
+    is asked once all properties are known, if this one is set or one below it: it gets the texts of all and answers
+    which others follow, each with its text and the property that it follows from. What follows beats what is given.
+
     The shipped file has ``example`` in place of the default, commented out like it, and ``shipped`` as a line in force.
     """
 
@@ -89,6 +106,9 @@ class ConfigKey:
     refused: str = ""
     example: str = ""
     shipped: str = ""
+    reads: Callable[[str], str] | None = None
+    variables: tuple[str, ...] = ()
+    implies: Callable[[Mapping[str, str]], Mapping[str, tuple[str, str]]] | None = None
     owner: str = "the gateway"
 
     def bounds(self) -> tuple[float | None, float | None]:
@@ -111,6 +131,8 @@ class ConfigKey:
         text = text.strip()
         if self.optional and not text:
             return self.default
+        if self.reads is not None:
+            text = self.reads(text)
         match self.type:
             case "bool":
                 if text.lower() not in ("true", "false"):
@@ -261,7 +283,11 @@ class Config:
         if not given:
             host = "127.0.0.1" if self.text("authentication.method").upper() == "NONE" else "0.0.0.0"
             return (Listener("http", "http", host, self.integer("port")),)
-        return tuple(parse_listener(item, protocols) for item in given)
+        listeners = (parse_listener(item, protocols) for item in given)
+        return tuple(replace(each, transports=self.for_listener(each.name)._transports()) for each in listeners)
+
+    def _transports(self) -> tuple[str, ...]:
+        return self.items("transports") if self._table.find("transports") else ()
 
     def for_listener(self, name: str) -> Config:
         """The configuration with what ``listener.name.<name>.`` sets in place of the general values."""
@@ -413,6 +439,8 @@ class _KeyTable:
             if key.per_listener:
                 self.families.append((_family(f"listener.name.<name>.{key.name}", False), key))
         self.variables = {variable: key.name for variable, key in variables.items() if "<" not in key.name}
+        self.foreign = {variable: key.name for key in self.exact.values() for variable in reversed(key.variables)}
+        """Environment variables of other programs."""
         # The longest first, so that "schema.registry.ssl." would beat "schema.registry.".
         self.families.sort(key=lambda family: -len(family[1].name))
 
@@ -495,6 +523,16 @@ def _from_environment(
     env: Mapping[str, str], table: _KeyTable, faults: list[Fault], warnings: list[str]
 ) -> dict[str, tuple[str, str]]:
     given = {}
+    for variable in sorted(env) if table.foreign else ():
+        if variable.startswith(FOREIGN_WITHOUT_EFFECT) and variable not in table.foreign:
+            warnings.append(f"environment {variable}: has no effect in the gateway")
+        elif variable.startswith(FOREIGN_PREFIX) and variable not in table.foreign:
+            near = difflib.get_close_matches(variable, list(table.foreign), 1, 0.8)
+            place = f"environment {variable}"
+            faults.append(Fault(place, "", "no property has this environment variable", near[0] if near else ""))
+    for variable, name in reversed(table.foreign.items()):
+        if variable in env:
+            given[name] = (env[variable], f"environment {variable}")
     for variable, text in sorted(env.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
@@ -552,6 +590,7 @@ def _build(
     texts: dict[str, str] = {}
     places: dict[str, str] = {}
     notes = list(warnings)
+    given = _with_what_follows(table, given)
     for name, (text, place) in given.items():
         key = table.find(name)
         if key is None:
@@ -589,6 +628,15 @@ def _build(
     return config
 
 
+def _with_what_follows(table: _KeyTable, given: Mapping[str, tuple[str, str]]) -> Mapping[str, tuple[str, str]]:
+    """The properties, with those that others imply (`ConfigKey.implies`)."""
+    asked = {key.implies: None for name in given if (key := table.find(name)) is not None and key.implies is not None}
+    for implies in asked:
+        followed = implies({name: text for name, (text, _) in given.items()})
+        given = {**given, **{name: (text, given[source][1]) for name, (text, source) in followed.items()}}
+    return given
+
+
 def _unknown(table: _KeyTable, name: str, place: str) -> Fault:
     prefix = CLIENT_PROPERTIES.get(name)
     if prefix is not None:
@@ -622,7 +670,8 @@ def _listener_faults(config: Config, notes: list[str]) -> list[Fault]:
         if listener.tls and not config.for_listener(listener.name).text("ssl.keystore.location"):
             message = f"{listener} needs a certificate: set ssl.keystore.location to a PEM file with chain and key"
             faults.append(Fault(place, "listeners", message))
-        if open_to_all and not listener.loopback and config.flag("listeners.insecure"):
+        insecure = config.for_listener(listener.name).flag("listeners.insecure")
+        if open_to_all and not listener.loopback and insecure:
             notes.append(
                 f"DANGER: {listener} is open (listeners.insecure): everyone who reaches it can read and write Kafka"
             )

@@ -44,8 +44,8 @@ _PLAN_KEY_MAX = 1024
 """Characters of a remembered spelling: hostile clients must not fill the memory with long ones."""
 
 
-_PlanKey = tuple[str, str, str | None, str | None, bool, str]
-"""Method, path, Accept, Content-Type, whether there is a body, the generation of requests that do not tell."""
+_PlanKey = tuple[str, str, str | None, str | None, bool, str, str]
+"""Method, path, Accept, Content-Type, whether there is a body, the generation of requests that do not tell, area."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -166,7 +166,8 @@ class Gateway:
             headers, body = request.headers, request.body
             has_body = body is not None and len(body) > 0 if isinstance(body, (bytes, type(None))) else True
             accept, content_type = headers.get("accept"), headers.get("content-type")
-            key = (request.method, request.path, accept, content_type, has_body, request.default_generation)
+            default, area = request.default_generation, request.area
+            key = (request.method, request.path, accept, content_type, has_body, default, area)
             plan = self._plans.get(key)
             if plan is None:
                 made = self._plan(request, key)
@@ -218,10 +219,12 @@ class Gateway:
             self._idle.set()
 
     def _plan(self, request: Request, key: _PlanKey) -> _Plan | Reply:
-        method, path, accept, content_type, has_body, default = key
+        method, path, accept, content_type, has_body, default, area = key
         try:
-            match = self.router.match(method, path)
+            match = self.router.match(method, path, area)
         except NotFound as error:
+            if area:
+                raise
             nearest = self.router.nearest(method, path)
             if not nearest:
                 raise

@@ -46,11 +46,12 @@ _TELL_EVERY_S = 10.0
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_abort_at", "_head_deadline", "_host", "proof", "session")
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "proof", "session", "transports")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
         self._host = host
+        self.transports = host.transports_of(listener)
         self.session: Session | None = None
         self.proof: object = None
         self._head_deadline: asyncio.TimerHandle | None = None
@@ -189,7 +190,7 @@ class Host:
         """What is listened on, with the real ports."""
         self._config = config
         self._transports = tuple(transports)
-        self._only = self._transports[0] if len(self._transports) == 1 else None
+        self._offered: dict[str, tuple[Transport, ...]] = {}
         self._servers: dict[str, Server] = {}
         self._sockets: list[asyncio.Server] = []
         self._paths: list[str] = []
@@ -198,6 +199,10 @@ class Host:
 
     def server_of(self, listener: str) -> Server:
         return self._servers[listener]
+
+    def transports_of(self, listener: str) -> tuple[Transport, ...]:
+        """What this listener offers, in the order in which they are asked."""
+        return self._offered[listener]
 
     async def open(self) -> None:
         """Opens every listener. OSError names the address that cannot be had."""
@@ -216,6 +221,7 @@ class Host:
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():
             name = str(listener)
+            self._offered[name] = offered(listener, self._transports)
             server = self._servers[name] = Server(self, name, self._handle, settings)
             context = self._tls_context(listener) if listener.tls else None
             try:
@@ -255,19 +261,16 @@ class Host:
             try:
                 session = await self._open_session(request, connection, proof)
             except ServiceError as error:
-                transport = self._transport_of(request)
+                transport = _transport_of(request, connection)
                 return transport.refuse(request, error) if transport is not None else refusal(error)
-        transport = self._only or self._transport_of(request)
+        transport = _transport_of(request, connection)
         if transport is None:
             return refusal(BadRequest("No transport takes this request."))
         return await transport.handle(request, session, self.gateway)
 
-    def _transport_of(self, request: web.BaseRequest) -> Transport | None:
-        return next((each for each in self._transports if each.claims(request)), None)
-
     async def _handle_anonymous(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         """One request in a session of its own. The connection must not keep it: the next request may need a proof."""
-        transport = self._transport_of(request)
+        transport = _transport_of(request, connection)
         if transport is None:
             return refusal(BadRequest("No transport takes this request."))
         session = self.gateway.open_anonymous(
@@ -326,6 +329,20 @@ class Host:
             await self.gateway.close_session(session, SHUTDOWN)
         for server in self._servers.values():
             await server.shutdown(timeout_s)
+
+
+def offered(listener: Listener, transports: Sequence[Transport]) -> tuple[Transport, ...]:
+    """The transports of a listener: those that it names, else all that need not be named."""
+    if listener.transports:
+        return tuple(each for each in transports if each.name in listener.transports)
+    return tuple(each for each in transports if not each.named_only)
+
+
+def _transport_of(request: web.BaseRequest, connection: HttpConnection) -> Transport | None:
+    transports = connection.transports
+    if len(transports) == 1:
+        return transports[0]
+    return next((each for each in transports if each.claims(request)), None)
 
 
 def _peer_address(connection: HttpConnection) -> str:

@@ -273,6 +273,7 @@ LISTENERS = section(
         name="listeners.insecure",
         type="bool",
         default=False,
+        per_listener=True,
         doc="Allow a listener that other machines can reach although authentication.method is NONE.",
     ),
     ConfigKey(
@@ -280,6 +281,13 @@ LISTENERS = section(
         type="list",
         default=(),
         doc="Listener names and what they speak: INTERNAL:http,PUBLIC:https.",
+    ),
+    ConfigKey(
+        name="transports",
+        type="list",
+        default=(),
+        per_listener=True,
+        doc="Transports that the listeners offer, by name; empty: all but those that must be named.",
     ),
     ConfigKey(
         name="port", type="int", default=8082, minimum=0, maximum=65535, doc="Port where listeners is empty; 0: any."

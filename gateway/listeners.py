@@ -25,6 +25,8 @@ class Listener:
     host: str = ""
     port: int = 0
     path: str = ""
+    transports: tuple[str, ...] = ()
+    """Names of the transports that it offers; empty: all that need not be named."""
 
     @property
     def tls(self) -> bool:

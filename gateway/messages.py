@@ -49,6 +49,8 @@ class Request:
     """For a route with ``extras["raw"]``: the header's fields as they were sent, but for those that prove who asks."""
     settles: bool = False
     """The transport will call ``Reply.settle``."""
+    area: str = ""
+    """Whose routes it may find (`gateway.router.Route.area`); the transport says it, never the client."""
 
 
 @dataclasses.dataclass(slots=True)

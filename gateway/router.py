@@ -41,6 +41,8 @@ class Route:
     produces: Produces | None = None
     consumes: Consumes | None = None
     owner: str = "gateway"
+    area: str = ""
+    """Requests find the routes of their own area only: what one listener offers cannot be reached from another."""
     service: Service | None = dataclasses.field(default=None, compare=False)
     """Whose handler it is, if that has a life of its own (gateway/service.py)."""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
@@ -71,16 +73,18 @@ class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._root = _Node()
+        self._areas = {"": self._root}
         self._methods: set[str] = set()
         for route in self.routes:
             self._add(route)
 
-    def match(self, method: str, raw_path: str) -> Match:
+    def match(self, method: str, raw_path: str, area: str = "") -> Match:
         """The routes for a request.
 
         Args:
             method: as sent; methods mind their case (RFC 9110 §9.1). HEAD falls back on GET.
             raw_path: the request target, undecoded and without its query: a path, an absolute URL, or ``*``.
+            area: where to look, `Route.area`; an area without routes is like one in which nothing fits.
 
         Raises:
             BadRequest: the path is broken: an empty segment, a bad escape, a control character, above the root.
@@ -90,9 +94,10 @@ class Router:
         if raw_path == "*" and method == "OPTIONS":
             return Match({}, {}, _allow(self._methods))
         segments, texts = _segments(raw_path)
-        target = _find(self._root, segments, texts, 0, method)
+        root = self._areas.get(area, _EMPTY) if area else self._root
+        target = _find(root, segments, texts, 0, method)
         if target is None:
-            return self._without_route(method, segments, texts)
+            return self._without_route(root, method, segments, texts)
         params: dict[str, str | int] = {}
         for name, place, is_integer in target.variables:
             text = texts[place]
@@ -106,14 +111,10 @@ class Router:
 
     def allowed(self, raw_path: str) -> tuple[str, ...]:
         """The methods of a path, HEAD and OPTIONS included; () if no template fits. Raises BadRequest as match."""
-        return self._allowed(*_segments(raw_path))
+        return _allowed(self._root, *_segments(raw_path))
 
-    def _allowed(self, segments: list[str], texts: list[str]) -> tuple[str, ...]:
-        methods = {method for node in _fitting(self._root, segments, texts, 0) for method in node.targets}
-        return _allow(methods) if methods else ()
-
-    def _without_route(self, method: str, segments: list[str], texts: list[str]) -> Match:
-        allow = self._allowed(segments, texts)
+    def _without_route(self, root: _Node, method: str, segments: list[str], texts: list[str]) -> Match:
+        allow = _allowed(root, segments, texts)
         if not allow:
             raise NotFound()
         if method != "OPTIONS":
@@ -121,7 +122,7 @@ class Router:
         return Match({}, {}, allow)
 
     def _add(self, route: Route) -> None:
-        node = self._root
+        node = self._areas.setdefault(route.area, _Node())
         variables: list[tuple[str, int, bool]] = []
         for place, segment in enumerate(_template_segments(route)):
             if segment[0] != "{":
@@ -175,6 +176,14 @@ class _Node:
         self.integer: _Node | None = None
         self.text: _Node | None = None
         self.targets: dict[str, _Target] = {}
+
+
+_EMPTY: Final = _Node()
+
+
+def _allowed(root: _Node, segments: list[str], texts: list[str]) -> tuple[str, ...]:
+    methods = {method for node in _fitting(root, segments, texts, 0) for method in node.targets}
+    return _allow(methods) if methods else ()
 
 
 def _find(

@@ -28,6 +28,8 @@ class Transport:
     """
 
     name: str = ""
+    named_only: bool = False
+    """Offered only by listeners that name it (``listener.name.<name>.transports``)."""
 
     def claims(self, request: web.BaseRequest) -> bool:
         """Whether this HTTP request is for this transport. The newest plugin is asked first, ``http`` last."""

@@ -1,7 +1,619 @@
-"""Configuration keys of Kafka WebSocket Proxy's protocol (docs/websocket-proxy.md)."""
+"""Configuration keys of Kafka WebSocket Proxy's protocol (docs/websocket-proxy.md).
+
+They have the names and the environment variables of kafka-websocket-proxy (websocket-proxy.md §5), so that its
+settings can be taken over as they are. Where the gateway has a key for the same thing, the old name sets that:
+`implied` says which. Durations may be written as there (``30 seconds``), booleans too (``yes``, ``off``).
+"""
 
 from __future__ import annotations
 
-from gateway.config import ConfigKey, section
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
-WEBSOCKET_PROXY: tuple[ConfigKey, ...] = section("Kafka WebSocket Proxy")
+from gateway.config import ConfigKey, KeyType, Value, section
+
+PREFIX: Final = "kafka.ws.proxy."
+
+SOCKETS: Final = "websocket-proxy"
+"""The transport of the sockets."""
+HTTP: Final = "websocket-proxy-http"
+"""The transport of the plain requests beside the sockets."""
+ADMIN: Final = "websocket-proxy-admin"
+METRICS: Final = "websocket-proxy-metrics"
+
+_UNITS = {
+    "ms": 1, "milli": 1, "millis": 1, "millisecond": 1, "milliseconds": 1,
+    "s": 1000, "second": 1000, "seconds": 1000,
+    "m": 60_000, "minute": 60_000, "minutes": 60_000,
+    "h": 3_600_000, "hour": 3_600_000, "hours": 3_600_000,
+    "d": 86_400_000, "day": 86_400_000, "days": 86_400_000,
+}  # fmt: skip
+_DURATION = re.compile(r"([0-9]{1,18})\s*([a-z]*)")
+_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_LEVELS = {"OFF": "ERROR", "ERROR": "ERROR", "WARN": "WARNING", "INFO": "INFO"}
+
+
+def milliseconds(text: str) -> str:
+    """``30 seconds`` as ``30000``; a bare number is milliseconds (websocket-proxy.md §5)."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    unit = _UNITS.get(found[2] or "ms") if found else None
+    if found is None or unit is None:
+        raise ValueError(f"{text[:80]!r} is not a duration such as 30 seconds, 500 ms or 2 hours")
+    return str(int(found[1]) * unit)
+
+
+def truth(text: str) -> str:
+    """HOCON's words for true and false as ours."""
+    return _WORDS.get(text.strip().lower(), text)
+
+
+def _key(
+    name: str, doc: str, *variables: str, type: KeyType = "str", default: Value = "", unit: str = "", **more: Any
+) -> ConfigKey:
+    reads = truth if type == "bool" else milliseconds if type == "duration" else None
+    return ConfigKey(
+        name=PREFIX + name,
+        type=type,
+        default=default,
+        unit="ms" if type == "duration" else unit,
+        doc=doc,
+        variables=variables,
+        optional=True,
+        reads=reads,
+        implies=implied,
+        **more,
+    )
+
+
+def _old(name: str, new: str, *variables: str, type: KeyType = "str", unit: str = "") -> ConfigKey:
+    doc = f"Sets {new}." if not new.startswith(PREFIX) else f"Older name of {new}."
+    return _key(name, doc, *variables, type=type, unit=unit)
+
+
+def _without_effect(
+    reason: str, *names: str, variables: Mapping[str, tuple[str, ...]] | None = None
+) -> list[ConfigKey]:
+    """Keys without effect: the names, and those that have environment variables with them."""
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(names, ()) | dict(variables or {})
+    return [_key(name, "Accepted, no effect.", *each, ignored=reason) for name, each in found.items()]
+
+
+# --- what becomes of old names ----------------------------------------------------------------------------------------
+
+_RENAMED: Final[Mapping[str, str]] = {
+    "kafka-client.bootstrap-hosts": "bootstrap.servers",
+    "producer.delivery-timeout-ms": "produce.timeout.ms",
+    "producer.compression-type": "producer.compression.type",
+    "consumer.default-rate-limit-messages-per-second": PREFIX + "consumer.limits.default-messages-per-second",
+    "consumer.default-batch-size": PREFIX + "consumer.limits.default-batch-size",
+    "producer.rate-limit.default-messages-per-second": PREFIX + "producer.limits.default-messages-per-second",
+    **{f"session-handler.session-state-{old}": f"{PREFIX}session-handler.{new}" for old, new in (
+        ("topic-name", "topic-name"),
+        ("replication-factor", "topic-replication-factor"),
+        ("retention", "topic-retention"),
+        ("topic-init-timeout", "topic-init-timeout"),
+        ("topic-init-retries", "topic-init-retries"),
+        ("topic-init-retry-interval", "topic-init-retry-interval"),
+    )},
+}  # fmt: skip
+"""Old name, without the prefix, to the key that it sets."""
+
+_CLIENTS: Final[Mapping[str, str]] = {
+    "kafka-client.properties.": "client.",
+    "admin-client.kafka-client-properties.": "admin.",
+    "consumer.kafka-client-properties.": "consumer.",
+    "producer.kafka-client-properties.": "producer.",
+}
+"""Old prefix, without `PREFIX`, to ours."""
+
+_NO_LOGIN = frozenset({"sasl.mechanism", "sasl.jaas.config", "sasl.kerberos.service.name"})
+"""Without SASL in security.protocol Java's clients do not look at these; librdkafka's refuse them."""
+
+
+def implied(texts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What follows from the properties of the old program: property to its text and the property it comes from.
+
+    What stands under the gateway's own name is never overruled.
+    """
+    given = {name.removeprefix(PREFIX): text.strip() for name, text in texts.items() if name.startswith(PREFIX)}
+    given = {name: text for name, text in given.items() if text}
+    found: dict[str, tuple[str, str]] = {}
+
+    def put(name: str, text: str, source: str) -> None:
+        if name not in texts:
+            found.setdefault(name, (text, PREFIX + source))
+
+    for name, text in given.items():
+        if name in _RENAMED:
+            put(_RENAMED[name], text, name)
+        for old, new in _CLIENTS.items():
+            if name.startswith(old):
+                put(new + name.removeprefix(old), text, name)
+        if name.startswith("producer.rate-limit.client-limits."):
+            rest = name.removeprefix("producer.rate-limit.client-limits.").replace("client-id", "producer-id")
+            put(f"{PREFIX}producer.limits.client-specific-limits.{rest}", text, name)
+    secure = found.get("client.security.protocol", (texts.get("client.security.protocol", ""), ""))[0]
+    if not secure.upper().startswith("SASL"):
+        for name in _NO_LOGIN:
+            found.pop(f"client.{name}", None)
+    _logging(given, put)
+    _authentication(given, put)
+    starts = next((name for name in ("server.port", "kafka-client.bootstrap-hosts") if name in given), "")
+    if starts:
+        put(PREFIX + "enabled", "true", starts)
+    _listeners(given, texts, starts, put, found)
+    return found
+
+
+def _logging(given: Mapping[str, str], put: Any) -> None:
+    if (level := given.get("log.level")) is not None:
+        put("log.level", _LEVELS.get(level.upper(), "DEBUG"), "log.level")
+    if given.get("log.json", "").lower() == "true":
+        put("log.format", "json", "log.json")
+
+
+def _authentication(given: Mapping[str, str], put: Any) -> None:
+    for name, method in (("openid-connect", "OPENID"), ("basic-auth", "SINGLE-USER")):
+        if truth(given.get(f"server.{name}.enabled", "")).lower() == "true":
+            put("authentication.method", method, f"server.{name}.enabled")
+    if truth(given.get("server.secure-health-check-endpoint", "")).lower() == "false":
+        put("authentication.skip.paths", "/healthcheck", "server.secure-health-check-endpoint")
+
+
+def _listeners(given: Mapping[str, str], texts: Mapping[str, str], source: str, put: Any, found: Any) -> None:
+    """The listeners of the old program, beside those that ``listeners`` or ``port`` name (§1.1).
+
+    ``source`` is the property that asks for the proxy's own listener; "": the sockets are offered by the others.
+    """
+
+    def flag(name: str) -> bool:
+        return truth(given.get(name, "")).lower() == "true"
+
+    host = given.get("server.bind-interface", "0.0.0.0")
+    tls = flag("server.ssl.enabled") if "server.ssl.enabled" in given else "server.ssl.port" in given
+    tls = tls and "server.ssl.port" in given
+    wanted: list[tuple[str, str, str, str, tuple[str, ...]]] = []
+    if source and not flag("server.ssl.ssl-only"):
+        wanted.append(("wsproxy", "http", host, given.get("server.port", "8078"), (SOCKETS, HTTP)))
+    if source and tls:
+        at = given.get("server.ssl.bind-interface", host)
+        wanted.append(("wsproxy-tls", "https", at, given["server.ssl.port"], (SOCKETS, HTTP)))
+    if flag("server.admin.enabled"):
+        at = given.get("server.admin.bind-interface", host)
+        scheme = "https" if tls else "http"
+        wanted.append(("wsproxy-admin", scheme, at, given.get("server.admin.port", "9078"), (ADMIN,)))
+    if flag("prometheus.enabled"):
+        wanted.append(("wsproxy-metrics", "http", host, given.get("prometheus.port", "7778"), (METRICS,)))
+    if not wanted:
+        return
+    source = source or ("server.admin.enabled" if flag("server.admin.enabled") else "prometheus.enabled")
+    listeners = [texts["listeners"]] if texts.get("listeners", "").strip() else []
+    if not listeners and ("port" in texts or not any(SOCKETS in transports for *_, transports in wanted)):
+        guarded = "authentication.method" in {**texts, **found}
+        listeners = [f"http://{'0.0.0.0' if guarded else '127.0.0.1'}:{texts.get('port', '8082').strip()}"]
+    protocols = [texts["listener.protocol.map"]] if texts.get("listener.protocol.map", "").strip() else []
+    origin = PREFIX + source
+    for name, scheme, at, port, transports in wanted:
+        at = f"[{at}]" if ":" in at and not at.startswith("[") else at
+        listeners.append(f"{name}://{at}:{port}")
+        protocols.append(f"{name}:{scheme}")
+        put(f"listener.name.{name}.transports", ",".join(transports), source)
+        # The old program warns of open listeners and starts (§1.1); so does this one, for its listeners.
+        put(f"listener.name.{name}.listeners.insecure", "true", source)
+        for key, old in (("location", "keystore-location"), ("password", "keystore-password")):
+            if scheme == "https" and f"server.ssl.{old}" in given:
+                put(f"listener.name.{name}.ssl.keystore.{key}", given[f"server.ssl.{old}"], f"server.ssl.{old}")
+    found["listeners"] = (",".join(listeners), origin)
+    found["listener.protocol.map"] = (",".join(protocols), origin)
+
+
+# --- the keys ---------------------------------------------------------------------------------------------------------
+
+_NO_MONITORING = "Confluent's interceptors are for Java; the metrics are Prometheus's"
+_STARTS_WITHOUT = "the gateway starts without Kafka and goes on trying"
+_INIT = "how long and how often Kafka is asked for the topic at start; the gateway goes on trying"
+_KAFKA = "WSPROXY_KAFKA_"
+
+
+def _client_keys() -> list[ConfigKey]:
+    """The properties of the Kafka clients that have environment variables."""
+    both = (
+        ("security.protocol", ("SECURITY_PROTOCOL",)),
+        ("sasl.mechanism", ("SASL_MECHANISM",)),
+        ("sasl.jaas.config", ("SASL_JAAS_CFG",)),
+        ("sasl.kerberos.service.name", ("SASL_KERBEROS_SERVICE_NAME",)),
+        ("ssl.key.password", ("SSL_KEY_PASS",)),
+        (
+            "ssl.endpoint.identification.algorithm",
+            ("SASL_ENDPOINT_ID_ALGO", "SASL_ENDPOINT_ID_ALOGO"),
+        ),
+        ("ssl.truststore.location", ("SSL_TRUSTSTORE_LOCATION",)),
+        ("ssl.truststore.password", ("SSL_TRUSTSTORE_PASS",)),
+        ("ssl.truststore.type", ("SSL_TRUSTSTORE_TYPE",)),
+        ("ssl.keystore.location", ("SSL_KEYSTORE_LOCATION",)),
+        ("ssl.keystore.password", ("SSL_KEYSTORE_PASS",)),
+        ("ssl.provider", ("SSL_PROVIDER",)),
+        ("ssl.cipher.suites", ("SSL_CIPHER_SUITES",)),
+        ("ssl.enabled.protocols", ("SSL_ENABLED_PROTOCOLS",)),
+    )
+    secrets = {"sasl.jaas.config", "ssl.key.password", "ssl.truststore.password", "ssl.keystore.password"}
+    keys = [
+        _old(
+            f"kafka-client.properties.{name}",
+            f"client.{name}",
+            *(_KAFKA + each for each in variables),
+            type="secret" if name in secrets else "str",
+        )
+        for name, variables in both
+    ]
+    for prefix, ours, word in (
+        ("kafka-client.properties.", "client.", "CLIENT_"),
+        ("consumer.kafka-client-properties.", "consumer.", "CONSUMER_"),
+        ("producer.kafka-client-properties.", "producer.", "PRODUCER_"),
+    ):
+        for name, variable in (
+            ("request.timeout.ms", "REQUEST_TIMEOUT_MS"),
+            ("retries", "NUM_RETRIES"),
+            ("retry.backoff.ms", "RETRY_BACKOFF_MS"),
+        ):
+            unit = "ms" if name.endswith(".ms") else ""
+            keys.append(_old(prefix + name, ours + name, _KAFKA + word + variable, unit=unit))
+    in_flight = "max.in.flight.requests.per.connection"
+    keys.append(
+        _old(
+            f"producer.kafka-client-properties.{in_flight}",
+            f"producer.{in_flight}",
+            "WSPROXY_KAFKA_PRODUCER_MAX_IN_FLIGHT_REQ",
+        )
+    )
+    for old, new in _CLIENTS.items():
+        keys.append(
+            ConfigKey(
+                name=PREFIX + old,
+                prefix=True,
+                doc=f"Set what {new} sets.",
+                example="socket.keepalive.enable=true",
+                implies=implied,
+            )
+        )
+    return keys
+
+
+def _limit_keys(kind: str, subject: str, rate: str, connections: str) -> list[ConfigKey]:
+    return [
+        _key(
+            f"{kind}.limits.default-messages-per-second",
+            f"Messages per second and socket of a {subject} without a limit of its own; 0: no limit.",
+            rate,
+            type="int",
+            default=0,
+            minimum=0,
+        ),
+        _key(
+            f"{kind}.limits.default-max-connections-per-client",
+            f"Sockets of a {subject} without a limit of its own, on all gateways; 0: no limit.",
+            connections,
+            type="int",
+            default=0,
+            minimum=0,
+        ),
+        ConfigKey(
+            name=f"{PREFIX}{kind}.limits.client-specific-limits.",
+            prefix=True,
+            example=f"0.{'group' if kind == 'consumer' else 'producer'}-id=example",
+            doc=f"Limits of single {subject}s, numbered from 0: N.{'group' if kind == 'consumer' else 'producer'}-id,"
+            f" N.max-connections, N.messages-per-second{', N.batch-size' if kind == 'consumer' else ''}.",
+            implies=implied,
+        ),
+    ]
+
+
+def _topic_keys(kind: str, what: str, name: str, retention: int, words: tuple[str, ...]) -> list[ConfigKey]:
+    topic, replicas, kept, timeout, retries, interval = words
+    return [
+        _key(f"{kind}.topic-name", f"Compacted topic with {what}.", topic, default=name),
+        _key(
+            f"{kind}.topic-replication-factor",
+            "Replicas when the gateway creates the topic; at most 3, and at most one a broker.",
+            replicas,
+            type="int",
+            default=3,
+            minimum=1,
+        ),
+        _key(
+            f"{kind}.topic-retention",
+            "retention.ms when the gateway creates the topic.",
+            kept,
+            type="duration",
+            default=retention,
+        ),
+        *_without_effect(
+            _INIT,
+            f"{kind}.topic-init-timeout",
+            f"{kind}.topic-init-retries",
+            f"{kind}.topic-init-retry-interval",
+            variables={
+                f"{kind}.topic-init-timeout": (timeout,),
+                f"{kind}.topic-init-retries": (retries,),
+                f"{kind}.topic-init-retry-interval": (interval,),
+            },
+        ),
+    ]
+
+
+WEBSOCKET_PROXY: tuple[ConfigKey, ...] = section(
+    "Kafka WebSocket Proxy",
+    _key(
+        "enabled",
+        "Serve /socket/in and /socket/out and what belongs to them; true where server.port or bootstrap-hosts is set.",
+        type="bool",
+        default=False,
+    ),
+    _key(
+        "server.server-id",
+        "Name of this gateway among those that share the session topic: each needs one of its own.",
+        "WSPROXY_SERVER_ID",
+        default="node-1",
+    ),
+    _key("server.bind-interface", "Address of the proxy's own listener.", "WSPROXY_BIND_INTERFACE", default="0.0.0.0"),
+    _key(
+        "server.port",
+        "Port of a listener for this protocol only; empty: none, with kafka-client.bootstrap-hosts 8078.",
+        "WSPROXY_PORT",
+    ),
+    _key(
+        "server.secure-health-check-endpoint",
+        "Whether /healthcheck needs authentication.",
+        "WSPROXY_SECURE_HEALTHCHECK_ENDPOINT",
+        type="bool",
+        default=True,
+    ),
+    _key(
+        "server.admin.enabled",
+        "Open the listener of /admin and /metrics.",
+        "WSPROXY_ADMIN_ENDPOINT_ENABLED",
+        type="bool",
+        default=False,
+    ),
+    _key(
+        "server.admin.bind-interface",
+        "Address of the admin listener; empty: server.bind-interface.",
+        "WSPROXY_ADMIN_BIND_INTERFACE",
+    ),
+    _key(
+        "server.admin.port",
+        "Port of the admin listener.",
+        "WSPROXY_ADMIN_PORT",
+        default="9078",
+    ),
+    _key(
+        "prometheus.enabled",
+        "Open a listener that serves /metrics and nothing else.",
+        "ENABLE_PROMETHEUS_EXPORTER",
+        type="bool",
+        default=False,
+    ),
+    _key(
+        "prometheus.port",
+        "Its port.",
+        "PROMETHEUS_EXPORTER_PORT",
+        default="7778",
+    ),
+    _key(
+        "metrics.clients.max",
+        "Most sockets that have series of their own in /metrics; further ones count in the sums only.",
+        type="int",
+        default=1000,
+        minimum=0,
+    ),
+    _key("server.ssl.enabled", "Open a listener with TLS; it needs server.ssl.port.", "WSPROXY_SSL_ENABLED",
+         type="bool", default=False),
+    _key("server.ssl.ssl-only", "Open no listener without TLS.", "WSPROXY_SSL_ONLY", type="bool", default=False),
+    _key("server.ssl.bind-interface", "Address of the listener with TLS; empty: server.bind-interface.",
+         "WSPROXY_SSL_BIND_INTERFACE"),
+    _key("server.ssl.port", "Port of the listener with TLS; empty: none.", "WSPROXY_SSL_PORT"),
+    _key("server.ssl.keystore-location", "PEM file with chain and key of the listener with TLS.",
+         "WSPROXY_SSL_KEYSTORE_LOCATION"),
+    _key("server.ssl.keystore-password", "Password of its key.", "WSPROXY_SSL_KEYSTORE_PASS", type="secret"),
+    _key("server.basic-auth.enabled", "Ask for the one user of basic-auth (authentication.method=SINGLE-USER).",
+         "WSPROXY_BASIC_AUTH_ENABLED", type="bool", default=False),
+    _key("server.basic-auth.realm", "Realm that a refused client is told.", "WSPROXY_BASIC_AUTH_REALM"),
+    _key("server.basic-auth.username", "The user.", "WSPROXY_BASIC_AUTH_USERNAME"),
+    _key("server.basic-auth.password", "The user's password.", "WSPROXY_BASIC_AUTH_PASSWORD", type="secret"),
+    _key("server.openid-connect.enabled", "Ask for a token of an OpenID provider (authentication.method=OPENID).",
+         "WSPROXY_OPENID_ENABLED", type="bool", default=False),
+    _key("server.openid-connect.well-known-url", "The provider's discovery document.", "WSPROXY_OPENID_WELLKNOWN"),
+    _key("server.openid-connect.audience", "Audience that a token must be for.", "WSPROXY_OPENID_AUDIENCE"),
+    _key("server.openid-connect.realm", "Realm that a refused client is told.", "WSPROXY_OPENID_REALM"),
+    _key("server.openid-connect.require-https", "Whether the provider's keys must be fetched over https.",
+         type="bool", default=True),
+    _key("server.openid-connect.revalidation-interval", "How often the token of an open socket is looked at again.",
+         "WSPROXY_OPENID_REVALIDATION_INTERVAL", type="duration", default=600_000, minimum=1),
+    *_without_effect(
+        "a token is judged by keys that are kept, so an unreachable provider ends no socket",
+        "server.openid-connect.revalidation-errors-limit",
+        variables={
+            "server.openid-connect.revalidation-errors-limit": ("WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT",)},
+    ),
+    *_without_effect(
+        "tokens are never logged",
+        "server.openid-connect.allow-detailed-logging",
+        variables={"server.openid-connect.allow-detailed-logging": ("WSPROXY_OPENID_ALLOW_DETAILED_LOGGING",)},
+    ),
+    *(
+        _key(
+            f"server.openid-connect.custom-jwt.{name}",
+            "Kafka credentials are not taken from tokens.",
+            variable,
+            refused="Kafka credentials in a token are not supported; clients send the header X-Kafka-Auth",
+        )
+        for name, variable in (
+            ("jwt-kafka-username-key", "WSPROXY_JWT_KAFKA_USERNAME_KEY"),
+            ("jwt-kafka-password-key", "WSPROXY_JWT_KAFKA_PASSWORD_KEY"),
+        )
+    ),
+    _key(
+        "server.openid-connect.custom-jwt.kafka-token-auth-only",
+        "Kafka credentials are not taken from tokens.",
+        "WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY",
+        type="bool",
+        default=False,
+        refused="Kafka credentials in a token are not supported; clients send the header X-Kafka-Auth",
+    ),
+    _old("kafka-client.bootstrap-hosts", "bootstrap.servers", "WSPROXY_KAFKA_BOOTSTRAP_HOSTS"),
+    *_client_keys(),
+    _old("producer.delivery-timeout-ms", "produce.timeout.ms", "WSPROXY_KAFKA_PRODUCER_DELIVER_TIMEOUT_MS"),
+    _old("producer.compression-type", "producer.compression.type", "WSPROXY_KAFKA_PRODUCER_COMPRESSION_TYPE"),
+    *_limit_keys(
+        "consumer",
+        "consumer group",
+        "WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC",
+        "WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS",
+    ),
+    _key(
+        "consumer.limits.default-batch-size",
+        "Records of a consumer socket per turn; 0: the gateway's choice.",
+        "WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE",
+        "WSPROXY_DEFAULT_BATCH_SIZE",
+        type="int",
+        default=0,
+        minimum=0,
+    ),
+    *_limit_keys(
+        "producer",
+        "producer",
+        "WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC",
+        "WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS",
+    ),
+    _key(
+        "producer.sessions-enabled",
+        "Whether producers have sessions: each socket needs an instanceId, and limits hold.",
+        "WSPROXY_PRODUCER_SESSIONS_ENABLED",
+        "WSPROXY_KAFKA_PRODUCER_SESSIONS_ENABLED",
+        type="bool",
+        default=False,
+    ),
+    _key(
+        "producer.exactly-once-enabled",
+        "Whether sockets may ask for a transaction per record.",
+        "WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED",
+        type="bool",
+        default=False,
+    ),
+    *_topic_keys(
+        "session-handler", "the open sockets of all gateways", "_wsproxy.session.state", 30 * 86_400_000,
+        tuple(f"WSPROXY_SESSION_STATE_{each}" for each in (
+            "TOPIC", "REPLICATION_FACTOR", "RETENTION", "TOPIC_INIT_TIMEOUT", "TOPIC_INIT_RETRIES",
+            "TOPIC_INIT_RETRY_INTERVAL")),
+    ),
+    _key(
+        "session-handler.dead-server-timeout",
+        "A gateway that Kafka has not heard of for this long loses its sockets' places to the others; 0: never.",
+        type="duration",
+        default=10_000,
+    ),
+    _key(
+        "dynamic-config-handler.enabled",
+        "Whether limits can be changed at /admin/client/config.",
+        "WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED",
+        type="bool",
+        default=False,
+    ),
+    *_topic_keys(
+        "dynamic-config-handler", "the changed limits", "_wsproxy.dynamic.configs", 0,
+        tuple(f"WSPROXY_DYNAMIC_CONFIG_{each}" for each in (
+            "TOPIC_NAME", "REPLICATION_FACTOR", "RETENTION", "TOPIC_INIT_TIMEOUT", "TOPIC_INIT_RETRIES",
+            "TOPIC_RETRY_INTERVAL")),
+    ),
+    _key(
+        "commit-handler.max-stack-size",
+        "Delivered records of a partition that a socket can still commit.",
+        "WSPROXY_CH_MAX_STACK_SIZE",
+        type="int",
+        default=100,
+        minimum=1,
+    ),
+    _key(
+        "commit-handler.auto-commit-enabled",
+        "Whether what a client does not commit is committed for it after a while.",
+        "WSPROXY_CH_AUTOCOMMIT_ENABLED",
+        type="bool",
+        default=False,
+    ),
+    _key(
+        "commit-handler.auto-commit-interval",
+        "How often that is looked at.",
+        "WSPROXY_CH_AUTOCOMMIT_INTERVAL",
+        type="duration",
+        default=1000,
+        minimum=1,
+    ),
+    _key(
+        "commit-handler.auto-commit-max-age",
+        "Age from which a delivered record is committed so.",
+        "WSPROXY_CH_AUTOCOMMIT_MAX_AGE",
+        type="duration",
+        default=20_000,
+    ),
+    _key("log.level", "Sets log.level, in logback's words.", "WS_PROXY_APP_LOG_LEVEL"),
+    _key("log.json", "true: sets log.format to json.", "WS_PROXY_USE_JSON_LOG_FORMAT"),
+    *(
+        _old(old, new)
+        for old, new in _RENAMED.items()
+        if new.startswith(PREFIX)
+    ),
+    ConfigKey(
+        name=f"{PREFIX}producer.rate-limit.client-limits.",
+        prefix=True,
+        doc="Older name of kafka.ws.proxy.producer.limits.client-specific-limits.",
+        example="0.client-id=example",
+        implies=implied,
+    ),
+    *_without_effect(
+        _STARTS_WITHOUT,
+        "server.broker-resolution-timeout",
+        "server.broker-resolution-retries",
+        "server.broker-resolution-retry-interval",
+        "kafka-client.broker-resolution-timeout",
+        variables={
+            "server.broker-resolution-timeout": ("WSPROXY_BROKER_RESOLUTION_TIMEOUT",),
+            "server.broker-resolution-retries": ("WSPROXY_BROKER_RESOLUTION_RETRIES",),
+            "server.broker-resolution-retry-interval": ("WSPROXY_BROKER_RESOLUTION_RETRY_INTERVAL",),
+        },
+    ),
+    *_without_effect(
+        "the list of brokers is asked for with each GET of /metrics",
+        "server.jmx.manager.proxy.status.interval",
+        "server.jmx.proxy.status.interval",
+        variables={"server.jmx.proxy.status.interval": ("WSPROXY_JMX_PROXY_STATUS_INTERVAL",)},
+    ),
+    *_without_effect(
+        "the protocol's own schemas are not registered anywhere; clients read them at /schemas/avro",
+        "kafka-client.schema-registry.url",
+        "kafka-client.schema-registry.auto-register-schemas",
+        "kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source",
+        "kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info",
+        variables={
+            "kafka-client.schema-registry.url": ("WSPROXY_SCHEMA_REGISTRY_URL",),
+            "kafka-client.schema-registry.auto-register-schemas": ("WSPROXY_SCHEMA_AUTO_REGISTER",),
+            "kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source": (
+                "WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC",
+            ),
+            "kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info": (
+                "WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO",
+            ),
+        },
+    ),
+    *_without_effect(
+        _NO_MONITORING,
+        variables={"kafka-client.monitoring-enabled": ("WSPROXY_CONFLUENT_MONITORING_ENABLED",)},
+    ),
+    ConfigKey(
+        name=f"{PREFIX}kafka-client.confluent-monitoring.",
+        prefix=True,
+        doc="Accepted, no effect.",
+        ignored=_NO_MONITORING,
+        example="bootstrap-hosts=example",
+    ),
+)  # fmt: skip
