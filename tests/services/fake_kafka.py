@@ -11,6 +11,7 @@ from gateway.errors import (
     IllegalState,
     KafkaError,
     NotSubscribed,
+    NotSupported,
     PartitionNotFound,
     ServiceError,
     TopicNotFound,
@@ -32,6 +33,7 @@ from gateway.kafka.ports import (
     TopicPartition,
 )
 from gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
+from gateway.upstream import Broker, Upstream
 
 
 class FakeRecord:
@@ -90,6 +92,12 @@ class FakeKafka:
         self.tails = FakeTails(self)
         for name, partitions in topics.items():
             self.add_topic(name, partitions)
+
+    def upstream(self) -> Upstream:
+        return Upstream((), None, None, self._no_cluster)
+
+    async def _no_cluster(self) -> tuple[str, tuple[Broker, ...]]:
+        raise NotSupported("This Kafka has no brokers.")
 
     def add_topic(self, name: str, partitions: int = 1) -> None:
         self.logs[name] = [[] for _ in range(partitions)]

@@ -32,11 +32,14 @@ ROUTES = [
     ("/consumers/g/instances/i/topics/t", "GET, HEAD, OPTIONS"),
     ("/health/live", "GET, HEAD, OPTIONS"),
     ("/health/ready", "GET, HEAD, OPTIONS"),
+    ("/topics/t/stream", "GET, HEAD, OPTIONS"),
 ]
+
+SOCKETS = ("/ws/", "/socket/")
 
 
 def test_the_table_of_routes_is_complete(app: App) -> None:
-    routes = [route for route in app.gateway.router.routes if not route.template.startswith("/ws/")]  # for sockets
+    routes = [route for route in app.gateway.router.routes if not route.template.startswith(SOCKETS)]
     assert len({route.template for route in routes}) == len(ROUTES)
 
 
