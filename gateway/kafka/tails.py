@@ -54,8 +54,15 @@ GONE_AFTER = 2
 CLOSE_S = 3.0
 
 _SETTINGS = ConsumerSettings("kafka-gateway-streams", "kafka-gateway-streams", auto_offset_reset="none")
-_CHUNKS_AHEAD = 4
 _QUERY_S = 5.0
+_FETCH = {
+    # What is good for hundreds of consumer instances holds these few back: 940,000 records/s (100 bytes, 4 partitions)
+    # against 170,000 with `gateway.kafka.clients.fetch_settings`.
+    "queued.min.messages": 10_000,
+    "queued.max.messages.kbytes": 2048,
+    "fetch.message.max.bytes": 256 * 1024,
+    "fetch.queue.backoff.ms": 2,
+}
 
 
 class KafkaTails:
@@ -149,7 +156,7 @@ class KafkaTails:
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Feed:
-        more: dict[str, object] = {"enable.partition.eof": True}
+        more: dict[str, object] = {"enable.partition.eof": True, **_FETCH}
         if past or self._embedded:
             # The end of the log is told after an empty fetch; and the mock cluster does not hear of new records, it
             # only looks when this time is up.
