@@ -7,8 +7,8 @@ that has come up to the edge. A tail may also be ahead: then it gets nothing unt
 
 from __future__ import annotations
 
+import asyncio
 import collections
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 from gateway.errors import ServiceError
@@ -34,6 +34,7 @@ class Live:
     ) -> None:
         """Starts the feed. ``lost`` hears of positions that Kafka does not have yet, ``failed`` of the end."""
         self._topic = topic
+        self._loop = asyncio.get_running_loop()
         self._lost = lost
         self._failed = failed
         self._ring: collections.deque[Chunk] = collections.deque()
@@ -87,7 +88,7 @@ class Live:
         head = self.head
         far = sum(max(0, head[one].offset - place.offset) for one, place in positions.items() if one in head)
         if far < NEAR_RECORDS:
-            self._held_until = time.monotonic() + HOLD_S
+            self._held_until = self._loop.time() + HOLD_S
 
     def grow(self, starts: Mapping[int, int]) -> None:
         """Follows new partitions from their beginning. Tails that are in step and follow all get them, too."""
@@ -145,7 +146,7 @@ class Live:
             self._trim()
 
     def _trim(self) -> None:
-        room = self._ring_bytes * (HOLD_TIMES if time.monotonic() < self._held_until else 1)
+        room = self._ring_bytes * (HOLD_TIMES if self._loop.time() < self._held_until else 1)
         while self._size > room and self._ring:
             chunk = self._ring.popleft()
             self._size -= chunk.size_bytes

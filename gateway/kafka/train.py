@@ -184,7 +184,8 @@ class Train:
     def _change_over(self) -> None:
         live = self._live()
         if live is not None:
-            cohorts, self._cohorts = self._cohorts, []
+            # Those too that wait for the next chunk: at the end of the log there may be none for long.
+            cohorts, self._cohorts, self._boarding = self.cohorts(), [], []
             for cohort in cohorts:
                 if cohort.tails and not live.admit(cohort):
                     self._cohorts.append(cohort)
