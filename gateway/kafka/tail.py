@@ -265,7 +265,9 @@ class Cohort:
         for partition, first in chunk.firsts.items():
             place = old.get(partition)
             if place is None:
-                continue  # of another partition than ours
+                if self.partitions is None:
+                    break  # the partition came later, and not for those who read until an end
+                continue
             if place.offset > first or (
                 until is not None and chunk.nexts[partition] > until.get(partition, chunk.nexts[partition])
             ):
