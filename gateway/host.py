@@ -14,7 +14,8 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -46,7 +47,7 @@ _TELL_EVERY_S = 10.0
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_abort_at", "_head_deadline", "_host", "proof", "session", "transports")
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "handed_over", "proof", "session", "transports")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
@@ -54,6 +55,8 @@ class HttpConnection(RequestHandler):
         self.transports = host.transports_of(listener)
         self.session: Session | None = None
         self.proof: object = None
+        self.handed_over: Session | None = None
+        """The session that went with the connection to another protocol."""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._abort_at: asyncio.TimerHandle | None = None
 
@@ -104,6 +107,24 @@ class HttpConnection(RequestHandler):
         """
         if not self._request_in_progress and not self._messages:
             self.force_close()
+
+    def hand_over(self, protocol: asyncio.Protocol, session: Session) -> Callable[[], None]:
+        """Gives the connection to another protocol, for good; the request at work should return then.
+
+        What is here for requests and replies is 9 KiB a connection, which one that is only written to can do without.
+        The answer is to be called when the connection is lost: it ends the session and counts the connection out.
+        """
+        transport = self.transport
+        assert transport is not None
+        self.handed_over, self.session, self.transport = session, None, None
+        # So that the handler, which brought us here, is not cancelled.
+        self._current_request = None
+        self._task_handler = None
+        transport.set_protocol(protocol)
+        super().connection_lost(None)
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+        return partial(self._host.lose, session)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
@@ -279,7 +300,8 @@ class Host:
         try:
             return await transport.handle(request, session, self.gateway)
         finally:
-            self.forget(session)
+            if connection.handed_over is not session:
+                self.forget(session)
 
     async def _open_session(self, request: web.BaseRequest, connection: HttpConnection, proof: object) -> Session:
         session = await self.gateway.open_session(
@@ -308,6 +330,11 @@ class Host:
         else:
             self.gateway.sessions.discard(session)
             session.closed = GONE
+
+    def lose(self, session: Session) -> None:
+        """A connection that was handed over is lost."""
+        self.connection_count -= 1
+        self.forget(session)
 
     async def stop_listening(self) -> None:
         """Closes the listeners; connections stay, each until its request at work is answered."""

@@ -163,9 +163,9 @@ class Outlet(Protocol):
 class Feed:
     """A Stream of events that come by themselves, from callbacks: nobody is woken up for one of them.
 
-    ``run`` connects it to an outlet, which may tell ``pause`` and ``resume`` besides what ``write`` answers. A Feed is
-    a Stream as well: who iterates gets the events through a buffer. Subclasses implement ``begin``, ``pause``,
-    ``resume`` and ``close``, write to ``outlet``, and call ``end``. Everything happens on the event loop.
+    ``connect`` gives it an outlet, which calls ``resume`` when it has room again. A Feed is a Stream as well: who
+    iterates gets the events through a buffer. Subclasses implement ``begin``, ``pause``, ``resume`` and ``close``,
+    write to ``outlet``, and call ``end``. Everything happens on the event loop.
     """
 
     __slots__ = ("_buffer", "_over", "heartbeat_s", "outlet")
@@ -174,7 +174,7 @@ class Feed:
         self.heartbeat_s = heartbeat_s
         """A connection on which nothing else is sent shows a sign of life so often."""
         self.outlet: Outlet = NOWHERE
-        self._over: asyncio.Future[None] | None = None
+        self._over: Callable[[], None] | None = None
         self._buffer: StreamBuffer | None = None
 
     def begin(self) -> None:
@@ -192,19 +192,24 @@ class Feed:
         """Lets go of what feeds it; called once or more."""
         raise NotImplementedError
 
-    async def run(self, outlet: Outlet) -> None:
-        """Writes into the outlet until the feed ends or is closed."""
-        self._over = over = asyncio.get_running_loop().create_future()
-        self.outlet = outlet
+    def connect(self, outlet: Outlet, over: Callable[[], None]) -> None:
+        """Writes into the outlet from now on. ``over`` is called once, when it has ended or been closed."""
+        self.outlet, self._over = outlet, over
         self.begin()
-        await over
+
+    async def run(self, outlet: Outlet) -> None:
+        """As ``connect``; returns when it is over."""
+        over = asyncio.Event()
+        self.connect(outlet, over.set)
+        await over.wait()
 
     def end(self) -> None:
         """Nothing comes any more: ``run`` returns."""
         self.close()
         self.outlet = NOWHERE
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
+        over, self._over = self._over, None
+        if over is not None:
+            over()
         if self._buffer is not None:
             self._buffer.end()
 

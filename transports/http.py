@@ -16,7 +16,7 @@ from typing import cast
 
 from aiohttp import HttpVersion11, web
 
-from gateway import host
+from gateway import host, media
 from gateway.access import AccessLog
 from gateway.config import Config
 from gateway.core import Gateway
@@ -26,9 +26,9 @@ from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.stream import Feed, Stream
 from gateway.transport import Transport, hookimpl, refusal
-from transports.connection import StreamLimits
+from transports.connection import FeedConnection, StreamLimits
 from transports.cors import Cors
-from transports.http_stream import SSE, HttpOutlet
+from transports.http_stream import BODIES, Body, HttpOutlet
 from transports.incoming import BodyReader, base_url, check_head, check_origin, give_up
 from transports.query import parse_query
 
@@ -39,6 +39,7 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 
 
 _ABSENT: list[str] = []
+_GOODBYE_S = 1.0
 HEARTBEAT_S = 15
 """Of streams that do not say how often they want a sign of life."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,6 +64,8 @@ class HttpTransport(Transport):
         self._limits = StreamLimits(config)
         self._raw: dict[str, int] = {}
         """The paths whose bodies are handed on as they were sent, and how long these may be."""
+        self._connections: set[FeedConnection] = set()
+        """Those that nothing but a stream is on any more."""
 
     def claims(self, request: web.BaseRequest) -> bool:
         return True
@@ -75,7 +78,17 @@ class HttpTransport(Transport):
         try:
             yield
         finally:
+            await self._say_goodbye()
             self._access.flush()  # the lines of the last moment before the stop
+
+    async def _say_goodbye(self) -> None:
+        """Gives the clients of streams that have ended a moment to read why."""
+        until = time.monotonic() + _GOODBYE_S
+        while self._connections and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
 
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         started = time.perf_counter() if self._access.enabled else 0.0
@@ -226,37 +239,62 @@ class HttpTransport(Transport):
         close: bool,
     ) -> web.StreamResponse:
         """An endless reply, each payload sent as soon as it is there. Errors after the first byte end it."""
+        is_chunked = request.version >= HttpVersion11
+        body = BODIES[reply.media_type == media.EVENTS, is_chunked]
+        close = close or not is_chunked or isinstance(stream, Feed)
+        head = self._stream_head(reply, is_chunked, close)
+        if isinstance(stream, Feed) and request.method != "HEAD":
+            self._feed(request, stream, body, head + body.opening, session, gateway)
+            return cast(web.StreamResponse, _Written(reply.status, False, 0))
         started = time.perf_counter()
-        is_sse, is_chunked = reply.media_type == SSE, request.version >= HttpVersion11
-        close = close or not is_chunked
-        parts = [self._stream_head(reply, is_chunked, close)]
+        outlet = HttpOutlet(request.protocol, self._limits, body)
         if request.method == "HEAD":
             session.streams.discard(stream)
             await stream.aclose()
-            _write(request, parts[0])
+            outlet.put(head)
+            outlet.release()
             return cast(web.StreamResponse, _Written(reply.status, not close, 0))
-        feed = stream if isinstance(stream, Feed) else None
-        outlet = HttpOutlet(request.protocol, self._limits, feed, is_sse, is_chunked)
-        outlet.put(parts[0] + outlet.opening(is_sse, is_chunked))
+        outlet.put(head + body.opening)
         gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
         try:
-            if feed is not None:
-                await gateway.feed(feed, outlet, session)
-            else:
-                await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
+            await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
         except ServiceError as error:
-            outlet.write(error_event(error))
+            outlet.put(body.frame(error_event(error)))
         finally:
             gateway.pulse.remove(outlet)
             outlet.release()
-            if self._access.enabled:
-                seconds = time.perf_counter() - started
-                self._access.add(
-                    session.peer, session.principal.name, request.method, request.raw_path, reply.status,
-                    outlet.written_bytes, seconds,
-                )  # fmt: skip
-        outlet.finish()
+            self._log(request, session, reply.status, started, outlet.written_bytes)
+        outlet.put(body.goodbye)
         return cast(web.StreamResponse, _Written(reply.status, not (close or gateway.stopping), outlet.written_bytes))
+
+    def _feed(
+        self, request: web.BaseRequest, feed: Feed, body: Body, opening: bytes, session: Session, gateway: Gateway
+    ) -> None:
+        """Sends what feeds itself: from now on the connection is nothing but that."""
+        started = time.perf_counter()
+        connection = FeedConnection(
+            request.transport, self._limits, feed, gateway.pulse, body.frame, body.alive, body.goodbye
+        )
+        lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
+        self._connections.add(connection)
+        logged = (session, request.method, request.raw_path) if self._access.enabled else None
+
+        def gone(sent: int) -> None:
+            self._connections.discard(connection)
+            lost()
+            if logged is not None:
+                of, method, target = logged
+                seconds = time.perf_counter() - started
+                self._access.add(of.peer, of.principal.name, method, target, 200, sent, seconds)
+
+        connection.put(opening)
+        connection.begin(gone)
+
+    def _log(self, request: web.BaseRequest, session: Session, status: int, started: float, sent: int) -> None:
+        if self._access.enabled:
+            seconds = time.perf_counter() - started
+            name = session.principal.name
+            self._access.add(session.peer, name, request.method, request.raw_path, status, sent, seconds)
 
     def _stream_head(self, reply: Reply, is_chunked: bool, close: bool) -> bytes:
         parts = [self._heads.get((reply.status, reply.media_type)) or self._make_head((reply.status, reply.media_type))]
@@ -267,13 +305,6 @@ class HttpTransport(Transport):
             parts.append(b"Transfer-Encoding: chunked\r\n")
         parts.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
         return b"".join(parts)
-
-
-def _write(request: web.BaseRequest, data: bytes) -> None:
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client left")
-    transport.write(data)
 
 
 class _Written:

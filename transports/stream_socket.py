@@ -10,15 +10,15 @@ from typing import cast
 
 from aiohttp import web
 
+from gateway import media
 from gateway.core import Gateway
 from gateway.dialect import error_event
 from gateway.errors import GONE, SHUTDOWN, ServiceError
 from gateway.messages import Reply, Request
 from gateway.session import Session
-from gateway.stream import Acknowledged, Event, Feed, Stream
+from gateway.stream import Acknowledged, Event, Stream
 from transports.connection import Connection, StreamLimits
 from transports.frames import Socket
-from transports.http_stream import SSE
 from transports.incoming import base_url
 from transports.query import parse_query
 from transports.stream_frames import PING_FRAME, text_frame
@@ -27,19 +27,12 @@ HEARTBEAT_S = 15
 
 
 class SocketOutlet(Connection):
-    """Writes the events of one stream as messages (gateway.stream.Outlet, gateway.core.Sink)."""
+    """Writes the events of one stream as messages and waits until they have left (gateway.core.Sink)."""
 
     __slots__ = ()
 
-    def write(self, event: Event) -> bool:
-        frames = event.frames
-        frame: bytes | None = frames.get(text_frame)
-        if frame is None:
-            frame = frames[text_frame] = text_frame(event)
-        return self.put(frame)
-
     async def send(self, payload: bytes) -> None:
-        self.write(cast(Event, payload))
+        self.put(text_frame(cast(Event, payload)))
         await self.flushed()
 
     def beat(self) -> None:
@@ -52,7 +45,7 @@ async def open_stream(request: web.BaseRequest, session: Session, gateway: Gatew
     """What the gateway answers to the request for a stream: the stream, or why there is none."""
     path, _, query = request.raw_path.partition("?")
     headers: dict[str, str] = {name.lower(): value for name, value in request.headers.items()}
-    headers["accept"] = SSE
+    headers["accept"] = media.EVENTS
     asked: Mapping[str, str] = parse_query(query)
     return await gateway.dispatch(
         Request(session, "GET", path, asked, headers, base_url=base_url(request, request.headers))
@@ -63,19 +56,15 @@ async def serve_stream(
     request: web.BaseRequest, socket: Socket, stream: Stream, session: Session, gateway: Gateway, limits: StreamLimits
 ) -> int:
     """Sends the stream until it or the client is gone; how many bytes that were."""
-    feed = stream if isinstance(stream, Feed) else None
-    outlet = SocketOutlet(request.protocol, limits, feed.resume if feed is not None else None)
+    outlet = SocketOutlet(request.protocol, limits)
     gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
     session.on_close = socket.close
 
     async def deliver() -> None:
         try:
-            if feed is not None:
-                await gateway.feed(feed, outlet, session)
-            else:
-                await gateway.deliver(stream, outlet, session, limits.write_timeout_s)
+            await gateway.deliver(stream, outlet, session, limits.write_timeout_s)
         except ServiceError as error:
-            outlet.write(error_event(error))
+            outlet.put(text_frame(error_event(error)))
         socket.close(SHUTDOWN if gateway.stopping else GONE)
 
     def take(message: bytes, is_text: bool) -> None:
