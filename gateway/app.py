@@ -78,6 +78,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         finally:
             started = time.monotonic()
             await host.stop_listening()
+            gateway.stopping = True  # what ends from here on ends for that reason
             for service in owners:
                 service.drain()
             finished = await gateway.drain(grace_s)

@@ -202,11 +202,22 @@ class Gateway:
 
     def has_stream(self, path: str) -> bool:
         """Whether a plain WebSocket to this path, undecoded, is for a record stream (streams.md §2)."""
+        return any(kind != "events" for kind in self._stream_kinds(path))
+
+    def wants_stream(self, path: str, accept: str | None) -> bool:
+        """Whether a plain GET of this path is answered with a record stream."""
+        by_name = accept is not None and media.EVENTS in accept.lower()
+        return any(by_name or kind == "always" for kind in self._stream_kinds(path))
+
+    def _stream_kinds(self, path: str) -> list[str]:
+        """What ``extras["streams"]`` says of the routes that fit: ``always``; ``accepted``, for who accepts events and
+        for sockets; ``events``, for who accepts events.
+        """
         try:
             routes = self.router.match("GET", path).routes.values()
         except ServiceError:
-            return False
-        return any(route.extras.get("streams") for route in routes)
+            return []
+        return [str(route.extras["streams"]) for route in routes if "streams" in route.extras]
 
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:

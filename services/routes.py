@@ -141,7 +141,7 @@ class RestServices(Service):
         ]
 
     def _streams(self) -> list[Route]:
-        route = partial(self._route, extras={"streams": True})
+        route = partial(self._route, extras={"streams": "always"})
         return [
             route("GET", "/topics/{topics}/stream", self.streams.stream, "streams.topics", permission="topic:read"),
         ]
@@ -193,7 +193,8 @@ class RestServices(Service):
                         permission="group:read", produces=managed, consumes=consumer),
             get(pushes + "/topics/{topic}", self.pushes.subscribe_v1, "consumers.push", "group:read",
                 produces=media.with_events(reads),
-                consumes=consumer, extras={"reads": True, "names": named("consumers.push", "-")}),
+                consumes=consumer, extras={"reads": True, "names": named("consumers.push", "-"),
+                                                        "streams": "events"}),
             self._route("DELETE", pushes + "/topics/{topic}", self.pushes.unsubscribe_v1, "api.v1.consumers.end-push",
                         generation="v1", permission="group:read", produces=managed, consumes=consumer),
         ]  # fmt: skip
@@ -253,7 +254,7 @@ class RestServices(Service):
             managing("POST", INSTANCE + "/offsets", c.commit, "commit-offsets", read_commit, body="optional"),
             managing("GET", INSTANCE + "/offsets", c.committed, "get-committed-offsets", read_committed_partitions),
             managing("GET", INSTANCE + "/records", self.pushes.read, "consume", produces=media.with_events(reads),
-                     extras={"reads": True, "names": read_names, "streams": True}),
+                     extras={"reads": True, "names": read_names, "streams": "accepted"}),
             managing("GET", pushes + "/records", self.pushes.subscribe, "push", produces=reads,
                      extras={"reads": True, "names": self._named("v2", "api.v2.consumers.push", "-")}),
             managing("DELETE", pushes + "/records", self.pushes.unsubscribe, "end-push"),

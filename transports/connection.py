@@ -168,6 +168,9 @@ class FeedConnection(Writer, asyncio.Protocol):
     def _over(self) -> None:
         """The feed has ended: so does the connection, when the client has taken what waits."""
         self.put(self._goodbye)
+        self._close()
+
+    def _close(self) -> None:
         if self.waiting_bytes:
             self.watch()
         if self.transport is not None:

@@ -163,10 +163,7 @@ class Socket:
         )
         response.headers.update(headers)
         response.headers.setdefault(hdrs.SERVER, limits.server_name)
-        try:
-            await response.prepare(request)
-        except HTTPBadRequest as error:
-            raise BadRequest(f"Not a WebSocket handshake: {error.text}") from None
+        await shake_hands(request, response)
         return cls(request, response, limits)
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -531,6 +528,15 @@ class Socket:
         except (TimeoutError, WebSocketError, EofStream, ConnectionError):
             if self._transport.get_write_buffer_size():
                 self._transport.abort()
+
+
+async def shake_hands(request: web.BaseRequest, response: web.WebSocketResponse[Any]) -> None:
+    """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
+    response.headers.setdefault(hdrs.SERVER, "kafka-gateway")
+    try:
+        await response.prepare(request)
+    except HTTPBadRequest as error:
+        raise BadRequest(f"Not a WebSocket handshake: {error.text}") from None
 
 
 class Bell:

@@ -106,6 +106,8 @@ class HttpTransport(Transport):
             if method not in _SAFE and "Origin" in headers:
                 # A page elsewhere could not read the reply, but its POST would have been done by then (S11).
                 check_origin(request, self._cors)
+            elif "Origin" in headers and gateway.wants_stream(path, headers.get("Accept")):
+                check_origin(request, self._cors)
             if mark:
                 query = parse_query(query_text)
             if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
@@ -241,7 +243,7 @@ class HttpTransport(Transport):
         """An endless reply, each payload sent as soon as it is there. Errors after the first byte end it."""
         is_chunked = request.version >= HttpVersion11
         body = BODIES[reply.media_type == media.EVENTS, is_chunked]
-        close = close or not is_chunked or isinstance(stream, Feed)
+        close = close or not is_chunked or (isinstance(stream, Feed) and request.method != "HEAD")
         head = self._stream_head(reply, is_chunked, close)
         if isinstance(stream, Feed) and request.method != "HEAD":
             self._feed(request, stream, body, head + body.opening, session, gateway)

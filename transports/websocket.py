@@ -21,7 +21,7 @@ from gateway.config import Config
 from gateway.core import Gateway
 from gateway.errors import GONE, BadRequest, NotSupported, ServiceError, ShuttingDown
 from gateway.session import Session
-from gateway.stream import Stream
+from gateway.stream import Feed
 from gateway.transport import Transport, hookimpl, refusal
 from transports import atmosphere
 from transports.atmosphere import AtmosphereSettings, Parameters
@@ -32,7 +32,7 @@ from transports.cors import Cors
 from transports.frames import Socket, SocketLimits
 from transports.incoming import base_url, check_origin
 from transports.query import parse_query
-from transports.stream_socket import open_stream, serve_stream
+from transports.stream_socket import feed_socket, open_stream, serve_stream
 
 _RENEW_S = 30.0
 """How often a socket whose principal's proof expires is looked at, for those that send no requests."""
@@ -113,23 +113,30 @@ class WebSocketTransport(Transport):
     async def _stream(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         """A socket for one record stream: no envelopes."""
         started = time.perf_counter()
-        stream: Stream | None = None
+        target, stream = request.raw_path, None
+
+        def sent(size: int) -> None:
+            if self._access.enabled:
+                seconds = time.perf_counter() - started
+                self._access.add(session.peer, session.principal.name, "GET", target, 101, size, seconds)
+
         try:
             self._check(request, gateway)
             reply = await open_stream(request, session, gateway)
             if isinstance(reply.body, bytes):
                 return self._refused(request, reply.status, reply.body, reply.headers)
             stream = reply.body
+            if isinstance(stream, Feed):
+                response: web.WebSocketResponse[bool] = web.WebSocketResponse(autoping=False, compress=False)
+                await feed_socket(request, response, stream, session, gateway, self._limits_of_streams, sent)
+                return cast(web.StreamResponse, _Closed())
             socket = await Socket.accept(request, self._stream_limits, {})
         except ServiceError as error:
             if stream is not None:
                 session.streams.discard(stream)
                 await stream.aclose()
             return self.refuse(request, error)
-        sent = await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams)
-        if self._access.enabled:
-            seconds = time.perf_counter() - started
-            self._access.add(session.peer, session.principal.name, "GET", request.raw_path, 101, sent, seconds)
+        sent(await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams))
         return cast(web.StreamResponse, _Closed())
 
     def _refused(
