@@ -40,8 +40,6 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 
 _ABSENT: list[str] = []
 _GOODBYE_S = 1.0
-HEARTBEAT_S = 15
-"""Of streams that do not say how often they want a sign of life."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
 
@@ -256,12 +254,14 @@ class HttpTransport(Transport):
             outlet.put(head)
             outlet.release()
             return cast(web.StreamResponse, _Written(reply.status, not close, 0))
-        outlet.put(head + body.opening)
-        gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
+        heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
+        outlet.put(head + body.opening if heartbeat_s else head)
+        if heartbeat_s:
+            gateway.pulse.add(outlet, heartbeat_s)
         try:
             await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
         except ServiceError as error:
-            outlet.put(body.frame(error_event(error)))
+            outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
         finally:
             gateway.pulse.remove(outlet)
             outlet.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.stream import Event
@@ -12,11 +13,13 @@ from transports.stream_frames import LAST_CHUNK, RETRY, Frame, chunk, chunked_li
 class Body:
     """How a response's body is written. Not ``is_chunked``: for HTTP/1.0, until the connection is closed."""
 
-    __slots__ = ("alive", "frame", "goodbye", "opening")
+    __slots__ = ("alive", "frame", "goodbye", "opening", "plain")
 
     def __init__(self, is_sse: bool, is_chunked: bool) -> None:
         framed: Frame = (chunked_sse if is_chunked else sse) if is_sse else (chunked_lines if is_chunked else lines)
         self.frame = framed
+        self.plain: Callable[[bytes], bytes] = chunk if is_chunked else bytes
+        """What makes a part of the body of a payload that is no event."""
         alive, opening = (b":\n\n", RETRY) if is_sse else (b"\n", b"")
         self.alive = chunk(alive) if is_chunked else alive
         self.opening = chunk(opening) if is_chunked and opening else opening
@@ -36,7 +39,8 @@ class HttpOutlet(Connection):
         self._body = body
 
     async def send(self, payload: bytes) -> None:
-        self.put(self._body.frame(payload if isinstance(payload, Event) else Event(payload + b"\n")))
+        """An event is framed; any other payload is written as it is."""
+        self.put(self._body.frame(payload) if isinstance(payload, Event) else self._body.plain(payload))
         await self.flushed()
 
     def beat(self) -> None:

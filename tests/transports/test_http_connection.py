@@ -17,7 +17,6 @@ ROUTES = [
     ("/topics", "GET, HEAD, OPTIONS"),
     ("/topics/t", "GET, HEAD, OPTIONS, POST"),
     ("/topics/t/partitions", "GET, HEAD, OPTIONS"),
-    ("/topics/t/stream", "GET, HEAD, OPTIONS"),
     ("/topics/t/partitions/0", "GET, HEAD, OPTIONS, POST"),
     ("/topics/t/partitions/0/offsets", "GET, HEAD, OPTIONS"),
     ("/topics/t/partitions/0/messages", "GET, HEAD, OPTIONS"),
