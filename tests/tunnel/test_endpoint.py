@@ -98,30 +98,28 @@ async def test_upgrade_in_any_case_with_a_declined_extension(app: App) -> None:
         assert await client.message() == reply(5, request(11, 0, 5, b"hello")[12:])
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        ("/kafka/brokers/9", 404),
-        ("/kafka/brokers/x", 404),
-        ("/kafka/brokers/-1", 404),
-        ("/kafka/brokers/127.0.0.1:9092", 404),
-        ("/kafka/brokers/127.0.0.1%3A9092", 404),
-        ("/kafka/brokers/99999999999", 404),
-        ("/kafka/brokers/7?advertise=a/b&base=1", 400),
-        ("/kafka/brokers/7?advertise=a", 400),
-        ("/kafka/brokers/7?advertise=a&base=0", 400),
-        ("/kafka/brokers/7?advertise=a&base=65536", 400),
-        ("/kafka/brokers/7?advertise=a&base=65530", 400),
-        ("/kafka/brokers/7?advertise=a&base=1&map=7:0", 400),
-        ("/kafka/brokers/7?advertise=a&base=1&map=seven:7", 400),
-        ("/kafka/brokers/7?advertise=" + "a" * 256 + "&base=1", 400),
-    ],
-)
-async def test_what_is_refused_before_anything_is_dialled(
-    app: App, broker: FakeBroker, target: str, status: int
-) -> None:
+REFUSED = [
+    ("/kafka/brokers/9", 404),
+    ("/kafka/brokers/x", 404),
+    ("/kafka/brokers/-1", 404),
+    ("/kafka/brokers/127.0.0.1:9092", 404),
+    ("/kafka/brokers/127.0.0.1%3A9092", 404),
+    ("/kafka/brokers/99999999999", 404),
+    ("/kafka/brokers/7?advertise=a/b&base=1", 400),
+    ("/kafka/brokers/7?advertise=a", 400),
+    ("/kafka/brokers/7?advertise=a&base=0", 400),
+    ("/kafka/brokers/7?advertise=a&base=65536", 400),
+    ("/kafka/brokers/7?advertise=a&base=65530", 400),
+    ("/kafka/brokers/7?advertise=a&base=1&map=7:0", 400),
+    ("/kafka/brokers/7?advertise=a&base=1&map=seven:7", 400),
+    ("/kafka/brokers/7?advertise=" + "a" * 256 + "&base=1", 400),
+]
+
+
+async def test_what_is_refused_before_anything_is_dialled(app: App, broker: FakeBroker) -> None:
     """S13: no host and no port of a client is ever connected to."""
-    assert await refused(app, target) == status
+    found = [(target, await refused(app, target)) for target, _ in REFUSED]
+    assert found == REFUSED
     assert broker.connections == []
 
 
@@ -221,6 +219,27 @@ async def test_a_reply_of_60_mib_passes(app: App) -> None:
         assert message[8:] == b"".join(bytes([part]) * (1 << 20) for part in range(60))
 
 
+async def test_a_long_fetch_reply_passes_without_its_hint() -> None:
+    """Nobody learns a real address of it, and the records arrive as they were."""
+    records = bytes(range(256)) * 4096
+
+    async def answer(connection: Connection, key: int, version: int, correlation_id: int, data: bytes) -> None:
+        connection.send(replies.fetch(17, lambda node: (b"kafka-2.internal", 9092), (2,), b"rack", records))
+        connection.send(reply(8))
+
+    target = "/kafka/brokers/7?advertise=gw&base=100"
+    async with FakeBroker(answer) as broker, tunnel(broker) as app:
+        async with await Client.open(app.addresses[0], target) as client:
+            await client.send(request(1, 17, 7))
+            await client.send(request(11, 0, 8))
+            message = await client.message()
+            whole = replies.fetch(17, lambda node: (b"kafka-2.internal", 9092), (2,), b"rack", records)
+            assert len(message) == len(whole)
+            assert records in message
+            assert b"kafka-2.internal" not in message
+            assert await client.message() == reply(8)
+
+
 async def test_replies_cut_anywhere_arrive_whole() -> None:
     """Byte by byte: small ones, and one that is looked into."""
     found = replies.metadata(12, lambda node: (b"kafka-1.internal", 9092), (7,))
@@ -242,39 +261,38 @@ async def test_replies_cut_anywhere_arrive_whole() -> None:
             assert await client.message() == reply(8)
 
 
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
-        (b"", 1007),
-        (b"\0\0\0\1x", 1007),
-        (b"\0\0\0", 1007),
-        (request(11, 0, 1)[:-1], 1007),
-        (request(11, 0, 1) + b"x", 1007),
-        (b"\xff\xff\xff\xff" + bytes(20), 1007),
-        (b"\x7f\xff\xff\xff" + bytes(20), 1007),
-        (b"\0\0\0\x0a" + struct.pack(">hhih", 11, 0, 1, 500), 1007),
-        (b"\0\0\0\x0a" + struct.pack(">hhih", 0, 9, 1, 0), 1007),
-        (request(4, 0, 1), 1008),
-        (request(7, 0, 1), 1008),
-        (request(56, 0, 1), 1008),
-        (request(1234, 0, 1), 1008),
-        (b"\0\0\0\x14" + b"\x60\x82" + bytes(18), 1008),
-        (bytes((6 << 20) + 5), 1009),
-    ],
-)
-async def test_bad_messages_are_closed_with_a_code(
-    app: App, broker: FakeBroker, client: Client, message: bytes, code: int
-) -> None:
+BAD_MESSAGES = [
+    (b"", 1007),
+    (b"\0\0\0\1x", 1007),
+    (b"\0\0\0", 1007),
+    (request(11, 0, 1)[:-1], 1007),
+    (request(11, 0, 1) + b"x", 1007),
+    (b"\xff\xff\xff\xff" + bytes(20), 1007),
+    (b"\x7f\xff\xff\xff" + bytes(20), 1007),
+    (b"\0\0\0\x0a" + struct.pack(">hhih", 11, 0, 1, 500), 1007),
+    (b"\0\0\0\x0a" + struct.pack(">hhih", 0, 9, 1, 0), 1007),
+    (request(4, 0, 1), 1008),
+    (request(7, 0, 1), 1008),
+    (request(56, 0, 1), 1008),
+    (request(1234, 0, 1), 1008),
+    (b"\0\0\0\x14" + b"\x60\x82" + bytes(18), 1008),
+    (bytes((6 << 20) + 5), 1009),
+]
+
+
+async def test_bad_messages_are_closed_with_a_code(app: App, broker: FakeBroker) -> None:
     async with await Client.open(app.addresses[0]) as other:
-        await client.send(message)
-        found, reason = await client.closed()
-        assert found == code
-        assert reason.isascii()
-        assert "127.0.0.1" not in reason
-        connection = await broker.connection()
-        async with asyncio.timeout(PATIENCE_S):
-            await connection.ended.wait()
-        assert connection.frames == []
+        for number, (message, code) in enumerate(BAD_MESSAGES):
+            async with await Client.open(app.addresses[0]) as client:
+                await client.send(message)
+                found, reason = await client.closed()
+            assert (message[:20], found) == (message[:20], code)
+            assert reason.isascii()
+            assert "127.0.0.1" not in reason
+            connection = await broker.connection(1 + number)
+            async with asyncio.timeout(PATIENCE_S):
+                await connection.ended.wait()
+            assert connection.frames == []
         await other.send(request(11, 0, 1))
         await other.message()
 
@@ -348,28 +366,25 @@ async def test_a_reply_out_of_order_is_1011() -> None:
         assert (await client.closed())[0] == 1011
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [
-        (b"\x7f\xff\xff\xff", 1009),
-        (struct.pack(">i", (1 << 20) + 1), 1009),
-        (b"\xff\xff\xff\xff", 1011),
-        (b"\0\0\0\2xx", 1011),
-        (frame(struct.pack(">i", 1), b"\xff" * 30), 1011),
-    ],
-)
-async def test_bad_replies_are_closed_with_a_code(sent: bytes, code: int) -> None:
+BAD_REPLIES = [
+    (b"\x7f\xff\xff\xff", 1009),
+    (struct.pack(">i", (1 << 20) + 1), 1009),
+    (b"\xff\xff\xff\xff", 1011),
+    (b"\0\0\0\2xx", 1011),
+    (frame(struct.pack(">i", 1), b"\xff" * 30), 1011),
+]
+
+
+async def test_bad_replies_are_closed_with_a_code() -> None:
     async def answer(connection: Connection, key: int, version: int, correlation_id: int, data: bytes) -> None:
-        connection.send(sent)
+        connection.send(BAD_REPLIES[len(broker.connections) - 1][0])
 
     target = "/kafka/brokers/7?advertise=gw&base=100"
-    async with (
-        FakeBroker(answer) as broker,
-        tunnel(broker, tunnel_max_response_bytes=1 << 20) as app,
-        await Client.open(app.addresses[0], target) as client,
-    ):
-        await client.send(request(3, 12, 1, b"\0"))
-        assert (await client.closed())[0] == code
+    async with FakeBroker(answer) as broker, tunnel(broker, tunnel_max_response_bytes=1 << 20) as app:
+        for _, code in BAD_REPLIES:
+            async with await Client.open(app.addresses[0], target) as client:
+                await client.send(request(3, 12, 1, b"\0"))
+                assert (await client.closed())[0] == code
 
 
 async def test_a_version_beyond_the_table_is_1011(broker: FakeBroker) -> None:

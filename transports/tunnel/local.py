@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
+from transports.tunnel.bypass import Bypass
 from transports.tunnel.dialer import DialError, new_session, open_socket
 from transports.tunnel.wire import FRAME_MAX, Cutter, WireError
 
@@ -263,7 +264,10 @@ class _Connection:
         """Requests without a reply, as far as frames tell."""
         self._answered = asyncio.Event()
         self._up: asyncio.Task[None] | None = None
+        self._pacing: asyncio.Task[None] | None = None
+        self._bypass = Bypass(socket, self._write, self._reply, frame_max + 4)
         self._code = 1000
+        self._over = False
 
     async def run(self) -> None:
         """Copies until one side ends. WireError if the client does not speak Kafka's protocol."""
@@ -278,12 +282,20 @@ class _Connection:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            for task in (up, down):
-                task.cancel()
+            self._over = True
+            up.cancel()
+            if self._pacing is not None:
+                self._pacing.cancel()
+                if self._bypass.protocol.transport is not None:
+                    self._bypass.protocol.resume_reading()  # the answer to our close frame is behind what waits
+            await self._socket.close(code=self._code)  # ends _copy_down; cancelled, it would cut the connection
             await asyncio.gather(up, down, return_exceptions=True)
-            await self._socket.close(code=self._code)
 
     async def _copy_up(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that leaves without a word has left
+            await self._requests()
+
+    async def _requests(self) -> None:
         read, send, cut = self._reader.read, self._socket.send_bytes, self._cutter.cut
         data = await read(_CHUNK)
         _look(data)
@@ -299,36 +311,48 @@ class _Connection:
             data = await read(_CHUNK)
 
     async def _copy_down(self) -> None:
-        receive, writer = self._socket.receive, self._writer
-        transport = writer.transport
-        while True:
-            message = await receive()
-            if message.type is WSMsgType.BINARY:
-                self._open -= 1
-                writer.write(message.data)
-                if transport.get_write_buffer_size() > _CHUNK:
-                    await self._drain()
-                if self._open <= 0:
-                    self._answered.set()
-            elif message.type is WSMsgType.TEXT:
-                self._code = 1003
-                raise WireError("the gateway sent a text message")
-            else:
-                code = self._socket.close_code
-                if code not in (None, 1000, 1001):
-                    raise WireError(f"the gateway closed with {code} {message.extra or ''}".rstrip())
-                return
+        """Data goes on by itself (`Bypass`); here is what remains of the socket: pings, and its end."""
+        message = await self._socket.receive()
+        if message.type is WSMsgType.ERROR:
+            if isinstance(message.data, aiohttp.WebSocketError):
+                self._code = message.data.code
+            raise WireError(f"the gateway's side of the tunnel broke: {message.data or type(message.data).__name__}")
+        code = self._socket.close_code
+        if code not in (None, 1000, 1001):
+            raise WireError(f"the gateway closed with {code} {message.extra or ''}".rstrip())
+
+    def _reply(self) -> None:
+        """A reply is through."""
+        self._open -= 1
+        if self._open <= 0:
+            self._answered.set()
+
+    def _write(self, data: memoryview) -> None:
+        if self._over:
+            return
+        transport = self._writer.transport
+        transport.write(data)
+        if self._pacing is None and transport.get_write_buffer_size() > _CHUNK:
+            self._bypass.protocol.pause_reading()
+            self._pacing = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        """Waits for the client. Unasked-for pongs tell the gateway meanwhile that somebody is here (RFC 6455 §5.5.3):
-        its pings cannot be seen behind the data that waits."""
+        """Reads on when the client has caught up.
+
+        Unasked-for pongs tell the gateway meanwhile that somebody is here (RFC 6455 §5.5.3): its pings cannot be seen
+        behind the data that waits.
+        """
         while True:
             try:
                 async with asyncio.timeout(_PONG_S):
                     await self._writer.drain()
-                return
+                break
             except TimeoutError:
                 await self._socket.pong(b"")
+            except ConnectionError:
+                break  # the client left; the other direction finds out by itself
+        self._pacing = None
+        self._bypass.protocol.resume_reading()
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no more requests and closes when all are answered, at the latest after the time."""

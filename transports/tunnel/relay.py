@@ -1,8 +1,9 @@
 """One tunnel at work: requests to the broker as they are, replies to the client with its own addresses in them.
 
-Nothing but the first bytes of a frame is looked at, and a reply without addresses is not even held until it is whole:
-it goes on in fragments of one WebSocket message as it comes. Replies are matched with their requests first come, first
-served, which is Kafka's order on a connection (bridges.md C-9 to C-12).
+Nothing but the first bytes of a frame is looked at, and a long reply is not held until it is whole: it goes on in
+fragments of one WebSocket message as it comes. Only what may carry addresses is, and of records not even that. Replies
+are matched with their requests first come, first served, which is Kafka's order on a connection (bridges.md C-9 to
+C-12).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from transports.tunnel.advertising import Advertise
 from transports.tunnel.broker import BrokerConnection
 from transports.tunnel.routes import Routes
 from transports.tunnel.sasl import RawSasl
+from transports.tunnel.walking import FetchWalk, without_hint
 from transports.tunnel.wire import Cursor, WireError
 
 log = logging.getLogger("gateway.tunnel")
@@ -42,6 +44,8 @@ _DEEP = 10_000
 """Open requests at which no more are read until half of them are answered."""
 _BROKER, _OPEN, _SASL, _DRAIN = 1, 2, 4, 8
 """Why nothing is read from the client: bits, for there may be several reasons at a time."""
+_STREAM_FROM = 256 * 1024
+"""Bytes from which a Fetch reply is not held to be rewritten."""
 _ACCOUNT_FROM = 64 * 1024
 """Smaller replies are not worth the counting."""
 
@@ -136,6 +140,8 @@ class Relay:
         """Too little of a reply to decide anything."""
         self._left = 0
         """Bytes still to come of a reply that goes on piece by piece."""
+        self._walk: FetchWalk | None = None
+        """Looks for the end of its records."""
         self._parts: list[bytes] = []
         """Of a reply that is held until it is whole."""
         self._missing = 0
@@ -235,9 +241,13 @@ class Relay:
         if self._left:
             at = min(self._left, end)
             self._left -= at
-            socket.send_part(data if at == end else memoryview(data)[:at], first=False, last=not self._left)
+            if self._walk is None:
+                socket.send_part(data if at == end else memoryview(data)[:at], first=False, last=not self._left)
+            else:
+                self._pass_on(socket, data, 0, 0, at)
             if not self._left:
                 self._counts.replies += 1
+                self._check_drained()
         elif self._missing:
             at = min(self._missing, end)
             self._missing -= at
@@ -285,6 +295,14 @@ class Relay:
                 return end
             # Else nobody asked: some brokers answer acks=0 (C-11).
         if self._raw is not None or (entry is not None and entry[3]):
+            if entry is not None and entry[1] == apis.FETCH and total > there and total > _STREAM_FROM:
+                if entry[2] > apis.CAPS[apis.FETCH]:
+                    self._end(NOT_REWRITTEN)
+                    return end
+                self._walk = FetchWalk(size - 4)
+                self._left = total - there
+                self._pass_on(socket, data, at, at + 8, end)
+                return end
             return self._hold_reply(entry, data, at, there, total)
         if there >= total:
             # A copy of the little there is costs less than a view of it.
@@ -295,6 +313,23 @@ class Relay:
         socket.send_part(memoryview(data)[at:] if at else data, first=True, last=False)
         self._left = total - there
         return end
+
+    def _pass_on(self, socket: Socket, data: bytes, begin: int, at: int, end: int) -> None:
+        """A piece of a long Fetch reply: all but its last few bytes goes on at once."""
+        assert self._walk is not None
+        first = begin != at
+        try:
+            stop = self._walk.pass_on(data, at, end)
+            if stop > begin:
+                socket.send_part(memoryview(data)[begin:stop], first=first, last=False)
+            if stop < end:
+                self._parts.append(data[stop:end])
+            if not self._left:
+                tail, self._parts, self._walk = b"".join(self._parts), [], None
+                socket.send_part(without_hint(tail), first=False, last=True)
+        except WireError as error:
+            log.error("a reply to Fetch cannot be looked through: %s", error)
+            self._end(NOT_REWRITTEN)
 
     def _hold_reply(self, entry: Open | None, data: bytes, at: int, there: int, total: int) -> int:
         self._entry = entry
