@@ -228,16 +228,19 @@ async def test_a_long_fetch_reply_passes_without_its_hint() -> None:
         connection.send(reply(8))
 
     target = "/kafka/brokers/7?advertise=gw&base=100"
-    async with FakeBroker(answer) as broker, tunnel(broker) as app:
-        async with await Client.open(app.addresses[0], target) as client:
-            await client.send(request(1, 17, 7))
-            await client.send(request(11, 0, 8))
-            message = await client.message()
-            whole = replies.fetch(17, lambda node: (b"kafka-2.internal", 9092), (2,), b"rack", records)
-            assert len(message) == len(whole)
-            assert records in message
-            assert b"kafka-2.internal" not in message
-            assert await client.message() == reply(8)
+    async with (
+        FakeBroker(answer) as broker,
+        tunnel(broker) as app,
+        await Client.open(app.addresses[0], target) as client,
+    ):
+        await client.send(request(1, 17, 7))
+        await client.send(request(11, 0, 8))
+        message = await client.message()
+        whole = replies.fetch(17, lambda node: (b"kafka-2.internal", 9092), (2,), b"rack", records)
+        assert len(message) == len(whole)
+        assert records in message
+        assert b"kafka-2.internal" not in message
+        assert await client.message() == reply(8)
 
 
 async def test_replies_cut_anywhere_arrive_whole() -> None:

@@ -317,6 +317,9 @@ class _Connection:
             if isinstance(message.data, aiohttp.WebSocketError):
                 self._code = message.data.code
             raise WireError(f"the gateway's side of the tunnel broke: {message.data or type(message.data).__name__}")
+        if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+            self._code = 1002
+            raise WireError("the gateway spoke first")
         code = self._socket.close_code
         if code not in (None, 1000, 1001):
             raise WireError(f"the gateway closed with {code} {message.extra or ''}".rstrip())
