@@ -64,7 +64,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         if faults := limits.faults(config, routes):
             raise ConfigError(faults)
         gateway = Gateway(config, router, codecs, authenticator)
-        gateway.state[Upstream] = kafka.upstream
+        gateway.state[Upstream] = lambda: kafka.upstream()
         owners = {route.service: route.owner for route in routes if route.service is not None}
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)

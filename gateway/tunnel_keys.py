@@ -21,13 +21,6 @@ TUNNEL: tuple[ConfigKey, ...] = section(
         doc="Path of the tunnel; a single broker is at PATH/brokers/ID, the list of them at PATH/brokers.",
     ),
     ConfigKey(
-        name="tunnel.ports",
-        type="list",
-        default=(),
-        doc="Ports of listeners where / is the tunnel, too: for clients of Kafka WebSocket Shim, which send no path.",
-        example="8787",
-    ),
-    ConfigKey(
         name="tunnel.advertise.mode",
         type="enum",
         default="none",

@@ -23,6 +23,7 @@ from tests.transports.peer import BINARY, PING, PONG, TEXT, Refused
 from tests.transports.wire import PATIENCE_S, Wire, until
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
+from tests.tunnel.local_process import free_range
 from transports.tunnel.relay import Counts
 from transports.tunnel.wire import compact_string, frame, string, uvarint
 
@@ -563,19 +564,26 @@ async def test_modes_of_advertising(broker: FakeBroker) -> None:
 
 
 async def test_the_root_of_a_listener_of_its_own(broker: FakeBroker) -> None:
-    """Kafka WebSocket Shim's clients send no path (C2): here / is any broker, and / of another port is broker 7."""
-    from tests.tunnel.local_process import free_range
-
+    """Kafka WebSocket Shim's clients send no path (C2): / is any broker at one port, and broker 7 at another."""
     base = free_range(10)
-    listeners = f"http://127.0.0.1:{base},http://127.0.0.1:{base + 7}"
-    more = {"tunnel_advertise_mode": "listeners", "tunnel_advertise_host": "gw", "tunnel_advertise_port": base}
-    async with tunnel(broker, listeners=listeners, tunnel_ports=str(base), **more):
+    settings = {
+        "listeners": f"http://127.0.0.1:{base + 7},http://127.0.0.1:{base + 9},SHIM://127.0.0.1:{base}",
+        "listener.protocol.map": "SHIM:http",
+        "listener.name.shim.transports": "tunnel",
+        "tunnel.advertise.mode": "listeners",
+        "tunnel.advertise.host": "gw",
+        "tunnel.advertise.port": base,
+    }
+    async with tunnel(broker, **settings):
         async with await Client.open(f"http://127.0.0.1:{base}", "/") as client:
             await client.send(request(18, 0, 3))
             assert (await client.message())[4:10] == struct.pack(">ih", 3, 0)  # the embedded Kafka
         async with await Client.open(f"http://127.0.0.1:{base + 7}", "/") as client:
             await client.send(request(11, 0, 4))
             assert (await client.message())[4:8] == struct.pack(">i", 4)
+        for address in (f"http://127.0.0.1:{base}/x", f"http://127.0.0.1:{base + 9}"):
+            with pytest.raises(Refused):
+                await Client.open(address, "/topics/1")
         assert len(broker.connections) == 1
 
 

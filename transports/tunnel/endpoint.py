@@ -81,8 +81,7 @@ class TunnelTransport(Transport):
 
     def __init__(self, config: Config) -> None:
         self._path = "/" + config.text("tunnel.path").strip("/")
-        self._prefix = self._path.rstrip("/") + "/brokers"
-        self._ports = frozenset(map(int, config.items("tunnel.ports")))
+        self._prefix = f"{self._path}/brokers"
         self._mode = config.text("tunnel.advertise.mode")
         self._advertise = _advertise(config, self._mode)
         self._vhost = _vhost(self._advertise) if self._mode == "vhost" else None
@@ -136,15 +135,13 @@ class TunnelTransport(Transport):
         """
         if self._vhost is not None and (match := self._vhost.fullmatch(request.headers.get("Host", ""))):
             return node_of(match["node"])
-        port = _local_port(request)
-        if port in self._ports:
-            return _BOOTSTRAP
         if self._mode == "listeners" and self._advertise is not None and self._routes is not None:
+            port = _local_port(request)
             for node in self._routes.nodes():
                 with contextlib.suppress(WireError):
                     if self._advertise.address(node)[1] == port:
                         return node
-        return None
+        return _BOOTSTRAP if _has_own_listener(request) else None
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
@@ -210,7 +207,11 @@ class TunnelTransport(Transport):
     def _node(self, request: web.BaseRequest, path: str) -> int:
         if path == self._path:
             return _BOOTSTRAP
-        node = node_of(path[len(self._prefix) + 1 :]) if path != "/" else self._node_of_root(request)
+        node = None
+        if path == "/":
+            node = self._node_of_root(request)
+        elif path.startswith(self._prefix + "/"):
+            node = node_of(path[len(self._prefix) + 1 :])
         if node is None:
             raise NotFound("There is no such broker.")
         return node
@@ -357,6 +358,12 @@ def _wants_upgrade(request: web.BaseRequest) -> bool:
     return request.headers.get("Upgrade", "").strip().lower() == "websocket"
 
 
+def _has_own_listener(request: web.BaseRequest) -> bool:
+    """Whether its listener offers nothing but the tunnel (``listener.name.<name>.transports``)."""
+    offered: Any = request.protocol
+    return len(offered.transports) == 1
+
+
 def _local_port(request: web.BaseRequest) -> int | None:
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
@@ -402,19 +409,20 @@ def _static(config: Config) -> dict[int, Target]:
 def _check(config: Config) -> None:
     """ConfigError for what no single value shows."""
     faults = []
-    for key in ("tunnel.ports", "tunnel.denied.apis"):
-        faults += [
-            Fault(config.place(key), key, f"{item!r} is not a number")
-            for item in config.items(key)
-            if not re.fullmatch(r"[0-9]{1,5}", item)
-        ]
+    key = "tunnel.denied.apis"
+    faults += [
+        Fault(config.place(key), key, f"{item!r} is not a number")
+        for item in config.items(key)
+        if not re.fullmatch(r"[0-9]{1,5}", item)
+    ]
     if config.text("tunnel.upstream.auth") == "inject" and config.text("authentication.method").upper() == "NONE":
         # Else whoever reaches the gateway would be the gateway's user at the brokers (C-25).
         key = "tunnel.upstream.auth"
         faults.append(Fault(config.place(key), key, "inject needs authentication.method, or anybody could use it"))
-    if config.text("tunnel.path").strip("/") == "" and not config.items("tunnel.ports"):
+    if not config.text("tunnel.path").strip("/"):
         key = "tunnel.path"
-        faults.append(Fault(config.place(key), key, "/ is taken; give the tunnel a listener of its own: tunnel.ports"))
+        message = "cannot be /: a listener that offers nothing but the tunnel has it there anyway"
+        faults.append(Fault(config.place(key), key, message))
     if faults:
         raise ConfigError(faults)
 
