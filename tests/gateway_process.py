@@ -22,7 +22,7 @@ class GatewayProcess:
     """
 
     def __init__(self, *properties: str, bootstrap: str = "", environment: dict[str, str] | None = None) -> None:
-        self._properties = ["port=0", f"bootstrap.servers={bootstrap}", *properties]
+        self.command = ["gateway", "port=0", f"bootstrap.servers={bootstrap}", *properties]
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.output: list[str] = []
         self.url = ""
@@ -31,7 +31,7 @@ class GatewayProcess:
 
     def __enter__(self) -> GatewayProcess:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gateway", *self._properties],
+            [sys.executable, "-P", "-m", *self.command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -24,15 +24,21 @@ class Got:
         return [line[1] for line in self.lines if line[0].lower() == name.lower()]
 
 
+Answering = Callable[[Got, int], bytes | asyncio.Event | None]
+
+
 class RawSink:
-    """``answer(request, number)`` gives the bytes to write; None closes the connection, b"" says nothing for ever.
+    """``answer(request, number)`` gives the bytes to write; None closes the connection, b"" says nothing for ever, an
+    event says ``OK`` when it is set.
 
     Answers may end with ``CUT``: the connection is reset behind them.
     """
 
     CUT = b"<<cut>>"
 
-    def __init__(self, answer: Callable[[Got, int], bytes | None] = lambda got, number: OK, port: int = 0) -> None:
+    def __init__(
+        self, answer: Callable[[Got, int], bytes | asyncio.Event | None] = lambda got, number: OK, port: int = 0
+    ) -> None:
         self.answer = answer
         self.got: list[Got] = []
         self.connections = 0
@@ -75,6 +81,9 @@ class RawSink:
                 body = await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
                 self.got.append(Got(head, body, number, asyncio.get_running_loop().time()))
                 answer = self.answer(self.got[-1], len(self.got))
+                if isinstance(answer, asyncio.Event):
+                    await answer.wait()
+                    answer = OK
                 if answer is None:
                     break
                 writer.write(answer.removesuffix(self.CUT))

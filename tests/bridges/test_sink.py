@@ -1,4 +1,4 @@
-"""Posting to sinks good and bad, and to those that nobody may post to (bridges.md A3.1; reliability.md F15, H10, S12)."""
+"""Posting to sinks good and bad, and to those nobody may post to (bridges.md A3.1; reliability.md F15, H10, S12)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from gateway.records import OutgoingRecord
 from services.bridge_headers import SinkHeaderRules, http_headers
 from tests.bridges.raw_sink import OK, Got, RawSink
 from tests.services.fake_kafka import FakeRecord
+from tests.transports.test_http_listeners import make_certificate
 from tests.transports.wire import until
 from transports.http_sink import HttpSink, Posted, tls_context
 from transports.sink_address import AllowedAddresses, CheckedResolver, sink_url
@@ -179,7 +179,7 @@ async def test_h10_hostile_headers_never_leave_their_line(open_sink: Open) -> No
 
 async def test_h10_ten_thousand_headers_arrive(open_sink: Open) -> None:
     server, sink = await open_sink()
-    server_limit = [("X-%d" % n, "v") for n in range(3000)]  # 64 KiB is what asyncio's reader takes at once
+    server_limit = [(f"X-{n}", "v") for n in range(3000)]  # 64 KiB is what asyncio's reader takes at once
     assert (await sink.post(b"", server_limit)).status == 200
     assert len(server.got[0].lines) == 3002
 
@@ -282,14 +282,9 @@ def _resolves(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]]) ->
 
 
 async def test_tls_is_verified(tmp_path: Path) -> None:
-    pem = tmp_path / "sink.pem"
-    subprocess.run(
-        [*"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(),
-         *("-subj", "/CN=sink", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(pem) + ".crt")],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    pem = make_certificate(tmp_path, "sink")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(f"{pem}.crt", pem)
+    context.load_cert_chain(pem)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -299,7 +294,7 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     url = sink_url(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", LOOPBACK)
     statuses = []
-    for ca in ("", f"{pem}.crt"):
+    for ca in ("", str(pem)):
         sink = HttpSink(url, LOOPBACK, tls=tls_context(ca, "", ""), timeout_s=2)
         posted = await sink.post(b"", [])
         statuses.append(posted.status)
