@@ -1,0 +1,146 @@
+"""The case that Bytehoops is for, with nothing replaced: a Prometheus writes to producer mode, consumer mode writes to
+another Prometheus, and every sample arrives, although that one is down in the middle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bridges.conftest import Bytehoops
+from tests.kafka_cluster import KafkaCluster, free_ports
+
+PROMETHEUS = shutil.which("prometheus")
+DOWN_S = 12.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(autouse=True)
+def need_prometheus() -> None:
+    if PROMETHEUS is None:
+        reason = "no prometheus in PATH (Debian: apt-get install prometheus)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+class Prometheus:
+    """A Prometheus on a port of this machine that can be stopped and started again with its data."""
+
+    def __init__(self, directory: Path, config: str, *flags: str) -> None:
+        self.port = free_ports(1)[0]
+        self._directory = directory
+        self._flags = flags
+        directory.mkdir()
+        (directory / "prometheus.yml").write_text(config.replace("SELF", f"127.0.0.1:{self.port}"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(PROMETHEUS), f"--config.file={self._directory}/prometheus.yml",
+                    f"--storage.tsdb.path={self._directory}/data", f"--web.listen-address=127.0.0.1:{self.port}",
+                    *self._flags,
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + 20
+        while not self._ready():
+            assert time.monotonic() < deadline, (self._directory / "log").read_text()
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+            self._process = None
+
+    def samples(self, at: float, seconds: float) -> dict[str, list[Any]]:
+        """All samples of the job ``self`` in so many seconds up to a time: series → [[time, value], …]."""
+        query = urllib.parse.urlencode({"query": f'{{job="self"}}[{seconds:.0f}s]', "time": f"{at:.3f}"})
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=20) as reply:
+            found = json.load(reply)["data"]["result"]
+        return {json.dumps(each["metric"], sort_keys=True): each["values"] for each in found}
+
+
+@contextlib.contextmanager
+def started(prometheus: Prometheus) -> Iterator[Prometheus]:
+    try:
+        prometheus.start()
+        yield prometheus
+    finally:
+        prometheus.stop()
+
+
+def test_every_sample_arrives_although_the_sink_was_down(
+    kafka: KafkaCluster, create_topic: Callable[..., str], unique: Callable[..., str], tmp_path: Path
+) -> None:
+    topic, group = create_topic(), unique("group")
+    receiver = Prometheus(tmp_path / "receiver", "global: {}\n", "--web.enable-remote-write-receiver")
+    bridge_in = Bytehoops(
+        "producer", "-b", kafka.bootstrap, "-t", topic, "-l", "127.0.0.1:0", "--key-header", "X-Source"
+    )
+    bridge_out = Bytehoops(
+        "consumer", "-b", kafka.bootstrap, "-t", topic, "-g", group,
+        "-s", f"http://127.0.0.1:{receiver.port}/api/v1/write",
+        "--retry-initial", "0.2", "--retry-max", "1", "--retry-jitter", "0.1", "--commit-interval", "0.1",
+    )  # fmt: skip
+    with started(receiver), bridge_in, bridge_out:
+        sender = Prometheus(
+            tmp_path / "sender",
+            f"""
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: self
+    static_configs: [{{targets: [SELF]}}]
+remote_write:
+  - url: {bridge_in.url}/api/v1/write
+    queue_config: {{batch_send_deadline: 500ms}}
+""",
+        )
+        with started(sender):
+            began = time.time()
+            time.sleep(5)
+            receiver.stop()
+            time.sleep(DOWN_S)
+            receiver.start()
+            time.sleep(3)
+            until = time.time()
+            time.sleep(1.5)  # what was scraped by then is written by now
+            sent = sender.samples(until, until - began)
+            deadline = time.monotonic() + 20
+            while (arrived := receiver.samples(until, until - began)) != sent:
+                assert time.monotonic() < deadline, (difference(sent, arrived), bridge_out.output[-3:])
+                time.sleep(0.5)
+        count = sum(map(len, sent.values()))
+        assert len(sent) > 200
+        assert max(map(len, sent.values())) >= DOWN_S
+        print(f"{count} samples of {len(sent)} series")
+        assert any("attempt" in line for line in bridge_out.output), "the sink was never missed"
+
+
+def difference(sent: dict[str, list[Any]], arrived: dict[str, list[Any]]) -> str:
+    """Some of what is missing, or too much."""
+    wrong = [name for name in sent.keys() | arrived.keys() if sent.get(name) != arrived.get(name)]
+    name = wrong[0]
+    return f"{len(wrong)} of {len(sent)} series differ; {name}: {sent.get(name)} became {arrived.get(name)}"
