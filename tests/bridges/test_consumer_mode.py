@@ -309,6 +309,19 @@ async def test_sigterm_in_a_pause_ends_soon_and_moves_nothing(kafka: KafkaCluste
     assert committed(kafka.bootstrap, topic, group) == 1
 
 
+async def test_a_second_signal_ends_at_once(kafka: KafkaCluster, topic: str, group: str) -> None:
+    fill(kafka.bootstrap, topic, b"0")
+    async with RawSink(lambda got, number: b"") as sink:
+        words = ("consumer", "-b", kafka.bootstrap, "-t", topic, "-g", group, "-s", sink.url)
+        async with bytehoops(*words) as process:
+            await until(lambda: len(sink.got) == 1)
+            process.process.send_signal(signal.SIGTERM)
+            await until(lambda: any("stopping" in line for line in process.output))
+            process.process.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(process.process.wait, 2) == 130
+    assert committed(kafka.bootstrap, topic, group) is None
+
+
 async def test_the_end_waits_for_the_post_on_its_way_and_stores_its_offset(
     kafka: KafkaCluster, topic: str, group: str
 ) -> None:
