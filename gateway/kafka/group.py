@@ -230,7 +230,7 @@ class KafkaGroupReader:
         mine = {(one.topic, one.partition) for one in self._client.assignment()}
         ours = [confluent_kafka.TopicPartition(*one) for one in partitions if one in mine]
         self._client.resume(ours)
-        # librdkafka looks at a resumed partition again after 950 ms, but at one that is sought at once (measured: 5 ms).
+        # librdkafka looks at a resumed partition after 950 ms, and at one that is sought at once (measured: 5 ms).
         for one in self._client.position(ours) if ours else ():
             if one.offset >= 0:
                 self._client.seek(one)
