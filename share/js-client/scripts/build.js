@@ -1,7 +1,8 @@
 // Joins the modules of the browser library into one file: dist/kafka-gateway.mjs, an ES module, and
-// dist/kafka-gateway.js, a classic script that sets the global KafkaGateway.
+// dist/kafka-gateway.js, a classic script that sets the global KafkaGateway. Likewise those of record streams:
+// dist/kafka-gateway-stream.mjs and .js, which sets the global KafkaGatewayStream.
 // Modules are joined as they are, without comments and indentation. So top-level names must differ (a clash does not
-// parse), imports take one line each, only index.js re-exports, and no string holds what looks like a comment.
+// parse), imports take one line each, only the entries re-export, and no string holds what looks like a comment.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,12 +12,21 @@ const BANNER = '// Kafka Gateway client. SPDX-License-Identifier: Apache-2.0. Ma
 
 /** Text of each file of dist/ by its name. */
 export function build() {
-  const index = join(ROOT, 'src/index.js');
-  const names = [...readFileSync(index, 'utf8').matchAll(/^export \{ (.+) \} from/gm)].map((match) => match[1]).join(', ');
-  const body = bundle(index, new Set());
+  return { ...files('index.js', 'kafka-gateway', 'KafkaGateway'), ...files('stream.js', 'kafka-gateway-stream', 'KafkaGatewayStream') };
+}
+
+/**
+ * @param {string} entry
+ * @param {string} name of the files
+ * @param {string} global
+ */
+function files(entry, name, global) {
+  const file = join(ROOT, 'src', entry);
+  const names = [...readFileSync(file, 'utf8').matchAll(/^export \{ (.+) \} from/gm)].map((match) => match[1]).join(', ');
+  const body = bundle(file, new Set());
   return {
-    'kafka-gateway.mjs': `${BANNER}${body}export { ${names} };\n`,
-    'kafka-gateway.js': `${BANNER}const KafkaGateway = (() => {\n'use strict';\n${body}return { ${names} };\n})();\n`,
+    [`${name}.mjs`]: `${BANNER}${body}export { ${names} };\n`,
+    [`${name}.js`]: `${BANNER}const ${global} = (() => {\n'use strict';\n${body}return { ${names} };\n})();\n`,
   };
 }
 

@@ -45,6 +45,17 @@ test('the classic script sets KafkaGateway and works with the browser’s own in
   await gateway.close();
 });
 
+test('the modules of record streams stand alone', async (t) => {
+  const names = ['GatewayError', 'RecordStream', 'stream'];
+  const page = vm.createContext({ AbortController, TextEncoder, URL });
+  vm.runInContext(readFileSync(join(ROOT, 'dist/kafka-gateway-stream.js'), 'utf8'), page);
+  assert.deepEqual([...vm.runInContext('Object.keys(KafkaGatewayStream)', page)].sort(), names);
+  assert.throws(() => vm.runInContext("KafkaGatewayStream.stream('localhost:8082', 't')", page), /no address of a gateway/);
+  for (const module of ['../dist/kafka-gateway-stream.mjs', '../src/stream.js', '../src/node/stream.js']) {
+    assert.deepEqual(Object.keys(await import(module)).sort(), names);
+  }
+});
+
 test('the module has the same names', async () => {
   const module = await import('../dist/kafka-gateway.mjs');
   assert.deepEqual(Object.keys(module).sort(), Object.keys(library).sort());

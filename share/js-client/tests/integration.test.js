@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { connect } from '../src/node/index.js';
+import { stream } from '../src/node/stream.js';
 import { take, TRANSPORTS, until } from './helpers.js';
 
 const URL_OF_GATEWAY = process.env.GATEWAY_URL;
@@ -162,10 +163,91 @@ test('live: the examples of the README', { skip }, async () => {
   const root = fileURLToPath(new URL('..', import.meta.url));
   const { topic } = names();
   const examples = [...readFileSync(`${root}README.md`, 'utf8').matchAll(/^```js\n([^]*?)^```/gm)].map((match) => match[1]);
-  assert.equal(examples.length, 3);
+  assert.equal(examples.length, 4);
   for (const example of examples) {
     const code = example.replaceAll('http://localhost:8082/', URL_OF_GATEWAY).replaceAll('orders', topic);
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], { cwd: root });
     assert.notEqual(stdout, '');
   }
+});
+
+/** Produces numbers, some at a time, until `count` are there. */
+async function produceNumbers(gateway, topic, count, pauseMs = 5) {
+  for (let number = 0; number < count; number += 10) {
+    const values = Array.from({ length: 10 }, (_, index) => ({ value: number + index }));
+    await gateway.produce(topic, values);
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
+}
+
+const sorted = (numbers) => [...numbers].sort((a, b) => a - b);
+
+test('live: a stream whose connection breaks again and again has each record once, in order', { skip }, async (t) => {
+  const gateway = client(t, URL_OF_GATEWAY);
+  const way = await relay(t);
+  const { topic } = names();
+  await gateway.produce(topic, [{ value: 'old', partition: 0 }]);
+  let reconnects = 0;
+  let producing;
+  const records = stream(way.url, topic, {
+    retryMinMs: 5,
+    limit: 1000,
+    onEvent: (name) => name === 'ready' && (producing ??= produceNumbers(gateway, topic, 1000)),
+    onState: (state) => state === 'waiting' && reconnects++,
+  });
+  const cutting = setInterval(way.cut, 50);
+  const values = [];
+  const next = new Map();
+  for await (const { partition, offset, value } of records) {
+    assert.equal(offset, next.get(partition) ?? offset);
+    next.set(partition, offset + 1);
+    values.push(value);
+  }
+  clearInterval(cutting);
+  await producing;
+  assert.deepEqual(sorted(values), Array.from({ length: 1000 }, (_, index) => index));
+  assert.ok(reconnects > 2, `${reconnects} reconnects`);
+});
+
+test('live: a token goes on another day', { skip }, async (t) => {
+  const gateway = client(t, URL_OF_GATEWAY);
+  const { topic } = names();
+  await produceNumbers(gateway, topic, 50, 0);
+  const first = stream(URL_OF_GATEWAY, topic, { offset: 'earliest' });
+  const values = [];
+  for await (const { value } of first) if (values.push(value) === 17) break;
+  for await (const { value } of stream(URL_OF_GATEWAY, topic, { token: first.token, until: 'end' })) values.push(value);
+  assert.deepEqual(sorted(values), Array.from({ length: 50 }, (_, index) => index));
+});
+
+test('live: members of a group go on where the acknowledgements of others ended', { skip, timeout: 60_000 }, async (t) => {
+  const gateway = client(t, URL_OF_GATEWAY);
+  const { topic, group } = names();
+  await produceNumbers(gateway, topic, 40, 0);
+  const options = { group, ack: 'client', offset: 'earliest' };
+  const values = [];
+  for await (const records of stream(URL_OF_GATEWAY, topic, options).batches()) {
+    values.push(...records.map(({ value }) => value));
+    if (values.length >= 40) await gateway.produce(topic, [{ value: 40, partition: 0 }]);
+    if (values.includes(40)) break; // before it asks for more: this batch comes again
+  }
+  for await (const { value } of stream(URL_OF_GATEWAY, topic, options)) {
+    values.push(value);
+    break;
+  }
+  assert.deepEqual(sorted(values), [...Array(41).keys(), 40]);
+});
+
+test('live: the console program follows a topic', { skip }, async (t) => {
+  const gateway = client(t, URL_OF_GATEWAY);
+  const { topic } = names();
+  await gateway.produce(topic, [{ value: 'a', partition: 0 }, { value: { b: 1 }, key: 'k', partition: 0 }]);
+  const running = execFile(process.execPath, [PROGRAM, URL_OF_GATEWAY, 'stream', 'json', topic, 'earliest']);
+  t.after(() => running.kill());
+  let out = '';
+  running.stdout.on('data', (text) => (out += text));
+  await until(() => out.includes('@1'));
+  assert.equal(out, `${topic}-0@0: 'a'\n${topic}-0@1: { key: 'k', value: { b: 1 } }\n`);
+  running.kill('SIGINT');
+  assert.equal(await new Promise((resolve) => running.on('exit', resolve)), 0);
 });

@@ -1,4 +1,5 @@
 import { GatewayError, toBase64 } from '../node/index.js';
+import { stream } from '../node/stream.js';
 
 /**
  * @typedef {object} Session what commands work on
@@ -7,6 +8,9 @@ import { GatewayError, toBase64 } from '../node/index.js';
  * @property {(value: unknown) => string} show a value as text
  * @property {Map<string, Entry>} entries subscriptions by instance
  * @property {string | undefined} valueSchema for `pub avro`: the schema, or its id
+ * @property {string} url of the gateway
+ * @property {Record<string, string> | undefined} headers
+ * @property {AbortSignal} signal aborted when the program ends
  */
 
 /** @typedef {{id: string, mode: string, group: string, topic: string, subscription: import('../subscription.js').Subscription}} Entry */
@@ -103,6 +107,12 @@ export const COMMANDS = {
       return call(session, { path, accept: mediaType(readMode('read', word)) });
     },
   },
+  stream: {
+    usage: 'stream mode topic [offset]',
+    help: 'follow a topic: latest, earliest, an offset, -N for the last N',
+    needs: 2,
+    run: follow,
+  },
   sub: {
     usage: 'sub mode group instance topic',
     help: 'subscribe a consumer instance to a topic',
@@ -197,6 +207,27 @@ async function subscribe(session, word, group, instance, topic) {
   });
   session.entries.set(instance, { id: subscription.id, mode, group, topic, subscription });
   if (subscription.received === 0) session.print(`res${subscription.id}: []`);
+}
+
+/**
+ * @param {Session} session
+ * @param {string} word
+ * @param {string} topic
+ * @param {string} [offset]
+ */
+async function follow({ url, headers, signal, print, show }, word, topic, offset) {
+  const mode = readMode('stream', word);
+  const text = (/** @type {unknown} */ value) => (mode === 'binary' && typeof value === 'string' ? Buffer.from(value, 'base64').toString() : value);
+  const records = stream(url, topic, {
+    format: mode,
+    offset: /** @type {'latest'} */ (offset),
+    headers,
+    signal,
+    onState: (state, error) => state === 'waiting' && print(`Connection lost, trying again: ${error?.message}`),
+  });
+  for await (const { partition, offset: at, key, value, error } of records) {
+    print(`${topic}-${partition}@${at}: ${error ? error.message : show(key === null ? text(value) : { key: text(key), value: text(value) })}`);
+  }
 }
 
 /**

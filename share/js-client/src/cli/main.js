@@ -99,12 +99,14 @@ async function work({ url, options, transports, headers, command }, terminal, ne
       if (lost && state === 'open') write(news, `Connected using ${gateway.transport}`);
     },
   });
+  const ended = new AbortController();
+  interrupted.addEventListener('abort', () => ended.abort());
   let connected = false;
   let lost = false;
   /** @type {string | undefined} */
   let reason;
   /** @type {import('./commands.js').Session} */
-  const session = { gateway, print, show, entries: new Map(), valueSchema: options['value-schema'] };
+  const session = { gateway, print, show, entries: new Map(), valueSchema: options['value-schema'], url, headers, signal: ended.signal };
   try {
     await gateway.opened(AbortSignal.any ? AbortSignal.any([timeLimit(), interrupted]) : timeLimit());
   } catch (error) {
@@ -120,6 +122,7 @@ async function work({ url, options, transports, headers, command }, terminal, ne
   connected = true;
   interrupted.addEventListener('abort', () => lines?.close());
   const worked = lines ? await runLines(session, lines, interactive) : await runOne(session, command, interrupted);
+  ended.abort();
   await gateway.close();
   if (lines) write(news, 'Closed');
   return worked ? 0 : 1;

@@ -13,6 +13,15 @@ export type Session = {
      * for `pub avro`: the schema, or its id
      */
     valueSchema: string | undefined;
+    /**
+     * of the gateway
+     */
+    url: string;
+    headers: Record<string, string> | undefined;
+    /**
+     * aborted when the program ends
+     */
+    signal: AbortSignal;
 };
 export type Entry = {
     id: string;
@@ -28,6 +37,9 @@ export type Entry = {
  * @property {(value: unknown) => string} show a value as text
  * @property {Map<string, Entry>} entries subscriptions by instance
  * @property {string | undefined} valueSchema for `pub avro`: the schema, or its id
+ * @property {string} url of the gateway
+ * @property {Record<string, string> | undefined} headers
+ * @property {AbortSignal} signal aborted when the program ends
  */
 /** @typedef {{id: string, mode: string, group: string, topic: string, subscription: import('../subscription.js').Subscription}} Entry */
 /** A fault of the user; its message is shown. */
