@@ -22,6 +22,7 @@ _FILES = {
     "/console/console.css": ("console.css", "text/css"),
     "/console/console.js": ("console.js", "text/javascript"),
     "/console/kafka-gateway.mjs": ("kafka-gateway.mjs", "text/javascript"),
+    "/console/kafka-gateway-stream.mjs": ("kafka-gateway-stream.mjs", "text/javascript"),
 }
 _CLIENTS = "/console/clients"
 _CLIENTS_MAX = 200

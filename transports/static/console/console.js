@@ -1,6 +1,7 @@
 // The console: a client of the gateway like any other, with the rights of whoever looks at it.
 // What it counts adds up: received = shown + older + filtered + dropped.
 import { connect, fromBase64 } from './kafka-gateway.mjs';
+import { stream } from './kafka-gateway-stream.mjs';
 
 const SHOWN = 500; // rows in the window
 const RATED = 40; // topics whose rate is asked for
@@ -88,7 +89,6 @@ let view; // what is being followed
 
 class View {
   topic;
-  next = new Map(); // partition → offset of the next record
   received = 0;
   older = 0;
   filtered = 0;
@@ -103,53 +103,35 @@ class View {
     this.from = from;
   }
 
-  // Follows until it is ended, and goes on after a gateway that was lost, from the offsets that it knows.
+  // Follows until it is ended. The stream goes on by itself after a gateway that was lost; what it gives up at may pass too.
   async run() {
+    let token;
     while (!this.ended) {
+      this.stream = stream(location.origin, this.topic, {
+        format: 'binary',
+        offset: this.from,
+        token,
+        retryMaxMs: 2000,
+        onState: (state, error) => {
+          if (state === 'open') note(`following ${this.topic}`);
+          else if (error && !this.ended) note(`${error.message}; trying again`, true);
+        },
+      });
       try {
-        await this.#once();
-      } catch (error) {
-        if (this.ended) return;
-        note(`${error.message ?? error}; trying again`, true);
-        await wait(1000);
+        for await (const records of this.stream.batches()) {
+          this.#take(records);
+          if (this.paused) await this.paused.promise;
+        }
+      } catch {
+        await wait(1000); // the note says why
       }
-    }
-  }
-
-  async #once() {
-    const partitions = await ends(this.topic);
-    for (const { partition, beginning_offset: first, end_offset: end } of partitions) {
-      const begun = this.next.get(partition);
-      const start = { oldest: first, newest: end }[this.from] ?? Math.max(first, end - Number(this.from));
-      this.next.set(partition, begun === undefined ? start : begun > end ? first : Math.max(begun, first));
-    }
-    const group = `console-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
-    const base = `/consumers/${group}/instances/page`;
-    await post(`/consumers/${group}`, { name: 'page', format: 'binary', 'auto.commit.enable': 'false' });
-    try {
-      const places = [...this.next.keys()].map((partition) => ({ topic: this.topic, partition }));
-      await post(`${base}/assignments`, { partitions: places });
-      await post(`${base}/positions`, { offsets: places.map((one) => ({ ...one, offset: this.next.get(one.partition) })) });
-      const subscription = await gateway.subscribe({ group, instance: 'page', topics: [this.topic], format: 'binary' });
-      this.subscription = subscription;
-      note(`following ${this.topic}`);
-      for await (const records of subscription.batches()) {
-        this.#take(records);
-        if (this.paused) await this.paused.promise;
-        if (this.ended) break;
-      }
-      if (!this.ended) throw new Error('the subscription ended');
-    } finally {
-      this.subscription = undefined;
-      gateway.request({ method: 'DELETE', path: base, timeoutMs: 5000 }).catch(() => {}); // it expires by itself
+      token = this.stream.token;
     }
   }
 
   #take(records) {
     const at = Date.now();
     for (const record of records) {
-      if (record.offset < (this.next.get(record.partition) ?? 0)) continue; // sent again after a break
-      this.next.set(record.partition, record.offset + 1);
       this.received += 1;
       const row = { at, partition: record.partition, offset: record.offset, key: shown(record.key), value: shown(record.value) };
       if (matches(row)) this.fresh.push(row);
@@ -165,7 +147,7 @@ class View {
   end() {
     this.ended = true;
     this.paused?.resolve();
-    void this.subscription?.close();
+    this.stream?.close();
   }
 }
 
@@ -257,7 +239,7 @@ async function follow() {
   $('rows').replaceChildren();
   $('behind').textContent = '';
   if (!$('topic').value) return;
-  view = new View($('topic').value, $('from').value);
+  view = new View($('topic').value, begin());
   $('pause').disabled = false;
   $('pause').textContent = 'Pause';
   count();
@@ -280,9 +262,10 @@ function pause() {
 }
 
 async function lookBehind() {
-  if (!view || view.next.size === 0) return;
   const mine = view;
-  const behind = (await ends(mine.topic)).reduce((sum, one) => sum + Math.max(0, one.end_offset - (mine.next.get(one.partition) ?? one.end_offset)), 0);
+  if (!mine?.stream?.token) return;
+  const next = new Map(JSON.parse(mine.stream.token).map((one) => [one.partition, one.offset]));
+  const behind = (await ends(mine.topic)).reduce((sum, one) => sum + Math.max(0, one.end_offset - (next.get(one.partition) ?? one.end_offset)), 0);
   $('behind').textContent = `behind the log end: ${behind.toLocaleString('en')} records${mine.paused ? ' (paused: the gateway keeps them)' : ''}`;
 }
 
@@ -337,26 +320,17 @@ async function copy(words, button) {
   setTimeout(() => (button.textContent = button.dataset.label), 1500);
 }
 
+const begin = () => ({ oldest: 'earliest', newest: 'latest' })[$('from').value] ?? -$('from').value;
+
 function followAsCurl() {
-  const url = `${location.origin}/consumers/console-curl`;
-  const reset = $('from').value === 'newest' ? 'latest' : 'earliest';
-  return [
-    `curl -X POST ${url} -H 'Content-Type: ${V2}' -d '{"name":"one","format":"json","auto.offset.reset":"${reset}"}'`,
-    `curl -X POST ${url}/instances/one/subscription -H 'Content-Type: ${V2}' -d ${quoted(JSON.stringify({ topics: [$('topic').value] }))}`,
-    `curl ${url}/instances/one/records -H 'Accept: application/vnd.kafka.json.v2+json'`,
-  ].join('\n');
+  return `curl -N '${location.origin}${path($('topic').value)}/stream?format=json&offset=${begin()}'`;
 }
 
 function followAsJs() {
-  const reset = $('from').value === 'newest' ? 'latest' : 'earliest';
-  return `import { connect } from 'kafka-gateway-client';
+  return `import { stream } from 'kafka-gateway-client/stream';
 
-const gateway = connect(${JSON.stringify(location.origin)});
-const subscription = await gateway.subscribe({
-  group: 'console-js', instance: 'one', topics: [${JSON.stringify($('topic').value)}], format: 'json',
-  create: { 'auto.offset.reset': '${reset}' },
-});
-for await (const record of subscription) console.log(record);
+const options = { offset: ${JSON.stringify(begin())} };
+for await (const record of stream(${JSON.stringify(location.origin)}, ${JSON.stringify($('topic').value)}, options)) console.log(record);
 `;
 }
 

@@ -1,0 +1,1 @@
+../../../share/js-client/dist/kafka-gateway-stream.mjs
