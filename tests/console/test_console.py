@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
 from tests.gateway_process import ROOT, GatewayProcess
+from tests.kafka_cluster import KafkaCluster
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -160,6 +161,29 @@ async def test_the_page_goes_on_when_the_gateway_comes_back(page: Page) -> None:
         # It was an embedded Kafka: its log begins anew, so the page follows from its beginning.
         produce(again, "orders", 2)
         await received(page, 2)
+
+
+async def test_the_page_misses_nothing_while_the_gateway_is_killed(
+    page: Page, kafka: KafkaCluster, unique: Callable[[str], str]
+) -> None:
+    topic = unique("console")
+    kafka.create_topic(topic, partitions=3)
+    settings = (f"bootstrap.servers={kafka.bootstrap}", "console.enabled=true")
+    with GatewayProcess(*settings) as other, GatewayProcess(*settings) as gateway:
+        await open_page(page, gateway, topic=topic)
+        await following(page, topic)
+        produce(gateway, topic, *range(20))
+        await received(page, 20)
+        gateway.process.kill()
+        await page.locator("#note.bad", has_text="trying again").wait_for(timeout=20_000)
+        produce(other, topic, *range(20, 50))
+        with GatewayProcess(f"port={gateway.url.rpartition(':')[2]}", *settings) as again:
+            await received(page, 50)
+            produce(again, topic, *range(50, 60))
+            await received(page, 60)
+    assert await counts(page) == (60, 60, 0, 0, 0)
+    values = await page.locator("#rows tr td:nth-child(4)").all_inner_texts()
+    assert sorted(map(int, values)) == list(range(60))
 
 
 async def test_clients_and_topics_are_listed_and_the_address_holds_the_state(

@@ -11,7 +11,7 @@ const $ = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const path = (topic) => `/topics/${encodeURIComponent(topic)}`;
 
-// --- the connection ---------------------------------------------------------------------------------------------------
+// --- the connection ---
 
 let gateway;
 
@@ -32,7 +32,7 @@ function open() {
 const get = async (where) => (await gateway.request({ path: where, accept: V2, idempotent: true, timeoutMs: 15000 })).body;
 const post = (where, body) => gateway.request({ method: 'POST', path: where, type: V2, body });
 
-// --- topics -----------------------------------------------------------------------------------------------------------
+// --- topics ---
 
 let topics = [];
 const rates = new Map(); // topic → {at, end, rate}
@@ -83,7 +83,7 @@ async function lookAtTopics() {
   listTopics();
 }
 
-// --- reading ----------------------------------------------------------------------------------------------------------
+// --- reading ---
 
 let view; // what is being followed
 
@@ -278,7 +278,7 @@ function save() {
   URL.revokeObjectURL(link.href);
 }
 
-// --- producing ----------------------------------------------------------------------------------------------------------
+// --- producing ---
 
 const base64 = (words) => btoa(String.fromCharCode(...new TextEncoder().encode(words)));
 
@@ -306,7 +306,7 @@ async function send() {
   }
 }
 
-// --- repeating it outside of the page -------------------------------------------------------------------------------------
+// --- repeating it outside of the page ---
 
 const quoted = (words) => `'${words.replaceAll("'", `'\\''`)}'`;
 
@@ -339,7 +339,7 @@ function produceAsCurl() {
   return `curl -X POST ${location.origin}${path($('to').value)} -H 'Content-Type: application/vnd.kafka.binary.v2+json' -d ${quoted(body)}`;
 }
 
-// --- clients ------------------------------------------------------------------------------------------------------------
+// --- clients ---
 
 async function lookAtClients() {
   const reply = await fetch('console/clients');
@@ -352,7 +352,7 @@ async function lookAtClients() {
   $('client-rows').replaceChildren(...rows);
 }
 
-// --- the address of the page holds what it shows ----------------------------------------------------------------------------
+// --- the address of the page holds what it shows ---
 
 const KEPT = ['topic', 'from', 'filter', 'via'];
 
