@@ -208,6 +208,16 @@ class NotSubscribed(ServiceError):
     )
 
 
+class GroupActive(ServiceError):
+    """Offsets of a group that has members: they would not heed the change (websocket-proxy.md §1.8.3)."""
+
+    status, error_code = 412, 412
+    text = (
+        "Unable to modify the consumer group offsets because the group is still considered to be active. "
+        "Please ensure that all consumer clients are stopped before trying again."
+    )
+
+
 class InvalidSettings(Unprocessable):
     error_code, text = 40001, "Invalid consumer configuration. It does not abide by the constraints: "
 

@@ -1,11 +1,11 @@
-"""Questions about the cluster: brokers, topics, settings, offsets. Nothing here changes Kafka, or makes a topic."""
+"""Questions about the cluster: brokers, topics, settings, offsets, groups. A topic is made only by `create_topic`."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import confluent_kafka
@@ -14,6 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ClusterMetadata,
     ConfigResource,
     ConfigSource,
+    NewTopic,
     OffsetSpec,
     TopicMetadata,
 )
@@ -22,13 +23,15 @@ from gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
     LeaderNotAvailable,
+    NotSupported,
     PartitionNotFound,
     UnknownTopicOrPartition,
 )
 from gateway.kafka.clients import Clients
-from gateway.kafka.errors import to_service_error
+from gateway.kafka.errors import kafka_error, to_service_error
+from gateway.kafka.groups import KafkaGroups
 from gateway.kafka.names import check_topic_name
-from gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
+from gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionInfo, PartitionOffset, TopicInfo
 from gateway.upstream import Broker
 
 DEADLINE_S = 5.0
@@ -61,6 +64,7 @@ class KafkaAdmin:
         self._embedded = embedded
         # Held for as long as futures are open: going out of scope fails them with _DESTROY (reliability.md §3a).
         self._client = clients.admin()
+        self._groups = KafkaGroups(self._client, DEADLINE_S)
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "kafka-admin")
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._in_sync: dict[str, tuple[int, float]] = {}
@@ -80,6 +84,44 @@ class KafkaAdmin:
         metadata: Any = await self._metadata(_PROBE)  # whose annotations say that all fields are None
         brokers = (Broker(node, each.host, each.port) for node, each in sorted(metadata.brokers.items()))
         return metadata.cluster_id or "", tuple(brokers)
+
+    async def nodes(self) -> list[BrokerNode]:
+        return list(await self._shared(("nodes",), self._describe_cluster))
+
+    async def _describe_cluster(self) -> list[BrokerNode]:
+        found = await _result(self._client.describe_cluster(request_timeout=DEADLINE_S))
+        nodes = (BrokerNode(each.id, each.host, each.port, each.rack or None) for each in found.nodes)
+        return sorted(nodes, key=lambda node: node.id)
+
+    async def create_topic(self, name: str, partitions: int, replicas: int, settings: Mapping[str, str]) -> None:
+        check_topic_name(name)
+        if self._embedded:
+            raise NotSupported("The embedded Kafka cannot be asked for topics: one appears when it is first used.")
+        topic = NewTopic(name, partitions, replicas, config=dict(settings))
+        (made,) = self._client.create_topics([topic], request_timeout=DEADLINE_S).values()
+        try:
+            await _result(made)
+        except confluent_kafka.KafkaException as error:
+            cause = kafka_error(error)
+            if cause is None or cause.code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise to_service_error(error) from error
+
+    async def groups(self) -> list[GroupInfo]:
+        return list(await self._shared(("groups",), self._groups.all))
+
+    async def describe_groups(self, names: Sequence[str]) -> list[GroupInfo]:
+        return await _in_time(self._groups.describe(names))
+
+    async def group_offsets(self, group: str) -> list[PartitionOffset]:
+        return await _in_time(self._groups.offsets(group))
+
+    async def alter_group_offsets(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
+        for each in offsets:
+            check_topic_name(each.topic)
+        await _in_time(self._groups.alter(group, offsets))
+
+    async def delete_group_offsets(self, group: str, topic: str | None) -> None:
+        await _in_time(self._groups.delete(group, topic))
 
     async def topics(self) -> list[TopicInfo]:
         # The list is made once for all who share the flight: with thousands of topics it takes longer than the asking.

@@ -12,11 +12,12 @@ from gateway.config import Config
 from gateway.errors import ShuttingDown, TooManyRequests
 from gateway.kafka.admin import KafkaAdmin
 from gateway.kafka.clients import Clients
+from gateway.kafka.compacted import KafkaCompactedLog, MemoryLog
 from gateway.kafka.consumer import KafkaConsumer
 from gateway.kafka.embedded import EmbeddedKafka
 from gateway.kafka.group import KafkaGroupReader
 from gateway.kafka.member import KafkaMember, Members, member_fetching
-from gateway.kafka.ports import ConsumerSettings, GroupWork, MemberListener
+from gateway.kafka.ports import CompactedLog, CompactedTopic, ConsumerSettings, GroupWork, LogListener, MemberListener
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.properties import Role, client_properties
 from gateway.kafka.reader import KafkaReader
@@ -128,6 +129,13 @@ class KafkaCluster:
             raise ShuttingDown
         build = partial(self._clients.transactional_producer, transactional_id, client_id)
         return await KafkaTransactions.open(build, f"kafka-transactions-{client_id}")
+
+    async def compacted_log(self, topic: CompactedTopic, reader: str, listener: LogListener) -> CompactedLog:
+        if self._closing:
+            raise ShuttingDown
+        if self._embedded:
+            return MemoryLog(listener)
+        return KafkaCompactedLog(self._clients, self._admin, self._producer, topic, reader, listener)
 
     async def aclose(self) -> None:
         """Ends all clients, the consumers leaving their groups; answers within `CLOSE_S` whatever Kafka does."""

@@ -189,8 +189,54 @@ class Consumer(Protocol):
         """Leaves the group; answers within the close deadline even if Kafka does not (reliability.md §3b)."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class BrokerNode:
+    id: int
+    host: str
+    port: int
+    rack: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """A consumer group. ``state`` is Java's name (STABLE, EMPTY, DEAD, …); ``members`` are client ids."""
+
+    name: str
+    state: str
+    simple: bool = False
+    """Without members that Kafka assigns partitions to: somebody commits offsets under this name, nothing more."""
+    assignor: str = ""
+    members: tuple[str, ...] = ()
+
+
 class Admin(Protocol):
     async def brokers(self) -> list[int]: ...
+    async def nodes(self) -> list[BrokerNode]:
+        """All brokers by id, with their addresses for clients."""
+
+    async def create_topic(self, name: str, partitions: int, replicas: int, settings: Mapping[str, str]) -> None:
+        """Makes a topic, or leaves the one that is there as it is. Raises KafkaRefused, KafkaAuthorization.
+
+        NotSupported on the embedded Kafka.
+        """
+
+    async def groups(self) -> list[GroupInfo]:
+        """All consumer groups, by name, without their members."""
+
+    async def describe_groups(self, names: Sequence[str]) -> list[GroupInfo]:
+        """In this order. Groups that Kafka does not know have the state DEAD."""
+
+    async def group_offsets(self, group: str) -> list[PartitionOffset]:
+        """What the group has committed, by topic and partition; nothing for an unknown group."""
+
+    async def alter_group_offsets(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
+        """Commits for a group without members, which it makes if need be. GroupActive while it has members."""
+
+    async def delete_group_offsets(self, group: str, topic: str | None) -> None:
+        """Drops what the group has committed for the topic, or for all. GroupActive while it has members;
+        KafkaError for a group that Kafka does not know.
+        """
+
     async def topics(self) -> list[TopicInfo]:
         """All topics, internal ones included, by name."""
 
@@ -439,6 +485,48 @@ class Kafka(Protocol):
 
     async def transactions(self, transactional_id: str, client_id: str) -> Transactions:
         """Fences whoever uses the id, and may begin at once. Raises what Kafka answers, BrokerNotAvailable in time."""
+
+    async def compacted_log(self, topic: CompactedTopic, reader: str, listener: LogListener) -> CompactedLog:
+        """Opens the topic and begins to read it from its start; does not wait for Kafka, and never gives it up.
+
+        ``reader`` is the client id and group id of the reading. The embedded Kafka has no such topics: there the log
+        is kept in memory, for this process alone.
+        """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompactedTopic:
+    """A topic of one partition that keeps the last record of each key; made when it is missing."""
+
+    name: str
+    replicas: int = 3
+    retention_ms: int = 0
+    presence_s: float = 0.0
+    """The reader is also a member of its group, and Kafka forgets it when nothing is heard of it for so long; by that
+    others can tell whether this process lives. 0: no member."""
+
+
+class LogListener(Protocol):
+    """Who reads a compacted topic. All calls come on the event loop, in the order of the log."""
+
+    def record(self, key: bytes, value: bytes | None, offset: int) -> None: ...
+    def caught_up(self) -> None:
+        """All that was there when the reading began has been given."""
+
+    def restarted(self) -> None:
+        """The topic is another one, or is read from its start again: offsets given before mean nothing any more."""
+
+
+class CompactedLog(Protocol):
+    @property
+    def trouble(self) -> str:
+        """Why the topic cannot be read at present; "" if it can."""
+
+    async def write(self, records: Sequence[tuple[bytes, bytes | None]]) -> int:
+        """Stores keys and values in this order; the offset of the last, once Kafka has confirmed all of them."""
+
+    async def close(self) -> None:
+        """Ends the reading and leaves the group. Nothing comes any more."""
 
 
 Positions = Mapping[TopicPartition, int]
