@@ -28,6 +28,7 @@ from gateway.transport import Transport
 
 BUILT_IN = (
     "transports.http",
+    "transports.proxy_http",
     "transports.atmosphere_http",
     "transports.websocket",
     "transports.websocket_proxy",

@@ -141,7 +141,7 @@ def implied(texts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     _authentication(given, put)
     starts = next((name for name in ("server.port", "kafka-client.bootstrap-hosts") if name in given), "")
     if starts:
-        put(PREFIX + "enabled", "true", starts)
+        put(PREFIX + "session-handler.at-start", "true", starts)
     _listeners(given, texts, starts, put, found)
     return found
 
@@ -345,8 +345,8 @@ def _topic_keys(kind: str, what: str, name: str, retention: int, words: tuple[st
 WEBSOCKET_PROXY: tuple[ConfigKey, ...] = section(
     "Kafka WebSocket Proxy",
     _key(
-        "enabled",
-        "Serve /socket/in and /socket/out and what belongs to them; true where server.port or bootstrap-hosts is set.",
+        "session-handler.at-start",
+        "Open the session topic at start, not with the first socket; true where server.port or bootstrap-hosts is set.",
         type="bool",
         default=False,
     ),

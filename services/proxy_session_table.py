@@ -126,25 +126,28 @@ class SessionTable:
     def begin_write(self, session_id: str) -> None:
         self._writing[session_id] = self._writing.get(session_id, 0) + 1
 
-    def end_write(self, session_id: str, offset: int | None) -> bool:
-        """A write is over: ``offset``, or None if nobody knows. Whether the session is to be written (again)."""
+    def end_write(self, session_id: str, offset: int | None) -> bool | None:
+        """A write is over: ``offset``, or None if nobody knows. As `read`, of a record that came meanwhile."""
         left = self._writing.pop(session_id, 1) - 1
         if left:
             self._writing[session_id] = left
         if offset is not None:
             self._written[session_id] = max(offset, self._written.get(session_id, -1))
         if left or session_id not in self._held:
-            return False
+            return None
         held_offset, held = self._held.pop(session_id)
         return self.read(session_id, held, held_offset)
 
-    def read(self, session_id: str, session: ProxySession | None, offset: int) -> bool:
-        """Takes a record of the topic; None for a session that was removed. Whether it is to be corrected."""
+    def read(self, session_id: str, session: ProxySession | None, offset: int) -> bool | None:
+        """Takes a record of the topic; None for a session that was removed.
+
+        Whether the record is to be corrected, by writing the session again; None if it says nothing (yet).
+        """
         if session_id in self._writing:
             self._held[session_id] = (offset, session)
-            return False
+            return None
         if offset <= self._written.get(session_id, -1):
-            return False
+            return None
         own = self._own.get(session_id, {})
         if session is None:
             known = self.sessions.pop(session_id, None)
