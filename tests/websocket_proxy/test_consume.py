@@ -20,7 +20,8 @@ Unique = Callable[..., str]
     [
         ({"topic": "t"}, "Request param 'clientId' is missing."),
         ({"isolationLevel": "uncommitted"},
-         "Read isolation 'uncommitted' is not a valid value. Please use one of 'read_committed' or 'read_uncommitted'."),
+         "Read isolation 'uncommitted' is not a valid value. "
+         "Please use one of 'read_committed' or 'read_uncommitted'."),
         ({"offsetResetStrategy": "middle"}, "middle is not a valid offset reset strategy"),
         ({"rate": "1.5"}, "'1.5' is not a valid 32-bit signed integer value"),
         ({"batchSize": "99999999999"}, "'99999999999' is not a valid 32-bit signed integer value"),

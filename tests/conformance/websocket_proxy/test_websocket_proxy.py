@@ -1,0 +1,54 @@
+"""Recorded conversations of a live kafka-websocket-proxy, repeated with the gateway on a real Kafka.
+
+``deviations.json`` lists what the gateway answers otherwise on purpose, each with its reason. The profiles with Basic
+and OpenID Connect wait for these.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kafka_cluster import KafkaCluster
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("profile", ["default", "limits", "transactions"])
+def test_conversations_are_those_of_the_recorded_server(profile: str, kafka: KafkaCluster, tmp_path: Path) -> None:
+    server = f"{shlex.quote(sys.executable)} {HERE / 'server.py'}"
+    folder = shlex.quote(str(tmp_path))
+    replay = subprocess.run(
+        [
+            sys.executable,
+            HERE / "replay.py",
+            "compare",
+            *("--start", f"{server} start {folder} {kafka.bootstrap}"),
+            *("--stop", f"{server} stop {folder}"),
+            *("--target", f"127.0.0.1:{free_port()}"),
+            *("--admin", f"127.0.0.1:{free_port()}"),
+            *("--bootstrap", kafka.bootstrap),
+            *("--profile", profile),
+            *("--jobs", "16"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    log = (tmp_path / "gateway.log").read_text()
+    assert replay.returncode == 0, replay.stdout[-20_000:] + replay.stderr[-2_000:] + log[-2_000:]
+    assert "Traceback" not in log
