@@ -22,7 +22,7 @@ class SenderRequest:
 
     client_id: str
     topic: str
-    instance_id: str = ""
+    instance_id: str | None = None
     transactional: bool = False
 
 

@@ -120,8 +120,8 @@ class ProxyControl(Service):
     async def open_producer(self, socket: ProducerSocket) -> Place:
         limits = await self._limits("producer", socket.client_id)
         if not self.settings.sessions_enabled:
-            return self._place(PRODUCER, socket.client_id, socket.instance_id, False, limits)
-        if not socket.instance_id:
+            return self._place(PRODUCER, socket.client_id, socket.instance_id or "", False, limits)
+        if socket.instance_id is None:
             self.metrics.refused("instance")
             raise SocketRefused(
                 f"WebSocket for producer {socket.client_id} in session {socket.client_id} not established because "

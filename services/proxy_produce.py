@@ -60,9 +60,9 @@ class ProduceSockets:
                 raise BadRequest(
                     "Unable to provide transactional producer. Server is not configured to allow producer transactions."
                 )
-            if not wanted.instance_id:
+            if wanted.instance_id is None:
                 raise BadRequest("Request param 'instanceId' is required when using transactional.")
-        if settings.sessions_enabled and not wanted.instance_id:
+        if settings.sessions_enabled and wanted.instance_id is None:
             raise BadRequest(
                 "Request param 'instanceId' is required when producer sessions are enabled on the proxy server."
             )

@@ -30,8 +30,8 @@ class ProducerSocket:
     """A socket on ``/socket/in`` that asks for its place."""
 
     client_id: str
-    instance_id: str = ""
-    """Empty if the client named none; then there is no session for it (or SocketRefused, §2.6)."""
+    instance_id: str | None = None
+    """None if the client named none: then there is no session for it (or SocketRefused, §2.6). "" is a name."""
     transactional: bool = False
 
 

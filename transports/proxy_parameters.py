@@ -30,7 +30,7 @@ def produce_parameters(query: Mapping[str, str]) -> tuple[SenderRequest, Formats
     _check_payload(query)
     formats = _formats(query)
     transactional = _boolean(query, "transactional", False)
-    return SenderRequest(client_id, topic, query.get("instanceId", ""), transactional), formats
+    return SenderRequest(client_id, topic, query.get("instanceId"), transactional), formats
 
 
 def consume_parameters(query: Mapping[str, str]) -> FollowerRequest:
