@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
@@ -125,16 +125,23 @@ class Log:
     def read(self, topic: str, partitions: int = 1, **settings: object) -> list[Any]:
         """Everything that is in the topic now."""
         consumer = Consumer(
-            {"bootstrap.servers": self._bootstrap, "group.id": "reader", "enable.auto.commit": False, **settings}
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,  # behind the last record there may be markers of transactions
+                **settings,
+            }
         )
-        found = []
+        found: list[Any] = []
         for partition in range(partitions):
-            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)
             consumer.assign([TopicPartition(topic, partition, 0)])
-            while consumer.position([TopicPartition(topic, partition)])[0].offset < end:
+            while True:
                 message = consumer.poll(10)
                 assert message is not None
-                assert message.error() is None
+                if message.error() is not None:
+                    assert message.error().code() == KafkaError._PARTITION_EOF
+                    break
                 found.append(message)
         consumer.close()
         return found

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Starts and stops the gateway as the kit's server under test: ``start.py start --bootstrap HOST:PORT``, ``start.py stop``.
+"""Starts and stops the gateway as the kit's server: ``start.py start --bootstrap HOST:PORT``, ``start.py stop``.
 
     replay.py compare --bootstrap B --start "start.py start --bootstrap B" --stop "start.py stop"
 
-The settings come as the kit gives them: ``PORT`` (the plain listener), ``KIT_PROPERTIES`` (a file of properties) and the
-``WSPROXY_*`` variables. The process id and the log stand beside that file.
+The settings come as the kit gives them: ``PORT`` (the plain listener), ``KIT_PROPERTIES`` (a file of properties) and
+the ``WSPROXY_*`` variables. The process id and the log stand beside that file.
 """
 
 from __future__ import annotations

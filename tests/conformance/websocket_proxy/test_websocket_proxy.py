@@ -6,6 +6,7 @@ and OpenID Connect wait for these.
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import subprocess
@@ -30,15 +31,14 @@ def free_port() -> int:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("profile", ["default", "limits", "transactions"])
 def test_conversations_are_those_of_the_recorded_server(profile: str, kafka: KafkaCluster, tmp_path: Path) -> None:
-    server = f"{shlex.quote(sys.executable)} {HERE / 'server.py'}"
-    folder = shlex.quote(str(tmp_path))
+    server = f"{shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'start.py'))}"
     replay = subprocess.run(
         [
             sys.executable,
             HERE / "replay.py",
             "compare",
-            *("--start", f"{server} start {folder} {kafka.bootstrap}"),
-            *("--stop", f"{server} stop {folder}"),
+            *("--start", f"{server} start --bootstrap {kafka.bootstrap}"),
+            *("--stop", f"{server} stop"),
             *("--target", f"127.0.0.1:{free_port()}"),
             *("--admin", f"127.0.0.1:{free_port()}"),
             *("--bootstrap", kafka.bootstrap),
@@ -48,7 +48,8 @@ def test_conversations_are_those_of_the_recorded_server(profile: str, kafka: Kaf
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    log = (tmp_path / "gateway.log").read_text()
+    log = "".join(path.read_text() for path in tmp_path.glob("*.log"))
     assert replay.returncode == 0, replay.stdout[-20_000:] + replay.stderr[-2_000:] + log[-2_000:]
     assert "Traceback" not in log
