@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -155,10 +156,12 @@ def result_frame(topic: bytes, stored: StoredRecord, message_id: bytes | None) -
     return text_frame(text)
 
 
+@functools.lru_cache(1024)
 def record_encoder(topic: str, key_format: Format | None, value_format: Format) -> RecordsEncoder:
     """Encodes consumed records of a topic as frames, one each, behind each other (§1.6).
 
-    Raises UndecodableRecord, with the place, for a key or value that the format cannot express.
+    Raises UndecodableRecord, with the place, for a key or value that the format cannot express. The same arguments give
+    the same encoder, so a batch that feeds many sockets is encoded once.
     """
     name = _encode(topic)
     head = (

@@ -16,7 +16,8 @@ from gateway.kafka.compacted import KafkaCompactedLog, MemoryLog
 from gateway.kafka.consumer import KafkaConsumer
 from gateway.kafka.embedded import EmbeddedKafka
 from gateway.kafka.group import KafkaGroupReader
-from gateway.kafka.member import KafkaMember, Members, member_fetching
+from gateway.kafka.member import Build, KafkaMember, member_fetching
+from gateway.kafka.members import Members
 from gateway.kafka.ports import CompactedLog, CompactedTopic, ConsumerSettings, GroupWork, LogListener, MemberListener
 from gateway.kafka.producer import KafkaProducer
 from gateway.kafka.properties import Role, client_properties
@@ -30,6 +31,8 @@ from gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 
+_FEED = "kafka-gateway-feed"
+"""Client id of the feeds, and the group that they name and never join."""
 CLOSE_S = 5.0
 """How long all clients together may take to end."""
 
@@ -54,7 +57,7 @@ class KafkaCluster:
         )
         self._reader = KafkaReader(clients, self._admin, config)
         self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
-        self._members = Members()
+        self._members = Members(self._build_feed)
 
     @property
     def producer(self) -> KafkaProducer:
@@ -120,9 +123,15 @@ class KafkaCluster:
     ) -> KafkaMember:
         if self._closing:
             raise ShuttingDown
-        member = KafkaMember(self._members, topic, listener, encoder, most_records, commit_interval_s)
+        member = KafkaMember(
+            self._members, topic, listener, encoder, most_records, commit_interval_s, settings.isolation_level
+        )
         fetching = member_fetching(len(self._members))
         return await self._members.open(member, partial(self._clients.consumer, settings, **fetching))
+
+    def _build_feed(self, isolation_level: str) -> Build:
+        settings = ConsumerSettings(_FEED, _FEED, auto_offset_reset="none", isolation_level=isolation_level)
+        return partial(self._clients.consumer, settings)
 
     async def transactions(self, transactional_id: str, client_id: str) -> KafkaTransactions:
         if self._closing:

@@ -12,13 +12,11 @@ broker (reliability.md §3b).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import confluent_kafka
 from confluent_kafka import KafkaError as Code
@@ -29,6 +27,10 @@ from gateway.kafka.errors import describe, to_service_error
 from gateway.kafka.ports import MemberListener, PartitionOffset, TopicPartition
 from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
+if TYPE_CHECKING:
+    from gateway.kafka.member_feed import Feed
+    from gateway.kafka.members import Members
+
 _log = logging.getLogger(__name__)
 
 PAUSE_AFTER_S = 1.5
@@ -36,13 +38,9 @@ PAUSE_AFTER_S = 1.5
 second between two records of the lowest rate: ``pause()`` throws away what is prefetched."""
 _MEMBERSHIP_S = 0.2
 """How often a paused member serves its group."""
-_QUICK_S = 0.001
-_IDLE_S = 0.01
-_PER_MEMBER_S = 0.00005
-"""Polling may take about a hundredth of the loop's time: with 100 members each is asked every 5 ms."""
+_FED_S = 0.1
+"""The same for one whose records all come from a feed."""
 _ACTIVE_S = 1.0
-_SWEEP_S = 0.01
-"""A round of polls lets others have the loop after this time."""
 _COMMIT_AGAIN_S = 0.5
 _COMMIT_LATE_S, _COMMIT_EACH_S = 0.25, 0.0025
 """All members together commit 400 times a second at most by an interval, but each four times a second at least."""
@@ -98,8 +96,10 @@ class KafkaMember:
         encoder: RecordsEncoder,
         most_records: int,
         commit_interval_s: float,
+        isolation_level: str = "",
     ) -> None:
         self._members = members
+        self.feed_key = (topic, isolation_level)
         self._topic = topic
         self._listener = listener
         self._encoder = encoder
@@ -114,6 +114,15 @@ class KafkaMember:
         """Whether the partitions are paused in librdkafka."""
         self._membership_at = 0.0
         self._start_again_at = math.inf
+        self._next: dict[int, int] = {}
+        """The next offset of every partition that a record has come from; of the others librdkafka knows."""
+        self._feed: Feed | None = None
+        self.fed: set[int] = set()
+        """Partitions whose records come from the feed; librdkafka does not fetch them."""
+        self.exact = False
+        """Whether the feed's next record is this member's, in all partitions, so that their batches are the same."""
+        self._strayed = False
+        """Whether partitions wait for being fetched here again, from ``_next`` on."""
         self._to_commit: dict[Place, int] = {}
         self._commits_out = 0
         self._commit_at = 0.0
@@ -133,6 +142,7 @@ class KafkaMember:
         if self._left:
             self._left = 0
             self._idle_since = time.monotonic()
+            self.leave_feed()
 
     def resume(self, most: int | None = None) -> None:
         self._left = math.inf if most is None else most
@@ -150,6 +160,7 @@ class KafkaMember:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self.leave_feed()
             self._members.remove(self)
 
     # --- polling, on the loop -----------------------------------------------------------------------------------------
@@ -169,8 +180,14 @@ class KafkaMember:
                 self._hold(True)
                 self._take(consumer.consume(1, 0), now)
             return False
+        if self._strayed:
+            self._go_back(consumer)
         if self._held:
             self._hold(False)
+        if self.fed and len(self.fed) == len(self._assigned) and not self._commits_out:
+            if now < self._membership_at:
+                return False
+            self._membership_at = now + _FED_S
         most = int(min(self._most_records, self._left))
         found = consumer.consume(most, 0)
         if not found:
@@ -189,19 +206,123 @@ class KafkaMember:
                     failure = self._judge(error) or failure
             found = [record for record in found if record.error() is None]
         if found and not self._closed:
-            self._left = max(0, self._left - len(found))
-            if not self._left:
-                self._idle_since = now
-            batch = RecordBatch(cast(Sequence[ConsumedRecord], found), 0)
-            try:
-                batch.encode(self._encoder)
-            except ServiceError as error:
-                failure, batch = error, self._encodable(batch)
-            if len(batch):
-                self._listener.records(batch)
+            found = self._new(found)
+        if found and not self._closed:
+            self._give(RecordBatch(cast(Sequence[ConsumedRecord], found), 0), now)
         if failure is not None and not self._closed:
-            self._left = 0
-            self._listener.failed(failure)
+            self._fail(failure)
+        elif self._left == math.inf and found and not self._closed:
+            self._join_feed()
+
+    def _new(self, found: list[Message]) -> list[Message]:
+        """Without what came already, from the feed; notes where the rest ends."""
+        known = self._next
+        first = dict(_places(reversed(found)))
+        if self.fed or any(offset < known.get(partition, -1) for partition, offset in first.items()):
+            found = [
+                record
+                for record in found
+                if record.partition() not in self.fed
+                and (record.offset() or 0) >= known.get(record.partition() or 0, 0)
+            ]
+        for partition, offset in dict(_places(found)).items():
+            known[partition] = offset + 1
+        return found
+
+    def _give(self, batch: RecordBatch, now: float) -> None:
+        """Records for the listener, up to one that the encoder refuses."""
+        self._left = max(0, self._left - len(batch))
+        if not self._left:
+            self._idle_since = now
+        failure: ServiceError | None = None
+        try:
+            batch.encode(self._encoder)
+        except ServiceError as error:
+            failure, batch = error, self._encodable(batch)
+        if len(batch):
+            self._listener.records(batch)
+        if failure is not None and not self._closed:
+            self._fail(failure)
+
+    def _fail(self, failure: ServiceError) -> None:
+        self._left = 0
+        self.leave_feed()
+        self._listener.failed(failure)
+
+    # --- the feed: a topic that is read once for all members at its end -----------------------------------------------
+
+    def take_fed(self, batch: RecordBatch, ends: dict[int, int], now: float) -> None:
+        """What the feed has read. ``ends`` are its next offsets, of the partitions in the batch."""
+        if not self.exact:
+            known = self._next
+            mine = [
+                record
+                for record in batch.records
+                if record.partition() in self.fed and (record.offset() or 0) >= known[record.partition() or 0]
+            ]
+            if len(mine) != len(batch):
+                batch = RecordBatch(mine, 0)
+            for partition, end in ends.items():
+                if partition in self.fed and end > known[partition]:
+                    known[partition] = end
+        self.active_until = now + _ACTIVE_S
+        if len(batch):
+            self._give(batch, now)
+
+    def _join_feed(self) -> None:
+        """Has the feed bring what this member has caught up with; librdkafka stops fetching it for this member."""
+        feed = self._feed or self._members.feed_for(self)
+        consumer = self._consumer
+        if feed is None or consumer is None:
+            return
+        joined = [
+            partition
+            for partition, offset in self._next.items()
+            if partition not in self.fed
+            and (self._topic, partition) in self._assigned
+            and feed.offers(partition, offset)
+        ]
+        if not joined:
+            return
+        consumer.pause([confluent_kafka.TopicPartition(self._topic, partition) for partition in joined])
+        self.fed.update(joined)
+        self._feed = feed
+        feed.members[self] = None
+        if self.exact:
+            self.part_from(feed)
+        self.compare_with_feed(feed)
+
+    def leave_feed(self) -> None:
+        """What the feed brought is to be fetched here again, when records are wanted."""
+        feed, self._feed = self._feed, None
+        if feed is None:
+            return
+        feed.members.pop(self, None)
+        if self.exact:
+            self.part_from(feed)
+        self.fed.clear()
+        self._strayed = True
+
+    def part_from(self, feed: Feed) -> None:
+        """Its batches are not this member's any more, though its positions so far were."""
+        self._next.update((partition, feed.next[partition]) for partition in self.fed)
+        self.exact = False
+
+    def compare_with_feed(self, feed: Feed) -> None:
+        """Looks whether its batches are this member's from now on, and its positions, too."""
+        self.exact = len(self.fed) == len(feed.next) and all(
+            self._next[partition] == offset for partition, offset in feed.next.items()
+        )
+
+    def _go_back(self, consumer: confluent_kafka.Consumer) -> None:
+        """Fetches all partitions here again, from where this member is in each."""
+        self._strayed = False
+        places = consumer.position([confluent_kafka.TopicPartition(*one) for one in self._assigned])
+        for one in places:
+            one.offset = self._next.get(one.partition, one.offset)
+        consumer.assign(places)
+        consumer.resume(places)
+        self._held = False
 
     def _encodable(self, batch: RecordBatch) -> RecordBatch:
         """The records before the one that the encoder refuses."""
@@ -233,6 +354,7 @@ class KafkaMember:
         """Asks once more where partitions start: librdkafka asks the coordinator once, even if that has moved away
         meanwhile (its issue 5586, 2.16)."""
         self._start_again_at = math.inf
+        self.leave_feed()
         here = consumer.position([confluent_kafka.TopicPartition(*one) for one in self._assigned])
         if here and any(one.offset < 0 for one in here):
             consumer.assign(here)
@@ -242,7 +364,7 @@ class KafkaMember:
         if self._held == held or self._consumer is None:
             return
         self._held = held
-        partitions = [confluent_kafka.TopicPartition(*one) for one in self._assigned]
+        partitions = [confluent_kafka.TopicPartition(*one) for one in self._assigned if one[1] not in self.fed]
         if held:
             self._consumer.pause(partitions)
         else:
@@ -285,6 +407,7 @@ class KafkaMember:
     # --- the group. librdkafka calls these within consume(). ----------------------------------------------------------
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        self._forget_places()
         self._assigned = {(one.topic, one.partition) for one in partitions}
         self._held = False
         self.active_until = time.monotonic() + _ACTIVE_S
@@ -304,10 +427,18 @@ class KafkaMember:
         self._lose(partitions)
 
     def _lose(self, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        self._forget_places()
         names = [TopicPartition(one.topic, one.partition) for one in partitions]
         self._assigned.difference_update(names)
         if not self._closed:
             self._listener.revoked(names)
+
+    def _forget_places(self) -> None:
+        """Under the eager protocol every rebalance takes all partitions away, and each starts anew."""
+        if not self._closed:
+            self.leave_feed()
+        self._next.clear()
+        self._strayed = False
 
     # --- the end, on a thread of its own ------------------------------------------------------------------------------
 
@@ -336,100 +467,6 @@ class KafkaMember:
             consumer.consume(1, 0.05)
 
 
-class Members:
-    """All members of a process, polled in turn. Belongs to the event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._members: list[KafkaMember] = []
-        self._timer: asyncio.Handle | None = None
-        self._due = 0.0
-        self._next = 0
-        self._leaving: set[threading.Thread] = set()
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    async def open(self, member: KafkaMember, build: Build) -> KafkaMember:
-        """Builds its client and takes it into the round. Raises what ``build`` raises."""
-        building = asyncio.ensure_future(asyncio.to_thread(member.build, build))
-        try:
-            await asyncio.shield(building)
-        except asyncio.CancelledError:
-            building.add_done_callback(lambda _: self._leave(member))
-            raise
-        self._members.append(member)
-        self.wake()
-        return member
-
-    def remove(self, member: KafkaMember) -> None:
-        """Ends a member's polls; a thread lets it leave its group."""
-        if member in self._members:
-            self._members.remove(member)
-        self._leave(member)
-
-    def _leave(self, member: KafkaMember) -> None:
-        # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
-        thread = threading.Thread(target=self._left, args=(member,), name="kafka-member-leaves", daemon=True)
-        self._leaving.add(thread)
-        thread.start()
-
-    def _left(self, member: KafkaMember) -> None:
-        try:
-            member.leave()
-        finally:
-            self._leaving.discard(threading.current_thread())
-
-    def wake(self) -> None:
-        """Has the next round begin soon, whatever was planned."""
-        due = self._loop.time() + _QUICK_S
-        if self._timer is None or self._due > due:
-            self._plan(_QUICK_S)
-
-    def _plan(self, delay_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = self._loop.time() + delay_s
-        self._timer = self._loop.call_later(delay_s, self._round) if delay_s else self._loop.call_soon(self._round)
-
-    def _round(self) -> None:
-        self._timer = None
-        members = self._members
-        if not members:
-            return
-        now = time.monotonic()
-        end = now + _SWEEP_S
-        more = active = False
-        for _ in range(len(members)):
-            if not members:
-                return
-            self._next += 1
-            if self._next >= len(members):
-                self._next = 0
-            member = members[self._next]
-            try:
-                more = member.poll(now) or more
-            except Exception:
-                _log.exception("A poll of a group's member failed")
-            active = active or member.active_until > now
-            if time.monotonic() > end:
-                more = True
-                break
-        if more:
-            self._plan(0)
-        else:
-            self._plan(max(_QUICK_S if active else _IDLE_S, len(members) * _PER_MEMBER_S))
-
-    async def aclose(self, within_s: float) -> None:
-        """Closes all members, and waits that long for them to leave their groups."""
-        for member in list(self._members):
-            member.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        await asyncio.to_thread(_join, list(self._leaving), time.monotonic() + within_s)
-
-
-def _join(threads: Sequence[threading.Thread], until: float) -> None:
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
+def _places(records: Iterable[Message]) -> list[tuple[int, int]]:
+    """Partition and offset of each."""
+    return [(record.partition() or 0, record.offset() or 0) for record in records]

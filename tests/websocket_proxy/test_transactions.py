@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import aiohttp
@@ -56,7 +57,7 @@ async def test_every_record_is_a_transaction(sockets: Sockets, new_topic: NewTop
         assert (record.value(), record.headers()) == (b"v%d" % number, [("h", b"1")])
     # A marker stands behind every record: the next offset but one.
     offsets = sorted(offset for partition, offset in stored if partition == results[0]["partition"])
-    assert all(later - earlier == 2 for earlier, later in zip(offsets, offsets[1:], strict=False))
+    assert all(later - earlier == 2 for earlier, later in itertools.pairwise(offsets))
 
 
 async def test_one_more_is_refused_and_the_first_goes_on(sockets: Sockets, new_topic: NewTopic, unique: Unique) -> None:
