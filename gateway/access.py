@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 
 log = logging.getLogger("gateway.access")
@@ -47,11 +48,15 @@ class AccessLog:
                 escape(principal),
                 when,
                 escape(method),
-                escape(target),
+                escape(_TOKEN.sub(r"\1[hidden]", target) if "access_token=" in target else target),
                 status,
                 size_bytes,
                 seconds * 1000,
             )
+
+
+_TOKEN = re.compile(r"([?&]access_token=)[^&]*")
+"""A bearer's token in a query (RFC 6750 §2.3) is a secret."""
 
 
 def escape(text: str) -> str:

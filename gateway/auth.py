@@ -17,6 +17,8 @@ class Authenticator:
 
     name: str = ""
     proof: Sequence[str] = ("authorization",)
+    query_parameter: str = ""
+    """A query parameter that may stand in for a bearer's Authorization: browsers cannot set that header on a socket."""
 
     def faults(self) -> Sequence[Fault]:
         """What is wrong with its settings. Asked at start, and only of the one in use."""

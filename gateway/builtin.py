@@ -11,6 +11,7 @@ from gateway.codecs.schema import AVRO, JSON_SCHEMA, PROTOBUF
 from gateway.config import Config, ConfigKey
 from gateway.hookspecs import hookimpl
 from gateway.keys import BUILTIN_KEYS
+from gateway.single_user import SingleUserAuthenticator
 
 
 @hookimpl
@@ -25,4 +26,9 @@ def gateway_codecs(config: Config) -> list[Codec]:
 
 @hookimpl
 def gateway_authenticators(config: Config) -> list[Authenticator]:
-    return [NoAuthentication(), BasicAuthenticator(config)]
+    found: list[Authenticator] = [NoAuthentication(), BasicAuthenticator(config), SingleUserAuthenticator(config)]
+    if config.text("authentication.method").upper() == "OPENID":
+        from gateway.openid import OpenIdAuthenticator  # a token's cryptography takes a while to import
+
+        found.append(OpenIdAuthenticator(config))
+    return found

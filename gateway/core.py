@@ -94,6 +94,8 @@ class Gateway:
         self._proof = tuple(authenticator.proof)
         self.proof_fields = frozenset(name.lower().encode() for name in self._proof)
         """The header fields that prove who asks: they are the gateway's and go no further."""
+        self.token_parameter = authenticator.query_parameter
+        """See `Authenticator.query_parameter`."""
         skipped = config.items("authentication.skip.paths")
         self._open_paths = frozenset(skipped)
         # A path specification of servlets: /health/* is everything below /health (§3.9).

@@ -14,9 +14,10 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
@@ -275,12 +276,15 @@ class Host:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection: Any = request.protocol
         session = connection.session
-        proof = self.gateway.proof(request.headers)
+        headers: Mapping[str, str] = request.headers
+        if self.gateway.token_parameter:
+            headers = _with_token(request, self.gateway.token_parameter)
+        proof = self.gateway.proof(headers)
         if session is None or proof != connection.proof or session.principal.until < time.monotonic():
             if self.gateway.is_open(request.method, request.raw_path.partition("?")[0]):
                 return await self._handle_anonymous(request, connection)
             try:
-                session = await self._open_session(request, connection, proof)
+                session = await self._open_session(headers, connection, proof)
             except ServiceError as error:
                 transport = _transport_of(request, connection)
                 return transport.refuse(request, error) if transport is not None else refusal(error)
@@ -303,9 +307,9 @@ class Host:
             if connection.handed_over is not session:
                 self.forget(session)
 
-    async def _open_session(self, request: web.BaseRequest, connection: HttpConnection, proof: object) -> Session:
+    async def _open_session(self, headers: Mapping[str, str], connection: HttpConnection, proof: object) -> Session:
         session = await self.gateway.open_session(
-            "http", request.headers, listener=str(connection.sockname or ""), peer=_peer_address(connection)
+            "http", headers, listener=str(connection.sockname or ""), peer=_peer_address(connection)
         )
         old, connection.session, connection.proof = connection.session, session, proof
         if old is not None:
@@ -370,6 +374,18 @@ def _transport_of(request: web.BaseRequest, connection: HttpConnection) -> Trans
     if len(transports) == 1:
         return transports[0]
     return next((each for each in transports if each.claims(request)), None)
+
+
+def _with_token(request: web.BaseRequest, parameter: str) -> Mapping[str, str]:
+    """The headers; without a bearer's token among them, with the one that stands in the query (RFC 6750 §2.3)."""
+    headers = request.headers
+    if headers.get("Authorization", "").lower().startswith("bearer ") or parameter not in request.raw_path:
+        return headers
+    try:
+        values = parse_qs(request.raw_path.partition("?")[2], max_num_fields=100).get(parameter)
+    except ValueError:  # more fields than that
+        return headers
+    return {"authorization": f"Bearer {values[0]}"} if values else headers
 
 
 def _peer_address(connection: HttpConnection) -> str:

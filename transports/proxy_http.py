@@ -116,8 +116,8 @@ class _Response(web.Response):
 
 
 def _methods(allow: tuple[str, ...] | list[str]) -> list[str]:
-    """Without those that every path has, as the protocol's clients know the list."""
-    return [each for each in allow if each not in ("HEAD", "OPTIONS")]
+    """In the order that the protocol's clients know, without those that every path has."""
+    return [each for each in ("GET", "POST", "PUT", "DELETE") if each in allow]
 
 
 @hookimpl

@@ -136,7 +136,7 @@ class WebSocketProxyTransport(Transport):
             conversation.stop()
 
     def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
-        if isinstance(error, Unauthorized):
+        if isinstance(error, Unauthorized) and error.message == Unauthorized.text:
             challenge = dict(error.headers).get("WWW-Authenticate", "")
             text = (
                 "The supplied authentication is invalid"

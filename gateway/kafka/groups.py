@@ -85,8 +85,7 @@ class KafkaGroups:
     async def alter(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
         await self._check_idle(group)
         places = [
-            confluent_kafka.TopicPartition(each.topic, each.partition, each.offset, each.metadata or None)
-            for each in offsets
+            confluent_kafka.TopicPartition(each.topic, each.partition, each.offset, each.metadata) for each in offsets
         ]
         asked = self._client.alter_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, places)], request_timeout=self._deadline_s
