@@ -21,8 +21,11 @@ class GatewayProcess:
     ``output`` has the lines written so far, standard output and error together.
     """
 
-    def __init__(self, *properties: str, bootstrap: str = "", environment: dict[str, str] | None = None) -> None:
-        self.command = ["gateway", "port=0", f"bootstrap.servers={bootstrap}", *properties]
+    def __init__(
+        self, *properties: str, bootstrap: str = "", environment: dict[str, str] | None = None, own_port: bool = True
+    ) -> None:
+        """``own_port`` False: the properties say where it listens."""
+        self.command = ["gateway", *(["port=0"] if own_port else []), f"bootstrap.servers={bootstrap}", *properties]
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.output: list[str] = []
         self.url = ""
