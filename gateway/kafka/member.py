@@ -126,6 +126,7 @@ class KafkaMember:
         self._to_commit: dict[Place, int] = {}
         self._commits_out = 0
         self._commit_at = 0.0
+        self._commits_fail = False
         self._closed = False
         self.active_until = 0.0
         """Until then it is polled often."""
@@ -395,8 +396,11 @@ class KafkaMember:
         self._commits_out -= 1
         cause = error or next((one.error for one in partitions if one.error), None)
         if cause is None:
+            self._commits_fail = False
             return
-        _log.warning("A commit for the topic %s failed: %s", self._topic, describe(cause))
+        if not self._commits_fail:  # once, or a deleted topic fills the log
+            self._commits_fail = True
+            _log.warning("Commits for the topic %s fail: %s", self._topic, describe(cause))
         if cause.code() in _AGAIN and not self._closed:
             for one in partitions:
                 name = (one.topic, one.partition)

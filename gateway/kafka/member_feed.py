@@ -1,9 +1,9 @@
 """A topic that is read once for all members of groups that are at its end.
 
 A hundred groups with a member each would fetch every record a hundred times, at about 40 µs for the gateway and more
-for the broker. Members that have caught up let the feed bring their records instead, partition by partition, as the very
-same batches, encoded once for all that have the same formats; in their groups nothing changes. One that falls behind,
-or loses its place in any way, fetches by itself again, from the offset after its last record, and joins later.
+for the broker. Members that have caught up let the feed bring their records instead, partition by partition, as the
+very same batches, encoded once for all that have the same formats; in their groups nothing changes. One that falls
+behind, or loses its place in any way, fetches by itself again, from the offset after its last record, and joins later.
 """
 
 from __future__ import annotations

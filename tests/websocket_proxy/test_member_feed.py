@@ -1,0 +1,91 @@
+"""Many groups on one topic: they share what is read, and yet each gets every record once, in order (§3.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.gateway_process import GatewayProcess
+from tests.websocket_proxy.conftest import Log, Peer, Sockets
+
+NewTopic = Callable[..., str]
+Unique = Callable[..., str]
+
+RECORDS = 3000
+"""For each of two partitions, at 2 kB."""
+
+
+class Follower:
+    """Notes what one peer hears, and may stop listening for a while."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.heard: dict[int, list[int]] = defaultdict(list)
+        self.deaf_until = 0.0
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            for record in await self.peer.hear(within_s=60):
+                self.heard[record["partition"]].append(record["offset"])
+            if self.deaf_until > loop.time():
+                await asyncio.sleep(self.deaf_until - loop.time())
+
+    @property
+    def count(self) -> int:
+        return sum(len(offsets) for offsets in self.heard.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_every_group_gets_every_record_once(
+    proxy: GatewayProcess, sockets: Sockets, new_topic: NewTopic, log: Log, unique: Unique
+) -> None:
+    topic = new_topic(partitions=2)
+    followers = [Follower(await sockets.consumer(topic, f"c{number}", groupId=unique("g"))) for number in range(6)]
+    manual = Follower(await sockets.consumer(topic, "manual", groupId=unique("g"), autoCommit="false", batchSize=7))
+    limited = Follower(await sockets.consumer(topic, "limited", groupId=unique("g"), rate=100))
+    shared = unique("g")
+    sharing = [Follower(await sockets.consumer(topic, "first", groupId=shared))]
+    loop = asyncio.get_running_loop()
+
+    async def produce() -> None:
+        value = b"x" * 2000
+        for number in range(RECORDS // 10):
+            for partition in range(2):
+                await asyncio.to_thread(log.append, topic, *[value] * 10, partition=partition)
+            if number == 50:  # in the middle of it: two stop reading, one comes, a group is rebalanced
+                followers[0].deaf_until = loop.time() + 2.5
+                followers[1].deaf_until = loop.time() + 0.4
+                followers.append(Follower(await sockets.consumer(topic, "late", groupId=unique("g"))))
+                sharing.append(Follower(await sockets.consumer(topic, "second", groupId=shared)))
+            if number == 200:
+                sharing[1].task.cancel()
+                await sharing[1].peer.socket.close()
+
+    await produce()
+    exact = [*followers, manual]
+    async with asyncio.timeout(60):
+        while any(each.count < 2 * RECORDS for each in exact):
+            assert not any(each.task.done() for each in exact)
+            await asyncio.sleep(0.05)
+    for each in exact:
+        assert each.heard == {0: list(range(RECORDS)), 1: list(range(RECORDS))}
+    for offsets in limited.heard.values():
+        assert offsets == list(range(len(offsets)))
+    # After a rebalance records may come again, to either of the two, but none is left out.
+    together: Any = {0: set(), 1: set()}
+    async with asyncio.timeout(30):
+        while any(len(offsets) < RECORDS for offsets in together.values()):
+            for each in sharing:
+                for partition, offsets in each.heard.items():
+                    together[partition].update(offsets)
+            await asyncio.sleep(0.05)
+    for each in [*exact, *sharing, limited]:
+        each.task.cancel()
+    assert proxy.process.poll() is None
