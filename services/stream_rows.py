@@ -109,7 +109,8 @@ def stream_encoder(key_format: str, load_key: Load, value_format: str, load_valu
                 # A value may load and still not encode, e.g. a format of a plugin that loads something strange.
                 setattr(row, part, jsonio.Raw(_on_one_line(jsonio.encode(load(stored)))))
             except ValueError as reason:
-                row.error = RowError(UNDECODABLE, f"The {part} is not {format}: {reason}.")
+                if row.error is jsonio.UNSET:
+                    row.error = RowError(UNDECODABLE, f"The {part} is not {format}: {reason}.")
         return jsonio.encode(row) + b"\n"
 
     return encode

@@ -185,6 +185,8 @@ class FakeConsumer:
     ) -> None:
         self._kafka = kafka
         self.rebalanced = rebalanced
+        self.share: frozenset[TopicPartition] | None = None
+        """What the group assigns to it; None: everything, without a word."""
         self.settings = settings
         self.subscribed: tuple[str, ...] = ()
         self.assigned: dict[TopicPartition, int] = {}
@@ -219,8 +221,20 @@ class FakeConsumer:
         for topic in self.subscribed:
             for number in range(len(self._kafka.logs.get(topic, []))):
                 partition = TopicPartition(topic, number)
+                if self.share is not None and partition not in self.share:
+                    continue
                 if partition not in self.assigned:
                     self.assigned[partition] = self._start(partition)
+
+    def rebalance(self, *share: TopicPartition) -> None:
+        """The group assigns exactly these from now on."""
+        self.share = frozenset(share)
+        kept = {each: at for each, at in self.assigned.items() if each in self.share}
+        self.assigned = {each: kept.get(each, self._start(each)) for each in share}
+        if self.rebalanced is not None:
+            self.rebalanced([PartitionOffset(*each, at) for each, at in sorted(self.assigned.items())])
+        self._kafka.changed.set()
+        self._kafka.changed = asyncio.Event()
 
     async def assignment(self) -> list[TopicPartition]:
         return sorted(self.assigned)
