@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.bridges.conftest import Bytehoops
+from tests.gateway_process import ROOT
 from tests.kafka_cluster import KafkaCluster, free_ports
 
 PROMETHEUS = shutil.which("prometheus")
@@ -96,6 +98,7 @@ def test_every_sample_arrives_although_the_sink_was_down(
     kafka: KafkaCluster, create_topic: Callable[..., str], unique: Callable[..., str], tmp_path: Path
 ) -> None:
     topic, group = create_topic(), unique("group")
+    (recipe,) = re.findall(r"```yaml\n(.*?)\n```", (ROOT / "docs" / "bridges.md").read_text(), re.DOTALL)
     receiver = Prometheus(tmp_path / "receiver", "global: {}\n", "--web.enable-remote-write-receiver")
     bridge_in = Bytehoops(
         "producer", "-b", kafka.bootstrap, "-t", topic, "-l", "127.0.0.1:0", "--key-header", "X-Source"
@@ -113,8 +116,7 @@ global: {{scrape_interval: 1s}}
 scrape_configs:
   - job_name: self
     static_configs: [{{targets: [SELF]}}]
-remote_write:
-  - url: {bridge_in.url}/api/v1/write
+{recipe.replace("http://127.0.0.1:8080", bridge_in.url)}
     queue_config: {{batch_send_deadline: 500ms}}
 """,
         )
