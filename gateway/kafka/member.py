@@ -415,9 +415,9 @@ class KafkaMember:
         self._assigned = {(one.topic, one.partition) for one in partitions}
         self._held = False
         self.active_until = time.monotonic() + _ACTIVE_S
+        consumer.assign(partitions)
+        consumer.resume(partitions)  # what was paused under the assignment before may still be
         if not self._left and not self._closed:
-            consumer.assign(partitions)
-            self._consumer = consumer
             self._hold(True)
 
     def _on_revoke(self, _: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:

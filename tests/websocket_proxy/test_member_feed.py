@@ -20,10 +20,11 @@ RECORDS = 3000
 
 
 class Follower:
-    """Notes what one peer hears, and may stop listening for a while."""
+    """Notes what one peer hears, and may stop listening for a while. ``commits``: says so to the gateway."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, commits: bool = False) -> None:
         self.peer = peer
+        self.commits = commits
         self.heard: dict[int, list[int]] = defaultdict(list)
         self.deaf_until = 0.0
         self.task = asyncio.create_task(self._run())
@@ -33,6 +34,8 @@ class Follower:
         while True:
             for record in await self.peer.hear(within_s=60):
                 self.heard[record["partition"]].append(record["offset"])
+                if self.commits:
+                    await self.peer.say({"wsProxyMessageId": record["wsProxyMessageId"]})
             if self.deaf_until > loop.time():
                 await asyncio.sleep(self.deaf_until - loop.time())
 
@@ -51,7 +54,7 @@ async def test_every_group_gets_every_record_once(
     manual = Follower(await sockets.consumer(topic, "manual", groupId=unique("g"), autoCommit="false", batchSize=7))
     limited = Follower(await sockets.consumer(topic, "limited", groupId=unique("g"), rate=100))
     shared = unique("g")
-    sharing = [Follower(await sockets.consumer(topic, "first", groupId=shared))]
+    sharing = [Follower(await sockets.consumer(topic, "first", groupId=shared, autoCommit="false"), True)]
     loop = asyncio.get_running_loop()
 
     async def produce() -> None:
@@ -63,7 +66,8 @@ async def test_every_group_gets_every_record_once(
                 followers[0].deaf_until = loop.time() + 2.5
                 followers[1].deaf_until = loop.time() + 0.4
                 followers.append(Follower(await sockets.consumer(topic, "late", groupId=unique("g"))))
-                sharing.append(Follower(await sockets.consumer(topic, "second", groupId=shared)))
+                second = await sockets.consumer(topic, "second", groupId=shared, autoCommit="false")
+                sharing.append(Follower(second, True))
             if number == 200:
                 sharing[1].task.cancel()
                 await sharing[1].peer.socket.close()
@@ -80,12 +84,16 @@ async def test_every_group_gets_every_record_once(
         assert offsets == list(range(len(offsets)))
     # After a rebalance records may come again, to either of the two, but none is left out.
     together: Any = {0: set(), 1: set()}
-    async with asyncio.timeout(30):
-        while any(len(offsets) < RECORDS for offsets in together.values()):
-            for each in sharing:
-                for partition, offsets in each.heard.items():
-                    together[partition].update(offsets)
-            await asyncio.sleep(0.05)
+    until = loop.time() + 30
+    while any(len(offsets) < RECORDS for offsets in together.values()) and loop.time() < until:
+        for each in sharing:
+            for partition, offsets in each.heard.items():
+                together[partition].update(offsets)
+        await asyncio.sleep(0.05)
+    assert {partition: sorted(set(range(RECORDS)) - offsets) for partition, offsets in together.items()} == {
+        0: [],
+        1: [],
+    }
     for each in [*exact, *sharing, limited]:
         each.task.cancel()
     assert proxy.process.poll() is None
