@@ -74,7 +74,6 @@ class Router:
         self.routes = tuple(routes)
         self._root = _Node()
         self._areas = {"": self._root}
-        self._methods: set[str] = set()
         for route in self.routes:
             self._add(route)
 
@@ -92,7 +91,7 @@ class Router:
             MethodNotAllowed: a template fits, but none with this method; carries the allow list.
         """
         if raw_path == "*" and method == "OPTIONS":
-            return Match({}, {}, _allow(self._methods))
+            return Match({}, {}, _allow({route.method for route in self.routes if route.area == area}))
         segments, texts = _segments(raw_path)
         root = self._areas.get(area, _EMPTY) if area else self._root
         target = _find(root, segments, texts, 0, method)
@@ -149,7 +148,6 @@ class Router:
             if (name, place, is_integer) not in target.variables:
                 target.variables.append((name, place, is_integer))
         target.routes[route.generation] = route
-        self._methods.add(route.method)
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------
