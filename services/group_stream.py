@@ -69,6 +69,8 @@ class GroupStream:
         self._told_end = False
         self._last = False
         """Nothing comes behind the events that wait."""
+        self._hopeless = False
+        """Whether it ends by an error, and waits for no acknowledgement."""
         self._ended = False
 
     @property
@@ -121,7 +123,9 @@ class GroupStream:
     def fail(self, error: ServiceError) -> None:
         """Says why and ends."""
         self._records.clear()
+        self._hopeless = True
         self._finish(error_event(error))
+        self._changed.set()
 
     # --- what deliver calls -----------------------------------------------------------------------------------------
 
@@ -134,8 +138,9 @@ class GroupStream:
             if self._events:
                 return self._events.popleft()
             if self._last:
-                break
-            if self._records:
+                if self._hopeless or not self._unacked.count:
+                    break  # else the acknowledgement of what was sent last is still to come
+            elif self._records:
                 if (event := self._next_piece()) is not None:
                     return event
             elif self._reading is None:

@@ -345,6 +345,34 @@ async def test_only_what_is_acknowledged_is_committed(client: Client, fake: Fake
     assert committed(fake) == {0: 2, 1: 1}
 
 
+@pytest.mark.parametrize("bound", ["limit=3", "until=end"])
+async def test_the_end_waits_for_the_last_acknowledgement(client: Client, fake: FakeKafka, bound: str) -> None:
+    fake.put("t", b"1", b"2", b"3")
+    consumer = await join(client, f"&ack=client&{bound}")
+    consumer.rebalance(T0, T1)
+    await client.named("ready")
+    assert await client.values() == [1, 2, 3]
+    await client.named("end")
+    ending = asyncio.ensure_future(client.over())
+    await settled()
+    assert not ending.done()
+    client.stream.acknowledge(b'{"ack":[{"topic":"t","partition":0,"offset":3}]}')
+    await ending
+    await client.rest.services.streams.close_all()
+    assert committed(fake) == {0: 3}
+
+
+async def test_an_error_does_not_wait_for_acknowledgements(client: Client, fake: FakeKafka) -> None:
+    fake.put("t", b"1")
+    consumer = await join(client, "&ack=client&until=end")
+    consumer.rebalance(T0, T1)
+    await client.named("ready")
+    assert await client.values() == [1]
+    await client.named("end")
+    client.rest.services.streams.drain()
+    await client.over()
+
+
 async def test_an_acknowledgement_that_is_none_ends_the_stream(client: Client, fake: FakeKafka) -> None:
     consumer = await join(client, "&ack=client")
     consumer.rebalance(T0)
