@@ -101,14 +101,14 @@ class Live:
                     cohort.positions = {**cohort.positions, partition: place}
         self.feed.add(starts)
 
-    def skip(self, partition: int, offset: int, anyhow: bool = False) -> None:
-        """The feed goes on at another offset."""
+    def skip(self, partition: int, offset: int, back: bool = False) -> None:
+        """The feed goes on at another offset: further ahead, or ``back``."""
         self.head = {**self.head, partition: PartitionOffset(self._topic, partition, offset)}
         self._ring.clear()
         self._size = 0
         self._from = {number: place.offset for number, place in self.head.items()}
         for cohort in list(self.cohorts()):
-            cohort.skip(partition, offset, anyhow)
+            cohort.skip(partition, offset, back)
         self._settle()
 
     def stop(self) -> None:

@@ -243,10 +243,10 @@ class Cohort:
                 behind = True
         self.behind = behind
 
-    def skip(self, partition: int, offset: int, anyhow: bool = False) -> None:
-        """Tells of a gap up to this offset; ``anyhow``: also if the positions lie behind it."""
+    def skip(self, partition: int, offset: int, back: bool = False) -> None:
+        """Tells of a gap up to this offset, if the position lies before it; with ``back``, if it lies behind it."""
         place = self.positions.get(partition)
-        if place is None or place.offset == offset or (place.offset > offset and not anyhow):
+        if place is None or not (place.offset > offset if back else place.offset < offset):
             return
         self.before = self.positions
         self.positions = {**self.positions, partition: PartitionOffset(self.topic, partition, offset)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -390,8 +390,34 @@ class TailTopic:
             if known and not self.missed:
                 break
             await asyncio.sleep(_AGAIN_S)
-        found.skip(lost.partition, lost.end, anyhow=True)
+        found.skip(lost.partition, lost.end, back=True)
         feed.move(lost.partition, lost.end)
+        self._truncated(lost.partition, lost.end)
+
+    def _truncated(self, partition: int, end: int) -> None:
+        """The log ends earlier than it did: nobody waits for what was there, and who is not reading goes back."""
+        _log.warning("Partition %d of topic %s was truncated to %d", partition, self.name, end)
+        shorter: dict[int, Mapping[int, int]] = {}  # as before, the same object for many
+        for tail in self._tails:
+            place = tail.places.get(partition)
+            if tail.cohort is None and place is not None and place.offset > end:
+                tail.gaps.append(Gap(self.name, partition, place.offset, end))
+                tail.move({**tail.places, partition: PartitionOffset(self.name, partition, end)})
+            if tail.behind is not None and tail.behind.get(partition, 0) > end:
+                tail.behind = shorter.setdefault(id(tail.behind), {**tail.behind, partition: end})
+        for cohort in list(self._waiting):
+            cohort.skip(partition, end, back=True)
+        for cohort in [*self._cohorts()]:
+            cohort.check_ends()
+        for train in list(self._trains):
+            train.try_live()
+
+    def _cohorts(self) -> Iterator[Cohort]:
+        yield from self._waiting
+        for train in self._trains:
+            yield from train.cohorts()
+        if self._live is not None:
+            yield from self._live.cohorts()
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 

@@ -97,11 +97,11 @@ class Train:
         self._front = {**self._front, **starts}
         self.feed.add(starts)
 
-    def skip(self, partition: int, offset: int, anyhow: bool = False) -> None:
-        """The feed goes on at another offset."""
+    def skip(self, partition: int, offset: int, back: bool = False) -> None:
+        """The feed goes on at another offset: further ahead, or ``back``."""
         self._front = {**self._front, partition: offset}
         for cohort in [*self._cohorts, *self._boarding]:
-            cohort.skip(partition, offset, anyhow)
+            cohort.skip(partition, offset, back)
         self.try_live()
 
     def cohorts(self) -> list[Cohort]:

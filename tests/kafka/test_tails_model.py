@@ -1,7 +1,7 @@
 """The promise of tails against a model: every record from the position on, once, in order, and gaps announced.
 
 Random clients (every kind of start, slow ones, some that leave) follow a topic to which random things happen. The log
-and the feeds are made up, and the clock of the loop is, too: what is read arrives exactly when the model says so, and in
+and the feeds are made up, and the clock of the loop is, too: what is read arrives exactly when the model says so, in
 any order of the partitions. The real feed's turn is in test_tails.py.
 """
 
@@ -134,7 +134,8 @@ class FakeFeed:
 
 
 def record(partition: int, offset: int, life: int) -> Message:
-    return cast(Any, Message)(topic=NAME, partition=partition, offset=offset, key=b"%d" % life, value=b"v")
+    make: Callable[..., Message] = Message
+    return make(topic=NAME, partition=partition, offset=offset, key=b"%d" % life, value=b"v")
 
 
 def plain(records: Sequence[ConsumedRecord]) -> bytes:
@@ -165,6 +166,8 @@ class Client:
         self.log = log
         self.errors = errors
         self.renewed: set[int] = set()
+        self.truncated: set[int] = set()
+        self.excused = False
         self.life = log.life
         self.until_end = until_end
         self.tail: KafkaTail
@@ -239,7 +242,8 @@ class Client:
             self.renewed.remove(gap.partition)
             assert gap.end == 0
         else:
-            assert gap.start < partition.first or gap.start > partition.end
+            back = gap.end < gap.start and gap.partition in self.truncated
+            assert gap.start < partition.first or gap.start > partition.end or back
             self.nothing_between(gap.partition, self.expected[gap.partition], gap.start)
         self.expected[gap.partition] = gap.end
 
@@ -321,6 +325,20 @@ class TailsModel(RuleBasedStateMachine):
         partition = data.draw(st.sampled_from(self.log.partitions))
         partition.first = max(partition.first, partition.end - keep)
         partition.offsets = partition.between(partition.first, partition.end)
+
+    @rule(data=st.data(), by=st.integers(1, 4))
+    def truncate(self, data: st.DataObject, by: int) -> None:
+        """An unclean election: the log ends earlier than it did."""
+        number = data.draw(st.sampled_from(range(len(self.log.partitions))))
+        partition = self.log.partitions[number]
+        partition.end = max(partition.first, partition.end - by)
+        partition.offsets = partition.between(partition.first, partition.end)
+        for client in self.clients:
+            place = client.tail.places.get(number)
+            if place is not None and place.offset > partition.end:
+                client.truncated.add(number)
+            # Whoever had not read what is gone may wait for the ends of its opening until there are new records.
+            client.excused |= client.ends.get(number, 0) > partition.end
 
     @rule()
     def add_partition(self) -> None:
@@ -449,16 +467,18 @@ class TailsModel(RuleBasedStateMachine):
         else:
             raise AssertionError("it does not come to rest")
         for client in self.clients:
-            assert client.caught_up_before or client.closed
-            if client.closed:
+            assert client.caught_up_before or client.closed or client.excused
+            if client.closed or client.until_end:  # what the latter have was looked at when they had caught up
                 continue
             for number, place in client.expected.items():
                 partition = self.log.partitions[number]
+                if number in client.truncated:  # and filled again before anybody could see it
+                    place = max(place, client.tail.places[number].offset)
                 assert not partition.between(place, partition.end), f"{number}:{place} is missing records"
             if client.tail.partitions is None and not client.until_end:
                 assert len(client.tail.positions) == len(self.log.partitions)
-        trains = [feed for feed in self.open_feeds()]
-        assert len(trains) <= 1, "all are on the live edge"
+        if not any(client.excused and client.until_end for client in self.clients):
+            assert len(self.open_feeds()) <= 1, "all are on the live edge"
 
     # --- helpers
 
