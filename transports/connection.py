@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.config import Config
+from gateway.dialect import error_event
+from gateway.errors import ServiceError
 from gateway.pulse import Pulse
 from gateway.stream import Event, Feed
+from transports.renewal import Renewal
 from transports.stream_frames import Frame
 
 
@@ -119,7 +122,7 @@ class FeedConnection(Writer, asyncio.Protocol):
     this, its session, and what feeds it. Above ``stream.buffer.bytes`` of unsent data the feed is paused.
     """
 
-    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_pulse", "is_full")
+    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_pulse", "is_full", "renewal")
 
     def __init__(
         self,
@@ -136,6 +139,7 @@ class FeedConnection(Writer, asyncio.Protocol):
         self._feed, self._pulse, self._frame, self._alive, self._goodbye = feed, pulse, frame, alive, goodbye
         self._gone: Callable[[int], None] | None = None
         self.is_full = False
+        self.renewal: Renewal | None = None
 
     def begin(self, gone: Callable[[int], None]) -> None:
         """The connection is ours. ``gone`` is told how many bytes were sent, when it is lost."""
@@ -157,8 +161,18 @@ class FeedConnection(Writer, asyncio.Protocol):
 
     def beat(self) -> None:
         """Shows a sign of life, for proxies and clients that give up a silent connection."""
+        if self.renewal is not None:
+            self.renewal.look(self.fail)
         if self.look():
-            self.put(self._alive)
+            self._stay_alive()
+
+    def _stay_alive(self) -> None:
+        self.put(self._alive)
+
+    def fail(self, error: ServiceError) -> None:
+        """Ends the stream for a reason that is not its own."""
+        self.write(error_event(error))
+        self._feed.end()
 
     def abort(self) -> None:
         """Ends the connection without a word."""

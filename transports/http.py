@@ -11,6 +11,7 @@ import contextlib
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -28,9 +29,10 @@ from gateway.stream import Feed, Stream
 from gateway.transport import Transport, hookimpl, refusal
 from transports.connection import FeedConnection, StreamLimits
 from transports.cors import Cors
-from transports.http_stream import BODIES, Body, HttpOutlet
+from transports.http_stream import BODIES, Body, GzipFeed, HttpOutlet
 from transports.incoming import BodyReader, base_url, check_head, check_origin, give_up
 from transports.query import parse_query
+from transports.renewal import Renewal
 
 _COMPRESS_FROM = 1024
 """Smaller replies gain nothing from gzip."""
@@ -242,10 +244,10 @@ class HttpTransport(Transport):
         is_chunked = request.version >= HttpVersion11
         body = BODIES[reply.media_type == media.EVENTS, is_chunked]
         close = close or not is_chunked or (isinstance(stream, Feed) and request.method != "HEAD")
-        head = self._stream_head(reply, is_chunked, close)
         if isinstance(stream, Feed) and request.method != "HEAD":
-            self._feed(request, stream, body, head + body.opening, session, gateway)
+            self._feed(request, reply, stream, body, session, gateway)
             return cast(web.StreamResponse, _Written(reply.status, False, 0))
+        head = self._stream_head(reply, is_chunked, close)
         started = time.perf_counter()
         outlet = HttpOutlet(request.protocol, self._limits, body)
         if request.method == "HEAD":
@@ -257,6 +259,8 @@ class HttpTransport(Transport):
         heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
         outlet.put(head + body.opening if heartbeat_s else head)
         if heartbeat_s:
+            outlet.renewal = Renewal.of(gateway, session, request.headers)
+            outlet.revoked = partial(self._revoke, outlet, body, stream, session)
             gateway.pulse.add(outlet, heartbeat_s)
         try:
             await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
@@ -270,13 +274,22 @@ class HttpTransport(Transport):
         return cast(web.StreamResponse, _Written(reply.status, not (close or gateway.stopping), outlet.written_bytes))
 
     def _feed(
-        self, request: web.BaseRequest, feed: Feed, body: Body, opening: bytes, session: Session, gateway: Gateway
+        self, request: web.BaseRequest, reply: Reply, feed: Feed, body: Body, session: Session, gateway: Gateway
     ) -> None:
         """Sends what feeds itself: from now on the connection is nothing but that."""
         started = time.perf_counter()
-        connection = FeedConnection(
-            request.transport, self._limits, feed, gateway.pulse, body.frame, body.alive, body.goodbye
-        )
+        is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
+        if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            reply.headers += (("Content-Encoding", "gzip"),)
+            packed = GzipFeed(request.transport, self._limits, feed, gateway.pulse, is_sse)
+            packed.open(self._stream_head(reply, is_chunked, True), body.plain_opening)
+            connection: FeedConnection = packed
+        else:
+            connection = FeedConnection(
+                request.transport, self._limits, feed, gateway.pulse, body.frame, body.alive, body.goodbye
+            )
+            connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
+        connection.renewal = Renewal.of(gateway, session, request.headers)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
         self._connections.add(connection)
         logged = (session, request.method, request.raw_path) if self._access.enabled else None
@@ -289,8 +302,12 @@ class HttpTransport(Transport):
                 seconds = time.perf_counter() - started
                 self._access.add(of.peer, of.principal.name, method, target, 200, sent, seconds)
 
-        connection.put(opening)
         connection.begin(gone)
+
+    def _revoke(self, outlet: HttpOutlet, body: Body, stream: Stream, session: Session, error: ServiceError) -> None:
+        """The client's proof is not valid any more."""
+        outlet.put(body.frame(error_event(error)))
+        session.spawn(stream.aclose(), "revoked")
 
     def _log(self, request: web.BaseRequest, session: Session, status: int, started: float, sent: int) -> None:
         if self._access.enabled:

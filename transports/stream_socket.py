@@ -23,6 +23,7 @@ from transports.connection import Connection, FeedConnection, StreamLimits
 from transports.frames import Socket, shake_hands
 from transports.incoming import base_url
 from transports.query import parse_query
+from transports.renewal import Renewal
 from transports.stream_frames import PING_FRAME, text_frame
 
 HEARTBEAT_S = 15
@@ -180,6 +181,7 @@ async def feed_socket(
         lost()
         gone(sent)
 
+    connection.renewal = Renewal.of(gateway, session, request.headers)
     connection.begin(left)
 
 

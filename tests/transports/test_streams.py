@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
-from collections.abc import AsyncIterator
+import time
+import zlib
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
 from gateway.app import App
+from gateway.auth import Authenticator
+from gateway.errors import Unauthorized
+from gateway.plugins import Plugins
 from gateway.records import OutgoingRecord
+from gateway.session import Principal
 from tests.services.fake_kafka import FakeKafka
-from tests.transports.peer import CLOSE, PING, PONG, TEXT, Peer, Refused
+from tests.transports.peer import CLOSE, PING, PONG, TEXT, Peer, Refused, frame
 from tests.transports.streams import HttpStream, cursor, serve
 from tests.transports.wire import Wire, until
 
@@ -491,3 +498,111 @@ async def test_a_stale_token_is_told_as_a_gap(app: App, fake: FakeKafka) -> None
             "event": "gap",
             "data": '{"topic":"t","partition":0,"from":99,"to":2}',
         }
+
+
+# --- compression, proofs, broken frames -------------------------------------------------------------------------------
+
+
+async def test_gzip_is_flushed_with_every_batch(app: App, fake: FakeKafka) -> None:
+    async with (
+        await stream(app, "format=json&offset=earliest", Accept_Encoding="gzip, deflate", **SSE) as opened,
+        await stream(app, "format=json&offset=earliest", Accept_Encoding="gzip", **SSE) as other,
+    ):
+        for each in (opened, other):
+            assert (each.headers["content-encoding"], each.headers["vary"]) == ("gzip", "Accept-Encoding")
+        unpack = zlib.decompressobj(wbits=31)
+        text = b""
+        for _ in range(4 + 1):  # gzip's own head comes alone
+            text += unpack.decompress(await opened.chunk())
+        assert text.decode() == (
+            f"retry: 2000\n\nid: {cursor(0, 0)}\nevent: ready\ndata: {READY}\n\n"
+            f"id: {cursor(2, 0)}\ndata: [{R0},{R1}]\n\nid: {cursor(2, 0)}\nevent: end\ndata: {END}\n\n"
+        )
+        fake.put("t", b"1", partition=1)
+        assert unpack.decompress(await opened.chunk()).endswith(b'"value":1}]\n\n')
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+async def test_a_gzip_stream_that_ends_is_whole(app: App, accept: str) -> None:
+    query = "format=json&offset=earliest&until=end"
+    async with await stream(app, query, Accept=accept) as opened:
+        plain = b"".join([chunk async for chunk in chunks(opened)])
+    async with await stream(app, query, Accept=accept, Accept_Encoding="gzip") as opened:
+        packed = b"".join([chunk async for chunk in chunks(opened)])
+    assert gzip.decompress(packed) == plain  # its checksum and length are right, too
+
+
+async def chunks(opened: HttpStream) -> AsyncIterator[bytes]:
+    while chunk := await opened.chunk():
+        yield chunk
+
+
+class Ticket(Authenticator):
+    """A proof that is good for a moment, and then as long as ``valid`` says."""
+
+    name = "TICKET"
+    valid = True
+
+    async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
+        if headers.get("authorization") != "Ticket 1" or not self.valid:
+            raise Unauthorized("The ticket is not valid.")
+        return Principal("holder", frozenset({"*"}), time.monotonic() + 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["http", "socket", "group"])
+async def test_a_proof_that_is_revoked_ends_the_stream(
+    fake: FakeKafka, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    ticket = Ticket()
+    monkeypatch.setattr(Plugins, "authenticator", lambda self, config: ticket)
+    async with serve(monkeypatch, fake) as app:
+        path, query = "/topics/t/stream", "heartbeat=1&group=g" if target == "group" else "heartbeat=1"
+        if target == "socket":
+            client: Any = await Peer.open(app.addresses[0], f"{path}?{query}", Authorization="Ticket 1")
+        else:
+            client = await stream(app, query, Authorization="Ticket 1", **SSE)
+        async with client:
+            if target != "group":
+                await until(lambda: fake.tails.open_tails)
+            await asyncio.sleep(1.5)
+            ticket.valid = False
+            if target == "socket":
+                texts = []
+                while (frame := await client.frame()).opcode != CLOSE:
+                    texts.append(frame.payload)
+                assert b'{"event":"error","error_code":401' in texts[-1]
+            else:
+                found = [chunk async for chunk in chunks(client)]
+                assert found[-1].startswith(b'event: error\ndata: {"error_code":401')
+        await until(lambda: not fake.tails.open_tails)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"\x81\x01x", 1002),  # not masked
+        (b"\xc1\x80\0\0\0\0", 1002),  # an extension
+        (b"\x83\x80\0\0\0\0", 1002),  # no such opcode
+        (b"\x09\x80\0\0\0\0", 1002),  # a ping in parts
+        (b"\x89\xfe\x00\x7e\0\0\0\0", 1002),  # a long ping
+        (b"\x82\xff" + bytes(4) + b"\xff" * 8, 1009),
+        (frame(b"\x03\xe7", CLOSE), 1000),  # a code that must not travel
+        (frame(b"\x0f\xa0bye", CLOSE), 4000),
+        (frame(b"", CLOSE), 1000),
+    ],
+)
+async def test_the_socket_of_a_stream_knows_its_protocol(app: App, fake: FakeKafka, sent: bytes, code: int) -> None:
+    async with await Peer.open(app.addresses[0], "/topics/u/stream") as peer:
+        await peer.text()
+        await peer.text()
+        await peer.send(b"x" * 65000, TEXT)
+        for byte in frame(b"a", PING):
+            await peer.wire.send(bytes([byte]))
+        assert await peer.frame() == (PONG, b"a", True, 0)
+        await peer.wire.send(sent)
+        assert (await peer.frame()).close_code == code
+        await until(lambda: not fake.tails.open_tails)
+        if sent[0] != 0x88:
+            peer.write(code.to_bytes(2, "big"), CLOSE)
+        await peer.wire.closed()
