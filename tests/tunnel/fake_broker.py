@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -43,15 +44,15 @@ class Connection:
 class FakeBroker:
     """Answers each request with its correlation id and the request's body, unless a test gives another ``answer``."""
 
-    def __init__(self, answer: Answer | None = None, reads: bool = True) -> None:
+    def __init__(self, answer: Answer | None = None, reads: bool = True, tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer or _echo
-        self._reads = reads
+        self._reads, self._tls = reads, tls
         self.connections: list[Connection] = []
         self.port = 0
         self._arrived = asyncio.Event()
 
     async def __aenter__(self) -> FakeBroker:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -5,6 +5,7 @@ Each gets the tunnel's bootstrap port as ``bootstrap.servers``, and no other set
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,8 +19,10 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import fetch_jars, find_java
 from tests.tunnel.conftest import Tunnel
+from tests.tunnel.local_process import LocalProcess, free_range
 
 Unique = Callable[..., str]
 GO = Path(__file__).parent / "go"
@@ -267,3 +270,39 @@ def test_a_broker_is_killed_in_the_middle(tunnel: Tunnel, unique: Unique) -> Non
     # The broker that came back is reached again, at the port it had.
     brokers = AdminClient({"bootstrap.servers": tunnel.bootstrap}).list_topics(timeout=10).brokers
     assert {node: each.port for node, each in brokers.items()} == tunnel.ports
+
+
+@pytest.mark.slow
+def test_the_gateway_is_restarted(tunnel: Tunnel, unique: Unique) -> None:
+    """Clients reconnect straight to their brokers and go on (C8 no. 21)."""
+    topic = tunnel.kafka.create_topic(unique("tunnel-restart"), partitions=6)
+    address = f"http://127.0.0.1:{free_range(1)}"
+    properties = ("tunnel.enable=true", f"listeners={address}")
+    delivered: list[bytes] = []
+
+    def report(error: object, message: confluent_kafka.Message) -> None:
+        assert error is None, error
+        delivered.append(message.value())
+
+    def send(producer: confluent_kafka.Producer, count: int) -> None:
+        for number in range(len(delivered), len(delivered) + count):
+            producer.produce(topic, b"%d" % number, partition=number % 6, on_delivery=report)
+
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(GatewayProcess(*properties, bootstrap=tunnel.kafka.bootstrap))
+        local = stack.enter_context(LocalProcess(address))
+        producer = confluent_kafka.Producer({"bootstrap.servers": local.bootstrap, "enable.idempotence": True})
+        send(producer, 300)
+        assert producer.flush(DEADLINE_S) == 0
+        send(producer, 300)
+        assert first.stop() == 0
+        second = stack.enter_context(GatewayProcess(*properties, bootstrap=tunnel.kafka.bootstrap))
+        assert producer.flush(DEADLINE_S) == 0
+        del producer
+        for node in tunnel.kafka.nodes:
+            second.wait_for(rf"to broker {node} closed with 1000")
+    assert sorted(delivered) == sorted(b"%d" % number for number in range(600))
+    consumer = confluent_kafka.Consumer(group_config(tunnel, unique("group")))
+    consumer.subscribe([topic])
+    assert sorted(consumed(consumer, 600)) == sorted(delivered)
+    consumer.close()
