@@ -142,7 +142,7 @@ TUNNEL: tuple[ConfigKey, ...] = section(
         default=256 * 1024 * 1024,
         minimum=1024 * 1024,
         unit="bytes",
-        doc="Replies that are held whole, to look for addresses in them, of all tunnels together; further ones wait.",
+        doc="Frames of 64 KiB and more that are held in memory, of all tunnels together; further ones wait.",
     ),
     ConfigKey(
         name="tunnel.connect.timeout.ms",

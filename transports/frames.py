@@ -150,8 +150,17 @@ class Socket:
             self.every(limits.ping_s, self._ping)
 
     @classmethod
-    async def accept(cls, request: web.BaseRequest, limits: SocketLimits, headers: Mapping[str, str]) -> Socket:
-        """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
+    async def accept(
+        cls,
+        request: web.BaseRequest,
+        limits: SocketLimits,
+        headers: Mapping[str, str],
+        before: Callable[[Any, Any], Any] | None = None,
+    ) -> Socket:
+        """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows.
+
+        ``before`` gets the connection and aiohttp's parser and returns what is to stand before that.
+        """
         sizes = (limits.text_max, limits.binary_max)
         response = _Handshake(
             decode_text=False,
@@ -161,6 +170,7 @@ class Socket:
             # aiohttp refuses a message that is exactly as long as its limit.
             max_msg_size=0 if None in sizes else max(size for size in sizes if size is not None) + 1,
         )
+        response.before = before
         response.headers.update(headers)
         response.headers.setdefault(hdrs.SERVER, limits.server_name)
         await shake_hands(request, response)

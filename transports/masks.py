@@ -6,6 +6,7 @@ taken apart a second time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import WSCloseCode, web
@@ -15,11 +16,17 @@ from aiohttp.http_websocket import WebSocketError, WebSocketWriter
 class MaskedWebSocketResponse(web.WebSocketResponse[Any]):
     """A WebSocket that ends with a WebSocketError 1002 if its client does not mask its first frame."""
 
+    before: Callable[[Any, Any], Any] | None = None
+    """Gets the connection and aiohttp's parser and returns what is to stand before that."""
+
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
         connection = request.protocol
         early, connection._message_tail = connection._message_tail, b""  # it came with the handshake
         super()._post_start(request, protocol, writer)
-        check = _FirstFrame(connection, connection._payload_parser, self._reader)
+        parser = connection._payload_parser
+        if self.before is not None:
+            parser = self.before(connection, parser)
+        check = _FirstFrame(connection, parser, self._reader)
         connection._payload_parser = check
         if early:
             check.feed_data(early)

@@ -18,12 +18,14 @@ import pytest
 
 from gateway.app import App
 from gateway.config import ConfigError
+from tests.transports import peer
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, PING, PONG, TEXT, Refused
 from tests.transports.wire import PATIENCE_S, Wire, until
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import free_range
+from transports.tunnel import gauge
 from transports.tunnel.relay import Counts
 from transports.tunnel.wire import compact_string, frame, string, uvarint
 
@@ -336,6 +338,39 @@ def produce(version: int, correlation_id: int, acks: int) -> bytes:
     else:
         body = struct.pack(">h", acks) + bytes(8)
     return request(0, version, correlation_id, body, client_id=None if version == 3 else b"id")
+
+
+async def test_long_requests_of_all_tunnels_share_a_budget(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those for which there is no room wait, nobody is dropped; unless one does not come to an end (C-13)."""
+    monkeypatch.setattr(gauge, "PATIENCE_S", 0.3)
+    async with tunnel(broker, tunnel_max_buffered_bytes=1 << 20) as app:
+        slow, waiting, small = [await Client.open(app.addresses[0]) for _ in range(3)]
+        long = request(11, 0, 1, bytes(900 << 10))
+        wire = peer.frame(long, BINARY)
+        await slow.peer.wire.send(wire[:-1])
+        connection = await broker.connection(1)
+        await asyncio.sleep(0.1)
+        await slow.peer.wire.send(wire[-1:])
+        assert len(await slow.message()) == len(long) - 4
+        # Now one that never ends: the next one waits until its time is up.
+        await slow.peer.wire.send(wire[:-1])
+        await asyncio.sleep(0.05)
+        await waiting.send(long)
+        await small.send(request(11, 0, 2, b"x"))
+        await small.message()
+        assert connection.frames == []
+        assert (await slow.closed())[0] == 1013
+        assert len(await waiting.message()) == len(long) - 4
+        for client in (slow, waiting, small):
+            client.peer.kill()
+        # All is given back: others find room, those who leave while they wait or are let in, too.
+        for number in range(12):
+            client = await Client.open(app.addresses[0])
+            await client.peer.wire.send(wire[: -1 - number])
+            client.peer.kill()
+        async with await Client.open(app.addresses[0]) as client:
+            await client.send(long)
+            assert len(await client.message()) == len(long) - 4
 
 
 async def test_acks_0_is_not_waited_for() -> None:

@@ -43,7 +43,8 @@ from transports.query import parse_query
 from transports.tunnel import apis, sasl
 from transports.tunnel.advertising import Advertise, node_of, of_query, ports_of
 from transports.tunnel.broker import BadGateway, BrokerConnection, connect
-from transports.tunnel.relay import Budget, Counts, Relay, Rules
+from transports.tunnel.budget import Budget
+from transports.tunnel.relay import Counts, Relay, Rules
 from transports.tunnel.routes import Routes, Target
 from transports.tunnel.wire import WireError
 
@@ -96,7 +97,7 @@ class TunnelTransport(Transport):
         if config.flag("tunnel.clamp.fetch"):
             caps[apis.FETCH] = apis.FETCH_WITHOUT_ADDRESSES
         hide_unknown = config.text("tunnel.unknown.apis") == "hide"
-        self._rules = Rules(frozenset(denied), hide_unknown, caps, self._response_max)
+        self._rules = Rules(frozenset(denied), hide_unknown, caps, request_max, self._response_max)
         self._limits = SocketLimits(
             text_max=request_max + 4,
             binary_max=request_max + 4,
@@ -267,7 +268,7 @@ class TunnelTransport(Transport):
         relay = Relay(broker, self._rules, advertise, self._routes, self._budget, self.counts)
         started, code = time.monotonic(), 1006
         try:
-            socket = await Socket.accept(request, self._limits, {})
+            socket = await Socket.accept(request, self._limits, {}, relay.gauge)
             self.counts.opened += 1
             session.transport = self.name
 

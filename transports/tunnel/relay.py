@@ -13,13 +13,15 @@ import dataclasses
 import logging
 import struct
 from collections import deque
-from collections.abc import Callable
+from typing import Any
 
 from gateway.errors import CloseReason
 from transports.frames import Socket
 from transports.tunnel import apis, rewriting
 from transports.tunnel.advertising import Advertise
 from transports.tunnel.broker import BrokerConnection
+from transports.tunnel.budget import ACCOUNT_FROM, Budget
+from transports.tunnel.gauge import Gauge
 from transports.tunnel.routes import Routes
 from transports.tunnel.sasl import RawSasl
 from transports.tunnel.walking import FetchWalk, without_hint
@@ -33,6 +35,7 @@ DENIED = CloseReason(1008, "this API is not relayed", False)
 REPLY_TOO_LARGE = CloseReason(1009, "reply over the limit", False)
 NO_MATCH = CloseReason(1011, "reply out of order", True)
 NOT_REWRITTEN = CloseReason(1011, "reply with addresses that cannot be rewritten", False)
+SHED = CloseReason(1013, "memory is short and this request does not come to an end", True)
 UPSTREAM_CLOSED = CloseReason(1000, "broker closed the connection", True)
 UPSTREAM_LOST = CloseReason(1014, "broker closed the connection with requests open", True)
 
@@ -46,8 +49,6 @@ _BROKER, _OPEN, _SASL, _DRAIN = 1, 2, 4, 8
 """Why nothing is read from the client: bits, for there may be several reasons at a time."""
 _STREAM_FROM = 256 * 1024
 """Bytes from which a Fetch reply is not held to be rewritten."""
-_ACCOUNT_FROM = 64 * 1024
-"""Smaller replies are not worth the counting."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Rules:
     denied: frozenset[int]
     hide_unknown: bool
     caps: dict[int, int]
+    request_max: int
     response_max: int
 
 
@@ -76,36 +78,6 @@ class Counts:
     reply_bytes: int = 0
     rewritten: int = 0
     """Replies in which an address was replaced."""
-
-
-class Budget:
-    """Bytes that all tunnels together may hold. Whoever finds none left waits, and nobody is dropped (C-13)."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self.held = 0
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-
-    def take(self, size: int, granted: Callable[[], None]) -> bool:
-        """Takes ``size`` bytes, or returns False and calls ``granted`` when they are taken.
-
-        More than the whole budget is granted when nothing else is held.
-        """
-        if not self._waiting and self._fits(size):
-            self.held += size
-            return True
-        self._waiting.append((size, granted))
-        return False
-
-    def give_back(self, size: int) -> None:
-        self.held -= size
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size, granted = self._waiting.popleft()
-            self.held += size
-            granted()
-
-    def _fits(self, size: int) -> bool:
-        return self.held + size <= self._total or not self.held
 
 
 Open = tuple[int, int, int, bool]
@@ -149,10 +121,18 @@ class Relay:
         self._entry: Open | None = None
         self._waiting = False
         """For the budget."""
+        self._gauge: Gauge | None = None
+        self._on_its_way = 0
+        """Of the budget: requests that the broker has not read."""
         self._ended = False
         self.reason: CloseReason | None = None
         """Why the tunnel was closed from this side."""
         self._draining: asyncio.TimerHandle | None = None
+
+    def gauge(self, connection: Any, parser: Any) -> Gauge:
+        """Counts what arrives of this tunnel's client, before aiohttp's parser; for `Socket.accept`."""
+        self._gauge = Gauge(connection, parser, self._budget, self._rules.request_max + 4, lambda: self._end(SHED))
+        return self._gauge
 
     def attach(self, socket: Socket) -> None:
         """Begins: the client's messages come to ``take``, replies leave through ``socket``."""
@@ -206,6 +186,15 @@ class Relay:
         self._counts.requests += 1
         self._counts.request_bytes += len(message)
         self._broker.transport.write(message)
+        if len(message) >= ACCOUNT_FROM and self._gauge is not None:
+            self._on_its_way += self._gauge.done_with(len(message))
+            asyncio.get_running_loop().call_soon(self._settle)  # the write is done, or known to wait, by then
+
+    def _settle(self) -> None:
+        """Long requests no longer count when the broker has read them."""
+        if self._on_its_way and not self._holds & _BROKER:
+            size, self._on_its_way = self._on_its_way, 0
+            self._budget.give_back(size)
 
     def _looks_into(self, key: int, version: int) -> bool:
         if key == apis.API_VERSIONS or (key == apis.SASL_HANDSHAKE and version == 0):
@@ -339,7 +328,7 @@ class Relay:
             return at + total
         self._parts = [data[at:]]
         self._missing = total - there
-        if total >= _ACCOUNT_FROM:
+        if total >= ACCOUNT_FROM:
             self._accounted = total
             if not self._budget.take(total, self._granted):
                 self._waiting = True
@@ -403,6 +392,7 @@ class Relay:
             self._hold(_BROKER)
         else:
             self._release(_BROKER)
+            self._settle()
 
     def _hold(self, why: int) -> None:
         self._holds |= why
@@ -424,16 +414,15 @@ class Relay:
             self._broker.resume()
 
     def _granted(self) -> None:
-        if self._ended:  # while it waited
-            self._budget.give_back(self._accounted)
-            self._accounted = 0
-            return
         self._waiting = False
         if not self._missing:
             self._give_back()
         self._room()
 
     def _give_back(self) -> None:
+        if self._waiting and self._ended:
+            self._waiting, self._accounted = False, 0
+            self._budget.forget(self._granted)
         if self._accounted and not self._waiting:
             size, self._accounted = self._accounted, 0
             self._budget.give_back(size)
@@ -475,6 +464,10 @@ class Relay:
             self._draining.cancel()
         self._parts = []
         self._give_back()
+        self._holds = 0
+        self._settle()
+        if self._gauge is not None:
+            self._gauge.close()
         self._broker.close()
 
 
