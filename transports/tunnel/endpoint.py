@@ -51,7 +51,7 @@ from transports.tunnel.wire import WireError
 log = logging.getLogger("gateway.tunnel")
 
 _STATIC = re.compile(r"(?P<node>[0-9]{1,10})=(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:=\[\]]+):(?P<port>[0-9]{1,5})")
-_FIRST_LOOK_S = 5.0
+_FIRST_LOOK_S = 1.0
 _BOOTSTRAP = -1
 """In place of a node id: any broker."""
 
