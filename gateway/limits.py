@@ -73,7 +73,7 @@ class Limits:
 
     def cost(self, name: str, route: Route) -> int:
         """The permits that a request of this resource takes; 0 without a rate limit."""
-        if self._bucket is None or not route.generation:
+        if self._bucket is None or not (route.generation or "raw" in route.extras):
             return 0
         found = (self._costs[level] for level in _levels(name, route) if level in self._costs)
         return next(found, self._default_cost)

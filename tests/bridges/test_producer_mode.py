@@ -209,6 +209,14 @@ async def test_too_many_at_once_and_a_full_queue_are_told(start: Start, kafka: K
     assert sorted(statuses) == [200, 503, 503]
 
 
+async def test_the_rate_limit_counts_posts(start: Start, topic: str) -> None:
+    limits = {"rate.limit.enable": True, "rate.limit.permits.per.sec": 1, "rate.limit.timeout.ms": 0}
+    app = await start(**producer(topic), **limits)
+    replies = [await post(app) for _ in range(3)]
+    assert [reply.status for reply in replies] == [200, 429, 429]
+    assert "retry-after" in replies[1].headers
+
+
 async def test_what_the_broker_will_never_take_is_413(start: Start, create_topic: Callable[..., str]) -> None:
     small = create_topic(config={"max.message.bytes": "2000"})
     app = await start(**producer(small))
