@@ -124,8 +124,9 @@ class HttpTransport(Transport):
                 url = base_url(request, headers)
                 asked = Request(session, method, path, query, headers, body, url, begun=begun, one_reply=True)
                 if raw is not None:
-                    secret = gateway.proof_fields
-                    asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
+                    asked.raw_headers = request.raw_headers
+                    if secret := gateway.proof_fields:
+                        asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
                 asked.settles = True
                 reply = await self._dispatch(gateway, asked, query_text)
         except ServiceError as error:

@@ -63,7 +63,8 @@ def main() -> None:
     for way, times in spent.items():
         print(f"{way:7} {min(times):6.1f} µs a request at best, {statistics.median(times):.1f} in the middle")
     ratios = [bridge / rest for bridge, rest in zip(spent["bridge"], spent["rest"], strict=True)]
-    print(f"ratio   {min(spent['bridge']) / min(spent['rest']):6.2f} at best, {statistics.median(ratios):.2f} in the middle")
+    best = min(spent["bridge"]) / min(spent["rest"])
+    print(f"ratio   {best:6.2f} at best, {statistics.median(ratios):.2f} in the middle")
 
 
 if __name__ == "__main__":
