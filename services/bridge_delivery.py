@@ -154,18 +154,26 @@ class Delivery:
             partition = self._partitions.get(TopicPartition(record.topic() or "", record.partition() or 0))
             if partition is None or partition.halted.is_set():
                 continue  # it was given up; its next owner reads it
-            self.counters.consumed += 1
-            size = len(record.value() or b"") + len(record.key() or b"") + _RECORD_COST_BYTES
-            size += sum(len(name) + len(value or b"") for name, value in record.headers() or ())
-            item = _Item(record, partition, size, now)
-            partition.progress.begin(record.offset() or 0)
-            partition.records += 1
-            partition.bytes += size
-            self._records += 1
-            self._bytes += size
-            self._items[item] = None
-            self._enqueue(item)
+            try:
+                self._take(record, partition, now)
+            except Exception:
+                # Only what is begun holds the offset back: behind this one nothing may be.
+                _log.exception("bridge %s: a record cannot be read; its partition stops here", self.settings.name)
+                partition.halted.set()
         self._throttle()
+
+    def _take(self, record: ConsumedRecord, partition: _Partition, now: float) -> None:
+        size = len(record.value() or b"") + len(record.key() or b"") + _RECORD_COST_BYTES
+        size += sum(len(name) + len(value or b"") for name, value in record.headers() or ())
+        item = _Item(record, partition, size, now)
+        partition.progress.begin(record.offset() or 0)
+        partition.records += 1
+        partition.bytes += size
+        self.counters.consumed += 1
+        self._records += 1
+        self._bytes += size
+        self._items[item] = None
+        self._enqueue(item)
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> Sequence[PartitionOffset]:
         return await self._give_up(partitions, self.settings.revoke_timeout_s)

@@ -49,6 +49,9 @@ _REMEMBERED = 2048
 _NAME_MAX = 128
 """Names that are remembered, and how long they may be: clients choose them, and must not fill the memory."""
 
+_KEY_MAX = 4096
+"""Bytes of a key that is sent as a field. Servers take lines of 8 KiB or so, and refuse requests with longer ones."""
+
 _DROPPED = ""
 
 
@@ -207,6 +210,6 @@ def _metadata(record: ConsumedRecord) -> HttpHeaders:
         ("X-Kafka-Timestamp", str(record.timestamp()[1])),
     ]
     key = record.key()
-    if key is not None:
+    if key is not None and len(key) <= _KEY_MAX:
         fields.append(("X-Kafka-Key", base64.b64encode(key).decode()))
     return fields

@@ -184,7 +184,7 @@ class KafkaGroupReader:
         messages = self._client.consume(1, SLICE_S if not self._questions else 0)
         if messages:
             messages += self._client.consume(BATCH - 1, 0)
-        records = [message for message in messages if message.error() is None]
+        records = [_readable(message) for message in messages if message.error() is None]
         if len(records) < len(messages):
             self._tell_errors(messages)
         if records and not self._closing:
@@ -294,6 +294,28 @@ class KafkaGroupReader:
             while self._commits.on_their_way and time.monotonic() < until:
                 self._client.consume(1, SLICE_S * 5)
         self._client.close()
+
+
+class _WithoutHeaders:
+    """A record whose headers cannot be read, as one that has none (`gateway.records.ConsumedRecord`)."""
+
+    def __init__(self, message: Message) -> None:
+        self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
+        self.key, self.value, self.timestamp = message.key, message.value, message.timestamp
+
+    def headers(self) -> None:
+        return None
+
+
+def _readable(message: Message) -> Message | _WithoutHeaders:
+    try:
+        message.headers()
+    except SystemError:
+        # The name of a header is no UTF-8; the binding shows none of them then, and raises each time.
+        place = f"{message.topic()}-{message.partition()} offset {message.offset()}"
+        _log.warning("%s: the headers cannot be read, the name of one is not UTF-8; going on without them", place)
+        return _WithoutHeaders(message)
+    return message
 
 
 class _LoopEndedError(Exception):

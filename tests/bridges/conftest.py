@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from gateway.app import App, serve
 from gateway.config import load
@@ -88,9 +89,18 @@ def fill(bootstrap: str, topic: str, *records: Any, partition: int = 0) -> None:
 def committed(bootstrap: str, topic: str, group: str, partition: int = 0) -> int | None:
     """The group's offset, or None."""
     client = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
-    (found,) = client.committed([TopicPartition(topic, partition)], timeout=10)
-    client.close()
-    return None if found.offset < 0 else int(found.offset)
+    deadline = time.monotonic() + 10
+    try:
+        while True:
+            try:
+                (found,) = client.committed([TopicPartition(topic, partition)], timeout=10)
+                return None if found.offset < 0 else int(found.offset)
+            except KafkaException:  # the broker has just begun to be the coordinator
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+    finally:
+        client.close()
 
 
 async def until_committed(bootstrap: str, topic: str, group: str, offset: int, timeout_s: float = 15.0) -> None:

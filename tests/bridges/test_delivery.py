@@ -322,3 +322,20 @@ async def test_a_mistake_of_ours_stops_a_partition_and_loses_nothing(
     await until(lambda: positions(delivery) == {0: 1, 1: 1} and not delivery.at_work)
     assert b"c" not in sink.posts
     assert "its partition stops here" in caplog.text
+
+
+async def test_a_record_that_cannot_be_read_holds_the_offset(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    class Poison(FakeRecord):
+        def headers(self) -> None:
+            raise SystemError("the binding gives up")
+
+    sink = FakeSink()
+    delivery = make(sink)
+    poison = Poison("t", 0, 1, OutgoingRecord(None, b"b"))
+    delivery.records(records(0, "a"))
+    await until(lambda: positions(delivery) == {0: 1})
+    delivery.records([poison, *records(0, "c", first=2), *records(1, "x")])
+    await until(lambda: positions(delivery) == {0: 1, 1: 1} and not delivery.at_work)
+    delivery.records(records(0, "d", first=3))
+    assert sorted(sink.posts) == [b"a", b"x"]
+    assert "its partition stops here" in caplog.text

@@ -133,3 +133,9 @@ def test_metadata_on_demand_and_never_the_records_own() -> None:
         ("X-A", "1"), ("X-Kafka-Topic", "t"), ("X-Kafka-Partition", "3"), ("X-Kafka-Offset", "7"),
         ("X-Kafka-Timestamp", "1700"), ("X-Kafka-Key", "AGs="),
     ]  # fmt: skip
+
+
+def test_h10_a_key_too_long_for_a_line_is_not_sent() -> None:
+    record = FakeRecord("t", 0, 0, OutgoingRecord(b"k" * 1_000_000, b"v", None, 1, None))
+    fields, _ = http_headers(record, SinkHeaderRules(metadata=True))
+    assert "X-Kafka-Key" not in dict(fields)
