@@ -218,7 +218,7 @@ class SessionKeeper:
     async def _sweep(self) -> None:
         suspected: set[str] = set()
         while True:
-            await asyncio.sleep(max(1.0, self._topic.presence_s / 3))
+            await _pause(max(1.0, self._topic.presence_s / 3))
             try:
                 dead = await self._dead(self.table.servers())
             except ServiceError as error:
@@ -238,6 +238,10 @@ class SessionKeeper:
             for name, group in zip(names, groups, strict=True)
             if not group.members and group.state in ("EMPTY", "DEAD")
         }
+
+
+async def _pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 def _some_time() -> float:
