@@ -1,7 +1,9 @@
 """Bearer tokens of an OpenID provider, as kafka-websocket-proxy takes them (websocket-proxy.md §1.3.3).
 
-The provider's discovery document and keys are fetched when a token needs them and kept for a while; a token with a key
-that is not among them makes the gateway look again, though not more often than every few seconds.
+The provider's discovery document and keys are fetched when a token needs them and kept for a while. A token with a key
+that is not among them makes the gateway look again, though not more often than every few seconds; and while the
+provider is down, the keys that are known go on. Nothing that a token says is ever fetched or trusted before its
+signature is found right.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ _KEY: Final = "kafka.ws.proxy.server.openid-connect."
 _ALGORITHMS: Final = ("RS256", "RS384", "RS512")
 _KEPT_S: Final = 300.0
 _AGAIN_S: Final = 5.0
-"""How often unknown keys may make the gateway ask: anybody can send tokens with made-up ones."""
+"""How often the provider is asked at most: anybody can send tokens with made-up keys."""
+_STALE_S: Final = 3600.0
+"""How long keys go on while the provider is down."""
+_BROKEN = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError)
+"""What the library raises for tokens that somebody made up."""
 _FETCH_S: Final = 10.0
 _SIZE_MAX: Final = 1024 * 1024
 _REQUIRED: Final = (
@@ -62,8 +68,11 @@ class OpenIdAuthenticator(Authenticator):
         escaped = self._realm.replace("\\", "\\\\").replace('"', '\\"')
         self._challenge = f'Bearer realm="{escaped}"'
         self._issuer = ""
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys: dict[str, tuple[Any, list[str]]] = {}
+        """By id in lower case: the key, and the algorithms it is for."""
         self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._failure: Unavailable | None = None
         self._fetching: asyncio.Task[None] | None = None
 
     def faults(self) -> Sequence[Fault]:
@@ -81,42 +90,55 @@ class OpenIdAuthenticator(Authenticator):
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized(NOT_SUPPLIED, self._challenge)
         claims = await self._claims(token.strip())
-        until = time.monotonic() + self._again_s
-        if isinstance(expires := claims.get("exp"), (int, float)):
-            until = min(until, time.monotonic() + expires - time.time())
-        return Principal(str(claims.get("sub") or "token"), until=until)
+        now = time.time()
+        until = min(claims.get("exp", now + self._again_s), now + self._again_s)
+        return Principal(str(claims.get("sub") or "token"), until=time.monotonic() + until - now)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         await self._refresh(_KEPT_S)
         try:
             key_id = str(jwt.get_unverified_header(token)["kid"]).lower()
-        except (jwt.PyJWTError, KeyError):
+        except (*_BROKEN, KeyError):
             raise self._invalid() from None
         if key_id not in self._keys:
             await self._refresh(_AGAIN_S)
-        key = self._keys.get(key_id)
-        if key is None:
+        if key_id not in self._keys:
             raise self._invalid()
+        key, algorithms = self._keys[key_id]
         try:
-            claims: dict[str, Any] = jwt.decode(
-                token, key, algorithms=list(_ALGORITHMS), audience=self._audience, issuer=self._issuer
+            return jwt.decode(
+                token,
+                key,
+                algorithms=algorithms,
+                audience=self._audience,
+                issuer=self._issuer,
+                options={"verify_iat": False},
             )
-        except jwt.PyJWTError as error:
+        except _BROKEN as error:
             log.info("refused a token: %s", type(error).__name__)
             raise self._invalid() from None
-        return claims
 
     def _invalid(self) -> Unauthorized:
         return Unauthorized(INVALID, self._challenge)
 
     async def _refresh(self, kept_s: float) -> None:
         """Fetches what is older than ``kept_s``; all who ask at the same time share one flight."""
-        if time.monotonic() - self._fetched_at < kept_s:
+        now = time.monotonic()
+        if now - self._fetched_at < kept_s:
+            return
+        usable = now - self._fetched_at < _STALE_S
+        if now - self._tried_at < _AGAIN_S and self._fetching is None:
+            if self._failure is not None and not usable:
+                raise self._failure
             return
         if self._fetching is None:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch(), name="fetch-openid-keys")
             self._fetching.add_done_callback(self._fetched)
-        await asyncio.shield(self._fetching)
+        try:
+            await asyncio.shield(self._fetching)
+        except Unavailable:
+            if not usable:
+                raise
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching = None
@@ -124,6 +146,17 @@ class OpenIdAuthenticator(Authenticator):
             task.exception()  # all who asked may have gone
 
     async def _fetch(self) -> None:
+        self._tried_at = time.monotonic()
+        try:
+            await self._load()
+            self._failure = None
+        except Unavailable as error:
+            self._failure = error
+            raise
+        finally:
+            self._tried_at = time.monotonic()
+
+    async def _load(self) -> None:
         timeout = aiohttp.ClientTimeout(total=_FETCH_S)
         async with aiohttp.ClientSession(timeout=timeout) as client:
             discovery = await _get(client, self._url, self._url)
@@ -160,12 +193,19 @@ async def _get(client: aiohttp.ClientSession, url: str, shown: str) -> dict[str,
     return document
 
 
-def _rsa_keys(document: dict[str, Any]) -> dict[str, jwt.PyJWK]:
-    found = {}
-    for each in document.get("keys") or ():
-        if isinstance(each, dict) and each.get("kty") == "RSA" and isinstance(key_id := each.get("kid"), str):
+def _rsa_keys(document: dict[str, Any]) -> dict[str, tuple[Any, list[str]]]:
+    """The keys for signatures, by id."""
+    found: dict[str, tuple[Any, list[str]]] = {}
+    listed = document.get("keys")
+    for each in listed if isinstance(listed, list) else ():
+        if not isinstance(each, dict) or each.get("kty") != "RSA" or each.get("use", "sig") != "sig":
+            continue
+        key_id, algorithm = each.get("kid"), each.get("alg")
+        if isinstance(key_id, str) and algorithm in (None, *_ALGORITHMS):
             try:
-                found[key_id.lower()] = jwt.PyJWK(each, algorithm=None if each.get("alg") in _ALGORITHMS else "RS256")
-            except jwt.PyJWTError as error:
+                key = jwt.PyJWK(each, algorithm="RS256").key
+            except _BROKEN as error:
                 log.warning("a key of the OpenID provider cannot be used: %s", type(error).__name__)
+                continue
+            found[key_id.lower()] = (key, [algorithm] if algorithm else list(_ALGORITHMS))
     return found
