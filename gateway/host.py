@@ -278,7 +278,7 @@ class Host:
         session = connection.session
         headers: Mapping[str, str] = request.headers
         if self.gateway.token_parameter:
-            headers = _with_token(request, self.gateway.token_parameter)
+            headers = with_token(request, self.gateway.token_parameter)
         proof = self.gateway.proof(headers)
         if session is None or proof != connection.proof or session.principal.until < time.monotonic():
             if self.gateway.is_open(request.method, request.raw_path.partition("?")[0]):
@@ -376,10 +376,14 @@ def _transport_of(request: web.BaseRequest, connection: HttpConnection) -> Trans
     return next((each for each in transports if each.claims(request)), None)
 
 
-def _with_token(request: web.BaseRequest, parameter: str) -> Mapping[str, str]:
+def with_token(request: web.BaseRequest, parameter: str) -> Mapping[str, str]:
     """The headers; without a bearer's token among them, with the one that stands in the query (RFC 6750 §2.3)."""
     headers = request.headers
-    if headers.get("Authorization", "").lower().startswith("bearer ") or parameter not in request.raw_path:
+    if (
+        not parameter
+        or headers.get("Authorization", "").lower().startswith("bearer ")
+        or parameter not in request.raw_path
+    ):
         return headers
     try:
         values = parse_qs(request.raw_path.partition("?")[2], max_num_fields=100).get(parameter)

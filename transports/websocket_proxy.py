@@ -6,8 +6,11 @@ Here sockets are asked for, refused and opened. What they ask is in ``proxy_para
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import socket as sockets
+import time
 from typing import cast
 
 from aiohttp import web
@@ -17,7 +20,17 @@ from gateway.access import AccessLog
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import Dialect
-from gateway.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError, ShuttingDown, Unauthorized
+from gateway.errors import (
+    BadRequest,
+    CloseReason,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    ShuttingDown,
+    Unauthorized,
+)
+from gateway.host import with_token
 from gateway.jsonio import encode
 from gateway.messages import Request
 from gateway.proxy import FollowerRequest, RecordFollower, RecordSender, SenderRequest
@@ -33,6 +46,8 @@ from transports.query import parse_query
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 """The protocol has no limit; clients may rely on 8 MiB (§1.9)."""
+_PROOF_S = 30.0
+"""How often a proof that expires is looked at, at most."""
 _WRITE_TIMEOUT_S = 300.0
 """A client that accepts nothing at all for this long is cut off."""
 _DEAD_S = 60
@@ -105,6 +120,9 @@ class WebSocketProxyTransport(Transport):
         session.transport, session.on_close = self.name, socket.close
         _watch_peer(request)
         keep_alive(socket)
+        if session.principal.until < math.inf:
+            fault = 1000 if isinstance(wanted, SenderRequest) else 1011  # §1.9
+            session.spawn(_prove_again(request, session, gateway, socket, fault), "prove-again")
         code = 1006
         try:
             if isinstance(wanted, SenderRequest) and formats is not None:
@@ -190,6 +208,28 @@ def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple
     for name, value in headers:
         response.headers[name] = value
     return response
+
+
+async def _prove_again(
+    request: web.BaseRequest, session: Session, gateway: Gateway, socket: Socket, fault: int
+) -> None:
+    """Ends the socket when its client's proof counts no more (§1.3.5). While nobody can tell, it goes on."""
+    until = session.principal.until
+    while True:
+        await asyncio.sleep(max(_PROOF_S, until - time.monotonic()))
+        try:
+            headers = with_token(request, gateway.token_parameter)
+            renewed = await gateway.open_session(
+                session.transport, headers, listener=session.listener, peer=session.peer
+            )
+        except (Unauthorized, Forbidden):
+            socket.close(CloseReason(fault, "the authentication is not valid any more", True))
+            return
+        except ServiceError:
+            until = 0.0
+        else:
+            until = renewed.principal.until
+            await gateway.close_session(renewed)
 
 
 def _watch_peer(request: web.BaseRequest) -> None:

@@ -24,6 +24,7 @@ from gateway.errors import Unauthorized, Unavailable
 from gateway.keys import BUILTIN_KEYS
 from gateway.openid import OpenIdAuthenticator
 from tests.transports.conftest import gateway
+from transports import websocket_proxy
 
 KEY = "kafka.ws.proxy.server.openid-connect."
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -219,6 +220,30 @@ async def test_a_provider_that_is_down_is_not_asked_by_every_request(
     authenticator._tried_at = float("-inf")
     with pytest.raises(Unavailable, match="OpenID Connect server does not seem to be available"):
         await ask(authenticator, token())
+
+
+async def test_an_open_socket_ends_when_its_token_counts_no_more(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket_proxy, "_PROOF_S", 0.05)
+    values = {"well-known-url": provider.url, "audience": "kit", "require-https": "false", "revalidation-interval": 50}
+    settings: dict[str, Any] = {KEY + name: value for name, value in values.items()}
+    settings |= {"authentication.method": "OPENID", "embedded.topics": "t"}
+    async with gateway(**settings) as app, aiohttp.ClientSession() as client:
+        url = app.addresses[0]
+        short, long = token(exp=time.time() + 1.2), token()
+        headers = {"Authorization": f"Bearer {short}"}
+        produce = await client.ws_connect(f"{url}/socket/in?clientId=c&topic=t", headers=headers)
+        consume = await client.ws_connect(f"{url}/socket/out?clientId=c&topic=t&access_token={short}")
+        stays = await client.ws_connect(f"{url}/socket/in?clientId=d&topic=t&access_token={long}")
+        started = time.monotonic()
+        for socket, code in ((produce, 1000), (consume, 1011)):
+            message = await socket.receive(timeout=5)
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, code)
+        assert time.monotonic() - started > 0.3
+        with pytest.raises(TimeoutError):
+            await stays.receive(timeout=0.3)
+        await stays.close()
 
 
 @pytest.mark.parametrize("broken", [{"issuer": ""}, {"jwks_uri": 7}, {"token_endpoint": None}])
