@@ -27,7 +27,7 @@ _DESCRIPTION = """\
 Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), and whatever plugins add.
 Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0.1:8082, for trying out."""
 
-_PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
+PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
 """How KEY=VALUE begins; bin/start tells it from a file's name in the same way."""
 
 _EPILOG = """\
@@ -35,7 +35,8 @@ KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY
 etc/kafka-rest.properties and docs/configuration.md list all properties.
 
 kafka-gateway tunnel: local ports through which any Kafka client reaches the brokers behind a gateway.
-kafka-gateway producer, kafka-gateway consumer: one HTTP bridge. Each has a --help of its own.
+kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
+kafka-gateway flasfka-serve: push and pull alone. Each has a --help of its own.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(importlib.import_module("transports.tunnel.command").main(words[1:], _new_loop))
     if words and words[0] in ("producer", "consumer"):
         return int(importlib.import_module("gateway.bytehoops").main(words, prog="kafka-gateway"))
+    if words and words[0] == "flasfka-serve":
+        return int(importlib.import_module("gateway.flasfka").main(words[1:]))
     parser = argparse.ArgumentParser(
         prog="kafka-gateway",
         description=_DESCRIPTION,
@@ -61,14 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
     parser.add_argument("--version", action="version", version=f"kafka-gateway {VERSION}")
-    options = parser.parse_intermixed_args(arguments)
-    overrides = [word for word in options.what if _PROPERTY.match(word)]
+    options = parser.parse_intermixed_args(words)
+    overrides = [word for word in options.what if PROPERTY.match(word)]
     files = [word for word in options.what if word not in overrides]
     if len(files) > 1:
         parser.error(f"one properties file at most, not {', '.join(files)}")
     file = files[0] if files else None
     try:
-        plugins = Plugins(disabled=_disabled(file, overrides))
+        plugins = Plugins(disabled=disabled(file, overrides))
         keys = plugins.config_keys()
         if options.check:
             from gateway.check import check
@@ -90,7 +93,7 @@ def websocket_proxy() -> int:
     return main(["tunnel", *sys.argv[1:]])
 
 
-def _disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
+def disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
     """The plugins that are switched off, read before all else: they must not even be asked for their keys."""
     key = next(key for key in TRANSPORTS if key.name == "plugins.disable")
     names = peek(key, file, overrides, os.environ)

@@ -279,6 +279,10 @@ class KafkaError(ServiceError):
     status, error_code, text = 500, 50002, "Kafka error"
 
 
+class NotAMember(KafkaError):
+    """A commit for a group whose partitions belong to others: its members, or a member that has taken over."""
+
+
 class KafkaRetriable(ServiceError):
     status, error_code, retriable, text = 500, 50003, True, "Kafka error; the request can be retried"
 

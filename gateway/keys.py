@@ -154,6 +154,14 @@ PRODUCE = section(
         doc="The answer to a produce comes within this time; records that Kafka has not confirmed by then are failed.",
     ),
     ConfigKey(
+        name="produce.records.max",
+        type="int",
+        default=10_000,
+        unit="records",
+        minimum=1,
+        doc="Most records of one request; a tenth of a second goes by for everybody else while 50,000 are taken in.",
+    ),
+    ConfigKey(
         name="producer.linger.ms",
         type="float",
         default=0.5,

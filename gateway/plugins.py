@@ -29,6 +29,7 @@ from gateway.transport import Transport
 BUILT_IN = (
     "transports.http",
     "transports.proxy_http",
+    "transports.push_pull",
     "transports.atmosphere_http",
     "transports.websocket",
     "transports.websocket_proxy",
@@ -38,6 +39,7 @@ BUILT_IN = (
     "services.routes",
     "transports.bridges",
     "services.proxy_routes",
+    "services.push_pull",
 )
 """The built-in plugins: modules, by dotted name. The newest transport is asked first, so ``http`` begins."""
 

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
 
@@ -21,7 +21,7 @@ from gateway import host, media
 from gateway.access import AccessLog
 from gateway.config import Config
 from gateway.core import Gateway
-from gateway.dialect import REST, error_event
+from gateway.dialect import REST, Dialect, error_event
 from gateway.errors import MethodNotAllowed, ServiceError
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
@@ -48,7 +48,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 class HttpTransport(Transport):
     name = "http"
-    _dialect = REST
+    _dialect: Dialect = REST
     """How errors look that no route answers."""
 
     def __init__(self, config: Config) -> None:
@@ -151,7 +151,7 @@ class HttpTransport(Transport):
             self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
         return response
 
-    def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Awaitable[Reply]:
+    def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Coroutine[Any, Any, Reply]:
         """For a transport that answers some requests by itself. ``query`` is as it was sent."""
         return gateway.dispatch(request)
 

@@ -152,6 +152,12 @@ class KafkaAdmin:
         check_topic_name(topic)
         return await self._shared(("offsets", topic, partition), lambda: self._list_offsets(topic, partition))
 
+    async def all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        check_topic_name(topic)
+        return await self._shared(
+            ("all-offsets", topic, *partitions), lambda: self._list_all_offsets(topic, partitions)
+        )
+
     async def trouble(self, topic: str) -> str:
         partitions = (await self.topic(topic)).partitions
         leaderless = [one.partition for one in partitions if one.leader < 0]
@@ -237,6 +243,26 @@ class KafkaAdmin:
                     raise
             # A topic that was just made: its leader does not know yet that it is one. The deadline ends the trying.
             await asyncio.sleep(_RETRY_S)
+
+    async def _list_all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        if not partitions:
+            return {}
+        places = [confluent_kafka.TopicPartition(topic, partition) for partition in partitions]
+        try:
+            earliest, latest = [
+                self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=DEADLINE_S)
+                for spec in (_EARLIEST, _LATEST)
+            ]
+            return {
+                place.partition: (
+                    int((await _result(earliest[place])).offset),
+                    int((await _result(latest[place])).offset),
+                )
+                for place in places
+            }
+        except confluent_kafka.KafkaException:
+            # One after the other: that tells what is wrong with which, and waits for leaders that are being elected.
+            return {partition: await self._list_offsets(topic, partition) for partition in partitions}
 
     async def _blocking(self, call: Callable[..., Answer], *args: object) -> Answer:
         def run() -> Answer:

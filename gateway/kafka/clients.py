@@ -112,7 +112,7 @@ class Clients:
             "enable.auto.offset.store": False,
             # Reading a name must not make a topic of it.
             "allow.auto.create.topics": False,
-            "enable.partition.eof": False,
+            "enable.partition.eof": settings.finds_ends,
         }
         if settings.auto_offset_reset:
             forced["auto.offset.reset"] = _RESET.get(settings.auto_offset_reset, settings.auto_offset_reset)

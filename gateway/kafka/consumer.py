@@ -118,6 +118,10 @@ class KafkaConsumer:
             self._returned.update(read.last)
         self._worker.settle(read, accepted)
 
+    async def reached(self) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = await self._ask(self._worker.reached)
+        return found
+
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*name, offset) for name, offset in sorted(self._returned.items())]
 

@@ -76,6 +76,8 @@ class ConsumerSettings:
     auto_commit: bool | None = None
     """None for the operator's configuration, else on."""
     isolation_level: str = ""
+    finds_ends: bool = False
+    """Whether ``Consumer.reached`` is wanted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,12 +88,14 @@ class ReadLimits:
     it (``inclusive`` True, v1: sum > max) stays for the next read; the first record of a read is always delivered. The
     read answers at ``timeout_s``, or earlier: at once when the limit is reached, and as soon as more than
     ``min_bytes`` are there (-1: as soon as there is a record). ``min_bytes`` None: never early for having data (v1).
+    ``max_records`` 0: as many as the configuration allows for any read.
     """
 
     max_bytes: int
     timeout_s: float
     min_bytes: int | None = -1
     inclusive: bool = False
+    max_records: int = 0
 
 
 class TakenBatch:
@@ -182,6 +186,12 @@ class Consumer(Protocol):
         While they are out, a read waits for its time and then answers with nothing.
         """
 
+    async def reached(self) -> dict[TopicPartition, int]:
+        """Per partition the end of its log that was met last, since the last seek: all before it has been fetched.
+
+        It may lie behind the last record, where a transaction has left its mark. Only with ``finds_ends``.
+        """
+
     def returned(self) -> list[PartitionOffset]:
         """Per partition the offset of the last record that a read has returned (v1 commits list them)."""
 
@@ -248,6 +258,10 @@ class Admin(Protocol):
 
     async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """Log start and high watermark. Raises UnknownTopicOrPartition or PartitionNotFound."""
+
+    async def all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Log start and high watermark of these partitions, with two questions for all. Raises as ``offsets`` does,
+        and LeaderNotAvailable, if one of them has none."""
 
     async def trouble(self, topic: str) -> str:
         """Why some partition of the topic takes no records at present, beginning with the name of Kafka's error; "" if

@@ -64,7 +64,6 @@ _IGNORED = frozenset(
         KafkaError.UNKNOWN_TOPIC_ID,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
-        KafkaError._PARTITION_EOF,
         # The brokers are away for the moment; librdkafka goes on trying.
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TRANSPORT,
@@ -140,6 +139,7 @@ class Worker:
         self._commits = Commits()
         self._commit_due = 0.0
         self._uncommitted = False
+        self._reached: dict[Partition, int] = {}
         self._starts: dict[Partition, int] = {}
         """Where partitions were sent before a record of them arrived."""
         self._stopped: dict[Partition, ServiceError] = {}
@@ -148,7 +148,7 @@ class Worker:
         self._missing: set[str] = set()
         self._refresh_at = 0.0
         self._start_again_at = math.inf
-        self._read_at = 0.0
+        self._read_at = time.monotonic()
         self._paused = False
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -292,7 +292,7 @@ class Worker:
         if self._paused:
             self._pause(False)
         buffer = self._buffer
-        most = self._most_records
+        most = self._most(read.limits)
         try:
             if not len(buffer):
                 # consume(n, t) would wait for all n: p50 257 ms at 200 records/s.
@@ -328,7 +328,7 @@ class Worker:
 
     def _return(self, read: Read) -> None:
         """Answers a read with what the buffer has for it, encoded."""
-        records, size = self._buffer.take(read.limits, self._most_records)
+        records, size = self._buffer.take(read.limits, self._most(read.limits))
         if self._unsettled is not None:  # only at the end: a second read gets nothing more
             records, size = [], 0
         batch = _batch(records, size)
@@ -388,12 +388,15 @@ class Worker:
         500 consumers whose readers took 10 kB at a time kept 3.4 MiB each when everything there was moved: as Python
         objects records are five times as large as in librdkafka.
         """
-        buffer = self._buffer
-        while len(buffer) < self._most_records and buffer.size_bytes <= limits.max_bytes:
+        buffer, most = self._buffer, self._most(limits)
+        while len(buffer) < most and buffer.size_bytes <= limits.max_bytes:
             average = buffer.size_bytes // len(buffer) + 1 if len(buffer) else 1
-            count = min(self._most_records - len(buffer), (limits.max_bytes - buffer.size_bytes) // average + 1)
+            count = min(most - len(buffer), (limits.max_bytes - buffer.size_bytes) // average + 1)
             if self._poll(count, 0) < count:
                 return
+
+    def _most(self, limits: ReadLimits) -> int:
+        return min(limits.max_records or self._most_records, self._most_records)
 
     def _poll(self, count: int, timeout_s: float) -> int:
         """Moves up to ``count`` records into the buffer, waiting for the first; serves librdkafka's callbacks."""
@@ -418,6 +421,8 @@ class Worker:
                 _log.info("No position: %s", describe(error))
                 failure = to_service_error(error)
                 self._stopped[partition_of(record)] = failure
+            elif code == KafkaError._PARTITION_EOF:
+                self._reached[partition_of(record)] = record.offset() or 0
             elif code in _IGNORED:
                 if code in _MISSING and (topic := record.topic()):
                     self._missing.add(topic)
@@ -520,6 +525,9 @@ class Worker:
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(*one) for one in sorted(self._assigned)]
+
+    def reached(self) -> dict[TopicPartition, int]:
+        return {TopicPartition(*one): offset for one, offset in self._reached.items()}
 
     def seek(self, positions: Sequence[PartitionOffset]) -> None:
         self._check_assigned((one.topic, one.partition) for one in positions)
@@ -626,12 +634,14 @@ class Worker:
             self._unsettled.gone |= names
         for name in names:
             self._positions.pop(name, None)
+            self._reached.pop(name, None)
             self._starts.pop(name, None)
 
     def _forget_all(self) -> None:
         self._forget(self._assigned | set(self._positions))
         self._buffer.clear()
         self._assigned = set()
+        self._reached.clear()
         self._stopped.clear()
         self._missing.clear()
         self._failure = None

@@ -345,11 +345,15 @@ class FakeConsumer:
             for record in logs[partition.partition][position:] if partition.partition < len(logs) else ():
                 total = size + record.size
                 over = total > limits.max_bytes if limits.inclusive else total >= limits.max_bytes
+                over = over or 0 < limits.max_records <= len(records)
                 if records and over:
                     return records, size, not limits.inclusive
                 records.append(record)
                 size = total
         return records, size, limits.inclusive and size >= limits.max_bytes
+
+    async def reached(self) -> dict[TopicPartition, int]:
+        return {each: len(self._kafka.logs[each.topic][each.partition]) for each in self.assigned}
 
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*partition, offset) for partition, offset in sorted(self._returned.items())]
@@ -395,6 +399,9 @@ class FakeAdmin:
         if partition >= len(self._kafka.logs[topic]):
             raise PartitionNotFound()
         return 0, len(self._kafka.logs[topic][partition])
+
+    async def all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        return {partition: await self.offsets(topic, partition) for partition in partitions}
 
     async def check(self, timeout_s: float) -> None:
         self._kafka.called("check")
