@@ -1,0 +1,159 @@
+"""Push and pull without Kafka: what failures become, and who waits for whom (bridges.md §B2.1, §B3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.auth import NoAuthentication
+from gateway.core import Gateway
+from gateway.errors import (
+    BrokerNotAvailable,
+    KafkaAuthorization,
+    KafkaRefused,
+    KafkaRetriable,
+    KafkaThrottled,
+    NotAMember,
+    OutcomeUnknown,
+    PartitionTrouble,
+    RecordTooLarge,
+    ServiceError,
+    TooManyRequests,
+)
+from gateway.messages import Reply, Request
+from gateway.router import Router
+from gateway.session import Session
+from services.push_pull import PushPull
+from tests.services.conftest import codecs, configuration
+from tests.services.fake_kafka import FakeKafka
+
+
+class Endpoints:
+    """A client; ``written`` says what becomes of the replies."""
+
+    def __init__(self, kafka: FakeKafka, **settings: object) -> None:
+        config = configuration(push_pull_timeout_ms=20, **settings)
+        self.service = PushPull(config, kafka)
+        self.gateway = Gateway(config, Router(self.service.routes()), codecs(config), NoAuthentication())
+        self.session = Session("test")
+
+    async def ask(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> Reply:
+        raw = b"" if body is None else json.dumps(body).encode()
+        path = f"/flasfka/v1/{path}/"
+        return await self.gateway.dispatch(Request(self.session, method, path, query or {}, {}, raw, settles=True))
+
+    async def push(self, *messages: str, topic: str = "t") -> tuple[int, Any, dict[str, str]]:
+        reply = await self.ask("POST", topic, body={"messages": messages})
+        assert isinstance(reply.body, bytes)
+        return reply.status, json.loads(reply.body) if reply.body else None, dict(reply.headers)
+
+    async def pull(self, written: bool = True, **query: str) -> list[str]:
+        reply = await self.ask("GET", "u/g", query)
+        assert reply.status == 200, reply
+        if reply.settle is not None:
+            reply.settle(written)
+        assert isinstance(reply.body, bytes)
+        messages: list[str] = json.loads(reply.body)["messages"]
+        return messages
+
+
+@pytest.fixture
+async def endpoints(fake: FakeKafka) -> AsyncIterator[Endpoints]:
+    endpoints = Endpoints(fake)
+    async with endpoints.service.pulls.lifespan():
+        yield endpoints
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RecordTooLarge("too large"), 413),
+        (OutcomeUnknown(), 504),
+        (PartitionTrouble("NOT_ENOUGH_REPLICAS"), 503),
+        (KafkaRetriable(), 503),
+        (KafkaAuthorization(), 503),
+        (BrokerNotAvailable(), 503),
+        (KafkaThrottled(), 429),
+        (KafkaRefused(), 400),
+        (ServiceError("anything else"), 500),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_a_failed_push_answers(
+    endpoints: Endpoints, fake: FakeKafka, error: ServiceError, status: int
+) -> None:
+    fake.fail("delivery", error)
+    answer = await endpoints.push("a", "b", "c")
+    assert answer[:2] == (status, {"error": error.message, "produced": 2})
+    assert ("Retry-After" in answer[2]) == (status in (503, 429))
+
+
+async def test_a_queue_without_room(endpoints: Endpoints, fake: FakeKafka) -> None:
+    fake.fail("send", TooManyRequests("full"))
+    assert (await endpoints.push("a"))[:2] == (503, {"error": "full", "produced": 0})
+
+
+async def test_no_topic_and_none_may_be_made(endpoints: Endpoints, fake: FakeKafka) -> None:
+    fake.auto_create = False
+    status, body, _ = await endpoints.push("a", topic="new")
+    assert (status, body["produced"]) == (503, 0)
+
+
+async def test_a_reply_that_was_not_written(endpoints: Endpoints, fake: FakeKafka) -> None:
+    fake.put("u", b"a", b"b")
+    assert await endpoints.pull(written=False) == ["a", "b"]
+    assert fake.committed.get(("g", "u", 0), (0, ""))[0] == 0
+    assert await endpoints.pull(limit="1") == ["a"]
+    assert await endpoints.pull() == ["b"]
+
+
+async def test_pulls_wait_until_the_reply_before_is_written(endpoints: Endpoints, fake: FakeKafka) -> None:
+    fake.put("u", b"a", b"b")
+    first = await endpoints.ask("GET", "u/g", {"limit": "1"})
+    second = asyncio.create_task(endpoints.pull(limit="1"))
+    cancelled = asyncio.create_task(endpoints.pull(limit="1"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done()
+    cancelled.cancel()
+    assert first.settle is not None
+    first.settle(True)
+    assert await second == ["b"]
+    assert await endpoints.pull() == []
+
+
+async def test_a_commit_that_fails_repeats_and_loses_nothing(endpoints: Endpoints, fake: FakeKafka) -> None:
+    fake.put("u", b"a")
+    reply = await endpoints.ask("GET", "u/g")
+    fake.fail("commit", NotAMember("UNKNOWN_MEMBER_ID"))
+    assert reply.settle is not None
+    reply.settle(True)
+    fake.failures["commit"] += [NotAMember("UNKNOWN_MEMBER_ID")]
+    assert (await endpoints.ask("GET", "u/g")).status == 409
+    assert await endpoints.pull() == ["a"]
+
+
+async def test_a_failed_pull_leaves_its_place_to_the_next(endpoints: Endpoints, fake: FakeKafka) -> None:
+    fake.put("u", b"a")
+    for method in ("topic", "consumer", "committed", "read"):
+        fake.fail(method, BrokerNotAvailable())
+        assert (await endpoints.ask("GET", "u/g")).status == 503, method
+    assert await endpoints.pull() == ["a"]
+    assert [consumer.closed for consumer in fake.consumers] == [True, True, False]
+
+
+async def test_more_places_than_consumers(fake: FakeKafka) -> None:
+    endpoints = Endpoints(fake, push_pull_consumers_max=1)
+    async with endpoints.service.pulls.lifespan():
+        reply = await endpoints.ask("GET", "u/g")
+        assert (await endpoints.ask("GET", "u/other")).status == 503
+        assert reply.settle is not None
+        reply.settle(True)
+        assert (await endpoints.ask("GET", "u/other")).status == 200
+        await asyncio.sleep(0.01)
+        assert [consumer.closed for consumer in fake.consumers] == [True, False]
+    assert [consumer.closed for consumer in fake.consumers] == [True, True]
