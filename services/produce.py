@@ -70,10 +70,13 @@ class RecordsReader:
         generation: "v1" or "v2"; they refuse bad base64 differently.
         with_partition: whether records may name a partition. The partition resource of v1 does not know that member
             (§5.3), that of v2 does.
+        records_max: how many records are taken. They go to Kafka's client in one turn of the event loop, which keeps
+            them in order: 25,000 of a few bytes hold it for 45 ms.
     """
 
-    def __init__(self, generation: str, with_partition: bool = True) -> None:
+    def __init__(self, generation: str, with_partition: bool = True, records_max: int = OBJECTS_MAX) -> None:
         self._v1 = generation == "v1"
+        self._records_max = records_max
         self._with_partition = with_partition
         self._known = {"key", "value", "timestamp", "headers"} | ({"partition"} if with_partition else set())
         self._fast: dict[Codec, Parse] = {}
@@ -87,8 +90,17 @@ class RecordsReader:
             Unprocessable: no records, an unknown member, a negative number; v1: bad base64.
             KeySchemaMissing, ValueSchemaMissing, SerializationError: formats with schema.
             UnsupportedMediaType: without a format.
-            PayloadTooLarge: more than OBJECTS_MAX objects.
+            PayloadTooLarge: more than ``records_max`` records or OBJECTS_MAX objects.
         """
+        records = self._records(body, codec)
+        if len(records) > self._records_max:
+            raise PayloadTooLarge(
+                f"The request has {len(records)} records; at most {self._records_max} are taken at a time "
+                "(produce.records.max). Send them in several requests."
+            )
+        return records
+
+    def _records(self, body: bytes, codec: Codec | None) -> Sequence[RecordToSend]:
         if codec is None:
             raise UnsupportedMediaType()
         if has_more(body, b"{", OBJECTS_MAX):

@@ -121,6 +121,9 @@ class RestServices(Service):
             routes += self._v2()
         return routes
 
+    def _reader(self, generation: str, with_partition: bool = True) -> RecordsReader:
+        return RecordsReader(generation, with_partition, self.config.integer("produce.records.max"))
+
     def _socket_path(self, path: str) -> str:
         return f"/{self.config.text('websocket.path.prefix').strip('/')}{path}"
 
@@ -166,7 +169,7 @@ class RestServices(Service):
             return self._named("v1", f"api.v1.{name}", separator)
 
         pushes = self._socket_path(INSTANCE)
-        to_topic, to_partition = RecordsReader("v1"), RecordsReader("v1", with_partition=False)
+        to_topic, to_partition = self._reader("v1"), self._reader("v1", with_partition=False)
         return [
             get("/", brokers.root, "root.get"),
             post("/", brokers.root, "root.post", "cluster:describe", read_free_map,
@@ -226,7 +229,7 @@ class RestServices(Service):
             )  # fmt: skip
 
         pushes = self._socket_path(INSTANCE)
-        to_topic = RecordsReader("v2")
+        to_topic = self._reader("v2")
         read_names = self._named("v2", "api.v2.consumers.consume", "-")
         return [
             get("/", brokers.root, "root.get"),

@@ -321,3 +321,16 @@ async def test_long_data_is_cut_in_messages(rest: Rest) -> None:
     answer = await rest.post("/topics/t", {"records": [{"value": "?" * 100_000}]}, BINARY)
     assert len(answer.message) < 400
     assert answer.message.endswith("At records[0].value.")
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+@pytest.mark.parametrize("path", ["/topics/t", "/topics/t/partitions/0"])
+async def test_the_number_of_records_is_limited(start: Any, fake: FakeKafka, generation: str, path: str) -> None:
+    rest = start(produce_records_max=3)
+    content_type = embedded("json", generation)
+    answer = await rest.post(path, {"records": [{"value": 1}] * 4}, content_type)
+    assert (answer.status, answer.code) == (413, 413)
+    assert "4 records" in answer.message
+    assert "produce.records.max" in answer.message
+    assert not any(fake.logs["t"])
+    assert (await rest.post(path, {"records": [{"value": 1}] * 3}, content_type)).status == 200
