@@ -139,7 +139,7 @@ async def test_f14_an_exception_fails_its_request_only(
                 assert await wire.closed() == b""
                 wire.writer.close()
                 wire = await Wire.open(app.addresses[0])
-        assert _objects() - before < max(300, times / 10)
+        assert _objects() - before < 20  # of 800 requests; it is none
         wire.writer.close()
     await other.send(produce("f14"))
     assert (await other.reply()).json["offsets"][0]["error_code"] is None
@@ -150,8 +150,12 @@ async def test_f14_an_exception_fails_its_request_only(
 
 
 def _objects() -> int:
+    """How many there are, but for timers that were cancelled: asyncio's loop keeps up to a hundred of these, each with a
+    context, and forgets them when it has more or when they are due."""
     gc.collect()
-    return len(gc.get_objects())
+    objects = gc.get_objects()
+    timers = sum(1 for each in objects if type(each) is asyncio.TimerHandle and each.cancelled())
+    return len(objects) - 2 * timers
 
 
 async def test_f14_in_a_delivery_report(app: App, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
