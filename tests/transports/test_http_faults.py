@@ -150,8 +150,8 @@ async def test_f14_an_exception_fails_its_request_only(
 
 
 def _objects() -> int:
-    """How many there are, but for timers that were cancelled: asyncio's loop keeps up to a hundred of these, each with a
-    context, and forgets them when it has more or when they are due."""
+    """How many there are, but for timers that were cancelled: asyncio's loop keeps up to a hundred of these, each with
+    a context, and forgets them when it has more or when they are due."""
     gc.collect()
     objects = gc.get_objects()
     timers = sum(1 for each in objects if type(each) is asyncio.TimerHandle and each.cancelled())
