@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -16,6 +17,7 @@ from gateway.kafka.cluster import KafkaCluster
 from gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
 from gateway.records import RecordsEncoder
 from tests.kafka.conftest import Place, Topic, is_mock, open_cluster, places, places_of
+from tests.kafka_cluster import KafkaCluster as RealKafka
 
 
 class Follower:
@@ -69,8 +71,11 @@ class Follower:
         await self.until(lambda: len(self.found) >= count)
         return self.found
 
-    async def has(self, *places: Place) -> None:
-        await self.until(lambda: all(place in self.found[-100:] for place in places))
+    async def has(self, *places: Place, within_s: float = 15) -> None:
+        await self.until(lambda: all(place in self.found[-100:] for place in places), within_s)
+
+    async def catches_up(self) -> None:
+        await self.until(lambda: self.caught_up_at)
 
     async def fails(self) -> None:
         await self.until(lambda: self.error)
@@ -512,3 +517,100 @@ async def test_shutting_down(filled: Topic, bootstrap: str) -> None:
     await idle.until(lambda: idle.error)
     with pytest.raises(ShuttingDown):
         await follow()
+
+
+def readers() -> set[str]:
+    """Threads that read for tails."""
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("kafka-feed")}
+
+
+async def test_a_topic_without_tails_has_no_consumer(filled: Topic, bootstrap: str) -> None:
+    filled.write(numbers(3))
+    mine = {f"kafka-feed-{filled.name}"}
+    async with open_cluster(bootstrap, "stream.linger.ms=300") as cluster:
+        follow = Opener(cluster, filled.name)
+        tails = [await follow("latest"), await follow("earliest")]
+        for tail in tails:
+            await tail.catches_up()
+        assert readers() >= mine
+        for tail in tails:
+            tail.tail.close()
+            tail.tail.close()
+        await asyncio.sleep(0.15)
+        again = await follow()
+        await asyncio.sleep(0.3)
+        assert readers() >= mine, "it lingers for who comes back"
+        again.tail.close()
+        async with asyncio.timeout(5):
+            while readers() & mine:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+@REAL
+async def test_many_from_the_past_share_a_few_consumers(filled: Topic, follow: Opener) -> None:
+    for partition in range(4):
+        filled.write(numbers(2000), partition=partition)
+    most = 0
+
+    class Counting(Follower):
+        def records(self, batch: TailBatch) -> None:
+            nonlocal most
+            super().records(batch)
+            most = max(most, sum(thread.name.startswith("kafka-feed") for thread in threading.enumerate()))
+
+    tails = [
+        await follow("latest", positions=dict.fromkeys(range(4), number % 50), follower=Counting(), run=False)
+        for number in range(200)
+    ]
+    for tail in tails:
+        tail.tail.resume()
+    for number, tail in enumerate(tails):
+        await tail.count(8000 - 4 * (number % 50))
+        assert [tail.of(partition) for partition in range(4)] == [list(range(number % 50, 2000))] * 4
+    assert most <= 4
+    filled.write(numbers(1))
+    for tail in tails:
+        await tail.has((0, 2000))
+        assert tail.batches[-1] is tails[0].batches[-1], "all have changed over to the live edge"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+async def test_broker_away_for_a_while(
+    own_kafka: RealKafka, kafka_topic: Callable[[str, str, int], None], topic: str, how: str
+) -> None:
+    kafka_topic(own_kafka.bootstrap, topic, 4)
+    log = Topic(own_kafka.bootstrap, topic)
+    log.write(numbers(3000))
+    async with open_cluster(own_kafka.bootstrap) as cluster:
+        follow = Opener(cluster, topic)
+        live, paused = await follow("earliest"), await follow("earliest")
+        past = await follow("earliest", run=False)
+        await live.count(3000)
+        paused.pause_after = 1
+        log.write(numbers(10))
+        await live.count(3010)
+        if how == "kill":
+            await asyncio.to_thread(own_kafka.kill, 1)
+        else:
+            own_kafka.pause(1)
+        past.tail.resume()
+        paused.pause_after = None
+        paused.tail.resume()
+        await asyncio.sleep(4)
+        if how == "kill":
+            await asyncio.to_thread(own_kafka.restart, 1)
+        else:
+            own_kafka.resume(1)
+        await asyncio.to_thread(log.write, numbers(10))
+        for tail in (live, paused, past):
+            await tail.has((0, 3019), within_s=30)
+            assert tail.of(0) == list(range(3020))
+            assert not tail.gaps
+            assert tail.error is None
+        if how == "freeze":
+            own_kafka.pause(1)
+            start = time.monotonic()
+            await cluster.tails.aclose()
+            assert time.monotonic() - start < 4
+            own_kafka.resume(1)
