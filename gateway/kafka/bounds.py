@@ -91,7 +91,9 @@ class TopicBounds:
                     first, end = await asyncio.gather(
                         self._offsets(topic, numbers, _EARLIEST), self._offsets(topic, numbers, _LATEST)
                     )
-                    return Bounds(first, end)
+                    # A broker that is just starting answered -1001 for all, and no error.
+                    if min(*first.values(), *end.values()) >= 0:
+                        return Bounds(first, end)
                 except KafkaException as error:
                     failure = to_service_error(error)
                     if not failure.retriable and failure.status != 404:
@@ -104,9 +106,12 @@ class TopicBounds:
         topic, partitions, time_ms = question
         spec: Any = OffsetSpec.for_timestamp(time_ms)
         try:
-            return await self._offsets(topic, partitions, spec)
+            found = await self._offsets(topic, partitions, spec)
         except KafkaException as error:
             raise to_service_error(error) from error
+        if min(found.values()) < -1:
+            raise LeaderNotAvailable
+        return found
 
     async def _offsets(self, topic: str, partitions: tuple[int, ...] | list[int], spec: Any) -> dict[int, int]:
         futures = self._client.list_offsets(

@@ -273,6 +273,8 @@ class Feed:
             except KafkaException as error:
                 _log.info("Reading topic %s: %s", self._topic, error)
                 return
+            if first < 0 or end < 0:
+                return
             del self._lost[partition]
             if offset > end:
                 self._hand_over([Lost(partition, offset, None, end)])

@@ -49,8 +49,8 @@ _log = logging.getLogger(__name__)
 
 WATCH_S = 1.0
 """How often the topics that are being read are looked at, all in one request."""
-GONE_AFTER = 2
-"""So many looks in a row must miss a topic."""
+GONE_AFTER = 3
+"""So many looks in a row must miss a topic: a broker that is just starting may not know it yet."""
 CLOSE_S = 3.0
 
 _SETTINGS = ConsumerSettings("kafka-gateway-streams", "kafka-gateway-streams", auto_offset_reset="none")

@@ -72,7 +72,8 @@ class Follower:
         return self.found
 
     async def has(self, *places: Place, within_s: float = 15) -> None:
-        await self.until(lambda: all(place in self.found[-100:] for place in places), within_s)
+        await self.until(lambda: self.error or all(place in self.found[-100:] for place in places), within_s)
+        assert self.error is None
 
     async def catches_up(self) -> None:
         await self.until(lambda: self.caught_up_at)
