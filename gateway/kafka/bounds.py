@@ -11,12 +11,13 @@ import confluent_kafka
 from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
-from gateway.errors import LeaderNotAvailable
+from gateway.errors import KafkaRetriable
 from gateway.kafka.errors import to_service_error
 from gateway.kafka.ports import Admin
 
 DEADLINE_S = 5.0
 _RETRY_S = 0.05
+_NO_LEADER = "LEADER_NOT_AVAILABLE: a partition of the topic has no leader"
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -73,7 +74,7 @@ class Lookups(Generic[Key, Answer]):
 
 
 class TopicBounds:
-    """Asks Kafka. Raises the errors of `Admin.topic`, LeaderNotAvailable, KafkaRetriable. Belongs to the event loop."""
+    """Asks Kafka. Raises the errors of `Admin.topic`, KafkaRetriable. Belongs to the event loop."""
 
     def __init__(self, admin: Admin, client: AdminClient, read_committed: bool) -> None:
         self._admin = admin
@@ -85,7 +86,7 @@ class TopicBounds:
             while True:
                 partitions = (await self._admin.topic(topic)).partitions
                 if any(one.leader < 0 for one in partitions):
-                    raise LeaderNotAvailable
+                    raise KafkaRetriable(_NO_LEADER)
                 numbers = [one.partition for one in partitions]
                 try:
                     first, end = await asyncio.gather(
@@ -110,7 +111,7 @@ class TopicBounds:
         except KafkaException as error:
             raise to_service_error(error) from error
         if min(found.values()) < -1:
-            raise LeaderNotAvailable
+            raise KafkaRetriable(_NO_LEADER)
         return found
 
     async def _offsets(self, topic: str, partitions: tuple[int, ...] | list[int], spec: Any) -> dict[int, int]:
