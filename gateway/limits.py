@@ -59,7 +59,7 @@ class Limits:
 
     def check_offered(self, name: str, route: Route) -> None:
         """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others. ``name`` as in §14.1."""
-        if not route.generation:
+        if not _is_listed(route):
             return
         refused = bool(self._allowed)
         for level in _levels(name, route):
@@ -73,7 +73,7 @@ class Limits:
 
     def cost(self, name: str, route: Route) -> int:
         """The permits that a request of this resource takes; 0 without a rate limit."""
-        if self._bucket is None or not (route.generation or "raw" in route.extras):
+        if self._bucket is None or not (_is_listed(route) or "raw" in route.extras):
             return 0
         found = (self._costs[level] for level in _levels(name, route) if level in self._costs)
         return next(found, self._default_cost)
@@ -88,6 +88,11 @@ class Limits:
             self._bucket.give_back(cost)
             raise TooManyRequests(_REFUSED, max(1, math.ceil(wait_s)))
         await asyncio.sleep(wait_s)
+
+
+def _is_listed(route: Route) -> bool:
+    """Whether the lists are about it: the REST resources, and the streams of topics, ``streams.topics``."""
+    return bool(route.generation) or "streams" in route.extras
 
 
 def _levels(name: str, route: Route) -> tuple[str, str, str]:
@@ -111,7 +116,7 @@ def faults(config: Config, routes: Iterable[Route]) -> list[Fault]:
     names = {
         level
         for route in routes
-        if route.generation
+        if _is_listed(route)
         for name in route.extras.get("names", {}).values() or (route.name,)
         for level in _levels(name, route)
     }

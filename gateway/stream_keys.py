@@ -16,6 +16,13 @@ STREAMS: tuple[ConfigKey, ...] = section(
         doc="How many topics one stream may name.",
     ),
     ConfigKey(
+        name="stream.max.per.session",
+        type="int",
+        default=100,
+        minimum=1,
+        doc="How many streams one client session, such as a socket with envelopes, may have open at a time.",
+    ),
+    ConfigKey(
         name="stream.buffer.bytes",
         type="size",
         default=_MIB,

@@ -10,7 +10,14 @@ from typing import Any
 from gateway import media
 from gateway.codec import Codec
 from gateway.config import Config
-from gateway.errors import ServiceError, ShuttingDown, TopicNotFound, UnknownTopicOrPartition, Unprocessable
+from gateway.errors import (
+    ServiceError,
+    ShuttingDown,
+    TooManyRequests,
+    TopicNotFound,
+    UnknownTopicOrPartition,
+    Unprocessable,
+)
 from gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, TailStart, TopicInfo, TopicPartition
 from gateway.messages import Call, Response
 from gateway.records import RecordsEncoder
@@ -33,6 +40,7 @@ class Streams:
         self._rules = rules
         self.encoders = StreamEncoders(codecs)
         self._topics_max = config.integer("stream.max.topics")
+        self._per_session_max = config.integer("stream.max.per.session")
         self._buffer_bytes = config.integer("stream.buffer.bytes")
         self._unacked_max = config.integer("stream.max.unacked.records")
         self._open: set[TopicStream | GroupStream] = set()
@@ -51,6 +59,8 @@ class Streams:
         parameters = read_parameters(request.query, request.headers, format, self.encoders.formats)
         if self._stopping:
             raise ShuttingDown()
+        if len(request.session.streams) >= self._per_session_max:
+            raise TooManyRequests("This client has stream.max.per.session open streams; end one, or open a connection.")
         if parameters.client_acks and request.one_reply:
             raise BadParameter("ack=client needs a WebSocket or an envelope, which can carry acknowledgements.")
         encoder = self.encoders.get(parameters.key_format, parameters.value_format)

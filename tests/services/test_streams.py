@@ -540,3 +540,32 @@ async def test_events_of_an_instance_end_with_the_gateway(rest: Rest) -> None:
     rest.services.drain()
     with pytest.raises(ShuttingDown):
         await client.event()
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_has_so_many_streams(start: Start) -> None:
+    rest = start(stream_max_per_session=2)
+    session = Session("test")
+    clients = [await Client(rest, session).open("/topics/t/stream") for _ in range(2)]
+    with pytest.raises(AssertionError, match=r"stream\.max\.per\.session"):
+        await Client(rest, session).open("/topics/t/stream")
+    await Client(rest).open("/topics/t/stream")  # of somebody else
+    await clients[0].leave()
+    session.streams.discard(clients[0].stream)
+    await Client(rest, session).open("/topics/t/stream")
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({"api_endpoints_blocklist": "streams.topics"}, 404),
+        ({"api_endpoints_blocklist": "streams.*"}, 404),
+        ({"api_endpoints_allowlist": "api.v2.topics.list"}, 404),
+        ({"api_endpoints_allowlist": "streams.topics"}, 400),
+    ],
+)
+async def test_operators_can_switch_streams_off(start: Start, settings: dict[str, str], status: int) -> None:
+    rest = start(**settings)
+    assert (await rest.get("/topics/t/stream?offset=x", accept=EVENTS)).status == status

@@ -20,6 +20,8 @@ from gateway.plugins import Plugins
 from gateway.records import OutgoingRecord
 from gateway.session import Principal
 from tests.services.fake_kafka import FakeKafka
+from tests.transports.listener import Listener, push
+from tests.transports.listener import target as atmosphere
 from tests.transports.peer import CLOSE, PING, PONG, TEXT, Peer, Refused, frame
 from tests.transports.streams import HttpStream, cursor, serve
 from tests.transports.wire import Wire, until
@@ -606,3 +608,21 @@ async def test_the_socket_of_a_stream_knows_its_protocol(app: App, fake: FakeKaf
         if sent[0] != 0x88:
             peer.write(code.to_bytes(2, "big"), CLOSE)
         await peer.wire.closed()
+
+
+async def test_envelopes_on_other_carriers(app: App, fake: FakeKafka) -> None:
+    """An Atmosphere client over HTTP: what it is sent waits in its outbox."""
+    async with await Listener.open(app.addresses[0], atmosphere("sse")) as listener:
+        await push(
+            app.addresses[0],
+            atmosphere("sse", listener.id),
+            '{"id":"7","path":"/topics/t/stream?format=json&offset=earliest"}',
+        )
+        texts = []
+        while len(texts) < 3:
+            if (text := await listener.event()).startswith("{"):
+                texts.append(text)
+        head = '{"code":200,"id":"7","type":"application/json","cursor":'
+        assert texts[0] == f'{head}{cursor(0, 0)},"event":"ready"}}{READY}'
+        assert texts[1] == f"{head}{cursor(2, 0)}}}[{R0},{R1}]"
+    await until(lambda: not fake.tails.open_tails)
