@@ -20,8 +20,8 @@ STREAM_TYPE = "application/json"
 class Immediate(Protocol):
     """A carrier whose connection can be written without waiting, and says when it is full."""
 
-    def send_at_once(self, message: bytes) -> None:
-        """Sends a text message."""
+    def send_at_once(self, start: bytes, rest: bytes) -> None:
+        """Sends a text message that consists of these two."""
 
     def follow_drain(self, drained: Callable[[], None]) -> None:
         """Calls ``drained`` each time the connection has room again after it was congested, until ``leave_drain``."""
@@ -69,7 +69,7 @@ class EnvelopeOutlet:
             if tail is None:
                 tail = event.frames[_tail] = _tail(event)
             if tail and len(before) + len(tail) <= self._reply_max:
-                self._carrier.send_at_once(before + tail)
+                self._carrier.send_at_once(before, tail)
                 return not self._carrier.congested
         self._write_reply(event)
         return not self._carrier.congested

@@ -283,15 +283,15 @@ class Socket:
             payload, first = self._deflate(payload), first | 0x40
         self._frame(first, payload)
 
-    def send_at_once(self, message: bytes) -> None:
-        """As ``send``, for a text message that is not part of a burst: it does not wait for the end of the turn."""
+    def send_at_once(self, start: bytes, rest: bytes) -> None:
+        """As ``send``, for a text message in two parts that does not wait for the end of the turn."""
         if self._out or self._compressor is not None:
-            self.send(message)
+            self.send(start + rest)
             return
         self._sent_at = self._loop.time()
         if self._transport.is_closing():
             return
-        frame = frame_head(len(message)) + message
+        frame = b"".join((frame_head(len(start) + len(rest)), start, rest))
         self._written_bytes += len(frame)
         self._transport.write(frame)
         if self._protocol.writing_paused:

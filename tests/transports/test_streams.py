@@ -9,6 +9,7 @@ import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from tests.transports.listener import Listener, push
 from tests.transports.listener import target as atmosphere
 from tests.transports.peer import CLOSE, PING, PONG, TEXT, Peer, Refused, frame
 from tests.transports.streams import HttpStream, cursor, serve
-from tests.transports.wire import Wire, until
+from tests.transports.test_http_listeners import make_certificate, trusting
+from tests.transports.wire import Wire, request, until
 
 SSE = {"Accept": "text/event-stream"}
 R0 = (
@@ -626,3 +628,16 @@ async def test_envelopes_on_other_carriers(app: App, fake: FakeKafka) -> None:
         assert texts[0] == f'{head}{cursor(0, 0)},"event":"ready"}}{READY}'
         assert texts[1] == f"{head}{cursor(2, 0)}}}[{R0},{R1}]"
     await until(lambda: not fake.tails.open_tails)
+
+
+async def test_streams_through_tls(fake: FakeKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pem = make_certificate(tmp_path, "one")
+    async with serve(monkeypatch, fake, **{"listeners": "https://127.0.0.1:0", "ssl.keystore.location": pem}) as app:
+        wire = await Wire.open(app.addresses[0], trusting(pem))
+        await wire.send(request("GET", "/topics/t/stream?format=json&offset=earliest", **SSE))
+        async with await HttpStream.on(wire) as opened:
+            assert len(await opened.records(2)) == 2
+            fake.put("t", *[b'"%b"' % (b"x" * 100_000)] * 30)
+            assert len(await opened.records(30)) == 30
+        await until(lambda: not fake.tails.open_tails)
+        await until(lambda: app.host.connection_count == 0)
