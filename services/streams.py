@@ -64,7 +64,7 @@ class Streams:
         if parameters.client_acks and request.one_reply:
             raise BadParameter("ack=client needs a WebSocket or an envelope, which can carry acknowledgements.")
         encoder = self.encoders.get(parameters.key_format, parameters.value_format)
-        if parameters.group is not None:
+        if parameters.group is not None and request.method != "HEAD":  # which must not make a group rebalance
             opened: TopicStream | GroupStream = await self._group(topics, parameters, encoder)
         else:
             opened = await self._tails(topics, parameters, encoder)
