@@ -5,13 +5,16 @@ Each gets the tunnel's bootstrap port as ``bootstrap.servers``, and no other set
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import confluent_kafka
@@ -137,6 +140,91 @@ def test_groups_of_the_new_protocol(tunnel: Tunnel, unique: Unique) -> None:
     consumer.subscribe([topic])
     assert len(consumed(consumer, 30)) == 30
     consumer.close()
+
+
+class Recorder:
+    """Stands before ports of the tunnel, at another address of this machine, and keeps what comes out of them."""
+
+    HOST = "127.0.0.2"
+
+    def __init__(self, ports: list[int]) -> None:
+        self._ports = ports
+        self.connections: list[int] = []
+        self.seen = bytearray()
+        self._ready = threading.Event()
+
+    def __enter__(self) -> Recorder:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        servers = [await asyncio.start_server(partial(self._forward, port), self.HOST, port) for port in self._ports]
+        self._ready.set()
+        await self._stop.wait()
+        for server in servers:
+            server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def _forward(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(port)
+        back, forth = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await asyncio.gather(self._copy(reader, forth, None), self._copy(back, writer, self.seen))
+        finally:
+            for each in (writer, forth):
+                each.transport.abort()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray | None) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if seen is not None:
+                    seen += data
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+
+def test_no_real_address_comes_out(tunnel: Tunnel, unique: Unique) -> None:
+    """Of all that a client of every kind of request gets to see, not a byte names a broker (C8 nos. 16 and 18)."""
+    with LocalProcess(tunnel.gateway.url, f"-advertise-host={Recorder.HOST}") as local:
+        ports = [local.port, *(local.port_of(node) for node in tunnel.kafka.nodes)]
+        with Recorder(ports) as recorder:
+            bootstrap = {"bootstrap.servers": f"{Recorder.HOST}:{local.port}"}
+            topic = unique("tunnel-scan")
+            admin = AdminClient(bootstrap)
+            admin.create_topics([NewTopic(topic, 6, 3)], operation_timeout=10)[topic].result(20)
+            admin.describe_cluster(request_timeout=10).result(20)
+            producer = confluent_kafka.Producer({**bootstrap, "transactional.id": unique("id")})
+            producer.init_transactions(DEADLINE_S)
+            producer.begin_transaction()
+            for number in range(60):
+                producer.produce(topic, b"%d" % number, partition=number % 6)
+            producer.commit_transaction(DEADLINE_S)
+            consumer = confluent_kafka.Consumer(group_config(tunnel, unique("group")) | bootstrap)
+            consumer.subscribe([topic])
+            assert len(consumed(consumer, 60)) == 60
+            consumer.close()
+            del admin, producer
+        assert set(recorder.connections) == set(ports)
+        told = {node: _address(Recorder.HOST, local.port_of(node)) for node in tunnel.kafka.nodes}
+        assert [node for node, address in told.items() if address not in recorder.seen] == []
+        real = {node.id: _address("127.0.0.1", node.port) for node in tunnel.kafka.nodes.values()}
+        assert [node for node, address in real.items() if address in recorder.seen] == []
+
+
+def _address(host: str, port: int) -> bytes:
+    """Host and port as they stand side by side in every reply that names a broker."""
+    return host.encode() + port.to_bytes(4, "big")
 
 
 # --- kafka-python ----------------------------------------------------------------------------------------------------
