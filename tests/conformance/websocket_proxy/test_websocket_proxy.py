@@ -1,7 +1,6 @@
 """Recorded conversations of a live kafka-websocket-proxy, repeated with the gateway on a real Kafka.
 
-``deviations.json`` lists what the gateway answers otherwise on purpose, each with its reason. The profiles with Basic
-and OpenID Connect wait for these.
+``deviations.json`` lists what the gateway answers otherwise on purpose, each with its reason.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def free_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("profile", ["default", "limits", "transactions"])
+@pytest.mark.parametrize("profile", ["default", "limits", "transactions", "basic", "open-health", "openid"])
 def test_conversations_are_those_of_the_recorded_server(profile: str, kafka: KafkaCluster, tmp_path: Path) -> None:
     server = f"{shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'start.py'))}"
     replay = subprocess.run(
