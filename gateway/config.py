@@ -282,7 +282,7 @@ class Config:
         given = self.items("listeners")
         if not given:
             host = "127.0.0.1" if self.text("authentication.method").upper() == "NONE" else "0.0.0.0"
-            return (Listener("http", "http", host, self.integer("port")),)
+            return (Listener("http", "http", host, self.integer("port"), transports=self._transports()),)
         listeners = (parse_listener(item, protocols) for item in given)
         return tuple(replace(each, transports=self.for_listener(each.name)._transports()) for each in listeners)
 

@@ -179,7 +179,7 @@ class ProxyControl(Service):
         self.metrics.closed(place, code)
         if place.registered:
             self.keeper.remove(place.session_id, place.client_id)
-        if place.kind == CONSUMER and place.session_id not in self.keeper.table.own_sessions():
+        if place.kind == CONSUMER and not self.keeper.table.has_own(place.session_id):
             self._partitions.pop(place.session_id, None)
 
     async def _limits(self, side: str, client: str) -> ClientLimits:

@@ -97,6 +97,10 @@ class SessionTable:
     def own_sessions(self) -> list[str]:
         return list(self._own)
 
+    def has_own(self, session_id: str) -> bool:
+        """Whether this gateway has sockets of the session."""
+        return session_id in self._own
+
     def leave(self) -> list[str]:
         """Forgets all own sockets; the sessions to be written."""
         self._own.clear()
