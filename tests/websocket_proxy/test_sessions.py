@@ -270,3 +270,14 @@ async def test_kafka_is_away(own_kafka: KafkaCluster, unique: Unique) -> None:
             await instances(log, state, "p", {"2"}, within_s=30)
             await accepted(lambda: one.producer(topic, "p", instanceId="3"))
             await instances(log, state, "p", {"2", "3"})
+
+
+async def test_the_embedded_kafka_keeps_sessions_in_memory() -> None:
+    with GatewayProcess("embedded.topics=t") as gateway:
+        async with sockets_of(gateway) as one:
+            peer = await one.consumer("t", "c")
+            status, text = await refusal(lambda: one.consumer("t", "c"))
+            assert (status, "already registered" in text) == (400, True)
+            await peer.socket.close()
+            await accepted(lambda: one.consumer("t", "c"))
+        assert gateway.stop() == 0
