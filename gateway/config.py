@@ -81,6 +81,9 @@ class ConfigKey:
     ``ignored`` says why a property that is accepted has no effect; it is told once at start. ``refused`` says what to
     do instead of any other value than the default: for what may protect somebody, so that ignoring it would be a hole.
 
+    ``judges`` is asked about each property below a prefix, with the rest of its name and its text: what is wrong with
+    it, or "".
+
     For keys of programs that the gateway replaces: ``reads`` turns their spelling of a value into ours (ValueError if
     it is none), ``variables`` are their environment variables, of which the first that is set counts, and ``implies``
     is asked once all properties are known, if this one is set or one below it: it gets the texts of all and answers
@@ -106,6 +109,7 @@ class ConfigKey:
     refused: str = ""
     example: str = ""
     shipped: str = ""
+    judges: Callable[[str, str], str] | None = None
     reads: Callable[[str], str] | None = None
     variables: tuple[str, ...] = ()
     implies: Callable[[Mapping[str, str]], Mapping[str, tuple[str, str]]] | None = None
@@ -599,6 +603,8 @@ def _build(
         places[name] = place
         if key.prefix:
             texts[name] = text.strip()
+            if key.judges is not None and (message := key.judges(name.removeprefix(key.name), texts[name])):
+                faults.append(Fault(place, name, message))
         elif key.ignored:
             values[name] = text.strip()
         else:

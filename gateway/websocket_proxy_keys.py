@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from gateway.config import ConfigKey, KeyType, Value, section
@@ -200,7 +201,8 @@ def _listeners(given: Mapping[str, str], texts: Mapping[str, str], source: str, 
         protocols.append(f"{name}:{scheme}")
         put(f"listener.name.{name}.transports", ",".join(transports), source)
         # The old program warns of open listeners and starts (§1.1); so does this one, for its listeners.
-        put(f"listener.name.{name}.listeners.insecure", "true", source)
+        if "listeners.insecure" not in texts:
+            put(f"listener.name.{name}.listeners.insecure", "true", source)
         for key, old in (("location", "keystore-location"), ("password", "keystore-password")):
             if scheme == "https" and f"server.ssl.{old}" in given:
                 put(f"listener.name.{name}.ssl.keystore.{key}", given[f"server.ssl.{old}"], f"server.ssl.{old}")
@@ -280,7 +282,18 @@ def _client_keys() -> list[ConfigKey]:
     return keys
 
 
+def _judge_limit(id_name: str, rest: str, text: str) -> str:
+    number, _, member = rest.partition(".")
+    numbers = ("max-connections", "messages-per-second", "batch-size")
+    if not (number.isascii() and number.isdigit()) or member not in (id_name, *numbers):
+        return f"is not NUMBER.{id_name}, NUMBER.max-connections or the like"
+    if member in numbers and not (re.fullmatch(r"[0-9]{1,10}", text) and int(text) < 2**31):
+        return "is not a whole number from 0 to 2147483647"
+    return ""
+
+
 def _limit_keys(kind: str, subject: str, rate: str, connections: str) -> list[ConfigKey]:
+    id_name = "group-id" if kind == "consumer" else "producer-id"
     return [
         _key(
             f"{kind}.limits.default-messages-per-second",
@@ -301,10 +314,11 @@ def _limit_keys(kind: str, subject: str, rate: str, connections: str) -> list[Co
         ConfigKey(
             name=f"{PREFIX}{kind}.limits.client-specific-limits.",
             prefix=True,
-            example=f"0.{'group' if kind == 'consumer' else 'producer'}-id=example",
-            doc=f"Limits of single {subject}s, numbered from 0: N.{'group' if kind == 'consumer' else 'producer'}-id,"
+            example=f"0.{id_name}=example",
+            doc=f"Limits of single {subject}s, numbered from 0: N.{id_name},"
             f" N.max-connections, N.messages-per-second{', N.batch-size' if kind == 'consumer' else ''}.",
             implies=implied,
+            judges=partial(_judge_limit, id_name),
         ),
     ]
 

@@ -156,29 +156,18 @@ def _first(numbers: Iterable[int | None]) -> int:
 
 def _configured(config: Config, side: Side) -> dict[str, ClientLimits]:
     prefix = f"{_KEY}{side}.limits.client-specific-limits."
-    entries: dict[str, dict[str, Any]] = {}
-    faults = []
-    for name, text in config.under(prefix).items():
+    entries: dict[int, dict[str, Any]] = {}
+    for name, text in config.under(prefix).items():  # gateway.websocket_proxy_keys has judged names and numbers
         number, _, member = name.partition(".")
-        place, whole = config.place(prefix + name), prefix + name
-        if not number.isdecimal() or member not in (
-            ID_NAMES[side],
-            "max-connections",
-            "messages-per-second",
-            "batch-size",
-        ):
-            faults.append(Fault(place, whole, f"is not NUMBER.{ID_NAMES[side]}, NUMBER.max-connections or the like"))
-        elif member != ID_NAMES[side] and not re.fullmatch(r"[0-9]{1,10}", text):
-            faults.append(Fault(place, whole, "is not a whole number from 0 on"))
-        else:
-            entries.setdefault(number, {})[member] = text if member == ID_NAMES[side] else int(text)
+        entries.setdefault(int(number), {})[member] = text if member == ID_NAMES[side] else int(text)
     found: dict[str, ClientLimits] = {}
-    for number, members in sorted(entries.items(), key=lambda entry: int(entry[0])):
-        place = next((config.place(f"{prefix}{number}.{member}") for member in members), "")
+    faults = []
+    for index, members in sorted(entries.items()):
         try:
             limits = read_limits(side, jsonio.encode(members))
         except (ValueError, ServiceError) as error:
-            faults.append(Fault(place, f"{prefix}{number}", str(error)))
+            place = next(config.place(f"{prefix}{index}.{member}") for member in members)
+            faults.append(Fault(place, f"{prefix}{index}", str(error)))
             continue
         found[limits.id] = limits
     if faults:

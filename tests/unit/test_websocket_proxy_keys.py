@@ -160,6 +160,7 @@ def test_older_names_give_way() -> None:
         ([], {"WSPROXY_OPENID_ENABLED": "true"}, "well-known-url"),
         ([], {"WSPROXY_JWT_KAFKA_USERNAME_KEY": "u"}, "not offered"),
         ([], {"WSPROXY_PORT": "1", "WSPROXY_SSL_PORT": "2"}, "needs a certificate"),
+        (["listeners.insecure=false"], {"WSPROXY_PORT": "1"}, "nobody need authenticate"),
     ],
 )
 def test_faults(overrides: list[str], env: dict[str, str], text: str) -> None:
