@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import socket
@@ -28,7 +29,7 @@ def free_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("profile", ["default", "limits", "transactions", "basic", "open-health", "openid"])
+@pytest.mark.parametrize("profile", json.loads((HERE / "profiles.json").read_text()))
 def test_conversations_are_those_of_the_recorded_server(profile: str, kafka: KafkaCluster, tmp_path: Path) -> None:
     server = f"{shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'start.py'))}"
     replay = subprocess.run(
@@ -42,7 +43,7 @@ def test_conversations_are_those_of_the_recorded_server(profile: str, kafka: Kaf
             *("--admin", f"127.0.0.1:{free_port()}"),
             *("--bootstrap", kafka.bootstrap),
             *("--profile", profile),
-            *("--jobs", "16"),
+            *("--jobs", "24"),
         ],
         capture_output=True,
         text=True,
