@@ -8,18 +8,22 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from gateway.errors import BadRequest, KafkaError, ServiceError, TooManyRequests
+from gateway.errors import BadRequest, KafkaError, KafkaRefused, ServiceError, TooManyRequests
 from gateway.kafka.ports import Kafka, Transactions
 from gateway.messages import Call, Response
 from gateway.proxy import SenderRequest, StoredRecord
 from gateway.records import RecordToSend
 from services.proxy_sessions import Lease, ProducerSocket, ProxySettings, SocketSessions
-from services.proxy_topics import partitions_of
+from services.proxy_topics import needs_keys, partitions_of
 
 log = logging.getLogger("gateway.producer")
 
 _ROOM_S = 0.02
 """How long until the producer's queue is asked again when it was full."""
+
+_KNOWN_S = 30.0
+_TOPICS_MAX = 10_000
+_NO_KEY = "INVALID_RECORD: the topic is compacted, and the record has no key"
 
 Results = list[StoredRecord | ServiceError]
 Answer = asyncio.Future[Results]
@@ -32,6 +36,8 @@ class ProduceSockets:
         self._kafka = kafka
         self._settings = settings
         self._sessions = sessions
+        self._keyed: dict[str, tuple[bool, float]] = {}
+        """Topics, whether they want keys, and until when that counts."""
 
     async def open(self, call: Call) -> Response:
         wanted = call.body
@@ -39,11 +45,12 @@ class ProduceSockets:
             raise BadRequest("Expected WebSocket Upgrade request")
         self._check(wanted)
         await partitions_of(self._kafka, wanted.topic, self._settings.hidden_topics)
+        keyed = not wanted.transactional and await self._needs_keys(wanted.topic)
         lease = await self._sessions.open_producer(
             ProducerSocket(wanted.client_id, wanted.instance_id, wanted.transactional)
         )
         if not wanted.transactional:
-            return Response(Sender(self._kafka, wanted.topic, lease))
+            return Response(Sender(self._kafka, wanted.topic, lease, keyed))
         try:
             name = f"{wanted.client_id}-{wanted.instance_id}"
             transactions = await self._kafka.transactions(name, wanted.client_id)
@@ -51,6 +58,15 @@ class ProduceSockets:
             lease.close(0)
             raise
         return Response(TransactionalSender(transactions, wanted.topic, lease))
+
+    async def _needs_keys(self, topic: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        known = self._keyed.get(topic)
+        if known is None or known[1] < now:
+            if len(self._keyed) >= _TOPICS_MAX:
+                self._keyed.clear()
+            known = self._keyed[topic] = (await needs_keys(self._kafka, topic), now + _KNOWN_S)
+        return known[0]
 
     def _check(self, wanted: SenderRequest) -> None:
         """Before any session is touched, in this order (§1.5)."""
@@ -77,7 +93,9 @@ class Sender:
 
     one_by_one = False
 
-    def __init__(self, kafka: Kafka, topic: str, lease: Lease) -> None:
+    def __init__(self, kafka: Kafka, topic: str, lease: Lease, keyed: bool = False) -> None:
+        """``keyed``: the topic takes no records without a key."""
+        self._keyed = keyed
         self._producer = kafka.producer
         self._topic = topic
         self._lease = lease
@@ -88,6 +106,26 @@ class Sender:
 
     def send(self, records: Sequence[RecordToSend]) -> Answer:
         self._counters.records += len(records)
+        if self._keyed:
+            good = next((number for number, record in enumerate(records) if record.key is None), len(records))
+            if good < len(records):
+                return self._send_good(records, good)
+        return self._send(records)
+
+    def _send_good(self, records: Sequence[RecordToSend], good: int) -> Answer:
+        """Sends the records before the one that the broker would refuse, with whatever shares its batch."""
+        answer: Answer = asyncio.get_running_loop().create_future()
+
+        def settle(sent: Answer) -> None:
+            if not sent.cancelled() and sent.exception() is None and not answer.done():
+                answer.set_result([*sent.result(), *[KafkaRefused(_NO_KEY)] * (len(records) - good)])
+            else:
+                _pass_on(answer, sent)
+
+        self._send(records[:good]).add_done_callback(settle)
+        return answer
+
+    def _send(self, records: Sequence[RecordToSend]) -> Answer:
         if not self._waiting and self._producer.ready(self._topic) is None:
             try:
                 return self._producer.send(self._topic, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gateway.errors import BadRequest, KafkaRefused, NotFound, NotSupported
+from gateway.errors import BadRequest, KafkaRefused, NotFound, NotSupported, ServiceError
 from gateway.kafka.ports import Kafka
 
 _NO_CREDENTIALS = (
@@ -16,6 +16,19 @@ _NO_CREDENTIALS = (
 class TopicMissing(BadRequest):
     def __init__(self, topic: str) -> None:
         super().__init__(f"Topic {topic} does not exist")
+
+
+async def needs_keys(kafka: Kafka, topic: str) -> bool:
+    """Whether the broker refuses records of the topic that have no key: it is compacted.
+
+    It refuses them with all that shares their batch, records of other sockets included, so they must not get there.
+    False where Kafka does not tell, for want of permission, say.
+    """
+    try:
+        entries = await kafka.admin.topic_configs(topic)
+    except ServiceError:
+        return False
+    return any(each.name == "cleanup.policy" and "compact" in (each.value or "") for each in entries)
 
 
 async def partitions_of(kafka: Kafka, topic: str, hidden: Collection[str]) -> int:

@@ -124,6 +124,19 @@ async def test_a_refused_record_ends_the_socket_with_1011(sockets: Sockets, new_
     assert await peer.end() == 1011
 
 
+async def test_a_bad_record_does_no_harm_to_another_socket(sockets: Sockets, new_topic: NewTopic, log: Log) -> None:
+    topic = new_topic(config={"cleanup.policy": "compact"})
+    good = await sockets.producer(topic, "good", keyType="string")
+    bad = [await sockets.producer(topic, f"bad{number}") for number in range(20)]
+    for number, each in enumerate(bad):  # the broker would refuse them with all that shares their batch
+        await good.produce("v", key={"value": f"k{number}", "format": "string"})
+        await each.produce("no key")
+    assert len(await good.hear(20)) == 20
+    for each in bad:
+        assert await each.end() == 1011
+    assert len(log.read(topic)) == 20
+
+
 async def test_formats_survive_the_round_trip(sockets: Sockets, new_topic: NewTopic) -> None:
     cases = {
         "int": ["-2147483648", "2147483647"],
