@@ -10,6 +10,7 @@ import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -208,3 +209,35 @@ async def test_five_hundred_groups(kafka: KafkaCluster, new_topic: NewTopic, log
             for found in await asyncio.gather(*(peer.hear(within_s=30) for peer in peers)):
                 assert found[0]["offset"] == 0
             assert (gateway.rss_bytes() - before) / 500 < MIB
+
+
+async def test_the_broker_restarts_under_groups_that_share_what_is_read(own_kafka: KafkaCluster) -> None:
+    topic = own_kafka.create_topic("shared", partitions=2)
+    log = Log(own_kafka.bootstrap)
+    with GatewayProcess(QUIET, bootstrap=own_kafka.bootstrap) as gateway:
+        async with sockets_of(gateway) as sockets:
+            peers = [await sockets.consumer(topic, f"c{number}", groupId=f"g{number}") for number in range(4)]
+            producer = await sockets.producer(topic)
+            sent = 0
+
+            async def exchange(count: int, within_s: float) -> None:
+                nonlocal sent
+                for number in range(count):
+                    await producer.produce(f"{sent + number}")
+                await producer.hear(count, within_s)
+                sent += count
+
+            heard: list[list[dict[str, Any]]] = [[] for _ in peers]
+            for _ in range(20):
+                await exchange(10, 20)
+                for peer, records in zip(peers, heard, strict=True):
+                    records += await peer.hear(10)
+            await asyncio.to_thread(own_kafka.kill, 1)
+            await asyncio.to_thread(own_kafka.restart, 1)
+            await exchange(200, 60)
+            for peer, records in zip(peers, heard, strict=True):
+                records += await peer.hear(200, 60)
+            for records in heard:
+                assert len({(each["partition"], each["offset"]) for each in records}) == sent
+            end = max(each["offset"] for each in heard[0] if each["partition"] == 0) + 1
+            await log.committed_becomes("g0", topic, end)
