@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -41,7 +42,7 @@ async def test_a_thousand_questions_make_two_flights() -> None:
 
 
 async def test_a_failure_is_that_of_its_flight_alone() -> None:
-    answers = iter([BrokerNotAvailable(), 7])
+    answers: Iterator[int | Exception] = iter([BrokerNotAvailable(), 7])
 
     async def ask(key: str) -> int:
         await asyncio.sleep(0)

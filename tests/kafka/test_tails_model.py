@@ -168,6 +168,8 @@ class Client:
         self.renewed: set[int] = set()
         self.truncated: set[int] = set()
         self.excused = False
+        self.victim: Client | None = None
+        """Whom it makes pause when it gets its next batch."""
         self.life = log.life
         self.until_end = until_end
         self.tail: KafkaTail
@@ -211,6 +213,9 @@ class Client:
             self.nothing_between(place.partition, self.expected[place.partition], place.offset)
             self.expected[place.partition] = place.offset
         assert batch.positions == self.tail.positions
+        if self.victim is not None and not self.victim.closed:
+            self.victim.pause()
+            self.victim = None
         self.patience -= 1
         if self.patience <= 0:
             self.pause()
@@ -371,6 +376,7 @@ class TailsModel(RuleBasedStateMachine):
         encoder=st.sampled_from([plain, other]),
         count=st.integers(1, 3),
         patience=st.sampled_from([0, 1, 2, 10**9, 10**9]),
+        disturb=st.booleans(),
     )
     def open(
         self,
@@ -382,6 +388,7 @@ class TailsModel(RuleBasedStateMachine):
         encoder: Callable[[Sequence[ConsumedRecord]], bytes],
         count: int,
         patience: int,
+        disturb: bool,
     ) -> None:
         bounds = self.log.bounds()
         numbers = tuple(range(len(self.log.partitions)))
@@ -393,6 +400,8 @@ class TailsModel(RuleBasedStateMachine):
         start = TailStart("latest" if at == "token" else at, value, named)
         opening = starting_positions(NAME, start, numbers, bounds, {})
         self.run(self.open_tails(opening, bounds, frozenset(numbers) if narrow else None, until_end, encoder, count))
+        if disturb:
+            self.clients[-count].victim = self.clients[-1]
         for client in self.clients[-count:]:
             if patience:
                 self.call(client.resume, patience)
@@ -422,6 +431,12 @@ class TailsModel(RuleBasedStateMachine):
             client.patience = 1
         elif client is not None:
             self.call(client.pause)
+
+    @rule(data=st.data())
+    def disturb(self, data: st.DataObject) -> None:
+        client = self.some_client(data)
+        if client is not None:
+            client.victim = self.some_client(data)
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
@@ -454,6 +469,7 @@ class TailsModel(RuleBasedStateMachine):
     def settle(self) -> None:
         """When everybody goes on and everything is read, everybody has everything."""
         for client in self.clients:
+            client.victim = None
             if not client.closed:
                 self.call(client.resume, 10**9)
         for _ in range(200):
@@ -526,6 +542,6 @@ class Broken(Exception):
 
 
 TailsModel.TestCase.settings = settings(
-    max_examples=60, print_blob=False, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, print_blob=False, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTails = TailsModel.TestCase
