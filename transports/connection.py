@@ -55,7 +55,7 @@ class Writer:
     def waiting_bytes(self) -> int:
         """What the client has not accepted yet."""
         transport = self.transport
-        return transport.get_write_buffer_size() if transport is not None and not transport.is_closing() else 0
+        return transport.get_write_buffer_size() if transport is not None else 0
 
     def look(self) -> bool:
         """Whether nothing waits for the client; if something does, it is watched from now on."""
@@ -89,11 +89,24 @@ class Writer:
 class Connection(Writer):
     """Writes on a connection that stays aiohttp's, for streams that wait until what they have sent is gone."""
 
-    __slots__ = ("_protocol",)
+    __slots__ = ("_protocol", "renewal", "revoked")
 
     def __init__(self, protocol: Any, limits: StreamLimits) -> None:
         super().__init__(protocol.transport, limits, 0)
         self._protocol = protocol
+        self.renewal: Renewal | None = None
+        self.revoked: Callable[[ServiceError], None] = lambda error: None
+        """What to do when the client's proof is not valid any more."""
+
+    def beat(self) -> None:
+        """Shows a sign of life, for proxies and clients that give up a silent connection."""
+        if self.renewal is not None:
+            self.renewal.look(self.revoked)
+        if self.look():
+            self._stay_alive()
+
+    def _stay_alive(self) -> None:
+        raise NotImplementedError
 
     async def flushed(self) -> None:
         """Returns when the system has taken all that was put; ConnectionResetError if the client left."""

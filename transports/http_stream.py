@@ -8,11 +8,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from gateway.errors import ServiceError
 from gateway.pulse import Pulse
 from gateway.stream import Event, Feed
 from transports.connection import Connection, FeedConnection, StreamLimits
-from transports.renewal import Renewal
 from transports.stream_frames import LAST_CHUNK, RETRY, Frame, chunk, chunked_lines, chunked_sse, lines, sse
 
 
@@ -91,22 +89,16 @@ BODIES = {(is_sse, is_chunked): Body(is_sse, is_chunked) for is_sse in (True, Fa
 class HttpOutlet(Connection):
     """Writes the payloads of one stream and waits until they have left (gateway.core.Sink)."""
 
-    __slots__ = ("_body", "renewal", "revoked")
+    __slots__ = ("_body",)
 
     def __init__(self, protocol: Any, limits: StreamLimits, body: Body) -> None:
         super().__init__(protocol, limits)
         self._body = body
-        self.renewal: Renewal | None = None
-        self.revoked: Callable[[ServiceError], None] = lambda error: None
 
     async def send(self, payload: bytes) -> None:
         """An event is framed; any other payload is written as it is."""
         self.put(self._body.frame(payload) if isinstance(payload, Event) else self._body.plain(payload))
         await self.flushed()
 
-    def beat(self) -> None:
-        """A sign of life, for proxies and clients that give up a silent connection."""
-        if self.renewal is not None:
-            self.renewal.look(self.revoked)
-        if self.look():
-            self.put(self._body.alive)
+    def _stay_alive(self) -> None:
+        self.put(self._body.alive)

@@ -20,6 +20,7 @@ from gateway.pulse import Pulse
 from gateway.session import Session
 from gateway.stream import Acknowledged, Event, Feed, Stream
 from transports.connection import Connection, FeedConnection, StreamLimits
+from transports.conversation import REVOKED
 from transports.frames import Socket, shake_hands
 from transports.incoming import base_url
 from transports.query import parse_query
@@ -38,10 +39,8 @@ class SocketOutlet(Connection):
         self.put(text_frame(cast(Event, payload)))
         await self.flushed()
 
-    def beat(self) -> None:
-        """A sign of life, for proxies and clients that give up a silent connection."""
-        if self.look():
-            self.put(PING_FRAME)
+    def _stay_alive(self) -> None:
+        self.put(PING_FRAME)
 
 
 class SocketFeed(FeedConnection):
@@ -190,6 +189,12 @@ async def serve_stream(
 ) -> int:
     """Sends the stream until it or the client is gone; how many bytes that were."""
     outlet = SocketOutlet(request.protocol, limits)
+
+    def revoke(error: ServiceError) -> None:
+        outlet.put(text_frame(error_event(error)))
+        socket.close(REVOKED)
+
+    outlet.renewal, outlet.revoked = Renewal.of(gateway, session, request.headers), revoke
     gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
     session.on_close = socket.close
 
