@@ -569,3 +569,13 @@ async def test_a_session_has_so_many_streams(start: Start) -> None:
 async def test_operators_can_switch_streams_off(start: Start, settings: dict[str, str], status: int) -> None:
     rest = start(**settings)
     assert (await rest.get("/topics/t/stream?offset=x", accept=EVENTS)).status == status
+
+
+async def test_values_over_several_lines_are_put_on_one(client: Client, fake: FakeKafka) -> None:
+    fake.put("u", b'{\n  "a": "x\\ny",\r\n  "b": [1,\r2]\n}', b"1")
+    await client.open("/topics/u/stream?format=json&offset=earliest")
+    await client.named("ready")
+    event = await client.event()
+    assert event.count(b"\n") == 2
+    assert b"\r" not in event
+    assert [json.loads(line)["value"] for line in event.splitlines()] == [{"a": "x\ny", "b": [1, 2]}, 1]
