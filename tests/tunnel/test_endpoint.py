@@ -26,6 +26,7 @@ from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import free_range
 from transports.tunnel import gauge
+from transports.tunnel.broker import connect
 from transports.tunnel.relay import Counts
 from transports.tunnel.wire import compact_string, frame, string, uvarint
 
@@ -136,11 +137,13 @@ async def test_a_body_behind_the_handshake_is_refused(app: App) -> None:
     assert await refused(app, "/kafka/brokers/7", Content_Length="5") == 400
 
 
-async def test_a_dead_broker_is_502_and_a_silent_one_504() -> None:
+async def test_a_dead_broker_is_502_and_a_silent_one_504(caplog: pytest.LogCaptureFixture) -> None:
     async with FakeBroker() as gone:
         pass
     async with tunnel(gone, tunnel_connect_timeout_ms=300) as app:
-        assert await refused(app, "/kafka/brokers/7") == 502
+        for _ in range(3):
+            assert await refused(app, "/kafka/brokers/7") == 502
+    assert [each.levelname for each in caplog.records if "cannot be reached" in each.message] == ["WARNING"]
     # A listener whose queue is full drops what comes.
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -153,6 +156,10 @@ async def test_a_dead_broker_is_502_and_a_silent_one_504() -> None:
             tunnel_enable=True, tunnel_static_brokers=f"7=127.0.0.1:{port}", tunnel_connect_timeout_ms=300
         ) as app:
             assert await refused(app, "/kafka/brokers/7") == 504
+        # A bootstrap server that does not answer leaves time for the next.
+        async with FakeBroker() as alive:
+            silent, good = full.getsockname(), ("127.0.0.1", alive.port)
+            (await connect([silent, good], None, 0.5, 1000)).close()
 
 
 async def test_limits_of_connections(broker: FakeBroker) -> None:

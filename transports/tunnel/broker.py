@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from gateway.errors import GatewayTimeout, ServiceError
 from transports.tunnel.wire import Cutter, WireError
-
-log = logging.getLogger("gateway.tunnel")
 
 _LAST_BYTES_S = 2.0
 """How long a broker may take to accept what its client sent before it left."""
@@ -121,31 +118,29 @@ class BrokerConnection(asyncio.Protocol):
 
 
 async def connect(
-    targets: Iterable[tuple[str, int]], tls: ssl.SSLContext | None, timeout_s: float, response_max: int
+    targets: Sequence[tuple[str, int]], tls: ssl.SSLContext | None, timeout_s: float, response_max: int
 ) -> BrokerConnection:
-    """A connection to the first target that takes one, within the time for all of them.
+    """A connection to the first target that takes one; each gets its part of the time.
 
     Raises:
         BadGateway: refused, no such name, or TLS failed. GatewayTimeout: no answer in time. Neither tells an address.
     """
     loop = asyncio.get_running_loop()
     failure: Exception | None = None
-    try:
-        async with asyncio.timeout(timeout_s):
-            for host, port in targets:
-                try:
-                    _, connection = await loop.create_connection(
-                        lambda: BrokerConnection(response_max),
-                        host,
-                        port,
-                        ssl=tls,
-                        server_hostname=host if tls is not None else None,
-                    )
-                except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot write
-                    failure = error
-                    log.warning("broker %s:%d cannot be reached: %s", host, port, error)
-                else:
-                    return connection
-    except TimeoutError:
+    for host, port in targets:
+        try:
+            async with asyncio.timeout(timeout_s / len(targets)):
+                _, connection = await loop.create_connection(
+                    lambda: BrokerConnection(response_max),
+                    host,
+                    port,
+                    ssl=tls,
+                    server_hostname=host if tls is not None else None,
+                )
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: what IDNA cannot write
+            failure = error
+        else:
+            return connection
+    if isinstance(failure, TimeoutError):
         raise GatewayTimeout("The broker did not answer in time (tunnel.connect.timeout.ms).") from None
     raise BadGateway() from failure

@@ -26,6 +26,7 @@ from gateway.errors import (
     SHUTDOWN,
     BadRequest,
     CloseReason,
+    GatewayTimeout,
     MethodNotAllowed,
     NotFound,
     ServiceError,
@@ -118,6 +119,7 @@ class TunnelTransport(Transport):
         self.counts = Counts()
         self._by_ip: Counter[str] = Counter()
         self._by_principal: Counter[str] = Counter()
+        self._down: set[Target] = set()
         self._upstream: Upstream | None = None
         self._routes: Routes | None = None
 
@@ -337,8 +339,20 @@ class TunnelTransport(Transport):
         return broker
 
     async def _connect_to(self, targets: list[Target]) -> BrokerConnection:
+        """As `connect`. Clients try again and again: the log hears of it when a broker goes, and when it is back."""
         assert self._upstream is not None
-        return await connect(targets, self._upstream.tls, self._connect_timeout_s, self._response_max)
+        host, port = targets[0]
+        try:
+            broker = await connect(targets, self._upstream.tls, self._connect_timeout_s, self._response_max)
+        except (BadGateway, GatewayTimeout) as error:
+            if targets[0] not in self._down:
+                self._down.add(targets[0])
+                log.warning("broker %s:%d cannot be reached: %s", host, port, error.__cause__ or error.message)
+            raise
+        if targets[0] in self._down:
+            self._down.discard(targets[0])
+            log.info("broker %s:%d can be reached again", host, port)
+        return broker
 
 
 class _Closed:
