@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ import bcrypt
 import pytest
 
 from gateway.app import App
+from gateway.auth import Authenticator
 from gateway.config import ConfigError
+from gateway.errors import Unauthorized
+from gateway.session import Principal
+from gateway.transport import hookimpl
 from tests.transports import peer
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, PING, PONG, TEXT, Refused
@@ -25,7 +30,7 @@ from tests.transports.wire import PATIENCE_S, Wire, until
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import free_range
-from transports.tunnel import gauge
+from transports.tunnel import endpoint, gauge
 from transports.tunnel.broker import connect
 from transports.tunnel.relay import Counts
 from transports.tunnel.wire import compact_string, frame, string, uvarint
@@ -189,6 +194,37 @@ async def test_wrong_credentials_are_401(tmp_path: Path, broker: FakeBroker) -> 
         assert broker.connections == []
         async with await Client.open(app.addresses[0], Authorization="Basic YWxpY2U6c2VjcmV0"):
             pass
+
+
+class Passport(Authenticator):
+    """Lets everybody in for a moment, until ``valid`` is taken back."""
+
+    name = "PASSPORT"
+    valid = True
+
+    async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
+        if not self.valid:
+            raise Unauthorized
+        return Principal("traveller", until=time.monotonic() + 0.05)
+
+
+async def test_credentials_that_end_end_the_tunnel(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_RENEW_S", 0.05)
+    passport = Passport()
+
+    class Plugin:
+        @hookimpl
+        def gateway_authenticators(self) -> list[Authenticator]:
+            return [passport]
+
+    known = {"tunnel.static.brokers": f"7=127.0.0.1:{broker.port}", "tunnel.enable": True}
+    login = {"authentication.method": "PASSPORT", "listeners": "http://127.0.0.1:0"}
+    async with gateway(Plugin(), **known, **login) as app, await Client.open(app.addresses[0]) as client:
+        await asyncio.sleep(0.3)
+        await client.send(request(11, 0, 1))
+        await client.message()
+        passport.valid = False
+        assert await client.closed() == (1008, "the proof of identity is not valid any more")
 
 
 # --- relay -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
@@ -41,11 +42,12 @@ from transports.cors import Cors
 from transports.frames import Socket, SocketLimits
 from transports.incoming import check_head, check_origin
 from transports.query import parse_query
+from transports.renewal import Renewal
 from transports.tunnel import apis, sasl
 from transports.tunnel.advertising import Advertise, node_of, of_query, ports_of
 from transports.tunnel.broker import BadGateway, BrokerConnection, connect
 from transports.tunnel.budget import Budget
-from transports.tunnel.relay import Counts, Relay, Rules
+from transports.tunnel.relay import REVOKED, Counts, Relay, Rules
 from transports.tunnel.routes import Routes, Target
 from transports.tunnel.wire import WireError
 
@@ -53,6 +55,8 @@ log = logging.getLogger("gateway.tunnel")
 
 _STATIC = re.compile(r"(?P<node>[0-9]{1,10})=(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:=\[\]]+):(?P<port>[0-9]{1,5})")
 _FIRST_LOOK_S = 1.0
+_RENEW_S = 5.0
+"""How often a tunnel whose principal's proof expires is looked at."""
 _BOOTSTRAP = -1
 """In place of a node id: any broker."""
 
@@ -229,7 +233,8 @@ class TunnelTransport(Transport):
             session = own
         try:
             with self._admitted(session, gateway):
-                return await self._relay(request, session, node, of_query(query) or self._advertise)
+                advertise = of_query(query) or self._advertise
+                return await self._relay(request, session, gateway, node, advertise)
         finally:
             if own is not None:
                 await gateway.close_session(own, GONE)
@@ -262,7 +267,7 @@ class TunnelTransport(Transport):
                     del counter[key]
 
     async def _relay(
-        self, request: web.BaseRequest, session: Session, node: int, advertise: Advertise | None
+        self, request: web.BaseRequest, session: Session, gateway: Gateway, node: int, advertise: Advertise | None
     ) -> web.StreamResponse:
         assert self._routes is not None
         self._check_ports(advertise)
@@ -281,6 +286,9 @@ class TunnelTransport(Transport):
                     socket.close(reason)
 
             session.on_close = close
+            if (renewal := Renewal.of(gateway, session, request.headers)) is not None:
+                look = partial(renewal.look, lambda _: relay.end(REVOKED))
+                socket.every(_RENEW_S, look)
             relay.attach(socket)
             code = (await socket.run(relay.take)).code
         except ConnectionError:

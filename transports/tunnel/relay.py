@@ -35,6 +35,7 @@ DENIED = CloseReason(1008, "this API is not relayed", False)
 REPLY_TOO_LARGE = CloseReason(1009, "reply over the limit", False)
 NO_MATCH = CloseReason(1011, "reply out of order", True)
 NOT_REWRITTEN = CloseReason(1011, "reply with addresses that cannot be rewritten", False)
+REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
 SHED = CloseReason(1013, "memory is short and this request does not come to an end", True)
 UPSTREAM_CLOSED = CloseReason(1000, "broker closed the connection", True)
 UPSTREAM_LOST = CloseReason(1014, "broker closed the connection with requests open", True)
@@ -131,7 +132,7 @@ class Relay:
 
     def gauge(self, connection: Any, parser: Any) -> Gauge:
         """Counts what arrives of this tunnel's client, before aiohttp's parser; for `Socket.accept`."""
-        self._gauge = Gauge(connection, parser, self._budget, self._rules.request_max + 4, lambda: self._end(SHED))
+        self._gauge = Gauge(connection, parser, self._budget, self._rules.request_max + 4, lambda: self.end(SHED))
         return self._gauge
 
     def attach(self, socket: Socket) -> None:
@@ -150,28 +151,28 @@ class Relay:
         if self._ended:
             return
         if text:
-            self._end(TEXT)
+            self.end(TEXT)
             return
         length = len(message)
         if self._raw is not None and self._take_token(message):
             return
         if length < _REQUEST.size:
-            self._end(NO_FRAME)
+            self.end(NO_FRAME)
             return
         size, key, version, correlation_id, id_length = _REQUEST.unpack_from(message)
         if size != length - 4 or not -1 <= id_length <= length - _REQUEST.size:
-            self._end(NO_FRAME)
+            self.end(NO_FRAME)
             return
         if key in self._rules.denied or (self._rules.hide_unknown and key not in apis.KNOWN):
             log.warning("a request of API %d was refused", key)
-            self._end(DENIED)
+            self.end(DENIED)
             return
         answered = True
         if key == apis.PRODUCE:
             try:
                 answered = _acks(message, version, id_length) != 0
             except WireError:
-                self._end(NO_FRAME)
+                self.end(NO_FRAME)
                 return
         elif key == apis.SASL_HANDSHAKE and version == 0:
             self._handshake = _mechanism(message, id_length)
@@ -207,7 +208,7 @@ class Relay:
         """A message while the client logs in without Kafka's headers; False if it is a request again (C-24)."""
         assert self._raw is not None
         if len(message) < 4 or _SIZE.unpack_from(message)[0] != len(message) - 4:
-            self._end(NO_FRAME)
+            self.end(NO_FRAME)
             return True
         if self._raw.is_request(message):
             self._raw = None
@@ -262,10 +263,10 @@ class Relay:
             return end
         size: int = _SIZE.unpack_from(data, at)[0]
         if size > self._rules.response_max:
-            self._end(REPLY_TOO_LARGE)
+            self.end(REPLY_TOO_LARGE)
             return end
         if size < (4 if self._raw is None else 0):
-            self._end(NO_MATCH)
+            self.end(NO_MATCH)
             return end
         total = size + 4
         entry: Open | None = None
@@ -280,13 +281,13 @@ class Relay:
                     self._release(_OPEN)
             elif any(other[0] == correlation_id for other in self._open):
                 log.error("a broker answered out of order")
-                self._end(NO_MATCH)
+                self.end(NO_MATCH)
                 return end
             # Else nobody asked: some brokers answer acks=0 (C-11).
         if self._raw is not None or (entry is not None and entry[3]):
             if entry is not None and entry[1] == apis.FETCH and total > there and total > _STREAM_FROM:
                 if entry[2] > apis.CAPS[apis.FETCH]:
-                    self._end(NOT_REWRITTEN)
+                    self.end(NOT_REWRITTEN)
                     return end
                 self._walk = FetchWalk(size - 4)
                 self._left = total - there
@@ -318,7 +319,7 @@ class Relay:
                 socket.send_part(without_hint(tail), first=False, last=True)
         except WireError as error:
             log.error("a reply to Fetch cannot be looked through: %s", error)
-            self._end(NOT_REWRITTEN)
+            self.end(NOT_REWRITTEN)
 
     def _hold_reply(self, entry: Open | None, data: bytes, at: int, there: int, total: int) -> int:
         self._entry = entry
@@ -344,7 +345,7 @@ class Relay:
             reply = self._changed(entry, reply)
         except WireError as error:
             log.error("a reply (API %s) cannot be rewritten: %s", entry[1:3] if entry else "none", error)
-            self._end(NOT_REWRITTEN)
+            self.end(NOT_REWRITTEN)
             return
         finally:
             self._give_back()
@@ -432,7 +433,7 @@ class Relay:
     def lost(self, error: Exception | None) -> None:
         """The broker closed the connection, or it broke."""
         clean = error is None and not (self._open or self._left or self._missing or self._head)
-        self._end(UPSTREAM_CLOSED if clean else UPSTREAM_LOST)
+        self.end(UPSTREAM_CLOSED if clean else UPSTREAM_LOST)
 
     def drain(self, reason: CloseReason, timeout_s: float) -> None:
         """Takes no more requests and ends when those at work are answered, at the latest after the time (C-17)."""
@@ -440,7 +441,7 @@ class Relay:
             return
         self._hold(_DRAIN)
         loop = asyncio.get_running_loop()
-        self._draining = loop.call_later(timeout_s if self._busy() else 0, self._end, reason)
+        self._draining = loop.call_later(timeout_s if self._busy() else 0, self.end, reason)
 
     def _busy(self) -> bool:
         return bool(self._open or self._left or self._missing)
@@ -448,9 +449,10 @@ class Relay:
     def _check_drained(self) -> None:
         if self._draining is not None and not self._busy():
             self._draining.cancel()
-            self._end(CloseReason(1001, "gateway is shutting down", True))
+            self.end(CloseReason(1001, "gateway is shutting down", True))
 
-    def _end(self, reason: CloseReason) -> None:
+    def end(self, reason: CloseReason) -> None:
+        """Closes both sides; the first reason counts."""
         if not self._ended and self._socket is not None:
             self.reason = reason
             self._socket.close(reason)
