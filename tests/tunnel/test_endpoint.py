@@ -35,6 +35,8 @@ from transports.tunnel.broker import connect
 from transports.tunnel.relay import Counts
 from transports.tunnel.wire import compact_string, frame, string, uvarint
 
+pytestmark = pytest.mark.slow  # a gateway for each test
+
 
 @contextlib.asynccontextmanager
 async def tunnel(*brokers: FakeBroker, **settings: Any) -> AsyncIterator[App]:

@@ -237,6 +237,7 @@ async def test_what_is_no_kafka_ends_the_connection(size: int, caplog: Any) -> N
     assert hints.get(size, "connection with") in caplog.text
 
 
+@pytest.mark.slow
 async def test_dialling_is_tried_five_times(caplog: Any) -> None:
     """At 0, 0.2, 0.6, 1.4 and 3 s (C8 no. 4)."""
     async with Shim(brokers=brokers(), status=503) as shim, local(shim) as tunnel:
@@ -249,6 +250,7 @@ async def test_dialling_is_tried_five_times(caplog: Any) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 async def test_the_gateway_comes_up_while_it_is_dialled() -> None:
     async with Shim(brokers=brokers(), status=503) as shim, local(shim) as tunnel:
         reader, writer = await opened(tunnel.port)

@@ -94,6 +94,7 @@ def test_without_addresses_the_frame_is_the_same_object() -> None:
         assert rewritten(key, version, reply) is reply
 
 
+@pytest.mark.slow
 def test_records_are_not_touched() -> None:
     records = random.Random(1).randbytes(1 << 20) * 50
     real = replies.fetch(17, lambda node: (b"kafka-2.internal", 9092), (2,), records=records)
