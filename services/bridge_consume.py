@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Sequence
 
 from gateway.errors import ServiceError
@@ -13,8 +12,6 @@ from gateway.kafka.ports import ConsumerSettings, GroupReader, Kafka, PartitionO
 from services.bridge_dead_letters import DeadLetters
 from services.bridge_delivery import Delivery, DeliverySettings
 from services.bridge_outcomes import Sink
-
-_log = logging.getLogger("gateway.bridge")
 
 _ENDS_S = 1.0
 """How long the end offsets may take that a status shows."""
@@ -109,6 +106,6 @@ class ConsumerBridge:
                 await self._reader.commit(offsets)
             except ServiceError as error:
                 # The next round commits them, or whoever gets the partitions posts these records once more.
-                _log.warning("bridge %s: a commit failed: %s", self.settings.name, error.message)
+                self.delivery.failed(error)
             else:
                 self.delivery.committed(offsets)

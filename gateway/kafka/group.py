@@ -23,7 +23,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from gateway.config import Config
-from gateway.errors import InstanceNotFound
+from gateway.errors import InstanceNotFound, ServiceError
 from gateway.kafka.clients import Clients
 from gateway.kafka.commits import Commits
 from gateway.kafka.errors import to_service_error
@@ -74,7 +74,8 @@ class KafkaGroupReader:
         self._questions: collections.deque[tuple[Callable[[], Any], asyncio.Future[Any] | None]] = collections.deque()
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._last: tuple[PartitionOffset, ...] = ()
+        self._last: dict[TopicPartition, PartitionOffset] = {}
+        """What is to be committed at the end."""
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=f"kafka-group-{settings.group}", daemon=True)
 
@@ -110,7 +111,7 @@ class KafkaGroupReader:
     async def close(self, offsets: Sequence[PartitionOffset] = ()) -> None:
         """A second call waits for the first."""
         if not self._closing:
-            self._last = tuple(offsets)
+            self._last = {TopicPartition(*each[:2]): each for each in offsets}
             self._closing = True
         done, _ = await asyncio.wait([self._ended], timeout=CLOSE_S)
         if not done:
@@ -259,9 +260,11 @@ class KafkaGroupReader:
             self._call(self._work.assigned, _names(partitions))
 
     def _on_revoke(self, _: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        names = _names(partitions)
         if self._closing:
-            return
-        offsets = self._wait_for(_awaited(self._work.revoked, _names(partitions)))
+            offsets: Sequence[PartitionOffset] = [each for name in names if (each := self._last.pop(name, None))]
+        else:
+            offsets = self._wait_for(_awaited(self._work.revoked, names))
         if offsets:
             # It goes out before the request to join again, on the same connection: whoever gets the partition finds it.
             self._commits.send(self._client, offsets, _log_failure)
@@ -279,12 +282,11 @@ class KafkaGroupReader:
                 self._answer(future, None, InstanceNotFound())
         if not hasattr(self, "_client"):
             return
-        until = time.monotonic() + CLOSE_S / 2
+        until = time.monotonic() + CLOSE_S * 0.75
         mine = self._client.assignment()
         if mine:
             self._client.pause(mine)
-        if self._last:
-            self._commits.send(self._client, self._last, _log_failure)
+        self._commit_last(until)
         while self._commits.on_their_way and time.monotonic() < until:
             self._client.consume(1, 0.01)
         if self._commits.on_their_way:
@@ -293,7 +295,32 @@ class KafkaGroupReader:
             until = time.monotonic() + LAST_COMMIT_S
             while self._commits.on_their_way and time.monotonic() < until:
                 self._client.consume(1, SLICE_S * 5)
+        self._last = {}
         self._client.close()
+
+    def _commit_last(self, until: float) -> None:
+        """Commits what is to be committed at the end, and again if that came in the middle of a rebalance: the member's
+        generation is over then (ILLEGAL_GENERATION), until it has learned of the next one.
+
+        Only of partitions that are still ours. Those that go meanwhile are committed by `_on_revoke`; behind that a
+        commit could take their next owner back.
+        """
+        while self._last:
+            mine = {(one.topic, one.partition) for one in self._client.assignment()}
+            self._last = {name: each for name, each in self._last.items() if name in mine}
+            if not self._last:
+                return
+            answer: list[ServiceError | None] = []
+            self._commits.send(self._client, list(self._last.values()), answer.append)
+            while not answer and time.monotonic() < until:
+                self._client.consume(1, 0.01)
+            if answer and answer[0] is None:
+                self._last = {}
+                return
+            if time.monotonic() >= until:
+                _log.warning("the last commit failed, its records will come again: %s", answer[0] if answer else "")
+                return
+            self._client.consume(1, SLICE_S)
 
 
 class _WithoutHeaders:

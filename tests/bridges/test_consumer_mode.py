@@ -311,6 +311,25 @@ async def test_a_second_member_takes_over_where_the_first_is_done(
         assert {body[:2] for body in one.bodies[before:]} == {b"0:", b"1:"} - {moved}
 
 
+async def test_members_that_come_and_go_in_order_double_nothing(
+    start: Start, kafka: KafkaCluster, create_topic: Callable[..., str], group: str
+) -> None:
+    topic = create_topic(partitions=4)
+    for partition in range(4):
+        fill(kafka.bootstrap, topic, *(b"%d:%d" % (partition, n) for n in range(600)), partition=partition)
+    async with RawSink() as sink:
+        settings = consumer(topic, group, sink.url, commit_interval_ms=60_000)
+        async with running(kafka.bootstrap, **settings):
+            await until(lambda: len(sink.got) > 100)
+            await start(**settings)
+            await until(lambda: len(sink.got) > 800)
+        await until(lambda: len(set(sink.bodies)) == 2400, 20)
+        assert len(sink.got) == 2400
+        for partition in range(4):
+            mine = [int(body[2:]) for body in sink.bodies if body.startswith(b"%d:" % partition)]
+            assert mine == list(range(600))
+
+
 @pytest.mark.slow
 async def test_sigkill_repeats_what_was_not_stored_and_no_more(
     kafka: KafkaCluster, topic: str, group: str, tmp_path: Path

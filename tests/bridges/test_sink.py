@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import socket
 import ssl
@@ -113,6 +114,13 @@ async def test_f15_a_length_too_small_does_not_answer_the_next_post(open_sink: O
     assert (await sink.post(b"first", [])).status == 200
     assert (await sink.post(b"second", [])).status == 500
     assert server.connections == 2
+
+
+async def test_an_answer_is_not_unpacked(open_sink: Open) -> None:
+    packed = gzip.compress(bytes(10_000_000))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    _, sink = await open_sink(lambda got, number: head + packed)
+    assert "\ufffd" in (await sink.post(b"", [])).text  # what cannot be read, and not millions of zeros
 
 
 async def test_an_endless_answer_is_given_up(open_sink: Open) -> None:
