@@ -160,7 +160,8 @@ async def test_f15_attempts_grow_apart_and_the_offset_waits(
         await until_committed(kafka.bootstrap, topic, group, 3)
         attempts = [got.at for got in sink.got if got.body == b"1"]
         pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
-        assert pauses[0] < 0.1 < pauses[1] + 0.05 < pauses[2] + 0.05
+        # A busy machine may take longer, but never less: 50 ms, then twice as long each time, up to 400.
+        assert all(pause > least for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4, 0.4), strict=False)), pauses
         assert [body for body, _ in itertools.groupby(sink.bodies)] == values(3)  # in order, whatever happens
 
 

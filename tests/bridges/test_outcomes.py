@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.bridge_offsets import Progress
 from services.bridge_outcomes import Outcome, RetryRules, outcome, retry_after_s, status_class
@@ -47,14 +46,15 @@ def test_classes_of_status() -> None:
     assert [status_class(status) for status in (0, 204, 503)] == ["none", "2xx", "5xx"]
 
 
-@given(st.lists(st.integers(0, 50), unique=True, min_size=1).map(sorted), st.randoms())
-def test_a_position_never_passes_what_is_not_done(offsets: list[int], random: object) -> None:
+@pytest.mark.parametrize("seed", range(50))
+def test_a_position_never_passes_what_is_not_done(seed: int) -> None:
+    random = Random(seed)
+    offsets = sorted(random.sample(range(50), random.randint(1, 30)))  # with gaps, as compaction leaves them
     progress = Progress()
     for offset in offsets:
         progress.begin(offset)
     assert (progress.position, progress.done_before) == (None, offsets[0])
-    order = list(offsets)
-    random.shuffle(order)  # type: ignore[attr-defined]
+    order = random.sample(offsets, len(offsets))
     for done, offset in enumerate(order, 1):
         progress.end(offset)
         open_ones = sorted(order[done:])
