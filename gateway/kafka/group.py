@@ -13,6 +13,7 @@ import asyncio
 import collections
 import concurrent.futures
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -183,13 +184,19 @@ class KafkaGroupReader:
         self._commits.expire(time.monotonic())
         # consume(n, t) would wait for all n.
         messages = self._client.consume(1, SLICE_S if not self._questions else 0)
+        failure: Exception | None = None
         if messages:
-            messages += self._client.consume(BATCH - 1, 0)
+            try:
+                messages += self._client.consume(BATCH - 1, 0)
+            except Exception as error:
+                failure = error  # what has been consumed must be handed over: librdkafka's position is behind it
         records = [_readable(message) for message in messages if message.error() is None]
-        if len(records) < len(messages):
-            self._tell_errors(messages)
         if records and not self._closing:
             self._call(self._work.records, records)
+        if len(records) < len(messages):
+            self._tell_errors(messages)
+        if failure is not None:
+            raise failure
 
     def _tell_errors(self, messages: list[Message]) -> None:
         for message in messages:
@@ -334,11 +341,16 @@ class _WithoutHeaders:
         return None
 
 
+_headers = operator.methodcaller("headers")
+"""Not message.headers(): where the name of a header is no UTF-8, the binding answers something *and* sets an exception.
+A call through C notices (SystemError), but one that Python 3.11 has specialised does not, and the exception comes up
+anywhere later."""
+
+
 def _readable(message: Message) -> Message | _WithoutHeaders:
     try:
-        message.headers()
-    except SystemError:
-        # The name of a header is no UTF-8; the binding shows none of them then, and raises each time.
+        _headers(message)
+    except (SystemError, UnicodeDecodeError):
         place = f"{message.topic()}-{message.partition()} offset {message.offset()}"
         _log.warning("%s: the headers cannot be read, the name of one is not UTF-8; going on without them", place)
         return _WithoutHeaders(message)
