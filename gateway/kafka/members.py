@@ -21,7 +21,9 @@ FEED_FROM = 3
 _QUICK_S = 0.001
 _IDLE_S = 0.01
 _PER_MEMBER_S = 0.00005
-"""Polling may take about a hundredth of the loop's time: with 100 members each is asked every 5 ms."""
+"""Polling may take a few hundredths of the loop's time: with 100 members each is asked every 5 ms."""
+_PER_IDLE_S = 0.0001
+"""The same while no record has come for a second."""
 _FEED_AGAIN_S = 10.0
 _SWEEP_S = 0.01
 """A round of polls lets others have the loop after this time."""
@@ -159,7 +161,8 @@ class Members:
         if more:
             self._plan(0)
         else:
-            self._plan(max(_QUICK_S if active else _IDLE_S, len(members) * _PER_MEMBER_S))
+            count = len(members)
+            self._plan(max(_QUICK_S, count * _PER_MEMBER_S) if active else max(_IDLE_S, count * _PER_IDLE_S))
 
     async def aclose(self, within_s: float) -> None:
         """Closes all members, and waits that long for them to leave their groups."""
