@@ -350,8 +350,10 @@ class Socket:
         return self._written_bytes
 
     def gone(self, mark: int) -> bool:
-        """Whether everything up to the mark has left this process."""
-        return self._written_bytes - self._transport.get_write_buffer_size() >= mark
+        """Whether everything up to the mark has left this process; never once the connection is lost, with what waited."""
+        return (
+            not self._transport.is_closing() and self._written_bytes - self._transport.get_write_buffer_size() >= mark
+        )
 
     def when_drained(self, call: Callable[[], None]) -> None:
         """Calls it once when a client that is behind with reading (``congested``) has caught up; never if it leaves."""
