@@ -27,7 +27,7 @@ log = logging.getLogger("gateway.kafka.compacted")
 
 _POLL_S = 0.1
 _RETRY_S = 1.0
-_LOOK_S = 5.0
+_LOOK_S = 3.0
 """How often it is looked whether the topic is still there; librdkafka asks every five minutes only."""
 _BATCH = 1000
 _REPLICAS_MAX = 3

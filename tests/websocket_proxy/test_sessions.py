@@ -233,7 +233,12 @@ async def test_what_is_found_at_start(
     with node(kafka, "me", state, f"{KEY}session-handler.dead-server-timeout=0") as gateway:
         await instances(log, state, name, {"d"})
         async with sockets_of(gateway) as one:
-            await one.consumer(other, "e", groupId=name)
+            peer = await one.consumer(other, "e", groupId=name)
+            await instances(log, state, name, {"d", "e"})
+            stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
+            assert await peer.end() == 1001
+            assert await stopping == 0
+    await instances(log, state, name, {"d"})  # stopped in order, it takes its sockets with it
 
 
 async def test_the_topic_is_deleted(
