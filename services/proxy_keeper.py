@@ -28,8 +28,10 @@ log = logging.getLogger("gateway.session")
 HANDLER_S = 10.0
 """How long a registration may take (§4.3)."""
 _LEAVE_S = 3.0
-_CORRECTIONS_MAX = 10
+_CORRECTIONS_MANY = 20
+"""Corrections of one session within `_CORRECTIONS_FORGOTTEN_S` that are too many to be chance."""
 _CORRECTIONS_FORGOTTEN_S = 30.0
+_CORRECTED_MAX = 1000
 _GROUP = "ws-proxy-session-consumer-"
 """With the server's id behind it: client and group id of a gateway's reading (§4.4)."""
 
@@ -171,23 +173,23 @@ class SessionKeeper:
             self._dirty.discard(session_id)
         if not wrong:
             return
-        if self._read.is_set():
-            now = time.monotonic()
-            count, since = self._corrected.get(session_id, (0, now))
-            count, since = (count + 1, since) if now - since < _CORRECTIONS_FORGOTTEN_S else (1, now)
+        self._mark(session_id, self._patience(session_id) if self._read.is_set() else _some_time())
+
+    def _patience(self, session_id: str) -> float:
+        """How long to wait with a correction: longer and longer if there are many, for somebody may not heed them."""
+        now = time.monotonic()
+        if len(self._corrected) > _CORRECTED_MAX:
             self._corrected = {
-                each: (times, at)
-                for each, (times, at) in self._corrected.items()
-                if now - at < _CORRECTIONS_FORGOTTEN_S
-            } | {session_id: (count, since)}
-            if count == _CORRECTIONS_MAX:
-                log.error(
-                    "gateways contradict each other about a session: is server-id %s in use twice?",
-                    self.table.server,
-                )
-            if count >= _CORRECTIONS_MAX:
-                return
-        self._mark(session_id, _some_time())
+                each: known for each, known in self._corrected.items() if now - known[1] < _CORRECTIONS_FORGOTTEN_S
+            }
+        count, since = self._corrected.get(session_id, (0, now))
+        count, since = (count + 1, since) if now - since < _CORRECTIONS_FORGOTTEN_S else (1, now)
+        self._corrected[session_id] = (count, since)
+        if count == _CORRECTIONS_MANY:
+            log.warning(
+                "gateways contradict each other about a session: is server-id %s in use twice?", self.table.server
+            )
+        return min(5.0, _some_time() * 2.0 ** max(0, min(count, 60) - _CORRECTIONS_MANY // 2))
 
     # --- reading (LogListener) ----------------------------------------------------------------------------------------
 

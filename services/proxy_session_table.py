@@ -4,8 +4,9 @@ Every gateway reads every record, and writes a whole session each time (websocke
 once overwrite each other, and what was read may be older than what was written here. Three rules settle it:
 
 - What this gateway does to its own sockets counts at once; their registrations are never lost to a record.
-- A record that was written before this gateway's last write of the same session says nothing any more. While a write is
-  on its way its offset is unknown, so a record that arrives then is kept until it is.
+- A record that was written before this gateway's last write of the same session was overwritten by it. What it says of
+  other gateways' sockets, and that write did not know, must not be lost: the session is to be written again. While a
+  write is on its way its offset is unknown, so a record that arrives then is kept until it is.
 - A record that lacks one of this gateway's open sockets, or still has one of its closed ones, must be corrected: the
   session is to be written again.
 """
@@ -150,7 +151,10 @@ class SessionTable:
         if session_id in self._writing:
             self._held[session_id] = (offset, session)
             return None
-        if offset <= self._written.get(session_id, -1):
+        written = self._written.get(session_id, -1)
+        if offset < written:
+            return self._overwritten(session_id, session)
+        if offset == written:
             return None
         own = self._own.get(session_id, {})
         if session is None:
@@ -167,6 +171,20 @@ class SessionTable:
                 right = right.with_instance(Instance(instance_id, self.server))
         self.sessions[session_id] = right
         return right != session
+
+    def _overwritten(self, session_id: str, session: ProxySession | None) -> bool | None:
+        """Takes what an overwritten record says of other gateways; True if it is news."""
+        known = self.sessions.get(session_id)
+        if known is None or (session is not None and session.kind != known.kind):
+            return None
+        listed = session.instances if session is not None else ()
+        own = self._own.get(session_id, {})
+        foreign = tuple(each for each in listed if each.server != self.server)
+        right = dataclasses.replace(known, instances=foreign)
+        for instance_id in own:
+            right = right.with_instance(Instance(instance_id, self.server))
+        self.sessions[session_id] = right
+        return True if set(right.instances) != set(known.instances) else None
 
     def restarted(self) -> list[str]:
         """The topic is read anew, or is another one; the sessions to be written once it has been read."""

@@ -113,14 +113,25 @@ def test_a_record_without_an_own_socket_is_to_be_corrected(table: SessionTable) 
     assert ids(table) == ["1"]
 
 
-def test_a_record_before_the_last_own_write_says_nothing(table: SessionTable) -> None:
+def test_what_an_own_write_has_overwritten_is_written_again(table: SessionTable) -> None:
     table.add(CONSUMER, "s", "1", 0)
     table.begin_write("s")
-    assert table.read("s", session(("2", "b")), 7) is None
-    assert table.end_write("s", 8) is None
-    assert ids(table) == ["1"]
+    assert table.read("s", session(("2", "b"), ("old", "a")), 7) is None
+    assert table.end_write("s", 8) is True
+    assert set(ids(table)) == {"1", "2"}
+    assert table.read("s", session(("1", "a")), 8) is None  # the write itself
+    assert set(ids(table)) == {"1", "2"}
     assert table.read("s", session(("1", "a"), ("2", "b")), 9) is False
-    assert ids(table) == ["1", "2"]
+
+
+def test_an_overwritten_record_without_news(table: SessionTable) -> None:
+    table.read("s", session(("2", "b")), 0)
+    table.add(CONSUMER, "s", "1", 0)
+    table.begin_write("s")
+    table.end_write("s", 5)
+    assert table.read("s", session(("2", "b")), 3) is None
+    assert table.read("s", session(), 4) is True  # it has left, and our write brought it back
+    assert ids(table) == ["1"]
 
 
 def test_a_record_that_came_during_a_write_and_behind_it_counts(table: SessionTable) -> None:
