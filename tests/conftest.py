@@ -12,8 +12,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer
+from hypothesis import settings
 
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
+
+# No deadline for an example: a busy machine is no fault of the gateway.
+settings.register_profile("full", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=15)
+settings.load_profile("full")
 
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}
 

@@ -29,6 +29,7 @@ def commands(page: Path, word: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith(word)]
 
 
+@pytest.mark.slow
 def test_the_first_produce_and_consume_of_the_readme() -> None:
     examples = commands(ROOT / "README.md", "curl")
     assert len(examples) == 5

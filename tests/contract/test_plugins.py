@@ -362,6 +362,7 @@ def test_a_faulty_plugin_is_refused_by_name(
 
 
 @pytest.mark.parametrize("case", ["misspelt hook", "raises"])
+@pytest.mark.slow
 def test_a_faulty_plugin_ends_the_program(case: str, tmp_path: Path) -> None:
     announce(tmp_path, "odd", FAULTY[case][0])
     done = start(site=tmp_path)
@@ -372,6 +373,7 @@ def test_a_faulty_plugin_ends_the_program(case: str, tmp_path: Path) -> None:
     assert FAULTY[case][1] in line
 
 
+@pytest.mark.slow
 def test_two_distributions_with_one_name_are_refused(tmp_path: Path) -> None:
     for distribution in ("first-plugin", "second-plugin"):
         announce(tmp_path, "odd", "@hookimpl\ndef gateway_codecs(): return []", distribution)
@@ -380,6 +382,7 @@ def test_two_distributions_with_one_name_are_refused(tmp_path: Path) -> None:
     assert "plugin odd is in first-plugin 1.0 and in second-plugin 1.0" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_name_of_a_built_in_is_refused(tmp_path: Path) -> None:
     announce(tmp_path, "services.routes", "@hookimpl\ndef gateway_codecs(): return []")
     done = start(site=tmp_path)
@@ -387,6 +390,7 @@ def test_the_name_of_a_built_in_is_refused(tmp_path: Path) -> None:
     assert "plugin services.routes of some-plugin 1.0: a built-in plugin has that name" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_key_that_exists_is_refused_with_the_plugins_name(tmp_path: Path) -> None:
     source = "from gateway.config import ConfigKey\n@hookimpl\ndef gateway_config_keys():\n"
     announce(tmp_path, "odd", source + "    return [ConfigKey(name='port', type='int', default=1, doc='Mine.')]")
@@ -395,6 +399,7 @@ def test_a_key_that_exists_is_refused_with_the_plugins_name(tmp_path: Path) -> N
     assert "port: declared twice, by the gateway and by plugin odd" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_authenticator_that_nobody_has_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "gateway.properties"
     file.write_text("\nauthentication.method=BEARER\n")
@@ -409,6 +414,7 @@ def test_an_authenticator_that_nobody_has_is_a_fault_of_the_configuration(tmp_pa
 
 
 @pytest.mark.parametrize("place", ["argument", "file", "environment"])
+@pytest.mark.slow
 def test_a_plugin_that_is_switched_off_is_not_even_imported(place: str, tmp_path: Path) -> None:
     announce(tmp_path, "odd", "raise SystemExit('imported')")
     file = tmp_path / "gateway.properties"
@@ -419,6 +425,7 @@ def test_a_plugin_that_is_switched_off_is_not_even_imported(place: str, tmp_path
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_switching_off_what_is_not_there_is_told(tmp_path: Path) -> None:
     done = start("plugins.disable=lnes", site=tmp_path)
     assert done.returncode == 1

@@ -25,6 +25,8 @@ while True:
     signal.pause()
 """
 
+pytestmark = pytest.mark.slow  # each test starts the program, and the first one makes an environment
+
 
 class Copy:
     """The scripts under a path with a blank, called from a directory that has a `gateway` of its own."""
@@ -178,7 +180,6 @@ def test_a_pid_file_that_names_another_process(copy: Copy) -> None:
     assert copy.run("stop", **named) == (0, "", "")
 
 
-@pytest.mark.slow
 def test_a_gateway_that_does_not_end(copy: Copy) -> None:
     process, _ = copy.started("start", "stubborn=1")
     assert copy.run("stop") == (1, "", f"Tried to kill {process.pid} but never saw it die\n")

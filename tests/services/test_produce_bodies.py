@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.codec import Codec
@@ -16,6 +16,7 @@ from gateway.codecs.json import JsonCodec
 from gateway.errors import ServiceError
 from gateway.records import OutgoingRecord
 from services.produce import RecordsReader, _fast_parse
+from tests.examples import examples
 from tests.services.fake_kafka import as_values
 
 BINARY, JSON = BinaryCodec(), JsonCodec()
@@ -61,19 +62,19 @@ def agree(codec: Codec, body: bytes) -> None:
         assert outcome(reader, body, codec) == exact
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(bodies(json_values), st.sampled_from([None, 1]))
 def test_json(body: Any, indent: int | None) -> None:
     agree(JSON, json.dumps(body, indent=indent, ensure_ascii=False).encode())
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(bodies(st.none() | base64_texts | text | st.integers(0, 9)))
 def test_binary(body: Any) -> None:
     agree(BINARY, json.dumps(body).encode())
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(json_values)
 def test_every_json_value_survives(value: Any) -> None:
     body = json.dumps({"records": [{"key": value, "value": value}]}).encode()
@@ -86,7 +87,7 @@ def test_every_json_value_survives(value: Any) -> None:
         assert record.value == record.key
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.binary(max_size=60))
 def test_no_input_gets_further_than_a_refusal(body: bytes) -> None:
     for codec in (BINARY, JSON):

@@ -366,6 +366,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("method", ["NONE", "none", " None "])
+@pytest.mark.slow
 def test_an_open_port_without_authentication_is_refused(method: str) -> None:
     done = start("listeners=http://0.0.0.0:0,http://[::]:0,http://127.0.0.1:0", f"authentication.method={method}")
     assert done.returncode == 2
@@ -375,6 +376,7 @@ def test_an_open_port_without_authentication_is_refused(method: str) -> None:
         assert re.match(rf"kafka-gateway: .*listeners: {re.escape(address)} can be reached from other machines", line)
 
 
+@pytest.mark.slow
 def test_an_authenticator_that_is_not_there_opens_nothing() -> None:
     done = start("listeners=http://0.0.0.0:0", "authentication.method=BEARER")
     assert done.returncode == 2

@@ -104,6 +104,7 @@ async def test_a_port_in_use_leaves_nothing_open(tmp_path: Path) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.slow
 def test_a_port_in_use_ends_the_program() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.golden import VECTORS
@@ -192,7 +193,7 @@ def test_mutated_replies_raise_nothing_else() -> None:
         _whole_or_refused(key, version, mutate(reply, frames, rnd))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from([(key, version) for key, version, _ in CORPUS]), st.binary(max_size=200))
 def test_any_bytes_raise_nothing_else(api: tuple[int, int], data: bytes) -> None:
     _whole_or_refused(*api, data)

@@ -6,9 +6,10 @@ import contextlib
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from transports.tunnel.walking import TAIL_MAX, FetchWalk, without_hint
@@ -81,7 +82,7 @@ def test_mutated_replies_raise_nothing_else() -> None:
             assert len(sent) + len(changed) == len(reply) - 8
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.binary(min_size=9, max_size=300), st.integers())
 def test_any_bytes_raise_nothing_else(data: bytes, seed: int) -> None:
     with contextlib.suppress(WireError):

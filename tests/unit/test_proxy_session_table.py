@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.proxy_session import CONSUMER, PRODUCER, Instance, ProxySession
 from services.proxy_session_table import Duplicate, KindClash, LimitReached, SessionTable
+from tests.examples import examples
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(STEPS)
 def test_gateways_agree_in_the_end_on_the_sockets_that_are_open(steps: list[tuple[int, str, str]]) -> None:
     log: list[ProxySession] = []
