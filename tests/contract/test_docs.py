@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -32,7 +33,7 @@ def commands(page: Path, word: str) -> list[list[str]]:
 @pytest.mark.slow
 def test_the_first_produce_and_consume_of_the_readme() -> None:
     examples = commands(ROOT / "README.md", "curl")
-    assert len(examples) == 5
+    assert len(examples) == 6
     with GatewayProcess() as gateway:
 
         def run(arguments: list[str]) -> str:
@@ -41,7 +42,7 @@ def test_the_first_produce_and_consume_of_the_readme() -> None:
             assert done.returncode == 0, (here, done.stdout, done.stderr)
             return done.stdout
 
-        produce, create, subscribe, read, delete = examples
+        produce, create, subscribe, read, delete, stream = examples
         assert '"error_code":null' in run(produce)
         assert '"instance_id":"one"' in run(create)
         run(subscribe)
@@ -50,6 +51,9 @@ def test_the_first_produce_and_consume_of_the_readme() -> None:
             records = run(read)
         assert '"amount":' in records
         run(delete)
+        shown = run([each + "&until=end" if "/stream?" in each else each for each in stream])
+        amounts = [line["value"]["amount"] for line in map(json.loads, shown.splitlines()) if "value" in line]
+        assert sorted(amounts) == [1, 2]
 
 
 def test_every_key_is_in_the_reference() -> None:
