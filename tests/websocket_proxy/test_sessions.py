@@ -62,8 +62,10 @@ async def refusal(opening: Callable[[], Any], within_s: float = 10.0) -> tuple[i
             try:
                 peer = await opening()
             except Refused as error:
-                return error.status, json.loads(error.body)["message"]
-            await peer.socket.close()
+                if error.status != 101:  # what `Sockets.open` asks once more to see the body may be let in
+                    return error.status, json.loads(error.body)["message"]
+            else:
+                await peer.socket.close()
             await asyncio.sleep(0.1)
 
 
