@@ -21,7 +21,7 @@ class Served(GatewayProcess):
 
     def __init__(self, *words: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)
-        self._properties = ["flasfka-serve", "-p", "0", *words]
+        self.command = ["gateway", "flasfka-serve", "-p", "0", *words]
 
 
 class Answer(NamedTuple):
