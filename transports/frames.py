@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
@@ -74,6 +74,22 @@ class _Handshake(MaskedWebSocketResponse):
         await super()._prepare_headers()
         if not self._headers.get(hdrs.SERVER):
             self._headers.popall(hdrs.SERVER, None)
+
+
+class _Over:
+    status = 101
+    keep_alive = False
+    body_length = 0
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self) -> None:
+        return None
+
+
+OVER = cast(web.StreamResponse, _Over())
+"""A connection that was a socket and is over, in the shape in which aiohttp wants a response to be finished."""
 
 
 class Socket:
@@ -350,19 +366,10 @@ class Socket:
         return self._written_bytes
 
     def gone(self, mark: int) -> bool:
-        """Whether everything up to the mark has left this process; never once the connection is lost, with what waited."""
+        """Whether everything up to the mark has left this process; never once the connection is lost."""
         return (
             not self._transport.is_closing() and self._written_bytes - self._transport.get_write_buffer_size() >= mark
         )
-
-    def when_drained(self, call: Callable[[], None]) -> None:
-        """Calls it once when a client that is behind with reading (``congested``) has caught up; never if it leaves."""
-
-        def drained(waiter: asyncio.Future[None]) -> None:
-            if not waiter.cancelled() and waiter.exception() is None:
-                call()
-
-        self._drained().add_done_callback(drained)
 
     def pong(self) -> None:
         """Sends a pong that nobody asked for: a sign of life that needs no answer (RFC 6455 §5.5.3)."""

@@ -232,7 +232,7 @@ class ConsumeConversation:
             self._confirm()
         if socket.congested:
             self._follower.pause()
-            socket.when_drained(self._go_on)
+            socket.on_room(self._go_on)
 
     def failed(self, error: ServiceError) -> None:
         log.warning("a consume socket is closed: %s", error.message)

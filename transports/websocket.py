@@ -29,7 +29,7 @@ from transports.clients import Client, Clients
 from transports.connection import StreamLimits
 from transports.conversation import Conversation, ConversationSettings
 from transports.cors import Cors
-from transports.frames import Socket, SocketLimits
+from transports.frames import OVER, Socket, SocketLimits
 from transports.incoming import base_url, check_origin
 from transports.query import parse_query
 from transports.stream_socket import feed_socket, open_stream, serve_stream
@@ -108,7 +108,7 @@ class WebSocketTransport(Transport):
             await conversation.aclose()
             if own is not None:
                 await gateway.close_session(own, GONE)
-        return cast(web.StreamResponse, _Closed())
+        return OVER
 
     async def _stream(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         """A socket for one record stream: no envelopes."""
@@ -129,7 +129,7 @@ class WebSocketTransport(Transport):
             if isinstance(stream, Feed):
                 response: web.WebSocketResponse[bool] = web.WebSocketResponse(autoping=False, compress=False)
                 await feed_socket(request, response, stream, session, gateway, self._limits_of_streams, sent)
-                return cast(web.StreamResponse, _Closed())
+                return OVER
             socket = await Socket.accept(request, self._stream_limits, {})
         except ServiceError as error:
             if stream is not None:
@@ -137,7 +137,7 @@ class WebSocketTransport(Transport):
                 await stream.aclose()
             return self.refuse(request, error)
         sent(await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams))
-        return cast(web.StreamResponse, _Closed())
+        return OVER
 
     def _refused(
         self, request: web.BaseRequest, status: int, body: bytes, headers: tuple[tuple[str, str], ...]
@@ -209,20 +209,6 @@ class WebSocketTransport(Transport):
     def _pad(self, quiet_s: float, socket: Socket, conversation: Conversation) -> None:
         if not socket.congested and socket.quiet_s >= quiet_s - 0.01:
             conversation.send(self._atmosphere.heartbeat)
-
-
-class _Closed:
-    """A connection that is over, in the shape in which aiohttp wants a response to be finished."""
-
-    status = 101
-    keep_alive = False
-    body_length = 0
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
 
 
 def _beat(heartbeat_id: str, socket: Socket, conversation: Conversation) -> None:

@@ -37,7 +37,7 @@ from gateway.proxy import FollowerRequest, RecordFollower, RecordSender, SenderR
 from gateway.session import Session
 from gateway.transport import Transport, hookimpl, refusal
 from transports.cors import Cors
-from transports.frames import Socket, SocketLimits
+from transports.frames import OVER, Socket, SocketLimits
 from transports.incoming import check_origin
 from transports.proxy_messages import produce_decoder
 from transports.proxy_parameters import Formats, consume_parameters, produce_parameters
@@ -135,7 +135,7 @@ class WebSocketProxyTransport(Transport):
             session.streams.discard(behind)
             if own is not None:
                 await gateway.close_session(own)
-        return cast(web.StreamResponse, _Closed())
+        return OVER
 
     async def _produce(self, socket: Socket, sender: RecordSender, wanted: SenderRequest, formats: Formats) -> int:
         decode = produce_decoder(formats.key, formats.value)
@@ -186,20 +186,6 @@ class WebSocketProxyTransport(Transport):
         if not wanted or "Content-Length" in headers or "Transfer-Encoding" in headers:
             raise BadRequest("Expected WebSocket Upgrade request")
         check_origin(request, self._cors)
-
-
-class _Closed:
-    """A connection that is over, in the shape in which aiohttp wants a response to be finished."""
-
-    status = 101
-    keep_alive = False
-    body_length = 0
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
 
 
 def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:

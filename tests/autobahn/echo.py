@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from aiohttp import web
 
 from gateway.core import Gateway
 from gateway.session import Session
 from gateway.transport import Transport, hookimpl
-from transports.frames import Socket, SocketLimits
+from transports.frames import OVER, Socket, SocketLimits
 
 PATH = "/echo"
 LIMITS = SocketLimits(text_max=1 << 24, binary_max=1 << 24, compress=True)
@@ -28,21 +27,7 @@ class EchoTransport(Transport):
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         socket = await Socket.accept(request, LIMITS, {})
         await socket.run(lambda message, is_text: socket.send(message, not is_text))
-        return cast(web.StreamResponse, _Closed())
-
-
-class _Closed:
-    """A connection that is over, in the shape in which aiohttp wants a response to be finished."""
-
-    status = 101
-    keep_alive = False
-    body_length = 0
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
+        return OVER
 
 
 class EchoPlugin:

@@ -39,7 +39,7 @@ from gateway.session import Session
 from gateway.transport import Transport, hookimpl, refusal
 from gateway.upstream import Upstream
 from transports.cors import Cors
-from transports.frames import Socket, SocketLimits
+from transports.frames import OVER, Socket, SocketLimits
 from transports.incoming import check_head, check_origin
 from transports.query import parse_query
 from transports.renewal import Renewal
@@ -307,7 +307,7 @@ class TunnelTransport(Transport):
                 code,
                 time.monotonic() - started,
             )
-        return cast(web.StreamResponse, _Closed())
+        return OVER
 
     def _check_ports(self, advertise: Advertise | None) -> None:
         """Refuses what would tell a wrong address, as far as it can be known (C-20)."""
@@ -361,20 +361,6 @@ class TunnelTransport(Transport):
             self._down.discard(targets[0])
             log.info("broker %s:%d can be reached again", host, port)
         return broker
-
-
-class _Closed:
-    """A connection that is over, in the shape in which aiohttp wants a response to be finished."""
-
-    status = 101
-    keep_alive = False
-    body_length = 0
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
 
 
 def _wants_upgrade(request: web.BaseRequest) -> bool:
