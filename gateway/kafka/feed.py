@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from gateway.errors import KafkaAuthentication, KafkaAuthorization, ServiceError
 from gateway.kafka.buffer import size_of
 from gateway.kafka.errors import describe, to_service_error
+from gateway.kafka.unreadable import without_unreadable_headers
 from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class Feed:
         ends: dict[int, int] = {}
         if any(map(Message.error, records)):
             records = self._without_errors(records, ends)
+        without_unreadable_headers(records)
         chunks = [Chunk(run, {}) for run in _cut(records)]
         for partition, end in ends.items():
             if end > self._next[partition]:

@@ -13,7 +13,6 @@ import asyncio
 import collections
 import concurrent.futures
 import logging
-import operator
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -30,6 +29,7 @@ from gateway.kafka.commits import Commits
 from gateway.kafka.errors import to_service_error
 from gateway.kafka.ports import ConsumerSettings, GroupWork, PartitionOffset, TopicPartition
 from gateway.kafka.properties import client_properties
+from gateway.kafka.unreadable import without_unreadable_headers
 from gateway.kafka.worker import LAST_COMMIT_S
 
 _log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class KafkaGroupReader:
                 messages += self._client.consume(BATCH - 1, 0)
             except Exception as error:
                 failure = error  # what has been consumed must be handed over: librdkafka's position is behind it
-        records = [_readable(message) for message in messages if message.error() is None]
+        records = without_unreadable_headers([message for message in messages if message.error() is None])
         if records and not self._closing:
             self._call(self._work.records, records)
         if len(records) < len(messages):
@@ -328,33 +328,6 @@ class KafkaGroupReader:
                 _log.warning("the last commit failed, its records will come again: %s", answer[0] if answer else "")
                 return
             self._client.consume(1, SLICE_S)
-
-
-class _WithoutHeaders:
-    """A record whose headers cannot be read, as one that has none (`gateway.records.ConsumedRecord`)."""
-
-    def __init__(self, message: Message) -> None:
-        self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
-        self.key, self.value, self.timestamp = message.key, message.value, message.timestamp
-
-    def headers(self) -> None:
-        return None
-
-
-_headers = operator.methodcaller("headers")
-"""Not message.headers(): where the name of a header is no UTF-8, the binding answers something *and* sets an exception.
-A call through C notices (SystemError), but one that Python 3.11 has specialised does not, and the exception comes up
-anywhere later."""
-
-
-def _readable(message: Message) -> Message | _WithoutHeaders:
-    try:
-        _headers(message)
-    except (SystemError, UnicodeDecodeError):
-        place = f"{message.topic()}-{message.partition()} offset {message.offset()}"
-        _log.warning("%s: the headers cannot be read, the name of one is not UTF-8; going on without them", place)
-        return _WithoutHeaders(message)
-    return message
 
 
 class _LoopEndedError(Exception):

@@ -25,6 +25,7 @@ from confluent_kafka import KafkaException, Message
 from gateway.errors import ServiceError
 from gateway.kafka.errors import describe, to_service_error
 from gateway.kafka.ports import MemberListener, PartitionOffset, TopicPartition
+from gateway.kafka.unreadable import without_unreadable_headers
 from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ class KafkaMember:
         if found and not self._closed:
             found = self._new(found)
         if found and not self._closed:
+            without_unreadable_headers(found)
             self._give(RecordBatch(cast(Sequence[ConsumedRecord], found), 0), now)
         if failure is not None and not self._closed:
             self._fail(failure)

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka import Message
 
 from gateway.kafka.errors import describe
+from gateway.kafka.unreadable import without_unreadable_headers
 from gateway.records import ConsumedRecord, RecordBatch
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Feed:
                     self.fail()
                     return False
             found = [record for record in found if record.error() is None]
+        without_unreadable_headers(found)
         ends = {record.partition() or 0: (record.offset() or 0) + 1 for record in found}
         # Before they are handed out: who leaves meanwhile has had them.
         self.next.update(ends)

@@ -32,6 +32,7 @@ from gateway.kafka.errors import describe, kafka_error, to_service_error
 from gateway.kafka.memory import trimmer
 from gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
 from gateway.kafka.starts import starting_offsets
+from gateway.kafka.unreadable import without_unreadable_headers
 from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -400,7 +401,7 @@ class Worker:
 
     def _poll(self, count: int, timeout_s: float) -> int:
         """Moves up to ``count`` records into the buffer, waiting for the first; serves librdkafka's callbacks."""
-        records = self._client.consume(count, timeout_s)
+        records = without_unreadable_headers(self._client.consume(count, timeout_s))
         if not records:
             return 0
         if any(map(Message.error, records)):

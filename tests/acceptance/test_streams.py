@@ -21,6 +21,7 @@ from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 from tests.transports.peer import Peer
 from tests.transports.streams import HttpStream
+from tests.unreadable_headers import produce_with_a_name_that_is_no_utf8
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -156,6 +157,22 @@ async def test_h10_h11_hostile_and_poisoned_records(gateway: GatewayProcess, kaf
     ) as ndjson:
         lines = [json.loads(await ndjson.line()) for _ in range(9)]
     assert lines[1:8] == rows
+
+
+async def test_h10_headers_that_the_binding_cannot_read(gateway: GatewayProcess, kafka: KafkaCluster) -> None:
+    topic = kafka.create_topic()
+    for _ in range(30):  # so many that Python specialises the call
+        await put(kafka, topic, b'"before"', headers=[("a", b"1")])
+    await asyncio.to_thread(produce_with_a_name_that_is_no_utf8, kafka.bootstrap, topic)
+    await put(kafka, topic, b'"after"', headers=[("a", b"2")])
+    async with await sse(gateway, topic, "offset=earliest&until=end") as stream:
+        rows = await stream.records(32)
+    assert [(row["value"], "headers" in row, "error" in row) for row in rows[29:]] == [
+        ("before", True, False),
+        (None, False, True),  # its value is no JSON
+        ("after", True, False),
+    ]
+    assert any("the headers cannot be read" in line for line in gateway.output)
 
 
 # --- many clients, slow ones, and those that come back ----------------------------------------------------------------
