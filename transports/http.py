@@ -164,11 +164,14 @@ class HttpTransport(Transport):
             return await self._write(request, reply, body, head_only, close)
         written = False
         try:
-            if transport is not None and not transport.is_closing():
-                transport.set_write_buffer_limits(0)  # so that the system has all of it when writing ends
+            if transport is not None and not transport.is_closing() and not request.secure:
+                # So that the system has all of it when writing ends. Not under TLS: what is written there goes below
+                # the buffer that has these limits, and with a limit of 0 uvloop may never say that there is room again.
+                transport.set_write_buffer_limits(0)
             sent = await self._write(request, reply, body, head_only, close)
             if transport is not None and not transport.is_closing():
-                transport.set_write_buffer_limits()
+                if not request.secure:
+                    transport.set_write_buffer_limits()
                 written = True
         finally:
             settle(written)
