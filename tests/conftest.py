@@ -24,8 +24,10 @@ settings.load_profile("full")
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}
 
 
-ALONE = frozenset({"acceptance", "autobahn", "console"})
+ALONE = frozenset({"acceptance", "console"})
 """Folders whose tests measure time or memory, or bring a load of their own."""
+BESIDE = frozenset({"test_secrets.py", "test_atmosphere_in_chromium.py"})
+"""Files of theirs that do neither."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
@@ -35,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.broker)
         if "embedded" in getattr(getattr(item, "callspec", None), "params", {}).values():
             item.add_marker(pytest.mark.embedded)
-        if ALONE.intersection(item.path.parts):
+        if ALONE.intersection(item.path.parts) and item.path.name not in BESIDE:
             item.add_marker(pytest.mark.alone)
 
 

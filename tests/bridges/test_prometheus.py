@@ -26,7 +26,7 @@ from tests.kafka_cluster import KafkaCluster, free_ports
 PROMETHEUS = shutil.which("prometheus")
 DOWN_S = 12.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(autouse=True)
