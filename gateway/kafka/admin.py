@@ -86,6 +86,8 @@ class KafkaAdmin:
         return metadata.cluster_id or "", tuple(brokers)
 
     async def nodes(self) -> list[BrokerNode]:
+        if self._embedded:  # it knows metadata only, and nothing of racks
+            return [BrokerNode(each.node, each.host, each.port, None) for each in (await self.cluster())[1]]
         return list(await self._shared(("nodes",), self._describe_cluster))
 
     async def _describe_cluster(self) -> list[BrokerNode]:
@@ -107,21 +109,26 @@ class KafkaAdmin:
                 raise to_service_error(error) from error
 
     async def groups(self) -> list[GroupInfo]:
-        return list(await self._shared(("groups",), self._groups.all))
+        return list(await self._shared(("groups",), self._about_groups().all))
 
     async def describe_groups(self, names: Sequence[str]) -> list[GroupInfo]:
-        return await _in_time(self._groups.describe(names))
+        return await _in_time(self._about_groups().describe(names))
 
     async def group_offsets(self, group: str) -> list[PartitionOffset]:
-        return await _in_time(self._groups.offsets(group))
+        return await _in_time(self._about_groups().offsets(group))
 
     async def alter_group_offsets(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
         for each in offsets:
             check_topic_name(each.topic)
-        await _in_time(self._groups.alter(group, offsets))
+        await _in_time(self._about_groups().alter(group, offsets))
 
     async def delete_group_offsets(self, group: str, topic: str | None) -> None:
-        await _in_time(self._groups.delete(group, topic))
+        await _in_time(self._about_groups().delete(group, topic))
+
+    def _about_groups(self) -> KafkaGroups:
+        if self._embedded:
+            raise NotSupported("The embedded Kafka tells nothing of groups; set bootstrap.servers to use a real one.")
+        return self._groups
 
     async def topics(self) -> list[TopicInfo]:
         # The list is made once for all who share the flight: with thousands of topics it takes longer than the asking.

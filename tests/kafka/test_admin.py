@@ -14,6 +14,7 @@ from gateway.errors import (
     BrokerNotAvailable,
     KafkaError,
     KafkaRefused,
+    NotSupported,
     PartitionNotFound,
     SimpleReaderUnavailable,
     UnknownTopicOrPartition,
@@ -113,6 +114,9 @@ async def test_embedded_topics() -> None:
         assert {len(topic.partitions) for topic in topics} == {4}
         assert await cluster.admin.offsets("one", 0) == (0, 0)
         assert await cluster.admin.topic_configs("one") == []
+        assert [node.host for node in await cluster.admin.nodes()] == ["127.0.0.1"]
+        with pytest.raises(NotSupported):
+            await cluster.admin.groups()
 
 
 async def test_direct_reads(cluster: KafkaCluster, filled: Topic) -> None:
