@@ -24,7 +24,8 @@ from gateway.version import VERSION
 log = logging.getLogger("gateway")
 
 _DESCRIPTION = """\
-Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), and whatever plugins add.
+Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), record streams, sockets, bridges, a
+tunnel for native clients, and whatever plugins add.
 Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0.1:8082, for trying out."""
 
 PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
