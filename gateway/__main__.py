@@ -13,12 +13,12 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from gateway import logs
+from gateway.assembly.plugins import PluginError, Plugins
+from gateway.commands import logs
 from gateway.config import Config, ConfigError, load, peek
-from gateway.kafka.properties import client_notes
-from gateway.kafka.properties import faults as kafka_faults
-from gateway.keys import TRANSPORTS
-from gateway.plugins import PluginError, Plugins
+from gateway.kafka.clients.properties import client_notes
+from gateway.kafka.clients.properties import faults as kafka_faults
+from gateway.settings.keys import TRANSPORTS
 from gateway.version import VERSION
 
 log = logging.getLogger("gateway")
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] in ("tunnel", "tunnel-proxy"):
         return int(importlib.import_module("transports.tunnel.command").main(words[1:], _new_loop))
     if words and words[0] in ("producer", "consumer"):
-        return int(importlib.import_module("gateway.bytehoops").main(words, prog="kafka-gateway"))
+        return int(importlib.import_module("gateway.commands.bytehoops").main(words, prog="kafka-gateway"))
     if words and words[0] == "flasfka-serve":
-        return int(importlib.import_module("gateway.flasfka").main(words[1:]))
+        return int(importlib.import_module("gateway.commands.flasfka").main(words[1:]))
     parser = argparse.ArgumentParser(
         prog="kafka-gateway",
         description=_DESCRIPTION,
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plugins = Plugins(disabled=disabled(file, overrides))
         keys = plugins.config_keys()
         if options.check:
-            from gateway.check import check
+            from gateway.commands.check import check
 
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
         config = load(keys, file, overrides, os.environ, checks=(kafka_faults, plugins.faults))
@@ -127,7 +127,7 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
 
 
 async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
-    from gateway.app import run_until
+    from gateway.assembly.app import run_until
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,8 +1,9 @@
 """The configuration: what a key is, how the properties are read and checked, and the frozen `Config` they become.
 
-`load` takes the keys (those of `gateway.keys` and those that plugins add), reads the properties file, the environment
-and the command line in that order of precedence, and gives a `Config`, or one `ConfigError` with *every* fault found,
-each with the place where it stands. Nothing reads the environment or the file later: code receives the `Config`.
+`load` takes the keys (those of `gateway.settings.keys` and those that plugins add), reads the properties file, the
+environment and the command line in that order of precedence, and gives a `Config`, or one `ConfigError` with *every*
+fault found, each with the place where it stands. Nothing reads the environment or the file later: code receives the
+`Config`.
 
 A property that no key knows is a fault, because a misspelt limit that silently keeps its default is found only when it
 is needed (Confluent REST Proxy ignores unknown properties; reliability S17). Keys of the programs the gateway replaces
@@ -21,9 +22,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from gateway.clientnames import CLIENT_PROPERTIES
-from gateway.listeners import Listener, clashes, parse_listener
-from gateway.properties import decode_properties, parse_properties
+from gateway.settings.client_names import CLIENT_PROPERTIES
+from gateway.settings.listeners import Listener, clashes, parse_listener
+from gateway.settings.properties import decode_properties, parse_properties
 
 KeyType = Literal["str", "int", "long", "float", "bool", "list", "secret", "duration", "size", "enum", "file"]
 Value = str | int | float | bool | tuple[str, ...]
@@ -275,7 +276,8 @@ class Config:
 
         Args:
             role: ``producer``, ``consumer`` or ``admin``. Names that are the gateway's own although they begin alike
-                (``consumer.threads``) are not among them. `gateway.kafka.properties` checks and translates the result.
+                (``consumer.threads``) are not among them. `gateway.kafka.clients.properties` checks and translates the
+                result.
         """
         return self.under("client.") | self.under(f"{role}.")
 
@@ -364,8 +366,8 @@ def load(
         overrides: ``KEY=VALUE`` arguments.
         env: the environment. Of it count ``KAFKA_GATEWAY_<NAME>``, the property's name in capitals with ``_`` for every
             dot and hyphen, and the ``-Dname=value`` of ``KAFKAREST_OPTS``, which belonged to the Java scripts.
-        checks: further judges of the whole, such as `gateway.kafka.properties.faults`; what they find is reported with
-            the rest. They see a `Config` in which faulty properties have their defaults.
+        checks: further judges of the whole, such as `gateway.kafka.clients.properties.faults`; what they find is
+            reported with the rest. They see a `Config` in which faulty properties have their defaults.
     Raises:
         ConfigError: with every fault found.
     """

@@ -30,9 +30,9 @@ from gateway.errors import (
     ShuttingDown,
     Unavailable,
 )
+from gateway.heartbeats import Pulse
 from gateway.limits import Limits
 from gateway.messages import Call, Reply, Request, Response
-from gateway.pulse import Pulse
 from gateway.router import Match, Route, Router
 from gateway.session import Session
 from gateway.stream import Feed, Outlet, Stream

@@ -10,22 +10,22 @@ from functools import partial
 
 from gateway.config import Config
 from gateway.errors import ShuttingDown, TooManyRequests
-from gateway.kafka.admin import KafkaAdmin
-from gateway.kafka.clients import Clients
-from gateway.kafka.compacted import KafkaCompactedLog, MemoryLog
-from gateway.kafka.consumer import KafkaConsumer
-from gateway.kafka.embedded import EmbeddedKafka
-from gateway.kafka.group import KafkaGroupReader
-from gateway.kafka.member import Build, KafkaMember, member_fetching
-from gateway.kafka.members import Members
+from gateway.kafka.admin.admin import KafkaAdmin
+from gateway.kafka.admin.broker_addresses import upstream
+from gateway.kafka.clients.embedded import EmbeddedKafka
+from gateway.kafka.clients.factory import Clients
+from gateway.kafka.clients.properties import Role, client_properties
+from gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
+from gateway.kafka.consuming.consumer import KafkaConsumer
+from gateway.kafka.consuming.group import KafkaGroupReader
+from gateway.kafka.consuming.loop_polled_members import Members
+from gateway.kafka.consuming.member import Build, KafkaMember, member_fetching
+from gateway.kafka.consuming.reader import KafkaReader
+from gateway.kafka.consuming.worker import Rebalanced
 from gateway.kafka.ports import CompactedLog, CompactedTopic, ConsumerSettings, GroupWork, LogListener, MemberListener
-from gateway.kafka.producer import KafkaProducer
-from gateway.kafka.properties import Role, client_properties
-from gateway.kafka.reader import KafkaReader
-from gateway.kafka.tails import KafkaTails
-from gateway.kafka.transactions import KafkaTransactions
-from gateway.kafka.upstream import upstream
-from gateway.kafka.worker import Rebalanced
+from gateway.kafka.producing.producer import KafkaProducer
+from gateway.kafka.producing.transactions import KafkaTransactions
+from gateway.kafka.tails.tails import KafkaTails
 from gateway.records import RecordsEncoder
 from gateway.upstream import Upstream
 

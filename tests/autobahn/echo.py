@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.core import Gateway
 from gateway.session import Session
 from gateway.transport import Transport, hookimpl
-from transports.frames import OVER, Socket, SocketLimits
+from transports.websocket.socket import OVER, Socket, SocketLimits
 
 PATH = "/echo"
 LIMITS = SocketLimits(text_max=1 << 24, binary_max=1 << 24, compress=True)
@@ -17,7 +17,7 @@ LIMITS = SocketLimits(text_max=1 << 24, binary_max=1 << 24, compress=True)
 
 
 class EchoTransport(Transport):
-    """Reads and writes as the transport ``websocket`` does: with ``transports.frames``."""
+    """Reads and writes as the transport ``websocket`` does: with ``transports.websocket.socket``."""
 
     name = "echo"
 

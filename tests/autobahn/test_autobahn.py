@@ -1,4 +1,4 @@
-"""H1: the framing of ``transports.frames`` under the Autobahn test suite, compression included (RFC 6455, RFC 7692).
+"""H1: ``transports.websocket.socket`` under the Autobahn test suite, compression included (RFC 6455, RFC 7692).
 
 An optional tool: it needs CPython 2.7 and a package index once, and is skipped without them.
 """

@@ -15,21 +15,21 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from gateway import builtin
+from gateway.assembly import builtin
 from gateway.auth import NoAuthentication
 from gateway.codecs.binary import BinaryCodec
 from gateway.codecs.json import JsonCodec
 from gateway.config import load
 from gateway.core import Gateway
 from gateway.kafka.ports import Delivery, Stored
-from gateway.keys import BUILTIN_KEYS
 from gateway.messages import Request
 from gateway.records import RecordToSend
 from gateway.router import Router
 from gateway.session import Session
-from services.produce import RecordsReader
-from services.routes import RestServices
-from services.rows import v2_encoder
+from gateway.settings.keys import BUILTIN_KEYS
+from services.common.rows import v2_encoder
+from services.rest.produce_bodies import RecordsReader
+from services.rest.routes import RestServices
 from tests.services.fake_kafka import FakeKafka
 
 VALUE = b"x" * 100

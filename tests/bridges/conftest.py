@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from gateway.app import App, serve
+from gateway.assembly.app import App, serve
+from gateway.assembly.plugins import Plugins
 from gateway.config import load
-from gateway.plugins import Plugins
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
@@ -115,7 +115,7 @@ class Bytehoops(GatewayProcess):
 
     def __init__(self, *words: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)
-        self.command = ["gateway.bytehoops", *words]
+        self.command = ["gateway.commands.bytehoops", *words]
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ from gateway.kafka.errors import UnknownTopicTimeout
 from gateway.messages import Call, Request
 from gateway.router import Route
 from gateway.session import Session
-from services.bridge_produce import ProducerBridge, ProducerSettings
+from services.bridges.produce import ProducerBridge, ProducerSettings
 
 
 class FailingProducer:

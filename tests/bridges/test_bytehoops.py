@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway import bytehoops
 from gateway.__main__ import main as gateway_main
+from gateway.commands import bytehoops
 from gateway.config import Config
 from gateway.version import VERSION
 from tests.bridges.conftest import Bytehoops
@@ -26,7 +26,11 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
     def run(config: Config, plugins: Any, *, hasty: bool = False) -> int:
         assert hasty
-        assert plugins.names() == ["gateway.builtin", "transports.bridges", "transports.http"]
+        assert plugins.names() == [
+            "gateway.assembly.builtin",
+            "transports.bridges.transport",
+            "transports.http.transport",
+        ]
         seen.append(config)
         return 0
 
@@ -38,7 +42,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 def run(*words: str) -> tuple[int, str, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "gateway.bytehoops", *words],
+        [sys.executable, "-P", "-m", "gateway.commands.bytehoops", *words],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
@@ -174,7 +178,7 @@ def test_every_flag_reaches_its_property(configured: list[Config]) -> None:
 
 
 def test_the_executable_is_installed_and_wrapped() -> None:
-    assert 'bytehoops = "gateway.bytehoops:main"' in (ROOT / "pyproject.toml").read_text()
+    assert 'bytehoops = "gateway.commands.bytehoops:main"' in (ROOT / "pyproject.toml").read_text()
     assert os.access(ROOT / "bin" / "bytehoops", os.X_OK)
     assert VERSION
 

@@ -12,9 +12,9 @@ import pytest
 from gateway.errors import KafkaRetriable
 from gateway.kafka.ports import PartitionOffset, TopicPartition
 from gateway.records import OutgoingRecord
-from services.bridge_dead_letters import DeadLetters
-from services.bridge_delivery import Delivery, DeliverySettings
-from services.bridge_outcomes import RetryRules
+from services.bridges.dead_letters import DeadLetters
+from services.bridges.delivery import Delivery, DeliverySettings
+from services.bridges.outcomes import RetryRules
 from tests.services.fake_kafka import FakeRecord
 from tests.transports.wire import until
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway.records import Headers, OutgoingRecord
-from services.bridge_headers import HeaderRules, RecordHeaders, SinkHeaderRules, canonical, http_headers
+from services.bridges.headers import HeaderRules, RecordHeaders, SinkHeaderRules, canonical, http_headers
 from tests.services.fake_kafka import FakeRecord
 
 Fields = list[tuple[bytes, bytes]]

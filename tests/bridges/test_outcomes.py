@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from services.bridge_offsets import Progress
-from services.bridge_outcomes import Outcome, RetryRules, outcome, retry_after_s, status_class
+from services.bridges.offsets import Progress
+from services.bridges.outcomes import Outcome, RetryRules, outcome, retry_after_s, status_class
 
 
 @pytest.mark.parametrize(

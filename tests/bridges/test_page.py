@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway import bytehoops
+from gateway.commands import bytehoops
 from gateway.config import Config
 from tests.bridges.conftest import stored
 from tests.bridges.raw_sink import OK, RawSink
@@ -63,7 +63,7 @@ async def test_the_webhooks(kafka: KafkaCluster) -> None:
 
 
 def test_the_metrics_are_named() -> None:
-    from services.bridges import _CONSUMER_METRICS, _PRODUCER_METRICS
+    from services.bridges.service import _CONSUMER_METRICS, _PRODUCER_METRICS
 
     for name, _, _ in (*_PRODUCER_METRICS, *_CONSUMER_METRICS):
         assert f"_{name}`" in PAGE, name

@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGE = ROOT / "transports" / "static" / "console"
+PAGE = ROOT / "transports" / "console" / "static"
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.plugins import Plugins
+from gateway.assembly.plugins import Plugins
 from tests.gateway_process import ROOT, GatewayProcess
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 
 from gateway import hookspecs
-from gateway.app import serve
+from gateway.assembly.app import serve
+from gateway.assembly.plugins import Plugins
 from gateway.config import load
-from gateway.plugins import Plugins
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugin"

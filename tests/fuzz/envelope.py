@@ -13,7 +13,12 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus" / "envelope"
-INSTRUMENTED = ["transports.envelope", "transports.sequences", "gateway.jsonio", "tests.fuzz.envelope_target"]
+INSTRUMENTED = [
+    "transports.envelope.codec",
+    "transports.envelope.sequences",
+    "gateway.jsonio",
+    "tests.fuzz.envelope_target",
+]
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator
 
 from gateway.errors import ServiceError
-from transports import envelope
-from transports.envelope import Envelope, Form, InvalidMessage
-from transports.sequences import Sequences
+from transports.envelope import codec as envelope
+from transports.envelope.codec import Envelope, Form, InvalidMessage
+from transports.envelope.sequences import Sequences
 
 
 def pack(*messages: bytes) -> bytes:

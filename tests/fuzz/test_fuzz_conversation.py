@@ -19,9 +19,9 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 
-from gateway import app as assembly
-from gateway.access import AccessLog
+from gateway.assembly import app as assembly
 from gateway.config import Config
+from gateway.door.access_log import AccessLog
 from gateway.errors import CloseReason
 from tests.fuzz.envelope import CORPUS
 from tests.fuzz.envelope_target import unpack
@@ -29,7 +29,7 @@ from tests.fuzz.mutations import mutate
 from tests.services.fake_kafka import FakeKafka
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
-from transports.conversation import Conversation, ConversationSettings
+from transports.envelope.session import Conversation, ConversationSettings
 
 COUNT = int(os.environ.get("KAFKA_GATEWAY_FUZZ_ENVELOPES", "100000"))
 ROUNDS = 20

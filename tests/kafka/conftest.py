@@ -11,12 +11,12 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from gateway.config import load
-from gateway.kafka.clients import EMBEDDED_GROUPS
+from gateway.kafka.clients.factory import EMBEDDED_GROUPS
 from gateway.kafka.cluster import KafkaCluster, open_kafka
-from gateway.kafka.consumer import KafkaConsumer
+from gateway.kafka.consuming.consumer import KafkaConsumer
 from gateway.kafka.ports import ConsumerSettings, ReadLimits
-from gateway.keys import BUILTIN_KEYS
 from gateway.records import ConsumedRecord
+from gateway.settings.keys import BUILTIN_KEYS
 
 Place = tuple[int, int]
 

@@ -19,11 +19,11 @@ from gateway.errors import (
     SimpleReaderUnavailable,
     UnknownTopicOrPartition,
 )
-from gateway.kafka import reader
-from gateway.kafka.clients import Clients
+from gateway.kafka.clients.factory import Clients
 from gateway.kafka.cluster import KafkaCluster, open_kafka
+from gateway.kafka.consuming import reader
 from gateway.kafka.ports import ConsumerSettings
-from gateway.keys import BUILTIN_KEYS
+from gateway.settings.keys import BUILTIN_KEYS
 from tests.kafka.conftest import Topic, is_mock, open_cluster, places, places_of
 
 

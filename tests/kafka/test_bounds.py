@@ -12,7 +12,7 @@ import confluent_kafka
 import pytest
 
 from gateway.errors import BrokerNotAvailable, KafkaRetriable
-from gateway.kafka.bounds import Bounds, Lookups, TopicBounds
+from gateway.kafka.tails.log_offsets import Bounds, Lookups, TopicBounds
 
 
 async def test_a_thousand_questions_make_two_flights() -> None:

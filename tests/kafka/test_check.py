@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.check import check
-from gateway.kafka.probe import join_address, split_address
-from gateway.keys import BUILTIN_KEYS
+from gateway.commands.check import check
+from gateway.kafka.clients.probe import join_address, split_address
+from gateway.settings.keys import BUILTIN_KEYS
 
 
 def run(*overrides: str, as_json: bool = False, file: Path | None = None) -> tuple[int, str]:

@@ -22,9 +22,9 @@ from gateway.errors import (
     TooManyRequests,
     UndecodableRecord,
 )
-from gateway.kafka import worker
-from gateway.kafka.clients import Clients
+from gateway.kafka.clients.factory import Clients
 from gateway.kafka.cluster import KafkaCluster
+from gateway.kafka.consuming import worker
 from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
 from gateway.records import ConsumedRecord
 from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until, until

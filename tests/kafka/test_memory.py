@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.kafka import memory
+from gateway.kafka.clients import memory
 
 
 def test_trimming_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.consumer import KafkaConsumer
+from gateway.kafka.consuming.consumer import KafkaConsumer
 from gateway.kafka.ports import ConsumerSettings, PartitionOffset
 from tests.kafka.conftest import Topic, limits, places, places_of, read_until
 

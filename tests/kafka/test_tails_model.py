@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from gateway.errors import ServiceError
-from gateway.kafka.bounds import Bounds
-from gateway.kafka.feed import RECORD_BYTES, Audience, Chunk, Feed, Item, Lost
 from gateway.kafka.ports import Gap, TailBatch, TailStart
-from gateway.kafka.tail import KafkaTail
-from gateway.kafka.tail_topic import TailTopic, Turns
-from gateway.kafka.tails import starting_positions
+from gateway.kafka.tails.fetcher import RECORD_BYTES, Audience, Chunk, Feed, Item, Lost
+from gateway.kafka.tails.log_offsets import Bounds
+from gateway.kafka.tails.tail import KafkaTail
+from gateway.kafka.tails.tails import starting_positions
+from gateway.kafka.tails.topic_readers import TailTopic, Turns
 from gateway.records import ConsumedRecord
 
 NAME = "topic"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands.flasfka import read_settings
 from gateway.config import ConfigError
-from gateway.flasfka import read_settings
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 from tests.push_pull.service import PushPull, Served

@@ -10,16 +10,16 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from gateway import builtin
+from gateway.assembly import builtin
 from gateway.auth import NoAuthentication
 from gateway.codec import Codec
 from gateway.config import Config, load
 from gateway.core import Gateway
-from gateway.keys import BUILTIN_KEYS
 from gateway.messages import Request
 from gateway.router import Router
 from gateway.session import Principal, Session
-from services.routes import RestServices
+from gateway.settings.keys import BUILTIN_KEYS
+from services.rest.routes import RestServices
 from tests.services.fake_kafka import FakeKafka
 
 V1 = "application/vnd.kafka.v1+json"

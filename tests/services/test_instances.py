@@ -1,4 +1,4 @@
-"""The registry of consumer instances: names, owners, expiry, closing (services/instances.py)."""
+"""The registry of consumer instances: names, owners, expiry, closing (services/instances/registry.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import KafkaError
-from services.instances import InstanceKey
+from services.instances.registry import InstanceKey
 from tests.services.conftest import V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 

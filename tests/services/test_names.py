@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import KafkaAuthorization, KafkaRefused, NotFound, Unprocessable
-from services.instants import parse_instant
-from services.names import TopicRules, check_group, check_instance, is_topic
-from services.query import read_long
+from services.common.names import TopicRules, check_group, check_instance, is_topic
+from services.common.query import read_long
+from services.common.timestamps import parse_instant
 from tests.services.conftest import configuration
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from gateway.errors import KafkaRetriable, Unprocessable
-from services.patterns import TopicPattern
+from services.common.patterns import TopicPattern
 from tests.services.conftest import V2, Rest, Start
 from tests.services.fake_kafka import FakeKafka
 

@@ -1,4 +1,4 @@
-"""The fast and the exact reading of produce bodies must be one (services/produce.py)."""
+"""The fast and the exact reading of produce bodies must be one (services/rest/produce_bodies.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.codecs.binary import BinaryCodec
 from gateway.codecs.json import JsonCodec
 from gateway.errors import ServiceError
 from gateway.records import OutgoingRecord
-from services.produce import RecordsReader, _fast_parse
+from services.rest.produce_bodies import RecordsReader, _fast_parse
 from tests.examples import examples
 from tests.services.fake_kafka import as_values
 

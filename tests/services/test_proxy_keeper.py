@@ -10,11 +10,11 @@ import pytest
 
 from gateway.errors import BrokerNotAvailable
 from gateway.kafka.ports import CompactedTopic, GroupInfo, LogListener
-from services import proxy_keeper
-from services.proxy_keeper import SessionKeeper
-from services.proxy_session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
-from services.proxy_session_table import Duplicate, LimitReached
-from services.proxy_sessions import SessionsUnavailable
+from services.websocket_proxy import session_sync as proxy_keeper
+from services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
+from services.websocket_proxy.session_sync import SessionKeeper
+from services.websocket_proxy.session_table import Duplicate, LimitReached
+from services.websocket_proxy.sessions import SessionsUnavailable
 
 TOPIC = CompactedTopic("sessions")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gateway import jsonio
 from gateway.config import Config, ConfigError, load
 from gateway.errors import ServiceError
-from gateway.keys import BUILTIN_KEYS
-from services.proxy_limits import ClientLimits, Limits, read_limits, read_record, record_key
+from gateway.settings.keys import BUILTIN_KEYS
+from services.websocket_proxy.limits import ClientLimits, Limits, read_limits, read_record, record_key
 
 KEY = "kafka.ws.proxy."
 ONE = "producer.limits.client-specific-limits.0."

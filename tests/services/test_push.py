@@ -1,4 +1,4 @@
-"""Push subscriptions: atmosphere-binding.md §2, kafka-rest-http.md §8, streams.md §1 (services/push.py)."""
+"""Push subscriptions: atmosphere-binding.md §2, kafka-rest-http.md §8, streams.md §1 (services/rest/push.py)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gateway.kafka.ports import PartitionOffset
 from gateway.messages import Request
 from gateway.session import Session
 from gateway.stream import ErrorPayload
-from services import push_stream
-from services.instances import ConsumerInstance, InstanceKey
+from services.instances import push_stream
+from services.instances.registry import ConsumerInstance, InstanceKey
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
 from tests.services.pushed import JSON, Client, create, pushes

@@ -1,4 +1,4 @@
-"""Push subscriptions over Kafka itself: on the mock cluster and on a real one (services/push.py)."""
+"""Push subscriptions over Kafka itself: on the mock cluster and on a real one (services/rest/push.py)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import confluent_kafka
 import pytest
 
 from gateway.config import load
-from gateway.kafka.clients import EMBEDDED_GROUPS
+from gateway.kafka.clients.factory import EMBEDDED_GROUPS
 from gateway.kafka.cluster import open_kafka
-from gateway.keys import BUILTIN_KEYS
 from gateway.session import Session
+from gateway.settings.keys import BUILTIN_KEYS
 from tests.kafka.conftest import is_mock
 from tests.services.conftest import V1, Rest
 from tests.services.pushed import Client, create, pushes

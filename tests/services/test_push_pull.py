@@ -27,7 +27,7 @@ from gateway.errors import (
 from gateway.messages import Reply, Request
 from gateway.router import Router
 from gateway.session import Session
-from services.push_pull import PushPull
+from services.push_pull.service import PushPull
 from tests.services.conftest import codecs, configuration
 from tests.services.fake_kafka import FakeKafka
 

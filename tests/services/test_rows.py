@@ -1,4 +1,4 @@
-"""Records as replies show them (services/rows.py)."""
+"""Records as replies show them (services/common/rows.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.codecs.binary import BinaryCodec
 from gateway.codecs.json import JsonCodec
 from gateway.errors import UndecodableRecord
 from gateway.records import OutgoingRecord, RecordBatch
-from services.rows import RecordEncoders, v1_encoder, v2_encoder
+from services.common.rows import RecordEncoders, v1_encoder, v2_encoder
 from tests.services.fake_kafka import FakeRecord
 
 

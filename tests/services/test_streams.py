@@ -14,7 +14,7 @@ from gateway.messages import Request
 from gateway.records import OutgoingRecord
 from gateway.session import Session
 from gateway.stream import Acknowledged, Event, Feed
-from services.stream_token import read_token
+from services.streams.token import read_token
 from tests.services.conftest import V1, V2, Rest, Start
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
 
@@ -417,7 +417,7 @@ async def test_a_rebalance_drops_what_another_member_has_now(start: Start, fake:
 async def test_a_commit_that_fails_is_repeated(
     client: Client, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.stream_acks._AGAIN_S", 0.0)
+    monkeypatch.setattr("services.streams.acks._AGAIN_S", 0.0)
     fake.put("t", b"1")
     consumer = await join(client, "&ack=client")
     consumer.rebalance(T0)
@@ -430,7 +430,7 @@ async def test_a_commit_that_fails_is_repeated(
 
 
 async def test_kafka_may_be_away_for_a_while(client: Client, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.group_stream._AGAIN_S", 0.0)
+    monkeypatch.setattr("services.streams.group_stream._AGAIN_S", 0.0)
     fake.put("t", b"1")
     fake.fail("read", KafkaRetriable(), KafkaRetriable())
     consumer = await join(client)

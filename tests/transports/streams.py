@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import gateway.app
-from gateway.app import App
+import gateway.assembly.app
+from gateway.assembly.app import App
 from tests.services.fake_kafka import FakeKafka
 from tests.transports import conftest
 from tests.transports.wire import PATIENCE_S, Wire, request

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway import access, logs
-from gateway.access import AccessLog
-from gateway.app import App
+from gateway.assembly.app import App
+from gateway.commands import logs
+from gateway.door import access_log as access
+from gateway.door.access_log import AccessLog
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, Wire, produce, request, until

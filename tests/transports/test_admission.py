@@ -14,14 +14,14 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from gateway import basic
-from gateway.app import App
+from gateway.assembly.app import App
+from gateway.assembly.plugins import Plugins
 from gateway.auth import Authenticator
+from gateway.authenticators import basic
 from gateway.config import ConfigError
 from gateway.errors import Unauthorized
 from gateway.hookspecs import hookimpl
 from gateway.messages import Call, Response
-from gateway.plugins import Plugins
 from gateway.router import Route
 from gateway.session import Principal
 from tests.transports.conftest import gateway

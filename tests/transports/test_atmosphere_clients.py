@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from tests.transports.conftest import gateway
 from tests.transports.npm import Driver, install
 from tests.transports.stub_service import StubService
 from tests.transports.wire import until
-from transports.clients import Clients
+from transports.envelope.tracking_ids import Clients
 
 FOLDER = Path(__file__).parents[1] / "clients" / "atmosphere"
 GENERATIONS = ["2", "3", "5"]

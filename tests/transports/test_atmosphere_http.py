@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.app import App
+from gateway.assembly.app import App
 from gateway.auth import Authenticator
 from gateway.errors import SHUTDOWN, SLOW, Unauthorized
 from gateway.hookspecs import hookimpl
@@ -20,7 +20,7 @@ from tests.transports.listener import V3, V5, Listener, handshake, push, target
 from tests.transports.peer import Peer
 from tests.transports.stub_service import StubService
 from tests.transports.wire import PATIENCE_S, Wire, until
-from transports.clients import Clients
+from transports.envelope.tracking_ids import Clients
 
 TRANSPORTS = ["sse", "streaming", "long-polling"]
 STREAMS = ["sse", "streaming"]
@@ -478,7 +478,7 @@ class Revoking(Names):
 
 
 async def test_a_stream_ends_when_its_proof_does(service: StubService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transports.carrier._RENEW_S", 0.05)
+    monkeypatch.setattr("transports.atmosphere.channel._RENEW_S", 0.05)
     revoking = Revoking()
     async with (
         gateway(service, revoking, authentication_method="NAMES") as app,

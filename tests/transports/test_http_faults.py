@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from gateway.auth import Authenticator
 from gateway.codec import Codec
 from gateway.hookspecs import hookimpl
-from gateway.kafka import producer
+from gateway.kafka.producing import producer
 from gateway.messages import Call, Response
 from gateway.router import Route
 from gateway.session import Principal
-from services.rows import RecordEncoders
+from services.common.rows import RecordEncoders
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
-from transports.http import HttpTransport
+from transports.http.transport import HttpTransport
 
 pytestmark = pytest.mark.slow
 

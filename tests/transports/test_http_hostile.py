@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from gateway.errors import BadRequest
-from services import produce as producing
-from services.members import PARTS_MAX
-from services.routes import RestServices
+from services.common.json_members import PARTS_MAX
+from services.rest import produce_bodies as producing
+from services.rest.routes import RestServices
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request

@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, Wire, produce, request
 

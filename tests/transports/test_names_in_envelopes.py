@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from tests.behaviour.clients import SseClient
 from tests.transports.conftest import Connect
 from tests.transports.peer import Peer

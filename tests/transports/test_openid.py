@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from gateway import openid
+from gateway.authenticators import openid
+from gateway.authenticators.openid import OpenIdAuthenticator
 from gateway.config import load
 from gateway.errors import Unauthorized, Unavailable
-from gateway.keys import BUILTIN_KEYS
-from gateway.openid import OpenIdAuthenticator
+from gateway.settings.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
-from transports import websocket_proxy
+from transports.websocket_proxy import transport as websocket_proxy
 
 KEY = "kafka.ws.proxy.server.openid-connect."
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)

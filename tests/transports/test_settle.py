@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from gateway.dialect import Dialect
 from gateway.hookspecs import hookimpl
 from gateway.messages import Call, Request, Response

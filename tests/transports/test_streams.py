@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
+from gateway.assembly.plugins import Plugins
 from gateway.auth import Authenticator
 from gateway.errors import Unauthorized
-from gateway.plugins import Plugins
 from gateway.records import OutgoingRecord
 from gateway.session import Principal
 from tests.services.fake_kafka import FakeKafka

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from gateway.auth import Authenticator
 from gateway.errors import Unauthorized
 from gateway.hookspecs import hookimpl

@@ -17,7 +17,7 @@ from typing import Any
 import bcrypt
 import pytest
 
-from gateway.app import App
+from gateway.assembly.app import App
 from gateway.auth import Authenticator
 from gateway.config import ConfigError
 from gateway.errors import Unauthorized
@@ -30,7 +30,8 @@ from tests.transports.wire import PATIENCE_S, Wire, until
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import free_range
-from transports.tunnel import endpoint, gauge
+from transports.tunnel import endpoint
+from transports.tunnel import inflight_memory as gauge
 from transports.tunnel.broker import connect
 from transports.tunnel.relay import Counts
 from transports.tunnel.wire import compact_string, frame, string, uvarint

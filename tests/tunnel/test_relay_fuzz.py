@@ -15,8 +15,8 @@ from tests.tunnel import replies
 from tests.tunnel.fake_broker import reply, request
 from tests.tunnel.test_rewriting import CORPUS
 from transports.tunnel import apis
-from transports.tunnel.advertising import Advertise
-from transports.tunnel.budget import Budget
+from transports.tunnel.advertised_addresses import Advertise
+from transports.tunnel.memory_budget import Budget
 from transports.tunnel.relay import Counts, Relay, Rules
 from transports.tunnel.wire import Cutter, WireError
 

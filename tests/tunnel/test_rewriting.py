@@ -14,7 +14,7 @@ from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.golden import VECTORS
 from transports.tunnel import apis, rewriting
-from transports.tunnel.advertising import Advertise
+from transports.tunnel.advertised_addresses import Advertise
 from transports.tunnel.wire import WireError, frame
 
 NEW = Advertise("127.0.0.1", 19100)

@@ -1,4 +1,4 @@
-"""Long Fetch replies that pass piece by piece (transports/tunnel/walking.py)."""
+"""Long Fetch replies that pass piece by piece (transports/tunnel/fetch_response_scanner.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
-from transports.tunnel.walking import TAIL_MAX, FetchWalk, without_hint
+from transports.tunnel.fetch_response_scanner import TAIL_MAX, FetchWalk, without_hint
 from transports.tunnel.wire import WireError, frame
 
 HOST = b"kafka-2.internal"

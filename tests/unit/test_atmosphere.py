@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from gateway.config import load
 from gateway.errors import BadRequest
-from gateway.keys import BUILTIN_KEYS
-from transports import atmosphere, sse, streaming
-from transports.atmosphere import AtmosphereSettings, Kind, Parameters
-from transports.envelope import Form
+from gateway.settings.keys import BUILTIN_KEYS
+from transports.atmosphere import protocol as atmosphere
+from transports.atmosphere import sse, streaming
+from transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
+from transports.envelope.codec import Form
 
 ID = "6fb26239-bfec-4099-b42e-1b2339af6c2d"
 

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import basic
-from gateway.basic import BasicAuthenticator, read_users
+from gateway.authenticators import basic
+from gateway.authenticators.basic import BasicAuthenticator, read_users
 from gateway.config import Config, load
 from gateway.errors import TooManyRequests, Unauthorized
-from gateway.keys import BUILTIN_KEYS
 from gateway.session import Principal
+from gateway.settings.keys import BUILTIN_KEYS
 
 COST = 4
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.proxy import Place
-from gateway.token_bucket import TokenBucket
-from services.commit_stack import CommitStack
+from services.websocket_proxy.commit_stack import CommitStack
+from services.websocket_proxy.ports import Place
+from services.websocket_proxy.token_bucket import TokenBucket
 
 
 class Record:

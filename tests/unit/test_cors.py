@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import load
-from gateway.keys import BUILTIN_KEYS
-from transports.cors import Cors
+from gateway.settings.keys import BUILTIN_KEYS
+from transports.http.cors import Cors
 
 OWN = "https://app.example.com"
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from transports import envelope
-from transports.envelope import Envelope, Form, InvalidMessage, Reader, read, reply
+from transports.envelope import codec as envelope
+from transports.envelope.codec import Envelope, Form, InvalidMessage, Reader, read, reply
 
 V1 = "application/vnd.kafka.v1+json"
 BINARY = "application/vnd.kafka.binary.v1+json"

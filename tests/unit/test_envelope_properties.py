@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import PayloadTooLarge, TooManyRequests
-from transports.envelope import Form, InvalidMessage, Reader, read, reply
-from transports.sequences import Sequences
+from transports.envelope.codec import Form, InvalidMessage, Reader, read, reply
+from transports.envelope.sequences import Sequences
 
 patient = settings(deadline=None)  # the machine may be busy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transports.frames import Socket, text_frame
+from transports.websocket.socket import Socket, text_frame
 
 
 class Transport:

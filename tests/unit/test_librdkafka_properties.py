@@ -12,10 +12,9 @@ from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.clientnames import CLIENT_PROPERTIES
 from gateway.config import Config, ConfigError, Fault, load
 from gateway.errors import InvalidSettings
-from gateway.kafka.properties import (
+from gateway.kafka.clients.properties import (
     CLIENT_SETTINGS,
     check_client_settings,
     client_notes,
@@ -23,7 +22,7 @@ from gateway.kafka.properties import (
     faults,
     librdkafka_properties,
 )
-from gateway.kafka.property_table import (
+from gateway.kafka.clients.property_table import (
     ALIASES,
     ALLOWED,
     DROPPED,
@@ -34,7 +33,8 @@ from gateway.kafka.property_table import (
     ROLES,
     Role,
 )
-from gateway.keys import BUILTIN_KEYS
+from gateway.settings.client_names import CLIENT_PROPERTIES
+from gateway.settings.keys import BUILTIN_KEYS
 from tests.librdkafka_properties import Known, known_properties
 
 

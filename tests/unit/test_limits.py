@@ -9,9 +9,9 @@ import pytest
 from gateway import limits
 from gateway.config import Config, load
 from gateway.errors import MethodNotAllowed, NotFound, ServiceError, TooManyRequests
-from gateway.keys import BUILTIN_KEYS
 from gateway.limits import Limits, TokenBucket
 from gateway.router import Route
+from gateway.settings.keys import BUILTIN_KEYS
 
 
 async def handler(call: object) -> None:

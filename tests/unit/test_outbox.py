@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from transports.outbox import Outbox
+from transports.atmosphere.send_queue import Outbox
 
 
 async def started() -> None:

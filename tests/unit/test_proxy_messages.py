@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import UndecodableRecord
-from gateway.proxy import Place
-from transports.proxy_formats import FORMATS
-from transports.proxy_messages import (
+from services.websocket_proxy.ports import Place
+from transports.websocket_proxy.formats import FORMATS
+from transports.websocket_proxy.messages import (
     ProduceMessage,
     Undecodable,
     produce_decoder,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.pulse import Pulse
+from gateway.heartbeats import Pulse
 
 
 class Member:

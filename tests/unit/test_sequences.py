@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import PayloadTooLarge, TooManyRequests
-from transports.envelope import Envelope, read
-from transports.sequences import Sequences
+from transports.envelope.codec import Envelope, read
+from transports.envelope.sequences import Sequences
 
 
 def part(content: bytes = b"", **head: Any) -> Envelope:

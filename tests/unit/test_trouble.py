@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
-from gateway.kafka import trouble
-from gateway.kafka.admin import KafkaAdmin
+from gateway.kafka.admin.admin import KafkaAdmin
 from gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
-from gateway.kafka.trouble import TroubleWatch
+from gateway.kafka.producing import delivery_watch as trouble
+from gateway.kafka.producing.delivery_watch import TroubleWatch
 
 LOOK_S = 0.02
 

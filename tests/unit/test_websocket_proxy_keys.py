@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.assembly.plugins import Plugins
 from gateway.config import Config, ConfigError, load
-from gateway.kafka import properties as kafka_properties
-from gateway.keys import BUILTIN_KEYS
-from gateway.plugins import Plugins
+from gateway.kafka.clients import properties as kafka_properties
+from gateway.settings.keys import BUILTIN_KEYS
 
 KEY = "kafka.ws.proxy."
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.kafka.property_table import ALLOWED
-from gateway.keys import BUILTIN_KEYS
+from gateway.kafka.clients.property_table import ALLOWED
+from gateway.settings.keys import BUILTIN_KEYS
 from tests.contract.test_docs import commands
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster, free_ports

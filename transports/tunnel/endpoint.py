@@ -38,18 +38,18 @@ from gateway.limits import TokenBucket
 from gateway.session import Session
 from gateway.transport import Transport, hookimpl, refusal
 from gateway.upstream import Upstream
-from transports.cors import Cors
-from transports.frames import OVER, Socket, SocketLimits
-from transports.incoming import check_head, check_origin
-from transports.query import parse_query
-from transports.renewal import Renewal
+from transports.http.cors import Cors
+from transports.http.query import parse_query
+from transports.http.request import check_head, check_origin
+from transports.records.reauthentication import Renewal
 from transports.tunnel import apis, sasl
-from transports.tunnel.advertising import Advertise, node_of, of_query, ports_of
+from transports.tunnel.advertised_addresses import Advertise, node_of, of_query, ports_of
 from transports.tunnel.broker import BadGateway, BrokerConnection, connect
-from transports.tunnel.budget import Budget
+from transports.tunnel.memory_budget import Budget
 from transports.tunnel.relay import REVOKED, Counts, Relay, Rules
 from transports.tunnel.routes import Routes, Target
 from transports.tunnel.wire import WireError
+from transports.websocket.socket import OVER, Socket, SocketLimits
 
 log = logging.getLogger("gateway.tunnel")
 
@@ -81,7 +81,7 @@ class UpgradeNeeded(ServiceError):
 
 
 class TunnelTransport(Transport):
-    """Off unless ``tunnel.enable``; the keys are in gateway/tunnel_keys.py."""
+    """Off unless ``tunnel.enable``; the keys are in transports/tunnel/keys.py."""
 
     name = "tunnel"
 

@@ -16,16 +16,16 @@ from collections import deque
 from typing import Any
 
 from gateway.errors import CloseReason
-from transports.frames import Socket
 from transports.tunnel import apis, rewriting
-from transports.tunnel.advertising import Advertise
+from transports.tunnel.advertised_addresses import Advertise
 from transports.tunnel.broker import BrokerConnection
-from transports.tunnel.budget import ACCOUNT_FROM, Budget
-from transports.tunnel.gauge import Gauge
+from transports.tunnel.fetch_response_scanner import FetchWalk, without_hint
+from transports.tunnel.inflight_memory import Gauge
+from transports.tunnel.memory_budget import ACCOUNT_FROM, Budget
 from transports.tunnel.routes import Routes
 from transports.tunnel.sasl import RawSasl
-from transports.tunnel.walking import FetchWalk, without_hint
 from transports.tunnel.wire import Cursor, WireError
+from transports.websocket.socket import Socket
 
 log = logging.getLogger("gateway.tunnel")
 

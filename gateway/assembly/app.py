@@ -1,0 +1,144 @@
+"""Assembly: from a configuration to a running gateway, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from gateway import limits
+from gateway.assembly.plugins import PluginError, Plugins
+from gateway.config import Config, ConfigError, Fault
+from gateway.core import Gateway
+from gateway.door.host import Host
+from gateway.kafka.cluster import open_kafka
+from gateway.kafka.ports import Kafka
+from gateway.router import RouteClash, Router
+from gateway.upstream import Upstream
+
+log = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A gateway that serves. ``addresses`` tells where, with the real ports."""
+
+    gateway: Gateway
+    host: Host
+    kafka: Kafka
+    transports: tuple[str, ...]
+    """Names of the transports that are offered."""
+
+    @property
+    def addresses(self) -> list[str]:
+        return self.host.addresses
+
+
+@contextlib.asynccontextmanager
+async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
+    """Serves for as long as the context is open; leaving it stops in order.
+
+    First the listeners close and new requests are refused, then running requests finish (waiting reads answer with what
+    they have), records on their way are confirmed, consumers leave their groups; all within ``shutdown.graceful.ms``
+    and a few seconds at the very most. Raises ConfigError, PluginError, or OSError for an address that cannot be had.
+    """
+    _check_extensions()
+    grace_s = config.seconds("shutdown.graceful.ms")
+    codecs, authenticator, transports = (
+        plugins.codecs(config),
+        plugins.authenticator(config),
+        plugins.transports(config),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        kafka = await stack.enter_async_context(open_kafka(config))
+        routes = plugins.routes(config, kafka, codecs)
+        try:
+            router = Router(routes)
+        except RouteClash as error:
+            raise PluginError(str(error)) from None
+        if faults := limits.faults(config, routes):
+            raise ConfigError(faults)
+        gateway = Gateway(config, router, codecs, authenticator)
+        gateway.state[Upstream] = lambda: kafka.upstream()
+        owners = {route.service: route.owner for route in routes if route.service is not None}
+        for service, owner in owners.items():
+            await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)
+        _check_offers(config, {each.name for each in transports})
+        host = Host(config, gateway, transports)
+        try:
+            for transport in transports:
+                await _enter(stack, f"transport {transport.name}", partial(transport.lifespan, gateway))
+            await host.open()
+            yield App(gateway, host, kafka, tuple(each.name for each in transports))
+        finally:
+            started = time.monotonic()
+            await host.stop_listening()
+            gateway.stopping = True  # what ends from here on ends for that reason
+            for service in owners:
+                service.drain()
+            finished = await gateway.drain(grace_s)
+            if not finished:
+                log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)
+            await host.close(max(0.1, grace_s - (time.monotonic() - started)))
+
+
+async def _enter(
+    stack: contextlib.AsyncExitStack, what: str, lifespan: Callable[[], contextlib.AbstractAsyncContextManager[None]]
+) -> None:
+    """Enters a plugin's lifespan; whatever goes wrong there is told with its name."""
+    try:
+        await stack.enter_async_context(lifespan())
+    except (PluginError, ConfigError):
+        raise
+    except Exception as error:
+        raise PluginError(f"{what} cannot start: {type(error).__name__}: {error}") from error
+
+
+def _check_offers(config: Config, names: set[str]) -> None:
+    faults = []
+    for listener in config.listeners():
+        for name in sorted(set(listener.transports) - names):
+            key = f"listener.name.{listener.name}.transports"
+            message = f"{listener} cannot offer {name!r}; there are {', '.join(sorted(names))}"
+            faults.append(Fault(config.place(key) or config.place("transports"), key, message))
+    if faults:
+        raise ConfigError(faults)
+
+
+def _check_extensions() -> None:
+    if os.environ.get("AIOHTTP_NO_EXTENSIONS"):
+        raise ConfigError(
+            [
+                Fault(
+                    "environment AIOHTTP_NO_EXTENSIONS",
+                    "",
+                    "unset it: aiohttp's parser in Python has known holes (CVE-2023-47627), its parser in C has not",
+                )
+            ]
+        )
+
+
+def tell(app: App) -> None:
+    """Logs what an operator should know at start."""
+    log.info("Listening on %s", ", ".join(app.addresses))
+    if "console" in app.transports and app.addresses[0].startswith("http"):
+        log.info("The console page is at %s/console", app.addresses[0])
+    if app.kafka.embedded:
+        log.warning(
+            "No bootstrap.servers: using the EMBEDDED Kafka, in memory and for trying out only. "
+            "Records are lost when the gateway stops."
+        )
+
+
+async def run_until(stop: asyncio.Event, config: Config, plugins: Plugins) -> None:
+    """Serves until ``stop`` is set."""
+    async with serve(config, plugins) as app:
+        tell(app)
+        print("Server started, listening for requests...", flush=True)
+        await stop.wait()
+        log.info("stopping")

@@ -1,0 +1,58 @@
+"""Logging: one line an event on standard error, as text or JSON; no text of a client can break out of its line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+
+from gateway.door.access_log import escape
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-11-21 10:00:00,123 INFO gateway.host: text``; a traceback follows on the same line, escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
+        line = f"{seconds},{int(record.msecs):03d} {record.levelname} {record.name}: {_one_line(record.getMessage())}"
+        if record.exc_info:
+            line += " | " + _one_line(_trace(record))
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        milliseconds = int(record.msecs)
+        event = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{milliseconds:03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            event["exception"] = _trace(record)
+        return json.dumps(event)
+
+
+def set_up(level: str, form: str) -> None:
+    """Sends everything from ``level`` up to standard error, in the form ``text`` or ``json``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # asyncio's own debug lines tell nothing about the gateway.
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else escape(text)
+
+
+def _trace(record: logging.LogRecord) -> str:
+    return "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""

@@ -1,0 +1,441 @@
+"""The HTTP side of the house: listeners, connections, and handing each request to the transport that claims it.
+
+aiohttp's low-level server parses; one catch-all handler takes every request. A session belongs to a connection, so a
+keep-alive client is authenticated once for as long as its Authorization header stays the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.door import tls
+from gateway.errors import (
+    GONE,
+    SHUTDOWN,
+    BadRequest,
+    HeadTooLarge,
+    MethodNotAllowed,
+    ServiceError,
+)
+from gateway.session import Session
+from gateway.settings.listeners import Listener
+from gateway.transport import Transport, refusal
+
+log = logging.getLogger("gateway.host")
+
+WRITE_TIMEOUT_S = 60.0
+"""A client that does not read its reply for this long is cut off."""
+_TELL_EVERY_S = 10.0
+
+
+class HttpConnection(RequestHandler):
+    """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
+
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "handed_over", "proof", "session", "transports")
+
+    def __init__(self, host: Host, listener: str, **settings: Any) -> None:
+        super().__init__(host.server_of(listener), **settings)
+        self._host = host
+        self.transports = host.transports_of(listener)
+        self.session: Session | None = None
+        self.proof: object = None
+        self.handed_over: Session | None = None
+        """The session that went with the connection to another protocol."""
+        self._head_deadline: asyncio.TimerHandle | None = None
+        self._abort_at: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._host.connection_count += 1
+        if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
+            transport.write(_TOO_MANY)
+            self.force_close()
+            return
+        # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).
+        self._head_deadline = self._loop.call_later(self._host.header_timeout_s, self._no_request_yet)
+
+    def _no_request_yet(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._host.connection_count -= 1
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+        if self._abort_at is not None:
+            self._abort_at.cancel()
+        session, self.session = self.session, None
+        super().connection_lost(exc)
+        if session is not None:
+            self._host.forget(session)
+
+    async def start(self) -> None:
+        await super().start()
+        self._abort_unless_read(self.transport)
+
+    def force_close(self) -> None:
+        transport = self.transport
+        super().force_close()
+        self._abort_unless_read(transport)
+
+    def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
+        """A connection that is closed stays until its last reply is read: for so long, and no longer."""
+        if transport is not None and self._abort_at is None and transport.get_write_buffer_size():
+            self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
+
+    def retire(self) -> None:
+        """For a gateway that stops: closes the connection, after the reply if a request is at work.
+
+        aiohttp's ``close`` would throw away what still comes of a request's body, and leave an idle connection open,
+        deaf, for as long as any other is at work.
+        """
+        if not self._request_in_progress and not self._messages:
+            self.force_close()
+
+    def hand_over(self, protocol: asyncio.Protocol, session: Session) -> Callable[[], None]:
+        """Gives the connection to another protocol, for good; the request at work should return then.
+
+        What is here for requests and replies is 9 KiB a connection, which one that is only written to can do without.
+        The answer is to be called when the connection is lost: it ends the session and counts the connection out.
+        """
+        transport = self.transport
+        assert transport is not None
+        self.handed_over, self.session, self.transport = session, None, None
+        # So that the handler, which brought us here, is not cancelled.
+        self._current_request = None
+        self._task_handler = None
+        transport.set_protocol(protocol)
+        super().connection_lost(None)
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+        return partial(self._host.lose, session)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp's parser refuses, as our error body and one line of log (its own is a traceback each)."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the reply has begun")
+        error: ServiceError
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client left; aiohttp ends the connection
+        if status >= 500:
+            log.error("a request failed outside of dispatch: %r", exc, exc_info=exc)
+            error = ServiceError()
+        else:
+            self._host.note_refused(_peer_address(self), exc)
+            error = _head_error(exc, message)
+        response = refusal(error)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """aiohttp reports what went wrong round a handler; a client that broke its own request is not worth a line."""
+        log.debug(*args, **kwargs)
+
+
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+
+
+_TOO_MANY_BODY = b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+)
+
+
+def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
+    """What aiohttp's parser finds wrong with the head of a request."""
+    text = (message or "").strip().split("\n", 1)[0].rstrip(":")
+    if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
+        return MethodNotAllowed(allow=_METHODS)
+    if isinstance(exc, LineTooLong) or text == "Too many headers received":
+        return HeadTooLarge(
+            "The request line or a header field is longer than max.request.header.size, or there are "
+            "more than 128 fields."
+        )
+    return BadRequest(f"HTTP 400: the request is not valid HTTP/1.1: {text}")
+
+
+class Server(web.Server):
+    """aiohttp's low-level server, making our connections."""
+
+    def __init__(self, host: Host, listener: str, handler: Any, settings: dict[str, Any]) -> None:
+        super().__init__(handler, handler_cancellation=True, **settings)
+        self._host = host
+        self._listener = listener
+        self._settings = settings
+
+    def __call__(self) -> RequestHandler:
+        return HttpConnection(self._host, self._listener, loop=self._loop, **self._settings)
+
+
+class Host:
+    """Serves the gateway's listeners. ``async with`` opens and closes them."""
+
+    def __init__(self, config: Config, gateway: Gateway, transports: Sequence[Transport]) -> None:
+        self.gateway = gateway
+        self.connection_count = 0
+        self.refused = 0
+        """Requests that were no valid HTTP."""
+        self._refused_told = 0
+        self._tell_refused_at = 0.0
+        self.connections_max = config.integer("connections.max")
+        self.header_timeout_s = config.seconds("request.header.timeout.ms")
+        self.addresses: list[str] = []
+        """What is listened on, with the real ports."""
+        self._config = config
+        self._transports = tuple(transports)
+        self._offered: dict[str, tuple[Transport, ...]] = {}
+        self._servers: dict[str, Server] = {}
+        self._sockets: list[asyncio.Server] = []
+        self._paths: list[str] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._following: list[asyncio.Task[None]] = []
+
+    def server_of(self, listener: str) -> Server:
+        return self._servers[listener]
+
+    def transports_of(self, listener: str) -> tuple[Transport, ...]:
+        """What this listener offers, in the order in which they are asked."""
+        return self._offered[listener]
+
+    async def open(self) -> None:
+        """Opens every listener. OSError names the address that cannot be had."""
+        header_bytes = self._config.integer("max.request.header.size")
+        settings: dict[str, Any] = {
+            "keepalive_timeout": self._config.seconds("idle.timeout.ms"),
+            "access_log": None,
+            "logger": log,
+            "max_line_size": header_bytes,
+            "max_field_size": header_bytes,
+            "lingering_time": 2.0,
+            # Some bodies must stay as they were sent, and aiohttp's switch is for all of a server:
+            # transports/http/request.py unpacks the others.
+            "auto_decompress": False,
+        }
+        loop = asyncio.get_running_loop()
+        for listener in self._config.listeners():
+            name = str(listener)
+            self._offered[name] = offered(listener, self._transports)
+            server = self._servers[name] = Server(self, name, self._handle, settings)
+            context = self._tls_context(listener) if listener.tls else None
+            try:
+                if listener.scheme == "unix":
+                    opened = await loop.create_unix_server(
+                        server, sock=_bind_unix(listener.path), ssl=context, backlog=1024
+                    )
+                else:
+                    opened = await _open_tcp(loop, server, listener, context)
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                raise OSError(f"cannot listen on {listener}: {reason}") from None
+            if listener.scheme == "unix":
+                self._paths.append(listener.path)
+                self.addresses.append(name)
+            else:
+                port = opened.sockets[0].getsockname()[1]
+                host = f"[{listener.host}]" if ":" in listener.host else listener.host
+                self.addresses.append(f"{listener.scheme}://{host}:{port}")
+            self._sockets.append(opened)
+
+    def _tls_context(self, listener: Listener) -> ssl.SSLContext:
+        config = self._config.for_listener(listener.name)
+        context = tls.server_context(config)
+        if config.flag("ssl.keystore.reload"):
+            task = asyncio.get_running_loop().create_task(tls.follow(context, config), name=f"follow {listener}")
+            self._following.append(task)
+        return context
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection: Any = request.protocol
+        session = connection.session
+        headers: Mapping[str, str] = request.headers
+        if self.gateway.token_parameter:
+            headers = with_token(request, self.gateway.token_parameter)
+        proof = self.gateway.proof(headers)
+        if session is None or proof != connection.proof or session.principal.until < time.monotonic():
+            if self.gateway.is_open(request.method, request.raw_path.partition("?")[0]):
+                return await self._handle_anonymous(request, connection)
+            try:
+                session = await self._open_session(headers, connection, proof)
+            except ServiceError as error:
+                transport = _transport_of(request, connection)
+                return transport.refuse(request, error) if transport is not None else refusal(error)
+        transport = _transport_of(request, connection)
+        if transport is None:
+            return refusal(BadRequest("No transport takes this request."))
+        return await transport.handle(request, session, self.gateway)
+
+    async def _handle_anonymous(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
+        """One request in a session of its own. The connection must not keep it: the next request may need a proof."""
+        transport = _transport_of(request, connection)
+        if transport is None:
+            return refusal(BadRequest("No transport takes this request."))
+        session = self.gateway.open_anonymous(
+            "http", listener=str(connection.sockname or ""), peer=_peer_address(connection)
+        )
+        try:
+            return await transport.handle(request, session, self.gateway)
+        finally:
+            if connection.handed_over is not session:
+                self.forget(session)
+
+    async def _open_session(self, headers: Mapping[str, str], connection: HttpConnection, proof: object) -> Session:
+        session = await self.gateway.open_session(
+            "http", headers, listener=str(connection.sockname or ""), peer=_peer_address(connection)
+        )
+        old, connection.session, connection.proof = connection.session, session, proof
+        if old is not None:
+            self.forget(old)
+        return session
+
+    def note_refused(self, peer: str, reason: BaseException | None) -> None:
+        """Counts a request that was no valid HTTP. The log is told now and then only, or it could be flooded."""
+        self.refused += 1
+        now = time.monotonic()
+        if now >= self._tell_refused_at:
+            self._tell_refused_at = now + _TELL_EVERY_S
+            count, self._refused_told = self.refused - self._refused_told, self.refused
+            log.warning("%d requests were no valid HTTP, the last one from %s: %s", count, peer, type(reason).__name__)
+
+    def forget(self, session: Session) -> None:
+        """Closes a session whose client is gone, in the background."""
+        if not session.idle:
+            task = asyncio.get_running_loop().create_task(self.gateway.close_session(session, GONE))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        else:
+            self.gateway.sessions.discard(session)
+            session.closed = GONE
+
+    def lose(self, session: Session) -> None:
+        """A connection that was handed over is lost."""
+        self.connection_count -= 1
+        self.forget(session)
+
+    async def stop_listening(self) -> None:
+        """Closes the listeners; connections stay, each until its request at work is answered."""
+        for opened in self._sockets:
+            opened.close()
+        for task in self._following:
+            task.cancel()
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        for server in self._servers.values():
+            for connection in server.connections:
+                if isinstance(connection, HttpConnection):
+                    connection.retire()
+
+    async def close(self, timeout_s: float) -> None:
+        """Closes the connections that are still there after ``timeout_s``."""
+        for session in list(self.gateway.sessions):
+            await self.gateway.close_session(session, SHUTDOWN)
+        for server in self._servers.values():
+            await server.shutdown(timeout_s)
+
+
+def offered(listener: Listener, transports: Sequence[Transport]) -> tuple[Transport, ...]:
+    """The transports of a listener: those that it names, else all that need not be named."""
+    if listener.transports:
+        return tuple(each for each in transports if each.name in listener.transports)
+    return tuple(each for each in transports if not each.named_only)
+
+
+def _transport_of(request: web.BaseRequest, connection: HttpConnection) -> Transport | None:
+    transports = connection.transports
+    if len(transports) == 1:
+        return transports[0]
+    return next((each for each in transports if each.claims(request)), None)
+
+
+def with_token(request: web.BaseRequest, parameter: str) -> Mapping[str, str]:
+    """The headers; without a bearer's token among them, with the one that stands in the query (RFC 6750 §2.3)."""
+    headers = request.headers
+    if (
+        not parameter
+        or headers.get("Authorization", "").lower().startswith("bearer ")
+        or parameter not in request.raw_path
+    ):
+        return headers
+    try:
+        values = parse_qs(request.raw_path.partition("?")[2], max_num_fields=100).get(parameter)
+    except ValueError:  # more fields than that
+        return headers
+    return {"authorization": f"Bearer {values[0]}"} if values else headers
+
+
+def _peer_address(connection: HttpConnection) -> str:
+    peer = connection.peername
+    return str(peer[0]) if isinstance(peer, tuple) else "unix"
+
+
+async def _open_tcp(
+    loop: asyncio.AbstractEventLoop, server: Server, listener: Listener, context: ssl.SSLContext | None
+) -> asyncio.Server:
+    if listener.host == "::":  # IPv6 and IPv4 on one socket, where the system allows it
+        both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            both.bind(("::", listener.port))
+        except OSError:
+            both.close()
+            raise
+        return await loop.create_server(server, sock=both, ssl=context, backlog=1024)
+    return await loop.create_server(server, listener.host, listener.port, ssl=context, backlog=1024, reuse_address=True)
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """asyncio would take the path from a gateway that is using it. Who may connect is up to umask and the directory."""
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        bound.bind(path)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket that a gateway which died left behind; anything else stays, and the bind fails."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            probe = socket.socket(socket.AF_UNIX)
+            probe.settimeout(1.0)  # one that is too busy to take connections is alive
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            except OSError:
+                pass
+            finally:
+                probe.close()

@@ -1,0 +1,330 @@
+"""Questions about the cluster: brokers, topics, settings, offsets, groups. A topic is made only by `create_topic`."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import confluent_kafka
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package re-exports without saying so
+    AdminClient,
+    ClusterMetadata,
+    ConfigResource,
+    ConfigSource,
+    NewTopic,
+    OffsetSpec,
+    TopicMetadata,
+)
+
+from gateway.errors import (
+    BrokerNotAvailable,
+    KafkaAuthorization,
+    LeaderNotAvailable,
+    NotSupported,
+    PartitionNotFound,
+    UnknownTopicOrPartition,
+)
+from gateway.kafka.admin.groups import KafkaGroups
+from gateway.kafka.clients.factory import Clients
+from gateway.kafka.errors import kafka_error, to_service_error
+from gateway.kafka.names import check_topic_name
+from gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionInfo, PartitionOffset, TopicInfo
+from gateway.upstream import Broker
+
+DEADLINE_S = 5.0
+"""After this long a question has failed: a frozen broker holds each call for as long as it is allowed to (§3b)."""
+
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+"""Kafka's own list (`Topic.INTERNAL_TOPICS`); the metadata of the binding does not carry the mark."""
+
+_THREADS = 8
+_IN_SYNC_S = 30.0
+_IN_SYNC_MAX = 1000
+_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_RETRY_S = 0.05
+_PROBE = "__consumer_offsets"
+"""A topic to ask for when only the brokers matter: the list of all topics can be megabytes."""
+
+Answer = TypeVar("Answer")
+
+
+class KafkaAdmin:
+    """The `Admin` port over one AdminClient. librdkafka's metadata call blocks, so it runs on a few threads.
+
+    Equal questions at the same time share one flight: a page that opens in a hundred browsers asks Kafka once.
+    """
+
+    def __init__(self, clients: Clients, embedded: bool = False) -> None:
+        """Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
+        self._clients = clients
+        self._embedded = embedded
+        # Held for as long as futures are open: going out of scope fails them with _DESTROY (reliability.md §3a).
+        self._client = clients.admin()
+        self._groups = KafkaGroups(self._client, DEADLINE_S)
+        self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "kafka-admin")
+        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._in_sync: dict[str, tuple[int, float]] = {}
+        """min.insync.replicas by topic, and until when it counts."""
+
+    @property
+    def client(self) -> AdminClient:
+        """For questions that this port does not know. It lives as long as this object."""
+        return self._client
+
+    async def brokers(self) -> list[int]:
+        metadata = await self._metadata(_PROBE)
+        return sorted(metadata.brokers)
+
+    async def cluster(self) -> tuple[str, tuple[Broker, ...]]:
+        """The cluster's id and its brokers, with the addresses that they advertise."""
+        metadata: Any = await self._metadata(_PROBE)  # whose annotations say that all fields are None
+        brokers = (Broker(node, each.host, each.port) for node, each in sorted(metadata.brokers.items()))
+        return metadata.cluster_id or "", tuple(brokers)
+
+    async def nodes(self) -> list[BrokerNode]:
+        if self._embedded:  # it knows metadata only, and nothing of racks
+            return [BrokerNode(each.node, each.host, each.port, None) for each in (await self.cluster())[1]]
+        return list(await self._shared(("nodes",), self._describe_cluster))
+
+    async def _describe_cluster(self) -> list[BrokerNode]:
+        found = await _result(self._client.describe_cluster(request_timeout=DEADLINE_S))
+        nodes = (BrokerNode(each.id, each.host, each.port, each.rack or None) for each in found.nodes)
+        return sorted(nodes, key=lambda node: node.id)
+
+    async def create_topic(self, name: str, partitions: int, replicas: int, settings: Mapping[str, str]) -> None:
+        check_topic_name(name)
+        if self._embedded:
+            raise NotSupported("The embedded Kafka cannot be asked for topics: one appears when it is first used.")
+        topic = NewTopic(name, partitions, replicas, config=dict(settings))
+        (made,) = self._client.create_topics([topic], request_timeout=DEADLINE_S).values()
+        try:
+            await _result(made)
+        except confluent_kafka.KafkaException as error:
+            cause = kafka_error(error)
+            if cause is None or cause.code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise to_service_error(error) from error
+
+    async def groups(self) -> list[GroupInfo]:
+        return list(await self._shared(("groups",), self._about_groups().all))
+
+    async def describe_groups(self, names: Sequence[str]) -> list[GroupInfo]:
+        return await _in_time(self._about_groups().describe(names))
+
+    async def group_offsets(self, group: str) -> list[PartitionOffset]:
+        return await _in_time(self._about_groups().offsets(group))
+
+    async def alter_group_offsets(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
+        for each in offsets:
+            check_topic_name(each.topic)
+        await _in_time(self._about_groups().alter(group, offsets))
+
+    async def delete_group_offsets(self, group: str, topic: str | None) -> None:
+        await _in_time(self._about_groups().delete(group, topic))
+
+    def _about_groups(self) -> KafkaGroups:
+        if self._embedded:
+            raise NotSupported("The embedded Kafka tells nothing of groups; set bootstrap.servers to use a real one.")
+        return self._groups
+
+    async def topics(self) -> list[TopicInfo]:
+        # The list is made once for all who share the flight: with thousands of topics it takes longer than the asking.
+        return list(await self._shared(("topics",), self._list_topics))
+
+    async def _list_topics(self) -> list[TopicInfo]:
+        metadata = await self._metadata(None)
+        # The mock cluster lists a topic without a name.
+        return [_topic_info(metadata.topics[name]) for name in sorted(metadata.topics) if name]
+
+    async def topic(self, name: str) -> TopicInfo:
+        check_topic_name(name)
+        topic = (await self._metadata(name)).topics.get(name)
+        if topic is None:
+            raise UnknownTopicOrPartition
+        if topic.error is not None and not topic.partitions:
+            failure = to_service_error(topic.error)
+            raise UnknownTopicOrPartition if isinstance(failure, UnknownTopicOrPartition) else failure
+        return _topic_info(topic)
+
+    async def topic_configs(self, name: str) -> list[ConfigEntry]:
+        check_topic_name(name)
+        if self._embedded:
+            return []
+        return await self._shared(("configs", name), lambda: self._describe_configs(name))
+
+    async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        check_topic_name(topic)
+        return await self._shared(("offsets", topic, partition), lambda: self._list_offsets(topic, partition))
+
+    async def all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        check_topic_name(topic)
+        return await self._shared(
+            ("all-offsets", topic, *partitions), lambda: self._list_all_offsets(topic, partitions)
+        )
+
+    async def trouble(self, topic: str) -> str:
+        partitions = (await self.topic(topic)).partitions
+        leaderless = [one.partition for one in partitions if one.leader < 0]
+        if leaderless:
+            return f"LEADER_NOT_AVAILABLE: {_places(topic, leaderless)} no leader"
+        fewest = min((len(one.in_sync) for one in partitions), default=0)
+        if fewest < max(len(one.replicas) for one in partitions) and fewest < (least := await self._least(topic)):
+            short = [one.partition for one in partitions if len(one.in_sync) < least]
+            return (
+                f"NOT_ENOUGH_REPLICAS: {_places(topic, short)} fewer than min.insync.replicas={least} replicas in sync"
+            )
+        return ""
+
+    async def _least(self, topic: str) -> int:
+        """min.insync.replicas of the topic, which seldom changes; 0 if Kafka does not tell us."""
+        found, until = self._in_sync.get(topic, (0, 0.0))
+        now = time.monotonic()
+        if now >= until:
+            try:
+                texts = {entry.name: entry.value for entry in await self.topic_configs(topic)}
+                found = int(texts.get("min.insync.replicas") or 0)
+            except KafkaAuthorization:
+                found = 0  # who may write to a topic need not be allowed to see its settings
+            if len(self._in_sync) >= _IN_SYNC_MAX:
+                self._in_sync.clear()
+            self._in_sync[topic] = (found, now + _IN_SYNC_S)
+        return found
+
+    async def check(self, timeout_s: float) -> None:
+        try:
+            await self._shared(("check",), lambda: self._blocking(self._client.list_topics, _PROBE, timeout_s))
+        except Exception as error:
+            raise BrokerNotAvailable from error
+
+    async def aclose(self) -> None:
+        """Fails the open questions; a call that Kafka holds ends by its own deadline on its thread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    def _metadata(self, topic: str | None) -> Awaitable[ClusterMetadata]:
+        # A name that is not None is never "": librdkafka would take that for all topics.
+        return self._shared(
+            ("metadata", topic), lambda: self._blocking(self._client.list_topics, topic, DEADLINE_S - 0.5)
+        )
+
+    async def _describe_configs(self, name: str) -> list[ConfigEntry]:
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+        (future,) = self._client.describe_configs([resource], request_timeout=DEADLINE_S).values()
+        entries = (await _result(future)).values()
+        return sorted(
+            (
+                ConfigEntry(
+                    name=entry.name,
+                    value=None if entry.is_sensitive else entry.value,
+                    overridden=entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value,
+                )
+                for entry in entries
+            ),
+            key=lambda entry: entry.name,
+        )
+
+    async def _list_offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        place = confluent_kafka.TopicPartition(topic, partition)
+        while True:
+            futures = [
+                self._client.list_offsets({place: spec}, request_timeout=DEADLINE_S)[place]
+                for spec in (_EARLIEST, _LATEST)
+            ]
+            try:
+                earliest, latest = await asyncio.gather(*(_result(future) for future in futures))
+                return int(earliest.offset), int(latest.offset)
+            except confluent_kafka.KafkaException as error:
+                # librdkafka says "no leader found" for an unknown topic as well as for an unknown partition.
+                found = next((one for one in (await self.topic(topic)).partitions if one.partition == partition), None)
+                if found is None:
+                    raise PartitionNotFound from None
+                if found.leader < 0:
+                    raise LeaderNotAvailable from None
+                if not to_service_error(error).retriable:
+                    raise
+            # A topic that was just made: its leader does not know yet that it is one. The deadline ends the trying.
+            await asyncio.sleep(_RETRY_S)
+
+    async def _list_all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        if not partitions:
+            return {}
+        places = [confluent_kafka.TopicPartition(topic, partition) for partition in partitions]
+        try:
+            earliest, latest = [
+                self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=DEADLINE_S)
+                for spec in (_EARLIEST, _LATEST)
+            ]
+            return {
+                place.partition: (
+                    int((await _result(earliest[place])).offset),
+                    int((await _result(latest[place])).offset),
+                )
+                for place in places
+            }
+        except confluent_kafka.KafkaException:
+            # One after the other: that tells what is wrong with which, and waits for leaders that are being elected.
+            return {partition: await self._list_offsets(topic, partition) for partition in partitions}
+
+    async def _blocking(self, call: Callable[..., Answer], *args: object) -> Answer:
+        def run() -> Answer:
+            try:
+                return call(*args)
+            finally:
+                self._client.poll(0)  # hands librdkafka's log lines out; nothing else does
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """The answer of the flight under this key; starts it if there is none. Cancelling leaves it to the others."""
+        self._clients.check_process()
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.get_running_loop().create_task(_in_time(ask()))
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return cast(Answer, await asyncio.shield(flight))
+
+    def _landed(self, key: Hashable, flight: asyncio.Task[Any]) -> None:
+        self._flights.pop(key, None)
+        if not flight.cancelled():
+            flight.exception()  # all who asked may have gone; then nobody else looks at it
+
+
+async def _in_time(answer: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await answer
+    except TimeoutError as error:
+        raise to_service_error(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)) from error
+    except confluent_kafka.KafkaException as error:
+        raise to_service_error(error) from error
+
+
+async def _result(future: concurrent.futures.Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+def _places(topic: str, partitions: list[int]) -> str:
+    listed = ", ".join(map(str, partitions[:5])) + (", …" if len(partitions) > 5 else "")
+    return f"partition {listed} of {topic} has" if len(partitions) == 1 else f"partitions {listed} of {topic} have"
+
+
+def _topic_info(topic: TopicMetadata) -> TopicInfo:
+    return TopicInfo(
+        name=str(topic.topic),
+        internal=topic.topic in INTERNAL_TOPICS,
+        partitions=tuple(
+            PartitionInfo(
+                partition=number,
+                leader=partition.leader,
+                replicas=tuple(partition.replicas),
+                in_sync=tuple(partition.isrs),
+            )
+            for number, partition in sorted(topic.partitions.items())
+        ),
+    )

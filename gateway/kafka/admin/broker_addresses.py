@@ -1,0 +1,38 @@
+"""The way to the brokers for those who speak Kafka's protocol themselves, from the same properties as all clients."""
+
+from __future__ import annotations
+
+from gateway.config import Config, ConfigError, Fault
+from gateway.kafka.admin.admin import KafkaAdmin
+from gateway.kafka.clients.probe import split_address, tls_context
+from gateway.kafka.clients.properties import client_properties
+from gateway.upstream import Sasl, Upstream
+
+
+def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:
+    """What ``bootstrap.servers`` and the properties of ``client.`` and ``admin.`` say.
+
+    Args:
+        bootstrap: where the embedded Kafka listens; "" if there is none.
+    Raises:
+        ConfigError: an address or a file cannot be used.
+    """
+    settings = client_properties(config, "admin")
+    protocol = settings.get("security.protocol", "plaintext").lower()
+    servers = bootstrap.split(",") if bootstrap else config.items("bootstrap.servers")
+    try:
+        tls = tls_context(settings) if protocol.endswith("ssl") else None
+    except OSError as error:
+        raise ConfigError([Fault("", "client.ssl.*", f"cannot be used: {error.strerror or error}")]) from None
+    try:
+        addresses = tuple(split_address(server) for server in servers)
+    except ValueError as error:
+        raise ConfigError([Fault(config.place("bootstrap.servers"), "bootstrap.servers", str(error))]) from None
+    sasl = None
+    if protocol.startswith("sasl"):
+        sasl = Sasl(
+            settings.get("sasl.mechanism", "").upper(),
+            settings.get("sasl.username", ""),
+            settings.get("sasl.password", ""),
+        )
+    return Upstream(addresses, tls, sasl, admin.cluster)

@@ -1,0 +1,52 @@
+"""The embedded Kafka: librdkafka's mock cluster in this process, for trying the gateway out and for tests.
+
+It keeps records, groups and committed offsets in memory, and knows neither topic settings nor deletion. A topic appears
+when a producer first asks for its metadata, without a record in it, and always with `PARTITIONS` partitions: librdkafka
+has a property for the number of brokers (`test.mock.num.brokers`), but none for that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import confluent_kafka
+
+from gateway.errors import BrokerNotAvailable, KafkaRefused
+from gateway.kafka.clients.factory import ClientLog
+from gateway.kafka.errors import describe
+from gateway.kafka.names import check_topic_name
+
+PARTITIONS = 4
+
+_START_S = 5.0
+
+
+class EmbeddedKafka:
+    """A running mock cluster of one broker; it lives as long as this object. All calls block for a moment."""
+
+    def __init__(self, topics: Iterable[str] = ()) -> None:
+        """Starts it with these topics. Raises KafkaRefused for an illegal name."""
+        names = list(topics)
+        for name in names:
+            check_topic_name(name)
+        # It replaces bootstrap.servers by the address of the mock broker. The process's own broker, not a client of
+        # someone's Kafka, hence not from gateway.kafka.clients.
+        self._host = confluent_kafka.Producer(
+            {"bootstrap.servers": "embedded.invalid:9092", "test.mock.num.brokers": 1},
+            logger=ClientLog(logging.getLogger("gateway.kafka.embedded")),
+        )
+        brokers = self._host.list_topics(timeout=_START_S).brokers.values()
+        if not brokers:
+            raise BrokerNotAvailable("The embedded Kafka did not start.")
+        self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+        for name in names:
+            # A producer's metadata request makes the topic.
+            topic = self._host.list_topics(name, timeout=_START_S).topics[name]
+            if topic.error is not None:
+                raise KafkaRefused(f"Topic {name} of the embedded Kafka: {describe(topic.error)}")
+        self._host.poll(0)
+
+    def close(self) -> None:
+        """Stops it; all that it kept is gone."""
+        self._host.close()

@@ -1,0 +1,150 @@
+"""One Kafka consumer as the event loop sees it; `gateway.kafka.consuming.worker` is the thread behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from gateway.config import Config
+from gateway.errors import InstanceNotFound
+from gateway.kafka.clients.factory import Clients
+from gateway.kafka.consuming.buffer import Partition
+from gateway.kafka.consuming.worker import Read, Rebalanced, Worker
+from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from gateway.records import RecordBatch, RecordsEncoder
+
+_log = logging.getLogger(__name__)
+
+CLOSE_S = 1.8
+"""`KafkaConsumer.close` answers within this time (F4: a DELETE in 2 s); the rest is left to the thread."""
+
+
+class KafkaConsumer:
+    """The `Consumer` port. Made by `open`; all methods belong to the event loop and raise ServiceErrors.
+
+    Cancelling a call does not take it back, except for `read`. After `close` everything raises InstanceNotFound.
+    """
+
+    def __init__(self, clients: Clients, worker: Worker, closed: Callable[[KafkaConsumer], None]) -> None:
+        self._clients = clients
+        self._worker = worker
+        self._closed = closed
+        self._closing: asyncio.Task[None] | None = None
+        self._returned: dict[Partition, int] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        clients: Clients,
+        config: Config,
+        settings: ConsumerSettings,
+        closed: Callable[[KafkaConsumer], None] = lambda consumer: None,
+        rebalanced: Rebalanced | None = None,
+    ) -> KafkaConsumer:
+        """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
+
+        Raises:
+            InvalidConsumerConfig: librdkafka does not take the settings.
+        """
+        automatic = config.flag("consumer.enable.auto.commit") if settings.auto_commit is None else settings.auto_commit
+        properties = clients.consumer_config(settings)
+        worker = Worker(
+            partial(clients.consumer, settings),
+            most_records=config.integer("consumer.records.max"),
+            auto_commit_s=config.seconds("consumer.auto.commit.interval.ms") if automatic else None,
+            cooperative=properties["partition.assignment.strategy"] == "cooperative-sticky",
+            name=f"kafka-consumer-{settings.client_id}",
+            reset=properties["auto.offset.reset"],
+            rebalanced=rebalanced,
+        )
+        await worker.start()
+        return cls(clients, worker, closed)
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        await self._ask(partial(self._worker.subscribe, list(topics)))
+
+    async def unsubscribe(self) -> None:
+        await self._ask(self._worker.unsubscribe)
+
+    async def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        await self._ask(partial(self._worker.assign, list(partitions)))
+
+    async def assignment(self) -> list[TopicPartition]:
+        found: list[TopicPartition] = await self._ask(self._worker.assignment)
+        return found
+
+    async def seek(self, positions: Sequence[PartitionOffset]) -> None:
+        await self._ask(partial(self._worker.seek, list(positions)))
+
+    async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
+        await self._ask(partial(self._worker.seek_to_time, list(times)))
+
+    async def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
+        await self._ask(partial(self._worker.seek_to_beginning, list(partitions)))
+
+    async def seek_to_end(self, partitions: Sequence[TopicPartition]) -> None:
+        await self._ask(partial(self._worker.seek_to_end, list(partitions)))
+
+    async def commit(self, offsets: Sequence[PartitionOffset] | None = None) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._ask(partial(self._worker.commit, None if offsets is None else list(offsets), done))
+        await done
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
+        found: list[PartitionOffset] = await self._ask(partial(self._worker.committed, list(partitions)))
+        return found
+
+    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> RecordBatch:
+        taken = await self.take(limits, encoder)
+        taken.confirm()
+        return taken.batch
+
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+        self._check_open()
+        read = self._worker.read(limits, encoder)
+        try:
+            await read.future
+        except BaseException:
+            # Also when the reader was cancelled in the very moment in which the records came (F8).
+            self._worker.settle(read, False)
+            raise
+        return TakenBatch(read.batch, partial(self._settle, read))
+
+    def _settle(self, read: Read, accepted: bool) -> None:
+        if accepted:
+            self._returned.update(read.last)
+        self._worker.settle(read, accepted)
+
+    async def reached(self) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = await self._ask(self._worker.reached)
+        return found
+
+    def returned(self) -> list[PartitionOffset]:
+        return [PartitionOffset(*name, offset) for name, offset in sorted(self._returned.items())]
+
+    async def close(self) -> None:
+        """A second call waits for the first."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _ask(self, question: Callable[[], Any]) -> Any:
+        self._check_open()
+        return await self._worker.ask(question)
+
+    def _check_open(self) -> None:
+        self._clients.check_process()
+        if self._closing is not None:
+            raise InstanceNotFound
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._worker.close(CLOSE_S - 0.2)
+        except TimeoutError:
+            _log.warning("Kafka did not let a consumer go within %g s; its thread goes on alone", CLOSE_S)
+        finally:
+            self._closed(self)

@@ -1,0 +1,184 @@
+"""All members of groups in one process, polled in turn by the event loop, and the feeds that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.errors import ServiceError
+from gateway.kafka.consuming.member import Build, KafkaMember
+from gateway.kafka.consuming.shared_fetcher import Feed
+
+_log = logging.getLogger(__name__)
+
+FEED_FROM = 3
+"""So many members of one topic are worth a feed."""
+_QUICK_S = 0.001
+_IDLE_S = 0.01
+_PER_MEMBER_S = 0.00005
+"""Polling may take a few hundredths of the loop's time: with 100 members each is asked every 5 ms."""
+_PER_IDLE_S = 0.0001
+"""The same while no record has come for a second."""
+_FEED_AGAIN_S = 10.0
+_SWEEP_S = 0.01
+"""A round of polls lets others have the loop after this time."""
+
+FeedKey = tuple[str, str]
+"""Topic and isolation level."""
+
+
+class _Leaver(Protocol):
+    def leave(self) -> None: ...
+
+
+class Members:
+    """All members of a process, polled in turn. Belongs to the event loop."""
+
+    def __init__(self, build_feed: Callable[[str], Build]) -> None:
+        """``build_feed`` gives what builds a feed's client for an isolation level."""
+        self._loop = asyncio.get_running_loop()
+        self._members: list[KafkaMember] = []
+        self._build_feed = build_feed
+        self._keys: Counter[FeedKey] = Counter()
+        self._feeds: dict[FeedKey, Feed] = {}
+        self._feeds_building: dict[FeedKey, asyncio.Task[None]] = {}
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0
+        self._next = 0
+        self._leaving: set[threading.Thread] = set()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    async def open(self, member: KafkaMember, build: Build) -> KafkaMember:
+        """Builds its client and takes it into the round. Raises what ``build`` raises."""
+        building = asyncio.ensure_future(asyncio.to_thread(member.build, build))
+        try:
+            await asyncio.shield(building)
+        except asyncio.CancelledError:
+            building.add_done_callback(lambda _: self._leave(member))
+            raise
+        self._members.append(member)
+        self._keys[member.feed_key] += 1
+        self.wake()
+        return member
+
+    def remove(self, member: KafkaMember) -> None:
+        """Ends a member's polls; a thread lets it leave its group."""
+        if member in self._members:
+            self._members.remove(member)
+            self._keys[member.feed_key] -= 1
+        self._leave(member)
+
+    # --- feeds --------------------------------------------------------------------------------------------------------
+
+    def feed_for(self, member: KafkaMember) -> Feed | None:
+        """The feed of the member's topic if there is one. Where it is worth it, one is made ready."""
+        key = member.feed_key
+        feed = self._feeds.get(key)
+        if feed is None and self._keys[key] >= FEED_FROM and key not in self._feeds_building:
+            self._feeds_building[key] = self._loop.create_task(self._make_feed(key))
+        return feed
+
+    async def _make_feed(self, key: FeedKey) -> None:
+        feed = Feed(key[0])
+        try:
+            await asyncio.to_thread(feed.build, self._build_feed(key[1]))
+        except ServiceError as error:
+            _log.warning("The topic %s is not read once for all: %s", key[0], error.message)
+            await asyncio.sleep(_FEED_AGAIN_S)
+        else:
+            self._feeds[key] = feed
+        finally:
+            del self._feeds_building[key]
+
+    def _poll_feeds(self, now: float) -> bool:
+        more = False
+        for key, feed in list(self._feeds.items()):
+            try:
+                more = feed.poll(now) or more
+            except Exception:
+                _log.exception("A poll of a feed failed")
+                feed.fail()
+            if feed.over(now):
+                del self._feeds[key]
+                self._leave(feed)
+        return more
+
+    def _leave(self, member: _Leaver) -> None:
+        # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
+        thread = threading.Thread(target=self._left, args=(member,), name="kafka-member-leaves", daemon=True)
+        self._leaving.add(thread)
+        thread.start()
+
+    def _left(self, member: _Leaver) -> None:
+        try:
+            member.leave()
+        finally:
+            self._leaving.discard(threading.current_thread())
+
+    def wake(self) -> None:
+        """Has the next round begin soon, whatever was planned."""
+        due = self._loop.time() + _QUICK_S
+        if self._timer is None or self._due > due:
+            self._plan(_QUICK_S)
+
+    def _plan(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = self._loop.time() + delay_s
+        self._timer = self._loop.call_later(delay_s, self._round) if delay_s else self._loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        self._timer = None
+        members = self._members
+        if not members:
+            return
+        now = time.monotonic()
+        end = now + _SWEEP_S
+        more = self._poll_feeds(now)
+        active = False
+        for _ in range(len(members)):
+            if not members:
+                return
+            self._next += 1
+            if self._next >= len(members):
+                self._next = 0
+            member = members[self._next]
+            try:
+                more = member.poll(now) or more
+            except Exception:
+                _log.exception("A poll of a group's member failed")
+            active = active or member.active_until > now
+            if time.monotonic() > end:
+                more = True
+                break
+        if more:
+            self._plan(0)
+        else:
+            count = len(members)
+            self._plan(max(_QUICK_S, count * _PER_MEMBER_S) if active else max(_IDLE_S, count * _PER_IDLE_S))
+
+    async def aclose(self, within_s: float) -> None:
+        """Closes all members, and waits that long for them to leave their groups."""
+        for member in list(self._members):
+            member.close()
+        for task in self._feeds_building.values():
+            task.cancel()
+        feeds, self._feeds = self._feeds, {}
+        for feed in feeds.values():
+            self._leave(feed)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await asyncio.to_thread(_join, list(self._leaving), time.monotonic() + within_s)
+
+
+def _join(threads: Sequence[threading.Thread], until: float) -> None:
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

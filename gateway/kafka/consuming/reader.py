@@ -1,0 +1,135 @@
+"""Reading a place of a partition directly, without a group: the v1 partition reads (kafka-rest-http.md §5.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import confluent_kafka
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException, Message
+
+from gateway.config import Config
+from gateway.errors import KafkaError, ServiceError, ShuttingDown, SimpleReaderUnavailable
+from gateway.kafka.clients.factory import Clients
+from gateway.kafka.consuming.buffer import RecordBuffer
+from gateway.kafka.errors import to_service_error
+from gateway.kafka.ports import Admin, ConsumerSettings, ReadLimits
+from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+
+POOL_SIZE = 25
+"""Reads at a time (Confluent's default of ``simpleconsumer.pool.size.max``)."""
+POOL_WAIT_S = 1.0
+"""How long a read waits for its turn (Confluent's default of ``simpleconsumer.pool.timeout.ms``)."""
+DEADLINE_S = 5.0
+"""A read answers with what it has after this time."""
+
+_IDLE = 4
+"""Consumers kept between reads: making one costs some milliseconds, keeping it four threads."""
+
+_OUT_OF_RANGE = "Kafka error: Fetch response contains an error code: 1"
+
+
+class KafkaReader:
+    """The `Reader` port. Belongs to the event loop; each read has a thread and a consumer for its time."""
+
+    def __init__(self, clients: Clients, admin: Admin, config: Config) -> None:
+        self._clients = clients
+        self._admin = admin
+        self._most_records = config.integer("consumer.records.max")
+        self._most_bytes = config.integer("consumer.request.max.bytes")
+        self._settings = ConsumerSettings("kafka-gateway-reader", "kafka-gateway-reader", auto_offset_reset="none")
+        self._turns = asyncio.Semaphore(POOL_SIZE)
+        self._threads = concurrent.futures.ThreadPoolExecutor(POOL_SIZE, "kafka-reader")
+        self._idle: list[confluent_kafka.Consumer] = []
+        self._closing = False
+
+    async def fetch(self, topic: str, partition: int, offset: int, count: int, encoder: RecordsEncoder) -> RecordBatch:
+        if self._closing:
+            raise ShuttingDown
+        first, end = await self._admin.offsets(topic, partition)
+        if not first <= offset <= end:
+            raise KafkaError(_OUT_OF_RANGE)
+        place = confluent_kafka.TopicPartition(topic, partition, offset)
+        wanted = min(count, self._most_records, end - offset)
+        if wanted <= 0:
+            batch = RecordBatch((), 0)
+            batch.encode(encoder)
+            return batch
+        try:
+            async with asyncio.timeout(POOL_WAIT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise SimpleReaderUnavailable from None
+        reading = asyncio.get_running_loop().run_in_executor(self._threads, self._read, place, wanted, end, encoder)
+        reading.add_done_callback(self._done)
+        # The thread reads to its end even if nobody waits for it any more; its turn is over only then.
+        return await asyncio.shield(reading)
+
+    async def aclose(self) -> None:
+        """Closes the consumers that are not reading; the others end with their read."""
+        self._closing = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._idle.clear()  # no groups, so there is nothing to leave
+
+    def _done(self, reading: asyncio.Future[RecordBatch]) -> None:
+        self._turns.release()
+        if not reading.cancelled():
+            reading.exception()  # whoever asked may have gone; then nobody else looks at it
+
+    def _read(
+        self, place: confluent_kafka.TopicPartition, wanted: int, end: int, encoder: RecordsEncoder
+    ) -> RecordBatch:
+        """On a thread of the pool."""
+        try:
+            consumer = self._idle.pop()
+        except IndexError:
+            # The end of the partition is an event here: behind the last record there may be markers of transactions,
+            # so that its offset alone does not tell.
+            # A fetch that is on its way for the place before holds up the next by its waiting time, 500 ms by default.
+            consumer = self._clients.consumer(self._settings, **{"enable.partition.eof": True, "fetch.wait.max.ms": 10})
+        try:
+            consumer.assign([place])
+            records = self._collect(consumer, wanted, end)
+            consumer.unassign()
+        except KafkaException as error:
+            raise to_service_error(error) from error  # and the consumer is dropped with what it may still hold
+        if len(self._idle) < _IDLE and not self._closing:
+            self._idle.append(consumer)
+        batch = RecordBatch(cast(Sequence[ConsumedRecord], records), 0)
+        batch.encode(encoder)
+        return batch
+
+    def _collect(self, consumer: confluent_kafka.Consumer, wanted: int, end: int) -> list[Message]:
+        found = RecordBuffer()
+        until = time.monotonic() + DEADLINE_S
+        over = False
+        while not over and len(found) < wanted and found.size_bytes <= self._most_bytes:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            records = consumer.consume(1, min(left, 0.5))
+            if records and wanted - len(found) > 1:
+                records += consumer.consume(wanted - len(found) - 1, 0)
+            good = []
+            for record in records:
+                error = record.error()
+                if error is None:
+                    good.append(record)
+                    over = over or (record.offset() or 0) + 1 >= end
+                elif error.code() == Code._PARTITION_EOF:
+                    over = True
+                else:
+                    raise _failure(error)
+            found.extend(good)
+        return found.take(ReadLimits(self._most_bytes, 0, inclusive=True), wanted)[0]
+
+
+def _failure(error: confluent_kafka.KafkaError) -> ServiceError:
+    if error.code() in (Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE):
+        # Retention has passed the offset since it was checked.
+        return KafkaError(_OUT_OF_RANGE)
+    return to_service_error(error)

@@ -1,0 +1,901 @@
+"""The built-in configuration keys, section by section.
+
+Names and defaults of the Confluent REST Proxy and of its Atmosphere fork are kept (kafka-rest-http.md section 9,
+atmosphere-binding.md section 5.2); the rest is the gateway's own. ``etc/kafka-rest.properties`` and
+``docs/configuration.md`` are generated from this table: ``python -m gateway.settings.reference``. What belongs to one
+protocol stands in that protocol's folder and comes through its plugin.
+
+Write the ``doc`` as one line without the unit and without the default, both are added to it.
+"""
+
+from __future__ import annotations
+
+from gateway.config import ConfigKey, section
+from services.bridges.keys import BRIDGES
+from services.push_pull.keys import PUSH_PULL
+from services.streams.keys import STREAMS
+from services.websocket_proxy.keys import WEBSOCKET_PROXY
+from transports.tunnel.keys import TUNNEL
+
+_INSTANCE_THREAD = "every consumer instance has a worker of its own"
+_NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
+_NO_JETTY = "there are no server threads; see connections.max and requests.max"
+_NO_V3 = "this version does not serve the v3 API"
+_PEM_HINT = (
+    "write PEM: keytool -importkeystore -srckeystore S.jks -destkeystore S.p12 -deststoretype PKCS12,"
+    " then openssl pkcs12 -in S.p12 -out S.pem -noenc"
+)
+_MIB = 1024 * 1024
+
+
+def _ignored(reason: str, *names: str) -> tuple[ConfigKey, ...]:
+    return tuple(
+        ConfigKey(name=name, doc="Accepted, no effect.", ignored=reason, per_listener=name.startswith("ssl."))
+        for name in names
+    )
+
+
+KAFKA = section(
+    "Kafka",
+    ConfigKey(
+        name="bootstrap.servers",
+        type="list",
+        default=(),
+        doc="Kafka brokers to begin with, HOST:PORT; empty: the Kafka embedded in the gateway, for trying it out.",
+        example="localhost:9092",
+    ),
+    ConfigKey(
+        name="kafka.connect.timeout.ms",
+        type="duration",
+        default=5000,
+        unit="ms",
+        minimum=1,
+        maximum=300000,
+        doc="How long each step of --check waits for an answer of Kafka, and a readiness probe, 1500 at most.",
+    ),
+    ConfigKey(
+        name="auto.create.topics.enable",
+        type="bool",
+        default=True,
+        doc="Whether a produce to an unknown topic asks the broker to create it; otherwise the answer is 404.",
+    ),
+    ConfigKey(
+        name="topics.internal.allow",
+        type="bool",
+        default=False,
+        doc="Whether records of topics whose name begins with __ can be read and written.",
+    ),
+    ConfigKey(
+        name="embedded.topics",
+        type="list",
+        default=(),
+        doc="Topics that the embedded Kafka has from the start, of 4 partitions; others appear when first used.",
+    ),
+    ConfigKey(
+        name="client.",
+        prefix=True,
+        example="socket.keepalive.enable=true",
+        doc="Passed without the prefix to every Kafka client: client.security.protocol=SASL_SSL.",
+    ),
+    ConfigKey(
+        name="producer.",
+        prefix=True,
+        example="compression.type=lz4",
+        doc="Passed to the producers; beats client. and the keys below Produce.",
+    ),
+    ConfigKey(
+        name="consumer.",
+        prefix=True,
+        example="isolation.level=read_committed",
+        doc="Passed to the consumers; beats client. and the keys below Consume.",
+    ),
+    ConfigKey(
+        name="admin.", prefix=True, example="socket.timeout.ms=60000", doc="Passed to the admin client; beats client."
+    ),
+)
+
+APIS = section(
+    "APIs",
+    ConfigKey(
+        name="id",
+        doc="Name of this server; part of the names of the consumers it creates.",
+        example="kafka-rest-test-server",
+    ),
+    ConfigKey(name="api.v1.enable", type="bool", default=True, doc="Serve the v1 API."),
+    ConfigKey(name="api.v2.enable", type="bool", default=True, doc="Serve the v2 API."),
+    ConfigKey(
+        name="api.default.generation",
+        type="enum",
+        default="v2",
+        choices=("v1", "v2"),
+        doc="API of a request whose media types and path do not tell.",
+    ),
+    ConfigKey(
+        name="api.v2.accept.json",
+        type="bool",
+        default=False,
+        doc="Let application/json choose v2 where v1 is off; otherwise the answer is 406.",
+    ),
+    ConfigKey(
+        name="api.endpoints.allowlist",
+        type="list",
+        default=(),
+        doc="Resources to serve, by name (api.v2.produce-to-topic, or a class with .*); empty: all.",
+    ),
+    ConfigKey(name="api.endpoints.blocklist", type="list", default=(), doc="Resources not to serve, by name."),
+    ConfigKey(
+        name="response.mediatype.preferred",
+        type="list",
+        default=("application/json", "application/vnd.kafka.v2+json"),
+        doc="Media types of answers in the order in which they are preferred.",
+    ),
+    ConfigKey(
+        name="response.mediatype.default",
+        default="application/json",
+        doc="Media type of an answer when the request names none.",
+    ),
+    ConfigKey(
+        name="debug",
+        type="bool",
+        default=False,
+        doc="Put the details of unexpected errors into answers; they may show internals.",
+    ),
+)
+
+PRODUCE = section(
+    "Produce",
+    ConfigKey(
+        name="produce.timeout.ms",
+        type="duration",
+        default=30000,
+        unit="ms",
+        minimum=1,
+        maximum=900000,
+        doc="The answer to a produce comes within this time; records that Kafka has not confirmed by then are failed.",
+    ),
+    ConfigKey(
+        name="produce.records.max",
+        type="int",
+        default=10_000,
+        unit="records",
+        minimum=1,
+        doc="Most records of one produce request; while 25,000 are taken in, all other requests wait for 45 ms.",
+    ),
+    ConfigKey(
+        name="producer.linger.ms",
+        type="float",
+        default=0.5,
+        unit="ms",
+        minimum=0,
+        maximum=900000,
+        doc="How long a record may wait for others to share its batch.",
+    ),
+    ConfigKey(
+        name="producer.queue.bytes",
+        type="size",
+        default=64 * _MIB,
+        unit="bytes",
+        minimum=1024,
+        maximum=(2**31 - 1) * 1024,
+        doc="Keys and values waiting in one producer; what exceeds it is answered with a retriable error.",
+    ),
+    ConfigKey(
+        name="producer.queue.records",
+        type="int",
+        default=500000,
+        unit="records",
+        minimum=1,
+        doc="Records waiting in one producer; each costs about 120 bytes besides its content.",
+    ),
+)
+
+CONSUME = section(
+    "Consume",
+    ConfigKey(
+        name="consumer.request.timeout.ms",
+        type="duration",
+        default=1000,
+        unit="ms",
+        maximum=2**31 - 1,
+        doc="Longest duration of one read.",
+    ),
+    ConfigKey(
+        name="consumer.request.max.bytes",
+        type="size",
+        default=64 * _MIB,
+        unit="bytes",
+        minimum=1,
+        doc="Most keys and values in one read.",
+    ),
+    ConfigKey(
+        name="consumer.records.max",
+        type="int",
+        default=5000,
+        unit="records",
+        minimum=1,
+        maximum=1000000,
+        doc="Most records in one read.",
+    ),
+    ConfigKey(
+        name="fetch.min.bytes",
+        type="int",
+        default=-1,
+        unit="bytes",
+        minimum=-1,
+        maximum=10000000,
+        doc="A v2 read answers before its time is over once it holds this much; -1: as soon as it is full only.",
+    ),
+    ConfigKey(
+        name="consumer.instance.timeout.ms",
+        type="duration",
+        default=300000,
+        unit="ms",
+        minimum=1,
+        maximum=2**31 - 1,
+        doc="A consumer instance that is not used for this long is closed.",
+    ),
+    ConfigKey(
+        name="consumer.enable.auto.commit",
+        type="bool",
+        default=True,
+        doc="Whether a v2 instance whose creator does not say commits by itself what it has returned.",
+    ),
+    ConfigKey(
+        name="consumer.auto.commit.interval.ms",
+        type="duration",
+        default=5000,
+        unit="ms",
+        minimum=1,
+        maximum=86400000,
+        doc="How often an instance with auto.commit.enable commits what it has returned.",
+    ),
+    ConfigKey(
+        name="consumer.instances.max",
+        type="int",
+        default=1000,
+        minimum=1,
+        doc="Most consumer instances; each costs four threads and its buffer.",
+    ),
+    ConfigKey(
+        name="consumer.buffer.bytes",
+        type="size",
+        default=_MIB,
+        unit="bytes",
+        minimum=1024,
+        maximum=2097151 * 1024,
+        doc="Records that one consumer instance fetches ahead.",
+    ),
+)
+
+LISTENERS = section(
+    "Listeners",
+    ConfigKey(
+        name="listeners",
+        type="list",
+        default=(),
+        doc="Addresses to listen on: http://HOST:PORT, https://HOST:PORT, unix:/PATH; empty: http://127.0.0.1:<port>,"
+        " with authentication http://0.0.0.0:<port>.",
+        example="http://127.0.0.1:8082",
+    ),
+    ConfigKey(
+        name="listeners.insecure",
+        type="bool",
+        default=False,
+        per_listener=True,
+        doc="Allow a listener that other machines can reach although authentication.method is NONE.",
+    ),
+    ConfigKey(
+        name="listener.protocol.map",
+        type="list",
+        default=(),
+        doc="Listener names and what they speak: INTERNAL:http,PUBLIC:https.",
+    ),
+    ConfigKey(
+        name="transports",
+        type="list",
+        default=(),
+        per_listener=True,
+        doc="Transports that the listeners offer, by name; empty: all but those that must be named.",
+    ),
+    ConfigKey(
+        name="port", type="int", default=8082, minimum=0, maximum=65535, doc="Port where listeners is empty; 0: any."
+    ),
+    ConfigKey(name="host.name", doc="Host in the URLs of answers; empty: the host of the request."),
+    ConfigKey(
+        name="advertised.listeners",
+        type="list",
+        default=(),
+        doc="Addresses in the URLs of answers, the first with the scheme of the request; they beat host.name.",
+    ),
+)
+
+TLS = section(
+    "TLS of the listeners",
+    ConfigKey(
+        name="ssl.keystore.location",
+        type="file",
+        per_listener=True,
+        doc="PEM file with the server's certificate chain and its private key; required by https.",
+    ),
+    ConfigKey(
+        name="ssl.keystore.password",
+        type="secret",
+        per_listener=True,
+        doc="Password of the private key, where ssl.key.password is not set.",
+    ),
+    ConfigKey(
+        name="ssl.keystore.type",
+        type="enum",
+        default="PEM",
+        choices=("PEM",),
+        hint=_PEM_HINT,
+        per_listener=True,
+        doc="Format of the file; Java's JKS cannot be read.",
+    ),
+    ConfigKey(name="ssl.key.password", type="secret", per_listener=True, doc="Password of the private key."),
+    ConfigKey(
+        name="ssl.truststore.location",
+        type="file",
+        per_listener=True,
+        doc="PEM file with the authorities that sign client certificates.",
+    ),
+    ConfigKey(
+        name="ssl.truststore.type",
+        type="enum",
+        default="PEM",
+        choices=("PEM",),
+        hint=_PEM_HINT,
+        per_listener=True,
+        doc="Format of the file; Java's JKS cannot be read.",
+    ),
+    ConfigKey(
+        name="ssl.client.authentication",
+        type="enum",
+        default="NONE",
+        choices=("NONE", "REQUESTED", "REQUIRED"),
+        per_listener=True,
+        doc="Whether clients are asked for a certificate.",
+    ),
+    ConfigKey(
+        name="ssl.enabled.protocols",
+        type="list",
+        default=(),
+        per_listener=True,
+        doc="TLS versions to speak (TLSv1.2, TLSv1.3); empty: both.",
+    ),
+    ConfigKey(
+        name="ssl.cipher.suites", type="list", default=(), per_listener=True, doc="Ciphers of TLS 1.2; empty: Python's."
+    ),
+    ConfigKey(
+        name="ssl.keystore.reload",
+        type="bool",
+        default=False,
+        per_listener=True,
+        doc="Read the certificate again when its file changes.",
+    ),
+)
+
+HTTP = section(
+    "HTTP server",
+    ConfigKey(
+        name="request.max.bytes",
+        type="size",
+        default=16 * _MIB,
+        unit="bytes",
+        minimum=1,
+        doc="Longest request body as sent.",
+    ),
+    ConfigKey(
+        name="request.decompressed.max.bytes",
+        type="size",
+        default=16 * _MIB,
+        unit="bytes",
+        minimum=1,
+        doc="Longest request body after decompression.",
+    ),
+    ConfigKey(
+        name="max.request.header.size",
+        type="int",
+        default=8192,
+        unit="bytes",
+        minimum=1,
+        maximum=_MIB,
+        doc="Longest request line, and longest header field.",
+    ),
+    ConfigKey(
+        name="request.header.timeout.ms",
+        type="duration",
+        default=10000,
+        unit="ms",
+        minimum=1,
+        doc="A connection must send the head of its request within this time.",
+    ),
+    ConfigKey(
+        name="request.body.timeout.ms",
+        type="duration",
+        default=30000,
+        unit="ms",
+        minimum=1,
+        doc="A request body must be complete within this time, unless request.body.min.rate is kept.",
+    ),
+    ConfigKey(
+        name="request.body.min.rate",
+        type="size",
+        default=1024,
+        unit="bytes/s",
+        doc="Rate at which a request body may take longer than request.body.timeout.ms; 0: it never may.",
+    ),
+    ConfigKey(
+        name="request.timeout.ms",
+        type="duration",
+        default=0,
+        unit="ms",
+        doc="Longest duration of a request that is no stream; 0: no limit.",
+    ),
+    ConfigKey(
+        name="idle.timeout.ms",
+        type="duration",
+        default=30000,
+        unit="ms",
+        minimum=1,
+        doc="A connection without a request is closed after this time.",
+    ),
+    ConfigKey(name="connections.max", type="int", default=10000, minimum=1, doc="Most connections at a time."),
+    ConfigKey(
+        name="requests.max",
+        type="int",
+        default=0,
+        minimum=0,
+        doc="Most requests at work at a time; more are answered 503. 0: no limit.",
+    ),
+    ConfigKey(name="compression.enable", type="bool", default=True, doc="Compress answers for clients that accept it."),
+    ConfigKey(
+        name="shutdown.graceful.ms",
+        type="duration",
+        default=5000,
+        unit="ms",
+        doc="Time for requests at work to end when the gateway stops.",
+    ),
+    ConfigKey(
+        name="response.http.headers.config",
+        doc="Headers to put on every answer: add X-Frame-Options: DENY, set Cache-Control: no-store.",
+    ),
+    ConfigKey(
+        name="reject.options.request",
+        type="bool",
+        default=False,
+        doc="Answer OPTIONS with 405, except in CORS.",
+    ),
+    ConfigKey(
+        name="websocket.path.prefix",
+        default="/ws",
+        doc="Path below which resources are offered to sockets.",
+    ),
+)
+
+CORS = section(
+    "CORS",
+    ConfigKey(
+        name="access.control.allow.origin",
+        type="list",
+        default=(),
+        doc="Origins whose pages may use the gateway, or *; empty: none.",
+    ),
+    ConfigKey(
+        name="access.control.allow.methods",
+        type="list",
+        default=(),
+        doc="Methods those pages may use; empty: GET, POST, HEAD.",
+    ),
+    ConfigKey(name="access.control.allow.headers", type="list", default=(), doc="Request headers those pages may set."),
+    ConfigKey(
+        name="access.control.expose.headers", type="list", default=(), doc="Response headers those pages may read."
+    ),
+    ConfigKey(
+        name="access.control.skip.options",
+        type="bool",
+        default=True,
+        doc="Answer OPTIONS without authentication.",
+    ),
+)
+
+AUTHENTICATION = section(
+    "Authentication",
+    ConfigKey(
+        name="authentication.method",
+        default="NONE",
+        doc="How clients prove who they are: NONE, BASIC, or the name of a plugin's authenticator.",
+    ),
+    ConfigKey(
+        name="authentication.basic.file",
+        type="file",
+        doc="Users of BASIC, one a line as htpasswd -B writes them: NAME:HASH, or NAME:HASH:ROLE,ROLE.",
+    ),
+    ConfigKey(name="authentication.realm", doc="Realm that a refused client is told."),
+    ConfigKey(
+        name="authentication.roles",
+        type="list",
+        default=("*",),
+        doc="Roles that may use the gateway; *: everyone who is authenticated.",
+    ),
+    ConfigKey(
+        name="authentication.skip.paths",
+        type="list",
+        default=(),
+        doc="Paths open to everyone; /health/* is all below /health.",
+    ),
+)
+
+REGISTRY = section(
+    "Schema registry",
+    ConfigKey(
+        name="schema.registry.url",
+        type="list",
+        default=("http://localhost:8081",),
+        doc="Addresses of the schema registry; an empty value switches the schema formats off.",
+    ),
+    ConfigKey(
+        name="schema.registry.",
+        prefix=True,
+        example="basic.auth.credentials.source=URL",
+        doc="Passed to the registry client: schema.registry.basic.auth.user.info.",
+    ),
+)
+
+RATE_LIMIT = section(
+    "Rate limit",
+    ConfigKey(
+        name="rate.limit.enable",
+        type="bool",
+        default=False,
+        doc="Limit the rate of requests; what exceeds it is answered 429.",
+    ),
+    ConfigKey(
+        name="rate.limit.permits.per.sec",
+        type="int",
+        default=50,
+        unit="permits/s",
+        minimum=1,
+        doc="Permits for all requests together.",
+    ),
+    ConfigKey(
+        name="rate.limit.timeout.ms",
+        type="duration",
+        default=0,
+        unit="ms",
+        doc="How long a request waits for its permits before it is refused.",
+    ),
+    ConfigKey(name="rate.limit.default.cost", type="int", default=1, minimum=0, doc="Permits that a request costs."),
+    ConfigKey(
+        name="rate.limit.costs",
+        type="list",
+        default=(),
+        doc="Costs of resources, by name: api.v2.produce-to-topic=2,api.v2.topics.*=1.",
+    ),
+)
+
+ATMOSPHERE = section(
+    "Atmosphere",
+    ConfigKey(
+        name="de.elakito.kafka.atmosphere.disabled",
+        type="bool",
+        default=False,
+        doc="Switch the Atmosphere binding off; also KAFKAREST_OPTS=-Dde.elakito.kafka.atmosphere.disabled=true.",
+    ),
+    ConfigKey(
+        name="atmosphere.simple-rest.protocol.detached",
+        type="enum",
+        default="false",
+        choices=("true", "false", "lf"),
+        doc="Form of replies in envelopes: content behind the head (true), as its member data (false), or behind a line"
+        " feed (lf); when it is not set, the form of the request.",
+        shipped="true",
+    ),
+    ConfigKey(
+        name="org.atmosphere.useWebSocket", type="bool", default=True, doc="Whether WebSocket upgrades are accepted."
+    ),
+    ConfigKey(
+        name="org.atmosphere.websocket.bufferSize",
+        type="int",
+        default=4096,
+        unit="bytes",
+        minimum=1,
+        optional=True,
+        doc="Size of the read buffer of a socket.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.websocket.maxTextMessageSize",
+        type="int",
+        default=65536,
+        unit="bytes",
+        optional=True,
+        doc="Longest text message of a client; negative: no limit.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.websocket.maxBinaryMessageSize",
+        type="int",
+        default=65536,
+        unit="bytes",
+        optional=True,
+        doc="Longest binary message of a client; negative: no limit.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.websocket.maxIdleTime",
+        type="duration",
+        default=300000,
+        unit="ms",
+        minimum=1,
+        optional=True,
+        doc="A socket without traffic is closed after this time, with code 1001.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.websocket.writeTimeout",
+        type="duration",
+        default=60000,
+        unit="ms",
+        minimum=1,
+        optional=True,
+        doc="A socket whose client accepts nothing for this long is closed.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.websocket.binaryWrite",
+        type="bool",
+        default=False,
+        doc="Send binary instead of text messages.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.interceptor.HeartbeatInterceptor.heartbeatFrequencyInSeconds",
+        type="int",
+        default=60,
+        unit="s",
+        doc="Interval of the heartbeats to clients; 0 or less: none.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.interceptor.HeartbeatInterceptor.clientHeartbeatFrequencyInSeconds",
+        type="int",
+        default=0,
+        unit="s",
+        doc="Interval of the heartbeats that clients are asked for; 0 or less: none.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.interceptor.HeartbeatInterceptor.paddingChar",
+        default="X",
+        doc="What a heartbeat consists of.",
+    ),
+    ConfigKey(
+        name="org.atmosphere.client.TrackMessageSizeInterceptor.delimiter",
+        default="|",
+        doc="What stands between the length of a message and the message.",
+    ),
+)
+
+TRANSPORTS = section(
+    "Transports and plugins",
+    ConfigKey(
+        name="transport.<name>.enable",
+        type="bool",
+        default=True,
+        doc="Offer the transport of this name.",
+    ),
+    ConfigKey(
+        name="transport.websocket.requests.max",
+        type="int",
+        default=256,
+        minimum=1,
+        doc="Requests at work on one socket; when there are so many, no more are read from it.",
+    ),
+    ConfigKey(
+        name="transport.websocket.sequences.max",
+        type="int",
+        default=64,
+        minimum=1,
+        doc="Requests on one socket that were begun with continue and are not complete.",
+    ),
+    ConfigKey(
+        name="transport.websocket.sequence.timeout.ms",
+        type="duration",
+        default=300000,
+        unit="ms",
+        minimum=1,
+        doc="A request that was begun with continue is given up when no further part comes for this time.",
+    ),
+    ConfigKey(
+        name="transport.websocket.reply.max.size",
+        type="int",
+        default=65536,
+        unit="characters",
+        minimum=4096,
+        doc="Longest message of the gateway; longer replies go in several messages.",
+    ),
+    ConfigKey(
+        name="transport.websocket.ping.interval.ms",
+        type="duration",
+        default=60000,
+        unit="ms",
+        doc="Interval of pings; a client of which nothing is heard until the next one is cut off. 0: no pings.",
+    ),
+    ConfigKey(
+        name="transport.websocket.compression.enable",
+        type="bool",
+        default=False,
+        doc="Offer permessage-deflate to sockets; it takes 300 KiB of memory for each that uses it.",
+    ),
+    ConfigKey(
+        name="transport.long-polling.queue.max.messages",
+        type="int",
+        default=1000,
+        minimum=1,
+        doc="Messages that may wait for the next poll of a client; with more to come its connection is ended.",
+    ),
+    ConfigKey(
+        name="transport.long-polling.queue.max.bytes",
+        type="int",
+        default=16777216,
+        unit="bytes",
+        minimum=1,
+        doc="Bytes of messages that may wait for the next poll of a client; with more to come its connection is ended.",
+    ),
+    ConfigKey(
+        name="transport.long-polling.expiry.ms",
+        type="duration",
+        default=60000,
+        unit="ms",
+        minimum=1,
+        doc="A client that does not poll again for this time is taken for gone.",
+    ),
+    ConfigKey(name="plugins.disable", type="list", default=(), doc="Plugins to leave out, by name."),
+)
+
+OPERATION = section(
+    "Operation",
+    ConfigKey(
+        name="console.enabled",
+        type="enum",
+        default="auto",
+        choices=("auto", "true", "false"),
+        doc="Whether the console page is served at /console; auto: with the embedded Kafka.",
+    ),
+    ConfigKey(name="access.log.enable", type="bool", default=True, doc="Log one line for every request."),
+    ConfigKey(
+        name="log.level",
+        type="enum",
+        default="INFO",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        doc="Least severity that is logged.",
+    ),
+    ConfigKey(name="log.format", type="enum", default="text", choices=("text", "json"), doc="Form of the log lines."),
+    ConfigKey(
+        name="health.enable", type="bool", default=True, doc="Serve the liveness and readiness probes of orchestrators."
+    ),
+)
+
+REFUSED = section(
+    "Not offered",
+    ConfigKey(
+        name="kafka.rest.resource.extension.class",
+        doc="Java classes cannot be loaded.",
+        refused="its classes may have guarded your resources; write a plugin in their place and remove the line",
+    ),
+    ConfigKey(
+        name="csrf.prevention.enable",
+        type="bool",
+        default=False,
+        doc="There are no CSRF tokens.",
+        refused="the gateway uses no cookies, and access.control.allow.origin is for browsers; remove the line",
+    ),
+    ConfigKey(
+        name="dos.filter.enabled",
+        type="bool",
+        default=False,
+        doc="There is no such filter.",
+        refused="use rate.limit.enable, connections.max and requests.max",
+    ),
+    ConfigKey(
+        name="proxy.protocol.enabled",
+        type="bool",
+        default=False,
+        doc="The PROXY protocol is not spoken.",
+        refused="let the proxy speak HTTP without the PROXY protocol",
+    ),
+    ConfigKey(
+        name="ssl.client.auth",
+        type="bool",
+        default=False,
+        doc="Old form of ssl.client.authentication.",
+        refused="write ssl.client.authentication=REQUIRED",
+    ),
+    ConfigKey(
+        name="api.v3.produce.rate.limit.enabled",
+        type="bool",
+        default=False,
+        doc="There is no v3 API to limit.",
+        refused="use rate.limit.enable",
+    ),
+)
+
+WITHOUT_EFFECT = section(
+    "Accepted, no effect",
+    ConfigKey(
+        name="zookeeper.connect",
+        doc="Accepted, no effect.",
+        ignored="ZooKeeper is not used; set bootstrap.servers",
+        example="localhost:2181",
+    ),
+    *_ignored("producers need no threads", "producer.threads"),
+    *_ignored(_INSTANCE_THREAD, "consumer.threads", "consumer.iterator.timeout.ms", "consumer.iterator.backoff.ms"),
+    *_ignored("direct reads need no pool", "simpleconsumer.pool.size.max", "simpleconsumer.pool.timeout.ms"),
+    *_ignored(
+        "it has none in Confluent's proxy either; see kafka.connect.timeout.ms",
+        "client.init.timeout.ms",
+        "client.timeout.ms",
+    ),
+    *_ignored(_NO_JETTY, "thread.pool.min", "thread.pool.max", "request.queue.capacity"),
+    *_ignored("answers set few headers of bounded length", "max.response.header.size"),
+    *_ignored("HTTP/2 is not spoken; clients fall back to HTTP/1.1", "http2.enabled"),
+    *_ignored(
+        _NO_JVM,
+        "metrics.jmx.prefix",
+        "metric.reporters",
+        "metrics.num.samples",
+        "metrics.sample.window.ms",
+        "metrics.tag.map",
+        "org.atmosphere.cpr.AtmosphereFramework.analytics",
+    ),
+    *_ignored("see access.log.enable", "request.logger.name", "use.custom.request.logging"),
+    *_ignored("there is one implementation of the rate limit", "rate.limit.backend"),
+    *_ignored(
+        "the gateway serves one cluster; see rate.limit.permits.per.sec",
+        "rate.limit.per.cluster.permits.per.sec",
+        "rate.limit.per.cluster.cache.expiry.ms",
+    ),
+    *_ignored(
+        "it belongs to Java's TLS",
+        "ssl.protocol",
+        "ssl.provider",
+        "ssl.keymanager.algorithm",
+        "ssl.trustmanager.algorithm",
+        "ssl.endpoint.identification.algorithm",
+    ),
+    *_ignored("a PEM file of certificates has no password", "ssl.truststore.password"),
+    *_ignored(
+        _NO_V3,
+        "api.v3.enable",
+        "null.request.body.always.publishes.empty.record",
+        "confluent.resource.name.authority",
+        "streaming.connection.max.duration.ms",
+        "streaming.connection.max.duration.grace.period.ms",
+        "api.v3.produce.rate.limit.max.requests.per.sec",
+        "api.v3.produce.rate.limit.max.requests.global.per.sec",
+        "api.v3.produce.rate.limit.max.bytes.per.sec",
+        "api.v3.produce.rate.limit.max.bytes.global.per.sec",
+        "api.v3.produce.rate.limit.cache.expiry.ms",
+        "api.v3.produce.response.thread.pool.size",
+        "api.v3.produce.batch.maximum.entries",
+        "api.v3.produce.request.size.limit.max.bytes",
+    ),
+)
+
+BUILTIN_KEYS: tuple[ConfigKey, ...] = (
+    *KAFKA,
+    *APIS,
+    *PRODUCE,
+    *CONSUME,
+    *LISTENERS,
+    *TLS,
+    *HTTP,
+    *CORS,
+    *AUTHENTICATION,
+    *REGISTRY,
+    *RATE_LIMIT,
+    *ATMOSPHERE,
+    *TRANSPORTS,
+    *STREAMS,
+    *WEBSOCKET_PROXY,
+    *BRIDGES,
+    *PUSH_PULL,
+    *TUNNEL,
+    *OPERATION,
+    *REFUSED,
+    *WITHOUT_EFFECT,
+)
+"""Every key of the gateway itself."""

@@ -1,0 +1,220 @@
+"""The stream of a subscription: one consumer instance's records, pushed as they come (atmosphere-binding.md §2).
+
+Nothing is read ahead. ``Gateway.deliver`` asks for a payload when the one before has been written, and only then are
+more records taken from Kafka: that is the whole flow control (§2.5), and the reason why a slow client costs the memory
+of one batch and nobody else's time. It is the proof of delivery, too: being asked confirms the batch before, anything
+else that ends the stream puts it back, for the next subscription or read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gateway.dialect import Dialect
+from gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, UndecodableRecord
+from gateway.kafka.ports import ReadLimits, TakenBatch
+from gateway.records import ConsumedRecord, RecordsEncoder
+from gateway.stream import ErrorPayload
+from services.common.rows import SEEK_PAST
+from services.instances.registry import ConsumerInstance, put_back
+
+log = logging.getLogger("gateway.consumers")
+
+GRACE_S = 0.25
+"""How long an ended stream may take to learn whether its last payload was written; then the records are put back."""
+_WAIT_S = 10.0
+"""How long one read waits for a record; the next one sees what the instance reads by then."""
+_RETRY_S, _RETRY_MAX_S = 1.0, 60.0
+"""The pause after a read that failed doubles with each further one (§8.2 no. 4: 1000 ms, then 2 s, 4 s …)."""
+
+
+class PushStream:
+    """The records of one instance as payloads. The first may be an empty list, as an acknowledgement (§2.3 no. 1).
+
+    It belongs to the event loop, and one task iterates over it. It keeps its instance from expiring until it ends.
+    """
+
+    def __init__(
+        self,
+        instance: ConsumerInstance,
+        limits: ReadLimits,
+        encoder: RecordsEncoder,
+        dialect: Dialect,
+        translate: Callable[[ServiceError], ServiceError] = lambda error: error,
+    ) -> None:
+        """``limits`` are those of the first read; pushes wait longer. ``translate`` says how clients know an error."""
+        self._instance = instance
+        self._first = limits
+        self._later = ReadLimits(limits.max_bytes, _WAIT_S, -1, limits.inclusive)
+        self._encoder = push_encoder(encoder)
+        self._dialect = dialect
+        self._translate = translate
+        self._greeted = False
+        self._retry_s = 0.0
+        self._reading: asyncio.Task[TakenBatch] | None = None
+        self._taken: TakenBatch | None = None
+        """Its payloads are being written."""
+        self._payloads: deque[bytes] = deque()
+        self._ended = False
+        self._settled = asyncio.Event()
+        self._settled.set()
+        """Set unless records are out."""
+        instance.running += 1
+
+    # --- what deliver calls -----------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> PushStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next payload. A read that fails yields an ErrorPayload, and reading goes on if it can (§2.4).
+
+        Raises:
+            ServiceError: it cannot go on: there is nothing to read from any more.
+        """
+        if self._payloads and not self._ended:
+            return self._payloads.popleft()
+        if not self._payloads:
+            self._settle(confirmed=True)
+        while not self._ended:
+            greeted, self._greeted = self._greeted, True
+            try:
+                taken = await self._take(self._later if greeted else self._first)
+            except InstanceNotFound:
+                break  # deleted or expired: its subscriptions end silently (§2.5)
+            except NotSubscribed:
+                self.end()
+                raise
+            except ServiceError as error:
+                self._retry_s = min(max(_RETRY_S, self._retry_s * 2), _RETRY_MAX_S)
+                return self._error(error)
+            if taken is None:
+                break
+            self._retry_s = 0.0
+            if len(taken.batch) or not greeted:
+                return self._open(taken)
+            taken.confirm()
+        self.end()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends it; what was not written is the first that the next subscription or read gets."""
+        self.end()
+        self._settle(confirmed=False)
+
+    # --- what the instance calls ------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def end(self) -> None:
+        """No further payload. One that is being written may still become known as delivered, for a moment."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._taken is not None:
+            asyncio.get_running_loop().call_later(GRACE_S, self._settle, False)
+        self._instance.running -= 1
+        self._instance.used_at = time.monotonic()  # the clock of its expiry starts (§2.5)
+
+    async def settled(self) -> None:
+        """Returns when it is known of every record whether it was delivered: soon, for a stream that has ended."""
+        await self._settled.wait()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def _take(self, limits: ReadLimits) -> TakenBatch | None:
+        """The next records; None if the stream has been ended meanwhile. Cancelling it loses none."""
+        # A task of its own, because end() comes from others: cancelling the reader would end more than the reading.
+        reading = self._reading = asyncio.ensure_future(self._read(limits))
+        try:
+            taken = await reading
+        except asyncio.CancelledError:
+            put_back(reading)
+            task = asyncio.current_task()
+            if self._ended and not (task is not None and task.cancelling()):
+                return None
+            raise
+        finally:
+            self._reading = None
+        if self._ended:
+            taken.put_back()
+            return None
+        return taken
+
+    async def _read(self, limits: ReadLimits) -> TakenBatch:
+        if self._retry_s:
+            await asyncio.sleep(self._retry_s)
+        if self._instance.reads_from == "nothing":
+            raise NotSubscribed()
+        return await self._instance.take(limits, self._encoder)
+
+    def _open(self, taken: TakenBatch) -> bytes:
+        """The first payload of the batch, which is out from now on."""
+        self._taken = taken
+        self._settled.clear()
+        payload = taken.batch.encode(self._encoder)
+        if not isinstance(payload, _Pieces):
+            return payload
+        for piece in payload.pieces:
+            self._payloads.append(piece if isinstance(piece, bytes) else self._error(piece))
+        return self._payloads.popleft()
+
+    def _error(self, error: ServiceError) -> ErrorPayload:
+        error = self._translate(error)
+        return ErrorPayload(self._dialect.error(error), error.status)
+
+    def _settle(self, confirmed: bool) -> None:
+        taken, self._taken = self._taken, None
+        self._payloads.clear()
+        if taken is not None:
+            (taken.confirm if confirmed else taken.put_back)()
+            self._settled.set()
+
+
+# --- records that the format cannot express --------------------------------------------------------------------------
+
+
+class _Pieces(bytes):
+    """What stands for a batch of which some records cannot be shown: payloads and errors, in the order of records."""
+
+    pieces: Sequence[bytes | UndecodableRecord]
+
+
+def push_encoder(encoder: RecordsEncoder) -> RecordsEncoder:
+    """The encoder, for pushes: a subscription, unlike a read, is not stuck at a record that cannot be shown (§8.2).
+
+    It says so and goes on behind it. Payloads without such a record are the very bytes of ``encoder``.
+    """
+
+    def encode(records: Sequence[ConsumedRecord]) -> bytes:
+        try:
+            return encoder(records)
+        except UndecodableRecord:
+            pass
+        pieces: list[bytes | UndecodableRecord] = []
+        good: list[ConsumedRecord] = []
+        for record in records:
+            try:
+                encoder([record])
+            except UndecodableRecord as error:
+                if good:
+                    pieces.append(encoder(good))
+                    good = []
+                pieces.append(type(error)(error.message.replace(SEEK_PAST, "It is left out.")))
+            else:
+                good.append(record)
+        if good:
+            pieces.append(encoder(good))
+        payload = _Pieces()
+        payload.pieces = pieces
+        return payload
+
+    return encode

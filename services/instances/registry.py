@@ -1,0 +1,301 @@
+"""Consumer instances, and the one registry that makes, finds, expires and closes them (kafka-rest-http.md §5.5, §6.9).
+
+An instance is known under (generation, group, name) and belongs to the principal that made it: to anybody else it does
+not exist (reliability.md S6). Its name is taken from the moment its creation begins, so that of two clients that want
+the same name one gets a conflict, and nobody finds an instance that is not finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from gateway.codec import Codec
+from gateway.config import Config
+from gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
+from gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
+from gateway.records import RecordBatch, RecordsEncoder
+from services.common.patterns import TopicPattern
+
+if TYPE_CHECKING:
+    from services.instances.push_stream import PushStream
+
+log = logging.getLogger("gateway.consumers")
+
+_SWEEP_S = 1.0
+
+
+class InstanceKey(NamedTuple):
+    """Under which an instance is known. ``generation`` is "v1" or "v2"."""
+
+    generation: str
+    group: str
+    name: str
+
+
+class ConsumerInstance:
+    """One consumer of a REST client. It belongs to the event loop.
+
+    What it reads is kept here, as the client asked for it; Kafka is told no name that is not legal. Whoever changes
+    that holds ``lock``, so that what is written here and what Kafka was told do not drift apart.
+    """
+
+    def __init__(
+        self, key: InstanceKey, owner: str, codec: Codec, consumer: Consumer, timeout_s: float, min_bytes: int | None
+    ) -> None:
+        self.key = key
+        self.owner = owner
+        """Name of the principal that made it."""
+        self.codec = codec
+        self.consumer = consumer
+        self.timeout_s = timeout_s
+        """Longest duration of a read."""
+        self.min_bytes = min_bytes
+        """See ReadLimits."""
+
+        self.lock = asyncio.Lock()
+        self.reads_from: Literal["nothing", "topics", "pattern", "partitions"] = "nothing"
+        self.topics: tuple[str, ...] = ()
+        """Subscribed topics, or those that the pattern matches at present."""
+        self.illegal: tuple[str, ...] = ()
+        """Names among those asked for that no topic can have: reads answer 40002 while there are some (observed)."""
+        self.pattern: TopicPattern | None = None
+        self.partitions: tuple[TopicPartition, ...] = ()
+        """Manually assigned ones."""
+        self.was_read = False
+        """Since the last change of what it reads; a pattern's topics are shown only then (observed §6.5)."""
+        self.matched = asyncio.Event()
+        """Set while the pattern matches some topic."""
+
+        self.running = 0
+        """Operations at work; it cannot expire meanwhile."""
+        self.used_at = time.monotonic()
+        self.closed = False
+        self.push: PushStream | None = None
+        """The newest subscription to pushes; it may have ended."""
+        self.push_ends = 0
+        """How often a client has ended its pushes, those included that were only about to begin."""
+        self._reads: set[asyncio.Future[TakenBatch]] = set()
+        self._interrupted = False
+
+    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+        """The next records; they count as returned when they are confirmed, and until then other reads wait.
+
+        Cancelling it loses none. An interrupted read answers with none.
+        """
+        reading = asyncio.ensure_future(self.take(limits, encoder))
+        self._reads.add(reading)
+        try:
+            return await reading
+        except asyncio.CancelledError:
+            put_back(reading)
+            task = asyncio.current_task()
+            if self._interrupted and not (task is not None and task.cancelling()):
+                return _nothing()
+            raise
+        finally:
+            self._reads.discard(reading)
+
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+        """As read, for a push: nobody interrupts it."""
+        left = await self._readable(limits)
+        return await self.consumer.take(left, encoder) if left else _nothing()
+
+    async def _readable(self, limits: ReadLimits) -> ReadLimits | None:
+        """Waits until there is something to read from: what is left of the limits then. None if there is nothing."""
+        self.was_read = True
+        if self.topics or any(partition.partition >= 0 for partition in self.partitions):
+            return limits
+        # Kafka knows of nothing to read: the pattern matches no topic yet, but one may appear while the client waits;
+        # or only partitions were assigned that cannot be.
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(limits.timeout_s):
+                await self.matched.wait()
+        except TimeoutError:
+            return None
+        left_s = max(0.0, limits.timeout_s - (time.monotonic() - began))
+        return dataclasses.replace(limits, timeout_s=left_s)
+
+    def interrupt(self) -> None:
+        """Ends the push, and the reads that wait; what they had taken goes back to the next read (§13 no. 18)."""
+        self._interrupted = True
+        for reading in list(self._reads):
+            reading.cancel()
+        if self.push is not None:
+            self.push.end()
+
+    async def reads_done(self) -> None:
+        """Returns when the reads that are at work now have ended, well or not."""
+        if self._reads:
+            await asyncio.wait(self._reads)
+
+
+def put_back(reading: asyncio.Future[TakenBatch]) -> None:
+    """If the records came in the very moment in which the reader was cancelled (reliability.md F8)."""
+    if reading.done() and not reading.cancelled() and reading.exception() is None:
+        reading.result().put_back()
+
+
+def _nothing() -> TakenBatch:
+    return TakenBatch(RecordBatch((), 0))
+
+
+Make = Callable[[InstanceKey], Awaitable[ConsumerInstance]]
+
+
+class InstanceRegistry:
+    """All instances of this gateway process."""
+
+    def __init__(self, config: Config) -> None:
+        self._timeout_s = config.seconds("consumer.instance.timeout.ms")
+        self._max = config.integer("consumer.instances.max")
+        self._instances: dict[InstanceKey, ConsumerInstance | None] = {}
+        """None: its name is taken, it is being made."""
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many instances there are, those being made included."""
+        return len(self._instances)
+
+    async def create(self, key: InstanceKey, make: Make) -> ConsumerInstance:
+        """The instance that ``make`` returns, known under the key from now on.
+
+        Raises:
+            InstanceExists: the name is taken, whoever took it.
+            TooManyRequests: there are consumer.instances.max instances.
+            ServiceError: whatever ``make`` raises; the name is free again then.
+        """
+        if self._closing.is_set():
+            raise ShuttingDown()
+        if key in self._instances:
+            raise InstanceExists()
+        if len(self._instances) >= self._max:
+            raise TooManyRequests(
+                f"There are {len(self._instances)} consumer instances, as many as consumer.instances.max allows. "
+                "Delete one that is no longer needed, or try again later."
+            )
+        self._instances[key] = None
+        making = asyncio.ensure_future(make(key))
+        try:
+            instance = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # The client left while Kafka's consumer is being made, which cannot be called off: the name stays taken
+            # until that is over, and the consumer nobody knows is closed.
+            making.add_done_callback(functools.partial(self._abandon, key))
+            raise
+        except BaseException:
+            del self._instances[key]
+            raise
+        if self._closing.is_set():
+            del self._instances[key]
+            self._end(instance)
+            raise ShuttingDown()
+        self._instances[key] = instance
+        return instance
+
+    def find(self, key: InstanceKey, owner: str) -> ConsumerInstance:
+        """The instance of that name that belongs to ``owner``; InstanceNotFound if there is none.
+
+        Every lookup comes through here: gateways that know of each other would answer "elsewhere" in this place.
+        """
+        instance = self._instances.get(key)
+        if instance is None or instance.owner != owner:
+            raise InstanceNotFound()
+        return instance
+
+    @contextlib.contextmanager
+    def use(self, key: InstanceKey, owner: str) -> Iterator[ConsumerInstance]:
+        """The instance, which does not expire inside; its clock starts again at the end, however that is reached."""
+        instance = self.find(key, owner)
+        instance.running += 1
+        try:
+            yield instance
+        finally:
+            instance.running -= 1
+            instance.used_at = time.monotonic()
+
+    def generation_of(self, group: str, name: str) -> str | None:
+        """The generation in which an instance of that name exists, for requests that do not say which (§3.1)."""
+        return next((each for each in ("v2", "v1") if InstanceKey(each, group, name) in self._instances), None)
+
+    async def remove(self, key: InstanceKey, owner: str) -> None:
+        """Closes the instance. Others do not find it any more at once. InstanceNotFound."""
+        instance = self.find(key, owner)
+        del self._instances[key]
+        if key.generation == "v1":
+            await asyncio.shield(self._end(instance, interrupt=False))  # reads in flight are waited for (§5.8)
+        else:
+            await asyncio.shield(self._end(instance))
+
+    def expire(self) -> None:
+        """Closes, in the background, the instances that were not used for ``consumer.instance.timeout.ms``."""
+        oldest = time.monotonic() - self._timeout_s
+        for key, instance in list(self._instances.items()):
+            if instance is not None and not instance.running and instance.used_at < oldest:
+                log.info("consumer instance %r of group %r expired", key.name, key.group)
+                del self._instances[key]
+                self._end(instance)
+
+    async def sweep(self) -> None:
+        """Expires instances once a second, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                self.expire()
+            except Exception:  # a bug; without this task instances would pile up unnoticed
+                log.exception("idle consumer instances could not be looked for")
+
+    def interrupt(self) -> None:
+        """Makes the reads that wait answer at once, for a gateway that is about to stop."""
+        for instance in self._instances.values():
+            if instance is not None:
+                instance.interrupt()
+
+    async def close_all(self) -> None:
+        """Closes every instance, all at the same time, and makes no more."""
+        self._closing.set()
+        instances, self._instances = self._instances, {key: None for key, each in self._instances.items() if not each}
+        for instance in instances.values():
+            if instance is not None:
+                self._end(instance)
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    def _abandon(self, key: InstanceKey, making: asyncio.Future[ConsumerInstance]) -> None:
+        self._instances.pop(key, None)
+        if making.cancelled():
+            return
+        if making.exception() is not None:
+            log.info("a consumer instance nobody waits for could not be made: %s", making.exception())
+            return
+        self._end(making.result())
+
+    def _end(self, instance: ConsumerInstance, interrupt: bool = True) -> asyncio.Task[None]:
+        instance.closed = True
+        if instance.push is not None:
+            instance.push.end()
+        ending = asyncio.get_running_loop().create_task(_close(instance, interrupt))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return ending
+
+
+async def _close(instance: ConsumerInstance, interrupt: bool) -> None:
+    if interrupt:
+        instance.interrupt()
+    await instance.reads_done()
+    if instance.push is not None:
+        await instance.push.settled()  # what its client has by now is part of the last commit
+    try:
+        await instance.consumer.close()
+    except ServiceError as error:
+        # The instance is gone for its client either way; Kafka finds out when the session of the member runs out.
+        log.warning("consumer of group %r did not close cleanly: %s", instance.key.group, error.message)

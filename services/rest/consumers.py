@@ -1,0 +1,227 @@
+"""v2 consumer instances: everything under ``/consumers`` (kafka-rest-http.md §6.4 to §6.8)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Mapping
+
+from gateway.codec import Codec
+from gateway.config import Config
+from gateway.errors import FormatMismatch, NotSubscribed, ServiceError
+from gateway.kafka.ports import PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from gateway.messages import NO_CONTENT, Call, Response
+from gateway.records import RecordsEncoder
+from services.common.names import invalid_topics, is_topic
+from services.common.query import read_long, read_max_bytes
+from services.common.rows import RecordEncoders
+from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from services.rest.bodies import (
+    AssignedPartition,
+    Assignments,
+    CommittedOffset,
+    CommittedOffsets,
+    PositionsRequest,
+    SubscriptionRequest,
+    Topics,
+)
+from services.rest.create_instance import Creation
+from services.rest.subscriptions import Subscriptions, check_seekable, real_partitions
+
+log = logging.getLogger("gateway.consumers")
+
+
+class Consumers:
+    """The handlers of v2's consumer resources. All but ``create`` answer 40403 for an instance that is not there."""
+
+    def __init__(
+        self,
+        config: Config,
+        codecs: Mapping[str, Codec],
+        encoders: RecordEncoders,
+        creation: Creation,
+        registry: InstanceRegistry,
+        subscriptions: Subscriptions,
+    ) -> None:
+        self._max_bytes = config.integer("consumer.request.max.bytes")
+        self._codecs = codecs
+        self._encoders = encoders
+        self._creation = creation
+        self._registry = registry
+        self._subscriptions = subscriptions
+        self._commits: set[asyncio.Task[None]] = set()
+
+    async def create(self, call: Call) -> Response:
+        """``POST /consumers/{group}``"""
+        return Response(await self._creation.create(call, "v2"))
+
+    async def delete(self, call: Call) -> Response:
+        """``DELETE /consumers/{group}/instances/{instance}``: reads that wait answer with nothing."""
+        await self._registry.remove(_key(call), call.session.principal.name)
+        return NO_CONTENT
+
+    # --- subscription and assignment (§6.5) --------------------------------------------------------------------------
+
+    async def subscribe(self, call: Call) -> Response:
+        """``POST …/subscription``"""
+        request: SubscriptionRequest = call.body
+        with self._use(call) as instance:
+            if request.topics is not None:
+                await self._subscriptions.subscribe(instance, request.topics)
+            elif request.pattern is not None:
+                await self._subscriptions.subscribe_pattern(instance, request.pattern)
+        return NO_CONTENT
+
+    async def subscription(self, call: Call) -> Response:
+        """``GET …/subscription``"""
+        with self._use(call) as instance:
+            return Response(Topics(self._subscriptions.topics(instance)))
+
+    async def unsubscribe(self, call: Call) -> Response:
+        """``DELETE …/subscription``: drops a manual assignment, too."""
+        with self._use(call) as instance:
+            await self._subscriptions.unsubscribe(instance)
+        return NO_CONTENT
+
+    async def assign(self, call: Call) -> Response:
+        """``POST …/assignments``"""
+        with self._use(call) as instance:
+            await self._subscriptions.assign(instance, call.body)
+        return NO_CONTENT
+
+    async def assignments(self, call: Call) -> Response:
+        """``GET …/assignments``"""
+        with self._use(call) as instance:
+            partitions = await self._subscriptions.partitions(instance)
+            return Response(Assignments([AssignedPartition(each.topic, each.partition) for each in partitions]))
+
+    # --- positions (§6.6) --------------------------------------------------------------------------------------------
+
+    async def seek(self, call: Call) -> Response:
+        """``POST …/positions``: first all offsets, then all times."""
+        request: PositionsRequest = call.body
+        with self._use(call) as instance:
+            check_seekable(request.offsets)
+            check_seekable(request.times)
+            if request.offsets:
+                await instance.consumer.seek(request.offsets)
+            if request.times:
+                await instance.consumer.seek_to_time(request.times)
+        return NO_CONTENT
+
+    async def seek_to_beginning(self, call: Call) -> Response:
+        """``POST …/positions/beginning``; no partitions means all that are assigned."""
+        partitions: list[TopicPartition] = call.body
+        with self._use(call) as instance:
+            check_seekable(partitions)
+            if instance.reads_from != "nothing" or partitions:
+                await instance.consumer.seek_to_beginning(partitions)
+        return NO_CONTENT
+
+    async def seek_to_end(self, call: Call) -> Response:
+        """``POST …/positions/end``; no partitions means all that are assigned."""
+        partitions: list[TopicPartition] = call.body
+        with self._use(call) as instance:
+            check_seekable(partitions)
+            if instance.reads_from != "nothing" or partitions:
+                await instance.consumer.seek_to_end(partitions)
+        return NO_CONTENT
+
+    # --- offsets (§6.7) ----------------------------------------------------------------------------------------------
+
+    async def commit(self, call: Call) -> Response:
+        """``POST …/offsets``: what was returned so far or, with a body, one more than each offset given.
+
+        With ``async=true`` the answer does not wait for Kafka's; a failure is then in the log only.
+        """
+        given: list[PartitionOffset] | None = call.body if call.body != b"" else None
+        with self._use(call) as instance:
+            offsets = None
+            if given is not None:
+                illegal = [each.topic for each in given if not is_topic(each.topic)]
+                if illegal:
+                    raise invalid_topics(illegal)
+                offsets = [each._replace(offset=each.offset + 1) for each in given]
+            if offsets != []:
+                if call.query.get("async", "").lower() == "true":
+                    self._commit_later(instance, offsets)
+                else:
+                    await instance.consumer.commit(offsets)
+        return Response([])
+
+    async def committed(self, call: Call) -> Response:
+        """``GET …/offsets``: the committed offsets of the partitions asked for, without those that have none."""
+        asked: list[TopicPartition] = call.body
+        with self._use(call) as instance:
+            real = list(dict.fromkeys(real_partitions(asked)))
+            found = {
+                (each.topic, each.partition): each for each in (await instance.consumer.committed(real) if real else ())
+            }
+            return Response(
+                CommittedOffsets(
+                    [
+                        CommittedOffset(each.topic, each.partition, stored.offset, stored.metadata)
+                        for each in asked
+                        if (stored := found.get((each.topic, each.partition))) is not None
+                    ]
+                )
+            )
+
+    def _commit_later(self, instance: ConsumerInstance, offsets: list[PartitionOffset] | None) -> None:
+        async def commit() -> None:
+            try:
+                await instance.consumer.commit(offsets)
+            except ServiceError as error:
+                log.warning("an asynchronous commit of group %r failed: %s", instance.key.group, error.message)
+
+        commit_task = asyncio.get_running_loop().create_task(commit())
+        self._commits.add(commit_task)
+        commit_task.add_done_callback(self._commits.discard)
+
+    # --- records (§6.8) ----------------------------------------------------------------------------------------------
+
+    async def read(self, call: Call) -> Response:
+        """``GET …/records?timeout=<ms>&max_bytes=<n>``
+
+        It answers as soon as there is a record (or more than ``fetch.min.bytes``, if that is set), and with an empty
+        list when its time is up. ``timeout=0`` asks for what is there at this moment.
+        """
+        timeout_ms = read_long(call.query, "timeout", -1)
+        max_bytes = read_max_bytes(call.query, self._max_bytes)
+        with self._use(call) as instance:
+            limits = self.prepare(call, instance, max_bytes)
+            if timeout_ms >= 0:
+                limits = dataclasses.replace(limits, timeout_s=min(timeout_ms / 1000, limits.timeout_s))
+            encoder = self._encoders.get("v2", call.format)
+            return read_reply(await instance.read(limits, encoder), encoder)
+
+    def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
+        """Checks that the call may read from the instance, and says how much and how long.
+
+        Raises:
+            FormatMismatch, NotSubscribed, KafkaRefused: looked for in this order.
+        """
+        codec = instance.codec
+        if call.format != codec.name and (
+            not codec.family or self._codecs[call.format].family != codec.family  # one family reads each other's
+        ):
+            raise FormatMismatch()
+        if instance.reads_from == "nothing":
+            raise NotSubscribed()
+        if instance.illegal:
+            raise invalid_topics(instance.illegal)
+        return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=instance.min_bytes)
+
+    def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
+        return self._registry.use(_key(call), call.session.principal.name)
+
+
+def read_reply(taken: TakenBatch, encoder: RecordsEncoder) -> Response:
+    """The records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
+    return Response(taken.batch.encode(encoder), settle=taken.settle)
+
+
+def _key(call: Call) -> InstanceKey:
+    return InstanceKey("v2", str(call.params["group"]), str(call.params["instance"]))

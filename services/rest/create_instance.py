@@ -1,0 +1,131 @@
+"""Making a consumer instance, as far as v1 and v2 do it alike (kafka-rest-http.md §5.5, §6.4)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+
+from gateway.codec import Codec
+from gateway.config import Config
+from gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
+from gateway.kafka.ports import ConsumerSettings, Kafka
+from gateway.messages import Call
+from services.common.json_members import shown
+from services.common.names import check_group, check_instance
+from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from services.rest.base_uri import BaseUrls
+from services.rest.bodies import InstanceReply, InstanceRequest
+
+_NAME_PREFIX = "rest-consumer-"
+_NOT_IN_CLIENT_ID = re.compile(r"[^A-Za-z0-9._-]")
+_CLIENT_ID_MAX = 100
+
+_FETCH_MIN_BYTES_MAX = 10_000_000
+_BOOLEANS = {"true": True, "false": False}
+_RESETS = {
+    "v1": {"smallest": "earliest", "largest": "latest"},
+    "v2": {"earliest": "earliest", "latest": "latest", "none": "none"},
+}
+_ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
+
+
+class Creation:
+    """Makes consumer instances from what clients ask for."""
+
+    def __init__(
+        self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], registry: InstanceRegistry, urls: BaseUrls
+    ) -> None:
+        self._kafka = kafka
+        self._codecs = codecs
+        self._registry = registry
+        self._urls = urls
+        self._id = config.text("id")
+        self._timeout_s = config.seconds("consumer.request.timeout.ms")
+        self._min_bytes = config.integer("fetch.min.bytes")
+
+    async def create(self, call: Call, generation: str) -> InstanceReply:
+        """A new instance in the group of the path.
+
+        Raises:
+            Unprocessable: the group, the name or the format cannot be used.
+            InvalidConsumerConfig, InvalidSettings: a setting has a value that it cannot have.
+            InstanceExists, TooManyRequests: see InstanceRegistry.create.
+        """
+        group = str(call.params["group"])
+        check_group(group)
+        request: InstanceRequest = call.body if call.body else InstanceRequest()
+        codec = self._codec(request.format, generation)
+        timeout_s, min_bytes = self._limits(request)
+        name = request.name if request.name is not None else self._generated_name()
+        check_instance(name)
+        settings = _settings(group, name, request, generation)
+        owner = call.session.principal.name
+
+        async def make(key: InstanceKey) -> ConsumerInstance:
+            consumer = await self._kafka.consumer(settings)
+            return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes)
+
+        await self._registry.create(InstanceKey(generation, group, name), make)
+        return InstanceReply(name, self._urls.instance(call.request.base_url, group, name))
+
+    def _generated_name(self) -> str:
+        return f"{_NAME_PREFIX}{self._id + '-' if self._id else ''}{uuid.uuid4()}"
+
+    def _codec(self, name: str, generation: str) -> Codec:
+        codec = self._codecs.get(name.lower())
+        if codec is None or generation not in codec.generations:
+            known = ", ".join(sorted(each.name for each in self._codecs.values() if generation in each.generations))
+            raise Unprocessable(f"Invalid format type. {shown(name)} is not one of {known}.")
+        return codec
+
+    def _limits(self, request: InstanceRequest) -> tuple[float, int]:
+        """Longest duration of a read in seconds, and how much lets it answer earlier."""
+        timeout_s, min_bytes = self._timeout_s, self._min_bytes
+        if request.timeout_ms is not None:
+            if request.timeout_ms < 0:
+                raise InvalidSettings(
+                    InvalidSettings.text + f"Invalid value {request.timeout_ms} for configuration "
+                    "consumer.request.timeout.ms: Value must be at least 0"
+                )
+            timeout_s = request.timeout_ms / 1000
+        if request.fetch_min_bytes is not None:
+            min_bytes = request.fetch_min_bytes
+            if not -1 <= min_bytes <= _FETCH_MIN_BYTES_MAX:
+                bound = "at least -1" if min_bytes < 0 else f"no more than {_FETCH_MIN_BYTES_MAX}"
+                raise InvalidSettings(
+                    InvalidSettings.text
+                    + f"Invalid value {min_bytes} for configuration fetch.min.bytes: Value must be {bound}"
+                )
+        return timeout_s, min_bytes
+
+
+def _settings(group: str, name: str, request: InstanceRequest, generation: str) -> ConsumerSettings:
+    auto_commit = None if generation == "v2" else False  # v1: off, whatever is configured (§5.5)
+    if request.auto_commit is not None:
+        auto_commit = _BOOLEANS.get(request.auto_commit.strip().lower())
+        if auto_commit is None:
+            raise _invalid("auto.commit.enable", request.auto_commit, ("true", "false"))
+    reset = "" if generation == "v2" else "latest"
+    if request.auto_offset_reset is not None:
+        resets = _RESETS[generation]
+        if request.auto_offset_reset not in resets:
+            raise _invalid("auto.offset.reset", request.auto_offset_reset, tuple(resets))
+        reset = resets[request.auto_offset_reset]
+    if request.isolation_level is not None and request.isolation_level not in _ISOLATION_LEVELS:
+        raise _invalid("isolation.level", request.isolation_level, _ISOLATION_LEVELS)
+    return ConsumerSettings(group, _client_id(name), reset, auto_commit, request.isolation_level or "")
+
+
+def _client_id(name: str) -> str:
+    """The name, as far as Kafka's metrics can show it. The prefix keeps clients from passing for somebody else's
+    ``client.id``, by which brokers tell quotas (reliability.md §2.1)."""
+    plain = _NOT_IN_CLIENT_ID.sub("_", name)[:_CLIENT_ID_MAX]
+    return plain if plain.startswith(_NAME_PREFIX) else _NAME_PREFIX + plain
+
+
+def _invalid(name: str, value: str, known: tuple[str, ...]) -> InvalidConsumerConfig:
+    return InvalidConsumerConfig(
+        f"Invalid consumer configuration: Invalid value {shown(value)} for configuration {name}: "
+        f"it must be one of {', '.join(known)}"
+    )

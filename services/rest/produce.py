@@ -1,0 +1,147 @@
+"""Producing records, v1 and v2 (kafka-rest-http.md §5.3, §6.3).
+
+On the way of a request nothing is awaited before ``send`` when Kafka is ready for the topic: that keeps the records of
+one connection in their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from gateway.errors import (
+    KafkaAuthentication,
+    KafkaAuthorization,
+    KafkaError,
+    KafkaRetriable,
+    ServiceError,
+    TopicNotFound,
+    UnknownTopicOrPartition,
+    Unprocessable,
+)
+from gateway.kafka.ports import Admin, Delivery, Producer
+from gateway.messages import Call, Response
+from gateway.records import RecordToSend
+from services.common.names import TopicRules, is_topic
+from services.rest.bodies import Produced, ProduceReply
+from services.rest.partitions import find_partition
+from services.rest.topics import find_topic_v1
+from services.rest.v1_errors import v1_errors
+
+
+class RecordsService:
+    """The handlers of ``POST /topics/{topic}`` and ``POST /topics/{topic}/partitions/{partition}``.
+
+    ``call.body`` is what services.rest.produce_bodies.RecordsReader makes of the body.
+    """
+
+    def __init__(self, producer: Producer, admin: Admin, rules: TopicRules) -> None:
+        self._producer = producer
+        self._rules = rules
+        self._partitions = _KnownPartitions(admin)
+
+    async def to_topic(self, call: Call) -> Response:
+        """``POST /topics/{topic}`` of v2"""
+        return _reply_v2(await self._send(str(call.params["topic"]), call.body, None))
+
+    async def to_partition(self, call: Call) -> Response:
+        """``POST /topics/{topic}/partitions/{partition}`` of v2; a record's own partition beats the path's."""
+        partition: int = call.params["partition"]
+        if partition < 0:
+            raise Unprocessable(f"The partition must be greater than or equal to 0 (was {partition})")
+        return _reply_v2(await self._send(str(call.params["topic"]), call.body, partition))
+
+    async def to_topic_v1(self, call: Call) -> Response:
+        """``POST /topics/{topic}`` of v1"""
+        with v1_errors():
+            return _reply_v1(await self._send(str(call.params["topic"]), call.body, None))
+
+    async def to_partition_v1(self, call: Call) -> Response:
+        """``POST /topics/{topic}/partitions/{partition}`` of v1: 40402 if the topic exists without that partition."""
+        topic, partition = str(call.params["topic"]), call.params["partition"]
+        with v1_errors():
+            if is_topic(topic) and not self._partitions.has(topic, partition):
+                await self._partitions.look_up(topic, partition)
+            return _reply_v1(await self._send(topic, call.body, partition))
+
+    async def _send(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> Sequence[Delivery]:
+        refusal = self._rules.refusal(topic)
+        if refusal is not None:
+            return [refusal] * len(records)
+        waiting = self._producer.ready(topic)
+        if waiting is not None:
+            await waiting
+        return await self._producer.send(topic, records, partition)
+
+
+def _reply_v2(deliveries: Sequence[Delivery]) -> Response:
+    """Status 401 or 403 if that is what befell some record, though the others may be stored (§6.3)."""
+    codes: set[int] = set()
+    rows = [
+        _failed_v2(each, codes) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
+        for each in deliveries
+    ]
+    status = 401 if KafkaAuthentication.error_code in codes else 403 if KafkaAuthorization.error_code in codes else 200
+    return Response(ProduceReply(rows), status)
+
+
+def _failed_v2(error: ServiceError, codes: set[int]) -> Produced:
+    _check_kafkas(error)
+    code = error.error_code if isinstance(error, (KafkaAuthentication, KafkaAuthorization)) else _code(error)
+    codes.add(code)
+    return Produced(None, None, code, error.message)
+
+
+def _reply_v1(deliveries: Sequence[Delivery]) -> Response:
+    rows = [
+        _failed_v1(each) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
+        for each in deliveries
+    ]
+    return Response(ProduceReply(rows))
+
+
+def _failed_v1(error: ServiceError) -> Produced:
+    _check_kafkas(error)
+    return Produced(None, None, _code(error), error.message)
+
+
+def _code(error: ServiceError) -> int:
+    """50003 for what may succeed when it is sent again, 50002 for the rest, such as a record that is too large."""
+    again = error.retriable or isinstance(error, UnknownTopicOrPartition)
+    return KafkaRetriable.error_code if again else KafkaError.error_code
+
+
+def _check_kafkas(error: ServiceError) -> None:
+    """A failure that is not Kafka's fails the whole request (§5.3)."""
+    if type(error) is ServiceError:
+        raise ServiceError("Unexpected non-Kafka exception returned by Kafka")
+
+
+_KNOWN_MAX = 10_000
+_KNOWN_FOR_S = 60.0
+
+
+class _KnownPartitions:
+    """How many partitions topics have, as of late. A topic's number only grows, unless it is deleted and made again."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether the partition was there not long ago."""
+        count, until = self._counts.get(topic, (0, 0.0))
+        return 0 <= partition < count and time.monotonic() < until
+
+    async def look_up(self, topic: str, partition: int) -> None:
+        """PartitionNotFound if Kafka has the topic and not the partition; a topic that is not there may be created."""
+        try:
+            info = await find_topic_v1(self._admin, topic)
+        except TopicNotFound:
+            self._counts.pop(topic, None)
+            return
+        find_partition(info, partition)
+        self._counts[topic] = (len(info.partitions), time.monotonic() + _KNOWN_FOR_S)
+        if len(self._counts) > _KNOWN_MAX:
+            self._counts.popitem(last=False)

@@ -1,0 +1,111 @@
+"""v1 consumer instances (kafka-rest-http.md §5.5 to §5.9): one topic each, subscribed to by the first read of it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from gateway.config import Config
+from gateway.errors import AlreadySubscribed, FormatMismatch, TopicNotFound
+from gateway.kafka.ports import Admin, PartitionOffset, ReadLimits
+from gateway.messages import NO_CONTENT, Call, Response
+from services.common.names import TopicRules, is_topic
+from services.common.query import read_max_bytes
+from services.common.rows import RecordEncoders
+from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from services.rest.bodies import CommittedV1
+from services.rest.consumers import read_reply
+from services.rest.create_instance import Creation
+from services.rest.v1_errors import v1_errors
+
+
+class ConsumersV1:
+    """The handlers of v1's consumer resources. All but ``create`` answer 40403 for an instance that is not there."""
+
+    def __init__(
+        self,
+        config: Config,
+        encoders: RecordEncoders,
+        creation: Creation,
+        registry: InstanceRegistry,
+        rules: TopicRules,
+        admin: Admin,
+    ) -> None:
+        self._max_bytes = config.integer("consumer.request.max.bytes")
+        self._encoders = encoders
+        self._creation = creation
+        self._registry = registry
+        self._rules = rules
+        self._admin = admin
+
+    async def create(self, call: Call) -> Response:
+        """``POST /consumers/{group}``"""
+        with v1_errors():
+            return Response(await self._creation.create(call, "v1"))
+
+    async def read(self, call: Call) -> Response:
+        """``GET …/instances/{instance}/topics/{topic}?max_bytes=<n>``
+
+        It collects records until its time is up or the size limit is met exactly (§5.6). Of two records that exceed the
+        limit alone each is delivered in an answer of its own, where 2.0.1 would be stuck for ever.
+        """
+        max_bytes = read_max_bytes(call.query, self._max_bytes)
+        with v1_errors(), self._use(call) as instance:
+            limits = await self.prepare(call, instance, max_bytes)
+            encoder = self._encoders.get("v1", call.format)
+            return read_reply(await instance.read(limits, encoder), encoder)
+
+    async def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
+        """Checks that the call may read from the instance, subscribes to its topic if it is the first, and says how
+        much it may read.
+
+        Raises:
+            FormatMismatch, TopicNotFound, AlreadySubscribed: looked for in this order (§5.6).
+        """
+        topic = str(call.params["topic"])
+        if call.format != instance.codec.name:
+            raise FormatMismatch()
+        if instance.topics != (topic,):
+            await self._subscribe(instance, topic)
+        return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=None, inclusive=True)
+
+    async def commit(self, call: Call) -> Response:
+        """``POST …/offsets``: commits what was returned, after the reads in flight, and lists it (§5.7)."""
+        with v1_errors(), self._use(call) as instance:
+            await instance.reads_done()
+            returned = instance.consumer.returned()
+            if returned:
+                # These very offsets, and not "what was returned so far": another read may begin while Kafka works.
+                await instance.consumer.commit(
+                    [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in returned]
+                )
+            return Response([CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in returned])
+
+    async def delete(self, call: Call) -> Response:
+        """``DELETE …/instances/{instance}``: after the reads in flight."""
+        with v1_errors():
+            await self._registry.remove(_key(call), call.session.principal.name)
+        return NO_CONTENT
+
+    async def _subscribe(self, instance: ConsumerInstance, topic: str) -> None:
+        if not is_topic(topic):
+            raise TopicNotFound()
+        if not (await self._admin.topic(topic)).partitions:
+            raise TopicNotFound()
+        refusal = self._rules.refusal(topic)
+        if refusal is not None:
+            raise refusal
+        async with instance.lock:
+            if instance.topics == (topic,):  # another first read was quicker
+                return
+            if instance.topics:
+                raise AlreadySubscribed()
+            await instance.consumer.subscribe([topic])
+            instance.reads_from = "topics"
+            instance.topics = (topic,)
+
+    def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
+        return self._registry.use(_key(call), call.session.principal.name)
+
+
+def _key(call: Call) -> InstanceKey:
+    return InstanceKey("v1", str(call.params["group"]), str(call.params["instance"]))

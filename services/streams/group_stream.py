@@ -1,0 +1,294 @@
+"""A stream with a group: the share of the topics that Kafka assigns to it (streams.md §5).
+
+It is a consumer of its own, which joins with the stream and leaves with it. Nothing is read ahead: the next records are
+taken when those before have been written. With ``ack=sent`` being asked for more is the proof that they were, and the
+consumer commits them by itself, before a rebalance too. With ``ack=client``, and where a limit may cut a batch,
+records count as returned at once and positions are committed here, as they are acknowledged or written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.dialect import error_event
+from gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
+from gateway.kafka.ports import Consumer, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from gateway.records import ConsumedRecord, RecordsEncoder
+from gateway.stream import Event
+from services.streams.acks import Committer, Unacked, read_ack
+from services.streams.token import token, token_part
+from services.streams.topic_stream import end_event, ready_event
+
+_WAIT_S = 60.0
+"""How long one read waits for a record; then there is another one."""
+_AGAIN_S, _AGAIN_MAX_S = 0.5, 10.0
+"""The pause after a read that failed and may be repeated doubles with each further one."""
+
+
+class GroupStream:
+    """An iterator over events (gateway.stream.Stream), for one task. ``left`` is told once when it is over."""
+
+    def __init__(
+        self,
+        encoder: RecordsEncoder,
+        heartbeat_s: int,
+        max_bytes: int,
+        ends: Mapping[TopicPartition, int],
+        until_end: bool,
+        limit: int,
+        max_unacked: int,
+        left: Callable[[GroupStream], None],
+    ) -> None:
+        """``ends``: end offsets at opening. ``limit`` 0: none; ``max_unacked`` 0: the client does not acknowledge."""
+        self.heartbeat_s = heartbeat_s
+        self._encoder = encoder
+        self._limits = ReadLimits(max_bytes, _WAIT_S)
+        self._ends = ends
+        self._until_end = until_end
+        self._left_of_limit = limit
+        self._max_unacked = max_unacked
+        self._left: Callable[[GroupStream], None] | None = left
+        self._itself = bool(limit or max_unacked)
+        """Whether commits are made here."""
+        self._consumer: Consumer
+        self._committer: Committer
+        self._unacked = Unacked()
+        self._positions: dict[TopicPartition, int] = {}
+        """Where reading goes on behind what was sent, of what is assigned."""
+        self._events: deque[Event] = deque()
+        self._records: deque[ConsumedRecord] = deque()
+        """Read, and not sent yet."""
+        self._written: Sequence[ConsumedRecord] = ()
+        """Of the event that is being written."""
+        self._taken: TakenBatch | None = None
+        self._reading: asyncio.Future[TakenBatch] | None = None
+        self._changed = asyncio.Event()
+        self._again_s = 0.0
+        self._told_end = False
+        self._last = False
+        """Nothing comes behind the events that wait."""
+        self._hopeless = False
+        """Whether it ends by an error, and waits for no acknowledgement."""
+        self._ended = False
+
+    @property
+    def commits_itself(self) -> bool:
+        """Whether the consumer must not commit what was returned."""
+        return self._itself
+
+    async def start(self, consumer: Consumer, topics: Sequence[str]) -> None:
+        """Joins the group. ServiceError if that cannot be."""
+        self._consumer, self._committer = consumer, Committer(consumer)
+        await consumer.subscribe(topics)
+
+    # --- what the consumer calls ------------------------------------------------------------------------------------
+
+    def rebalanced(self, assigned: Sequence[PartitionOffset]) -> None:
+        """What this member has now. What was read of others is dropped: another member sends it."""
+        if self._ended:
+            return
+        before = self._positions
+        self._positions = {}
+        for topic, partition, offset, _ in assigned:
+            place = TopicPartition(topic, partition)
+            # What is on its way to the client counts here, what has merely been read does not.
+            self._positions[place] = before.get(place, offset) if self._itself else offset
+        if self._itself:
+            self._unacked.keep(self._positions)
+            self._committer.keep(self._positions)
+            self._records = deque(each for each in self._records if _place(each) in self._positions)
+        self._events.append(ready_event(self._cursor()))
+        self._look_for_end()
+        self._changed.set()
+
+    # --- what the client says ---------------------------------------------------------------------------------------
+
+    def acknowledge(self, message: bytes) -> None:
+        """Commits what ``{"ack":<token>}`` names; any other message says nothing."""
+        if not self._max_unacked or self._ended:
+            return
+        try:
+            positions = read_ack(message)
+        except ServiceError as error:
+            self.fail(error)
+            return
+        for partition, position in (positions or {}).items():
+            offset = self._unacked.acknowledge(partition, position)
+            if offset is not None:
+                self._committer.commit(partition, offset)
+        self._changed.set()
+
+    def fail(self, error: ServiceError) -> None:
+        """Says why and ends."""
+        self._records.clear()
+        self._hopeless = True
+        self._finish(error_event(error))
+        self._changed.set()
+
+    # --- what deliver calls -----------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> GroupStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        self._confirm()
+        while not self._ended:
+            if self._events:
+                return self._events.popleft()
+            if self._last:
+                if self._hopeless or not self._unacked.count:
+                    break  # else the acknowledgement of what was sent last is still to come
+            elif self._records:
+                if (event := self._next_piece()) is not None:
+                    return event
+            elif self._reading is None:
+                self._read()
+            elif self._reading.done():
+                reading, self._reading = self._reading, None
+                try:
+                    event = self._open(reading.result())
+                except ServiceError as error:
+                    self._failed(error)
+                    continue
+                if event is not None:
+                    return event
+                continue
+            self._changed.clear()
+            await self._changed.wait()
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Leaves the group, in the background; what was not written or acknowledged goes to the next member."""
+        if self._ended:
+            return
+        self._ended = True
+        self._changed.set()
+        if self._taken is not None:
+            self._taken.put_back()
+            self._taken = None
+        if self._reading is not None:
+            self._reading.cancel()
+            _put_back(self._reading)
+        left, self._left = self._left, None
+        if left is not None:
+            left(self)
+
+    async def leave(self) -> None:
+        """Commits what is to be, and leaves the group; behind ``aclose``."""
+        await self._committer.close()
+        await self._consumer.close()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        encoder = _no_payload if self._itself else self._encoder
+        self._reading = asyncio.ensure_future(self._take(encoder))
+        self._reading.add_done_callback(lambda _: self._changed.set())
+
+    async def _take(self, encoder: RecordsEncoder) -> TakenBatch:
+        if self._again_s:
+            await asyncio.sleep(self._again_s)
+        return await self._consumer.take(self._limits, encoder)
+
+    def _failed(self, error: ServiceError) -> None:
+        if error.retriable:  # Kafka is away; the group may be as well, and another member goes on
+            self._again_s = min(max(_AGAIN_S, 2 * self._again_s), _AGAIN_MAX_S)
+        elif isinstance(error, UnknownTopicOrPartition):
+            self.fail(TopicNotFound())
+        else:
+            self.fail(error)
+
+    def _open(self, taken: TakenBatch) -> Event | None:
+        """What the client is sent of what was read, first."""
+        self._again_s = 0.0
+        records = taken.batch.records
+        if self._itself:
+            taken.confirm()
+            self._records.extend(records)
+            return None
+        if not records:
+            taken.confirm()
+            return None
+        self._taken = taken
+        self._move(records)
+        return Event(taken.batch.encode(self._encoder), "", self._cursor())
+
+    def _next_piece(self) -> Event | None:
+        """As many of the records as limits allow; None if none are allowed now."""
+        count = len(self._records)
+        if self._max_unacked:
+            count = min(count, self._max_unacked - self._unacked.count)
+        if self._left_of_limit:
+            count = min(count, self._left_of_limit)
+        if count <= 0:
+            return None
+        self._written = [self._records.popleft() for _ in range(count)]
+        if self._max_unacked:
+            self._unacked.sent(self._written)
+        self._move(self._written)
+        return Event(self._encoder(self._written), "", self._cursor())
+
+    def _move(self, records: Sequence[ConsumedRecord]) -> None:
+        for record in records:
+            self._positions[_place(record)] = (record.offset() or 0) + 1
+
+    def _confirm(self) -> None:
+        """What was handed out last has been written."""
+        if self._taken is not None:
+            self._taken.confirm()
+            self._taken = None
+            self._look_for_end()
+            return
+        written, self._written = self._written, ()
+        if not written:
+            return
+        if not self._max_unacked:
+            for partition, position in {_place(each): (each.offset() or 0) + 1 for each in written}.items():
+                if partition in self._positions:
+                    self._committer.commit(partition, position)
+        if self._left_of_limit:
+            self._left_of_limit -= len(written)
+            if not self._left_of_limit:
+                self._records.clear()
+                self._finish(end_event(self._cursor()))
+                return
+        self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        """Whether all that was there at opening has been sent, of what is assigned."""
+        if self._told_end or self._last or not self._positions:
+            return
+        if any(at < self._ends.get(partition, 0) for partition, at in self._positions.items()):
+            return
+        self._told_end = True
+        event = end_event(self._cursor())
+        if self._until_end:
+            self._finish(event)
+        else:
+            self._events.append(event)
+
+    def _finish(self, event: Event) -> None:
+        if not self._last:
+            self._events.append(event)
+            self._last = True
+            self._changed.set()
+
+    def _cursor(self) -> bytes:
+        return token([token_part(PartitionOffset(*each, at) for each, at in sorted(self._positions.items()))])
+
+
+def _no_payload(records: Sequence[ConsumedRecord]) -> bytes:
+    return b""
+
+
+def _place(record: ConsumedRecord) -> TopicPartition:
+    return TopicPartition(record.topic() or "", record.partition() or 0)
+
+
+def _put_back(reading: asyncio.Future[TakenBatch]) -> None:
+    """If the records came in the very moment in which the reader left."""
+    if reading.done() and not reading.cancelled() and reading.exception() is None:
+        reading.result().put_back()

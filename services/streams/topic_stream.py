@@ -1,0 +1,207 @@
+"""A stream of topics without a group: tails, and what their records become on the way to the client (streams.md §2).
+
+This is the hot path of pushing: ``records`` runs for every batch and every client. What it makes is kept with the
+batch, so that for clients in step it is a look-up and a write; no task is woken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway import jsonio
+from gateway.dialect import error_event
+from gateway.errors import ServiceError
+from gateway.kafka.ports import Gap, PartitionOffset, Tail, TailBatch
+from gateway.records import RecordBatch, RecordsEncoder
+from gateway.stream import Event, Feed
+from services.streams.token import token, token_part
+
+
+class GapBody(jsonio.Struct, rename={"start": "from"}):
+    topic: str
+    partition: int
+    start: int
+    to: int
+
+
+def ready_event(cursor: bytes) -> Event:
+    """The positions from which on nothing is missed."""
+    return Event(b'{"positions":%b}' % cursor, "ready", cursor)
+
+
+def end_event(cursor: bytes) -> Event:
+    """The live edge, or the end of a stream that has one."""
+    return Event(b'{"positions":%b}' % cursor, "end", cursor)
+
+
+class TopicStream(Feed):
+    """All topics of one client. ``left`` is called once, when it is over."""
+
+    __slots__ = ("_caught_up", "_left", "_legs", "_limit", "_paused", "_until_end", "encoder")
+
+    def __init__(
+        self,
+        encoder: RecordsEncoder,
+        heartbeat_s: int,
+        until_end: bool,
+        limit: int,
+        left: Callable[[TopicStream], None],
+    ) -> None:
+        """``limit`` 0: none."""
+        super().__init__(heartbeat_s)
+        self.encoder = encoder
+        self._until_end = until_end
+        self._limit = limit
+        self._left: Callable[[TopicStream], None] | None = left
+        self._legs: tuple[Leg, ...] = ()
+        self._paused = True
+        self._caught_up = False
+
+    def set_legs(self, legs: Sequence[Leg]) -> None:
+        """What it reads. The tails have been opened, and are paused."""
+        self._legs = tuple(legs)
+
+    # --- what the outlet calls --------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        if self.outlet.write(ready_event(self.cursor())):
+            self.resume()
+
+    def pause(self) -> None:
+        self._paused = True
+        for leg in self._legs:
+            leg.tail.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        for leg in self._legs:
+            leg.tail.resume()
+            if self._paused:  # the first records were too many already
+                break
+
+    def close(self) -> None:
+        self._paused = True
+        legs, self._legs = self._legs, ()
+        for leg in legs:
+            leg.tail.close()
+        left, self._left = self._left, None
+        if left is not None:
+            left(self)
+
+    # --- what the tails call ----------------------------------------------------------------------------------------
+
+    def records(self, leg: Leg, batch: TailBatch) -> None:
+        if self._limit:
+            self._limited(leg, batch)
+            return
+        leg.positions = batch.positions
+        if not self.outlet.write(self._event(leg, batch)):
+            self.pause()
+
+    def _event(self, leg: Leg, batch: TailBatch) -> Event:
+        derived = batch.derived
+        legs = self._legs
+        if len(legs) == 1:
+            found = derived.get(self.encoder)
+            if found is None:
+                cursor = token([token_part(batch.positions)])
+                found = derived[self.encoder] = Event(batch.records.encode(self.encoder), "", cursor)
+            event: Event = found
+            return event
+        part = derived.get(_PART)
+        if part is None:
+            part = derived[_PART] = token_part(batch.positions)
+        leg.part = part
+        parts = tuple([each.part for each in legs])
+        key = (self.encoder, parts)
+        found = derived.get(key)
+        if found is None:
+            found = derived[key] = Event(batch.records.encode(self.encoder), "", token(parts))
+        event = found
+        return event
+
+    def _limited(self, leg: Leg, batch: TailBatch) -> None:
+        """As ``records``, for a stream that ends behind so many records: the last batch may have to be cut."""
+        records = batch.records.records
+        if len(records) < self._limit:
+            self._limit -= len(records)
+            leg.positions = batch.positions
+            room = self.outlet.write(self._event(leg, batch))
+        else:
+            records = records[: self._limit]
+            ends = {record.partition(): (record.offset() or 0) + 1 for record in records}
+            leg.moved_to([each._replace(offset=ends.get(each.partition, each.offset)) for each in leg.positions])
+            self.outlet.write(Event(RecordBatch(records, 0).encode(self.encoder), "", self.cursor()))
+            self._finish()
+            return
+        if not room:
+            self.pause()
+
+    def gap(self, leg: Leg, gap: Gap) -> None:
+        leg.moved_to(
+            [each._replace(offset=gap.end) if each.partition == gap.partition else each for each in leg.positions]
+        )
+        body = jsonio.encode(GapBody(gap.topic, gap.partition, gap.start, gap.end))
+        if not self.outlet.write(Event(body, "gap", self.cursor())):
+            self.pause()
+
+    def caught_up(self) -> None:
+        if self._caught_up or not all(leg.is_caught_up for leg in self._legs):
+            return
+        self._caught_up = True
+        if self._until_end:
+            self._finish()
+        elif not self.outlet.write(end_event(self.cursor())):
+            self.pause()
+
+    def fail(self, error: ServiceError) -> None:
+        """Says why and ends."""
+        self.outlet.write(error_event(error))
+        self.end()
+
+    def _finish(self) -> None:
+        self.outlet.write(end_event(self.cursor()))
+        self.end()
+
+    def cursor(self) -> bytes:
+        """The token behind what has been written."""
+        return token([token_part(leg.positions) for leg in self._legs])
+
+
+_PART = "part of the token"
+
+
+class Leg:
+    """One topic of a stream (gateway.kafka.ports.TailListener)."""
+
+    __slots__ = ("is_caught_up", "part", "positions", "stream", "tail")
+
+    tail: Tail
+
+    def __init__(self, stream: TopicStream) -> None:
+        self.stream = stream
+        self.positions: Sequence[PartitionOffset] = ()
+        self.part = b""
+        """Its part of the token; streams of one topic do without."""
+        self.is_caught_up = False
+
+    def opened(self, tail: Tail) -> None:
+        self.tail = tail
+        self.moved_to(tail.positions)
+
+    def moved_to(self, positions: Sequence[PartitionOffset]) -> None:
+        self.positions = tuple(positions)
+        self.part = token_part(self.positions)
+
+    def records(self, batch: TailBatch) -> None:
+        self.stream.records(self, batch)
+
+    def gap(self, gap: Gap) -> None:
+        self.stream.gap(self, gap)
+
+    def caught_up(self) -> None:
+        self.is_caught_up = True
+        self.stream.caught_up()
+
+    def failed(self, error: ServiceError) -> None:
+        self.stream.fail(error)

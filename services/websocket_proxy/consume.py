@@ -1,0 +1,186 @@
+"""What stands behind ``/socket/out``: a member of a group, and the commits of its client (websocket-proxy.md §3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from gateway.errors import BadRequest, ServiceError
+from gateway.kafka.ports import ConsumerSettings, Kafka, Member, PartitionOffset, TopicPartition
+from gateway.messages import Call, Response
+from gateway.records import ConsumedRecord, RecordBatch
+from services.websocket_proxy.commit_stack import CommitStack
+from services.websocket_proxy.ports import FollowerRequest, Place, RecordListener
+from services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
+from services.websocket_proxy.token_bucket import TokenBucket
+from services.websocket_proxy.topics import partitions_of
+
+log = logging.getLogger("gateway.consumer")
+
+AUTO_COMMIT_S = 0.05
+"""How often automatic commits go out at most (§3.5)."""
+_MOST_RECORDS = 500
+"""Records that a socket is given at once where nobody wishes otherwise."""
+
+
+class ConsumeSockets:
+    """Makes a follower of every request for ``/socket/out``."""
+
+    def __init__(self, kafka: Kafka, settings: ProxySettings, sessions: SocketSessions) -> None:
+        self._kafka = kafka
+        self._settings = settings
+        self._sessions = sessions
+
+    async def open(self, call: Call) -> Response:
+        wanted = call.body
+        if not isinstance(wanted, FollowerRequest):
+            raise BadRequest("Expected WebSocket Upgrade request")
+        partitions = await partitions_of(self._kafka, wanted.topic, self._settings.hidden_topics)
+        lease = await self._sessions.open_consumer(
+            ConsumerSocket(wanted.client_id, wanted.group_id, wanted.topic, partitions)
+        )
+        try:
+            follower = Follower(wanted, lease, self._settings)
+            follower.member = await self._kafka.member(
+                ConsumerSettings(
+                    wanted.group_id,
+                    wanted.client_id,
+                    auto_offset_reset=wanted.offset_reset,
+                    auto_commit=False,
+                    isolation_level=wanted.isolation_level,
+                ),
+                wanted.topic,
+                follower,
+                wanted.encoder,
+                most_records=wanted.batch_size if wanted.batch_size > 0 else lease.batch_size or _MOST_RECORDS,
+                commit_interval_s=AUTO_COMMIT_S if wanted.auto_commit else 0.0,
+            )
+        except BaseException:
+            lease.close(0)
+            raise
+        return Response(follower)
+
+
+class Follower:
+    """One socket's records. Belongs to the event loop."""
+
+    member: Member
+
+    def __init__(self, wanted: FollowerRequest, lease: Lease, settings: ProxySettings) -> None:
+        self._lease = lease
+        self._counters = lease.counters
+        self._listener: RecordListener | None = None
+        self._paused = False
+        self._ended = False
+        self._loop = asyncio.get_running_loop()
+        self._stack = None if wanted.auto_commit else CommitStack(settings.max_stack_size)
+        self._settings = settings
+        rates = [rate for rate in (lease.rate, wanted.rate) if rate > 0]
+        self._bucket = TokenBucket(min(rates), self._loop.time()) if rates else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._commit_timer: asyncio.TimerHandle | None = None
+
+    # --- what the transport calls -------------------------------------------------------------------------------------
+
+    def start(self, listener: RecordListener) -> None:
+        self._listener = listener
+        if self._stack is not None and self._settings.auto_commit_enabled:
+            self._commit_timer = self._loop.call_later(self._settings.auto_commit_interval_s, self._commit_old)
+        self._allow()
+
+    def pause(self) -> None:
+        self._paused = True
+        self.member.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._allow()
+
+    def written(self, batch: RecordBatch) -> None:
+        if self._stack is None and not self._ended:
+            self.member.commit(_next_offsets(batch.records))
+
+    def commit(self, place: Place) -> None:
+        stack = self._stack
+        if stack is None or self._ended:
+            return
+        self._counters.answers += 1
+        if stack.take(place):
+            self._counters.uncommitted = len(stack)
+            self.member.commit([PartitionOffset(place.topic, place.partition, place.offset + 1)])
+
+    def end(self, code: int) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for timer in (self._timer, self._commit_timer):
+            if timer is not None:
+                timer.cancel()
+        self.member.close()
+        self._lease.close(code)
+
+    async def aclose(self) -> None:
+        self.end(1006)
+
+    # --- what the member calls ----------------------------------------------------------------------------------------
+
+    def records(self, batch: RecordBatch) -> None:
+        if self._listener is None or self._ended:
+            return
+        self._counters.records += len(batch)
+        if self._stack is not None:
+            self._stack.add(batch.records, self._loop.time())
+            self._counters.uncommitted = len(self._stack)
+        self._listener.records(batch)
+        if self._bucket is not None:
+            self._bucket.spend(len(batch))
+            self._allow()
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        if self._stack is not None:
+            self._stack.drop(partitions)
+            self._counters.uncommitted = len(self._stack)
+
+    def failed(self, error: ServiceError) -> None:
+        if self._listener is not None and not self._ended:
+            self._listener.failed(error)
+
+    # --- the rate -----------------------------------------------------------------------------------------------------
+
+    def _allow(self) -> None:
+        """Lets as many records come as the rate has permits for, and looks again when there is another."""
+        if self._paused or self._ended:
+            return
+        if self._bucket is None:
+            self.member.resume()
+            return
+        permits = self._bucket.available(self._loop.time())
+        if permits:
+            self.member.resume(permits)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._bucket.wait_s(), self._allow_again)
+
+    def _allow_again(self) -> None:
+        self._timer = None
+        self._allow()
+
+    def _commit_old(self) -> None:
+        """Commits what the client has had for long (``commit-handler.auto-commit-enabled``, §3.6)."""
+        settings = self._settings
+        self._commit_timer = self._loop.call_later(settings.auto_commit_interval_s, self._commit_old)
+        if self._stack is None:
+            return
+        old = self._stack.take_older(self._loop.time() - settings.auto_commit_max_age_s)
+        if old:
+            self._counters.uncommitted = len(self._stack)
+            self.member.commit([PartitionOffset(one.topic, one.partition, one.offset + 1) for one in old])
+
+
+def _next_offsets(records: Sequence[ConsumedRecord]) -> list[PartitionOffset]:
+    # Offsets rise within a partition, so the last one of each stays.
+    last = {record.partition(): record for record in records}
+    return [
+        PartitionOffset(record.topic() or "", partition or 0, (record.offset() or 0) + 1)
+        for partition, record in last.items()
+    ]

@@ -1,0 +1,185 @@
+"""What the Atmosphere transports over HTTP have in common: messages wait in an outbox until a response takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core import Gateway
+from gateway.errors import IDLE, SHUTDOWN, SLOW, CloseReason
+from transports.atmosphere import protocol as atmosphere
+from transports.atmosphere.protocol import AtmosphereSettings, Parameters
+from transports.atmosphere.send_queue import Outbox
+from transports.envelope.tracking_ids import Client, Clients
+
+CONGESTED_BYTES = 256 * 1024
+"""With more on its way to a client no heartbeats are sent, and on a stream its further requests wait."""
+_WRITE_BYTES = 64 * 1024
+"""A small write that is not over in the write timeout shows a client that takes nothing."""
+_RENEW_S = 30.0
+"""How often a client whose principal's proof expires is looked at, for those that send no requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What differs from one transport to the other.
+
+    ``text`` makes of a message what its length is taken of (§3.4), ``frame`` of that what travels.
+    """
+
+    name: str
+    media_type: str
+    text: Callable[[bytes], bytes]
+    frame: Callable[[bytes], bytes]
+    opening: Callable[[int], bytes]
+    """The first bytes of a response, by the major version of the client."""
+    json_heartbeats: bool
+
+
+class HttpCarrier:
+    """Carries one client's messages (transports.envelope.session.Carrier), and ends the client.
+
+    ``admit`` makes the rest of it. Nothing waits without bound: on a stream, requests wait for their client to read.
+    """
+
+    def __init__(
+        self, framing: Framing, settings: AtmosphereSettings, parameters: Parameters, clients: Clients, gateway: Gateway
+    ) -> None:
+        self.framing = framing
+        self.parameters = parameters
+        self.outbox = Outbox()
+        self.client: Client
+        self.ended: CloseReason | None = None
+        self._settings, self._clients, self._gateway = settings, clients, gateway
+        self._loop = asyncio.get_running_loop()
+        self.heard_at = self._loop.time()
+        self._timers: dict[Callable[[], float], asyncio.TimerHandle] = {}
+
+    def admit(self, client: Client, idle_s: float) -> None:
+        """Makes the client known, and its clocks run."""
+        self.client = client
+        client.session.on_close = self.close
+        self._clients.add(client)
+        if client.session.principal.until < float("inf"):
+            self.every(_RENEW_S, self._renew)
+        self._begin(idle_s)
+
+    def _begin(self, idle_s: float) -> None:
+        quiet_s = self.parameters.quiet_s(self._settings.heartbeat_s)
+        if quiet_s:
+            self.every(quiet_s, lambda: self._pad(quiet_s))
+        if self._settings.heartbeat_s and self.framing.json_heartbeats:
+            self.every(self._settings.heartbeat_s, self._beat)
+        self.every(idle_s, lambda: self._check_idle(idle_s))
+
+    # --- what the conversation calls --------------------------------------------------------------------------------
+
+    def wrap(self, message: bytes) -> bytes:
+        """The message as it waits: nothing but text, behind its length if the client wants that."""
+        message = self.framing.text(message)
+        return atmosphere.with_length(message, self._settings.delimiter) if self.parameters.track_length else message
+
+    def send(self, payload: bytes, binary: bool = False) -> None:
+        self.outbox.put(payload)
+
+    async def drain(self) -> None:
+        await self.outbox.drain()
+
+    async def written(self) -> None:
+        await self.outbox.drain()
+
+    def hold(self) -> None:
+        """Nothing to do: what else comes of this client waits for ``room``."""
+
+    def release(self) -> None:
+        """As ``hold``."""
+
+    def close(self, reason: CloseReason) -> None:
+        """Ends the client and all that is its; the first reason counts."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        # What waits when the gateway stops are replies to requests that it has served.
+        self.outbox.close(drop=reason is not SHUTDOWN)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._clients.remove(self.client)
+        self._clients.end(self._end(reason))
+        self._over()
+
+    def _over(self) -> None:
+        """For what a subclass has to put away."""
+
+    async def _end(self, reason: CloseReason) -> None:
+        await self._gateway.close_session(self.client.session, reason)
+        await self.client.conversation.aclose()
+
+    # --- further requests -------------------------------------------------------------------------------------------
+
+    async def room(self) -> None:
+        """Returns when the client may begin a further request: it reads, and not too many are at work."""
+        self.heard_at = self._loop.time()
+        if self.outbox.size_bytes > CONGESTED_BYTES:
+            with contextlib.suppress(ConnectionResetError):
+                await self.outbox.drain()
+        await self.client.conversation.room()
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def every(self, first_s: float, ring: Callable[[], float]) -> None:
+        """Calls ``ring`` in ``first_s`` seconds, and then in as many as it says, until the client ends."""
+        self._timers[ring] = self._loop.call_later(first_s, self._ring, ring)
+
+    def _ring(self, ring: Callable[[], float]) -> None:
+        next_s = ring()
+        if self.ended is None:
+            self._timers[ring] = self._loop.call_later(next_s, self._ring, ring)
+
+    def _pad(self, quiet_s: float) -> float:
+        """Sends the heartbeat if nothing else was sent for so long (§3.5)."""
+        left_s = self.outbox.put_at + quiet_s - self._loop.time()
+        if left_s > 0.01:
+            return left_s
+        if self.outbox.size_bytes <= CONGESTED_BYTES:
+            self.client.conversation.send(self._settings.heartbeat)
+        return quiet_s
+
+    def _beat(self) -> float:
+        if self.outbox.size_bytes <= CONGESTED_BYTES:
+            self.client.conversation.send(atmosphere.json_heartbeat(self._clients.heartbeat_id))
+        return self._settings.heartbeat_s
+
+    def _check_idle(self, idle_s: float) -> float:
+        """Ends a client of which nothing was heard and to which nothing was sent; heartbeats count (§1.13)."""
+        left_s = max(self.outbox.put_at, self.heard_at) + idle_s - self._loop.time()
+        if left_s <= 0:
+            self.close(IDLE)
+        return left_s
+
+    def _renew(self) -> float:
+        self.client.conversation.check_proof()
+        return _RENEW_S
+
+
+async def write_stream(carrier: HttpCarrier, write: Callable[[bytes], Any], write_timeout_s: float) -> None:
+    """Writes what comes into the outbox until it is closed; a client that takes nothing for so long is given up.
+
+    Raises:
+        ConnectionError: the client left.
+    """
+    outbox, frame = carrier.outbox, carrier.framing.frame
+    while await outbox.filled():
+        taken = outbox.take(_WRITE_BYTES)
+        data = b"".join(map(frame, taken))
+        try:
+            for start in range(0, len(data), _WRITE_BYTES):
+                async with asyncio.timeout(write_timeout_s):
+                    await write(data[start : start + _WRITE_BYTES])
+        except TimeoutError:
+            carrier.close(SLOW)
+            raise ConnectionResetError("the client does not read") from None
+        outbox.written(taken)

@@ -1,0 +1,142 @@
+"""Long-polling (atmosphere-binding.md §3.9): each message is the reply to a request that waited for it.
+
+Between two polls nobody is connected. Messages wait then, and a client that does not come back in time is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.errors import GONE, IDLE, SLOW
+from transports.atmosphere import protocol as atmosphere
+from transports.atmosphere.channel import Framing, HttpCarrier
+
+LONG_POLLING = Framing(
+    name="long-polling",
+    media_type="text/plain;charset=utf-8",
+    text=atmosphere.as_text,
+    frame=lambda message: message,
+    opening=lambda major_version: b"",
+    json_heartbeats=False,
+)
+
+_TAKE_BYTES = 1024 * 1024
+"""What one poll of a client that can tell messages apart takes at most."""
+
+
+class PollLimits:
+    """What may wait, and for how long."""
+
+    def __init__(self, config: Config) -> None:
+        self.messages_max = config.integer("transport.long-polling.queue.max.messages")
+        self.bytes_max = config.integer("transport.long-polling.queue.max.bytes")
+        self.expiry_s = config.seconds("transport.long-polling.expiry.ms")
+
+
+class PolledCarrier(HttpCarrier):
+    """Carries the messages of a client that polls."""
+
+    def __init__(self, limits: PollLimits, on_end: Callable[[], None], *rest: Any) -> None:
+        super().__init__(LONG_POLLING, *rest)
+        self._limits = limits
+        self._on_end = on_end
+        self._unconfirmed: list[bytes] = []
+        """Written, and the client has not polled again, which it does when it has them."""
+        self._checked = False
+        self._open = False
+        """Whether a poll was taken, whose head tells the client that it is open."""
+        self.polls = 0
+        """How many are waiting, or being answered."""
+        self._expiry: asyncio.TimerHandle | None = None
+        self.aborted = False
+        """Whether the last poll ended before it was answered."""
+
+    def _begin(self, idle_s: float) -> None:
+        self._expire_later()  # polls have their own heartbeats, and a time-out between them
+
+    def send(self, payload: bytes, binary: bool = False) -> None:
+        """Ends the client if it has too much to fetch already.
+
+        Looked at once in a turn of the loop, or the parts of one large reply could never wait together.
+        """
+        outbox, limits = self.outbox, self._limits
+        if not self._checked:
+            if outbox.size_bytes >= limits.bytes_max or len(outbox) >= limits.messages_max:
+                self.close(SLOW)
+                return
+            self._checked = True
+            self._loop.call_soon(self._check_again)
+        outbox.put(payload)
+
+    async def written(self) -> None:
+        # The client shows that it has a message by its next poll, and what it does about it may come before that.
+        if self.outbox.closed:
+            raise ConnectionResetError("the client left")
+
+    def _check_again(self) -> None:
+        self._checked = False
+
+    async def room(self) -> None:
+        # Not until the outbox is empty: the next poll may want the very connection on which the request waits.
+        await self.client.conversation.room()
+
+    async def poll(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Answers a poll: with a message, the heartbeat when it is time for that, or nothing when it is over.
+
+        The head of the response leaves at once: clients up to 4.x are open when they have it. Chromium tells scripts
+        of a head only when the body begins. So browsers get a space with the first, which these clients trim; servers
+        of Atmosphere do so too (``PaddingAtmosphereInterceptor``).
+        """
+        self.polls += 1
+        self._do_not_expire()
+        confirmed, self._unconfirmed = self._unconfirmed, []
+        self.outbox.written(confirmed)
+        taken: list[bytes] = []
+        try:
+            await response.prepare(request)
+            if not self._open and not self.outbox and _in_browser(request) and self.parameters.major_version < 5:
+                await response.write(b" ")
+            self._open = True
+            try:
+                async with asyncio.timeout(self.parameters.quiet_s(self._settings.heartbeat_s) or None):
+                    if await self.outbox.filled():
+                        taken = self.outbox.take(_TAKE_BYTES if self.parameters.track_length else 0)
+                data = b"".join(taken)
+            except TimeoutError:
+                data = self.wrap(self._settings.heartbeat)
+            if data:
+                await response.write(data)
+            await response.write_eof()
+            self._unconfirmed += taken
+            self.aborted = False
+        except (ConnectionError, asyncio.CancelledError):
+            self.outbox.back(taken)
+            self.aborted = True
+            if not self.outbox and self.client.session.idle:
+                self.close(GONE)  # there is nothing that it could come back for
+            raise
+        finally:
+            self.polls -= 1
+            if not self.polls and self.ended is None:
+                self._expire_later()
+
+    def _over(self) -> None:
+        self._do_not_expire()
+        self._on_end()
+
+    def _expire_later(self) -> None:
+        self._expiry = self._loop.call_later(self._limits.expiry_s, self.close, IDLE)
+
+    def _do_not_expire(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+
+def _in_browser(request: web.BaseRequest) -> bool:
+    return request.headers.get("User-Agent", "").startswith("Mozilla/")

@@ -1,0 +1,353 @@
+"""The Atmosphere transports over HTTP: SSE, streaming and long-polling (atmosphere-binding.md §3).
+
+A client opens a stream, or polls, and sends requests of their own beside it. These carry an envelope, or are plain REST
+requests; what is answered goes to the stream. How bytes travel there is in ``sse``, ``streaming`` and ``long_polling``;
+who the client is, in ``clients``; what the protocol says, in ``atmosphere``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.dialect import REST
+from gateway.door.access_log import AccessLog
+from gateway.errors import (
+    GONE,
+    SLOW,
+    BadRequest,
+    NotFound,
+    NotSupported,
+    ServiceError,
+    ShuttingDown,
+    Unavailable,
+    UpgradeRequired,
+)
+from gateway.messages import Reply, Request
+from gateway.session import Session
+from gateway.stream import Stream
+from gateway.transport import Transport, hookimpl, refusal
+from transports.atmosphere import protocol as atmosphere
+from transports.atmosphere.channel import HttpCarrier, write_stream
+from transports.atmosphere.long_polling import LONG_POLLING, PolledCarrier, PollLimits
+from transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
+from transports.atmosphere.sse import SSE
+from transports.atmosphere.streaming import STREAMING
+from transports.envelope.session import Conversation, ConversationSettings
+from transports.envelope.tracking_ids import CLOSED, Client, Clients
+from transports.http.cors import Cors
+from transports.http.query import parse_query
+from transports.http.request import BodyReader, base_url, check_head, check_origin, give_up
+
+_FRAMINGS = {framing.name: framing for framing in (SSE, STREAMING, LONG_POLLING)}
+_EXPOSED = "X-Atmosphere-tracking-id, X-Heartbeat-Server"
+_EMPTY = "text/plain;charset=utf-8"
+
+
+class AtmosphereTransport(Transport):
+    """All three, because all but their opening request is the same. Each can be switched off by its name."""
+
+    name = "atmosphere"
+
+    def __init__(self, config: Config) -> None:
+        self._settings = AtmosphereSettings.of(config)
+        self._conversations = ConversationSettings.of(config)
+        self._limits = PollLimits(config)
+        self._clients_max = config.integer("connections.max")
+        self._idle_s = config.seconds("org.atmosphere.websocket.maxIdleTime")
+        self._offered = {name for name in _FRAMINGS if config.flag(f"transport.{name}.enable")}
+        self._disabled = config.flag("de.elakito.kafka.atmosphere.disabled")
+        self._access = AccessLog(config.flag("access.log.enable"))
+        self._bodies = BodyReader(config)
+        self._cors = Cors(config)
+        self._clients = Clients()
+        self._polled_count = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        self._clients = Clients.of(gateway)
+        try:
+            yield
+        finally:
+            self._access.flush()
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        headers, target = request.headers, request.raw_path
+        if "?" in target or "X-Atmosphere-Transport" in headers:
+            if "X-Atmosphere-Transport" not in headers and "x-atmosphere-" not in target.lower():
+                return False
+        elif target != "/" or "text/event-stream" not in headers.get("Accept", ""):
+            return False
+        if self._disabled or headers.get("Upgrade", "").strip().lower() == "websocket":
+            return False
+        try:
+            kind, _, _ = self._read(request)
+        except BadRequest:  # a query that cannot be read: plain HTTP says so
+            return False
+        return kind is not Kind.REST
+
+    def _read(self, request: web.BaseRequest) -> tuple[Kind, Parameters, Mapping[str, str]]:
+        headers = request.headers
+        path, _, text = request.raw_path.partition("?")
+        query = parse_query(text)
+        parameters = atmosphere.parameters(headers, query)
+        live = bool(parameters.tracking_id) and self._clients.knows(parameters.tracking_id)
+        return (
+            atmosphere.classify(request.method, path, headers.get("Accept", ""), parameters, live),
+            parameters,
+            query,
+        )
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        started = time.perf_counter()
+        try:
+            response = await self._answer(request, session, gateway)
+        except ServiceError as error:
+            return self.refuse(request, error)
+        if self._access.enabled:
+            sent, seconds = response.body_length if response.prepared else 0, time.perf_counter() - started
+            name = session.principal.name
+            self._access.add(session.peer, name, request.method, request.raw_path, response.status, sent, seconds)
+        return response
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        response = refusal(error)
+        if give_up(request, error):
+            response.force_close()
+        if isinstance(error, NotSupported):  # clients then fall back on another transport (§3.13)
+            response.headers[atmosphere.ERROR] = "Websocket protocol not supported"
+        response.headers.extend(self._cors.headers(request.headers) if self._cors.enabled else ())
+        if self._access.enabled:
+            peer, size = request.remote or "unix", response.content_length or 0
+            self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        check_origin(request, self._cors)
+        check_head(request)
+        kind, parameters, query = self._read(request)
+        if kind is Kind.UNSUPPORTED:
+            raise NotSupported(f"{parameters.transport} is no transport of this gateway, or not by plain HTTP.")
+        own: Session | None = None
+        if kind is Kind.OPEN or gateway.is_open(request.method, request.raw_path.partition("?")[0]):
+            # A stream outlives its connection's session, and an open path does not open what is pushed to it.
+            session = own = await gateway.open_session(
+                parameters.transport or SSE.name, request.headers, listener=session.listener, peer=session.peer
+            )
+        try:
+            if kind is Kind.OPEN:
+                return await self._open(request, parameters, session, gateway)
+            client = self._clients.find(parameters.tracking_id, session)
+            if kind is Kind.CLOSE:
+                if client is not None:
+                    client.carrier.close(CLOSED)
+                return self._response(request, parameters, Reply(200, _EMPTY, b""))
+            return await self._push(request, parameters, query, client, session, gateway)
+        finally:
+            if own is not None and own.on_close is None:  # no client has it
+                await gateway.close_session(own, GONE)
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    async def _open(
+        self, request: web.BaseRequest, parameters: Parameters, session: Session, gateway: Gateway
+    ) -> web.StreamResponse:
+        if gateway.stopping:
+            raise ShuttingDown()
+        name = session.transport
+        if name not in self._offered:
+            raise NotSupported(f"The transport {name} is switched off (transport.{name}.enable).")
+        if name == LONG_POLLING.name:
+            return await self._poll(request, parameters, session, gateway)
+        carrier = HttpCarrier(_FRAMINGS[name], self._settings, parameters, self._clients, gateway)
+        client = self._client(request, carrier, session, gateway)
+        response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
+        response.headers["Content-Type"] = carrier.framing.media_type
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["X-Accel-Buffering"] = "no"
+        carrier.admit(client, self._idle_s)
+        try:
+            await response.prepare(request)
+            # One write: the handshake has to be the first that the client sees, and a message of its own (§3.3).
+            first = carrier.framing.opening(parameters.major_version)
+            if parameters.wants_handshake:
+                first += carrier.framing.frame(carrier.wrap(self._handshake(client)))
+            if first:
+                await response.write(first)
+            await write_stream(carrier, response.write, self._conversations.write_timeout_s)
+            await response.write_eof()
+        finally:
+            if carrier.ended is SLOW and request.transport is not None:
+                request.transport.abort()  # what it has not read would stay in memory
+            carrier.close(GONE)
+            carrier.outbox.close()
+        return response
+
+    async def _poll(
+        self, request: web.BaseRequest, parameters: Parameters, session: Session, gateway: Gateway
+    ) -> web.StreamResponse:
+        client = self._clients.find(parameters.tracking_id, session) if parameters.tracking_id else None
+        carrier = client.carrier if client is not None else None
+        greet = parameters.wants_handshake
+        if client is not None and isinstance(carrier, PolledCarrier):
+            greet = greet and carrier.aborted
+            carrier.aborted = False
+        else:
+            if self._polled_count >= self._clients_max:
+                raise Unavailable("There are connections.max clients that poll.")
+            self._polled_count += 1
+            carrier = PolledCarrier(
+                self._limits, self._forget_polled, self._settings, parameters, self._clients, gateway
+            )
+            client = self._client(request, carrier, session, gateway)
+            carrier.admit(client, self._idle_s)
+        if greet:
+            body = carrier.wrap(self._handshake(client))
+            return self._response(request, parameters, Reply(200, _EMPTY, body), client.tracking_id)
+        response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
+        response.headers["Content-Type"] = LONG_POLLING.media_type
+        response.headers["X-Content-Type-Options"] = "nosniff"  # or Chromium holds the head back until it sees a body
+        await carrier.poll(request, response)
+        return response
+
+    def _forget_polled(self) -> None:
+        self._polled_count -= 1
+
+    def _client(self, request: web.BaseRequest, carrier: HttpCarrier, session: Session, gateway: Gateway) -> Client:
+        parameters = carrier.parameters
+        conversation = Conversation(
+            self._conversations,
+            carrier,
+            session,
+            gateway,
+            self._access,
+            request.headers,
+            base_url(request, request.headers),
+            form=parameters.form,
+            reply_headers=parameters.reply_headers,
+            wrap=carrier.wrap,
+            text_only=True,
+        )
+        tracking_id = parameters.tracking_id or atmosphere.new_id()
+        path = request.raw_path.partition("?")[0]
+        return Client(tracking_id, path, session, conversation, carrier, carrier.room)
+
+    def _handshake(self, client: Client) -> bytes:
+        settings = self._settings
+        return atmosphere.handshake(client.tracking_id, settings.client_heartbeat_ms, settings.heartbeat.decode())
+
+    # --- pushes -----------------------------------------------------------------------------------------------------
+
+    async def _push(
+        self,
+        request: web.BaseRequest,
+        parameters: Parameters,
+        query: Mapping[str, str],
+        client: Client | None,
+        session: Session,
+        gateway: Gateway,
+    ) -> web.StreamResponse:
+        body = await self._bodies.read(request, gateway) if request.body_exists else b""
+        path = request.raw_path.partition("?")[0]
+        if client is None:  # the id is another principal's: as if nobody had it (S6)
+            return await self._call(request, parameters, query, body, None, session, gateway)
+        await client.room()
+        if request.method != "POST" or path != client.path:
+            return await self._call(request, parameters, query, body, client, client.session, gateway)
+        if client.session.closed is not None:
+            raise NotFound("The client with this tracking id is gone.")
+        client.conversation.take(body)
+        return self._response(request, parameters, Reply(200, _EMPTY, b""))
+
+    async def _call(
+        self,
+        request: web.BaseRequest,
+        parameters: Parameters,
+        query: Mapping[str, str],
+        body: bytes,
+        client: Client | None,
+        session: Session,
+        gateway: Gateway,
+    ) -> web.StreamResponse:
+        """A plain REST request: status and headers are answered here, the payload where the client listens (§3.7)."""
+        headers, query = atmosphere.pushed_request(request.headers, query)
+        reply = await gateway.dispatch(
+            Request(
+                session,
+                request.method,
+                request.raw_path.partition("?")[0],
+                query,
+                headers,
+                body,
+                base_url(request, request.headers),
+                one_reply=client is None,
+                default_generation=self._conversations.generation,
+            )
+        )
+        payload = reply.body
+        gone = client is None or session.closed is not None
+        if not isinstance(payload, bytes):
+            if client is None or gone:
+                await payload.aclose()
+                raise UpgradeRequired()
+            session.spawn(self._deliver(payload, client, gateway), "push")
+            return self._response(request, parameters, Reply(204, "", b"", reply.headers))
+        if client is None or gone:
+            return self._response(request, parameters, reply)
+        if payload and reply.status != 204 and request.method != "HEAD":
+            client.conversation.send(payload)
+        return self._response(request, parameters, Reply(reply.status, reply.media_type, b"", reply.headers))
+
+    async def _deliver(self, stream: Stream, client: Client, gateway: Gateway) -> None:
+        try:
+            reason = await gateway.deliver(stream, _Sink(client), client.session, self._conversations.write_timeout_s)
+        except ServiceError as error:
+            client.conversation.send(REST.error(error))
+            return
+        if reason is SLOW:
+            client.carrier.close(SLOW)
+
+    # --- responses --------------------------------------------------------------------------------------------------
+
+    def _headers(self, request: web.BaseRequest, parameters: Parameters, tracking_id: str) -> dict[str, str]:
+        headers = atmosphere.response_headers(parameters, tracking_id)
+        headers["Server"] = "kafka-gateway"
+        if self._cors.enabled:
+            headers.update(self._cors.headers(request.headers))
+            if "Access-Control-Allow-Origin" in headers:
+                configured = headers.get("Access-Control-Expose-Headers")
+                headers["Access-Control-Expose-Headers"] = f"{configured}, {_EXPOSED}" if configured else _EXPOSED
+        return headers
+
+    def _response(
+        self, request: web.BaseRequest, parameters: Parameters, reply: Reply, tracking_id: str = ""
+    ) -> web.Response:
+        assert isinstance(reply.body, bytes)
+        headers = self._headers(request, parameters, tracking_id or parameters.tracking_id)
+        headers.update(reply.headers)
+        if reply.media_type:
+            headers["Content-Type"] = reply.media_type
+        return web.Response(status=reply.status, headers=headers, body=reply.body)
+
+
+class _Sink:
+    """Payloads of a stream, bare (gateway.core.Sink)."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def send(self, payload: bytes) -> None:
+        self._client.conversation.send(payload)
+        await self._client.carrier.drain()
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    return [AtmosphereTransport(config)]

@@ -1,0 +1,181 @@
+"""The bridges as a plugin: `bridge.*` turned into routes and sinks. Only this module knows services and sinks both."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from gateway.codec import Codec
+from gateway.config import Config, ConfigError, Fault
+from gateway.hookspecs import hookimpl
+from gateway.kafka.ports import Kafka
+from gateway.router import Route
+from gateway.version import VERSION
+from services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
+from services.bridges.delivery import DeliverySettings
+from services.bridges.headers import HeaderRules, SinkHeaderRules
+from services.bridges.outcomes import Decision, RetryRules
+from services.bridges.produce import METHODS, ProducerBridge, ProducerSettings
+from services.bridges.service import Bridges
+from services.common.health import HealthService
+from services.common.names import is_topic
+from transports.bridges.http_sink import HttpSink, tls_context
+from transports.bridges.sink_address import AllowedAddresses, sink_url
+
+_NAME = re.compile(r"bridge\.(producer|consumer)\.([A-Za-z0-9_-]+)\.")
+_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
+
+
+@hookimpl
+def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:
+    names = dict.fromkeys(match.groups() for key in config.places if (match := _NAME.match(key)) is not None)
+    reader = _Settings(config)
+    into = [reader.producer(name) for kind, name in names if kind == "producer"]
+    out_of = [reader.consumer(name) for kind, name in names if kind == "consumer"]
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    if not into and not out_of:
+        return []
+    producers = [ProducerBridge(each, kafka.producer) for each in into]
+    consumers = [ConsumerBridge(settings, kafka, sink) for settings, sink in out_of]
+
+    async def close_sinks() -> None:
+        for _, sink in out_of:
+            await sink.aclose()
+
+    health = HealthService(config, kafka.admin)
+    bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
+    routes = [
+        Route("GET", "/bridges", bridges.list, "bridge.list", permission="cluster:describe", service=bridges),
+        Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="cluster:describe"),
+        Route("GET", "/healthz", bridges.live, "bridge.healthz"),
+        Route("GET", "/readyz", bridges.ready, "bridge.readyz"),
+    ]
+    for bridge in producers:
+        routes += [
+            Route(
+                method, path, bridge.post, f"bridge.produce.{bridge.settings.name}", permission="topic:write",
+                body="optional", extras={"raw": bridge.settings.max_body_bytes},
+            )
+            for path in bridge.settings.paths
+            for method in METHODS
+        ]  # fmt: skip
+    return routes
+
+
+class _Settings:
+    """Reads the keys of the bridges; ``faults`` collects all that is wrong with them."""
+
+    def __init__(self, config: Config) -> None:
+        self.faults: list[Fault] = []
+        self._config = config
+        try:
+            self._allowed = AllowedAddresses(config.items("bridge.sink.allow"))
+        except ValueError as error:
+            self._fault("bridge.sink.allow", str(error))
+            self._allowed = AllowedAddresses(())
+
+    def _fault(self, key: str, message: str) -> None:
+        self.faults.append(Fault(self._config.place(key), key, message))
+
+    def _check_topic(self, key: str, topic: str) -> None:
+        if not is_topic(topic):
+            self._fault(key, f"{topic[:80]!r} is not the name of a topic" if topic else "the bridge needs a topic")
+
+    def producer(self, name: str) -> ProducerSettings:
+        config, prefix = self._config, f"bridge.producer.{name}."
+        self._check_topic(prefix + "topic", config.text(prefix + "topic"))
+        paths = config.items(prefix + "path")
+        for path in paths:
+            if not _PATH.fullmatch(path):
+                self._fault(prefix + "path", f"{path[:80]!r} is not a path such as /v1/write")
+        rules = HeaderRules(
+            config.text(prefix + "multi.value") == "repeat",
+            config.items(prefix + "header.allow"),
+            config.items(prefix + "header.deny"),
+        )
+        return ProducerSettings(
+            name,
+            paths,
+            config.text(prefix + "topic"),
+            config.text(prefix + "key.header"),
+            rules,
+            config.integer(prefix + "max.body.bytes"),
+            config.integer(prefix + "max.inflight"),
+        )
+
+    def consumer(self, name: str) -> tuple[ConsumerBridgeSettings, HttpSink]:
+        config, prefix = self._config, f"bridge.consumer.{name}."
+        topics, dead_letters = config.items(prefix + "topic"), config.text(prefix + "dlq.topic")
+        for topic in topics or ("",):
+            self._check_topic(prefix + "topic", topic)
+        if dead_letters:
+            self._check_topic(prefix + "dlq.topic", dead_letters)
+            if dead_letters in topics:
+                self._fault(prefix + "dlq.topic", "the bridge would read its own dead letters")
+        concurrency = config.integer(prefix + "max.concurrency")
+        delivery = DeliverySettings(
+            name=name,
+            ordering=cast(Any, config.text(prefix + "ordering")),
+            retry=RetryRules(
+                config.seconds(prefix + "retry.initial.ms"),
+                config.number(prefix + "retry.factor"),
+                config.seconds(prefix + "retry.max.ms"),
+                config.seconds(prefix + "retry.jitter.ms"),
+                config.integer(prefix + "max.attempts"),
+                self._decision(prefix + "on.exhausted", dead_letters),
+                self._decision(prefix + "on.permanent", dead_letters),
+            ),
+            headers=SinkHeaderRules(
+                config.flag(prefix + "split.commas"),
+                config.flag(prefix + "metadata.headers"),
+                f"kafka-gateway/{VERSION}",
+            ),
+            max_concurrency=concurrency,
+            max_records=config.integer(prefix + "max.buffered.records"),
+            max_bytes=config.integer(prefix + "max.buffered.bytes"),
+            revoke_timeout_s=config.seconds(prefix + "revoke.timeout.ms"),
+        )
+        reset = config.text(prefix + "offset.reset")
+        settings = ConsumerBridgeSettings(
+            delivery,
+            topics,
+            config.text(prefix + "group") or f"kafka-gateway-bridge-{name}",
+            dead_letters,
+            "none" if reset == "error" else reset,
+            config.seconds(prefix + "commit.interval.ms"),
+        )
+        return settings, self._sink(prefix, concurrency)
+
+    def _decision(self, key: str, dead_letters: str) -> Decision:
+        chosen = self._config.text(key)
+        if chosen == "dlq" and not dead_letters:
+            self._fault(key, "dlq needs a topic for dead letters: set dlq.topic")
+        if chosen == "auto":
+            return "dlq" if dead_letters else "block"
+        return cast(Decision, chosen)
+
+    def _sink(self, prefix: str, concurrency: int) -> HttpSink:
+        config, url, tls = self._config, None, None
+        try:
+            url = sink_url(config.text(prefix + "sink"), self._allowed)
+        except ValueError as error:
+            self._fault(prefix + "sink", str(error))
+        try:
+            tls = tls_context(
+                config.text(prefix + "sink.ca.location"),
+                config.text(prefix + "sink.certificate.location"),
+                config.text(prefix + "sink.key.location"),
+            )
+        except (OSError, ssl.SSLError) as error:
+            self._fault(prefix + "sink.certificate.location", f"the files cannot be used for TLS: {error}")
+        return HttpSink(
+            cast(Any, url),
+            self._allowed,
+            timeout_s=config.seconds(prefix + "sink.timeout.ms"),
+            concurrency=concurrency,
+            tls=tls,
+            token_file=config.text(prefix + "sink.token.location"),
+        )

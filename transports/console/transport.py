@@ -1,0 +1,94 @@
+"""The console page: static files, and the list of connected clients. What it does, it does as any client.
+
+Files are read once at start, under fixed names, so no path of a request ever meets the file system (S14).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from importlib import resources
+
+from aiohttp import web
+
+from gateway import jsonio
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.session import Session
+from gateway.transport import Transport, hookimpl
+
+_FILES = {
+    "/console": ("index.html", "text/html"),
+    "/console/console.css": ("console.css", "text/css"),
+    "/console/console.js": ("console.js", "text/javascript"),
+    "/console/kafka-gateway.mjs": ("kafka-gateway.mjs", "text/javascript"),
+    "/console/kafka-gateway-stream.mjs": ("kafka-gateway-stream.mjs", "text/javascript"),
+}
+_CLIENTS = "/console/clients"
+_CLIENTS_MAX = 200
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class ClientRow(jsonio.Struct):
+    """One connected client, as the page lists it."""
+
+    peer: str
+    transport: str
+    principal: str
+    seconds: float
+    """Since it connected."""
+    streams: int
+
+
+class ConsoleTransport(Transport):
+    name = "console"
+
+    def __init__(self) -> None:
+        folder = resources.files("transports.console") / "static"
+        self._files: dict[str, tuple[bytes, str, str]] = {}
+        for path, (name, media_type) in _FILES.items():
+            content = (folder / name).read_bytes()
+            self._files[path] = (content, media_type, '"' + hashlib.sha256(content).hexdigest()[:16] + '"')
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        path = request.raw_path.partition("?")[0]
+        return path in self._files or path in (_CLIENTS, "/console/")
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
+        path = request.raw_path.partition("?")[0]
+        if path == "/console/":  # the page refers to its parts from here
+            return web.Response(status=308, headers={**_HEADERS, "Location": "/console"})
+        if path == _CLIENTS:
+            return web.Response(body=_clients(gateway), content_type="application/json", headers=_HEADERS)
+        content, media_type, tag = self._files[path]
+        headers = {**_HEADERS, "ETag": tag}
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, content_type=media_type, charset="utf-8", headers=headers)
+
+
+def _clients(gateway: Gateway) -> bytes:
+    now = time.monotonic()
+    sessions = sorted(gateway.sessions, key=lambda each: each.opened_at)[:_CLIENTS_MAX]
+    return jsonio.encode(
+        [
+            ClientRow(each.peer, each.transport, each.principal.name, now - each.opened_at, len(each.streams))
+            for each in sessions
+        ]
+    )
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    """None unless ``console.enabled``: true, or auto with the embedded Kafka."""
+    wanted = config.text("console.enabled").lower()
+    enabled = wanted == "true" or (wanted == "auto" and not config.items("bootstrap.servers"))
+    return [ConsoleTransport()] if enabled else []

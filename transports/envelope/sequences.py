@@ -1,0 +1,113 @@
+"""Requests that come in several messages: ``continue`` (atmosphere-binding.md §1.7).
+
+A sequence belongs to one connection and one id. It is put together here and dispatched when it is complete. A client
+can open many of them and finish none, so their number, their bytes and their idle time are bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.errors import PayloadTooLarge, TooManyRequests
+from transports.envelope.codec import Envelope
+
+
+class _Sequence:
+    __slots__ = ("deadline", "first", "parts", "size_bytes")
+
+    def __init__(self, first: Envelope, deadline: float) -> None:
+        self.first: Envelope | None = first
+        """None once the sequence was refused: the parts that still come are ignored."""
+        self.parts: list[bytes] = []
+        self.size_bytes = 0
+        self.deadline = deadline
+
+    def refuse(self) -> None:
+        self.first = None
+        self.parts.clear()
+        self.size_bytes = 0
+
+
+class Sequences:
+    """The open sequences of one connection.
+
+    Args:
+        open_max: how many there may be.
+        body_max: bytes of one body, and of all open ones together.
+        idle_s: seconds after which a sequence without a further part is given up.
+    """
+
+    __slots__ = ("_body_max", "_idle_s", "_open", "_open_max", "_size_bytes")
+
+    def __init__(self, open_max: int, body_max: int, idle_s: float) -> None:
+        self._open: dict[bytes, _Sequence] = {}
+        self._open_max, self._body_max, self._idle_s = open_max, body_max, idle_s
+        self._size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next sequence is given up, on the clock of ``now``; None if none is open."""
+        return min((sequence.deadline for sequence in self._open.values()), default=None)
+
+    def add(self, part: Envelope, now: float) -> Envelope | None:
+        """The complete request that this message is or ends; None if more is to come, or if the part is ignored.
+
+        Raises:
+            PayloadTooLarge: with this part the body is too long; the parts that follow are ignored.
+            TooManyRequests: too many sequences are open; the parts that follow are ignored, as far as those can be
+                remembered.
+        """
+        sequence = self._open.get(part.id) if part.id is not None else None
+        if sequence is None:
+            if not part.more:
+                if len(part.content) > self._body_max:
+                    raise self._too_large()
+                part.drop_blank()
+                return part
+            assert part.id is not None
+            if len(self._open) >= 2 * self._open_max:
+                raise self._too_many()
+            sequence = self._open[part.id] = _Sequence(part, 0.0)
+            if sum(each.first is not None for each in self._open.values()) > self._open_max:
+                sequence.refuse()
+                sequence.deadline = now + self._idle_s
+                raise self._too_many()
+        sequence.deadline = now + self._idle_s
+        if sequence.first is not None:
+            self._size_bytes += len(part.content)
+            sequence.size_bytes += len(part.content)
+            sequence.parts.append(part.content)
+            if self._size_bytes > self._body_max:
+                self._size_bytes -= sequence.size_bytes
+                sequence.refuse()
+                if not part.more:
+                    del self._open[part.id]  # type: ignore[arg-type]
+                raise self._too_large()
+        if part.more:
+            return None
+        del self._open[part.id]  # type: ignore[arg-type]
+        self._size_bytes -= sequence.size_bytes
+        whole = sequence.first
+        if whole is not None:
+            whole.content = b"".join(sequence.parts)
+        return whole
+
+    def expired(self, now: float) -> Iterator[Envelope]:
+        """Gives up the sequences whose time is over; the first messages of those that the client was not told of."""
+        for id, sequence in [each for each in self._open.items() if each[1].deadline <= now]:
+            del self._open[id]
+            self._size_bytes -= sequence.size_bytes
+            if sequence.first is not None:
+                yield sequence.first
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"The body, or all unfinished ones of this connection together, has more than {self._body_max} bytes "
+            "(request.max.bytes)."
+        )
+
+    def _too_many(self) -> TooManyRequests:
+        return TooManyRequests(f"More than {self._open_max} unfinished requests on this connection.")

@@ -1,0 +1,484 @@
+"""One client's envelopes, whatever carries them: messages in, requests to the gateway, replies out.
+
+Each request runs in a task of its own. Tasks begin in the order in which they were made, and ``Gateway.dispatch`` hands
+a produce request to Kafka before it first waits, so records reach Kafka in the order in which they were sent
+(atmosphere-binding.md §1.1). Replies go out as requests finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway import media
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.dialect import REST
+from gateway.door.access_log import AccessLog
+from gateway.errors import (
+    GONE,
+    SLOW,
+    CloseReason,
+    RequestTimeout,
+    ServiceError,
+    TooManyRequests,
+    Unauthorized,
+)
+from gateway.messages import NOTHING, Reply, Request
+from gateway.session import Session
+from gateway.stream import Acknowledged, ErrorPayload, Event, Feed, Stream
+from transports.envelope import codec as envelope
+from transports.envelope.codec import Envelope, Form, InvalidMessage
+from transports.envelope.sequences import Sequences
+from transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
+from transports.http.query import parse_query
+from transports.records.frames import array
+
+_INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
+"""Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
+_REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "www-authenticate"})
+_IDENTITIES_MAX = 16
+"""Different proofs of identity in the envelopes of one client."""
+_HEADER_SETS_MAX = 64
+_FORMS = {"true": Form.DETACHED, "false": Form.EMBEDDED, "lf": Form.DETACHED_LF}
+
+REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
+
+
+class Carrier(Protocol):
+    """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
+
+    Both ``drain`` and ``written`` raise ConnectionResetError for a client that left. ``drain`` is the better proof that
+    it has what was sent, and may come later than the request with which the client goes on from there.
+    """
+
+    def send(self, payload: bytes, binary: bool = False) -> None: ...
+    async def drain(self) -> None: ...
+    async def written(self) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def close(self, reason: CloseReason) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """What the configuration says about envelopes."""
+
+    requests_max: int
+    sequences_max: int
+    sequence_idle_s: float
+    body_max: int
+    reply_max: int
+    form: Form | None
+    binary: bool
+    heartbeat: bytes
+    generation: str
+    write_timeout_s: float
+
+    @classmethod
+    def of(cls, config: Config) -> ConversationSettings:
+        detached = "atmosphere.simple-rest.protocol.detached"
+        own_generation = config.given("api.default.generation") or not config.flag("api.v1.enable")
+        return cls(
+            requests_max=config.integer("transport.websocket.requests.max"),
+            sequences_max=config.integer("transport.websocket.sequences.max"),
+            sequence_idle_s=config.seconds("transport.websocket.sequence.timeout.ms"),
+            body_max=min(config.integer("request.max.bytes"), config.integer("request.decompressed.max.bytes")),
+            reply_max=config.integer("transport.websocket.reply.max.size"),
+            form=_FORMS[config.text(detached)] if config.given(detached) else None,
+            binary=config.flag("org.atmosphere.websocket.binaryWrite"),
+            heartbeat=config.text("org.atmosphere.interceptor.HeartbeatInterceptor.paddingChar").encode(),
+            # The binding was made for v1: to its clients a request without media types is one of v1 (§1.14).
+            generation="" if own_generation else "v1",
+            write_timeout_s=config.seconds("org.atmosphere.websocket.writeTimeout"),
+        )
+
+
+class Conversation:
+    """The requests and replies of one client.
+
+    Args:
+        headers: of the opening request; ``base_url`` is what its URLs start with.
+        form: the reply form that the client asked for when it connected.
+        binary: whether it wants binary messages; ``reply_headers``: headers of replies too (§1.10).
+        wrap: turns a message into what travels; the Atmosphere framing.
+        text_only: the carrier moves nothing but text, and payloads that are none go as base64 (§1.6).
+    """
+
+    __slots__ = (
+        "_access",
+        "_acknowledged",
+        "_base_url",
+        "_binary",
+        "_carrier",
+        "_form",
+        "_gateway",
+        "_header_sets",
+        "_inherited",
+        "_loop",
+        "_others",
+        "_proof",
+        "_read",
+        "_reply_headers",
+        "_running",
+        "_sequence_timer",
+        "_sequences",
+        "_session",
+        "_settings",
+        "_text_only",
+        "_vacancy",
+        "_wrap",
+    )
+
+    def __init__(
+        self,
+        settings: ConversationSettings,
+        carrier: Carrier,
+        session: Session,
+        gateway: Gateway,
+        access: AccessLog,
+        headers: Mapping[str, str],
+        base_url: str,
+        *,
+        form: Form | None = None,
+        binary: bool = False,
+        reply_headers: bool = False,
+        wrap: Callable[[bytes], bytes] | None = None,
+        text_only: bool = False,
+    ) -> None:
+        self._settings, self._carrier, self._session, self._gateway = settings, carrier, session, gateway
+        self._access, self._base_url, self._wrap = access, base_url, wrap
+        self._form = form or settings.form
+        self._binary = binary or settings.binary
+        self._reply_headers = reply_headers
+        self._text_only = text_only
+        self._inherited = {
+            name.lower(): value
+            for name, value in headers.items()
+            if name.lower() in _INHERITED or name.lower().startswith("x-forwarded-")
+        }
+        self._proof = gateway.proof(self._inherited)
+        self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
+        self._others: dict[object, Session] = {}
+        """Sessions for envelopes that carry another proof of identity than the opening request."""
+        self._read = envelope.Reader(settings.heartbeat).read
+        self._loop = asyncio.get_running_loop()
+        self._running = 0
+        self._acknowledged: dict[bytes | None, Acknowledged] | None = None
+        """Streams whose clients may acknowledge, by the id of their requests."""
+        self._vacancy: asyncio.Future[None] | None = None
+        """Some wait for a request to finish."""
+        self._sequences: Sequences | None = None
+        self._sequence_timer: asyncio.TimerHandle | None = None
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def take(self, message: bytes, is_text: bool = True) -> None:
+        """Takes a message: starts the request that it is, or answers what is wrong with it."""
+        try:
+            part = self._read(message)
+        except InvalidMessage as error:
+            self._refuse(error, error.id, error.form, None)
+            return
+        if part is None:
+            return
+        if part.method is envelope.ACK:
+            stream = self._acknowledged.get(part.id) if self._acknowledged is not None else None
+            if stream is not None:
+                stream.acknowledge(part.content)
+            return
+        try:
+            if self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
+                part.drop_blank()
+                self._start(part)
+            elif (whole := self._complete(part)) is not None:
+                self._start(whole)
+        except ServiceError as error:
+            self._refuse(error, part.id, part.form, part.accept)
+
+    def _complete(self, part: Envelope) -> Envelope | None:
+        """The request that the message is, or is the end of."""
+        if self._sequences is None:
+            settings = self._settings
+            self._sequences = Sequences(settings.sequences_max, settings.body_max, settings.sequence_idle_s)
+        whole = self._sequences.add(part, self._loop.time())
+        if not self._sequences:
+            self._sequences = None
+        self._watch_sequences()
+        return whole
+
+    def _watch_sequences(self) -> None:
+        if (
+            self._sequence_timer is None
+            and self._sequences is not None
+            and (at := self._sequences.deadline) is not None
+        ):
+            self._sequence_timer = self._loop.call_at(at, self._drop_sequences)
+
+    def _drop_sequences(self) -> None:
+        self._sequence_timer = None
+        if self._sequences is not None:
+            # The timer may be early by less than the clock's resolution.
+            for first in self._sequences.expired(self._loop.time() + 0.001):
+                self._refuse(RequestTimeout("Incomplete message sequence"), first.id, first.form, first.accept)
+            self._watch_sequences()
+
+    def _start(self, part: Envelope) -> None:
+        path, query = part.path, ""
+        if path[:1] != "/" or "?" in path or "#" in path:
+            path, query = part.target
+        accept, type_ = part.accept, part.type
+        headers: Mapping[str, str] | None = None
+        if part.headers is None:
+            headers = self._header_sets.get((accept, type_))
+        if headers is None:
+            headers = self._headers(part)
+        session = self._session
+        request = Request(
+            session,
+            part.method,
+            path,
+            parse_query(query) if query else NOTHING,
+            headers,
+            part.content,
+            self._base_url,
+            default_generation=self._settings.generation,
+            settles=True,
+        )
+        self._running += 1
+        if self._running >= self._settings.requests_max:
+            self._carrier.hold()
+        # Session.spawn costs more: it has the loop call it back at the end of every task.
+        if session.closed is None:
+            own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
+            task = self._loop.create_task(self._serve(request, part, own))
+            own.append(task)
+            session.tasks.add(task)
+
+    def _headers(self, part: Envelope) -> Mapping[str, str]:
+        headers = {**self._inherited, **(part.headers or {})}
+        if part.accept is not None:
+            headers["accept"] = part.accept
+        if part.type is not None:
+            headers["content-type"] = part.type
+        if part.headers is None and len(part.accept or "") + len(part.type or "") < 256:
+            if len(self._header_sets) >= _HEADER_SETS_MAX:
+                self._header_sets.clear()
+            self._header_sets[part.accept, part.type] = headers
+        return headers
+
+    async def _serve(self, request: Request, part: Envelope, own: list[asyncio.Task[None]]) -> None:
+        started = time.perf_counter() if self._access.enabled else 0.0
+        holds_place = True
+        try:
+            if part.headers is not None or request.session.principal.until < time.monotonic():
+                try:
+                    request.session = await self._identify(request)
+                except ServiceError as error:
+                    self._refuse(error, part.id, part.form, part.accept)
+                    return
+            reply = await self._gateway.dispatch(request)
+            if isinstance(reply.body, bytes):
+                if reply.settle is None:
+                    sent = self._reply(reply, reply.body, part, request.method)
+                else:
+                    sent = await self._reply_and_settle(reply, reply.body, part, request.method, reply.settle)
+                if self._access.enabled:
+                    self._log(request, part, reply.status, sent, started)
+                return
+            if self._access.enabled:
+                self._log(request, part, reply.status, 0, started)
+            holds_place = False
+            self._leave()
+            await self._push(reply, reply.body, request, part)
+        finally:
+            if holds_place:
+                self._leave()
+            self._session.tasks.discard(own[0])
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if self._running < self._settings.requests_max:
+            self._carrier.release()
+            self._let_in()
+
+    async def room(self) -> None:
+        """Returns when another request may begin: for carriers whose messages do not come in one row."""
+        while self._running >= self._settings.requests_max and self._session.closed is None:
+            if self._vacancy is None:
+                self._vacancy = self._loop.create_future()
+            await asyncio.shield(self._vacancy)
+
+    def _let_in(self) -> None:
+        if self._vacancy is not None:
+            self._vacancy.set_result(None)
+            self._vacancy = None
+
+    # --- identity ---------------------------------------------------------------------------------------------------
+
+    async def _identify(self, request: Request) -> Session:
+        """The session whose principal this request's headers prove. Unauthorized, Forbidden, TooManyRequests."""
+        proof = self._gateway.proof(request.headers)
+        if proof == self._proof:
+            await self.renew()
+            return self._session
+        known = self._others.get(proof)
+        if known is not None and known.principal.until >= time.monotonic():
+            return known
+        if known is None and len(self._others) >= _IDENTITIES_MAX:
+            raise TooManyRequests(f"More than {_IDENTITIES_MAX} identities on one connection.")
+        session = await self._open(request.headers)
+        old = self._others.get(proof)
+        self._others[proof] = session
+        if old is not None:
+            await self._gateway.close_session(old, REVOKED)
+        return session
+
+    async def renew(self) -> None:
+        """Looks at the opening request's proof again when that is due; the conversation ends if it is not valid now."""
+        if self._session.principal.until >= time.monotonic():
+            return
+        try:
+            opened = await self._open(self._inherited)
+        except Unauthorized:
+            self._carrier.close(REVOKED)
+            raise
+        self._session.principal = opened.principal
+        await self._gateway.close_session(opened, GONE)
+
+    def check_proof(self) -> None:
+        """Has the proof looked at in the background, for a client that sends no requests."""
+        if self._session.closed is None:
+            self._session.spawn(self._renew_quietly(), "renew")
+
+    async def _renew_quietly(self) -> None:
+        with contextlib.suppress(ServiceError):  # Unauthorized has closed the carrier; others the next request hears
+            await self.renew()
+
+    async def _open(self, headers: Mapping[str, str]) -> Session:
+        own = self._session
+        return await self._gateway.open_session(own.transport, headers, listener=own.listener, peer=own.peer)
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def _reply(self, reply: Reply, payload: bytes, part: Envelope, method: str = "") -> int:
+        """Sends a reply with this payload; how many bytes it has."""
+        media_type, status, members = reply.media_type, reply.status, b""
+        if isinstance(payload, Event):
+            media_type, status, members = STREAM_TYPE, payload.status, members_of(payload)
+            payload = array(payload)
+        if method == "HEAD":
+            payload = b""
+        elif not payload or reply.status == 204:
+            payload, media_type = b"", ""
+        form = self._form or part.form or Form.DETACHED
+        headers: tuple[tuple[str, str], ...] = ()
+        if self._reply_headers and reply.headers:
+            headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
+        limit = self._settings.reply_max
+        messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members)
+        if binary and self._text_only and part.id is not None:
+            form = Form.EMBEDDED
+            messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members)
+        for message in messages:
+            self.send(message, binary)
+        return len(payload)
+
+    async def _reply_and_settle(
+        self, reply: Reply, payload: bytes, part: Envelope, method: str, settle: Callable[[bool], None]
+    ) -> int:
+        """As ``_reply``, and tells whoever gave the reply whether the client's connection has taken all of it."""
+        written = False
+        try:
+            sent = self._reply(reply, payload, part, method)
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await self._carrier.written()
+            written = True
+        except TimeoutError:
+            self._carrier.close(SLOW)
+        except ConnectionError:
+            pass  # the session ends by itself
+        finally:
+            settle(written)
+        return sent
+
+    def send(self, message: bytes, binary: bool = False) -> None:
+        """Sends a message of the gateway's own, framed like all others."""
+        self._carrier.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
+
+    def _refuse(self, error: ServiceError, id: bytes | None, form: Form | None, accept: str | None) -> None:
+        media_type = media.error_media_type(accept, error.status, self._settings.generation)
+        part = Envelope(id, "", "", None, accept, None, False, b"", form)
+        self._reply(Reply(error.status, media_type, b"", error.headers), REST.error(error), part)
+
+    async def _push(self, reply: Reply, stream: Stream, request: Request, part: Envelope) -> None:
+        """Sends what a subscription yields under the id of the request that made it (§2.3); its end says nothing."""
+        if isinstance(stream, Feed) and isinstance(self._carrier, Immediate):
+            await self._feed(reply, stream, request, part)
+            return
+        if isinstance(stream, Acknowledged):
+            self._acknowledged = (self._acknowledged or {}) | {part.id: stream}
+        sink = _Sink(self, reply, part)
+        try:
+            reason = await self._gateway.deliver(stream, sink, request.session, self._settings.write_timeout_s)
+        except ServiceError as error:
+            self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
+            return
+        finally:
+            if self._acknowledged is not None:
+                self._acknowledged.pop(part.id, None)
+        if reason is SLOW:
+            self._carrier.close(SLOW)
+
+    async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:
+        """As ``_push``, for a stream of records on a carrier that takes them at once."""
+        form = self._form or part.form or Form.DETACHED
+        fast = part.id if form is Form.DETACHED and self._wrap is None and not self._binary else None
+
+        def write(event: Event) -> None:
+            self._reply(reply, event, part)
+
+        assert isinstance(self._carrier, Immediate)
+        outlet = EnvelopeOutlet(self._carrier, feed, fast, self._settings.reply_max, write)
+        try:
+            await self._gateway.feed(feed, outlet, request.session)
+        finally:
+            outlet.release()
+
+    async def push(self, reply: Reply, payload: bytes, part: Envelope) -> None:
+        """Sends one payload of a stream and returns when the client has room for more."""
+        if isinstance(payload, ErrorPayload):
+            reply = replace(reply, status=payload.status)
+        self._reply(reply, payload, part)
+        await self._carrier.drain()
+
+    def _log(self, request: Request, part: Envelope, status: int, sent: int, started: float) -> None:
+        session = request.session
+        seconds = time.perf_counter() - started
+        self._access.add(session.peer, session.principal.name, part.method, part.path, status, sent, seconds)
+
+    async def aclose(self) -> None:
+        """Forgets what is unfinished; the session itself, with the requests at work, belongs to the transport."""
+        if self._sequence_timer is not None:
+            self._sequence_timer.cancel()
+            self._sequence_timer = None
+        self._let_in()
+        others, self._others = self._others, {}
+        for session in others.values():
+            await self._gateway.close_session(session, GONE)
+
+
+class _Sink:
+    """Frames the payloads of a stream (gateway.core.Sink)."""
+
+    __slots__ = ("_conversation", "_part", "_reply")
+
+    def __init__(self, conversation: Conversation, reply: Reply, part: Envelope) -> None:
+        self._conversation, self._reply, self._part = conversation, reply, part
+
+    async def send(self, payload: bytes) -> None:
+        await self._conversation.push(self._reply, payload, self._part)

@@ -1,0 +1,85 @@
+"""Record streams in envelopes (streams.md §2): replies whose heads say ``cursor`` and ``event``.
+
+Of a reply to a client in step with others only the beginning of the head is its own, the id; what follows is made once
+for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from gateway.stream import Event, Feed
+from transports.records.frames import array
+
+STREAM_TYPE = "application/json"
+"""What the content of these replies is, whatever the request accepts."""
+
+
+@runtime_checkable
+class Immediate(Protocol):
+    """A carrier whose connection can be written without waiting, and says when it is full."""
+
+    def send_at_once(self, start: bytes, rest: bytes) -> None:
+        """Sends a text message that consists of these two."""
+
+    def follow_drain(self, drained: Callable[[], None]) -> None:
+        """Calls ``drained`` each time the connection has room again after it was congested, until ``leave_drain``."""
+
+    def leave_drain(self, drained: Callable[[], None]) -> None: ...
+    @property
+    def congested(self) -> bool: ...
+
+
+def members_of(event: Event) -> bytes:
+    """What the head says of an event, besides what all heads say."""
+    members = []
+    if event.cursor:
+        members.append(b'"cursor":' + event.cursor)
+    if event.name:
+        members.append(b'"event":"%b"' % event.name.encode())
+    return b",".join(members)
+
+
+class EnvelopeOutlet:
+    """Writes the events of one stream as replies (gateway.stream.Outlet).
+
+    ``id`` is that of the request if its replies have the plain form, whose tail is the same for all clients; else
+    None, and ``write_reply`` makes them.
+    """
+
+    __slots__ = ("_before", "_carrier", "_feed", "_reply_max", "_write_reply")
+
+    def __init__(
+        self,
+        carrier: Immediate,
+        feed: Feed,
+        id: bytes | None,
+        reply_max: int,
+        write_reply: Callable[[Event], None],
+    ) -> None:
+        self._carrier, self._feed, self._reply_max, self._write_reply = carrier, feed, reply_max, write_reply
+        self._before = b'{"code":200,"id":%b' % id if id is not None else b""
+        carrier.follow_drain(feed.resume)
+
+    def write(self, event: Event) -> bool:
+        before = self._before
+        if before and event.status == 200:
+            tail: bytes | None = event.frames.get(_tail)
+            if tail is None:
+                tail = event.frames[_tail] = _tail(event)
+            if tail and len(before) + len(tail) <= self._reply_max:
+                self._carrier.send_at_once(before, tail)
+                return not self._carrier.congested
+        self._write_reply(event)
+        return not self._carrier.congested
+
+    def release(self) -> None:
+        self._carrier.leave_drain(self._feed.resume)
+
+
+def _tail(event: Event) -> bytes:
+    """The reply behind the id. JSON is UTF-8 whatever is in the records, so it is text."""
+    members = members_of(event)
+    comma = b"," if members else b""
+    return b',"type":"%b"%b%b}%b' % (STREAM_TYPE.encode(), comma, members, array(event))

@@ -1,0 +1,83 @@
+"""The Atmosphere clients of a gateway by tracking id, whatever transport they are on (atmosphere-binding.md §3).
+
+One client's requests come in on many connections; the id tells which belong together. It is a secret of its client, and
+good for the principal who opened the connection only: to everybody else it is an id that nobody has (S6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core import Gateway
+from gateway.errors import CloseReason
+from gateway.session import Session
+from transports.envelope.session import Carrier, Conversation
+
+CLOSED = CloseReason(1000, "closed by the client", False)
+TAKEN_OVER = CloseReason(1000, "connected again with this tracking id", False)
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A client, as its other requests find it."""
+
+    tracking_id: str
+    path: str
+    """What the connection was opened at. Envelopes are pushed there; other paths are those of resources (§3.10)."""
+    session: Session
+    conversation: Conversation
+    carrier: Carrier
+    room: Callable[[], Awaitable[None]]
+    """Returns when the client may begin a further request."""
+
+
+class Clients:
+    """All of them. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.heartbeat_id = str(uuid.uuid4())
+        """One for each start of the gateway (§1.12)."""
+        self._by_id: dict[str, dict[str, Client]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def of(cls, gateway: Gateway) -> Clients:
+        """Those of this gateway, the same for all of its transports."""
+        clients = gateway.state.get(cls)
+        if clients is None:
+            clients = gateway.state[cls] = cls()
+        assert isinstance(clients, cls)
+        return clients
+
+    def knows(self, tracking_id: str) -> bool:
+        """Whether anybody is connected with this id."""
+        return tracking_id in self._by_id
+
+    def find(self, tracking_id: str, session: Session) -> Client | None:
+        """The client with this id, if its principal is the one of ``session``."""
+        return self._by_id.get(tracking_id, {}).get(session.principal.name)
+
+    def add(self, client: Client) -> None:
+        """The newest connection of a tracking id replaces the one before (§3.12)."""
+        older = self.find(client.tracking_id, client.session)
+        self._by_id.setdefault(client.tracking_id, {})[client.session.principal.name] = client
+        if older is not None:
+            older.carrier.close(TAKEN_OVER)
+
+    def remove(self, client: Client) -> None:
+        """Forgets the client, unless a newer one has its place."""
+        if self.find(client.tracking_id, client.session) is client:
+            principals = self._by_id[client.tracking_id]
+            del principals[client.session.principal.name]
+            if not principals:
+                del self._by_id[client.tracking_id]
+
+    def end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what is left to do for a client that is gone."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

@@ -1,0 +1,591 @@
+"""One WebSocket: messages in, messages out, and everything that may go wrong in between (RFC 6455).
+
+aiohttp does the handshake and takes frames apart. Writing is done here: what is sent within one turn of the event loop
+leaves in one write, however many messages that are; aiohttp's writer makes a write, and a coroutine, of each.
+
+Nothing is buffered without bound. A client that does not read what it is sent is not read any more either, and one
+that accepts nothing at all for the write timeout is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import WSCloseCode, WSMsgType, hdrs, web
+from aiohttp.http_websocket import WebSocketError
+from aiohttp.streams import EofStream
+from aiohttp.web_exceptions import HTTPBadRequest
+
+from gateway.errors import FAILED, GONE, IDLE, BadRequest, CloseReason
+from transports.records.frames import frame_head
+from transports.websocket.masks import MaskedWebSocketResponse
+
+log = logging.getLogger("gateway.websocket")
+
+_FLUSH_AT = 64 * 1024
+"""Bytes of outgoing frames that do not wait for the end of the loop's turn."""
+_COMPRESS_FROM = 256
+"""Smaller messages gain nothing from deflate."""
+_TURN = 64
+"""Messages read of one socket before the others get their turn."""
+_FIRST_PONG_S = 1.0
+"""How long a client may take for its first pong until it counts as one that sends none."""
+_CLOSE_TIMEOUT_S = 2.0
+"""How long a closing socket waits for the client's close frame."""
+_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message as one frame of a server, for `Socket.send_frames`; uncompressed."""
+    return frame_head(len(payload)) + payload
+
+
+NOT_UTF8 = CloseReason(1007, "text that is not UTF-8", False)
+TOO_LARGE = CloseReason(1009, "message too large", False)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, 0 for ``ping_s``: no pings,
+    for ``idle_s``: never closed for being idle. ``echo_close``: a client's close is answered with its own reason, and
+    with 1000 if it has no code. ``server_name`` is for the header of that name; none if empty.
+    """
+
+    text_max: int | None = 65536
+    binary_max: int | None = 65536
+    idle_s: float = 300.0
+    write_timeout_s: float = 60.0
+    ping_s: float = 60.0
+    compress: bool = False
+    buffer_bytes: int = 1024 * 1024
+    """What may wait for a client to which streams are sent (stream.buffer.bytes)."""
+    echo_close: bool = False
+    server_name: str = "kafka-gateway"
+
+
+class _Handshake(MaskedWebSocketResponse):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        if not self._headers.get(hdrs.SERVER):
+            self._headers.popall(hdrs.SERVER, None)
+
+
+class _Over:
+    status = 101
+    keep_alive = False
+    body_length = 0
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self) -> None:
+        return None
+
+
+OVER = cast(web.StreamResponse, _Over())
+"""A connection that was a socket and is over, in the shape in which aiohttp wants a response to be finished."""
+
+
+class Socket:
+    """A WebSocket after its handshake. Belongs to the connection's handler task, which calls ``run``."""
+
+    __slots__ = (
+        "_answered",
+        "_answers_pings",
+        "_bells",
+        "_closing",
+        "_compressor",
+        "_drains",
+        "_follows",
+        "_fresh_compressor",
+        "_heard_at",
+        "_held",
+        "_idle_bell",
+        "_limits",
+        "_loop",
+        "_out",
+        "_out_bytes",
+        "_parser",
+        "_pings",
+        "_protocol",
+        "_queue",
+        "_sent_at",
+        "_silent",
+        "_stall_check",
+        "_timer",
+        "_transport",
+        "_unanswered",
+        "_wake",
+        "_written_bytes",
+    )
+
+    def __init__(self, request: web.BaseRequest, response: web.WebSocketResponse[Any], limits: SocketLimits) -> None:
+        transport, queue, parser, writer = request.transport, response._reader, response._parser, response._writer
+        if transport is None or queue is None or writer is None:
+            raise ConnectionResetError("the client left")
+        self._transport, self._queue, self._limits = transport, queue, limits
+        self._parser = parser  # aiohttp wants somebody to hold it for as long as the queue is read
+        self._protocol = request.protocol
+        self._loop = asyncio.get_running_loop()
+        self._out: list[bytes | memoryview] = []
+        self._out_bytes = 0
+        self._written_bytes = 0
+        self._held = False
+        self._closing: CloseReason | None = None
+        self._answered = False
+        """Whether the close frame answers the client's."""
+        self._wake: asyncio.Future[None] | None = None
+        self._stall_check: asyncio.TimerHandle | None = None
+        self._drains: tuple[Callable[[], None], ...] = ()
+        self._follows = False
+        """Whether it is known when there is room again."""
+        self._fresh_compressor = writer.notakeover
+        self._compressor: Any = None
+        if response.compress:
+            self._compressor = _compressor(int(response.compress))
+        now = self._loop.time()
+        self._heard_at = self._sent_at = now
+        self._silent = False
+        """Whether nothing came since the last ping."""
+        self._pings = 0
+        self._unanswered: dict[int, asyncio.Future[None]] = {}
+        """Who waits for the pong to the ping of that number."""
+        self._answers_pings: bool | None = None
+        """None: nobody knows yet."""
+        self._bells: list[Bell] = []
+        self._timer: asyncio.TimerHandle | None = None
+        if limits.idle_s:
+            self._idle_bell = self.every(limits.idle_s, self._check_idle)
+        if limits.ping_s:
+            self.every(limits.ping_s, self._ping)
+
+    @classmethod
+    async def accept(
+        cls,
+        request: web.BaseRequest,
+        limits: SocketLimits,
+        headers: Mapping[str, str],
+        before: Callable[[Any, Any], Any] | None = None,
+    ) -> Socket:
+        """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows.
+
+        ``before`` gets the connection and aiohttp's parser and returns what is to stand before that.
+        """
+        sizes = (limits.text_max, limits.binary_max)
+        response = _Handshake(
+            decode_text=False,
+            autoping=False,
+            autoclose=False,
+            compress=limits.compress,
+            # aiohttp refuses a message that is exactly as long as its limit.
+            max_msg_size=0 if None in sizes else max(size for size in sizes if size is not None) + 1,
+        )
+        response.before = before
+        response.headers.update(headers)
+        response.headers.setdefault(hdrs.SERVER, limits.server_name)
+        await shake_hands(request, response)
+        return cls(request, response, limits)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        take: Callable[[bytes, bool], None],
+        before_close: Callable[[CloseReason], Awaitable[None]] | None = None,
+    ) -> CloseReason:
+        """Hands every message to ``take`` (payload, whether it is text) until the socket is closed; says why it was.
+
+        ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force or while the client does
+        not read what it is sent. ``before_close`` may still send messages in front of the close frame.
+        """
+        try:
+            try:
+                reason = await self._read(take)
+                if before_close is not None:
+                    await before_close(reason)
+            except ConnectionError:
+                raise
+            except Exception:
+                log.exception("a message could not be taken")
+                reason = FAILED
+            await self._finish(reason)
+            return reason
+        finally:
+            for timer in (self._timer, self._stall_check):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._stall_check = None
+
+    async def _read(self, take: Callable[[bytes, bool], None]) -> CloseReason:
+        read, protocol, now = self._queue.read, self._protocol, self._loop.time
+        text_max, binary_max = self._limits.text_max, self._limits.binary_max
+        turn = 0
+        while True:
+            if self._held or protocol.writing_paused:
+                await self._room()
+            try:
+                message: Any = await read()
+            except WebSocketError as error:
+                return CloseReason(error.code, str(error), False)
+            except (EofStream, ConnectionError):
+                raise ConnectionResetError("the client left") from None
+            if self._closing is not None:
+                return self._closing
+            kind, payload = message[0], message[1]
+            self._silent = False
+            if kind is WSMsgType.PONG:
+                self._take_pong(bytes(payload))
+            else:
+                self._heard_at = now()
+            if kind is WSMsgType.TEXT:
+                if text_max is not None and len(payload) > text_max:
+                    return TOO_LARGE
+                if not payload.isascii() and not _is_utf8(payload):
+                    return NOT_UTF8
+                take(payload, True)
+            elif kind is WSMsgType.BINARY:
+                if binary_max is not None and len(payload) > binary_max:
+                    return TOO_LARGE
+                take(payload, False)
+            elif kind is WSMsgType.PING:
+                self._frame(_PONG, bytes(payload))
+            elif kind is WSMsgType.CLOSE:
+                self._answered = True
+                if self._limits.echo_close:
+                    return _answer_to(payload or 1000, message[2] or "")
+                return _answer_to(payload)
+            turn += 1
+            if turn >= _TURN:
+                turn = 0
+                await asyncio.sleep(0)
+
+    def hold(self) -> None:
+        """Stops reading, until ``release``; messages that were read already still come."""
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._wake_up()
+
+    async def _room(self) -> None:
+        while (self._held or self._protocol.writing_paused) and self._closing is None:
+            self._wake = self._loop.create_future()
+            if self._protocol.writing_paused:
+                self._drained().add_done_callback(self._wake_up)
+            await self._wake
+            if self._protocol.transport is None:
+                raise ConnectionResetError("the client left")
+
+    def _wake_up(self, drained: asyncio.Future[None] | None = None) -> None:
+        if drained is not None and not drained.cancelled():
+            drained.exception()  # seen: the reader finds out by itself that the client left
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def send(self, payload: bytes | memoryview, binary: bool = False) -> None:
+        """Sends a message, together with whatever else is sent in this turn of the loop. Never waits."""
+        self._sent_at = self._loop.time()
+        first = _BINARY if binary else _TEXT
+        if self._compressor is not None and len(payload) >= _COMPRESS_FROM:
+            payload, first = self._deflate(payload), first | 0x40
+        self._frame(first, payload)
+
+    def send_at_once(self, start: bytes, rest: bytes) -> None:
+        """As ``send``, for a text message in two parts that does not wait for the end of the turn."""
+        if self._out or self._compressor is not None:
+            self.send(start + rest)
+            return
+        self._sent_at = self._loop.time()
+        if self._transport.is_closing():
+            return
+        frame = b"".join((frame_head(len(start) + len(rest)), start, rest))
+        self._written_bytes += len(frame)
+        self._transport.write(frame)
+        if self._protocol.writing_paused:
+            self._flushed()
+
+    def follow_drain(self, drained: Callable[[], None]) -> None:
+        """Calls ``drained`` each time there is room again after the client was behind, until ``leave_drain``."""
+        if not self._drains:
+            self._transport.set_write_buffer_limits(self._limits.buffer_bytes, self._limits.buffer_bytes // 4)
+        self._drains = (*self._drains, drained)
+
+    def leave_drain(self, drained: Callable[[], None]) -> None:
+        self._drains = tuple(each for each in self._drains if each != drained)
+
+    def _flushed(self) -> None:
+        """What was written has filled the connection."""
+        if self._stall_check is None:
+            self._watch_stall()
+        if self._drains and not self._follows:
+            self._follows = True
+            self._drained().add_done_callback(self._tell_drained)
+
+    def _tell_drained(self, drained: asyncio.Future[None]) -> None:
+        self._follows = False
+        if not drained.cancelled():
+            drained.exception()  # seen: the reader finds out by itself that the client left
+        if self._protocol.transport is not None:
+            for each in self._drains:
+                each()
+
+    def send_part(self, part: bytes | memoryview, *, first: bool, last: bool) -> None:
+        """Sends a part of a binary message, as a fragment: for what is too long to be held until all of it is there."""
+        self._sent_at = self._loop.time()
+        self._frame((_BINARY & 0x7F if first else 0) | (0x80 if last else 0), part)
+
+    def flush(self) -> None:
+        """Writes what was sent in this turn of the loop without waiting for its end."""
+        self._flush()
+
+    def on_room(self, call: Callable[[], None]) -> None:
+        """Calls back, once, when the client has read what it is behind with, or has left."""
+
+        def room(drained: asyncio.Future[None]) -> None:
+            if not drained.cancelled():
+                drained.exception()  # seen: the reader finds out by itself that the client left
+            call()
+
+        self._drained().add_done_callback(room)
+
+    def send_frames(self, frames: bytes) -> int:
+        """Sends messages that are frames already (`text_frame`), at once. Returns a mark for ``gone``."""
+        self._sent_at = self._loop.time()
+        self._out.append(frames)
+        self._out_bytes += len(frames)
+        self._flush()
+        return self._written_bytes
+
+    def gone(self, mark: int) -> bool:
+        """Whether everything up to the mark has left this process; never once the connection is lost."""
+        return (
+            not self._transport.is_closing() and self._written_bytes - self._transport.get_write_buffer_size() >= mark
+        )
+
+    def pong(self) -> None:
+        """Sends a pong that nobody asked for: a sign of life that needs no answer (RFC 6455 §5.5.3)."""
+        self._frame(_PONG, b"")
+
+    async def drain(self) -> None:
+        """Returns when the client has read all that was sent to it; ConnectionResetError if it left.
+
+        What is merely written may still be in the buffers of two systems, and goes with a client that dies: of 125,000
+        records pushed to clients that were killed, 27,000 were lost. So a ping follows, and its pong is the proof. A
+        client that answers no pings, against RFC 6455 §5.5.2, has to be content with what was written; so have all
+        where pings are switched off.
+        """
+        if not self._limits.ping_s:
+            await self.written()
+            return
+        self._pings += 1
+        number = self._pings
+        answered = self._unanswered[number] = self._loop.create_future()
+        self._frame(_PING, b"%d" % number)
+        try:
+            await self.written()
+            if self._answers_pings is not False:
+                async with asyncio.timeout(None if self._answers_pings else _FIRST_PONG_S):
+                    await answered
+        except TimeoutError:
+            self._answers_pings = False
+        finally:
+            del self._unanswered[number]
+
+    def _take_pong(self, payload: bytes) -> None:
+        if payload.isdigit():
+            self._answers_pings = True
+            last = int(payload)
+            for number, answered in self._unanswered.items():
+                if number <= last and not answered.done():
+                    answered.set_result(None)
+
+    async def written(self) -> None:
+        """Returns when there is room to write more; ConnectionResetError if the client left."""
+        if self._out_bytes:
+            self._flush()
+        while self._protocol.writing_paused:
+            if self._protocol.transport is None:
+                break
+            await asyncio.shield(self._drained())  # others wait for the same future: cancelling one must not hurt them
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client left")
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last message was sent."""
+        return self._loop.time() - self._sent_at
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client is behind with reading."""
+        return self._protocol.writing_paused
+
+    def _frame(self, first: int, payload: bytes | memoryview) -> None:
+        length = len(payload)
+        head = frame_head(length, first)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(head)
+        self._out.append(payload)
+        self._out_bytes += length + len(head)
+        if self._out_bytes >= _FLUSH_AT:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        out, self._out = self._out, []
+        self._written_bytes += self._out_bytes
+        self._out_bytes = 0
+        if self._transport.is_closing():
+            return
+        self._transport.write(b"".join(out))
+        if self._protocol.writing_paused:
+            self._flushed()
+
+    def _watch_stall(self) -> None:
+        accepted = self._written_bytes - self._transport.get_write_buffer_size()
+        self._stall_check = self._loop.call_later(self._limits.write_timeout_s, self._check_stall, accepted)
+
+    def _check_stall(self, accepted_before: int) -> None:
+        self._stall_check = None
+        if not self._protocol.writing_paused or self._transport.is_closing():
+            return
+        if self._written_bytes - self._transport.get_write_buffer_size() > accepted_before:
+            self._watch_stall()
+        else:
+            self._transport.abort()
+
+    def _drained(self) -> asyncio.Future[None]:
+        waiter = self._protocol._drain_waiter
+        if waiter is None:
+            waiter = self._protocol._drain_waiter = self._loop.create_future()
+        return waiter
+
+    def _deflate(self, payload: bytes | memoryview) -> bytes:
+        flush = zlib.Z_FULL_FLUSH if self._fresh_compressor else zlib.Z_SYNC_FLUSH
+        data: bytes = self._compressor.compress(payload) + self._compressor.flush(flush)
+        return data.removesuffix(b"\x00\x00\xff\xff")  # RFC 7692 §7.2.1
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def every(self, period_s: float, ring: Callable[[], None]) -> Bell:
+        """Calls ``ring`` every ``period_s`` seconds for as long as the socket is open: one timer for all of them."""
+        bell = Bell(self._loop.time() + period_s, period_s, ring)
+        self._bells.append(bell)
+        self._arm()
+        return bell
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(bell.due for bell in self._bells), self._tick)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for bell in self._bells:
+            if bell.due <= now + 0.001:
+                bell.due = now + bell.period_s
+                bell.ring()
+        if self._closing is None:
+            self._arm()
+
+    def _check_idle(self) -> None:
+        last = max(self._heard_at, self._sent_at)
+        if self._loop.time() - last >= self._limits.idle_s - 0.001:
+            self.close(IDLE)
+            return
+        self._idle_bell.due = last + self._limits.idle_s
+
+    def _ping(self) -> None:
+        if self._silent:  # not even a pong since the last one: the client is gone, only nobody said so
+            self._transport.abort()
+            return
+        self._silent = not self._held and not self.congested  # while nothing is read no pong can be seen
+        self._frame(_PING, b"")
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self, reason: CloseReason) -> None:
+        """Ends the socket with a close frame; ``run`` returns. The first reason counts."""
+        if self._closing is None:
+            self._closing = reason
+            self._queue.feed_data((WSMsgType.CLOSING, None, None), 0)  # type: ignore[arg-type]
+            self._wake_up()
+
+    def abort(self) -> None:
+        """Ends the connection without a word."""
+        self._transport.abort()
+
+    async def _finish(self, reason: CloseReason) -> None:
+        """Sends the close frame; what the client still sends is read and dropped until it has closed as well.
+
+        Without that the system would answer the client's data with a reset, which may overtake the close frame.
+        """
+        text = b"" if self._answered and not self._limits.echo_close else reason.text.encode()[:120]
+        self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
+        self._flush()
+        if self._answered:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                if self._closing is None:  # the client broke the protocol: aiohttp drops what comes until it leaves
+                    if self._transport.can_write_eof():
+                        self._transport.write_eof()  # the client sees the end of the connection at once
+                    await self._loop.create_future()
+                while (await self._queue.read())[0] is not WSMsgType.CLOSE:
+                    pass
+        except (TimeoutError, WebSocketError, EofStream, ConnectionError):
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+
+async def shake_hands(request: web.BaseRequest, response: web.WebSocketResponse[Any]) -> None:
+    """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
+    response.headers.setdefault(hdrs.SERVER, "kafka-gateway")
+    try:
+        await response.prepare(request)
+    except HTTPBadRequest as error:
+        raise BadRequest(f"Not a WebSocket handshake: {error.text}") from None
+
+
+class Bell:
+    """Something to do every ``period_s`` seconds; ``due`` may be set from within."""
+
+    __slots__ = ("due", "period_s", "ring")
+
+    def __init__(self, due: float, period_s: float, ring: Callable[[], None]) -> None:
+        self.due, self.period_s, self.ring = due, period_s, ring
+
+
+def _answer_to(code: int, text: str = GONE.text) -> CloseReason:
+    """The reason for closing after the client's close frame. It is echoed, unless it is none that may be sent.
+
+    RFC 6455 §7.4: 1005, 1006 and 1015 never travel, 1004 has no meaning, 5000 and more are not assigned. aiohttp lets
+    1006 pass (Autobahn case 7.9.5).
+    """
+    if code and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code", False)
+    return CloseReason(code, text, False)
+
+
+def _compressor(wbits: int) -> Any:
+    # Level 1: JSON shrinks nearly as well as with 6, in a third of the time.
+    return zlib.compressobj(1, zlib.DEFLATED, -wbits)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

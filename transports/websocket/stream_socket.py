@@ -1,0 +1,221 @@
+"""Record streams on plain WebSockets (streams.md §2): one message a batch, opened by the very URL of the stream.
+
+There is no envelope and nothing to subscribe to; what the client sends is ignored, but for acknowledgements (§5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+from aiohttp import web
+
+from gateway import media
+from gateway.core import Gateway
+from gateway.dialect import error_event
+from gateway.errors import GONE, SHUTDOWN, ServiceError
+from gateway.heartbeats import Pulse
+from gateway.messages import Reply, Request
+from gateway.session import Session
+from gateway.stream import Acknowledged, Event, Feed, Stream
+from transports.envelope.session import REVOKED
+from transports.http.query import parse_query
+from transports.http.request import base_url
+from transports.records.connection import Connection, FeedConnection, StreamLimits
+from transports.records.frames import PING_FRAME, text_frame
+from transports.records.reauthentication import Renewal
+from transports.websocket.socket import Socket, shake_hands
+
+HEARTBEAT_S = 15
+
+
+class SocketOutlet(Connection):
+    """Writes the events of one stream as messages and waits until they have left (gateway.core.Sink)."""
+
+    __slots__ = ()
+
+    async def send(self, payload: bytes) -> None:
+        self.put(text_frame(cast(Event, payload)))
+        await self.flushed()
+
+    def _stay_alive(self) -> None:
+        self.put(PING_FRAME)
+
+
+class SocketFeed(FeedConnection):
+    """A socket on which nothing but a stream is sent: its own end of RFC 6455, as little of it as that takes.
+
+    What the client sends is looked at for pings and for its close frame, and otherwise dropped.
+    """
+
+    __slots__ = ("_closing", "_deadline", "_received", "_stopping")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport | None,
+        limits: StreamLimits,
+        feed: Feed,
+        pulse: Pulse,
+        stopping: Callable[[], bool],
+    ) -> None:
+        """``stopping`` says whether an end is that of the gateway."""
+        super().__init__(transport, limits, feed, pulse, text_frame, PING_FRAME, b"")
+        self._stopping = stopping
+        self._received = b""
+        self._closing = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def _over(self) -> None:
+        self._say_close(1001 if self._stopping() else 1000)
+
+    def _say_close(self, code: int) -> None:
+        """Sends a close frame, and waits a moment for the client's: an early end could overtake what was sent."""
+        if self._closing or self.transport is None:
+            return
+        self._closing = True
+        self.put(b"\x88\x02%b" % code.to_bytes(2, "big"))
+        self._deadline = self._loop.call_later(_CLOSE_TIMEOUT_S, self._close)
+        self._feed.end()
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        start = 0
+        while (frame := _Frame.read(received, start)) is not None:
+            start = frame.end
+            if frame.error:
+                self._say_close(frame.error)
+                start = len(received)
+                break
+            if frame.opcode == _CLOSE:
+                if self._closing:
+                    self._close()
+                else:
+                    code = int.from_bytes(frame.payload(received)[:2], "big")
+                    self._say_close(code if code in _CODES else 1000)
+                    self._close()
+                start = len(received)
+                break
+            if frame.opcode == _PING and not self.is_full and not self._closing:
+                payload = frame.payload(received)
+                self.put(b"\x8a%c%b" % (len(payload), payload))
+        self._received = received[start:]
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+
+_CLOSE_TIMEOUT_S = 2.0
+_FRAME_MAX = 65536
+"""Bytes of a frame that is waited for, only to be dropped."""
+_CLOSE, _PING = 8, 9
+_KNOWN = frozenset({0, 1, 2, 8, 9, 10})
+_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+"""Close codes that may be sent back (RFC 6455 §7.4)."""
+
+
+class _Frame(NamedTuple):
+    """A frame of the client (RFC 6455 §5.2)."""
+
+    opcode: int
+    start: int
+    end: int
+    error: int = 0
+    """The code to close with, if it is none that a client may send."""
+
+    @classmethod
+    def read(cls, data: bytes, at: int) -> _Frame | None:
+        """The frame that begins there; None if it is not complete."""
+        if len(data) - at < 2:
+            return None
+        first, second = data[at], data[at + 1]
+        opcode, length, head = first & 15, second & 127, at + 2
+        if first & 0x70 or not second & 0x80 or opcode not in _KNOWN or (opcode > 7 and (length > 125 or first < 0x80)):
+            return cls(opcode, at, len(data), 1002)
+        if length > 125:
+            size = 2 if length == 126 else 8
+            if len(data) - head < size:
+                return None
+            length = int.from_bytes(data[head : head + size], "big")
+            head += size
+        if length > _FRAME_MAX:
+            return cls(opcode, at, len(data), 1009)
+        end = head + 4 + length
+        return cls(opcode, head, end) if len(data) >= end else None
+
+    def payload(self, data: bytes) -> bytes:
+        """Its content, unmasked."""
+        mask = data[self.start : self.start + 4]
+        return bytes(each ^ mask[place & 3] for place, each in enumerate(data[self.start + 4 : self.end]))
+
+
+async def open_stream(request: web.BaseRequest, session: Session, gateway: Gateway) -> Reply:
+    """What the gateway answers to the request for a stream: the stream, or why there is none."""
+    path, _, query = request.raw_path.partition("?")
+    headers: dict[str, str] = {name.lower(): value for name, value in request.headers.items()}
+    headers["accept"] = media.EVENTS
+    asked: Mapping[str, str] = parse_query(query)
+    return await gateway.dispatch(
+        Request(session, "GET", path, asked, headers, base_url=base_url(request, request.headers))
+    )
+
+
+async def feed_socket(
+    request: web.BaseRequest,
+    response: web.WebSocketResponse[Any],
+    feed: Feed,
+    session: Session,
+    gateway: Gateway,
+    limits: StreamLimits,
+    gone: Callable[[int], None],
+) -> None:
+    """Answers the handshake; the rest goes on without a task. ``gone`` is told how many bytes were sent, at the end."""
+    await shake_hands(request, response)
+    connection = SocketFeed(request.transport, limits, feed, gateway.pulse, lambda: gateway.stopping)
+    lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
+
+    def left(sent: int) -> None:
+        lost()
+        gone(sent)
+
+    connection.renewal = Renewal.of(gateway, session, request.headers)
+    connection.begin(left)
+
+
+async def serve_stream(
+    request: web.BaseRequest, socket: Socket, stream: Stream, session: Session, gateway: Gateway, limits: StreamLimits
+) -> int:
+    """Sends the stream until it or the client is gone; how many bytes that were."""
+    outlet = SocketOutlet(request.protocol, limits)
+
+    def revoke(error: ServiceError) -> None:
+        outlet.put(text_frame(error_event(error)))
+        socket.close(REVOKED)
+
+    outlet.renewal, outlet.revoked = Renewal.of(gateway, session, request.headers), revoke
+    gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
+    session.on_close = socket.close
+
+    async def deliver() -> None:
+        try:
+            await gateway.deliver(stream, outlet, session, limits.write_timeout_s)
+        except ServiceError as error:
+            outlet.put(text_frame(error_event(error)))
+        socket.close(SHUTDOWN if gateway.stopping else GONE)
+
+    def take(message: bytes, is_text: bool) -> None:
+        if isinstance(stream, Acknowledged):
+            stream.acknowledge(message)
+
+    session.spawn(deliver(), "stream")
+    try:
+        await socket.run(take)
+    finally:
+        session.on_close = None
+        gateway.pulse.remove(outlet)
+        outlet.release()
+        session.streams.discard(stream)
+        await stream.aclose()
+    return outlet.written_bytes

@@ -1,0 +1,222 @@
+"""REST over WebSocket: every request of the service layer in an envelope, many at once, answered by id.
+
+``transports.websocket.socket`` moves messages and ``transports.envelope.session`` takes them to the gateway. Here
+sockets are opened, refused and greeted, the Atmosphere clients' way where they ask for it (atmosphere-binding.md §1,
+§3.3 to §3.6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.door.access_log import AccessLog
+from gateway.errors import GONE, BadRequest, NotSupported, ServiceError, ShuttingDown
+from gateway.session import Session
+from gateway.stream import Feed
+from gateway.transport import Transport, hookimpl, refusal
+from transports.atmosphere import protocol as atmosphere
+from transports.atmosphere.protocol import AtmosphereSettings, Parameters
+from transports.envelope.session import Conversation, ConversationSettings
+from transports.envelope.tracking_ids import Client, Clients
+from transports.http.cors import Cors
+from transports.http.query import parse_query
+from transports.http.request import base_url, check_origin
+from transports.records.connection import StreamLimits
+from transports.websocket.socket import OVER, Socket, SocketLimits
+from transports.websocket.stream_socket import feed_socket, open_stream, serve_stream
+
+_RENEW_S = 30.0
+"""How often a socket whose principal's proof expires is looked at, for those that send no requests."""
+
+
+class WebSocketTransport(Transport):
+    name = "websocket"
+
+    def __init__(self, config: Config) -> None:
+        self._settings = ConversationSettings.of(config)
+        self._atmosphere = AtmosphereSettings.of(config)
+        self._access = AccessLog(config.flag("access.log.enable"))
+        self._cors = Cors(config)
+        self._disabled = config.flag("de.elakito.kafka.atmosphere.disabled")
+        self._upgrades = config.flag("org.atmosphere.useWebSocket")
+        text_max = config.integer("org.atmosphere.websocket.maxTextMessageSize")
+        binary_max = config.integer("org.atmosphere.websocket.maxBinaryMessageSize")
+        self._limits = SocketLimits(
+            text_max=text_max if text_max >= 0 else None,
+            binary_max=binary_max if binary_max >= 0 else None,
+            idle_s=config.seconds("org.atmosphere.websocket.maxIdleTime"),
+            write_timeout_s=config.seconds("org.atmosphere.websocket.writeTimeout"),
+            ping_s=config.seconds("transport.websocket.ping.interval.ms"),
+            compress=config.flag("transport.websocket.compression.enable"),
+        )
+        self._limits = replace(self._limits, buffer_bytes=config.integer("stream.buffer.bytes"))
+        # A quiet stream is no idle client, and its signs of life come from the pulse of all streams.
+        self._stream_limits = replace(self._limits, idle_s=0, ping_s=0, compress=False)
+        self._limits_of_streams = StreamLimits(config)
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        return not self._disabled and request.headers.get("Upgrade", "").strip().lower() == "websocket"
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        # aiohttp writes a warning for every client that offers subprotocols.
+        logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+        yield
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        if gateway.has_stream(request.raw_path.partition("?")[0]):
+            return await self._stream(request, session, gateway)
+        own: Session | None = None
+        try:
+            parameters = atmosphere.parameters(request.headers, parse_query(request.raw_path.partition("?")[2]))
+            self._check(request, gateway)
+            if gateway.is_open(request.method, request.raw_path.partition("?")[0]):
+                # An open path does not open what comes through the socket.
+                session = own = await gateway.open_session(
+                    self.name, request.headers, listener=session.listener, peer=session.peer
+                )
+            tracking_id = parameters.tracking_id or atmosphere.new_id()
+            headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
+            socket = await Socket.accept(request, self._limits, headers)
+        except ServiceError as error:
+            return self.refuse(request, error)
+        conversation = self._conversation(request, parameters, socket, session, gateway)
+        session.transport, session.on_close = self.name, socket.close
+        clients = Clients.of(gateway)
+        client = Client(
+            tracking_id, request.raw_path.partition("?")[0], session, conversation, socket, conversation.room
+        )
+        if parameters.is_atmosphere:
+            clients.add(client)
+        self._greet(parameters, client, socket, clients.heartbeat_id)
+        if session.principal.until < float("inf"):
+            socket.every(_RENEW_S, conversation.check_proof)
+        try:
+            await socket.run(conversation.take)
+        finally:
+            session.on_close = None
+            clients.remove(client)
+            await conversation.aclose()
+            if own is not None:
+                await gateway.close_session(own, GONE)
+        return OVER
+
+    async def _stream(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        """A socket for one record stream: no envelopes."""
+        started = time.perf_counter()
+        target, stream = request.raw_path, None
+
+        def sent(size: int) -> None:
+            if self._access.enabled:
+                seconds = time.perf_counter() - started
+                self._access.add(session.peer, session.principal.name, "GET", target, 101, size, seconds)
+
+        try:
+            self._check(request, gateway)
+            reply = await open_stream(request, session, gateway)
+            if isinstance(reply.body, bytes):
+                return self._refused(request, reply.status, reply.body, reply.headers)
+            stream = reply.body
+            if isinstance(stream, Feed):
+                response: web.WebSocketResponse[bool] = web.WebSocketResponse(autoping=False, compress=False)
+                await feed_socket(request, response, stream, session, gateway, self._limits_of_streams, sent)
+                return OVER
+            socket = await Socket.accept(request, self._stream_limits, {})
+        except ServiceError as error:
+            if stream is not None:
+                session.streams.discard(stream)
+                await stream.aclose()
+            return self.refuse(request, error)
+        sent(await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams))
+        return OVER
+
+    def _refused(
+        self, request: web.BaseRequest, status: int, body: bytes, headers: tuple[tuple[str, str], ...]
+    ) -> web.StreamResponse:
+        response = web.Response(status=status, body=body, headers=dict(headers), content_type="application/json")
+        response.force_close()  # what follows may be frames
+        if self._access.enabled:
+            self._access.add(request.remote or "unix", "-", request.method, request.raw_path, status, len(body), 0.0)
+        return response
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        response = refusal(error)
+        if isinstance(error, BadRequest):
+            response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 §4.4
+        if isinstance(error, NotSupported):
+            response.headers[atmosphere.ERROR] = "Websocket protocol not supported"
+        response.force_close()  # what follows may be frames
+        if self._access.enabled:
+            size = len(cast(bytes, response.body))
+            self._access.add(request.remote or "unix", "-", request.method, request.raw_path, error.status, size, 0.0)
+        return response
+
+    def _check(self, request: web.BaseRequest, gateway: Gateway) -> None:
+        headers = request.headers
+        if "Content-Length" in headers or "Transfer-Encoding" in headers:
+            raise BadRequest("A request to upgrade must not have a body.")
+        if not self._upgrades:  # Atmosphere clients then fall back on another transport (§3.6)
+            raise NotSupported("WebSockets are switched off (org.atmosphere.useWebSocket).")
+        check_origin(request, self._cors)
+        if gateway.stopping:
+            raise ShuttingDown()
+
+    def _conversation(
+        self, request: web.BaseRequest, parameters: Parameters, socket: Socket, session: Session, gateway: Gateway
+    ) -> Conversation:
+        return Conversation(
+            self._settings,
+            socket,
+            session,
+            gateway,
+            self._access,
+            request.headers,
+            base_url(request, request.headers),
+            form=parameters.form,
+            binary=parameters.binary,
+            reply_headers=parameters.reply_headers,
+            wrap=partial(atmosphere.with_length, delimiter=self._atmosphere.delimiter)
+            if parameters.track_length
+            else None,
+        )
+
+    # --- Atmosphere -------------------------------------------------------------------------------------------------
+
+    def _greet(self, parameters: Parameters, client: Client, socket: Socket, heartbeat_id: str) -> None:
+        """The first message, and the beats that follow (§3.3, §3.5)."""
+        settings, conversation = self._atmosphere, client.conversation
+        if parameters.wants_handshake:
+            conversation.send(
+                atmosphere.handshake(client.tracking_id, settings.client_heartbeat_ms, settings.heartbeat.decode())
+            )
+        elif parameters.protocol:
+            conversation.send(settings.heartbeat)  # clients up to 4.x then know that they are connected again
+        if settings.heartbeat_s:
+            socket.every(settings.heartbeat_s, lambda: _beat(heartbeat_id, socket, conversation))
+        quiet_s = parameters.quiet_s(settings.heartbeat_s)
+        if parameters.is_atmosphere and quiet_s:
+            socket.every(quiet_s, lambda: self._pad(quiet_s, socket, conversation))
+
+    def _pad(self, quiet_s: float, socket: Socket, conversation: Conversation) -> None:
+        if not socket.congested and socket.quiet_s >= quiet_s - 0.01:
+            conversation.send(self._atmosphere.heartbeat)
+
+
+def _beat(heartbeat_id: str, socket: Socket, conversation: Conversation) -> None:
+    if not socket.congested:
+        conversation.send(atmosphere.json_heartbeat(heartbeat_id))
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    return [WebSocketTransport(config)]

@@ -1,0 +1,129 @@
+"""The plain HTTP requests of Kafka WebSocket Proxy's protocol (docs/websocket-proxy.md).
+
+Three transports of one kind, each for the routes of its area. The one beside the sockets also serves listeners that
+other transports share, where it takes its own paths only; the admin's and the exporter's have listeners of their own.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.door.access_log import AccessLog
+from gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
+from gateway.messages import NOTHING, Reply, Request
+from gateway.session import Session
+from gateway.transport import Transport, hookimpl
+from services.websocket_proxy.keys import ADMIN, HTTP, METRICS
+from transports.http.cors import Cors
+from transports.http.query import parse_query
+from transports.http.request import BodyReader, check_head, check_origin, give_up
+from transports.websocket_proxy.transport import ProxyDialect
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PATHS = ("/healthcheck", "/kafka/cluster/info")
+_BELOW = "/schemas/avro/"
+
+
+class ProxyHttpDialect(ProxyDialect):
+    """Errors as this protocol's clients know them (§1.2)."""
+
+    def error(self, error: ServiceError) -> bytes:
+        if isinstance(error, MethodNotAllowed):
+            error = MethodNotAllowed(f"HTTP method not allowed, supported methods: {', '.join(_methods(error.allow))}")
+        elif isinstance(error, NotFound) and error.message == NotFound.text:
+            error = NotFound("This is not the resource you are looking for.")
+        return super().error(error)
+
+
+_DIALECT = ProxyHttpDialect()
+
+
+class ProxyHttp(Transport):
+    """Serves the routes of the area that has its name, and all paths that no other transport of a listener claims."""
+
+    def __init__(self, config: Config, name: str, area: str, named_only: bool) -> None:
+        self.name = name
+        self.named_only = named_only
+        self._area = area
+        self._bodies = BodyReader(config)
+        self._cors = Cors(config)
+        self._access = AccessLog(config.flag("access.log.enable"))
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        # Where there are other transports but the sockets, they have other paths.
+        transports = request.protocol.transports  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
+        if transports[-1] is self:
+            return True
+        path = request.raw_path.partition("?")[0]
+        return path in _PATHS or path.startswith(_BELOW)
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        path, mark, query_text = request.raw_path.partition("?")
+        begun = not gateway.stopping
+        close = not request.keep_alive
+        try:
+            check_head(request)
+            if request.method not in _SAFE and "Origin" in request.headers:
+                check_origin(request, self._cors)  # no page elsewhere may change anything in its reader's name
+            query = parse_query(query_text) if mark else NOTHING
+            body = await self._bodies.read(request, gateway) if request.body_exists else b""
+            if path.endswith("/"):
+                raise NotFound()
+            method = "-" if request.method == "OPTIONS" else request.method  # no route has it: 405 with the others
+            reply = await gateway.dispatch(
+                Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self._area)
+            )
+        except ServiceError as error:
+            close = give_up(request, error) or close
+            reply = Reply(error.status, "", _DIALECT.error(error), error.headers)
+        response = self._response(request, reply, session)
+        if close or gateway.stopping:
+            response.force_close()
+        return response
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        if isinstance(error, Unauthorized) and error.message == Unauthorized.text:
+            given = "Authorization" in request.headers
+            error = Unauthorized(_INVALID if given else _MISSING, dict(error.headers).get("WWW-Authenticate", ""))
+        response = self._response(request, Reply(error.status, "", _DIALECT.error(error), error.headers), None)
+        response.force_close()
+        return response
+
+    def _response(self, request: web.BaseRequest, reply: Reply, session: Session | None) -> web.Response:
+        body = reply.body if isinstance(reply.body, bytes) else b""
+        response = _Response(status=reply.status, body=body)
+        own_type = reply.media_type.startswith("text/")  # errors are JSON, whatever the router thinks is asked for
+        response.headers["Content-Type"] = reply.media_type if own_type else "application/json"
+        for name, value in reply.headers:
+            response.headers[name] = ", ".join(_methods(value.split(", "))) if name == "Allow" else value
+        if self._access.enabled:
+            who = session.principal.name if session is not None else "-"
+            peer, size = request.remote or "unix", len(body)
+            self._access.add(peer, who, request.method, request.raw_path, reply.status, size, 0.0)
+        return response
+
+
+_MISSING = "The resource requires authentication, which was not supplied with the request"
+_INVALID = "The supplied authentication is invalid"
+
+
+class _Response(web.Response):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self._headers.popall("Server", None)  # the versions of Python and aiohttp are nobody's business
+
+
+def _methods(allow: tuple[str, ...] | list[str]) -> list[str]:
+    """In the order that the protocol's clients know, without those that every path has."""
+    return [each for each in ("GET", "POST", "PUT", "DELETE") if each in allow]
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    return [
+        ProxyHttp(config, HTTP, "websocket-proxy", named_only=False),
+        ProxyHttp(config, ADMIN, "websocket-proxy-admin", named_only=True),
+        ProxyHttp(config, METRICS, "websocket-proxy-metrics", named_only=True),
+    ]

@@ -1,0 +1,262 @@
+"""The two conversations of Kafka WebSocket Proxy's protocol, after their handshake (websocket-proxy.md §2, §3).
+
+Both do as much as they can in one turn of the loop: the frames that arrived together become one batch for Kafka, the
+results that came together leave in one write, and so do the records of one poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from gateway.errors import CloseReason, ServiceError
+from gateway.records import RecordBatch, RecordsEncoder
+from services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
+from services.websocket_proxy.token_bucket import TokenBucket
+from transports.websocket.socket import Socket
+from transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit, result_frame
+
+log = logging.getLogger("gateway.websocket_proxy")
+
+IN_FLIGHT_MAX = 10_000
+"""Records of one socket that Kafka has not confirmed (§2.2); then the socket is not read."""
+IN_FLIGHT_BYTES_MAX = 16 * 1024 * 1024
+"""The same in bytes of their messages."""
+CLOSE_S = 60.0
+"""How long a socket that closes waits for the results of what it was sent (§2.9)."""
+_QUIET_S = 3.0
+"""A pong is sent when nothing else was for this long (§1.9)."""
+_LOOK_AGAIN_S = 0.01
+_IMMEDIATE = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+"""Codes of a close behind which nothing is sent any more."""
+
+
+def keep_alive(socket: Socket) -> None:
+    """Tells the client, and what stands between, that the connection lives."""
+
+    def ring() -> None:
+        quiet_s = socket.quiet_s
+        if quiet_s < _QUIET_S - 0.05:
+            bell.due -= quiet_s
+        elif not socket.congested:
+            socket.pong()
+
+    bell = socket.every(_QUIET_S, ring)
+
+
+def failed(error: ServiceError) -> CloseReason:
+    return CloseReason(1011, error.message, True)
+
+
+class ProduceConversation:
+    """Frames in, results out, both in the same order."""
+
+    def __init__(
+        self, socket: Socket, sender: RecordSender, topic: bytes, decode: Callable[[bytes], ProduceMessage]
+    ) -> None:
+        """``topic`` is JSON text."""
+        self._socket = socket
+        self._sender = sender
+        self._topic = topic
+        self._decode = decode
+        self._loop = asyncio.get_running_loop()
+        self._bucket = TokenBucket(sender.rate, self._loop.time()) if sender.rate else None
+        self._frames: deque[bytes] = deque()
+        """Received and not decoded yet."""
+        self._planned = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent: deque[tuple[asyncio.Future[list[StoredRecord | ServiceError]], list[bytes | None], int]] = deque()
+        """In the order of sending: the results to come, the ids to be echoed, the size of the messages."""
+        self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._end: CloseReason | None = None
+        """Set when nothing is read any more: the close that follows the last result."""
+        self._settled: asyncio.Event | None = None
+
+    def take(self, payload: bytes, text: bool) -> None:
+        """A message. Empty ones and binary ones change nothing (§1.9, §2.5)."""
+        if not text or not payload or self._end is not None:
+            return
+        self._frames.append(payload)
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        self._planned = False
+        if self._end is not None:
+            return
+        frames = self._frames
+        most = IN_FLIGHT_MAX - self._in_flight if self._in_flight_bytes < IN_FLIGHT_BYTES_MAX else 0
+        if self._bucket is not None:
+            most = min(most, self._bucket.available(self._loop.time()))
+        count = min(most, len(frames))
+        if count and self._bucket is not None:
+            self._bucket.spend(count)
+        if count and not self._produce([frames.popleft() for _ in range(count)]):
+            frames.clear()
+            self._end_if_settled()
+        elif frames:
+            self._socket.hold()
+            if self._bucket is not None and self._timer is None and self._in_flight < IN_FLIGHT_MAX:
+                self._timer = self._loop.call_later(self._bucket.wait_s(), self._ring)
+        elif self._in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes >= IN_FLIGHT_BYTES_MAX:
+            self._socket.hold()
+        else:
+            self._socket.release()
+            self._tell_settled()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._work()
+
+    def _produce(self, frames: list[bytes]) -> bool:
+        """False if one of them ends the socket; those before it have been sent."""
+        messages: list[ProduceMessage] = []
+        decode = self._decode
+        size = 0
+        for frame in frames:
+            try:
+                messages.append(decode(frame))
+            except Undecodable as error:
+                log.info("a produce socket is closed: its message is %s", error)
+                self._end = CloseReason(1000, f"undecodable message: {error}", False)
+                break
+            size += len(frame)
+        if self._sender.one_by_one:
+            for message, frame in zip(messages, frames, strict=False):
+                self._send([message], len(frame))
+        elif messages:
+            self._send(messages, size)
+        return self._end is None
+
+    def _send(self, messages: list[ProduceMessage], size: int) -> None:
+        self._in_flight += len(messages)
+        self._in_flight_bytes += size
+        results = self._sender.send(messages)
+        self._sent.append((results, [each.message_id for each in messages], size))
+        results.add_done_callback(self._answer)
+
+    def _answer(self, _: object) -> None:
+        """Sends all results that are at the head by now (§2.2: in input order across all partitions)."""
+        topic, sent = self._topic, self._sent
+        frames: list[bytes] = []
+        failure: ServiceError | None = None
+        while sent and sent[0][0].done() and failure is None:
+            results, ids, size = sent.popleft()
+            self._in_flight -= len(ids)
+            self._in_flight_bytes -= size
+            if results.cancelled() or isinstance(error := results.exception(), Exception):
+                failure = error if isinstance(error, ServiceError) else ServiceError()
+                break
+            for stored, message_id in zip(results.result(), ids, strict=True):
+                if isinstance(stored, ServiceError):
+                    failure = stored
+                    break
+                frames.append(result_frame(topic, stored, message_id))
+        if frames:
+            self._socket.send_frames(b"".join(frames))
+            self._sender.answered(len(frames))
+        if failure is not None:
+            # What comes behind has an unknown outcome for the client: it is told by the close alone (§1.9).
+            log.info("a produce socket is closed: %s", failure.message)
+            self._sent.clear()
+            self._frames.clear()
+            self._end = failed(failure)
+            self._socket.close(self._end)
+            self._tell_settled()
+        elif self._end is not None:
+            self._end_if_settled()
+        elif self._frames:
+            self._work()
+        else:
+            if self._in_flight < IN_FLIGHT_MAX // 2 and self._in_flight_bytes < IN_FLIGHT_BYTES_MAX // 2:
+                self._socket.release()
+            self._tell_settled()
+
+    def _end_if_settled(self) -> None:
+        if self._end is not None and not self._sent:
+            self._socket.close(self._end)
+            self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        if self._settled is not None and not self._sent and not self._frames:
+            self._settled.set()
+
+    async def before_close(self, reason: CloseReason) -> None:
+        """Waits for the results of what was received, unless the close tells of an error."""
+        if reason.code in _IMMEDIATE or reason.code >= 3000 or (not self._sent and not self._frames):
+            return
+        self._settled = asyncio.Event()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._settled.wait()
+        except TimeoutError:
+            log.warning("a produce socket is closed without %d results: Kafka did not confirm them", self._in_flight)
+
+    def stop(self) -> None:
+        """The socket is over."""
+        if self._end is None:
+            self._end = CloseReason(1006, "", False)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._frames.clear()
+
+
+class ConsumeConversation:
+    """Records out, commits in."""
+
+    def __init__(self, socket: Socket, follower: RecordFollower, encoder: RecordsEncoder, auto_commit: bool) -> None:
+        self._socket = socket
+        self._follower = follower
+        self._encoder = encoder
+        self._auto_commit = auto_commit
+        self._loop = asyncio.get_running_loop()
+        self._leaving: deque[tuple[int, RecordBatch]] = deque()
+        """Batches that have not left this process yet, each with its mark."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def take(self, payload: bytes, text: bool) -> None:
+        """A commit; with automatic commits everything is read and dropped (§1.6)."""
+        if text and not self._auto_commit and (place := read_commit(payload)) is not None:
+            self._follower.commit(place)
+
+    def records(self, batch: RecordBatch) -> None:
+        socket = self._socket
+        mark = socket.send_frames(batch.encode(self._encoder))
+        if self._auto_commit:
+            self._leaving.append((mark, batch))
+            self._confirm()
+        if socket.congested:
+            self._follower.pause()
+            socket.on_room(self._go_on)
+
+    def failed(self, error: ServiceError) -> None:
+        log.warning("a consume socket is closed: %s", error.message)
+        self._socket.close(failed(error))
+
+    def _go_on(self) -> None:
+        if not self._stopped:
+            self._confirm()
+            self._follower.resume()
+
+    def _confirm(self) -> None:
+        leaving = self._leaving
+        while leaving and self._socket.gone(leaving[0][0]):
+            self._follower.written(leaving.popleft()[1])
+        if leaving and self._timer is None:
+            self._timer = self._loop.call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        if not self._stopped:
+            self._confirm()
+
+    def stop(self) -> None:
+        """The socket is over."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,231 @@
+"""``/socket/in`` and ``/socket/out`` of Kafka WebSocket Proxy's protocol (docs/websocket-proxy.md).
+
+Here sockets are asked for, refused and opened. What they ask is in ``proxy_parameters``, what travels on them in
+``proxy_messages`` and ``proxy_formats``, how it goes on in ``proxy_sockets``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket as sockets
+import time
+from typing import cast
+
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPException
+
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.dialect import Dialect
+from gateway.door.access_log import AccessLog
+from gateway.door.host import with_token
+from gateway.errors import (
+    BadRequest,
+    CloseReason,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    ShuttingDown,
+    Unauthorized,
+)
+from gateway.jsonio import encode
+from gateway.messages import Request
+from gateway.session import Session
+from gateway.transport import Transport, hookimpl, refusal
+from services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
+from transports.http.cors import Cors
+from transports.http.query import parse_query
+from transports.http.request import check_origin
+from transports.websocket.socket import OVER, Socket, SocketLimits
+from transports.websocket_proxy.messages import produce_decoder
+from transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters
+from transports.websocket_proxy.sockets import ConsumeConversation, ProduceConversation, keep_alive
+
+MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+"""The protocol has no limit; clients may rely on 8 MiB (§1.9)."""
+_PROOF_S = 30.0
+"""How often a proof that expires is looked at, at most."""
+_WRITE_TIMEOUT_S = 300.0
+"""A client that accepts nothing at all for this long is cut off."""
+_DEAD_S = 60
+"""A connection whose peer confirms nothing for this long is dead: the pongs of an idle socket find out."""
+
+
+class ProxyDialect(Dialect):
+    """Errors as this protocol's clients know them (§1.2)."""
+
+    def error(self, error: ServiceError) -> bytes:
+        return json.dumps({"message": error.message}, indent=2, separators=(",", " : "), ensure_ascii=False).encode()
+
+
+PROXY = ProxyDialect()
+
+
+class WebSocketProxyTransport(Transport):
+    name = "websocket-proxy"
+
+    def __init__(self, config: Config) -> None:
+        self._access = AccessLog(config.flag("access.log.enable"))
+        self._cors = Cors(config)
+        self._limits = SocketLimits(
+            text_max=MESSAGE_MAX_BYTES,
+            binary_max=MESSAGE_MAX_BYTES,
+            idle_s=0,
+            write_timeout_s=_WRITE_TIMEOUT_S,
+            ping_s=0,
+            echo_close=True,
+            server_name="",
+        )
+
+    def claims(self, request: web.BaseRequest) -> bool:
+        target = request.raw_path
+        return target.startswith("/socket/") and target.partition("?")[0] in ("/socket/in", "/socket/out")
+
+    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        own: Session | None = None
+        path, _, query_text = request.raw_path.partition("?")
+        try:
+            if request.method != "GET":
+                raise MethodNotAllowed("HTTP method not allowed, supported methods: GET", ("GET",))
+            if gateway.is_open("GET", path):
+                # An open path does not open what comes through the socket.
+                session = own = await gateway.open_session(
+                    self.name, request.headers, listener=session.listener, peer=session.peer
+                )
+            query = parse_query(query_text)
+            wanted: SenderRequest | FollowerRequest
+            formats: Formats | None = None
+            if path == "/socket/in":
+                wanted, formats = produce_parameters(query)
+            else:
+                wanted = consume_parameters(query)
+            self._check_upgrade(request)
+            if gateway.stopping:
+                raise ShuttingDown()
+            reply = await gateway.dispatch(Request(session, "GET", path, query=query, body=wanted, dialect=PROXY))
+            if isinstance(reply.body, bytes):
+                return self._refusal(request, _with(refusal(NotFound()), reply.status, reply.body, reply.headers))
+            behind = reply.body
+            try:
+                socket = await Socket.accept(request, self._limits, {})
+            except BaseException:
+                cast(RecordSender, behind).end(0)
+                session.streams.discard(behind)
+                raise
+        except ServiceError as error:
+            return self.refuse(request, error)
+        session.transport, session.on_close = self.name, socket.close
+        _watch_peer(request)
+        keep_alive(socket)
+        if session.principal.until < math.inf:
+            fault = 1000 if isinstance(wanted, SenderRequest) else 1011  # §1.9
+            session.spawn(_prove_again(request, session, gateway, socket, fault), "prove-again")
+        code = 1006
+        try:
+            if isinstance(wanted, SenderRequest) and formats is not None:
+                code = await self._produce(socket, cast(RecordSender, behind), wanted, formats)
+            elif isinstance(wanted, FollowerRequest):
+                code = await self._consume(socket, cast(RecordFollower, behind), wanted)
+        finally:
+            session.on_close = None
+            cast(RecordSender, behind).end(code)
+            session.streams.discard(behind)
+            if own is not None:
+                await gateway.close_session(own)
+        return OVER
+
+    async def _produce(self, socket: Socket, sender: RecordSender, wanted: SenderRequest, formats: Formats) -> int:
+        decode = produce_decoder(formats.key, formats.value)
+        conversation = ProduceConversation(socket, sender, encode(wanted.topic), decode)
+        try:
+            return (await socket.run(conversation.take, conversation.before_close)).code
+        finally:
+            conversation.stop()
+
+    async def _consume(self, socket: Socket, follower: RecordFollower, wanted: FollowerRequest) -> int:
+        conversation = ConsumeConversation(socket, follower, wanted.encoder, wanted.auto_commit)
+        follower.start(conversation)
+        try:
+            return (await socket.run(conversation.take)).code
+        finally:
+            conversation.stop()
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        if isinstance(error, Unauthorized) and error.message == Unauthorized.text:
+            challenge = dict(error.headers).get("WWW-Authenticate", "")
+            text = (
+                "The supplied authentication is invalid"
+                if "Authorization" in request.headers
+                else "The resource requires authentication, which was not supplied with the request"
+            )
+            error = Unauthorized(text, challenge)
+        return self._refusal(request, _with(refusal(error), error.status, PROXY.error(error)))
+
+    def _refusal(self, request: web.BaseRequest, response: web.Response) -> web.Response:
+        if response.status == 400:
+            response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 §4.4
+        response.force_close()  # what follows may be frames
+        if self._access.enabled:
+            size = len(cast(bytes, response.body))
+            self._access.add(
+                request.remote or "unix", "-", request.method, request.raw_path, response.status, size, 0.0
+            )
+        return response
+
+    def _check_upgrade(self, request: web.BaseRequest) -> None:
+        """Before anything is registered: a request that is none leaves no trace (§1.2)."""
+        headers = request.headers
+        try:
+            wanted = web.WebSocketResponse().can_prepare(request).ok
+        except HTTPException:
+            wanted = False
+        wanted = wanted and headers.get("Sec-WebSocket-Version") == "13"  # aiohttp takes two drafts as well
+        if not wanted or "Content-Length" in headers or "Transfer-Encoding" in headers:
+            raise BadRequest("Expected WebSocket Upgrade request")
+        check_origin(request, self._cors)
+
+
+def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+    response.set_status(status)
+    response.body = body
+    for name, value in headers:
+        response.headers[name] = value
+    return response
+
+
+async def _prove_again(
+    request: web.BaseRequest, session: Session, gateway: Gateway, socket: Socket, fault: int
+) -> None:
+    """Ends the socket when its client's proof counts no more (§1.3.5). While nobody can tell, it goes on."""
+    until = session.principal.until
+    while True:
+        await asyncio.sleep(max(_PROOF_S, until - time.monotonic()))
+        try:
+            headers = with_token(request, gateway.token_parameter)
+            renewed = await gateway.open_session(
+                session.transport, headers, listener=session.listener, peer=session.peer
+            )
+        except (Unauthorized, Forbidden):
+            socket.close(CloseReason(fault, "the authentication is not valid any more", True))
+            return
+        except ServiceError:
+            until = 0.0
+        else:
+            until = renewed.principal.until
+            await gateway.close_session(renewed)
+
+
+def _watch_peer(request: web.BaseRequest) -> None:
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if connection is not None and connection.family in (sockets.AF_INET, sockets.AF_INET6):
+        option = getattr(sockets, "TCP_USER_TIMEOUT", None)  # Linux
+        if option is not None:
+            connection.setsockopt(sockets.IPPROTO_TCP, option, _DEAD_S * 1000)
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    return [WebSocketProxyTransport(config)]
