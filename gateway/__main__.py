@@ -106,7 +106,7 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
     logs.set_up(config.text("log.level"), config.text("log.format"))
     for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
-    # msgspec counts nested JSON against this limit; the contract has room for 1000 levels (observed §3.4).
+    # msgspec counts nested JSON against this limit; 1000 levels are allowed (kafka-rest-http.md, observed §3.4).
     sys.setrecursionlimit(2500)
     # What is loaded by now stays: the collector need not walk it again. A request makes a dozen objects and no cycles;
     # at the default threshold of 700 the collector took a tenth of the processor.

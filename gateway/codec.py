@@ -1,4 +1,4 @@
-"""The interface of embedded formats: how keys and values look in requests, in Kafka, and in replies."""
+"""The interface of embedded formats: keys and values in requests, in Kafka, in replies (kafka-rest-http.md §4)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 ``dispatch`` always answers with a Reply: refusals, bad input and bugs become error replies here, once. What is known of
 a request before its body is looked at (route, parameters, media types) is worked out once for each spelling of method,
 path, Accept and Content-Type, and remembered: on the way of the next such request it costs one dictionary lookup.
+A § means kafka-rest-http.md.
 """
 
 from __future__ import annotations

@@ -21,5 +21,5 @@ class Service:
         """The gateway takes no new requests: those that wait should answer now, with what they have."""
 
     def generation_of(self, group: str, instance: str) -> str | None:
-        """The REST generation that owns a consumer instance, for requests that do not say which they mean (§3.1)."""
+        """The generation that owns a consumer instance, for requests that do not name it (kafka-rest-http.md §3.1)."""
         return None

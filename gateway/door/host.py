@@ -173,7 +173,7 @@ _TOO_MANY = (
 def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
     """What aiohttp's parser finds wrong with the head of a request."""
     text = (message or "").strip().split("\n", 1)[0].rstrip(":")
-    if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know: no path has it (§3.1)
+    if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know (kafka-rest-http.md §3.1)
         return MethodNotAllowed(allow=_METHODS)
     if isinstance(exc, LineTooLong) or text == "Too many headers received":
         return HeadTooLarge(

@@ -1,4 +1,4 @@
-"""Kafka's errors as ServiceErrors, by a table of codes and never by message text (§3.7, §11).
+"""Kafka's errors as ServiceErrors, by a table of codes and never by message text (kafka-rest-http.md §3.7, §11).
 
 The classes say what a client may do about a failure; the services choose the REST code of a place where it differs
 (RecordTooLarge is 413 for a v3 record and 50002 in a v2 row).
@@ -156,7 +156,7 @@ def to_service_error(error: confluent_kafka.KafkaError | Exception) -> ServiceEr
         return error
     cause = kafka_error(error)
     if cause is None:
-        # BufferError is a full queue (§3e: not a KafkaException), anything else a wrong call.
+        # BufferError is a full queue (reliability.md §3e: no KafkaException), anything else a wrong call.
         return KafkaRetriable(str(error)) if isinstance(error, BufferError) else KafkaError(f"Kafka error: {error}")
     found = CLASSES.get(cause.code())
     if found is UnknownTopicOrPartition:

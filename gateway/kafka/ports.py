@@ -274,7 +274,7 @@ class Admin(Protocol):
 
 class Reader(Protocol):
     async def fetch(self, topic: str, partition: int, offset: int, count: int, encoder: RecordsEncoder) -> RecordBatch:
-        """Up to ``count`` records of one partition from ``offset`` on; fewer at the end of the log (§5.4)."""
+        """Up to ``count`` records of a partition from ``offset``; fewer at the log's end (kafka-rest-http.md §5.4)."""
 
 
 class MemberListener(Protocol):

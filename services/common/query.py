@@ -1,4 +1,4 @@
-"""Query parameters."""
+"""Query parameters (kafka-rest-http.md §3.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONG_MAX = 2**63 - 1
 
 
 def read_long(query: Mapping[str, str], name: str, default: int) -> int:
-    """The parameter as a 64-bit integer; ``default`` if it is absent or empty (observed §3.1).
+    """The parameter as a 64-bit integer; ``default`` if absent or empty (kafka-rest-http.md, observed §3.1).
 
     Raises:
         NotFound: if it is anything else. That is what the contract says (§3.1), odd as it is.

@@ -1,4 +1,4 @@
-"""Points in time as clients write them."""
+"""Points in time as clients write them (kafka-rest-http.md §6.6)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ GRACE_S = 0.25
 _WAIT_S = 10.0
 """How long one read waits for a record; the next one sees what the instance reads by then."""
 _RETRY_S, _RETRY_MAX_S = 1.0, 60.0
-"""The pause after a read that failed doubles with each further one (§8.2 no. 4: 1000 ms, then 2 s, 4 s …)."""
+"""The pause after a failed read doubles with each further one (kafka-rest-http.md §8.2 no. 4: 1000 ms, 2 s, 4 s …)."""
 
 
 class PushStream:
@@ -189,7 +189,7 @@ class _Pieces(bytes):
 
 
 def push_encoder(encoder: RecordsEncoder) -> RecordsEncoder:
-    """The encoder, for pushes: a subscription, unlike a read, is not stuck at a record that cannot be shown (§8.2).
+    """The encoder, for pushes: a subscription, unlike a read, does not stop at a bad record (kafka-rest-http.md §8.2).
 
     It says so and goes on behind it. Payloads without such a record are the very bytes of ``encoder``.
     """

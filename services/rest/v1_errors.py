@@ -1,4 +1,4 @@
-"""What v1 calls the failures that v2 tells apart: retriable ones 50003, all others of Kafka 50002 (§3.7)."""
+"""What v1 calls failures that v2 tells apart: 50003 if retriable, else Kafka's 50002 (kafka-rest-http.md §3.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin resources of Kafka WebSocket Proxy's protocol, and the plain ones beside its sockets (§1.4, §1.8)."""
+"""Kafka WebSocket Proxy's admin resources, and the plain ones beside its sockets (websocket-proxy.md §1.4, §1.8)."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class ProxyControl(Service):
         return place
 
     def _limits_changed(self, limits: ClientLimits) -> None:
-        """The limit of a session that is open follows; its sockets stay (§1.8.2)."""
+        """The limit of a session that is open follows; its sockets stay (websocket-proxy.md §1.8.2)."""
         if limits.most is None:
             return
         if limits.side == "producer":

@@ -1,4 +1,4 @@
-"""JSON as kafka-websocket-proxy prints it for people: two blanks a level, blanks round the colon (§1.2, §1.4.2)."""
+"""JSON as kafka-websocket-proxy prints it, indented by two (websocket-proxy.md §1.2, §1.4.2)."""
 
 from __future__ import annotations
 

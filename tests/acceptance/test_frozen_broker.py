@@ -1,4 +1,4 @@
-"""F4: the broker keeps its connections and answers nothing. librdkafka alone hangs in close() for minutes (§3b)."""
+"""F4: the broker keeps its connections and answers nothing. librdkafka alone hangs in close() (reliability.md §3b)."""
 
 from __future__ import annotations
 

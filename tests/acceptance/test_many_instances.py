@@ -1,4 +1,4 @@
-"""L3: hundreds of consumer instances, each with a backlog. librdkafka's defaults would take 92 MiB for each (§2.5)."""
+"""L3: hundreds of consumer instances, each with a backlog. By default each would take 92 MiB (reliability.md §2.5)."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class WebSocketClient(EnvelopeClient):
             await self._socket.send_bytes(message)  # what is no text travels as bytes
             return
         head, end = json.JSONDecoder().raw_decode(text)
-        while len(text) - end > PART:  # a message has 65536 characters at most; longer content goes in parts (§1.7)
+        while len(text) - end > PART:  # at most 65536 characters a message (atmosphere-binding.md §1.7)
             await self._socket.send_str(json.dumps({**head, "continue": True}) + text[end : end + PART])
             head, end = {"id": head["id"]}, end + PART
         await self._socket.send_str(json.dumps(head) + text[end:])

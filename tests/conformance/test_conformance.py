@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_v2_replies_are_those_of_the_recorded_server(kafka: KafkaCluster) -> None:
-    # v1 did not exist any more in that server: with it, `application/json` would choose v1 (§3.1).
+    # That server had no v1: with it, `application/json` would choose v1 (kafka-rest-http.md §3.1).
     with GatewayProcess("api.v1.enable=false", bootstrap=kafka.bootstrap) as gateway:
         replay = subprocess.run(
             [

@@ -92,7 +92,7 @@ async def test_made_written_and_read_again(cluster: KafkaCluster, unique: Unique
 async def test_the_end_may_be_no_record(
     cluster: KafkaCluster, kafka: kafka_cluster.KafkaCluster, create_topic: Callable[..., str], unique: Unique
 ) -> None:
-    """The position counts, never the last record's offset: compaction and transactions leave gaps (§4.4)."""
+    """The position counts, never the last record's offset: compaction leaves gaps (websocket-proxy.md §4.4)."""
     name = create_topic()
 
     def transaction() -> None:

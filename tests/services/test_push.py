@@ -245,7 +245,7 @@ async def test_unsubscribe_says_what_it_cannot_end(rest: Rest, fake: FakeKafka) 
     instance = await create(rest)
     assert (await rest.delete(pushes("/consumers/g/instances/none"))).code == 40403
     assert (await rest.delete(pushes(instance))).status == 204
-    assert instance_of(rest).topics == ()  # it subscribes to nothing (§8.3)
+    assert instance_of(rest).topics == ()  # it subscribes to nothing (kafka-rest-http.md §8.3)
     client = await Client(rest).subscribe(pushes(instance))
     assert (await rest.delete(pushes(instance, "u"))).code == 40901
     fake.put("t", b"0")
@@ -554,7 +554,7 @@ async def test_expiry_and_stop_end_it_silently(rest: Rest, fake: FakeKafka) -> N
     assert all(consumer.closed for consumer in fake.consumers)
 
 
-# --- records and reads that fail (§2.4, §8.2) ------------------------------------------------------------------------
+# --- records and reads that fail (§2.4; kafka-rest-http.md §8.2) -----------------------------------------------------
 
 
 async def test_a_record_that_cannot_be_shown_is_told_of_and_left_out(rest: Rest, fake: FakeKafka) -> None:

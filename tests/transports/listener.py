@@ -80,7 +80,7 @@ class Listener:
         return found
 
     async def event(self) -> str:
-        """The data of the next server-sent event, read as the HTML standard has it (§9.2.6)."""
+        """The data of the next server-sent event, read by the HTML standard §9.2.6."""
         data: list[str] = []
         while True:
             line = await self._line()

@@ -1,4 +1,4 @@
-"""Tokens of an OpenID provider: what is taken, what is refused, and what is asked of the provider (§1.3.3)."""
+"""Tokens of an OpenID provider: what is taken, refused, and asked of the provider (websocket-proxy.md §1.3.3)."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_events(message: bytes, event: bytes) -> None:
 
 
 def parsed(stream: str) -> list[str]:
-    """The events of a stream, as the HTML standard has clients read them (§9.2.6)."""
+    """The events of a stream, as clients read them (HTML standard §9.2.6)."""
     events: list[str] = []
     data: list[str] = []
     for line in re.split(r"\r\n|\n|\r", stream):

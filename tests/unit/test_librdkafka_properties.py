@@ -1,4 +1,4 @@
-"""What an operator and what a client may set of librdkafka: every property of the library itself is classified (A1)."""
+"""What an operator and what a client may set of librdkafka: each property is classified (reliability.md A1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many groups on one topic: they share what is read, and yet each gets every record once, in order (§3.4)."""
+"""Many groups on one topic share what is read; each gets every record once, in order (websocket-proxy.md §3.4)."""
 
 from __future__ import annotations
 

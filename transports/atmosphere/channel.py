@@ -1,4 +1,4 @@
-"""What the Atmosphere transports over HTTP have in common: messages wait in an outbox until a response takes them."""
+"""What the Atmosphere transports over HTTP share (atmosphere-binding.md §3): messages wait for a response."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections import deque
 
 
 class Outbox:
-    """A queue whose writers can wait until what they put has been written, as streams of records have to (§2.5)."""
+    """A queue whose writers can wait until what they put is written, as streams do (atmosphere-binding.md §2.5)."""
 
     __slots__ = (
         "_done_count",

@@ -374,7 +374,7 @@ def _deflate(body: bytes) -> bytes:
 
 
 def _extra_headers(text: str) -> list[tuple[str, str]]:
-    """``add X-Frame-Options: DENY, set Cache-Control: no-store`` as pairs (§9.5)."""
+    """``add X-Frame-Options: DENY, set Cache-Control: no-store`` as pairs (kafka-rest-http.md §9.5)."""
     pairs = []
     for item in text.split(","):
         words = item.strip().split(None, 1)

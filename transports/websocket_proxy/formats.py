@@ -1,4 +1,4 @@
-"""Keys and values of Kafka WebSocket Proxy's protocol: JSON on the socket, Java's serialisers in Kafka (§1.7).
+"""Keys and values of Kafka WebSocket Proxy: JSON on the socket, Java's serialisers in Kafka (websocket-proxy.md §1.7).
 
 ``store`` takes the JSON text of a value and gives the bytes for Kafka, ``load`` takes those and gives JSON text. Both
 raise ValueError for what the format cannot express. Any thread may call them.

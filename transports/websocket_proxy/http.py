@@ -1,4 +1,4 @@
-"""The plain HTTP requests of Kafka WebSocket Proxy's protocol (docs/websocket-proxy.md).
+"""The plain HTTP requests of Kafka WebSocket Proxy's protocol (websocket-proxy.md; docs/websocket-proxy.md).
 
 Three transports of one kind, each for the routes of its area. The one beside the sockets also serves listeners that
 other transports share, where it takes its own paths only; the admin's and the exporter's have listeners of their own.

@@ -1,4 +1,4 @@
-"""The messages of Kafka WebSocket Proxy's protocol, in JSON, as frames where that saves work (§1.5, §1.6)."""
+"""The messages of Kafka WebSocket Proxy, in JSON, as frames where that saves work (websocket-proxy.md §1.5, §1.6)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionInf
 from gateway.upstream import Broker
 
 DEADLINE_S = 5.0
-"""After this long a question has failed: a frozen broker holds each call for as long as it is allowed to (§3b)."""
+"""After this long a question has failed: a frozen broker holds a call as long as it may (reliability.md §3b)."""
 
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 """Kafka's own list (`Topic.INTERNAL_TOPICS`); the metadata of the binding does not carry the mark."""

@@ -2,7 +2,7 @@
 
 Order: name resolution, TCP connection, TLS, SASL, metadata, and then each listener that the brokers advertise: the
 address with which every Kafka client goes on after the first contact, and the usual cause of "it connects and then
-nothing works" (ecosystem.md section 5 no. 2). All functions block; none prints a secret.
+nothing works". All functions block; none prints a secret.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from gateway.kafka.clients.property_table import (
 CLIENT_SETTINGS = frozenset(
     {"auto.offset.reset", "auto.commit.enable", "fetch.min.bytes", "consumer.request.timeout.ms", "isolation.level"}
 )
-"""All that a client may choose for its consumer instance, besides name and format (kafka-rest-http.md section 6.2)."""
+"""All that a client may choose for its consumer instance, besides name and format (kafka-rest-http.md section 6.4)."""
 
 
 class Note(NamedTuple):

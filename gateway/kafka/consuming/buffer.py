@@ -56,7 +56,7 @@ class RecordBuffer:
         self.size_bytes -= size_bytes
 
     def enough(self, limits: ReadLimits, most: int) -> bool:
-        """Whether a read with these limits need not wait for more (§5.6, §6.8)."""
+        """Whether a read with these limits need not wait for more (kafka-rest-http.md §5.6, §6.8)."""
         if not self._records:
             return False
         if limits.min_bytes == -1 or len(self._records) >= most or self._reaches(self.size_bytes, limits):

@@ -60,7 +60,7 @@ _ILLEGAL_MODE = "Illegal state: Subscription to topics, partitions and pattern a
 
 _IGNORED = frozenset(
     {
-        # Unknown topics and partitions yield no records, and may come to be (§6.8).
+        # Unknown topics and partitions yield no records, and may come to be (kafka-rest-http.md §6.8).
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.UNKNOWN_TOPIC_ID,
         KafkaError._UNKNOWN_TOPIC,
@@ -144,7 +144,7 @@ class Worker:
         self._starts: dict[Partition, int] = {}
         """Where partitions were sent before a record of them arrived."""
         self._stopped: dict[Partition, ServiceError] = {}
-        """Partitions without a position (auto.offset.reset=none): only a new assignment moves them (§3d)."""
+        """Partitions without a position (auto.offset.reset=none): a new assignment moves them (reliability.md §3d)."""
         self._failure: ServiceError | None = None
         self._missing: set[str] = set()
         self._refresh_at = 0.0
@@ -797,7 +797,7 @@ class Worker:
     def _say_goodbye(self, until: float) -> None:
         """Answers the reads, and commits for the last time if that is automatic."""
         while self._reads:
-            # A read that a DELETE overtakes ends with what it has (§6.9).
+            # A read that a DELETE overtakes ends with what it has (kafka-rest-http.md §6.9).
             self._return(self._reads[0])
         if self._uncommitted:
             self._auto_commit()
@@ -809,7 +809,7 @@ class Worker:
     def _leave(self) -> None:
         """Closes the client, but never while it has commits on their way.
 
-        With a frozen broker close() waits for them for ever (§3b); and a client that is dropped with them spins: ten of
+        With a frozen broker close() never ends (reliability.md §3b); a client that is dropped with them spins: ten of
         them took a whole processor, and went on when the broker was back. So they are waited for, on this thread that
         nobody else waits for; librdkafka gives up after its ``socket.timeout.ms``.
         """

@@ -177,7 +177,7 @@ class Feed:
             _log.exception("Reading topic %s failed", self._topic)
             self._hand_over([to_service_error(error)])
         finally:
-            # Dropped, not closed: there is no group to leave, and close() takes 5 s with a frozen broker (§3b).
+            # Dropped: there is no group to leave, and close() takes 5 s with a frozen broker (reliability.md §3b).
             self._consumer = None
             with contextlib.suppress(RuntimeError):  # the event loop has ended
                 self._loop.call_soon_threadsafe(_done, self.ended)
@@ -267,7 +267,7 @@ class Feed:
         return good
 
     def _find_again(self) -> None:
-        """Looks where partitions go on whose position Kafka does not have (§3d)."""
+        """Looks where partitions go on whose position Kafka does not have (reliability.md §3d)."""
         for partition, offset in list(self._lost.items()):
             place = confluent_kafka.TopicPartition(self._topic, partition)
             try:

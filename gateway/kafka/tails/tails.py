@@ -1,4 +1,4 @@
-"""Topics as they grow, for any number of clients (spec/streams.md §4).
+"""Topics as they grow, for any number of clients (streams.md §4).
 
     KafkaTails ── TailTopic ──┬── Live ── Feed      the live edge, one for the topic
                               └── Train ── Feed     the past, as many as needed and allowed
