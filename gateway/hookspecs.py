@@ -8,22 +8,16 @@ walks through one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-import pluggy
+from gateway.auth import Authenticator
+from gateway.codec import Codec
+from gateway.config import Config, ConfigKey
+from gateway.kafka.ports import Kafka
+from gateway.markers import NAME, hookimpl, hookspec
+from gateway.router import Route
+from gateway.transport import Transport
 
-if TYPE_CHECKING:
-    from gateway.auth import Authenticator
-    from gateway.codec import Codec
-    from gateway.config import Config, ConfigKey
-    from gateway.kafka.ports import Kafka
-    from gateway.router import Route
-    from gateway.transport import Transport
-
-NAME = "kafka_gateway"
-
-hookspec = pluggy.HookspecMarker(NAME)
-hookimpl = pluggy.HookimplMarker(NAME)
+__all__ = ["NAME", "hookimpl", "hookspec"]
 
 
 @hookspec

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.dialect import REST
 from gateway.errors import CloseReason, ServiceError, Unavailable
-from gateway.hookspecs import hookimpl
+from gateway.markers import hookimpl
 from gateway.messages import Reply, Request
 from gateway.session import Session
 

@@ -1,4 +1,4 @@
-"""The parts that come with the gateway, registered through the hooks that anyone uses."""
+"""The built-in plugin ``core``: what belongs to no single protocol, registered through the hooks that anyone uses."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gateway.codecs.binary import BinaryCodec
 from gateway.codecs.json import JsonCodec
 from gateway.codecs.schema import AVRO, JSON_SCHEMA, PROTOBUF
 from gateway.config import Config, ConfigKey
-from gateway.hookspecs import hookimpl
-from gateway.settings.keys import BUILTIN_KEYS
+from gateway.markers import hookimpl
+from gateway.settings.keys import CORE_KEYS
 
 
 @hookimpl
 def gateway_config_keys() -> list[ConfigKey]:
-    return list(BUILTIN_KEYS)
+    return list(CORE_KEYS)
 
 
 @hookimpl

@@ -19,31 +19,13 @@ from typing import Any, TypeVar
 import pluggy
 
 from gateway import hookspecs
+from gateway.assembly.built_in import BUILT_IN, INDISPENSABLE, OLDER_NAMES, declared_keys
 from gateway.auth import Authenticator
 from gateway.codec import Codec
 from gateway.config import Config, ConfigError, ConfigKey, Fault
 from gateway.kafka.ports import Kafka
 from gateway.router import Route
 from gateway.transport import Transport
-
-BUILT_IN = (
-    "transports.http.transport",
-    "transports.websocket_proxy.http",
-    "transports.push_pull.transport",
-    "transports.atmosphere.transport",
-    "transports.websocket.transport",
-    "transports.websocket_proxy.transport",
-    "transports.console.transport",
-    "transports.tunnel.endpoint",
-    "gateway.assembly.builtin",
-    "services.rest.routes",
-    "transports.bridges.transport",
-    "services.websocket_proxy.routes",
-    "services.push_pull.service",
-)
-"""The built-in plugins: modules, by dotted name. The newest transport is asked first, so ``http`` begins."""
-
-_INDISPENSABLE = "gateway.assembly.builtin"
 
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 _CODEC_WORD = re.compile(r"[a-z0-9_-]+")
@@ -70,14 +52,15 @@ class Plugins:
         self._manager = pluggy.PluginManager(hookspecs.NAME)
         self._manager.add_hookspecs(hookspecs)
         self._hooks = sorted(name for name in vars(hookspecs) if name.startswith("gateway_"))
-        left_out = frozenset(disabled)
-        if _INDISPENSABLE in left_out:
-            raise PluginError(f"plugins.disable: nothing works without {_INDISPENSABLE}")
+        left_out = frozenset(OLDER_NAMES.get(name, name) for name in disabled)
+        if INDISPENSABLE in left_out:
+            raise PluginError(f"plugins.disable: nothing works without {INDISPENSABLE}")
+        self._left_out = left_out & BUILT_IN.keys()
         installed = _installed()
         added = {self._manager.get_canonical_name(plugin): plugin for plugin in extra}
-        for name in BUILT_IN:
+        for name, module in BUILT_IN.items():
             if name not in left_out:
-                self._register(name, importlib.import_module(name))
+                self._register(name, importlib.import_module(module))
         for name, entry in installed.items():
             if name not in left_out:
                 self._register(name, _load(entry))
@@ -123,11 +106,14 @@ class Plugins:
         return sorted(name for name, plugin in self._manager.list_name_plugin() if plugin is not None)
 
     def config_keys(self) -> list[ConfigKey]:
-        """All keys, those of plugins marked with the plugin's name."""
+        """All keys, those of plugins marked with the plugin's name.
+
+        Those of built-in plugins that are left out, too: a file for several gateways names them all.
+        """
         return [
             key if plugin in BUILT_IN else replace(key, owner=f"plugin {plugin}")
             for plugin, key in self._call("gateway_config_keys", ConfigKey)
-        ]
+        ] + [key for name in BUILT_IN if name in self._left_out for key in declared_keys(name)]
 
     def codecs(self, config: Config) -> dict[str, Codec]:
         """All embedded formats by name."""
@@ -206,7 +192,7 @@ def _installed() -> dict[str, EntryPoint]:
     """The plugins of other distributions, by name, in the order of their names: that of the path says nothing."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=hookspecs.NAME), key=lambda entry: entry.name):
-        if entry.name in BUILT_IN:
+        if entry.name in BUILT_IN or entry.name in OLDER_NAMES:
             raise PluginError(f"plugin {entry.name} of {_distribution(entry)}: a built-in plugin has that name")
         if entry.name in found:
             raise PluginError(

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from gateway.assembly.plugins import BUILT_IN, PluginError, Plugins
+from gateway.assembly.built_in import BUILT_IN
+from gateway.assembly.plugins import PluginError, Plugins
+from gateway.commands.run import run
 from gateway.config import ENVIRONMENT_PREFIX, ConfigError, environment_name, load
 from gateway.kafka.clients.properties import faults as kafka_faults
 from gateway.settings.properties import decode_properties, parse_properties
 
-_PARTS = ("gateway.assembly.builtin", "transports.http.transport", "transports.bridges.transport")
+_PARTS = ("core", "http", "bridges")
 """The plugins that a bridge needs; none of the others is loaded."""
 
 _USAGE = """\
@@ -87,9 +89,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "bytehoops") -> int
         for line in str(error).splitlines():
             print(f"{prog}: {line}", file=sys.stderr)
         return 1
-    from gateway.__main__ import run
-
     return 1 if run(config, plugins, hasty=True) else 0
+
+
+def subcommand(words: Sequence[str]) -> int:
+    """The same as words of ``kafka-gateway``."""
+    return main(words, prog="kafka-gateway")
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:

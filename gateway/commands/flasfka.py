@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway import __main__ as command
-from gateway.assembly.plugins import BUILT_IN, PluginError, Plugins
+from gateway.assembly.built_in import BUILT_IN
+from gateway.assembly.plugins import PluginError, Plugins
+from gateway.commands.run import PROPERTY, disabled, run
 from gateway.config import Config, ConfigError, Fault, load
 from gateway.kafka.clients.properties import faults as kafka_faults
 
@@ -28,14 +29,7 @@ FLASFKA_CONFIG names a file with HOSTS, CONSUMER_TIMEOUT, CONSUMER_LIMIT and DEF
 not run: only literal values count. FILE and KEY=VALUE are the gateway's own properties, e.g. for TLS and passwords;
 docs/push-pull.md has more."""
 
-_PARTS = frozenset(
-    {
-        "gateway.assembly.builtin",
-        "transports.http.transport",
-        "transports.push_pull.transport",
-        "services.push_pull.service",
-    }
-)
+_PARTS = frozenset({"core", "http", "push_pull"})
 """The built-in plugins that take part; below the prefix / there is no room for others."""
 _OTHERS = tuple(name for name in BUILT_IN if name not in _PARTS)
 _DEFAULTS = {"bootstrap.servers": "localhost:9092", "push.pull.prefix": "/"}
@@ -57,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--profile", action="store_true", help="print at the end where the time went")
     parser.add_argument("-t", "--test", action="store_true", help="push and pull on topics of its own, then exit")
     options = parser.parse_intermixed_args(arguments)
-    given = [word for word in options.what if command.PROPERTY.match(word)]
+    given = [word for word in options.what if PROPERTY.match(word)]
     files = [word for word in options.what if word not in given]
     if len(files) > 1:
         parser.error(f"one properties file at most, not {', '.join(files)}")
     file = files[0] if files else None
     try:
-        plugins = Plugins(disabled={*_OTHERS, *command.disabled(file, given)})
+        plugins = Plugins(disabled={*_OTHERS, *disabled(file, given)})
         config = _configuration(plugins, options, file, given)
     except PluginError as error:
         print(f"flasfka-serve: {error}", file=sys.stderr)
@@ -77,11 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return try_out(config, plugins)
     if not options.profile:
-        return command.run(config, plugins)
+        return run(config, plugins)
     profile = cProfile.Profile()
-    code = profile.runcall(command.run, config, plugins)
+    code = profile.runcall(run, config, plugins)
     pstats.Stats(profile).sort_stats("tottime").print_stats(_PROFILED)
     return code
+
+
+def subcommand(words: Sequence[str]) -> int:
+    """The same as words of ``kafka-gateway``."""
+    return main(words[1:])
 
 
 def _configuration(plugins: Plugins, options: argparse.Namespace, file: str | None, given: Sequence[str]) -> Config:

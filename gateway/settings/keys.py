@@ -2,7 +2,7 @@
 
 Names and defaults of the Confluent REST Proxy and of its Atmosphere fork are kept (kafka-rest-http.md section 9,
 atmosphere-binding.md section 5.2); the rest is the gateway's own. ``etc/kafka-rest.properties`` and
-``docs/configuration.md`` are generated from this table: ``python -m gateway.settings.reference``. What belongs to one
+``docs/configuration.md`` are generated from this table: ``python -m gateway.commands.reference``. What belongs to one
 protocol stands in that protocol's folder and comes through its plugin.
 
 Write the ``doc`` as one line without the unit and without the default, both are added to it.
@@ -11,11 +11,6 @@ Write the ``doc`` as one line without the unit and without the default, both are
 from __future__ import annotations
 
 from gateway.config import ConfigKey, section
-from services.bridges.keys import BRIDGES
-from services.push_pull.keys import PUSH_PULL
-from services.streams.keys import STREAMS
-from services.websocket_proxy.keys import WEBSOCKET_PROXY
-from transports.tunnel.keys import TUNNEL
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
@@ -574,101 +569,6 @@ RATE_LIMIT = section(
     ),
 )
 
-ATMOSPHERE = section(
-    "Atmosphere",
-    ConfigKey(
-        name="de.elakito.kafka.atmosphere.disabled",
-        type="bool",
-        default=False,
-        doc="Switch the Atmosphere binding off; also KAFKAREST_OPTS=-Dde.elakito.kafka.atmosphere.disabled=true.",
-    ),
-    ConfigKey(
-        name="atmosphere.simple-rest.protocol.detached",
-        type="enum",
-        default="false",
-        choices=("true", "false", "lf"),
-        doc="Form of replies in envelopes: content behind the head (true), as its member data (false), or behind a line"
-        " feed (lf); when it is not set, the form of the request.",
-        shipped="true",
-    ),
-    ConfigKey(
-        name="org.atmosphere.useWebSocket", type="bool", default=True, doc="Whether WebSocket upgrades are accepted."
-    ),
-    ConfigKey(
-        name="org.atmosphere.websocket.bufferSize",
-        type="int",
-        default=4096,
-        unit="bytes",
-        minimum=1,
-        optional=True,
-        doc="Size of the read buffer of a socket.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.websocket.maxTextMessageSize",
-        type="int",
-        default=65536,
-        unit="bytes",
-        optional=True,
-        doc="Longest text message of a client; negative: no limit.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.websocket.maxBinaryMessageSize",
-        type="int",
-        default=65536,
-        unit="bytes",
-        optional=True,
-        doc="Longest binary message of a client; negative: no limit.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.websocket.maxIdleTime",
-        type="duration",
-        default=300000,
-        unit="ms",
-        minimum=1,
-        optional=True,
-        doc="A socket without traffic is closed after this time, with code 1001.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.websocket.writeTimeout",
-        type="duration",
-        default=60000,
-        unit="ms",
-        minimum=1,
-        optional=True,
-        doc="A socket whose client accepts nothing for this long is closed.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.websocket.binaryWrite",
-        type="bool",
-        default=False,
-        doc="Send binary instead of text messages.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.interceptor.HeartbeatInterceptor.heartbeatFrequencyInSeconds",
-        type="int",
-        default=60,
-        unit="s",
-        doc="Interval of the heartbeats to clients; 0 or less: none.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.interceptor.HeartbeatInterceptor.clientHeartbeatFrequencyInSeconds",
-        type="int",
-        default=0,
-        unit="s",
-        doc="Interval of the heartbeats that clients are asked for; 0 or less: none.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.interceptor.HeartbeatInterceptor.paddingChar",
-        default="X",
-        doc="What a heartbeat consists of.",
-    ),
-    ConfigKey(
-        name="org.atmosphere.client.TrackMessageSizeInterceptor.delimiter",
-        default="|",
-        doc="What stands between the length of a message and the message.",
-    ),
-)
-
 TRANSPORTS = section(
     "Transports and plugins",
     ConfigKey(
@@ -875,7 +775,7 @@ WITHOUT_EFFECT = section(
     ),
 )
 
-BUILTIN_KEYS: tuple[ConfigKey, ...] = (
+CORE_KEYS: tuple[ConfigKey, ...] = (
     *KAFKA,
     *APIS,
     *PRODUCE,
@@ -887,15 +787,9 @@ BUILTIN_KEYS: tuple[ConfigKey, ...] = (
     *AUTHENTICATION,
     *REGISTRY,
     *RATE_LIMIT,
-    *ATMOSPHERE,
     *TRANSPORTS,
-    *STREAMS,
-    *WEBSOCKET_PROXY,
-    *BRIDGES,
-    *PUSH_PULL,
-    *TUNNEL,
     *OPERATION,
     *REFUSED,
     *WITHOUT_EFFECT,
 )
-"""Every key of the gateway itself."""
+"""The keys that belong to no single protocol."""

@@ -14,7 +14,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.codec import Codec
 from gateway.config import Config
@@ -22,9 +22,6 @@ from gateway.errors import InstanceExists, InstanceNotFound, ServiceError, Shutt
 from gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
 from gateway.records import RecordBatch, RecordsEncoder
 from services.common.patterns import TopicPattern
-
-if TYPE_CHECKING:
-    from services.instances.push_stream import PushStream
 
 log = logging.getLogger("gateway.consumers")
 
@@ -37,6 +34,16 @@ class InstanceKey(NamedTuple):
     generation: str
     group: str
     name: str
+
+
+class Subscription(Protocol):
+    """A push subscription as its instance knows it: the stream that gets the records while it lasts."""
+
+    def end(self) -> None:
+        """Take no more records; what is under way goes on."""
+
+    async def settled(self) -> None:
+        """Returns when it is known of every record whether the client has it."""
 
 
 class ConsumerInstance:
@@ -77,7 +84,7 @@ class ConsumerInstance:
         """Operations at work; it cannot expire meanwhile."""
         self.used_at = time.monotonic()
         self.closed = False
-        self.push: PushStream | None = None
+        self.push: Subscription | None = None
         """The newest subscription to pushes; it may have ended."""
         self.push_ends = 0
         """How often a client has ended its pushes, those included that were only about to begin."""

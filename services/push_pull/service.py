@@ -34,7 +34,6 @@ from gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from gateway.hookspecs import hookimpl
 from gateway.kafka.ports import Admin, Kafka
 from gateway.messages import NO_CONTENT, Call, Response
 from gateway.records import OutgoingRecord
@@ -50,11 +49,6 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _KNOWN_FOR_S = 4.0
 _KNOWN_MAX = 10_000
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
-
-
-@hookimpl
-def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
-    return PushPull(config, kafka).routes() if config.flag("push.pull.enable") else []
 
 
 class PushPull:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from gateway import media
 from gateway.codec import Codec
 from gateway.config import Config
-from gateway.hookspecs import hookimpl
 from gateway.kafka.ports import Kafka
 from gateway.router import Route
 from gateway.service import Service
@@ -52,11 +51,6 @@ PARTITION = "/topics/{topic}/partitions/{partition:int}"
 INSTANCE = "/consumers/{group}/instances/{instance}"
 
 _FORMAT_NAMES = {"jsonschema": "json-schema"}
-
-
-@hookimpl
-def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:
-    return RestServices(config, kafka, codecs).routes()
 
 
 class RestServices(Service):

@@ -5,7 +5,6 @@ with them over plain HTTP, for transports/websocket_proxy/http.py.
 from __future__ import annotations
 
 from gateway.config import Config
-from gateway.hookspecs import hookimpl
 from gateway.kafka.ports import Kafka
 from gateway.router import Route
 from services.websocket_proxy.admin import ProxyAdmin
@@ -14,8 +13,7 @@ from services.websocket_proxy.control import ProxyControl
 from services.websocket_proxy.produce import ProduceSockets
 
 
-@hookimpl
-def gateway_routes(config: Config, kafka: Kafka) -> list[Route]:
+def routes(config: Config, kafka: Kafka) -> list[Route]:
     control = ProxyControl(config, kafka)
     produce = ProduceSockets(kafka, control.settings, control)
     consume = ConsumeSockets(kafka, control.settings, control)

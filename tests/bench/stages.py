@@ -26,10 +26,10 @@ from gateway.messages import Request
 from gateway.records import RecordToSend
 from gateway.router import Router
 from gateway.session import Session
-from gateway.settings.keys import BUILTIN_KEYS
 from services.common.rows import v2_encoder
 from services.rest.produce_bodies import RecordsReader
 from services.rest.routes import RestServices
+from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
 
 VALUE = b"x" * 100

@@ -22,7 +22,7 @@ from gateway.errors import ServiceError
 from gateway.kafka.cluster import KafkaCluster, open_kafka
 from gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
 from gateway.records import ConsumedRecord
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 
 
 def trivial(records: Sequence[ConsumedRecord]) -> bytes:

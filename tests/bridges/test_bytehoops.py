@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.__main__ import main as gateway_main
 from gateway.commands import bytehoops
+from gateway.commands.main import main as gateway_main
 from gateway.config import Config
 from gateway.version import VERSION
 from tests.bridges.conftest import Bytehoops
@@ -26,15 +26,11 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
     def run(config: Config, plugins: Any, *, hasty: bool = False) -> int:
         assert hasty
-        assert plugins.names() == [
-            "gateway.assembly.builtin",
-            "transports.bridges.transport",
-            "transports.http.transport",
-        ]
+        assert plugins.names() == ["bridges", "core", "http"]
         seen.append(config)
         return 0
 
-    monkeypatch.setattr("gateway.__main__.run", run)
+    monkeypatch.setattr("gateway.commands.bytehoops.run", run)
     monkeypatch.delenv("PORT", raising=False)
     return seen
 

@@ -31,7 +31,7 @@ COMMANDS = [shlex.split(line) for block in blocks("sh") for line in block.splitl
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "bytehoops"], ids=" ".join)
 def test_the_commands_are_understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr("gateway.__main__.run", lambda config, plugins, hasty: bool(seen.append(config)))
+    monkeypatch.setattr("gateway.commands.bytehoops.run", lambda config, plugins, hasty: bool(seen.append(config)))
     assert bytehoops.main(words[1:]) == 0
     assert seen
 

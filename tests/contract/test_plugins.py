@@ -18,12 +18,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.__main__ import main
 from gateway.assembly import app as assembly
 from gateway.assembly.app import App, serve
-from gateway.assembly.plugins import BUILT_IN, PluginError, Plugins
+from gateway.assembly.built_in import BUILT_IN
+from gateway.assembly.plugins import PluginError, Plugins
 from gateway.auth import Authenticator
 from gateway.codec import Codec
+from gateway.commands.main import main
 from gateway.config import Config, ConfigKey, load
 from gateway.hookspecs import hookimpl
 from gateway.router import Route
@@ -292,22 +293,22 @@ FAULTY = {
     ),
     "clashing codec": (
         "from gateway.codec import Codec\nclass C(Codec): name = 'json'\n@hookimpl\ndef gateway_codecs(): return [C()]",
-        "the codec json exists already, in gateway.assembly.builtin",
+        "the codec json exists already, in core",
     ),
     "clashing transport": (
         "from gateway.transport import Transport\nclass T(Transport): name = 'HTTP'\n"
         "@hookimpl\ndef gateway_transports(): return [T()]",
-        "the transport HTTP exists already, in transports.http.transport",
+        "the transport HTTP exists already, in http",
     ),
     "clashing authenticator": (
         "from gateway.auth import Authenticator\nclass A(Authenticator): name = 'basic'\n"
         "@hookimpl\ndef gateway_authenticators(): return [A()]",
-        "the authenticator basic exists already, in gateway.assembly.builtin",
+        "the authenticator basic exists already, in core",
     ),
     "clashing route": (
         "from gateway.router import Route\n"
         "@hookimpl\ndef gateway_routes(): return [Route('GET', '/topics/{name}', None, generation='v2')]",
-        "GET /topics/{name} of 'odd' clashes with GET /topics/{topic} of 'services.rest.routes'",
+        "GET /topics/{name} of 'odd' clashes with GET /topics/{topic} of 'rest'",
     ),
     "no template": (
         "from gateway.router import Route\n@hookimpl\ndef gateway_routes(): return [Route('GET', 'x', None)]",
@@ -384,10 +385,10 @@ def test_two_distributions_with_one_name_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_name_of_a_built_in_is_refused(tmp_path: Path) -> None:
-    announce(tmp_path, "services.rest.routes", "@hookimpl\ndef gateway_codecs(): return []")
+    announce(tmp_path, "rest", "@hookimpl\ndef gateway_codecs(): return []")
     done = start(site=tmp_path)
     assert done.returncode == 1
-    assert "plugin services.rest.routes of some-plugin 1.0: a built-in plugin has that name" in done.stderr
+    assert "plugin rest of some-plugin 1.0: a built-in plugin has that name" in done.stderr
 
 
 @pytest.mark.slow
@@ -430,17 +431,17 @@ def test_switching_off_what_is_not_there_is_told(tmp_path: Path) -> None:
     done = start("plugins.disable=lnes", site=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "kafka-gateway: plugins.disable: there is no plugin lnes; there are gateway.assembly.builtin"
+        "kafka-gateway: plugins.disable: there is no plugin lnes; there are atmosphere, bridges, console, core"
     )
 
 
 def test_a_built_in_can_be_switched_off() -> None:
-    plugins = Plugins(disabled=[name for name in BUILT_IN if name != "gateway.assembly.builtin"])
+    plugins = Plugins(disabled=[name for name in BUILT_IN if name != "core"])
     config = load(plugins.config_keys())
     assert plugins.transports(config) == []
     assert plugins.routes(config, NO_KAFKA, plugins.codecs(config)) == []
-    with pytest.raises(PluginError, match=r"gateway\.assembly\.builtin"):
-        Plugins(disabled=["gateway.assembly.builtin"])
+    with pytest.raises(PluginError, match=r"core"):
+        Plugins(disabled=["core"])
 
 
 def test_a_transport_can_be_switched_off(on_path: None) -> None:
@@ -507,5 +508,5 @@ def test_nothing_comes_in_but_through_the_hooks() -> None:
     assert {type(route) for route in routes} == {Route}
     # The rest of the program knows the built-ins by these names only; test_arrows.py sees to the imports.
     for name in BUILT_IN:
-        module = sys.modules[name]
+        module = sys.modules[BUILT_IN[name]]
         assert [each for each in vars(module) if hasattr(getattr(module, each), "kafka_gateway_impl")]

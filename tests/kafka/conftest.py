@@ -16,7 +16,7 @@ from gateway.kafka.cluster import KafkaCluster, open_kafka
 from gateway.kafka.consuming.consumer import KafkaConsumer
 from gateway.kafka.ports import ConsumerSettings, ReadLimits
 from gateway.records import ConsumedRecord
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 
 Place = tuple[int, int]
 

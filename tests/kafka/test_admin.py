@@ -23,8 +23,8 @@ from gateway.kafka.clients.factory import Clients
 from gateway.kafka.cluster import KafkaCluster, open_kafka
 from gateway.kafka.consuming import reader
 from gateway.kafka.ports import ConsumerSettings
-from gateway.settings.keys import BUILTIN_KEYS
 from tests.kafka.conftest import Topic, is_mock, open_cluster, places, places_of
+from tests.keys import BUILTIN_KEYS
 
 
 async def test_brokers_and_topics(cluster: KafkaCluster, filled: Topic) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.commands.check import check
 from gateway.kafka.clients.probe import join_address, split_address
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 
 
 def run(*overrides: str, as_json: bool = False, file: Path | None = None) -> tuple[int, str]:

@@ -14,9 +14,9 @@ from gateway.config import load
 from gateway.errors import GroupActive, KafkaError
 from gateway.kafka.cluster import KafkaCluster, open_kafka
 from gateway.kafka.ports import CompactedLog, CompactedTopic, PartitionOffset
-from gateway.settings.keys import BUILTIN_KEYS
 from tests import kafka_cluster
 from tests.kafka.conftest import until
+from tests.keys import BUILTIN_KEYS
 
 Unique = Callable[..., str]
 

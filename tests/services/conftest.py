@@ -18,8 +18,8 @@ from gateway.core import Gateway
 from gateway.messages import Request
 from gateway.router import Router
 from gateway.session import Principal, Session
-from gateway.settings.keys import BUILTIN_KEYS
 from services.rest.routes import RestServices
+from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
 
 V1 = "application/vnd.kafka.v1+json"

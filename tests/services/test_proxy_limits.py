@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gateway import jsonio
 from gateway.config import Config, ConfigError, load
 from gateway.errors import ServiceError
-from gateway.settings.keys import BUILTIN_KEYS
 from services.websocket_proxy.limits import ClientLimits, Limits, read_limits, read_record, record_key
+from tests.keys import BUILTIN_KEYS
 
 KEY = "kafka.ws.proxy."
 ONE = "producer.limits.client-specific-limits.0."

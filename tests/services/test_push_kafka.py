@@ -15,8 +15,8 @@ from gateway.config import load
 from gateway.kafka.clients.factory import EMBEDDED_GROUPS
 from gateway.kafka.cluster import open_kafka
 from gateway.session import Session
-from gateway.settings.keys import BUILTIN_KEYS
 from tests.kafka.conftest import is_mock
+from tests.keys import BUILTIN_KEYS
 from tests.services.conftest import V1, Rest
 from tests.services.pushed import Client, create, pushes
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from gateway.config import ConfigKey
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
 from tests.transports.wire import JSON_V2, V2, Reply, Wire, produce, request
 

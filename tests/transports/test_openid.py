@@ -22,7 +22,7 @@ from gateway.authenticators import openid
 from gateway.authenticators.openid import OpenIdAuthenticator
 from gateway.config import load
 from gateway.errors import Unauthorized, Unavailable
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
 from transports.websocket_proxy import transport as websocket_proxy
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway import __main__ as program
+from gateway.commands import main as program
 from tests.gateway_process import GatewayProcess
 from tests.transports.wire import PATIENCE_S, until
 from tests.tunnel.fake_broker import request

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gateway.__main__ import main as program
+from gateway.commands.main import main as program
 from gateway.errors import CloseReason
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.tunnel.local_process import LocalProcess

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.config import load
 from gateway.errors import BadRequest
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 from transports.atmosphere import protocol as atmosphere
 from transports.atmosphere import sse, streaming
 from transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters

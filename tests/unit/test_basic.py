@@ -23,7 +23,7 @@ from gateway.authenticators.basic import BasicAuthenticator, read_users
 from gateway.config import Config, load
 from gateway.errors import TooManyRequests, Unauthorized
 from gateway.session import Principal
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 
 COST = 4
 

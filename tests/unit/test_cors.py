@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import load
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 from transports.http.cors import Cors
 
 OWN = "https://app.example.com"

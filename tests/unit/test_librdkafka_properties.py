@@ -34,7 +34,7 @@ from gateway.kafka.clients.property_table import (
     Role,
 )
 from gateway.settings.client_names import CLIENT_PROPERTIES
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 from tests.librdkafka_properties import Known, known_properties
 
 

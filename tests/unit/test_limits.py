@@ -11,7 +11,7 @@ from gateway.config import Config, load
 from gateway.errors import MethodNotAllowed, NotFound, ServiceError, TooManyRequests
 from gateway.limits import Limits, TokenBucket
 from gateway.router import Route
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 
 
 async def handler(call: object) -> None:

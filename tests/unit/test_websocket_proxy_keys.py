@@ -11,7 +11,7 @@ import pytest
 from gateway.assembly.plugins import Plugins
 from gateway.config import Config, ConfigError, load
 from gateway.kafka.clients import properties as kafka_properties
-from gateway.settings.keys import BUILTIN_KEYS
+from tests.keys import BUILTIN_KEYS
 
 KEY = "kafka.ws.proxy."
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"

@@ -11,10 +11,10 @@ import pytest
 
 from gateway.config import load
 from gateway.kafka.clients.property_table import ALLOWED
-from gateway.settings.keys import BUILTIN_KEYS
 from tests.contract.test_docs import commands
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster, free_ports
+from tests.keys import BUILTIN_KEYS
 
 PAGE = ROOT / "docs" / "websocket-proxy.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ from gateway.errors import (
 from gateway.messages import Reply, Request
 from gateway.session import Session
 from gateway.stream import Stream
-from gateway.transport import Transport, hookimpl, refusal
+from gateway.transport import Transport, refusal
 from transports.atmosphere import protocol as atmosphere
 from transports.atmosphere.channel import HttpCarrier, write_stream
 from transports.atmosphere.long_polling import LONG_POLLING, PolledCarrier, PollLimits
@@ -346,8 +346,3 @@ class _Sink:
     async def send(self, payload: bytes) -> None:
         self._client.conversation.send(payload)
         await self._client.carrier.drain()
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    return [AtmosphereTransport(config)]

@@ -12,10 +12,9 @@ from importlib import resources
 from aiohttp import web
 
 from gateway import jsonio
-from gateway.config import Config
 from gateway.core import Gateway
 from gateway.session import Session
-from gateway.transport import Transport, hookimpl
+from gateway.transport import Transport
 
 _FILES = {
     "/console": ("index.html", "text/html"),
@@ -84,11 +83,3 @@ def _clients(gateway: Gateway) -> bytes:
             for each in sessions
         ]
     )
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    """None unless ``console.enabled``: true, or auto with the embedded Kafka."""
-    wanted = config.text("console.enabled").lower()
-    enabled = wanted == "true" or (wanted == "auto" and not config.items("bootstrap.servers"))
-    return [ConsoleTransport()] if enabled else []

@@ -27,7 +27,7 @@ from gateway.errors import MethodNotAllowed, ServiceError
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.stream import Feed, Stream
-from gateway.transport import Transport, hookimpl, refusal
+from gateway.transport import Transport, refusal
 from transports.http.cors import Cors
 from transports.http.query import parse_query
 from transports.http.request import BodyReader, base_url, check_head, check_origin, give_up
@@ -382,8 +382,3 @@ def _extra_headers(text: str) -> list[tuple[str, str]]:
             name, _, value = words[1].partition(":")
             pairs.append((name.strip(), value.strip()))
     return pairs
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    return [HttpTransport(config)]

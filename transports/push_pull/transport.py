@@ -15,9 +15,7 @@ from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import Dialect
 from gateway.errors import ServiceError
-from gateway.hookspecs import hookimpl
 from gateway.messages import Reply, Request
-from gateway.transport import Transport
 from transports.http.transport import HttpTransport
 
 VERSION: Final = "1.1.6"
@@ -67,8 +65,3 @@ class PushPullTransport(HttpTransport):
         if reply.media_type.startswith("application/vnd.kafka"):  # of an error that no route has answered
             reply.media_type = "application/json"
         return reply
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    return [PushPullTransport(config)] if config.flag("push.pull.enable") else []

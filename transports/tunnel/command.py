@@ -9,8 +9,9 @@ import re
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from gateway.event_loop import new_loop
 from transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
 from transports.tunnel.wire import FRAME_MAX
 
@@ -22,7 +23,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 
-def main(arguments: Sequence[str], new_loop: Callable[[], asyncio.AbstractEventLoop]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Serves until SIGTERM or SIGINT; the exit code: 0 stopped as asked, 1 cannot listen, 2 faulty command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str], new_loop: Callable[[], asyncio.AbstractEventL
         print(f"kafka-gateway tunnel: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def subcommand(words: Sequence[str]) -> int:
+    """``kafka-gateway tunnel``, and ``tunnel-proxy``, as Kafka WebSocket Shim calls its own."""
+    return main(words[1:])
 
 
 async def _serve(settings: LocalSettings) -> None:

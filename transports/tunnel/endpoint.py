@@ -36,7 +36,7 @@ from gateway.errors import (
 )
 from gateway.limits import TokenBucket
 from gateway.session import Session
-from gateway.transport import Transport, hookimpl, refusal
+from gateway.transport import Transport, refusal
 from gateway.upstream import Upstream
 from transports.http.cors import Cors
 from transports.http.query import parse_query
@@ -415,7 +415,7 @@ def _static(config: Config) -> dict[int, Target]:
     return found
 
 
-def _check(config: Config) -> None:
+def check(config: Config) -> None:
     """ConfigError for what no single value shows."""
     faults = []
     key = "tunnel.denied.apis"
@@ -434,11 +434,3 @@ def _check(config: Config) -> None:
         faults.append(Fault(config.place(key), key, message))
     if faults:
         raise ConfigError(faults)
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    if not config.flag("tunnel.enable"):
-        return []
-    _check(config)
-    return [TunnelTransport(config)]

@@ -23,7 +23,7 @@ from gateway.door.access_log import AccessLog
 from gateway.errors import GONE, BadRequest, NotSupported, ServiceError, ShuttingDown
 from gateway.session import Session
 from gateway.stream import Feed
-from gateway.transport import Transport, hookimpl, refusal
+from gateway.transport import Transport, refusal
 from transports.atmosphere import protocol as atmosphere
 from transports.atmosphere.protocol import AtmosphereSettings, Parameters
 from transports.envelope.session import Conversation, ConversationSettings
@@ -215,8 +215,3 @@ class WebSocketTransport(Transport):
 def _beat(heartbeat_id: str, socket: Socket, conversation: Conversation) -> None:
     if not socket.congested:
         conversation.send(atmosphere.json_heartbeat(heartbeat_id))
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    return [WebSocketTransport(config)]

@@ -14,8 +14,7 @@ from gateway.door.access_log import AccessLog
 from gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
-from gateway.transport import Transport, hookimpl
-from services.websocket_proxy.keys import ADMIN, HTTP, METRICS
+from gateway.transport import Transport
 from transports.http.cors import Cors
 from transports.http.query import parse_query
 from transports.http.request import BodyReader, check_head, check_origin, give_up
@@ -118,12 +117,3 @@ class _Response(web.Response):
 def _methods(allow: tuple[str, ...] | list[str]) -> list[str]:
     """In the order that the protocol's clients know, without those that every path has."""
     return [each for each in ("GET", "POST", "PUT", "DELETE") if each in allow]
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    return [
-        ProxyHttp(config, HTTP, "websocket-proxy", named_only=False),
-        ProxyHttp(config, ADMIN, "websocket-proxy-admin", named_only=True),
-        ProxyHttp(config, METRICS, "websocket-proxy-metrics", named_only=True),
-    ]

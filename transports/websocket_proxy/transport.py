@@ -34,7 +34,7 @@ from gateway.errors import (
 from gateway.jsonio import encode
 from gateway.messages import Request
 from gateway.session import Session
-from gateway.transport import Transport, hookimpl, refusal
+from gateway.transport import Transport, refusal
 from services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
 from transports.http.cors import Cors
 from transports.http.query import parse_query
@@ -224,8 +224,3 @@ def _watch_peer(request: web.BaseRequest) -> None:
         option = getattr(sockets, "TCP_USER_TIMEOUT", None)  # Linux
         if option is not None:
             connection.setsockopt(sockets.IPPROTO_TCP, option, _DEAD_S * 1000)
-
-
-@hookimpl
-def gateway_transports(config: Config) -> list[Transport]:
-    return [WebSocketProxyTransport(config)]

@@ -1,6 +1,6 @@
 """Writes ``etc/kafka-rest.properties`` and ``docs/configuration.md`` from the tables of keys.
 
-``python -m gateway.settings.reference [DIRECTORY]`` writes both below the directory, by default the current one. A test
+``python -m gateway.commands.reference [DIRECTORY]`` writes both below the directory, by default the current one. A test
 compares the files with the tables, so that no key is without a description and none is described that does not exist.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from gateway.assembly.built_in import built_in_keys
 from gateway.commands.check import EXIT_CODES, EXIT_CONFIGURATION
 from gateway.config import ConfigKey, environment_name
 from gateway.kafka.clients import property_table
-from gateway.settings.keys import BUILTIN_KEYS
 from gateway.settings.properties import escape_key, escape_value
 
 PROPERTIES_PATH = Path("etc/kafka-rest.properties")
@@ -27,7 +27,7 @@ _VERSION_1_LINES = ("max.request.size=1048576", "message.max.bytes=1000012", "fe
 """What the file of the Atmosphere fork had, commented out (atmosphere-binding.md section 5.2)."""
 
 
-def properties_file(keys: Iterable[ConfigKey] = BUILTIN_KEYS) -> str:
+def properties_file(keys: Iterable[ConfigKey]) -> str:
     """A properties file with every key, commented out at its default, and the few lines that ship in force."""
     lines = [
         "# Configuration of the Kafka Gateway. Every property stands here at its default, commented out; where the",
@@ -64,13 +64,13 @@ def sample_line(key: ConfigKey) -> str:
     return f"{escape_key(name)}={escape_value(key.example or key.write(key.default))}"
 
 
-def configuration_page(keys: Iterable[ConfigKey] = BUILTIN_KEYS) -> str:
+def configuration_page(keys: Iterable[ConfigKey]) -> str:
     """The page about configuration: the rules, every key, and the properties of the Kafka clients."""
     codes = ", ".join(f"{code} {kind}" for kind, code in EXIT_CODES.items())
     lines = [
         "# Configuration",
         "",
-        "<!-- Written by python -m gateway.settings.reference from the tables of keys. -->",
+        "<!-- Written by python -m gateway.commands.reference from the tables of keys. -->",
         "",
         "The gateway reads one properties file, by the rules of `java.util.Properties`:",
         "`kafka-gateway kafka-rest.properties`. Where a property is set more than once, the strongest counts:",
@@ -98,9 +98,16 @@ def configuration_page(keys: Iterable[ConfigKey] = BUILTIN_KEYS) -> str:
     return "\n".join([*lines, *_client_part()]) + "\n"
 
 
+_LAST = ("Operation", "Refused", "Accepted, no effect")
+
+
 def _sections(keys: Iterable[ConfigKey]) -> Iterator[tuple[str, list[ConfigKey]]]:
-    for section, members in groupby(keys, key=lambda key: key.section):
-        yield section, list(members)
+    """The sections as the plugins declare them, those last that an operator reads last."""
+    found: dict[str, list[ConfigKey]] = {}
+    for key in keys:
+        found.setdefault(key.section, []).append(key)
+    for title in [*(title for title in found if title not in _LAST), *(title for title in _LAST if title in found)]:
+        yield title, found[title]
 
 
 def _ignored_lines(keys: Iterable[ConfigKey]) -> Iterator[str]:
@@ -226,7 +233,10 @@ def _capital(text: str) -> str:
 def main(arguments: list[str]) -> int:
     """Write both files below the directory named in the arguments."""
     root = Path(arguments[0] if arguments else ".")
-    for path, text in ((PROPERTIES_PATH, properties_file()), (PAGE_PATH, configuration_page())):
+    for path, text in (
+        (PROPERTIES_PATH, properties_file(built_in_keys())),
+        (PAGE_PATH, configuration_page(built_in_keys())),
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
         sys.stdout.write(f"{root / path}\n")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
-from gateway.codec import Codec
 from gateway.config import Config, ConfigError, Fault
-from gateway.hookspecs import hookimpl
 from gateway.kafka.ports import Kafka
 from gateway.router import Route
 from gateway.version import VERSION
@@ -28,8 +26,7 @@ _NAME = re.compile(r"bridge\.(producer|consumer)\.([A-Za-z0-9_-]+)\.")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 
 
-@hookimpl
-def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:
+def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
     names = dict.fromkeys(match.groups() for key in config.places if (match := _NAME.match(key)) is not None)
     reader = _Settings(config)
     into = [reader.producer(name) for kind, name in names if kind == "producer"]

@@ -1,0 +1,87 @@
+"""The command ``kafka-gateway``, and which module serves its other words."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from gateway.assembly.plugins import PluginError, Plugins
+from gateway.commands.run import PROPERTY, disabled, run
+from gateway.config import ConfigError, load
+from gateway.kafka.clients.properties import faults as kafka_faults
+from gateway.version import VERSION
+
+_WORDS = {
+    "tunnel": "transports.tunnel.command",
+    "tunnel-proxy": "transports.tunnel.command",
+    "producer": "gateway.commands.bytehoops",
+    "consumer": "gateway.commands.bytehoops",
+    "flasfka-serve": "gateway.commands.flasfka",
+}
+"""First word → module whose ``subcommand(words)`` answers the exit code."""
+
+_DESCRIPTION = """\
+Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), record streams, sockets, bridges, a
+tunnel for native clients, and whatever plugins add.
+Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0.1:8082, for trying out."""
+
+_EPILOG = """\
+KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
+etc/kafka-rest.properties and docs/configuration.md list all properties.
+
+kafka-gateway tunnel: local ports through which any Kafka client reaches the brokers behind a gateway.
+kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
+kafka-gateway flasfka-serve: push and pull alone. Each has a --help of its own.
+
+exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
+with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in _WORDS:
+        # By name: nothing here imports a transport, and the gateway itself starts without what these need.
+        return int(importlib.import_module(_WORDS[words[0]]).subcommand(words))
+    parser = argparse.ArgumentParser(
+        prog="kafka-gateway",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="*", metavar="[FILE] [KEY=VALUE …]", help="a properties file; single properties")
+    parser.add_argument(
+        "--check", action="store_true", help="report every faulty key, then try Kafka step by step; serve nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
+    parser.add_argument("--version", action="version", version=f"kafka-gateway {VERSION}")
+    options = parser.parse_intermixed_args(words)
+    overrides = [word for word in options.what if PROPERTY.match(word)]
+    files = [word for word in options.what if word not in overrides]
+    if len(files) > 1:
+        parser.error(f"one properties file at most, not {', '.join(files)}")
+    file = files[0] if files else None
+    try:
+        plugins = Plugins(disabled=disabled(file, overrides))
+        keys = plugins.config_keys()
+        if options.check:
+            from gateway.commands.check import check
+
+            return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
+        config = load(keys, file, overrides, os.environ, checks=(kafka_faults, plugins.faults))
+    except PluginError as error:
+        print(f"kafka-gateway: {error}", file=sys.stderr)
+        return 1
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"kafka-gateway: {fault}", file=sys.stderr)
+        return 2
+    return run(config, plugins)
+
+
+def websocket_proxy() -> int:
+    """The command ``kafka-websocket-proxy``, as Kafka WebSocket Shim calls its own."""
+    return main(["tunnel", *sys.argv[1:]])

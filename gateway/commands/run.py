@@ -1,0 +1,80 @@
+"""Runs a gateway until a signal stops it: what all commands that serve have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+
+from gateway.assembly.plugins import PluginError, Plugins
+from gateway.commands import logs
+from gateway.config import Config, ConfigError, peek
+from gateway.event_loop import new_loop
+from gateway.kafka.clients.properties import client_notes
+from gateway.settings.keys import TRANSPORTS
+
+log = logging.getLogger("gateway")
+
+PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
+"""How KEY=VALUE begins; bin/start tells it from a file's name in the same way."""
+
+
+def disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
+    """The plugins that are switched off, read before all else: they must not even be asked for their keys."""
+    key = next(key for key in TRANSPORTS if key.name == "plugins.disable")
+    names = peek(key, file, overrides, os.environ)
+    return names if isinstance(names, tuple) else ()
+
+
+def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
+    """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130)."""
+    logs.set_up(config.text("log.level"), config.text("log.format"))
+    for warning in (*config.warnings, *client_notes(config)):
+        log.warning(warning)
+    # msgspec counts nested JSON against this limit; 1000 levels are allowed (kafka-rest-http.md, observed §3.4).
+    sys.setrecursionlimit(2500)
+    # What is loaded by now stays: the collector need not walk it again. A request makes a dozen objects and no cycles;
+    # at the default threshold of 700 the collector took a tenth of the processor.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_serve(config, plugins, hasty))
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error(str(fault))
+        return 2
+    except (PluginError, OSError) as error:
+        log.error(str(error))
+        return 1
+    return 0
+
+
+async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
+    from gateway.assembly.app import run_until
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = 0
+
+    def stop_now(*_: object) -> None:
+        nonlocal signals
+        signals += 1
+        if hasty and signals > 1:
+            os._exit(130)
+        loop.call_soon_threadsafe(stop.set)
+
+    # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
+    # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
+    before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        await run_until(stop, config, plugins)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

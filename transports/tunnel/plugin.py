@@ -1,0 +1,23 @@
+"""The built-in plugin ``tunnel``: Kafka's own protocol through a WebSocket."""
+
+from __future__ import annotations
+
+from gateway.config import Config, ConfigKey
+from gateway.transport import Transport, hookimpl
+from transports.tunnel.keys import TUNNEL
+
+
+@hookimpl
+def gateway_config_keys() -> list[ConfigKey]:
+    return list(TUNNEL)
+
+
+@hookimpl
+def gateway_transports(config: Config) -> list[Transport]:
+    """None unless ``tunnel.enable``. ConfigError: its settings contradict each other."""
+    if not config.flag("tunnel.enable"):
+        return []
+    from transports.tunnel.endpoint import TunnelTransport, check
+
+    check(config)
+    return [TunnelTransport(config)]
