@@ -1,4 +1,4 @@
-"""L4, L1 (a thousand sockets) and the faults of issue 4 over the envelope: clients that do not read, and that die."""
+"""L4, L1 (a thousand sockets) and faults of envelope clients: those that do not read, and those that die."""
 
 from __future__ import annotations
 

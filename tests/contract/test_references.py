@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import io
+import json
 import re
 import tokenize
 from collections.abc import Iterator
@@ -21,7 +22,11 @@ CHECKLISTS = {"atmosphere-binding.md": ("7",), "websocket-proxy.md": ("8",), "br
 
 FOLDERS = ("gateway", "services", "transports", "tests", "share", "bin", "etc")
 SKIPPED = {"node_modules", "cases", "transcripts", "__pycache__"}
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "tests" / "conformance").rglob("*.md")),
+]
 SOURCES = sorted(
     path
     for folder in FOLDERS
@@ -178,7 +183,7 @@ def faults(path: Path, line: int, text: str, seen: list[str] | None = None) -> I
             else:
                 observed = False
             if place is None:
-                yield f"{where}: §{word}: of which document?"
+                yield f"{where}: §{word}: of which document? Write its name before it"
             elif word not in place.sections and word not in place.ids:
                 yield f"{where}: {place.name} has no §{word}"
             else:
@@ -218,6 +223,13 @@ def _item_faults(whole: str, numbers: str, text: str, here: Document | None, sec
 @pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_references_lead_somewhere(path: Path) -> None:
     assert [fault for line, text in blocks(path) for fault in faults(path, line, text)] == []
+
+
+def test_recorded_conversations_name_a_section() -> None:
+    sections = document(SPEC / "kafka-rest-http.md").sections
+    for path in (ROOT / "tests" / "conformance" / "cases").glob("*.json"):
+        cases = json.loads(path.read_text())
+        assert {case["name"]: case["spec"] for case in cases if case["spec"] not in sections} == {}, path
 
 
 @pytest.mark.parametrize(

@@ -845,7 +845,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(app: App, service: StubSer
 
 
 async def test_ten_thousand_requests_without_reading_a_reply(app: App, loop_watch: Any) -> None:
-    """Memory stays bounded: the gateway stops to read from who does not read (issue 4)."""
+    """Memory stays bounded: the gateway stops to read from who does not read."""
     loop_watch.limit_s = 1.0  # the test's own writing of 10 MB
     async with await Peer.open(app.addresses[0]) as peer, await Peer.open(app.addresses[0]) as other:
         peer.wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
