@@ -1,7 +1,7 @@
 """``/socket/in`` and ``/socket/out`` of Kafka WebSocket Proxy's protocol (websocket-proxy.md; docs/websocket-proxy.md).
 
-Here sockets are asked for, refused and opened. What they ask is in ``proxy_parameters``, what travels on them in
-``proxy_messages`` and ``proxy_formats``, how it goes on in ``proxy_sockets``.
+Here sockets are asked for, refused and opened. What they ask is in ``parameters``, what travels on them in
+``messages`` and ``formats``, how it goes on in ``sockets``.
 """
 
 from __future__ import annotations
