@@ -6,7 +6,6 @@ A test that uses `kafka`, `kafka3` or `own_kafka` gets the marker `broker` by it
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -14,6 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import settings
 
+from tests.cache import UnavailableError, unavailable
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
 
 # No deadline for an example: a busy machine is no fault of the gateway.
@@ -42,14 +42,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Downloads Kafka before the first test, whose time limit is not meant for that."""
-    if session.config.option.collectonly or not any(item.get_closest_marker("broker") for item in session.items):
+    """Fetches what the chosen tests need before the first of them, whose time limit is not meant for that."""
+    if session.config.option.collectonly:
         return
-    try:
-        find_java()
-        fetch_jars()
-    except KafkaUnavailableError:
-        pass  # said by the fixture, for each test that needs it
+    fetches = dict.fromkeys(mark.kwargs["what"] for item in session.items for mark in item.iter_markers("fetches"))
+    if any(item.get_closest_marker("broker") for item in session.items):
+        fetches[_fetch_kafka] = None
+    for fetch in fetches:
+        # What cannot be had is told by each test that needs it.
+        with contextlib.suppress(UnavailableError, pytest.skip.Exception, pytest.fail.Exception):
+            fetch()
+
+
+def _fetch_kafka() -> None:
+    find_java()
+    fetch_jars()
 
 
 @contextlib.contextmanager
@@ -58,9 +65,7 @@ def _cluster(nodes: int = 1, *, min_insync_replicas: int = 1) -> Iterator[KafkaC
     try:
         cluster = KafkaCluster(nodes, min_insync_replicas=min_insync_replicas).start()
     except KafkaUnavailableError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        unavailable(str(error))
     try:
         yield cluster
     finally:

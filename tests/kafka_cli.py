@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.kafka_cluster import HOST, KAFKA_VERSION, KafkaCluster, KafkaUnavailableError, cache_dir, fetch_jars
+from tests.cache import cache_dir
+from tests.kafka_cluster import HOST, KAFKA_VERSION, KafkaCluster, KafkaUnavailableError, fetch_jars
 
 NOT_RUNNING = 3  # exit code of `status`, as init scripts have it (LSB)
 

@@ -11,7 +11,6 @@ end of a pipe, and when that breaks it kills the brokers and removes their data.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import random
@@ -32,6 +31,8 @@ from xml.sax.saxutils import escape
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # .admin has it too, but does not say so to type checkers
+
+from tests import cache
 
 KAFKA_VERSION = "4.1.1"
 MAVEN_ARTIFACTS = (
@@ -75,14 +76,8 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
-class KafkaUnavailableError(Exception):
+class KafkaUnavailableError(cache.UnavailableError):
     """Kafka cannot run on this machine, or did not start; the text says why."""
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "kafka-gateway"
 
 
 def find_java() -> str:
@@ -98,40 +93,27 @@ def find_java() -> str:
     return java
 
 
-def fetch_jars(cache: Path | None = None) -> Path:
+def fetch_jars() -> Path:
     """Directory with Kafka's jars. The first call on a machine downloads them with Maven, others wait for it."""
-    cache = cache or cache_dir()
-    jars = cache / f"kafka-{KAFKA_VERSION}"
-    if jars.is_dir():
-        return jars
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "kafka.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not jars.is_dir():
-            _download_jars(jars)
-    return jars
+    try:
+        return cache.once(f"kafka-{KAFKA_VERSION}", _download_jars)
+    except cache.UnavailableError as error:
+        raise KafkaUnavailableError(f"Kafka's jars are fetched with Maven once, which failed: {error}") from None
 
 
-def _download_jars(jars: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise KafkaUnavailableError("Kafka's jars are fetched with Maven once: no `mvn` in PATH")
-    print(f"Fetching Kafka {KAFKA_VERSION} with Maven into {jars} (once)", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=jars.parent) as name:
-        work = Path(name)
-        tags = ("groupId", "artifactId", "version")
-        dependencies = "".join(
-            "<dependency>"
-            + "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(tags, artifact.split(":"), strict=True))
-            + "</dependency>"
-            for artifact in MAVEN_ARTIFACTS
-        )
-        (work / "pom.xml").write_text(POM.format(dependencies=dependencies))
-        command = [maven, "-q", "-B", "-f", f"{work}/pom.xml", COPY_GOAL, f"-DoutputDirectory={work}/libs"]
-        maven_run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-        if maven_run.returncode != 0:
-            raise KafkaUnavailableError(f"Maven could not fetch Kafka {KAFKA_VERSION} (its messages are above)")
-        (work / "libs").rename(jars)  # only a complete directory gets the name
+def _download_jars(folder: Path) -> None:
+    print(f"Fetching Kafka {KAFKA_VERSION} with Maven into {cache.cache_dir()} (once)", file=sys.stderr, flush=True)
+    tags = ("groupId", "artifactId", "version")
+    dependencies = "".join(
+        "<dependency>"
+        + "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(tags, artifact.split(":"), strict=True))
+        + "</dependency>"
+        for artifact in MAVEN_ARTIFACTS
+    )
+    with tempfile.TemporaryDirectory() as work:
+        (Path(work) / "pom.xml").write_text(POM.format(dependencies=dependencies))
+        command = ["mvn", "-q", "-B", cache.maven_repository(), COPY_GOAL, f"-DoutputDirectory={folder}"]
+        cache.run_tool(command, Path(work))
 
 
 def free_ports(count: int) -> list[int]:

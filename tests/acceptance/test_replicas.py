@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.rest import Rest, until
+from tests.cache import unavailable
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError
 
@@ -22,7 +23,7 @@ def kafka() -> Iterator[KafkaCluster]:
         with KafkaCluster(3, controllers=1, min_insync_replicas=2) as cluster:
             yield cluster
     except KafkaUnavailableError as error:
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 async def test_f7_two_of_three_brokers_dead(kafka: KafkaCluster) -> None:

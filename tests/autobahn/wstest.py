@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
@@ -16,18 +15,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.kafka_cluster import cache_dir
+from tests.cache import UnavailableError, once, run_tool
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PROBE = "import sys, pip; sys.exit(sys.version_info[:2] != (2, 7))"
 # pip leaves it to the directory's .pth files that zope.interface is found.
 PROGRAM = "import site, sys; site.addsitedir(sys.argv.pop(1)); from autobahntestsuite import wstest; wstest.run()"
-INSTALL_S = 300
 AGENT = "gateway"
 
 
-class SuiteUnavailableError(Exception):
-    """The suite cannot run on this machine; the text says why."""
+class NoPythonError(UnavailableError):
+    """No CPython 2.7 on this machine."""
 
 
 def find_python() -> str:
@@ -36,7 +34,7 @@ def find_python() -> str:
         probe = subprocess.run([candidate, "-c", PROBE], capture_output=True, check=False)
         if probe.returncode == 0:
             return candidate
-    raise SuiteUnavailableError("the Autobahn test suite needs CPython 2.7 with pip: none in PATH or from pyenv")
+    raise NoPythonError("the Autobahn test suite needs CPython 2.7 with pip: none in PATH or from pyenv")
 
 
 def _candidates() -> Iterator[str]:
@@ -51,45 +49,18 @@ def _candidates() -> Iterator[str]:
 def install(python: str) -> Path:
     """The directory with the suite, for the import path. The first call on a machine fills it, others wait for it."""
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + os.path.realpath(python).encode()).hexdigest()[:16]
-    target = cache_dir() / f"autobahn-{key}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            _install(python, target)
-    return target
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
+
+    def fill(folder: Path) -> None:
+        pip = [python, "-m", "pip", "install", *options, "--target", str(folder), "-r", str(REQUIREMENTS)]
+        run_tool(pip, folder)
+
+    return once(f"autobahn-{key}", fill)
 
 
-def _install(python: str, target: Path) -> None:
-    work = target.with_suffix(".new")
-    shutil.rmtree(work, ignore_errors=True)
-    # Settings meant for another environment must not lead pip out of this one.
-    elsewhere = {
-        "PIP_USER",
-        "PIP_TARGET",
-        "PIP_PREFIX",
-        "PIP_ROOT",
-        "PIP_REQUIRE_VIRTUALENV",
-        "PYTHONHOME",
-        "PYTHONPATH",
-    }
-    settings = {key: value for key, value in os.environ.items() if key not in elsewhere and key[:6] != "PYTHON"}
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    try:
-        done = subprocess.run(
-            [*pip, "-r", str(REQUIREMENTS)],
-            capture_output=True,
-            text=True,
-            env=settings,
-            check=False,
-            timeout=INSTALL_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise SuiteUnavailableError(f"pip did not install the Autobahn test suite within {INSTALL_S} s") from None
-    if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [f"exit {done.returncode}"]
-        raise SuiteUnavailableError(f"pip could not install the Autobahn test suite: {errors[0][:200]}")
-    work.rename(target)  # only a complete directory gets the name
+def fetch() -> None:
+    """Fetches the suite, if there is a Python for it."""
+    install(find_python())
 
 
 async def run(python: str, suite: Path, url: str, cases: Sequence[str], work: Path) -> dict[str, Any]:

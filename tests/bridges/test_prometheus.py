@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.bridges.conftest import Bytehoops
+from tests.cache import find_program
 from tests.gateway_process import ROOT
 from tests.kafka_cluster import KafkaCluster, free_ports
 
@@ -31,11 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 @pytest.fixture(autouse=True)
 def need_prometheus() -> None:
-    if PROMETHEUS is None:
-        reason = "no prometheus in PATH (Debian: apt-get install prometheus)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    find_program("prometheus")
 
 
 class Prometheus:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
-import shutil
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import async_playwright
 
+from tests.cache import find_program, node_packages
 from tests.console.test_console import CHROMIUM, FLAGS, need_chromium
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
-from tests.transports.npm import install
 
 __all__ = ("need_chromium",)
 
@@ -27,7 +27,12 @@ PAGE = (ROOT / "docs" / "streaming.md").read_text()
 FOLDER = Path(__file__).parent / "stream"
 PATIENCE_S = 30
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.timeout(120),
+    pytest.mark.fetches(what=functools.partial(node_packages, FOLDER)),
+]
 
 
 def recipe(title: str, language: str, gateway: GatewayProcess, topic: str) -> list[str]:
@@ -149,7 +154,7 @@ def other(kafka: KafkaCluster) -> Iterator[GatewayProcess]:
 async def test_what_follows_goes_on_after_the_gateway_was_killed(
     kafka: KafkaCluster, other: GatewayProcess, topic: str
 ) -> None:
-    install(FOLDER)
+    node_packages(FOLDER)
     settings = f"bootstrap.servers={kafka.bootstrap}"
     with GatewayProcess(settings) as gateway:
         (script,) = recipe("A web page", "js", gateway, topic)
@@ -188,8 +193,7 @@ async def test_what_comes_to_an_end(other: GatewayProcess, topic: str, tmp_path:
         assert process.returncode == 0, command
         return out.decode()
 
-    if shutil.which("curl") is None:
-        pytest.skip("no curl")
+    find_program("curl")
     (hour,) = recipe("curl", "sh", other, topic)
     today, tomorrow = recipe("Going on after a day", "sh", other, topic)
     produce(other, topic, range(10))

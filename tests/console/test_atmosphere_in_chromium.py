@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
 from playwright.async_api import Page, Route
 
+from tests.cache import node_packages
 from tests.console.test_console import gateway, need_chromium, page, produce
 from tests.gateway_process import ROOT, GatewayProcess
-from tests.transports.npm import install
 
 __all__ = ("gateway", "need_chromium", "page")
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
 CLIENTS = ROOT / "tests" / "clients" / "atmosphere"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.fetches(what=functools.partial(node_packages, CLIENTS)),
+]
 SOURCES = {
     "2": "atmosphere2/lib/atmosphere.js",
     "3": "atmosphere3/lib/atmosphere.js",
@@ -65,7 +70,7 @@ async ({generation, transport, url}) => {
 @pytest.fixture(autouse=True)
 async def scripts(page: Page) -> None:
     """The clients' sources, as if the gateway served them."""
-    install(CLIENTS)
+    node_packages(CLIENTS)
 
     async def answer(route: Route) -> None:
         name = route.request.url.rpartition("/")[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tests.cache import find_program
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
@@ -34,11 +34,7 @@ PAGE = ROOT / "transports" / "console" / "static"
 
 @pytest.fixture(autouse=True)
 def need_chromium() -> None:
-    if CHROMIUM is None:
-        reason = "no chromium in PATH (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    find_program("chromium")
 
 
 @pytest.fixture

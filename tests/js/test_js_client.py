@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.cache import node_packages
 from tests.gateway_process import GatewayProcess
 
 CLIENT = Path(__file__).parents[2] / "share" / "js-client"
@@ -16,10 +17,16 @@ TESTS = sorted(path.name for path in (CLIENT / "tests").glob("*.test.js"))
 LIVE_TRANSPORTS = "websocket,sse,long-polling"
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed"),
     pytest.mark.slow,
     pytest.mark.timeout(240),
+    pytest.mark.fetches(what=functools.partial(node_packages, CLIENT)),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages() -> None:
+    """TypeScript's compiler, without which the client's tests leave out that its types are up to date."""
+    node_packages(CLIENT)
 
 
 def run_node(*names: str, **environment: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.commands.flasfka import read_settings
 from gateway.config import ConfigError
+from tests.cache import UnavailableError, once, run_tool, unavailable
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 from tests.push_pull.service import PushPull, Served
@@ -172,16 +173,25 @@ app = App()
 """In place of flasfka: its test client, sending to an address instead of into an application of Flask's."""
 
 
+def flasfkas_archive() -> Path:
+    """Its source as it is published."""
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+
+    def fill(folder: Path) -> None:
+        run_tool([sys.executable, "-m", "pip", "download", *options, FLASFKA], folder)
+
+    (archive,) = once(FLASFKA.replace("==", "-"), fill).glob("*.tar.gz")
+    return archive
+
+
 @pytest.mark.slow
+@pytest.mark.fetches(what=flasfkas_archive)
 def test_flasfkas_own_tests(kafka: KafkaCluster, tmp_path: Path) -> None:
     """As they are; what they import as their application is a client of the gateway."""
-    pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--no-binary", ":all:"]
-    fetched = subprocess.run([*pip, FLASFKA], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    if fetched.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(fetched.stderr)
-        pytest.skip(f"{FLASFKA} cannot be fetched")
-    (archive,) = tmp_path.glob("*.tar.gz")
+    try:
+        archive = flasfkas_archive()
+    except UnavailableError as error:
+        unavailable(str(error))
     package = tmp_path / "flasfka"
     package.mkdir()
     with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as content:

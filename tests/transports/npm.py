@@ -1,36 +1,14 @@
-"""Runs programs of npm packages that a lock file pins."""
+"""Runs Node programs. Their packages come from `tests.cache.node_packages`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.transports.wire import PATIENCE_S
-
-
-def install(folder: Path) -> None:
-    """``npm ci``, unless it has been done since the lock file was written. Skips without npm; fails in CI."""
-    installed = folder / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
-        return
-    reason = "npm is not installed"
-    if npm := shutil.which("npm"):
-        done = subprocess.run(
-            [npm, "ci", "--ignore-scripts"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
-        )
-        if done.returncode == 0:
-            return
-        reason = f"npm ci failed: {done.stderr[-1000:]}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class Driver:

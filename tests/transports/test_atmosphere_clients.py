@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 
 from gateway.assembly.app import App
+from tests.cache import node_packages
 from tests.transports.conftest import gateway
-from tests.transports.npm import Driver, install
+from tests.transports.npm import Driver
 from tests.transports.stub_service import StubService
 from tests.transports.wire import until
 from transports.envelope.tracking_ids import Clients
@@ -29,12 +31,16 @@ TRANSPORTS = ["websocket", *HTTP]
 BEATS = "org.atmosphere.interceptor.HeartbeatInterceptor."
 JSON_V1 = "application/vnd.kafka.json.v1+json"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.fetches(what=functools.partial(node_packages, FOLDER)),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def packages() -> None:
-    install(FOLDER)
+    node_packages(FOLDER)
 
 
 @pytest.fixture

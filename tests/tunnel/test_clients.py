@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
-import os
-import shutil
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.cache import UnavailableError, find_program, once, run_tool, unavailable
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import fetch_jars, find_java
 from tests.tunnel.conftest import Tunnel
@@ -30,13 +30,6 @@ from tests.tunnel.local_process import LocalProcess, free_range
 Unique = Callable[..., str]
 GO = Path(__file__).parent / "go"
 DEADLINE_S = 40.0
-
-
-def missing(what: str) -> None:
-    """A tool that is not here: in CI that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 def run(*command: str, stdin: str = "", timeout_s: float = DEADLINE_S) -> str:
@@ -69,8 +62,7 @@ def group_config(tunnel: Tunnel, group: str, **more: object) -> dict[str, object
 
 
 def test_kcat(tunnel: Tunnel, unique: Unique) -> None:
-    if shutil.which("kcat") is None:
-        missing("no kcat: install Debian's package of that name")
+    find_program("kcat")
     topic = unique("tunnel-kcat")
     admin = AdminClient({"bootstrap.servers": tunnel.bootstrap})
     admin.create_topics([NewTopic(topic, 6, 3)], operation_timeout=10)[topic].result(20)
@@ -266,22 +258,23 @@ def test_kafka_python(tunnel: Tunnel, unique: Unique) -> None:
 # --- franz-go --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def go_client(tmp_path_factory: pytest.TempPathFactory) -> str:
+def go_client() -> str:
     """The client of tests/tunnel/go, built."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("no go in PATH")
-    program = tmp_path_factory.mktemp("go") / "tunnelclient"
-    done = subprocess.run([go, "build", "-o", program, "."], cwd=GO, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        missing(f"the Go client cannot be built: {done.stderr[-1000:]}")
-    return str(program)
+    go = find_program("go", package="golang-go")
+    content = b"".join(file.read_bytes() for file in sorted(GO.iterdir()))
+
+    def build(folder: Path) -> None:
+        run_tool([go, "build", "-o", str(folder / "client"), "."], GO)
+
+    try:
+        return str(once(f"go-{hashlib.sha256(content).hexdigest()[:16]}", build) / "client")
+    except UnavailableError as error:
+        unavailable(f"the Go client cannot be built: {error}")
 
 
-@pytest.mark.timeout(240)
-def test_franz_go(tunnel: Tunnel, unique: Unique, go_client: str) -> None:
-    printed = run(go_client, tunnel.bootstrap, unique("tunnel-go"), unique("group"), "600", timeout_s=50)
+@pytest.mark.fetches(what=go_client)
+def test_franz_go(tunnel: Tunnel, unique: Unique) -> None:
+    printed = run(go_client(), tunnel.bootstrap, unique("tunnel-go"), unique("group"), "600", timeout_s=50)
     assert json.loads(printed) == {"records": 600, "ports": {str(n): port for n, port in tunnel.ports.items()}}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -12,9 +11,10 @@ import pytest
 
 from gateway.commands.main import main as program
 from gateway.errors import CloseReason
+from tests import cache
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.tunnel.local_process import LocalProcess
-from tests.tunnel.test_clients import missing, run
+from tests.tunnel.test_clients import run
 from transports.tunnel import command, relay
 
 PAGE = (ROOT / "docs" / "tunnel.md").read_text()
@@ -27,8 +27,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 @pytest.mark.slow
 @pytest.mark.embedded
 def test_the_page_from_top_to_bottom(tmp_path: object) -> None:
-    if shutil.which("kcat") is None:
-        missing("no kcat: install Debian's package of that name")
+    cache.find_program("kcat")
     serve, tunnel, listing, say, read = COMMANDS
     assert serve[:2] == ["kafka-gateway", "port=8082"]
     assert tunnel[:4] == ["kafka-gateway", "tunnel", "-broker=127.0.0.1:8082", "-port=8080"]

@@ -17,10 +17,11 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from tests.cache import unavailable
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, Node
 from tests.tunnel.local_process import LocalProcess
-from tests.tunnel.test_clients import consumed, missing
+from tests.tunnel.test_clients import consumed
 
 JAAS = "org.apache.kafka.common.security"
 ADMIN = {
@@ -73,8 +74,7 @@ def sasl_kafka() -> Iterator[SaslKafka]:
         cluster = SaslKafka()
         cluster.start()
     except KafkaUnavailableError as error:
-        missing(str(error))
-        raise
+        unavailable(str(error))
     try:
         yield cluster
     finally:
