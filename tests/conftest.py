@@ -15,6 +15,9 @@ from hypothesis import settings
 
 from tests.cache import UnavailableError, unavailable
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
+from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
+
+__all__ = ["pytest_collectreport", "pytest_runtest_logreport", "pytest_sessionfinish"]
 
 # No deadline for an example: a busy machine is no fault of the gateway.
 settings.register_profile("full", deadline=None)

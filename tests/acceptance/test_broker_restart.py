@@ -47,10 +47,12 @@ class Leaders:
         return dead not in leaders and -1 not in leaders
 
 
+@pytest.mark.timing
 async def test_f1_one_broker_killed_twice(own_kafka: KafkaCluster) -> None:
     await kill_the_leader_twice(own_kafka)
 
 
+@pytest.mark.timing
 async def test_f1_f9_the_leader_of_three_killed_twice(kafka3: KafkaCluster) -> None:
     await kill_the_leader_twice(kafka3)
 
@@ -142,6 +144,7 @@ async def test_f2_the_gateway_is_killed(kafka: KafkaCluster) -> None:
     assert first <= 5
 
 
+@pytest.mark.timing
 async def test_f5_broker_down(own_kafka: KafkaCluster, unique: Callable[..., str]) -> None:
     topic = own_kafka.create_topic()
     with GatewayProcess(QUIET, "produce.timeout.ms=5000", bootstrap=own_kafka.bootstrap) as gateway:

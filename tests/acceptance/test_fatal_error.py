@@ -44,6 +44,7 @@ def break_producer(app: App) -> None:
     assert librdkafka.rd_kafka_test_fatal_error(handle, fenced, b"provoked by a test") == 0
 
 
+@pytest.mark.timing
 async def test_f6_fatal_error_with_many_open_requests(own_kafka: KafkaCluster, app: App) -> None:
     topic = own_kafka.create_topic()
     async with Rest(app.addresses[0]) as rest:
@@ -74,6 +75,7 @@ async def test_f6_fatal_error_with_many_open_requests(own_kafka: KafkaCluster, a
         assert "kafka-producer" in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.timing
 async def test_f6_again_and_again(own_kafka: KafkaCluster, app: App) -> None:
     """Without anything open, and while the broker is away: the newest producer works."""
     topic = own_kafka.create_topic()

@@ -18,6 +18,7 @@ INSTANCES = 60
 GROUPS = 6
 
 
+@pytest.mark.timing
 async def test_f4_frozen_broker(own_kafka: KafkaCluster) -> None:
     topic = own_kafka.create_topic(partitions=4)
     with GatewayProcess("access.log.enable=false", bootstrap=own_kafka.bootstrap) as gateway:

@@ -67,6 +67,7 @@ class Load:
             await asyncio.gather(*self._tasks)
 
 
+@pytest.mark.timing
 async def test_sigterm_under_load(kafka: KafkaCluster, create_topic: Callable[..., str]) -> None:
     topic = create_topic()
     with GatewayProcess(*QUIET, "producer.linger.ms=20", bootstrap=kafka.bootstrap) as gateway:
@@ -85,6 +86,7 @@ async def test_sigterm_under_load(kafka: KafkaCluster, create_topic: Callable[..
     assert "Traceback" not in "\n".join(gateway.output)
 
 
+@pytest.mark.timing
 async def test_sigterm_with_all_kinds_of_connections() -> None:
     with GatewayProcess(*QUIET) as gateway:
         wires = {name: await Wire.open(gateway.url) for name in ("idle", "silent", "read", "body", "late body", "half")}

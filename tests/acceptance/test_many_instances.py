@@ -32,6 +32,7 @@ def fill(kafka: KafkaCluster) -> str:
     return topic
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("instances", [200, 500])

@@ -88,6 +88,7 @@ async def refuse(url: str, data: bytes, times: int) -> list[float]:
     return took
 
 
+@pytest.mark.timing
 async def test_f12_no_broker_at_all(unique: Callable[[str], str]) -> None:
     """The answer comes within produce.timeout.ms; nothing is kept for longer."""
     settings = ("access.log.enable=false", "producer.queue.bytes=1048576", "produce.timeout.ms=2000")

@@ -136,6 +136,7 @@ async def test_f8_a_read_that_is_cut_while_it_waits_takes_nothing(
         assert [record["value"] for record in records] == [number]
 
 
+@pytest.mark.timing
 async def test_f9_a_member_that_dies(kafka: KafkaCluster, rest: Rest, unique: Unique) -> None:
     """Two members on one gateway, one on another that is killed."""
     topic, group = kafka.create_topic(partitions=3), unique("g")
@@ -213,6 +214,7 @@ async def test_hundreds_of_waiting_reads_do_not_delay_a_produce(
     await asyncio.gather(*(rest.request("DELETE", path) for path in paths))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("first_is_read", [True, False])
 async def test_two_instances_of_one_group_share_without_hanging(
     kafka: KafkaCluster, rest: Rest, unique: Unique, first_is_read: bool
@@ -276,6 +278,7 @@ async def test_unused_instances_are_closed(kafka: KafkaCluster, unique: Unique) 
             assert (await rest.request("GET", f"{waits}/subscription")).status == 200
 
 
+@pytest.mark.timing
 async def test_clients_that_leave_cost_nothing_after_a_second(kafka: KafkaCluster, unique: Unique) -> None:
     # A gateway of its own: nothing of other tests closes connections meanwhile.
     with GatewayProcess(*SETTINGS, "consumer.request.timeout.ms=60000", bootstrap=kafka.bootstrap) as gateway:

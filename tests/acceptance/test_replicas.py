@@ -26,6 +26,7 @@ def kafka() -> Iterator[KafkaCluster]:
         unavailable(str(error))
 
 
+@pytest.mark.timing
 async def test_f7_two_of_three_brokers_dead(kafka: KafkaCluster) -> None:
     topic = kafka.create_topic(partitions=3)
     with GatewayProcess("access.log.enable=false", bootstrap=kafka.bootstrap) as gateway:

@@ -62,6 +62,7 @@ async def test_h6_bombs_from_many_clients() -> None:
         assert gateway.stop() == 0
 
 
+@pytest.mark.timing
 async def test_h7_slow_clients() -> None:
     """300 of each kind, with a tenth of the deadlines."""
     times = ("request.header.timeout.ms=1000", "request.body.timeout.ms=2000", "idle.timeout.ms=1000")

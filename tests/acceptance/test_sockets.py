@@ -135,6 +135,7 @@ async def _sip(client: EnvelopeClient) -> None:
         await asyncio.sleep(1)
 
 
+@pytest.mark.timing
 async def test_ten_thousand_requests_without_reading_a_reply() -> None:
     """60 MB of replies: the gateway stops reading, others are answered, and in the end every request is."""
     topics = [f"a-topic-with-a-rather-long-name-{number:03}" for number in range(150)]
@@ -208,6 +209,7 @@ async def test_a_socket_that_dies_in_the_middle_of_a_push(
     assert repeated < count / 2
 
 
+@pytest.mark.timing
 async def test_l1_a_thousand_idle_sockets() -> None:
     """None is cut, and each costs little. The generous bound is Centrifugo's figure."""
     warm_up, count = 100, 1000

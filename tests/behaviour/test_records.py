@@ -143,6 +143,7 @@ async def test_a_record_larger_than_max_bytes_is_delivered_alone(client: Client,
         ]
 
 
+@pytest.mark.timing
 async def test_a_waiting_read_answers_when_a_record_arrives(client: Client, other: Client, unique: Unique) -> None:
     topic = unique("t")
     await produce(other, topic, {"value": 0, "partition": 0})

@@ -299,6 +299,7 @@ async def test_lost_partitions_are_dropped_at_once(make: Make) -> None:
     assert sink.posts == [b"a", b"b"]
 
 
+@pytest.mark.timing
 async def test_the_end_does_not_wait_for_a_pause(make: Make) -> None:
     delivery = make(FakeSink(lambda body, attempt: 503), retry=RetryRules(120, 1, 120, 0))
     delivery.records(records(0, "a"))

@@ -30,6 +30,7 @@ def test_corpus(seed: bytes) -> None:
     one_input(seed)
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 4 + 60)
 def test_mutations() -> None:

@@ -98,6 +98,7 @@ async def test_equal_questions_share_a_flight(
     assert {answer.name for answer in answers[1:]} == {filled.name}  # type: ignore[union-attr]
 
 
+@pytest.mark.timing
 async def test_no_broker() -> None:
     async with open_kafka(load(BUILTIN_KEYS, overrides=["bootstrap.servers=127.0.0.1:1"])) as cluster:
         start = time.monotonic()
@@ -119,6 +120,7 @@ async def test_embedded_topics() -> None:
             await cluster.admin.groups()
 
 
+@pytest.mark.timing
 async def test_direct_reads(cluster: KafkaCluster, filled: Topic) -> None:
     filled.write([b"%d" % number for number in range(300)], 2)
     fetch = cluster.reader.fetch

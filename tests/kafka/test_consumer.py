@@ -44,6 +44,7 @@ def in_order(found: Sequence[tuple[int, int]]) -> bool:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 async def test_read_returns_what_is_there_before_its_time_is_up(filled: Topic, open_consumer: Opener) -> None:
     filled.write(numbered(10))
     consumer = await open_consumer()
@@ -60,6 +61,7 @@ async def test_read_returns_what_is_there_before_its_time_is_up(filled: Topic, o
     assert consumer.returned() == [PartitionOffset(filled.name, 0, 10)]
 
 
+@pytest.mark.timing
 async def test_read_of_nothing_lasts_its_time(filled: Topic, open_consumer: Opener) -> None:
     consumer = await open_consumer()
     await consumer.assign([TopicPartition(filled.name, 0)])
@@ -156,6 +158,7 @@ async def test_several_reads_share_the_records(filled: Topic, open_consumer: Ope
     assert len(found) == 100
 
 
+@pytest.mark.timing
 async def test_second_read_keeps_its_own_time(filled: Topic, open_consumer: Opener) -> None:
     consumer = await open_consumer()
     await consumer.assign([TopicPartition(filled.name, 0)])
@@ -501,6 +504,7 @@ async def _owns(consumer: object, partitions: int) -> bool:
 # --- the thread ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 async def test_questions_are_answered_while_a_read_waits(filled: Topic, open_consumer: Opener) -> None:
     consumer = await open_consumer()
     await consumer.assign([TopicPartition(filled.name, 0)])
@@ -519,6 +523,7 @@ async def test_questions_are_answered_while_a_read_waits(filled: Topic, open_con
     assert len(await reading) == 0
 
 
+@pytest.mark.timing
 async def test_close(filled: Topic, open_consumer: Opener) -> None:
     filled.write(numbered(10))
     consumer = await open_consumer()

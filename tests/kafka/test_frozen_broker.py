@@ -16,6 +16,7 @@ from tests.kafka_cluster import KafkaCluster
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
+@pytest.mark.timing
 async def test_frozen_broker(own_kafka: KafkaCluster, unique: Callable[..., str]) -> None:
     topic = own_kafka.create_topic(partitions=4)
     Topic(own_kafka.bootstrap, topic).write([b"a"] * 10)

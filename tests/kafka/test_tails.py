@@ -446,6 +446,7 @@ def write_when_known(topic: Topic, partition: int) -> None:
     raise AssertionError("the partition never came")
 
 
+@pytest.mark.timing
 @REAL
 async def test_a_deleted_topic_ends_its_tails(
     filled: Topic, follow: Opener, admin: AdminClient, bootstrap: str
@@ -575,6 +576,7 @@ async def test_many_from_the_past_share_a_few_consumers(filled: Topic, follow: O
         assert tail.batches[-1] is tails[0].batches[-1], "all have changed over to the live edge"
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 async def test_broker_away_for_a_while(
     own_kafka: RealKafka, kafka_topic: Callable[[str, str, int], None], topic: str

@@ -54,6 +54,7 @@ async def test_what_is_put_back_comes_next_and_nothing_overtakes_it(filled: Topi
     assert found[:3] == [(0, 0), (0, 1), (0, 2)]
 
 
+@pytest.mark.timing
 async def test_a_read_waits_for_its_time_and_no_longer_while_records_are_out(consumer: KafkaConsumer) -> None:
     taken = await take(consumer)
     start = time.monotonic()
@@ -123,6 +124,7 @@ async def test_automatic_commits_are_of_confirmed_records(
     await until(committed)
 
 
+@pytest.mark.timing
 async def test_closing_while_records_are_out(consumer: KafkaConsumer) -> None:
     taken = await take(consumer)
     start = time.monotonic()

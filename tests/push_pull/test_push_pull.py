@@ -310,6 +310,7 @@ async def test_extensions(client: PushPull, kafka: KafkaCluster) -> None:
     assert (row["value"], row["key"]) == ("dmFsdWU=", "a2V5")
 
 
+@pytest.mark.timing
 async def test_the_marks_of_transactions_hold_up_nobody(client: PushPull, kafka: KafkaCluster) -> None:
     """Behind the last record there is a mark, which no consumer is given: offsets alone never say "all is read"."""
     topic = kafka.create_topic()
@@ -351,6 +352,7 @@ async def test_a_topic_that_is_made_anew(client: PushPull, kafka: KafkaCluster) 
     assert (await client.pull(topic)).messages == ["c"]
 
 
+@pytest.mark.timing
 async def test_bounds(kafka: KafkaCluster, topic: str) -> None:
     """B-16, B-18 and B-13: the size of a reply, the lists of names, the number of consumers, their closing."""
     settings = (

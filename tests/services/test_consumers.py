@@ -649,6 +649,7 @@ async def test_max_bytes_loses_nothing_and_never_gets_stuck(rest: Rest, fake: Fa
     assert sizes == [2, 1, 1]  # the one that is larger than max_bytes comes alone
 
 
+@pytest.mark.timing
 async def test_timeout_0_polls(rest: Rest, fake: FakeKafka) -> None:
     instance = await rest.instance()
     await assign(rest, instance, T0)

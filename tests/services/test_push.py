@@ -294,6 +294,7 @@ async def test_unsubscribing_ends_a_subscription_that_is_only_about_to_begin(
     await client.has_values(0)
 
 
+@pytest.mark.timing
 async def test_unsubscribe_does_not_wait_for_a_client_that_does_not_read(rest: Rest, fake: FakeKafka) -> None:
     instance = await create(rest)
     client = await Client(rest).subscribe(pushes(instance))

@@ -167,6 +167,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"request.decompressed.max.bytes": 8 * _MIB}])
 @pytest.mark.parametrize("kind", BOMBS)
 async def test_h6_a_bomb_does_no_harm(connect: Connect, loop_watch: LoopWatch, kind: str) -> None:

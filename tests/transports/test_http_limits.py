@@ -107,6 +107,7 @@ async def closed_after(wire: Wire) -> tuple[float, bytes]:
     return time.monotonic() - began, rest
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"request.header.timeout.ms": SOON}])
 @pytest.mark.parametrize("head", [b"", b"G", b"GET /topics HTTP/1.1\r\nHost: x\r\n"])
 async def test_a_head_that_does_not_come(connect: Connect, head: bytes) -> None:
@@ -117,6 +118,7 @@ async def test_a_head_that_does_not_come(connect: Connect, head: bytes) -> None:
     assert took < 2
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"request.header.timeout.ms": SOON}])
 async def test_a_head_in_drops(connect: Connect) -> None:
     """It is the whole head that must come in time."""
@@ -141,6 +143,7 @@ async def test_the_deadline_is_for_the_first_head_only(wire: Wire) -> None:
         await asyncio.sleep(SOON / 1000)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"idle.timeout.ms": SOON}])
 @pytest.mark.parametrize("then", [b"", b"GET /topics HTTP/1.1\r\nHo"])
 async def test_an_idle_connection(connect: Connect, then: bytes) -> None:
@@ -164,6 +167,7 @@ async def test_a_waiting_read_is_not_idle(connect: Connect) -> None:
     assert (reply.status, reply.json) == (200, [])
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"request.body.timeout.ms": SOON, "request.body.min.rate": 1000}])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_that_does_not_come(connect: Connect, chunked: bool) -> None:
@@ -239,6 +243,7 @@ async def deaf(app: App) -> Wire:
     return wire
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "settings",
     [{"request.header.timeout.ms": 1000, "request.body.timeout.ms": 1000, "consumer.request.timeout.ms": 1}],

@@ -59,6 +59,7 @@ async def reader(running: Stopping) -> Wire:
     return wire
 
 
+@pytest.mark.timing
 async def test_idle_connections_are_closed_at_once(running: Stopping) -> None:
     silent, used = await running.connect(), await running.connect()
     assert (await used.ask("GET", "/health/live")).status == 200
@@ -75,6 +76,7 @@ async def test_idle_connections_are_closed_at_once(running: Stopping) -> None:
         await running.connect()
 
 
+@pytest.mark.timing
 async def test_a_waiting_read_answers_with_what_it_has(running: Stopping) -> None:
     wire = await reader(running)
     stop = running.stop()
@@ -105,6 +107,7 @@ async def test_produces_at_work_are_answered(running: Stopping) -> None:
     await stop
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["length", "chunked"])
 async def test_a_body_on_its_way_is_awaited(running: Stopping, how: str) -> None:
     wire = await running.connect()
@@ -130,6 +133,7 @@ async def test_a_body_on_its_way_is_awaited(running: Stopping, how: str) -> None
     assert running.took < 2
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"shutdown.graceful.ms": 300}])
 async def test_a_body_that_never_comes_does_not_hold_it_up(running: Stopping) -> None:
     wire = await running.connect()
@@ -140,6 +144,7 @@ async def test_a_body_that_never_comes_does_not_hold_it_up(running: Stopping) ->
     wire.writer.close()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"shutdown.graceful.ms": 300}])
 async def test_a_client_that_does_not_read_does_not_hold_it_up(running: Stopping) -> None:
     wire = await running.connect()

@@ -897,6 +897,7 @@ async def test_compression_is_off_by_itself(app: App) -> None:
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 async def test_shutdown(service: StubService) -> None:
     """Requests at work are answered, sockets get 1001 (§1.11), and stopping does not wait for idle ones."""
     async with contextlib.AsyncExitStack() as stack:

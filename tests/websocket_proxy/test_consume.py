@@ -192,6 +192,7 @@ async def test_tombstones_and_keys_without_a_type(sockets: Sockets, new_topic: N
     assert tombstone["key"] == empty["key"] == {"value": {}, "format": None}
 
 
+@pytest.mark.timing
 async def test_two_records_a_second(sockets: Sockets, new_topic: NewTopic, log: Log) -> None:
     topic = new_topic()
     log.append(topic, *(b"%d" % number for number in range(4)))
