@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).parents[1]
+NO_OTHERS = {"KAFKA_GATEWAY_PLUGINS_INSTALLED": "false"}
+"""For the environment of tests: a plugin that is installed on this machine does not change what they find."""
 
 
 class GatewayProcess:
@@ -26,7 +28,7 @@ class GatewayProcess:
     ) -> None:
         """``own_port`` False: the properties say where it listens."""
         self.command = ["gateway", *(["port=0"] if own_port else []), f"bootstrap.servers={bootstrap}", *properties]
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self._environment = {**os.environ, **NO_OTHERS, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.output: list[str] = []
         self.url = ""
         self._changed = threading.Condition()

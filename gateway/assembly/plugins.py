@@ -22,9 +22,10 @@ from gateway import hookspecs
 from gateway.assembly.built_in import BUILT_IN, INDISPENSABLE, OLDER_NAMES, declared_keys
 from gateway.auth import Authenticator
 from gateway.codec import Codec
-from gateway.config import Config, ConfigError, ConfigKey, Fault
+from gateway.config import Config, ConfigError, ConfigKey, Fault, peek
 from gateway.kafka.ports import Kafka
 from gateway.router import Route
+from gateway.settings.keys import TRANSPORTS
 from gateway.transport import Transport
 
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
@@ -45,10 +46,12 @@ class Plugins:
 
     Args:
         disabled: names of plugins to leave out; they are not even imported.
+        installed: whether to load the plugins of other distributions. Tests say False: what happens to be installed on
+            a developer's machine must not change what they find.
         extra: further plugins, modules or objects, as if they had been installed; for tests and for embedding.
     """
 
-    def __init__(self, disabled: Iterable[str] = (), extra: Sequence[object] = ()) -> None:
+    def __init__(self, disabled: Iterable[str] = (), extra: Sequence[object] = (), *, installed: bool = True) -> None:
         self._manager = pluggy.PluginManager(hookspecs.NAME)
         self._manager.add_hookspecs(hookspecs)
         self._hooks = sorted(name for name in vars(hookspecs) if name.startswith("gateway_"))
@@ -56,18 +59,18 @@ class Plugins:
         if INDISPENSABLE in left_out:
             raise PluginError(f"plugins.disable: nothing works without {INDISPENSABLE}")
         self._left_out = left_out & BUILT_IN.keys()
-        installed = _installed()
+        others = _installed() if installed else {}
         added = {self._manager.get_canonical_name(plugin): plugin for plugin in extra}
         for name, module in BUILT_IN.items():
             if name not in left_out:
                 self._register(name, importlib.import_module(module))
-        for name, entry in installed.items():
+        for name, entry in others.items():
             if name not in left_out:
                 self._register(name, _load(entry))
         for name, plugin in added.items():
             if name not in left_out:
                 self._register(name, plugin)
-        known = {*BUILT_IN, *installed, *added}
+        known = {*BUILT_IN, *others, *added}
         for name in sorted(left_out - known):
             raise PluginError(f"plugins.disable: there is no plugin {name}; there are {', '.join(sorted(known))}")
 
@@ -186,6 +189,20 @@ class Plugins:
                     what = item.__name__ if isinstance(item, type) else f"a {type(item).__name__}"
                     raise PluginError(f"plugin {plugin}: {hook} must return {kind.__name__} objects, not {what}")
                 yield plugin, item
+
+
+def find_plugins(
+    file: str | None, overrides: Sequence[str], environment: Mapping[str, str], leave_out: Iterable[str] = ()
+) -> Plugins:
+    """The plugins that a configuration asks for. Their names are read before all else, for plugins that are switched
+    off must not even be asked for their keys. PluginError."""
+    found = {}
+    for name in ("plugins.disable", "plugins.installed"):
+        key = next(key for key in TRANSPORTS if key.name == name)
+        found[name] = peek(key, file, overrides, environment)
+    names = found["plugins.disable"]
+    disabled = names if isinstance(names, tuple) else ()  # something else is a fault, which `load` tells
+    return Plugins({*disabled, *leave_out}, installed=found["plugins.installed"] is not False)
 
 
 def _installed() -> dict[str, EntryPoint]:

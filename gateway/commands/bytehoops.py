@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from gateway.assembly.built_in import BUILT_IN
-from gateway.assembly.plugins import PluginError, Plugins
+from gateway.assembly.plugins import PluginError, find_plugins
 from gateway.commands.run import run
 from gateway.config import ENVIRONMENT_PREFIX, ConfigError, environment_name, load
 from gateway.kafka.clients.properties import faults as kafka_faults
@@ -80,10 +80,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "bytehoops") -> int
     except SystemExit as stop:  # --help, or a faulty flag
         return 1 if stop.code else 0
     try:
-        plugins = Plugins(disabled=[name for name in BUILT_IN if name not in _PARTS])
         properties = _properties(mode, vars(given), vars(defaults))
         overrides = [f"{name}={value}" for name, value in properties.items()]
         environment = {name: value for name, value in os.environ.items() if name != "KAFKAREST_OPTS"}
+        others = [name for name in BUILT_IN if name not in _PARTS]
+        plugins = find_plugins(given.config, overrides, environment, others)
         config = load(plugins.config_keys(), given.config, overrides, environment, (kafka_faults, plugins.faults))
     except (PluginError, ConfigError) as error:
         for line in str(error).splitlines():

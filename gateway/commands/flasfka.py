@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.assembly.built_in import BUILT_IN
-from gateway.assembly.plugins import PluginError, Plugins
-from gateway.commands.run import PROPERTY, disabled, run
+from gateway.assembly.plugins import PluginError, Plugins, find_plugins
+from gateway.commands.run import PROPERTY, run
 from gateway.config import Config, ConfigError, Fault, load
 from gateway.kafka.clients.properties import faults as kafka_faults
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"one properties file at most, not {', '.join(files)}")
     file = files[0] if files else None
     try:
-        plugins = Plugins(disabled={*_OTHERS, *disabled(file, given)})
+        plugins = find_plugins(file, given, os.environ, _OTHERS)
         config = _configuration(plugins, options, file, given)
     except PluginError as error:
         print(f"flasfka-serve: {error}", file=sys.stderr)

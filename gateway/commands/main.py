@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.assembly.plugins import PluginError, Plugins
-from gateway.commands.run import PROPERTY, disabled, run
+from gateway.assembly.plugins import PluginError, find_plugins
+from gateway.commands.run import PROPERTY, run
 from gateway.config import ConfigError, load
 from gateway.kafka.clients.properties import faults as kafka_faults
 from gateway.version import VERSION
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"one properties file at most, not {', '.join(files)}")
     file = files[0] if files else None
     try:
-        plugins = Plugins(disabled=disabled(file, overrides))
+        plugins = find_plugins(file, overrides, os.environ)
         keys = plugins.config_keys()
         if options.check:
             from gateway.commands.check import check

@@ -9,26 +9,17 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
 
 from gateway.assembly.plugins import PluginError, Plugins
 from gateway.commands import logs
-from gateway.config import Config, ConfigError, peek
+from gateway.config import Config, ConfigError
 from gateway.event_loop import new_loop
 from gateway.kafka.clients.properties import client_notes
-from gateway.settings.keys import TRANSPORTS
 
 log = logging.getLogger("gateway")
 
 PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
 """How KEY=VALUE begins; bin/start tells it from a file's name in the same way."""
-
-
-def disabled(file: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
-    """The plugins that are switched off, read before all else: they must not even be asked for their keys."""
-    key = next(key for key in TRANSPORTS if key.name == "plugins.disable")
-    names = peek(key, file, overrides, os.environ)
-    return names if isinstance(names, tuple) else ()
 
 
 def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:

@@ -644,6 +644,12 @@ TRANSPORTS = section(
         doc="A client that does not poll again for this time is taken for gone.",
     ),
     ConfigKey(name="plugins.disable", type="list", default=(), doc="Plugins to leave out, by name."),
+    ConfigKey(
+        name="plugins.installed",
+        type="bool",
+        default=True,
+        doc="Whether installed plugins of other distributions are loaded; false: the built-in ones only.",
+    ),
 )
 
 OPERATION = section(

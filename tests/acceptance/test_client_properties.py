@@ -72,7 +72,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Built:
 
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
-    plugins = Plugins()
+    plugins = Plugins(installed=False)
     config = load(plugins.config_keys()).with_values({"port": 0, "access.log.enable": False})
     async with serve(config, plugins) as running:
         yield running

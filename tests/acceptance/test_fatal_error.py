@@ -27,7 +27,7 @@ REQUESTS = 500
 @pytest.fixture
 async def app(own_kafka: KafkaCluster) -> AsyncIterator[App]:
     """In this process, so that its producer can be reached."""
-    plugins = Plugins()
+    plugins = Plugins(installed=False)
     values = {"port": 0, "access.log.enable": False, "bootstrap.servers": own_kafka.bootstrap}
     async with serve(load(plugins.config_keys()).with_values(values), plugins) as running:
         yield running

@@ -33,7 +33,7 @@ def settings() -> dict[str, Any]:
 
 @pytest.fixture
 async def app(bootstrap: str, settings: dict[str, Any]) -> AsyncIterator[App]:
-    plugins = Plugins()
+    plugins = Plugins(installed=False)
     values = {**QUIET, "bootstrap.servers": bootstrap, **settings}
     config = load(plugins.config_keys()).with_values(values)
     async with serve(config, plugins) as running:

@@ -25,7 +25,7 @@ RETRY_SOON = {"retry.initial.ms": 50, "retry.max.ms": 100, "retry.jitter.ms": 0,
 @contextlib.asynccontextmanager
 async def running(bootstrap: str, **settings: object) -> AsyncIterator[App]:
     """A gateway with these properties, ``_`` in their names standing for a dot."""
-    plugins = Plugins()
+    plugins = Plugins(installed=False)
     values = {
         "port": 0, "access.log.enable": False, "bootstrap.servers": bootstrap, "bridge.sink.allow": "127.0.0.1",
         "consumer.heartbeat.interval.ms": 500,

@@ -42,7 +42,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 async def test_the_plugin_without_installing_it(plugin: ModuleType) -> None:
-    plugins = Plugins(extra=[plugin])
+    plugins = Plugins(extra=[plugin], installed=False)
     config = load(plugins.config_keys()).with_values({"port": 0, "transport.lines.port": 0})
     async with (
         serve(config, plugins) as app,

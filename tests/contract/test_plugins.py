@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -19,6 +21,7 @@ import aiohttp
 import pytest
 
 from gateway.assembly import app as assembly
+from gateway.assembly import plugins as plugin_manager
 from gateway.assembly.app import App, serve
 from gateway.assembly.built_in import BUILT_IN
 from gateway.assembly.plugins import PluginError, Plugins
@@ -55,7 +58,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def on_path(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin is installed, and no other: what this machine has besides changes nothing."""
     monkeypatch.syspath_prepend(str(installed))
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        found = (each.entry_points.select(group=group) for each in distributions(path=[str(installed)]))
+        return list(itertools.chain.from_iterable(found))
+
+    monkeypatch.setattr(plugin_manager, "entry_points", entry_points)
     yield
     for name in [name for name in sys.modules if name.startswith("kafka_gateway_lines")]:
         del sys.modules[name]
@@ -414,7 +424,7 @@ def test_an_authenticator_that_nobody_has_is_a_fault_of_the_configuration(tmp_pa
 # --- switching off ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["argument", "file", "environment"])
+@pytest.mark.parametrize("place", ["argument", "file", "environment", "all of them"])
 @pytest.mark.slow
 def test_a_plugin_that_is_switched_off_is_not_even_imported(place: str, tmp_path: Path) -> None:
     announce(tmp_path, "odd", "raise SystemExit('imported')")
@@ -422,6 +432,8 @@ def test_a_plugin_that_is_switched_off_is_not_even_imported(place: str, tmp_path
     file.write_text("plugins.disable=odd\n" if place == "file" else "")
     arguments = ["plugins.disable=odd"] if place == "argument" else []
     env = {"KAFKA_GATEWAY_PLUGINS_DISABLE": "odd"} if place == "environment" else {}
+    if place == "all of them":
+        arguments = ["plugins.installed=false"]
     done = start("--check", str(file), *arguments, site=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
 
@@ -436,7 +448,7 @@ def test_switching_off_what_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_built_in_can_be_switched_off() -> None:
-    plugins = Plugins(disabled=[name for name in BUILT_IN if name != "core"])
+    plugins = Plugins(disabled=[name for name in BUILT_IN if name != "core"], installed=False)
     config = load(plugins.config_keys())
     assert plugins.transports(config) == []
     assert plugins.routes(config, NO_KAFKA, plugins.codecs(config)) == []
@@ -481,7 +493,7 @@ class Extra:
 
 def test_two_gateways_have_their_own_plugins() -> None:
     extra = Extra()
-    one, other = Plugins(extra=[extra]), Plugins()
+    one, other = Plugins(extra=[extra], installed=False), Plugins(installed=False)
     config = load(one.config_keys())
     names = [each.name for each in other.transports(config)]
     assert "second" not in names
@@ -498,7 +510,7 @@ def test_http_is_asked_last(on_path: None) -> None:
 
 
 def test_nothing_comes_in_but_through_the_hooks() -> None:
-    plugins = Plugins()
+    plugins = Plugins(installed=False)
     config = load(plugins.config_keys())
     routes = plugins.routes(config, NO_KAFKA, plugins.codecs(config))
     assert {route.owner for route in routes} <= set(BUILT_IN)

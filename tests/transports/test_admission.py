@@ -46,7 +46,7 @@ class Whoami:
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """The built-ins are imported with the first gateway, which is no work of a loop under test."""
-    Plugins()
+    Plugins(installed=False)
 
 
 @pytest.fixture
