@@ -25,6 +25,7 @@ from gateway.errors import (
     SLOW,
     CloseReason,
     Forbidden,
+    NotAcceptable,
     NotFound,
     RequestTimeout,
     ServiceError,
@@ -261,7 +262,7 @@ class Gateway:
         format_, codec = "", None
         if route.consumes is not None:  # before the response: a broken or foreign type is refused whatever is accepted
             format_ = route.consumes.select(content_type, has_body).format
-        media_type = route.produces.negotiate(accept) if route.produces is not None else media.JSON
+        media_type = self._response_type(route, accept)
         if not format_ and route.extras.get("reads"):
             format_ = media.read_format(media_type)
         if format_:
@@ -269,6 +270,18 @@ class Gateway:
         name = route.extras.get("names", {}).get(format_, route.name)
         self._limits.check_offered(name, route)
         return _Plan(route, params, media_type, format_, codec, self._limits.cost(name, route))
+
+    @staticmethod
+    def _response_type(route: Route, accept: str | None) -> str:
+        if route.produces is None:
+            return media.JSON
+        try:
+            return route.produces.negotiate(accept)
+        except NotAcceptable:
+            if route.method != "DELETE":
+                raise
+            # It is answered without content, so there is nothing that its client could not read (RFC 9110 §12.5.1).
+            return route.produces.default
 
     def _choose(
         self, match: Match, method: str, accept: str | None, content_type: str | None, default: str
@@ -279,14 +292,14 @@ class Gateway:
             return next(iter(routes.values())), True
         default = default or self._default_generation
         group, instance = match.params.get("group"), match.params.get("instance")
-        if group is not None and instance is not None and media.generation_hint(method, accept, content_type) is None:
-            services = {route.service for route in routes.values() if route.service is not None}
-            owners = [owner for service in services if (owner := service.generation_of(str(group), str(instance)))]
-            for owner in owners:
-                if owner in routes:
-                    return routes[owner], False
-            return routes[media.classify(method, accept, content_type, default, routes.keys())], False
-        return routes[media.classify(method, accept, content_type, default, routes.keys())], True
+        about_instance = group is not None and instance is not None
+        if about_instance:
+            # Whose the instance is says more than headers that a client sends with all of its requests.
+            for service in {route.service for route in routes.values() if route.service is not None}:
+                own = routes.get(service.generation_of(str(group), str(instance)) or "")
+                if own is not None and media.can_mean(own.generation, own.produces, method, accept, content_type):
+                    return own, False
+        return routes[media.classify(method, accept, content_type, default, routes.keys())], not about_instance
 
     def _reply(self, request: Request, response: Response, plan: _Plan) -> Reply:
         value = response.value

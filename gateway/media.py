@@ -358,17 +358,15 @@ def generation_hint(method: str, accept: str | None, content_type: str | None) -
     """The generation that the headers ask for on a path that v1 and v2 share; None if they say nothing (§3.1).
 
     Requests with a body are told by ``Content-Type`` first, the others by ``Accept`` first. In ``Accept`` the range
-    with the highest ``q`` that says anything decides.
+    with the highest ``q`` that says anything decides. A body of ``application/octet-stream`` is v1's if nothing else
+    says more: only older proxies take it (§3.2).
 
     Raises:
         BadRequest: as :func:`parse_accept`.
     """
-    by_type = by_accept = None
-    if content_type is not None:
-        try:
-            by_type = generation(parse_content_type(content_type))
-        except BadRequest:  # is refused, or ignored, where the body is looked at
-            by_type = None
+    by_accept = None
+    kind = _content_type(content_type)
+    by_type = generation(kind)
     if by_type is not None and method in _WITH_BODY:
         return by_type
     if accept:
@@ -376,7 +374,43 @@ def generation_hint(method: str, accept: str | None, content_type: str | None) -
             by_accept = generation(str(media_range))
             if by_accept is not None:
                 break
-    return by_accept or by_type
+    return by_accept or by_type or ("v1" if kind == OCTETS and method in _WITH_BODY else None)
+
+
+def can_mean(own: str, produces: Produces | None, method: str, accept: str | None, content_type: str | None) -> bool:
+    """Whether a request for an object of the generation ``own`` can be meant for it (§3.1).
+
+    Many clients send one ``Accept`` with every request (``application/json, text/plain, */*``), which tells what they
+    can read and not which API they speak. So a request is the other generation's only if it names one of that one's
+    versioned types and accepts nothing that ``own`` would answer, or if ``own`` has no answer that it accepts. A
+    DELETE is answered without content, so the generic types say nothing there.
+
+    Args:
+        produces: what ``own`` answers this request with.
+
+    Raises:
+        BadRequest: as :func:`parse_accept`.
+    """
+    body_version = _vendor(_content_type(content_type))[1]
+    if body_version and method in _WITH_BODY:
+        return body_version == own
+    if not accept:
+        return body_version in ("", own)
+    ranges = [each.media_type for each in parse_accept(accept) if each.q > 0]
+    if produces is None or any(each.covers(kind) for each in ranges for kind, _ in produces.weighted):
+        return True
+    versions = {_vendor(str(each))[1] for each in ranges}
+    return method == "DELETE" and versions <= {"", own}
+
+
+def _content_type(header: str | None) -> str:
+    """The media type of a body; "" for none and for one that cannot be read, which is refused or ignored later."""
+    if header is None:
+        return ""
+    try:
+        return parse_content_type(header)
+    except BadRequest:
+        return ""
 
 
 def classify(method: str, accept: str | None, content_type: str | None, default: str, enabled: Collection[str]) -> str:

@@ -21,5 +21,6 @@ class Service:
         """The gateway takes no new requests: those that wait should answer now, with what they have."""
 
     def generation_of(self, group: str, instance: str) -> str | None:
-        """The generation that owns a consumer instance, for requests that do not name it (kafka-rest-http.md §3.1)."""
+        """The one REST generation in which a consumer instance of that name exists; None if there is none, or one in
+        each: then the headers of the request decide (kafka-rest-http.md §3.1)."""
         return None

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway import jsonio
 from gateway.codec import Codec
+from gateway.codecs.json_escapes import minimal
 
 
 class JsonCodec(Codec):
@@ -14,7 +15,8 @@ class JsonCodec(Codec):
     generations = frozenset({"v1", "v2"})
 
     def store(self, datum: jsonio.Raw) -> bytes:
-        return jsonio.compact(bytes(datum))
+        text = jsonio.compact(bytes(datum))
+        return minimal(text) if b"\\" in text else text
 
     def load(self, stored: bytes) -> Any:
         if not jsonio.is_json(stored):

@@ -85,8 +85,9 @@ class ReadLimits:
     """How much one read may take, and how long.
 
     ``max_bytes`` counts keys and values. A record that would reach it (``inclusive`` False, v2: sum >= max) or exceed
-    it (``inclusive`` True, v1: sum > max) stays for the next read; the first record of a read is always delivered. The
-    read answers at ``timeout_s``, or earlier: at once when the limit is reached, and as soon as more than
+    it (``inclusive`` True, v1: sum > max) stays for the next read. The first record of a read is delivered whatever
+    its size, unless ``oversized`` is False: then such a read finds nothing (v1, kafka-rest-http.md §5.6). The read
+    answers at ``timeout_s``, or earlier: at once when the limit is reached, and as soon as more than
     ``min_bytes`` are there (-1: as soon as there is a record). ``min_bytes`` None: never early for having data (v1).
     ``max_records`` 0: as many as the configuration allows for any read.
     """
@@ -96,6 +97,7 @@ class ReadLimits:
     min_bytes: int | None = -1
     inclusive: bool = False
     max_records: int = 0
+    oversized: bool = True
 
 
 class TakenBatch:

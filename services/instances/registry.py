@@ -230,8 +230,9 @@ class InstanceRegistry:
             instance.used_at = time.monotonic()
 
     def generation_of(self, group: str, name: str) -> str | None:
-        """The generation in which an instance of that name exists, for requests that do not say which (§3.1)."""
-        return next((each for each in ("v2", "v1") if InstanceKey(each, group, name) in self._instances), None)
+        """The one generation in which an instance of that name exists; None if there is none, or one in each (§3.1)."""
+        found = [each for each in ("v2", "v1") if InstanceKey(each, group, name) in self._instances]
+        return found[0] if len(found) == 1 else None
 
     async def remove(self, key: InstanceKey, owner: str) -> None:
         """Closes the instance. Others do not find it any more at once. InstanceNotFound."""

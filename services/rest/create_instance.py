@@ -82,11 +82,11 @@ class Creation:
     def _limits(self, request: InstanceRequest) -> tuple[float, int]:
         """Longest duration of a read in seconds, and how much lets it answer earlier."""
         timeout_s, min_bytes = self._timeout_s, self._min_bytes
-        if request.timeout_ms is not None:
+        if request.timeout_ms is not None and request.timeout_ms != -1:  # which upstream takes for "as configured"
             if request.timeout_ms < 0:
                 raise InvalidSettings(
                     InvalidSettings.text + f"Invalid value {request.timeout_ms} for configuration "
-                    "consumer.request.timeout.ms: Value must be at least 0"
+                    "consumer.request.timeout.ms: Value must be at least -1"
                 )
             timeout_s = request.timeout_ms / 1000
         if request.fetch_min_bytes is not None:

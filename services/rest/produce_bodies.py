@@ -118,6 +118,9 @@ class RecordsReader:
                 # too long (2.6 µs a record), and the decoder's word has to do.
                 if has_many_parts(body):
                     raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)}") from None
+            except BadRequest:
+                if not body.isspace():  # which is no body, and refused like none
+                    raise
         return self._read(body, codec)
 
     # --- the exact reading ------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class RestServices(Service):
         self.streams.drain()
 
     def generation_of(self, group: str, instance: str) -> str | None:
-        """The generation in which a consumer instance of that name exists; None if there is none (§3.1)."""
+        """The one generation in which a consumer instance of that name exists; else None (§3.1)."""
         return self.registry.generation_of(group, instance)
 
     def routes(self) -> list[Route]:

@@ -45,8 +45,10 @@ class ConsumersV1:
     async def read(self, call: Call) -> Response:
         """``GET …/instances/{instance}/topics/{topic}?max_bytes=<n>``
 
-        It collects records until its time is up or the size limit is met exactly (§5.6). Of two records that exceed the
-        limit alone each is delivered in an answer of its own, where 2.0.1 would be stuck for ever.
+        It collects records until its time is up or the size limit is met exactly (§5.6). A record larger than
+        ``max_bytes`` stays for a read with more room: a published client reads with ``max_bytes=1`` to keep its
+        instance, and throws the answer away. One that exceeds consumer.request.max.bytes comes alone, where 2.0.1 would
+        be stuck for ever.
         """
         max_bytes = read_max_bytes(call.query, self._max_bytes)
         with v1_errors(), self._use(call) as instance:
@@ -66,7 +68,13 @@ class ConsumersV1:
             raise FormatMismatch()
         if instance.topics != (topic,):
             await self._subscribe(instance, topic)
-        return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=None, inclusive=True)
+        return ReadLimits(
+            max_bytes,
+            timeout_s=instance.timeout_s,
+            min_bytes=None,
+            inclusive=True,
+            oversized=max_bytes >= self._max_bytes,
+        )
 
     async def commit(self, call: Call) -> Response:
         """``POST …/offsets``: commits what was returned, after the reads in flight, and lists it (§5.7)."""

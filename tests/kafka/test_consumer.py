@@ -120,6 +120,18 @@ async def test_read_gathers_until_min_bytes_or_its_time(filled: Topic, open_cons
     assert time.monotonic() - start > 1.4
 
 
+async def test_a_read_for_which_the_first_record_is_too_large_finds_nothing(
+    filled: Topic, open_consumer: Opener
+) -> None:
+    filled.write([b"x" * 10])
+    consumer = await open_consumer()
+    await consumer.assign([TopicPartition(filled.name, 0)])
+    start = time.monotonic()
+    assert len(await consumer.read(ReadLimits(9, 1, None, inclusive=True, oversized=False), places)) == 0
+    assert time.monotonic() - start > 0.9  # in its time, as if there were none (kafka-rest-http.md §5.6)
+    assert len(await consumer.read(ReadLimits(10, 5, None, inclusive=True, oversized=False), places)) == 1
+
+
 @pytest.mark.parametrize(("inclusive", "max_bytes", "expected"), [(False, 30, 2), (True, 30, 3), (False, 5, 1)])
 async def test_read_is_cut_at_max_bytes(
     filled: Topic, open_consumer: Opener, inclusive: bool, max_bytes: int, expected: int

@@ -346,7 +346,7 @@ class FakeConsumer:
                 total = size + record.size
                 over = total > limits.max_bytes if limits.inclusive else total >= limits.max_bytes
                 over = over or 0 < limits.max_records <= len(records)
-                if records and over:
+                if (records or not limits.oversized) and over:
                     return records, size, not limits.inclusive
                 records.append(record)
                 size = total

@@ -52,6 +52,7 @@ def last_limits(fake: FakeKafka) -> ReadLimits:
         ({"name": "c", "fetch.min.bytes": 1.5}, "c"),
         ({"name": "c", "consumer.request.timeout.ms": 0}, "c"),
         ({"name": "c", "consumer.request.timeout.ms": "500"}, "c"),
+        ({"name": "c", "consumer.request.timeout.ms": -1}, "c"),
         ({"name": "c", "isolation.level": "read_committed"}, "c"),
     ],
 )
@@ -93,7 +94,7 @@ async def test_create_generates_a_name(start: Start, body: bytes) -> None:
         ({"name": "c", "fetch.min.bytes": -2}, 422, 40001),
         ({"name": "c", "fetch.min.bytes": "x"}, 400, 400),
         ({"name": "c", "consumer.request.timeout.ms": "x"}, 400, 400),
-        ({"name": "c", "consumer.request.timeout.ms": -1}, 422, 40001),
+        ({"name": "c", "consumer.request.timeout.ms": -2}, 422, 40001),
         ({"name": "c", "colour": "red"}, 422, 422),
     ],
 )

@@ -78,6 +78,8 @@ async def test_the_partition_of_a_record_beats_that_of_the_path(rest: Rest, fake
     [
         # the whole body
         (JSON, b"", 422, "The body must not be null"),
+        (JSON, b" \r\n\t", 422, "The body must not be null"),
+        (JSON, b" {", 400, "The body is not JSON"),
         (JSON, b"null", 422, "The body must not be null"),
         (JSON, {}, 422, "records must not be empty (was [])"),
         (JSON, {"records": []}, 422, "records must not be empty (was [])"),

@@ -48,10 +48,11 @@ async def test_a_plain_request_gets_the_envelope_and_leaves_nothing(
                 assert response.status == 400
                 assert response.content_type == "application/json"
                 assert await response.text() == '{\n  "message" : "Expected WebSocket Upgrade request"\n}'
-        async with session.post(f"{proxy.url}/socket/in?clientId=c&topic={topic}") as response:
-            assert response.status == 405
-            assert response.headers["Allow"] == "GET"
-            assert (await response.json())["message"] == "HTTP method not allowed, supported methods: GET"
+            for method in ("POST", "PUT", "DELETE", "HEAD"):  # and so does every other method (§1.2)
+                async with session.request(method, f"{proxy.url}/socket/{path}?clientId=c&topic={topic}") as response:
+                    assert response.status == 400
+                    text = "" if method == "HEAD" else '{\n  "message" : "Expected WebSocket Upgrade request"\n}'
+                    assert await response.text() == text
     await sockets.consumer(topic)
 
 

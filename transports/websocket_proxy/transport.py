@@ -25,7 +25,6 @@ from gateway.errors import (
     BadRequest,
     CloseReason,
     Forbidden,
-    MethodNotAllowed,
     NotFound,
     ServiceError,
     ShuttingDown,
@@ -88,8 +87,6 @@ class WebSocketProxyTransport(Transport):
         own: Session | None = None
         path, _, query_text = request.raw_path.partition("?")
         try:
-            if request.method != "GET":
-                raise MethodNotAllowed("HTTP method not allowed, supported methods: GET", ("GET",))
             if gateway.is_open("GET", path):
                 # An open path does not open what comes through the socket.
                 session = own = await gateway.open_session(
@@ -179,7 +176,8 @@ class WebSocketProxyTransport(Transport):
         """Before anything is registered: a request that is none leaves no trace (§1.2)."""
         headers = request.headers
         try:
-            wanted = web.WebSocketResponse().can_prepare(request).ok
+            # Whatever its method: a plain request on a socket's path is answered like a GET (§1.2).
+            wanted = request.method == "GET" and web.WebSocketResponse().can_prepare(request).ok
         except HTTPException:
             wanted = False
         wanted = wanted and headers.get("Sec-WebSocket-Version") == "13"  # aiohttp takes two drafts as well

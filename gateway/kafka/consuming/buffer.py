@@ -44,7 +44,7 @@ class RecordBuffer:
         total = count = 0
         for record in self._records[:most]:
             size = total + _size(record)
-            if count and self._reaches(size, limits):
+            if (count or not limits.oversized) and self._reaches(size, limits):
                 break
             total = size
             count += 1
@@ -59,6 +59,8 @@ class RecordBuffer:
         """Whether a read with these limits need not wait for more (kafka-rest-http.md §5.6, §6.8)."""
         if not self._records:
             return False
+        if not limits.oversized and self._reaches(_size(self._records[0]), limits):
+            return False  # it finds nothing, and must not find it again and again at full speed
         if limits.min_bytes == -1 or len(self._records) >= most or self._reaches(self.size_bytes, limits):
             return True
         return limits.min_bytes is not None and self.size_bytes > limits.min_bytes
