@@ -23,8 +23,14 @@ KAFKA = ("gateway", "gateway.kafka")
 PORTS = "gateway.kafka.ports"
 """All that services see of Kafka; a module among the groups below stands for itself."""
 
+SETTINGS_BELOW = tuple(
+    f"gateway.settings.{name}"
+    for name in ("client_names", "declaration", "key_table", "listeners", "properties", "sources")
+)
+"""What `gateway.config` puts together; the keys themselves stand above it."""
+
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "gateway": ("gateway.settings.properties", "gateway.settings.client_names", "gateway.settings.listeners", PORTS),
+    "gateway": (*SETTINGS_BELOW, PORTS),
     "gateway.settings": ("gateway",),
     "gateway.door": ("gateway", "gateway.settings"),
     "gateway.authenticators": ("gateway",),
