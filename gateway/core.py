@@ -34,6 +34,7 @@ from gateway.errors import (
 )
 from gateway.heartbeats import Pulse
 from gateway.limits import Limits
+from gateway.memory_budget import MemoryBudget, automatic_max_bytes
 from gateway.messages import Call, Reply, Request, Response
 from gateway.router import Match, Route, Router
 from gateway.session import Session
@@ -80,6 +81,8 @@ class Gateway:
         self.router = router
         self.codecs = codecs
         self.sessions: set[Session] = set()
+        self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
+        """What clients may make the gateway hold, all of them together."""
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
         self.pulse = Pulse()

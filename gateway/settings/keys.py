@@ -373,6 +373,14 @@ TLS = section(
 HTTP = section(
     "HTTP server",
     ConfigKey(
+        name="memory.max.bytes",
+        type="size",
+        default=0,
+        unit="bytes",
+        doc="What all clients together may make the gateway hold: bodies and WebSocket messages that are not complete, "
+        "replies and streams that are not read. 0: half of what the container or machine has, at most 2 GiB.",
+    ),
+    ConfigKey(
         name="request.max.bytes",
         type="size",
         default=16 * _MIB,

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from gateway.errors import CloseReason
+from gateway.memory_budget import MemoryBudget, MemoryShare
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import reply, request
 from tests.tunnel.test_rewriting import CORPUS
 from transports.tunnel import apis
 from transports.tunnel.advertised_addresses import Advertise
-from transports.tunnel.memory_budget import Budget
 from transports.tunnel.relay import Counts, Relay, Rules
 from transports.tunnel.wire import Cutter, WireError
 
@@ -67,8 +67,8 @@ class Broker:
         self.closed = True
 
 
-def tunnel() -> tuple[Relay, Socket, Broker, Budget]:
-    socket, broker, budget = Socket(), Broker(), Budget(1 << 20)
+def tunnel() -> tuple[Relay, Socket, Broker, MemoryShare]:
+    socket, broker, budget = Socket(), Broker(), MemoryBudget(1 << 30).share(1 << 20)
     routes = SimpleNamespace(learn=lambda *_: None)
     rules = Rules(apis.INTERNAL, True, apis.CAPS, 1 << 20, 4 << 20)
     connection: Any = broker

@@ -35,6 +35,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.limits import TokenBucket
+from gateway.memory_budget import MemoryShare
 from gateway.session import Session
 from gateway.transport import Transport, refusal
 from gateway.upstream import Upstream
@@ -45,7 +46,6 @@ from transports.records.reauthentication import Renewal
 from transports.tunnel import apis, sasl
 from transports.tunnel.advertised_addresses import Advertise, node_of, of_query, ports_of
 from transports.tunnel.broker import BadGateway, BrokerConnection, connect
-from transports.tunnel.memory_budget import Budget
 from transports.tunnel.relay import REVOKED, Counts, Relay, Rules
 from transports.tunnel.routes import Routes, Target
 from transports.tunnel.wire import WireError
@@ -110,7 +110,8 @@ class TunnelTransport(Transport):
             write_timeout_s=config.seconds("tunnel.write.timeout.ms"),
             ping_s=config.seconds("tunnel.ping.interval.ms"),
         )
-        self._budget = Budget(config.integer("tunnel.max.buffered.bytes"))
+        self._buffered_max = config.integer("tunnel.max.buffered.bytes")
+        self._memory: MemoryShare
         self._connect_timeout_s = config.seconds("tunnel.connect.timeout.ms")
         self._refresh_s = config.seconds("tunnel.refresh.ms")
         self._drain_s = config.seconds("tunnel.drain.timeout.ms")
@@ -153,6 +154,7 @@ class TunnelTransport(Transport):
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
         """Fills the route table before the first client: after a restart they come straight to their brokers."""
+        self._memory = gateway.memory.share(self._buffered_max)
         upstream = self._upstream = cast(Upstream, gateway.state[Upstream]())
         if self._inject and (upstream.sasl is None or upstream.sasl.mechanism not in sasl.MECHANISMS):
             key = "tunnel.upstream.auth"
@@ -272,10 +274,12 @@ class TunnelTransport(Transport):
         assert self._routes is not None
         self._check_ports(advertise)
         broker = await self._connect(node)
-        relay = Relay(broker, self._rules, advertise, self._routes, self._budget, self.counts)
+        relay = Relay(broker, self._rules, advertise, self._routes, self._memory, self.counts)
         started, code = time.monotonic(), 1006
         try:
-            socket = await Socket.accept(request, self._limits, {}, relay.gauge)
+            socket = await Socket.accept(
+                request, self._limits, {}, gateway.memory, partial(relay.watch_frames, gateway.memory)
+            )
             self.counts.opened += 1
             session.transport = self.name
 

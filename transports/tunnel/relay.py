@@ -16,12 +16,12 @@ from collections import deque
 from typing import Any
 
 from gateway.errors import CloseReason
+from gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
 from transports.tunnel import apis, rewriting
 from transports.tunnel.advertised_addresses import Advertise
 from transports.tunnel.broker import BrokerConnection
 from transports.tunnel.fetch_response_scanner import FetchWalk, without_hint
-from transports.tunnel.inflight_memory import Gauge
-from transports.tunnel.memory_budget import ACCOUNT_FROM, Budget
+from transports.tunnel.inflight_memory import InflightMemory
 from transports.tunnel.routes import Routes
 from transports.tunnel.sasl import RawSasl
 from transports.tunnel.wire import Cursor, WireError
@@ -94,14 +94,14 @@ class Relay:
         rules: Rules,
         advertise: Advertise | None,
         routes: Routes,
-        budget: Budget,
+        memory: MemoryShare,
         counts: Counts,
     ) -> None:
         self._broker = broker
         self._rules = rules
         self._advertise = advertise
         self._routes = routes
-        self._budget = budget
+        self._memory = memory
         self._counts = counts
         self._socket: Socket | None = None
         self._open: deque[Open] = deque()
@@ -121,19 +121,21 @@ class Relay:
         self._accounted = 0
         self._entry: Open | None = None
         self._waiting = False
-        """For the budget."""
-        self._gauge: Gauge | None = None
+        """For memory."""
+        self._inflight: InflightMemory | None = None
         self._on_its_way = 0
-        """Of the budget: requests that the broker has not read."""
+        """Of the memory: requests that the broker has not read."""
         self._ended = False
         self.reason: CloseReason | None = None
         """Why the tunnel was closed from this side."""
         self._draining: asyncio.TimerHandle | None = None
 
-    def gauge(self, connection: Any, parser: Any) -> Gauge:
+    def watch_frames(self, budget: MemoryBudget, connection: Any, parser: Any, queue: Any) -> InflightMemory:
         """Counts what arrives of this tunnel's client, before aiohttp's parser; for `Socket.accept`."""
-        self._gauge = Gauge(connection, parser, self._budget, self._rules.request_max + 4, lambda: self.end(SHED))
-        return self._gauge
+        self._inflight = InflightMemory(
+            connection, parser, queue, budget, self._memory, self._rules.request_max + 4, lambda: self.end(SHED)
+        )
+        return self._inflight
 
     def attach(self, socket: Socket) -> None:
         """Begins: the client's messages come to ``take``, replies leave through ``socket``."""
@@ -187,15 +189,15 @@ class Relay:
         self._counts.requests += 1
         self._counts.request_bytes += len(message)
         self._broker.transport.write(message)
-        if len(message) >= ACCOUNT_FROM and self._gauge is not None:
-            self._on_its_way += self._gauge.done_with(len(message))
+        if len(message) >= COUNT_FROM and self._inflight is not None:
+            self._on_its_way += self._inflight.done_with(len(message))
             asyncio.get_running_loop().call_soon(self._settle)  # the write is done, or known to wait, by then
 
     def _settle(self) -> None:
         """Long requests no longer count when the broker has read them."""
         if self._on_its_way and not self._holds & _BROKER:
             size, self._on_its_way = self._on_its_way, 0
-            self._budget.give_back(size)
+            self._memory.give_back(size)
 
     def _looks_into(self, key: int, version: int) -> bool:
         if key == apis.API_VERSIONS or (key == apis.SASL_HANDSHAKE and version == 0):
@@ -329,9 +331,9 @@ class Relay:
             return at + total
         self._parts = [data[at:]]
         self._missing = total - there
-        if total >= ACCOUNT_FROM:
+        if total >= COUNT_FROM:
             self._accounted = total
-            if not self._budget.take(total, self._granted):
+            if not self._memory.take(total, self._granted):
                 self._waiting = True
                 self._broker.pause()
         return at + there
@@ -423,10 +425,10 @@ class Relay:
     def _give_back(self) -> None:
         if self._waiting and self._ended:
             self._waiting, self._accounted = False, 0
-            self._budget.forget(self._granted)
+            self._memory.forget(self._granted)
         if self._accounted and not self._waiting:
             size, self._accounted = self._accounted, 0
-            self._budget.give_back(size)
+            self._memory.give_back(size)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -468,8 +470,8 @@ class Relay:
         self._give_back()
         self._holds = 0
         self._settle()
-        if self._gauge is not None:
-            self._gauge.close()
+        if self._inflight is not None:
+            self._inflight.close()
         self._broker.close()
 
 

@@ -15,16 +15,18 @@ import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
-from aiohttp.web_exceptions import HTTPBadRequest
 
-from gateway.errors import FAILED, GONE, IDLE, BadRequest, CloseReason
+from gateway.errors import FAILED, GONE, IDLE, CloseReason
+from gateway.memory_budget import MemoryBudget
 from transports.records.frames import frame_head
-from transports.websocket.masks import MaskedWebSocketResponse
+from transports.websocket.handshake import Handshake, Watch, shake_hands
+from transports.websocket.incoming_frames import FrameRules, IncomingFrames
 
 log = logging.getLogger("gateway.websocket")
 
@@ -65,15 +67,12 @@ class SocketLimits:
     compress: bool = False
     buffer_bytes: int = 1024 * 1024
     """What may wait for a client to which streams are sent (stream.buffer.bytes)."""
+    fragments_s: float = 0.0
+    """How long a message in fragments may take; 0: no limit."""
+    message_rate: int = 0
+    """Bytes a second at which a long message must come; 0: no limit."""
     echo_close: bool = False
     server_name: str = "kafka-gateway"
-
-
-class _Handshake(MaskedWebSocketResponse):
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        if not self._headers.get(hdrs.SERVER):
-            self._headers.popall(hdrs.SERVER, None)
 
 
 class _Over:
@@ -111,7 +110,6 @@ class Socket:
         "_loop",
         "_out",
         "_out_bytes",
-        "_parser",
         "_pings",
         "_protocol",
         "_queue",
@@ -125,12 +123,11 @@ class Socket:
         "_written_bytes",
     )
 
-    def __init__(self, request: web.BaseRequest, response: web.WebSocketResponse[Any], limits: SocketLimits) -> None:
-        transport, queue, parser, writer = request.transport, response._reader, response._parser, response._writer
-        if transport is None or queue is None or writer is None:
+    def __init__(self, request: web.BaseRequest, response: Handshake, limits: SocketLimits) -> None:
+        transport, queue = request.transport, response.take_queue()
+        if transport is None:
             raise ConnectionResetError("the client left")
         self._transport, self._queue, self._limits = transport, queue, limits
-        self._parser = parser  # aiohttp wants somebody to hold it for as long as the queue is read
         self._protocol = request.protocol
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes | memoryview] = []
@@ -145,7 +142,7 @@ class Socket:
         self._drains: tuple[Callable[[], None], ...] = ()
         self._follows = False
         """Whether it is known when there is room again."""
-        self._fresh_compressor = writer.notakeover
+        self._fresh_compressor = response.fresh_compressor
         self._compressor: Any = None
         if response.compress:
             self._compressor = _compressor(int(response.compress))
@@ -171,14 +168,15 @@ class Socket:
         request: web.BaseRequest,
         limits: SocketLimits,
         headers: Mapping[str, str],
-        before: Callable[[Any, Any], Any] | None = None,
+        memory: MemoryBudget,
+        watch: Watch | None = None,
     ) -> Socket:
         """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows.
 
-        ``before`` gets the connection and aiohttp's parser and returns what is to stand before that.
+        Unfinished messages count in ``memory``, unless something else than `IncomingFrames` is to ``watch`` them.
         """
         sizes = (limits.text_max, limits.binary_max)
-        response = _Handshake(
+        response = Handshake(
             decode_text=False,
             autoping=False,
             autoclose=False,
@@ -186,7 +184,8 @@ class Socket:
             # aiohttp refuses a message that is exactly as long as its limit.
             max_msg_size=0 if None in sizes else max(size for size in sizes if size is not None) + 1,
         )
-        response.before = before
+        rules = FrameRules(memory, limits.fragments_s, limits.message_rate)
+        response.watch = watch or partial(IncomingFrames, rules=rules)
         response.headers.update(headers)
         response.headers.setdefault(hdrs.SERVER, limits.server_name)
         await shake_hands(request, response)
@@ -221,6 +220,9 @@ class Socket:
                 if timer is not None:
                     timer.cancel()
             self._timer = self._stall_check = None
+            for bell in self._bells:
+                bell.ring = _nothing  # they refer to the socket, and it to them
+            self._bells.clear()
 
     async def _read(self, take: Callable[[bytes, bool], None]) -> CloseReason:
         read, protocol, now = self._queue.read, self._protocol, self._loop.time
@@ -519,7 +521,7 @@ class Socket:
         """Ends the socket with a close frame; ``run`` returns. The first reason counts."""
         if self._closing is None:
             self._closing = reason
-            self._queue.feed_data((WSMsgType.CLOSING, None, None), 0)  # type: ignore[arg-type]
+            self._queue.feed_data((WSMsgType.CLOSING, None, None), 0)
             self._wake_up()
 
     def abort(self) -> None:
@@ -549,15 +551,6 @@ class Socket:
                 self._transport.abort()
 
 
-async def shake_hands(request: web.BaseRequest, response: web.WebSocketResponse[Any]) -> None:
-    """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
-    response.headers.setdefault(hdrs.SERVER, "kafka-gateway")
-    try:
-        await response.prepare(request)
-    except HTTPBadRequest as error:
-        raise BadRequest(f"Not a WebSocket handshake: {error.text}") from None
-
-
 class Bell:
     """Something to do every ``period_s`` seconds; ``due`` may be set from within."""
 
@@ -565,6 +558,10 @@ class Bell:
 
     def __init__(self, due: float, period_s: float, ring: Callable[[], None]) -> None:
         self.due, self.period_s, self.ring = due, period_s, ring
+
+
+def _nothing() -> None:
+    """What a bell rings whose socket is over."""
 
 
 def _answer_to(code: int, text: str = GONE.text) -> CloseReason:

@@ -25,7 +25,8 @@ from transports.http.request import base_url
 from transports.records.connection import Connection, FeedConnection, StreamLimits
 from transports.records.frames import PING_FRAME, text_frame
 from transports.records.reauthentication import Renewal
-from transports.websocket.socket import Socket, shake_hands
+from transports.websocket.handshake import shake_hands
+from transports.websocket.socket import Socket
 
 HEARTBEAT_S = 15
 

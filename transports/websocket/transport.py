@@ -87,7 +87,7 @@ class WebSocketTransport(Transport):
                 )
             tracking_id = parameters.tracking_id or atmosphere.new_id()
             headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
-            socket = await Socket.accept(request, self._limits, headers)
+            socket = await Socket.accept(request, self._limits, headers, gateway.memory)
         except ServiceError as error:
             return self.refuse(request, error)
         conversation = self._conversation(request, parameters, socket, session, gateway)
@@ -131,7 +131,7 @@ class WebSocketTransport(Transport):
                 response: web.WebSocketResponse[bool] = web.WebSocketResponse(autoping=False, compress=False)
                 await feed_socket(request, response, stream, session, gateway, self._limits_of_streams, sent)
                 return OVER
-            socket = await Socket.accept(request, self._stream_limits, {})
+            socket = await Socket.accept(request, self._stream_limits, {}, gateway.memory)
         except ServiceError as error:
             if stream is not None:
                 session.streams.discard(stream)

@@ -107,7 +107,7 @@ class WebSocketProxyTransport(Transport):
                 return self._refusal(request, _with(refusal(NotFound()), reply.status, reply.body, reply.headers))
             behind = reply.body
             try:
-                socket = await Socket.accept(request, self._limits, {})
+                socket = await Socket.accept(request, self._limits, {}, gateway.memory)
             except BaseException:
                 cast(RecordSender, behind).end(0)
                 session.streams.discard(behind)

@@ -26,8 +26,8 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from gateway.errors import IllegalState, InstanceNotFound, NotSubscribed, ServiceError
+from gateway.heap import trimmer
 from gateway.kafka.clients.header_repair import without_unreadable_headers
-from gateway.kafka.clients.memory import trimmer
 from gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_offsets, partition_of, without
 from gateway.kafka.consuming.commits import Commits, next_offsets
 from gateway.kafka.consuming.starting_offsets import starting_offsets

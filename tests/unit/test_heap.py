@@ -1,16 +1,19 @@
-"""Giving memory back: for many consumers only, when they have settled, and rarely."""
+"""Giving memory back: when much was let go of, nothing more follows, and rarely."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.kafka.clients import memory
+from gateway import heap
+
+MANY = 50
+"""Consumers that are worth it."""
 
 
 def test_trimming_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    trimmer = memory.Trimmer()
+    trimmer = heap.Trimmer()
     trims: list[float] = []
     monkeypatch.setattr(trimmer, "_trim", lambda _: trims.append(now))
 
@@ -18,21 +21,21 @@ def test_trimming_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(count):
             trimmer.let_go()
 
-    let_go(memory.MANY - 1)
+    let_go(MANY - 1)
     now += 60
     trimmer.trim_if_due()
     assert trims == []
     let_go(1)
     trimmer.trim_if_due()
     assert trims == []
-    now += memory.SETTLED_S
+    now += heap.SETTLED_S
     trimmer.trim_if_due()
     trimmer.trim_if_due()
     assert trims == [now]
-    let_go(memory.MANY)
-    now += memory.SETTLED_S
+    let_go(MANY)
+    now += heap.SETTLED_S
     trimmer.trim_if_due()
     assert len(trims) == 1
-    now += memory.EVERY_S
+    now += heap.EVERY_S
     trimmer.trim_if_due()
     assert len(trims) == 2

@@ -1,0 +1,59 @@
+"""Giving memory back to the system after much of it was let go of.
+
+What clients and consumers are sent lives in small pieces in the arenas of the C library, which keeps what is freed:
+after 500 consumers had each read a little of a backlog, 1 GB stayed with the process although their queues were empty,
+and after 40 clients that had sent 14 MiB each up to 500 MiB. ``malloc_trim`` gives it back. It takes up to 0.3 s and
+holds an arena at a time, so it is rare and not for a little.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+MUCH = 64 * 1024 * 1024
+"""Bytes that must have been let go of since the last time."""
+CONSUMER_BYTES = -(-MUCH // 50)
+"""What a consumer of Kafka has fetched, about."""
+EVERY_S = 10.0
+SETTLED_S = 1.0
+"""Nothing may have been let go of for this long: more usually follows."""
+
+
+class Trimmer:
+    """Usable from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._let_go = 0
+        self._not_before = 0.0
+        # glibc has it, musl and macOS have not.
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def let_go(self, size_bytes: int = CONSUMER_BYTES) -> None:
+        """So much was freed: by default what a consumer had fetched."""
+        with self._lock:
+            self._let_go += size_bytes
+            self._not_before = max(self._not_before, time.monotonic() + SETTLED_S)
+
+    @property
+    def due_in_s(self) -> float | None:
+        """Seconds until ``trim_if_due`` gives memory back; None if there is too little of it."""
+        return max(0.0, self._not_before - time.monotonic()) if self._let_go >= MUCH and self._trim else None
+
+    def trim_if_due(self) -> None:
+        """Gives memory back if it is worth it; blocks the calling thread, without the interpreter's lock."""
+        if self._let_go < MUCH or self._trim is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if self._let_go < MUCH or now < self._not_before:
+                return
+            self._let_go = 0
+            self._not_before = now + EVERY_S
+        self._trim(0)
+
+
+trimmer = Trimmer()
+"""The process has one heap, so there is one."""
