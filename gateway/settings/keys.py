@@ -377,8 +377,8 @@ HTTP = section(
         type="size",
         default=0,
         unit="bytes",
-        doc="What all clients together may make the gateway hold: bodies and WebSocket messages that are not complete, "
-        "replies and streams that are not read. 0: half of what the container or machine has, at most 2 GiB.",
+        doc="What clients may make the gateway hold together: unfinished bodies and messages, replies and streams that "
+        "are not read. 0: half of the container's or machine's, at most 2 GiB.",
     ),
     ConfigKey(
         name="request.max.bytes",

@@ -40,7 +40,7 @@ def test_the_keys_that_are_named_exist() -> None:
 
 
 def test_the_metrics_that_are_named_are_there_and_no_others() -> None:
-    source = (ROOT / "services" / "proxy_metrics.py").read_text(encoding="utf-8")
+    source = (ROOT / "services" / "websocket_proxy" / "metrics.py").read_text(encoding="utf-8")
     made = set(re.findall(r'"(wsproxy_[a-z_]+)"', source))
     named = {re.sub(r"_(total|info)$", "", name) for name in re.findall(r"`(wsproxy_[a-z_]+)`", TEXT)}
     assert made == named
