@@ -34,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.settings": ("gateway",),
     "gateway.door": ("gateway", "gateway.settings"),
     "gateway.authenticators": ("gateway",),
+    "gateway.authorizers": ("gateway",),
     "gateway.codecs": ("gateway",),
     "gateway.kafka": (
         "gateway",
