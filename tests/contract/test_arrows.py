@@ -21,6 +21,7 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 COMMON = ("gateway", "services.common")
 KAFKA = ("gateway", "gateway.kafka")
 PORTS = "gateway.kafka.ports"
+ADMIN_PORTS = "gateway.kafka.admin.ports"
 """All that services see of Kafka; a module among the groups below stands for itself."""
 
 SETTINGS_BELOW = tuple(
@@ -33,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway": (*SETTINGS_BELOW, PORTS),
     "gateway.settings": ("gateway",),
     "gateway.door": ("gateway", "gateway.settings"),
+    "gateway.wire": ("gateway",),
     "gateway.authenticators": ("gateway",),
     "gateway.authorizers": ("gateway",),
     "gateway.codecs": ("gateway",),
@@ -45,7 +47,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.kafka.tails",
     ),
     "gateway.kafka.clients": KAFKA,
-    "gateway.kafka.admin": (*KAFKA, "gateway.kafka.clients"),
+    "gateway.kafka.admin": (*KAFKA, "gateway.kafka.clients", "gateway.wire"),
     "gateway.kafka.producing": (*KAFKA, "gateway.kafka.clients"),
     "gateway.kafka.consuming": (*KAFKA, "gateway.kafka.clients"),
     "gateway.kafka.tails": (*KAFKA, "gateway.kafka.clients", "gateway.kafka.consuming"),
@@ -71,6 +73,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "services.bridges": (*COMMON, PORTS),
     "services.push_pull": (*COMMON, PORTS),
     "services.websocket_proxy": (*COMMON, PORTS),
+    "services.v3": (*COMMON, PORTS, ADMIN_PORTS, "services.rest.base_uri"),
     "transports.records": ("gateway",),
     "transports.http": ("gateway", "gateway.door", "transports.records"),
     "transports.envelope": ("gateway", "gateway.door", "transports.records", "transports.http"),
@@ -95,7 +98,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Assembly: services and sinks meet here, and nowhere else.
     "transports.bridges": ("gateway", "gateway.door", PORTS, "services.bridges", *COMMON),
     "transports.console": ("gateway", "gateway.door"),
-    "transports.tunnel": ("gateway", "gateway.door", "transports.http", "transports.records", "transports.websocket"),
+    "transports.tunnel": (
+        "gateway",
+        "gateway.door",
+        "gateway.wire",
+        "transports.http",
+        "transports.records",
+        "transports.websocket",
+    ),
 }
 """Group → groups and single modules that its modules may import, beside their own group."""
 

@@ -8,9 +8,9 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway.wire.frames import frame, string
 from tests.transports.peer import BINARY, CLOSE, Peer
 from tests.transports.wire import PATIENCE_S
-from transports.tunnel.wire import frame, string
 
 Answer = Callable[["Connection", int, int, int, bytes], Awaitable[None]]
 

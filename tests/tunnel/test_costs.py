@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from gateway.wire.frames import frame
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import fetch_jars, find_java
 from tests.transports.wire import until
@@ -23,7 +24,6 @@ from tests.tunnel.conftest import Tunnel
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import LocalProcess
 from tests.tunnel.test_clients import run
-from transports.tunnel.wire import frame
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 

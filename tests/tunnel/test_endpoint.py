@@ -23,6 +23,7 @@ from gateway.config import ConfigError
 from gateway.errors import Unauthorized
 from gateway.session import Principal
 from gateway.transport import hookimpl
+from gateway.wire.frames import compact_string, frame, string, uvarint
 from tests.transports import peer
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, PING, PONG, TEXT, Refused
@@ -34,7 +35,6 @@ from transports.tunnel import endpoint
 from transports.tunnel import inflight_memory as gauge
 from transports.tunnel.broker import connect
 from transports.tunnel.relay import Counts
-from transports.tunnel.wire import compact_string, frame, string, uvarint
 
 pytestmark = pytest.mark.slow  # a gateway for each test
 

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from gateway.commands import main as program
+from gateway.wire.frames import frame
 from tests.gateway_process import GatewayProcess
 from tests.transports.wire import PATIENCE_S, until
 from tests.tunnel.fake_broker import request
@@ -30,7 +31,6 @@ from transports.tunnel.dialer import (
     WriteError,
 )
 from transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
-from transports.tunnel.wire import frame
 
 Handler = Callable[[web.WebSocketResponse], Awaitable[None]]
 A, B = frame(b"a" * 100), frame(b"b" * 75)

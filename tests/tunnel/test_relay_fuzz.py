@@ -11,6 +11,7 @@ import pytest
 
 from gateway.errors import CloseReason
 from gateway.memory_budget import MemoryBudget, MemoryShare
+from gateway.wire.frames import Cutter, WireError
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import reply, request
@@ -18,7 +19,6 @@ from tests.tunnel.test_rewriting import CORPUS
 from transports.tunnel import apis
 from transports.tunnel.advertised_addresses import Advertise
 from transports.tunnel.relay import Counts, Relay, Rules
-from transports.tunnel.wire import Cutter, WireError
 
 CODES = {1003, 1007, 1008, 1009, 1011, 1000, 1014}
 REAL = b"kafka-1.internal"

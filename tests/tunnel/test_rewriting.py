@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.wire.frames import WireError, frame
 from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.golden import VECTORS
 from transports.tunnel import apis, rewriting
 from transports.tunnel.advertised_addresses import Advertise
-from transports.tunnel.wire import WireError, frame
 
 NEW = Advertise("127.0.0.1", 19100)
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.wire.frames import WireError, frame
 from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from transports.tunnel.fetch_response_scanner import TAIL_MAX, FetchWalk, without_hint
-from transports.tunnel.wire import WireError, frame
 
 HOST = b"kafka-2.internal"
 RECORDS = random.Random(5).randbytes(3000)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.errors import BadRequest
-from transports.tunnel.wire import WireError
+from gateway.wire.frames import WireError
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 _NUMBER = re.compile(r"[0-9]{1,10}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode
 
-from transports.tunnel.wire import WireError
+from gateway.wire.frames import WireError
 
 _CONTINUATION, _TEXT, _BINARY = 0, 1, 2
 _LEN16, _LEN64 = struct.Struct(">H"), struct.Struct(">Q")

@@ -39,6 +39,7 @@ from gateway.memory_budget import MemoryShare
 from gateway.session import Session
 from gateway.transport import Transport, refusal
 from gateway.upstream import Upstream
+from gateway.wire.frames import WireError
 from transports.http.cors import Cors
 from transports.http.query import parse_query
 from transports.http.request import check_head, check_origin
@@ -48,7 +49,6 @@ from transports.tunnel.advertised_addresses import Advertise, node_of, of_query,
 from transports.tunnel.broker import BadGateway, BrokerConnection, connect
 from transports.tunnel.relay import REVOKED, Counts, Relay, Rules
 from transports.tunnel.routes import Routes, Target
-from transports.tunnel.wire import WireError
 from transports.websocket.socket import OVER, Socket, SocketLimits
 
 log = logging.getLogger("gateway.tunnel")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from transports.tunnel.wire import Cursor, WireError
+from gateway.wire.frames import Cursor, WireError
 
 TAIL_MAX = 64 * 1024
 """Bytes that may stand behind the records; they are held."""

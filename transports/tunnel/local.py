@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
+from gateway.wire.frames import FRAME_MAX, Cutter, WireError
 from transports.tunnel.dialer import DialError, new_session, open_socket
 from transports.tunnel.direct_reader import Bypass
-from transports.tunnel.wire import FRAME_MAX, Cutter, WireError
 
 log = logging.getLogger("gateway.tunnel.local")
 

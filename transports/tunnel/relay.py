@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.errors import CloseReason
 from gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
+from gateway.wire.frames import Cursor, WireError
 from transports.tunnel import apis, rewriting
 from transports.tunnel.advertised_addresses import Advertise
 from transports.tunnel.broker import BrokerConnection
@@ -24,7 +25,6 @@ from transports.tunnel.fetch_response_scanner import FetchWalk, without_hint
 from transports.tunnel.inflight_memory import InflightMemory
 from transports.tunnel.routes import Routes
 from transports.tunnel.sasl import RawSasl
-from transports.tunnel.wire import Cursor, WireError
 from transports.websocket.socket import Socket
 
 log = logging.getLogger("gateway.tunnel")

@@ -6,16 +6,12 @@ says when that is; the mechanism does (bridges.md C-24). Tokens are never logged
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import secrets
 import struct
 
 from gateway.upstream import Sasl
+from gateway.wire import sasl as wire_sasl
 from transports.tunnel import apis
 from transports.tunnel.broker import BadGateway, BrokerConnection
-from transports.tunnel.wire import Cursor, WireError, frame, string
 
 _FRAMES_OF_SERVER = {"PLAIN": 1, "SCRAM-SHA-256": 2, "SCRAM-SHA-512": 2}
 _REQUEST = struct.Struct(">ihhih")
@@ -50,63 +46,17 @@ class RawSasl:
         return key in apis.KNOWN and 0 <= version <= _VERSION_MAX and -1 <= id_length <= len(frame_) - _REQUEST.size
 
 
-_CLIENT_ID = b"kafka-gateway"
-_HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
-MECHANISMS = ("PLAIN", *_HASHES)
+MECHANISMS = wire_sasl.MECHANISMS
 """Those with which the gateway can log in itself."""
 
 
 async def log_in(broker: BrokerConnection, sasl: Sasl) -> None:
-    """Authenticates a fresh connection with the gateway's own credentials (SaslHandshake v1, SaslAuthenticate v0).
+    """Authenticates a fresh connection with the gateway's own credentials.
 
     Raises:
         BadGateway: the broker refuses; the text tells nothing of the credentials.
     """
     try:
-        answer = await _ask(broker, apis.SASL_HANDSHAKE, 1, string(sasl.mechanism.encode()))
-        if answer.int16() != 0:
-            raise BadGateway("The broker does not take the gateway's SASL mechanism.")
-        if sasl.mechanism == "PLAIN":
-            await _authenticate(broker, b"\0" + sasl.username.encode() + b"\0" + sasl.password.encode())
-        else:
-            await _scram(broker, sasl)
-    except (WireError, ValueError) as error:
-        raise BadGateway(f"The broker's part of the login makes no sense: {type(error).__name__}") from None
-
-
-async def _ask(broker: BrokerConnection, key: int, version: int, body: bytes) -> Cursor:
-    header = struct.pack(">hhi", key, version, 0) + string(_CLIENT_ID)
-    return Cursor(await broker.ask(frame(header, body)), 8)
-
-
-async def _authenticate(broker: BrokerConnection, token: bytes) -> bytes:
-    answer = await _ask(broker, apis.SASL_AUTHENTICATE, 0, struct.pack(">i", len(token)) + token)
-    if answer.int16() != 0:
-        raise BadGateway("The broker refuses the gateway's own credentials.")
-    answer.skip_string()
-    return answer.bytes_of(max(0, answer.int32()))
-
-
-async def _scram(broker: BrokerConnection, sasl: Sasl) -> None:
-    """RFC 5802 without channel binding; Kafka takes names and passwords as they are in UTF-8."""
-    name = _HASHES[sasl.mechanism]
-    nonce = secrets.token_urlsafe(24)
-    user = sasl.username.replace("=", "=3D").replace(",", "=2C")
-    client_first = f"n={user},r={nonce}"
-    server_first = (await _authenticate(broker, f"n,,{client_first}".encode())).decode()
-    given = dict(part.split("=", 1) for part in server_first.split(","))
-    if not given.get("r", "").startswith(nonce) or "s" not in given:
-        raise BadGateway("The broker's SCRAM challenge is not for this login.")
-    rounds = int(given.get("i", "0"))
-    if not 4096 <= rounds <= 1_000_000:
-        raise BadGateway("The broker asks for too few or too many SCRAM iterations.")
-    salted = hashlib.pbkdf2_hmac(name, sasl.password.encode(), base64.b64decode(given["s"]), rounds)
-    bare = f"c=biws,r={given['r']}"
-    signed = f"{client_first},{server_first},{bare}".encode()
-    client_key = hmac.digest(salted, b"Client Key", name)
-    signature = hmac.digest(hashlib.new(name, client_key).digest(), signed, name)
-    proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
-    server_last = (await _authenticate(broker, f"{bare},p={proof}".encode())).decode()
-    expected = base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", name), signed, name)).decode()
-    if not hmac.compare_digest(server_last.encode(), f"v={expected}".encode()):
-        raise BadGateway("The broker does not know the gateway's SCRAM credentials.")
+        await wire_sasl.log_in(broker.ask, sasl)
+    except wire_sasl.SaslRefused as error:
+        raise BadGateway(str(error)) from None

@@ -1,4 +1,4 @@
-"""Kafka's protocol as bytes: frames in a stream, and the primitive types that the tunnel has to step over.
+"""Kafka's protocol as bytes: frames in a stream, and stepping through one without reading all of it.
 
 Kafka's stream is ``Size(INT32) Payload(Size bytes)``, repeated. In the tunnel one binary WebSocket message is one whole
 frame, its Size included (bridges.md C1). Types and their encodings: Kafka's protocol guide, "Protocol Primitive Types";

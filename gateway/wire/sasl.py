@@ -1,0 +1,83 @@
+"""Logging in to a broker as the gateway: SaslHandshake v1 and SaslAuthenticate v0 with PLAIN or SCRAM (RFC 5802).
+
+Tokens are never logged, and no text of an error tells any of the credentials.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import struct
+from collections.abc import Awaitable, Callable
+
+from gateway.upstream import Sasl
+from gateway.wire.frames import Cursor, WireError, frame, string
+
+Ask = Callable[[bytes], Awaitable[bytes]]
+"""Sends one frame and answers the next one that comes."""
+
+_HANDSHAKE, _AUTHENTICATE = 17, 36
+_CLIENT_ID = b"kafka-gateway"
+_HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
+MECHANISMS = ("PLAIN", *_HASHES)
+"""Those with which the gateway can log in itself."""
+
+
+class SaslRefused(Exception):
+    """The broker does not let the gateway in; the text says why, without the credentials."""
+
+
+async def log_in(ask: Ask, sasl: Sasl) -> None:
+    """Authenticates a fresh connection. SaslRefused if the broker refuses, or the mechanism is none of MECHANISMS."""
+    if sasl.mechanism not in MECHANISMS:
+        raise SaslRefused(f"The gateway itself can log in with {', '.join(MECHANISMS)} only, not {sasl.mechanism}.")
+    try:
+        answer = await _request(ask, _HANDSHAKE, 1, string(sasl.mechanism.encode()))
+        if answer.int16() != 0:
+            raise SaslRefused("The broker does not take the gateway's SASL mechanism.")
+        if sasl.mechanism == "PLAIN":
+            await _authenticate(ask, b"\0" + sasl.username.encode() + b"\0" + sasl.password.encode())
+        else:
+            await _scram(ask, sasl)
+    except (WireError, ValueError) as error:
+        raise SaslRefused(f"The broker's part of the login makes no sense: {type(error).__name__}") from None
+
+
+async def _request(ask: Ask, key: int, version: int, body: bytes) -> Cursor:
+    header = struct.pack(">hhi", key, version, 0) + string(_CLIENT_ID)
+    return Cursor(await ask(frame(header, body)), 8)
+
+
+async def _authenticate(ask: Ask, token: bytes) -> bytes:
+    answer = await _request(ask, _AUTHENTICATE, 0, struct.pack(">i", len(token)) + token)
+    if answer.int16() != 0:
+        raise SaslRefused("The broker refuses the gateway's own credentials.")
+    answer.skip_string()
+    return answer.bytes_of(max(0, answer.int32()))
+
+
+async def _scram(ask: Ask, sasl: Sasl) -> None:
+    """RFC 5802 without channel binding; Kafka takes names and passwords as they are in UTF-8."""
+    name = _HASHES[sasl.mechanism]
+    nonce = secrets.token_urlsafe(24)
+    user = sasl.username.replace("=", "=3D").replace(",", "=2C")
+    client_first = f"n={user},r={nonce}"
+    server_first = (await _authenticate(ask, f"n,,{client_first}".encode())).decode()
+    given = dict(part.split("=", 1) for part in server_first.split(","))
+    if not given.get("r", "").startswith(nonce) or "s" not in given:
+        raise SaslRefused("The broker's SCRAM challenge is not for this login.")
+    rounds = int(given.get("i", "0"))
+    if not 4096 <= rounds <= 1_000_000:
+        raise SaslRefused("The broker asks for too few or too many SCRAM iterations.")
+    salted = hashlib.pbkdf2_hmac(name, sasl.password.encode(), base64.b64decode(given["s"]), rounds)
+    bare = f"c=biws,r={given['r']}"
+    signed = f"{client_first},{server_first},{bare}".encode()
+    client_key = hmac.digest(salted, b"Client Key", name)
+    signature = hmac.digest(hashlib.new(name, client_key).digest(), signed, name)
+    proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
+    server_last = (await _authenticate(ask, f"{bare},p={proof}".encode())).decode()
+    expected = base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", name), signed, name)).decode()
+    if not hmac.compare_digest(server_last.encode(), f"v={expected}".encode()):
+        raise SaslRefused("The broker does not know the gateway's SCRAM credentials.")
