@@ -18,6 +18,7 @@ BUILT_IN = MappingProxyType(
         "tunnel": "transports.tunnel.plugin",
         "core": "gateway.assembly.builtin",
         "rest": "services.rest.plugin",
+        "v3": "services.v3.plugin",
         "bridges": "transports.bridges.plugin",
     }
 )

@@ -11,6 +11,7 @@ from functools import partial
 from gateway.config import Config
 from gateway.errors import ShuttingDown, TooManyRequests
 from gateway.kafka.admin.admin import KafkaAdmin
+from gateway.kafka.admin.administration import KafkaAdministration
 from gateway.kafka.admin.broker_addresses import upstream
 from gateway.kafka.clients.embedded import EmbeddedKafka
 from gateway.kafka.clients.factory import Clients
@@ -55,6 +56,7 @@ class KafkaCluster:
             queue_records=config.integer("producer.queue.records"),
             create_topics=config.flag("auto.create.topics.enable"),
         )
+        self._administration = KafkaAdministration(self._admin, self.upstream, embedded)
         self._reader = KafkaReader(clients, self._admin, config)
         self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
         self._members = Members(self._build_feed)
@@ -66,6 +68,10 @@ class KafkaCluster:
     @property
     def admin(self) -> KafkaAdmin:
         return self._admin
+
+    @property
+    def administration(self) -> KafkaAdministration:
+        return self._administration
 
     @property
     def reader(self) -> KafkaReader:
@@ -152,6 +158,7 @@ class KafkaCluster:
         closing = [asyncio.ensure_future(consumer.close()) for consumer in self._consumers]
         closing += [
             asyncio.ensure_future(self._producer.close(CLOSE_S - 1)),
+            asyncio.ensure_future(self._administration.aclose()),
             asyncio.ensure_future(self._reader.aclose()),
             asyncio.ensure_future(self._tails.aclose()),
             asyncio.ensure_future(self._members.aclose(CLOSE_S - 1)),

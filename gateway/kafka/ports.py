@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.errors import ServiceError
 from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder, RecordToSend
+
+if TYPE_CHECKING:
+    from gateway.kafka.admin.ports import Administration
 
 
 class Stored(Protocol):
@@ -462,6 +465,8 @@ class Kafka(Protocol):
     def producer(self) -> Producer: ...
     @property
     def admin(self) -> Admin: ...
+    @property
+    def administration(self) -> Administration: ...
     @property
     def reader(self) -> Reader: ...
     @property

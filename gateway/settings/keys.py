@@ -15,7 +15,6 @@ from gateway.config import ConfigKey, section
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
 _NO_JETTY = "there are no server threads; see connections.max and requests.max"
-_NO_V3 = "this version does not serve the v3 API"
 _PEM_HINT = (
     "write PEM: keytool -importkeystore -srckeystore S.jks -destkeystore S.p12 -deststoretype PKCS12,"
     " then openssl pkcs12 -in S.p12 -out S.pem -noenc"
@@ -718,13 +717,6 @@ REFUSED = section(
         doc="Old form of ssl.client.authentication.",
         refused="write ssl.client.authentication=REQUIRED",
     ),
-    ConfigKey(
-        name="api.v3.produce.rate.limit.enabled",
-        type="bool",
-        default=False,
-        doc="There is no v3 API to limit.",
-        refused="use rate.limit.enable",
-    ),
 )
 
 WITHOUT_EFFECT = section(
@@ -771,21 +763,11 @@ WITHOUT_EFFECT = section(
         "ssl.endpoint.identification.algorithm",
     ),
     *_ignored("a PEM file of certificates has no password", "ssl.truststore.password"),
+    *_ignored("null keys and values are stored as null", "null.request.body.always.publishes.empty.record"),
     *_ignored(
-        _NO_V3,
-        "api.v3.enable",
-        "null.request.body.always.publishes.empty.record",
-        "confluent.resource.name.authority",
-        "streaming.connection.max.duration.ms",
-        "streaming.connection.max.duration.grace.period.ms",
-        "api.v3.produce.rate.limit.max.requests.per.sec",
-        "api.v3.produce.rate.limit.max.requests.global.per.sec",
-        "api.v3.produce.rate.limit.max.bytes.per.sec",
-        "api.v3.produce.rate.limit.max.bytes.global.per.sec",
-        "api.v3.produce.rate.limit.cache.expiry.ms",
+        "v3 requests have no threads and no buckets of their own to expire",
         "api.v3.produce.response.thread.pool.size",
-        "api.v3.produce.batch.maximum.entries",
-        "api.v3.produce.request.size.limit.max.bytes",
+        "api.v3.produce.rate.limit.cache.expiry.ms",
     ),
 )
 

@@ -30,6 +30,7 @@ def test_v2_replies_are_those_of_the_recorded_server(kafka: KafkaCluster) -> Non
                 *("--url", gateway.url),
                 *("--bootstrap", kafka.bootstrap),
                 *("--with", HERE / "transcripts" / "confluent-8.1.1.jsonl"),
+                *("--only", "v2."),
             ],
             capture_output=True,
             text=True,

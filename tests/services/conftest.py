@@ -19,6 +19,7 @@ from gateway.messages import Request
 from gateway.router import Router
 from gateway.session import Principal, Session
 from services.rest.routes import RestServices
+from services.v3 import plugin as v3
 from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
 
@@ -62,7 +63,8 @@ class Rest:
     def __init__(self, kafka: FakeKafka, config: Config) -> None:
         self.kafka = kafka
         self.services = RestServices(config, kafka, codecs(config))
-        self.gateway = Gateway(config, Router(self.services.routes()), codecs(config), NoAuthentication())
+        routes = [*self.services.routes(), *v3.gateway_routes(config, kafka)]
+        self.gateway = Gateway(config, Router(routes), codecs(config), NoAuthentication())
         self.session = Session("test")
         self.base_url = "http://gateway.example:8082"
 

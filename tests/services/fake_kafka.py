@@ -34,6 +34,7 @@ from gateway.kafka.ports import (
 )
 from gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 from gateway.upstream import Broker, Upstream
+from tests.services.fake_administration import FakeAdministration
 
 
 class FakeRecord:
@@ -88,6 +89,7 @@ class FakeKafka:
         self.changed = asyncio.Event()
         self.producer = FakeProducer(self)
         self.admin = FakeAdmin(self)
+        self.administration = FakeAdministration(self)
         self.reader = FakeReader(self)
         self.tails = FakeTails(self)
         for name, partitions in topics.items():

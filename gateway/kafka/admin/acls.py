@@ -1,0 +1,84 @@
+"""Kafka's ACLs: searched, created and deleted (kafka-rest-http.md §7.8).
+
+librdkafka's binding takes brokers without an authorizer for brokers without ACLs, so the gateway asks by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.errors import KafkaRefused
+from gateway.kafka.admin.broker_questions import BrokerQuestions, check
+from gateway.kafka.admin.ports import Acl, AclFilter
+from gateway.wire.apis import CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS
+
+_RESOURCES = ("UNKNOWN", "ANY", "TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN", "USER")
+_PATTERNS = ("UNKNOWN", "ANY", "MATCH", "LITERAL", "PREFIXED")
+_OPERATIONS = (
+    *("UNKNOWN", "ANY", "ALL", "READ", "WRITE", "CREATE", "DELETE", "ALTER", "DESCRIBE", "CLUSTER_ACTION"),
+    *("DESCRIBE_CONFIGS", "ALTER_CONFIGS", "IDEMPOTENT_WRITE", "CREATE_TOKENS", "DESCRIBE_TOKENS"),
+    "TWO_PHASE_COMMIT",
+)
+_PERMISSIONS = ("UNKNOWN", "ANY", "DENY", "ALLOW")
+"""Kafka's words by their numbers in the protocol (`AclOperation` and others)."""
+
+
+class Acls:
+    """The questions and changes of the `Administration` port about ACLs."""
+
+    def __init__(self, questions: BrokerQuestions) -> None:
+        self._questions = questions
+
+    async def search(self, matching: AclFilter, controller: int | None = None) -> list[Acl]:
+        answer = await self._questions.ask(DESCRIBE_ACLS, _numbers(matching))
+        check(answer["error_code"], answer["error_message"])
+        return [_acl(resource | one) for resource in answer["resources"] for one in resource["acls"]]
+
+    async def create(self, acls: Sequence[Acl], controller: int | None = None) -> None:
+        if not acls:
+            return
+        answer = await self._questions.ask(CREATE_ACLS, {"creations": [_numbers(acl) for acl in acls]}, controller)
+        for result in answer["results"]:
+            check(result["error_code"], result["error_message"])
+
+    async def delete(self, matching: AclFilter, controller: int | None = None) -> list[Acl]:
+        answer = await self._questions.ask(DELETE_ACLS, {"filters": [_numbers(matching)]}, controller)
+        (result,) = answer["results"]
+        check(result["error_code"], result["error_message"])
+        for one in result["matching"]:
+            check(one["error_code"], one["error_message"])
+        return [_acl(one) for one in result["matching"]]
+
+
+def _numbers(acl: Acl | AclFilter) -> dict[str, Any]:
+    return {
+        **acl._asdict(),
+        "resource_type": _number(_RESOURCES, acl.resource_type),
+        "pattern_type": _number(_PATTERNS, acl.pattern_type),
+        "operation": _number(_OPERATIONS, acl.operation),
+        "permission": _number(_PERMISSIONS, acl.permission),
+    }
+
+
+def _number(words: Sequence[str], word: str) -> int:
+    try:
+        return words.index(word)
+    except ValueError:
+        raise KafkaRefused(f"{word[:100]!r} is not one of {', '.join(words)}.") from None
+
+
+def _acl(found: Mapping[str, Any]) -> Acl:
+    return Acl(
+        _word(_RESOURCES, found["resource_type"]),
+        found["resource_name"],
+        _word(_PATTERNS, found["pattern_type"]),
+        found["principal"],
+        found["host"],
+        _word(_OPERATIONS, found["operation"]),
+        _word(_PERMISSIONS, found["permission"]),
+    )
+
+
+def _word(words: Sequence[str], number: int) -> str:
+    return words[number] if 0 <= number < len(words) else "UNKNOWN"

@@ -1,0 +1,300 @@
+"""The `Administration` port: librdkafka's admin client for what it can ask, the gateway's own requests for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import IsolationLevel, TopicCollection
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
+
+from gateway.errors import KafkaAuthorization, NotSupported, ServiceError, UnknownTopicOrPartition
+from gateway.kafka.admin.acls import Acls
+from gateway.kafka.admin.admin import INTERNAL_TOPICS, KafkaAdmin
+from gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
+from gateway.kafka.admin.configs import Configs
+from gateway.kafka.admin.consumer_groups import ConsumerGroups
+from gateway.kafka.admin.ports import (
+    Acl,
+    AclFilter,
+    ClusterInfo,
+    ConfigChange,
+    ConfigOf,
+    Created,
+    GroupDetails,
+    Reassignment,
+    Setting,
+    TopicDetails,
+    TopicToCreate,
+)
+from gateway.kafka.admin.shared_answers import SharedAnswers
+from gateway.kafka.admin.topic_changes import TopicChanges
+from gateway.kafka.errors import to_service_error
+from gateway.kafka.names import check_topic_name
+from gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from gateway.upstream import Upstream
+
+_DESCRIBED_AT_ONCE = 1000
+_RETRY_S = 0.05
+
+
+class KafkaAdministration:
+    """See the port. Belongs to the event loop; ``aclose`` ends its connections and questions."""
+
+    def __init__(self, admin: KafkaAdmin, upstream: Callable[[], Upstream], embedded: bool) -> None:
+        self._admin = admin
+        self._embedded = embedded
+        self._client = admin.client
+        self._questions = BrokerQuestions(upstream)
+        self._shared = SharedAnswers()
+        self._changes = TopicChanges(admin.client, self._questions)
+        self._configs = Configs(self._questions)
+        self._acls = Acls(self._questions)
+        self._groups = ConsumerGroups(self._questions)
+
+    async def aclose(self) -> None:
+        await self._shared.close()
+        await self._questions.close()
+
+    # --- brokers and topics -----------------------------------------------------------------------------------------
+
+    async def cluster(self) -> ClusterInfo:
+        return await self._shared.get("cluster", self._cluster)
+
+    async def _cluster(self) -> ClusterInfo:
+        if self._embedded:  # it knows metadata only, and nothing of racks
+            name, brokers = await self._admin.cluster()
+            nodes = tuple(BrokerNode(each.node, each.host, each.port, None) for each in brokers)
+            return ClusterInfo(name, nodes[0].id if nodes else None, nodes)
+        found = await _in_time(self._client.describe_cluster(request_timeout=DEADLINE_S))
+        described = (BrokerNode(each.id, each.host, each.port, each.rack or None) for each in found.nodes)
+        controller = found.controller.id if found.controller is not None else -1
+        ordered = tuple(sorted(described, key=lambda node: node.id))
+        return ClusterInfo(found.cluster_id or "", controller if controller >= 0 else None, ordered)
+
+    async def topics(self, operations: bool = False) -> list[TopicDetails]:
+        return list(await self._shared.get(("topics", operations), lambda: self._topics(operations)))
+
+    async def _topics(self, operations: bool) -> list[TopicDetails]:
+        listed = await self._admin.topics()
+        if not operations or self._embedded:
+            return [TopicDetails(each.name, each.internal, each.partitions) for each in listed if each.partitions]
+        names = [each.name for each in listed]
+        found: list[TopicDetails] = []
+        for start in range(0, len(names), _DESCRIBED_AT_ONCE):
+            for each in await self._describe(names[start : start + _DESCRIBED_AT_ONCE]):
+                if isinstance(each, TopicDetails):
+                    found.append(each)
+                elif not isinstance(each, (UnknownTopicOrPartition, KafkaAuthorization)):
+                    raise each
+        return found
+
+    async def topic(self, name: str, operations: bool = False) -> TopicDetails:
+        check_topic_name(name)
+        return await self._shared.get(("topic", name, operations), lambda: self._topic(name, operations))
+
+    async def _topic(self, name: str, operations: bool) -> TopicDetails:
+        if operations and not self._embedded:
+            (found,) = await self._describe([name])
+            if isinstance(found, ServiceError):
+                raise found
+            return found
+        info = await self._admin.topic(name)
+        if not info.partitions:  # it is being made, or deleted
+            raise UnknownTopicOrPartition()
+        return TopicDetails(info.name, info.internal, info.partitions)
+
+    async def _describe(self, names: Sequence[str]) -> list[TopicDetails | ServiceError]:
+        if not names:
+            return []
+        futures = self._client.describe_topics(
+            TopicCollection(list(names)), include_authorized_operations=True, request_timeout=DEADLINE_S
+        )
+        answers = await asyncio.gather(*(_in_time(futures[name]) for name in names), return_exceptions=True)
+        found: list[TopicDetails | ServiceError] = []
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, ServiceError):
+                raise answer
+            found.append(answer if isinstance(answer, ServiceError) else _topic_details(answer))
+        return found
+
+    async def create_topic(self, topic: TopicToCreate, validate_only: bool = False) -> Created:
+        self._check_real("cannot be asked for topics: one appears when it is first used")
+        check_topic_name(topic.name)
+        try:
+            return await self._changes.create(topic, validate_only, await self._controller())
+        finally:
+            self._shared.forget()
+
+    async def add_partitions(self, topic: str, total: int) -> None:
+        self._check_real("has as many partitions a topic as embedded.topics says")
+        check_topic_name(topic)
+        try:
+            await self._changes.enlarge(topic, total)
+        finally:
+            self._shared.forget()
+
+    async def delete_topic(self, topic: str) -> None:
+        self._check_real("deletes no topics")
+        check_topic_name(topic)
+        try:
+            await self._changes.delete(topic)
+        finally:
+            self._shared.forget()
+
+    async def offsets(
+        self, partitions: Sequence[TopicPartition], at: str = "latest", time_ms: int = 0, committed: bool = False
+    ) -> dict[TopicPartition, int]:
+        key = ("offsets", tuple(partitions), at, time_ms, committed)
+        return dict(await self._shared.get(key, lambda: self._offsets(partitions, at, time_ms, committed)))
+
+    async def _offsets(
+        self, partitions: Sequence[TopicPartition], at: str, time_ms: int, committed: bool
+    ) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        spec: Any = OffsetSpec.for_timestamp(time_ms) if at == "time" else getattr(OffsetSpec, at)()
+        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        found: dict[TopicPartition, int] = {}
+        until = asyncio.get_running_loop().time() + DEADLINE_S
+        while True:
+            failed = await self._ask_offsets(partitions, spec, isolation, found)
+            missing = [place for place in failed if not await self._is_there(place)]
+            for place in missing:
+                del failed[place]
+            if not failed:
+                return found
+            # A partition whose leader does not know yet that it is one, or is being elected.
+            late = asyncio.get_running_loop().time() >= until
+            for error in failed.values():
+                if late or not error.retriable:
+                    raise error
+            partitions = list(failed)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _ask_offsets(
+        self, partitions: Sequence[TopicPartition], spec: Any, isolation: Any, found: dict[TopicPartition, int]
+    ) -> dict[TopicPartition, ServiceError]:
+        """Puts into ``found`` what Kafka answers, and returns why it does not for the others."""
+        places = {each: confluent_kafka.TopicPartition(*each) for each in partitions}
+        futures = self._client.list_offsets(
+            dict.fromkeys(places.values(), spec), isolation_level=isolation, request_timeout=DEADLINE_S
+        )
+        failed: dict[TopicPartition, ServiceError] = {}
+        for each, place in places.items():
+            try:
+                found[each] = int((await _in_time(futures[place])).offset)
+            except ServiceError as error:
+                failed[each] = error
+        return failed
+
+    async def _is_there(self, place: TopicPartition) -> bool:
+        """librdkafka says "no leader found" for unknown topics and partitions as well."""
+        try:
+            topic = await self.topic(place.topic)
+        except UnknownTopicOrPartition:
+            return False
+        return any(each.partition == place.partition for each in topic.partitions)
+
+    async def reassignments(self, topic: str | None = None, partitions: Sequence[int] = ()) -> list[Reassignment]:
+        if self._embedded:
+            return []
+        key = ("reassignments", topic, tuple(partitions))
+        return list(await self._shared.get(key, lambda: self._reassignments(topic, partitions)))
+
+    async def _reassignments(self, topic: str | None, partitions: Sequence[int]) -> list[Reassignment]:
+        return await self._changes.reassignments(topic, partitions, await self._controller())
+
+    async def _controller(self) -> int | None:
+        return (await self.cluster()).controller
+
+    # --- settings ---------------------------------------------------------------------------------------------------
+
+    async def configs(self, of: Sequence[ConfigOf]) -> dict[ConfigOf, list[Setting] | ServiceError]:
+        if self._embedded:
+            return {each: [] for each in of}
+        return dict(await self._shared.get(("configs", tuple(of)), lambda: self._configs.describe(of)))
+
+    async def alter_configs(
+        self, changes: Mapping[ConfigOf, Sequence[ConfigChange]], validate_only: bool = False
+    ) -> dict[ConfigOf, ServiceError | None]:
+        self._check_real("keeps no settings")
+        try:
+            return await self._configs.alter(changes, validate_only)
+        finally:
+            self._shared.forget()
+
+    # --- ACLs -------------------------------------------------------------------------------------------------------
+
+    async def acls(self, matching: AclFilter) -> list[Acl]:
+        self._check_real("has no ACLs")
+        return list(await self._shared.get(("acls", matching), lambda: self._acls.search(matching)))
+
+    async def create_acls(self, acls: Sequence[Acl]) -> None:
+        self._check_real("has no ACLs")
+        try:
+            await self._acls.create(acls, await self._controller())
+        finally:
+            self._shared.forget()
+
+    async def delete_acls(self, matching: AclFilter) -> list[Acl]:
+        self._check_real("has no ACLs")
+        try:
+            return await self._acls.delete(matching, await self._controller())
+        finally:
+            self._shared.forget()
+
+    # --- groups -----------------------------------------------------------------------------------------------------
+
+    async def groups(self) -> list[GroupDetails]:
+        self._check_real("tells nothing of groups")
+        return list(await self._shared.get("groups", self._groups.all))
+
+    async def group(self, name: str) -> GroupDetails:
+        self._check_real("tells nothing of groups")
+        return await self._shared.get(("group", name), lambda: self._groups.one(name))
+
+    async def committed(self, group: str) -> list[PartitionOffset]:
+        self._check_real("tells nothing of groups")
+        return list(await self._shared.get(("committed", group), lambda: self._admin.group_offsets(group)))
+
+    async def commit(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
+        try:
+            await self._admin.alter_group_offsets(group, offsets)
+        finally:
+            self._shared.forget()
+
+    def _check_real(self, what: str) -> None:
+        if self._embedded:
+            raise NotSupported(f"The embedded Kafka {what}; set bootstrap.servers to use a real one.")
+
+
+async def _in_time(future: Any) -> Any:
+    try:
+        async with asyncio.timeout(DEADLINE_S + 0.5):
+            return await asyncio.wrap_future(future)
+    except TimeoutError as error:
+        raise to_service_error(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)) from error
+    except confluent_kafka.KafkaException as error:
+        raise to_service_error(error) from error
+
+
+def _topic_details(topic: Any) -> TopicDetails:
+    partitions = (
+        PartitionInfo(
+            each.id,
+            each.leader.id if each.leader is not None else -1,
+            tuple(node.id for node in each.replicas),
+            tuple(node.id for node in each.isr),
+        )
+        for each in topic.partitions
+    )
+    operations = tuple(each.name for each in topic.authorized_operations or ())
+    return TopicDetails(
+        topic.name,
+        topic.is_internal or topic.name in INTERNAL_TOPICS,
+        tuple(sorted(partitions, key=lambda one: one.partition)),
+        operations,
+    )

@@ -1,0 +1,106 @@
+"""Topics made, enlarged and deleted; and partitions that move from broker to broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from gateway.errors import KafkaRefused, Unavailable
+from gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, check
+from gateway.kafka.admin.ports import Created, Reassignment, TopicToCreate
+from gateway.kafka.errors import kafka_error, to_service_error
+from gateway.wire.apis import CREATE_TOPICS, LIST_PARTITION_REASSIGNMENTS
+
+_TIMEOUT_MS = int(DEADLINE_S * 1000)
+
+
+class TopicChanges:
+    """The changes of the `Administration` port to topics."""
+
+    def __init__(self, client: AdminClient, questions: BrokerQuestions) -> None:
+        self._client = client
+        self._questions = questions
+
+    async def create(self, topic: TopicToCreate, validate_only: bool, controller: int | None) -> Created:
+        """See the port. Brokers without ZooKeeper pass the request on; older ones want it at the controller."""
+        names = [name for name, _ in topic.configs]
+        if len(set(names)) < len(names):
+            raise KafkaRefused("Each config may be given once only.")
+        by_hand = bool(topic.assignments)
+        body = {
+            "topics": [
+                {
+                    "name": topic.name,
+                    "num_partitions": -1 if by_hand else topic.partitions,
+                    "replication_factor": -1 if by_hand else topic.replicas,
+                    "assignments": [
+                        {"partition": partition, "brokers": list(brokers)}
+                        for partition, brokers in topic.assignments.items()
+                    ],
+                    "configs": [{"name": name, "value": value} for name, value in topic.configs],
+                }
+            ],
+            "timeout_ms": _TIMEOUT_MS,
+            "validate_only": validate_only,
+        }
+        (made,) = (await self._questions.ask(CREATE_TOPICS, body, controller))["topics"]
+        if made["error_code"] in MOVED:
+            self._questions.brokers.forget_nodes()
+            (made,) = (await self._questions.ask(CREATE_TOPICS, body))["topics"]
+            if made["error_code"] in MOVED:
+                raise Unavailable(
+                    "The cluster's controller is moving, the topic was not made; send the request again later."
+                )
+        check(made["error_code"], made["error_message"])
+        return Created(made["num_partitions"], made["replication_factor"])
+
+    async def enlarge(self, topic: str, total: int) -> None:
+        try:
+            (done,) = self._client.create_partitions(
+                [NewPartitions(topic, total)], request_timeout=DEADLINE_S, operation_timeout=DEADLINE_S
+            ).values()
+            await asyncio.wrap_future(done)
+        except ValueError as error:  # the binding looks at the number before Kafka does
+            raise KafkaRefused(str(error)) from None
+        except confluent_kafka.KafkaException as error:
+            raise _own_text(error) from error
+
+    async def delete(self, topic: str) -> None:
+        try:
+            (done,) = self._client.delete_topics(
+                [topic], request_timeout=DEADLINE_S, operation_timeout=DEADLINE_S
+            ).values()
+            await asyncio.wrap_future(done)
+        except confluent_kafka.KafkaException as error:
+            raise _own_text(error) from error
+
+    async def reassignments(
+        self, topic: str | None, partitions: Sequence[int], controller: int | None
+    ) -> list[Reassignment]:
+        asked: Any = None if topic is None else [{"name": topic, "partitions": list(partitions)}]
+        if asked is not None and not partitions:
+            return []
+        answer = await self._questions.ask(
+            LIST_PARTITION_REASSIGNMENTS, {"timeout_ms": _TIMEOUT_MS, "topics": asked}, controller
+        )
+        check(answer["error_code"], answer["error_message"])
+        return sorted(
+            Reassignment(each["name"], one["partition"], tuple(one["adding"]), tuple(one["removing"]))
+            for each in answer["topics"]
+            for one in each["partitions"]
+            if one["adding"] or one["removing"]
+        )
+
+
+def _own_text(error: confluent_kafka.KafkaException) -> Exception:
+    """The failure with Kafka's own words, where it has some, and without the name of the code before them."""
+    failure = to_service_error(error)
+    cause = kafka_error(error)
+    if cause is None or not failure.message.startswith(f"{cause.name()}: "):
+        return failure
+    return type(failure)(cause.str())

@@ -1,0 +1,142 @@
+"""The REST resources of v3: one line for each method and path (kafka-rest-http.md §7.2).
+
+Resource names are those of §14.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import media
+from gateway.config import Config
+from gateway.kafka.ports import Kafka
+from gateway.router import Route
+from services.v3.acls import AclsService, read_acl, read_acls
+from services.v3.clusters import ClustersService
+from services.v3.configs import ConfigsService, read_alter, read_alter_many, read_value
+from services.v3.consumer_groups import ConsumerGroupsService
+from services.v3.links import ClusterLinks
+from services.v3.partitions import PartitionsService
+from services.v3.topics import TopicsService, read_create_topic, read_partitions_count
+
+CLUSTER = "/v3/clusters/{cluster_id}"
+BROKER = CLUSTER + "/brokers/{broker_id:int}"
+TOPIC = CLUSTER + "/topics/{topic_name}"
+PARTITION = TOPIC + "/partitions/{partition_id:int}"
+GROUP = CLUSTER + "/consumer-groups/{consumer_group_id}"
+CONSUMER = GROUP + "/consumers/{consumer_id}"
+
+
+class V3Routes:
+    """The services behind v3, and their routes."""
+
+    def __init__(self, config: Config, kafka: Kafka) -> None:
+        administration = kafka.administration
+        links = ClusterLinks(config, administration)
+        self.clusters = ClustersService(administration, links)
+        self.configs = ConfigsService(administration, links)
+        self.topics = TopicsService(administration, links)
+        self.partitions = PartitionsService(administration, links)
+        self.acls = AclsService(administration, links)
+        self.groups = ConsumerGroupsService(administration, links)
+
+    def routes(self) -> list[Route]:
+        return [*self._of_brokers(), *self._of_topics(), *self._of_acls(), *self._of_groups()]
+
+    def _of_brokers(self) -> list[Route]:
+        c, configs = self.clusters, self.configs
+        cluster_configs = CLUSTER + "/broker-configs"
+        return [
+            _route("GET", "/v3/clusters", c.list, "clusters.list", "cluster:describe"),
+            _route("GET", CLUSTER, c.get, "clusters.get", "cluster:describe"),
+            _route("GET", CLUSTER + "/brokers", c.brokers, "brokers.list", "cluster:describe"),
+            _route("GET", BROKER, c.broker, "brokers.get", "cluster:describe"),
+            _route("GET", BROKER + "/partition-replicas", c.replicas, "replicas.search-by-broker", "topic:describe"),
+            _route("GET", CLUSTER + "/brokers/-/configs", configs.of_all_brokers, "brokers-configs.list",
+                   "cluster:describe-configs"),
+            *self._of_configs(BROKER + "/configs", "broker-configs", "cluster"),
+            *self._of_configs(cluster_configs, "cluster-configs", "cluster"),
+        ]  # fmt: skip
+
+    def _of_configs(self, path: str, name: str, resource: str) -> list[Route]:
+        """The five methods that topics, brokers and the cluster have for their settings alike."""
+        configs = self.configs
+        see, change = f"{resource}:describe-configs", f"{resource}:alter-configs"
+        return [
+            _route("GET", path, configs.list, f"{name}.list", see),
+            _route("GET", path + "/{name}", configs.get, f"{name}.get", see),
+            _route("PUT", path + "/{name}", configs.put, f"{name}.update", change, read_value),
+            _route("DELETE", path + "/{name}", configs.reset, f"{name}.delete", change),
+            _route("POST", path + ":alter", configs.alter, f"{name}.alter", change, read_alter),
+        ]
+
+    def _of_topics(self) -> list[Route]:
+        t, p, configs = self.topics, self.partitions, self.configs
+        all_topics = CLUSTER + "/topics/-"
+        return [
+            _route("GET", CLUSTER + "/topics", t.list, "topics.list", "topic:describe"),
+            _route("POST", CLUSTER + "/topics", t.create, "topics.create", "topic:create", read_create_topic),
+            _route("GET", TOPIC, t.get, "topics.get", "topic:describe"),
+            _route("PATCH", TOPIC, t.enlarge, "topics.partitions", "topic:alter", read_partitions_count),
+            _route("DELETE", TOPIC, t.delete, "topics.delete", "topic:delete"),
+            _route("GET", all_topics + "/configs", configs.of_all_topics, "topic-configs.list",
+                   "topic:describe-configs"),
+            _route("POST", all_topics + "/configs:alter", configs.alter_topics, "topic-configs.alter-multi",
+                   "topic:alter-configs", read_alter_many),
+            *self._of_configs(TOPIC + "/configs", "topic-configs", "topic"),
+            _route("GET", TOPIC + "/partitions", p.list, "partitions.list", "topic:describe"),
+            _route("GET", PARTITION, p.get, "partitions.get", "topic:describe"),
+            _route("GET", PARTITION + "/offset", p.offsets, "partitions.list.offsets", "topic:describe"),
+            _route("GET", PARTITION + "/replicas", p.replicas, "replicas.list", "topic:describe"),
+            _route("GET", PARTITION + "/replicas/{broker_id:int}", p.replica, "replicas.get", "topic:describe"),
+            _route("GET", PARTITION + "/reassignment", p.reassignment, "partition-reassignments.get",
+                   "cluster:describe"),
+            _route("GET", TOPIC + "/partitions/-/reassignment", p.reassignments_of_topic,
+                   "partition-reassignments.search-by-topic", "cluster:describe"),
+            _route("GET", all_topics + "/partitions/-/reassignment", p.reassignments,
+                   "partition-reassignments.list", "cluster:describe"),
+        ]  # fmt: skip
+
+    def _of_acls(self) -> list[Route]:
+        a = self.acls
+        return [
+            _route("GET", CLUSTER + "/acls", a.search, "acls.list", "cluster:describe"),
+            _route("POST", CLUSTER + "/acls", a.create, "acls.create", "cluster:alter", read_acl),
+            _route("DELETE", CLUSTER + "/acls", a.delete, "acls.delete", "cluster:alter"),
+            _route("POST", CLUSTER + "/acls:batch", a.create_many, "acls.batch-create", "cluster:alter", read_acls),
+        ]
+
+    def _of_groups(self) -> list[Route]:
+        g = self.groups
+        place = "/{topic_name}/partitions/{partition_id:int}"
+        return [
+            _route("GET", CLUSTER + "/consumer-groups", g.list, "consumer-groups.list", "group:describe"),
+            _route("GET", GROUP, g.get, "consumer-groups.get", "group:describe"),
+            _route("GET", GROUP + "/consumers", g.consumers, "consumers.list", "group:describe"),
+            _route("GET", CONSUMER, g.consumer, "consumers.get", "group:describe"),
+            _route("GET", CONSUMER + "/assignments", g.assignments, "consumer-assignments.list", "group:describe"),
+            _route("GET", CONSUMER + "/assignments" + place, g.assignment, "consumer-assignments.get",
+                   "group:describe"),
+            _route("GET", GROUP + "/lags", g.lags, "consumer-lags.list", "group:describe"),
+            _route("GET", GROUP + "/lags" + place, g.lag, "consumer-lags.get", "group:describe"),
+            _route("GET", GROUP + "/lag-summary", g.lag_summary, "consumer-group-lag-summary.get", "group:describe"),
+        ]  # fmt: skip
+
+
+_PRODUCES = media.plain_json()
+_CONSUMES = media.takes_json()
+
+
+def _route(method: str, path: str, handler: Any, name: str, permission: str, takes: Any = None) -> Route:
+    return Route(
+        method,
+        path,
+        handler,
+        f"api.v3.{name}",
+        generation="v3",
+        permission=permission,
+        takes=takes,
+        body="required" if takes else "none",
+        produces=_PRODUCES,
+        consumes=_CONSUMES if takes else None,
+    )
