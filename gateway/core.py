@@ -34,7 +34,7 @@ from gateway.errors import (
 )
 from gateway.heartbeats import Pulse
 from gateway.limits import Limits
-from gateway.memory_budget import MemoryBudget, automatic_max_bytes
+from gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from gateway.messages import Call, Reply, Request, Response
 from gateway.router import Match, Route, Router
 from gateway.session import Session
@@ -46,6 +46,9 @@ _PLANS_MAX = 4096
 _PLAN_KEY_MAX = 1024
 """Characters of a remembered spelling: hostile clients must not fill the memory with long ones."""
 
+
+_PROBES = ("health.", "bridge.healthz", "bridge.readyz")
+"""Resources that are answered however short memory is: who asks would restart the gateway."""
 
 _PlanKey = tuple[str, str, str | None, str | None, bool, str, str]
 """Method, path, Accept, Content-Type, whether there is a body, the generation of requests that do not tell, area."""
@@ -181,6 +184,8 @@ class Gateway:
                 if isinstance(made, Reply):
                     return made
                 plan = made
+            if self.memory.used_up and not plan.route.name.startswith(_PROBES):
+                raise OutOfMemory
             if plan.cost:
                 await self._limits.take(plan.cost)
             route = plan.route

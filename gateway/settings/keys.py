@@ -418,14 +418,15 @@ HTTP = section(
         default=30000,
         unit="ms",
         minimum=1,
-        doc="A request body must be complete within this time, unless request.body.min.rate is kept.",
+        doc="A request body must be complete within this time, or go on coming at request.body.min.rate.",
     ),
     ConfigKey(
         name="request.body.min.rate",
         type="size",
         default=1024,
         unit="bytes/s",
-        doc="Rate at which a request body may take longer than request.body.timeout.ms; 0: it never may.",
+        doc="Rate of the last 10 s at which a request body may take longer than request.body.timeout.ms; 0: it "
+        "never may. Silence ends it, however much came before.",
     ),
     ConfigKey(
         name="request.timeout.ms",

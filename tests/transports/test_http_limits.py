@@ -192,6 +192,41 @@ async def test_a_slow_body_that_keeps_its_rate(wire: Wire, topic: str) -> None:
     assert (await wire.reply()).status == 200
 
 
+@pytest.mark.parametrize("settings", [{"request.body.timeout.ms": SOON, "request.body.min.rate": 1000}])
+async def test_what_came_fast_is_no_credit_for_silence(connect: Connect) -> None:
+    """All but the last byte at once would be 60 s of the least rate."""
+    wire = await connect()
+    await wire.send(request("POST", "/topics/t", Content_Type=JSON_V2, Content_Length="60001") + b" " * 60_000)
+    began = time.monotonic()
+    reply = await wire.reply()
+    assert SOON / 1000 - 0.05 < time.monotonic() - began < 2
+    assert (reply.status, reply.json["error_code"]) == (408, 408)
+    assert reply.closes
+
+
+@pytest.mark.parametrize("settings", [{"memory.max.bytes": 1024 * KB}])
+async def test_bodies_share_the_memory(app: App, connect: Connect, topic: str) -> None:
+    """Used up: new work is refused, reading stops, and who holds the most is given up. Probes are always answered."""
+    greedy, modest, new = [await connect() for _ in range(3)]
+    for wire, size in ((modest, 400), (greedy, 700)):
+        await wire.send(request("POST", "/topics/t", Content_Type=JSON_V2, Content_Length=str(size * KB + 100)))
+        wire.write(b" " * (size * KB))
+    await until(lambda: app.gateway.memory.used_up)
+    for method, target in (("GET", "/topics"), ("POST", "/topics/t")):
+        reply = await new.ask(method, target, b'{"records":[]}' if method == "POST" else b"", Content_Type=JSON_V2)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert "memory.max.bytes" in reply.json["message"]
+    assert (await new.ask("GET", "/health/live")).status == 200
+    refused = await greedy.reply()
+    assert (refused.status, refused.closes) == (503, True)
+    await until(lambda: not app.gateway.memory.used_up)
+    assert (await new.send(produce(topic)) or await new.reply()).status == 200
+    rest = b'{"records":[{"value":1}]}'
+    await modest.send(b" " * (100 - len(rest)) + rest)
+    assert (await modest.reply()).status == 200
+    assert app.gateway.memory.held == 0
+
+
 @pytest.mark.parametrize("settings", [{"request.timeout.ms": SOON, "consumer.request.timeout.ms": 10_000}])
 async def test_a_request_that_takes_too_long(wire: Wire) -> None:
     await wire.ask("POST", "/consumers/late", b'{"name":"i","format":"json"}', Content_Type=V2)

@@ -17,6 +17,7 @@ from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST
 from gateway.door.access_log import AccessLog
+from gateway.door.body import BodyReader
 from gateway.errors import (
     GONE,
     SLOW,
@@ -42,7 +43,7 @@ from transports.envelope.session import Conversation, ConversationSettings
 from transports.envelope.tracking_ids import CLOSED, Client, Clients
 from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import BodyReader, base_url, check_head, check_origin, give_up
+from transports.http.request import base_url, check_head, check_origin, give_up
 
 _FRAMINGS = {framing.name: framing for framing in (SSE, STREAMING, LONG_POLLING)}
 _EXPOSED = "X-Atmosphere-tracking-id, X-Heartbeat-Server"

@@ -2,127 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_exceptions import HTTPException
 
-from gateway.config import Config
-from gateway.core import Gateway
 from gateway.errors import (
     BadRequest,
-    ExpectationFailed,
     Forbidden,
-    PayloadTooLarge,
-    RequestTimeout,
     ServiceError,
-    Unavailable,
-    UnsupportedMediaType,
 )
 from transports.http.cors import Cors
-from transports.http.inflate import CODINGS, inflate, too_large
-
-
-class BodyReader:
-    """Reads the bodies of requests, within the limits of the configuration."""
-
-    def __init__(self, config: Config) -> None:
-        self._sent_max = config.integer("request.max.bytes")
-        self._decoded_max = config.integer("request.decompressed.max.bytes")
-        self._timeout_s = config.seconds("request.body.timeout.ms")
-        self._min_rate = config.integer("request.body.min.rate")
-
-    async def read(self, request: web.BaseRequest, gateway: Gateway, raw_max: int | None = None) -> bytes:
-        """The body, unpacked; PayloadTooLarge or RequestTimeout as soon as it is.
-
-        With ``raw_max`` the body as it was sent, of so many bytes at most, whatever its Content-Encoding; one that is
-        too slow is Unavailable then: senders of raw bodies throw away what a 408 answers (bridges.md A2.4).
-        """
-        if raw_max is not None:
-            most = min(self._sent_max, raw_max)
-            try:
-                return await self._read(request, gateway, most)
-            except PayloadTooLarge:
-                raise PayloadTooLarge(f"The body has more than {most} bytes; this path takes no more.") from None
-            except RequestTimeout as error:
-                raise Unavailable(error.message) from None
-        coding = request._message.compression or ""
-        named = request.headers.get("Content-Encoding", "identity")
-        if coding not in CODINGS and named.lower() != "identity":
-            raise UnsupportedMediaType(f"The body is {named[:100]!r}; the gateway can undo gzip, and deflate.")
-        if not coding:
-            return await self._read(request, gateway, min(self._sent_max, self._decoded_max))
-        body = await self._read(request, gateway, self._sent_max)
-        with gateway.arriving():
-            return await inflate(body, coding, self._decoded_max)
-
-    async def _read(self, request: web.BaseRequest, gateway: Gateway, body_max: int) -> bytes:
-        length = request.content_length
-        if length is not None and length > self._sent_max:
-            raise PayloadTooLarge(
-                f"The body has {length} bytes; at most {self._sent_max} are taken (request.max.bytes)."
-            )
-        if length is not None and length > body_max:
-            raise too_large(body_max)
-        content = request.content
-        try:
-            if content.is_eof():  # all of it came with the head, which is the rule for small bodies
-                body = content.read_nowait()
-                if len(body) > body_max:
-                    raise too_large(body_max)
-                return body
-            self._expect(request)
-            with gateway.arriving():
-                return await self._read_slowly(request, body_max)
-        except HttpProcessingError as error:
-            raise BadRequest(f"The body cannot be read: {error.message}") from None
-        except web.RequestPayloadError as error:
-            raise BadRequest(f"The body is broken: {error}") from None
-        except HTTPException as error:
-            raise BadRequest(f"The body is not acceptable: {error.reason}") from None
-
-    def _expect(self, request: web.BaseRequest) -> None:
-        """Tells a client that waits with its body to go on (RFC 9110 §10.1.1); aiohttp's low-level server does not."""
-        expectation = request.headers.get("Expect")
-        if expectation is None or request.version < HttpVersion11:
-            return
-        if expectation.lower() != "100-continue":
-            raise ExpectationFailed(f"The gateway cannot meet the expectation {expectation[:100]!r}.")
-        transport = request.transport
-        if transport is not None and not request.content.total_bytes:  # else the client did not wait
-            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    async def _read_slowly(self, request: web.BaseRequest, body_max: int) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        content = request.content
-        while True:
-            if size > body_max:
-                raise too_large(body_max)
-            if content.at_eof():
-                return b"".join(chunks)
-            allowed_s = self._timeout_s
-            if self._min_rate:
-                allowed_s = max(allowed_s, size / self._min_rate)
-            chunk = await self._chunk(content, started + allowed_s - loop.time())
-            chunks.append(chunk)
-            size += len(chunk)
-
-    async def _chunk(self, content: Any, timeout_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                chunk: bytes = await content.readany()
-                return chunk
-        except TimeoutError:
-            raise RequestTimeout(
-                "The body did not arrive in time (request.body.timeout.ms, request.body.min.rate)."
-            ) from None
 
 
 def give_up(request: web.BaseRequest, error: ServiceError) -> bool:

@@ -23,6 +23,7 @@ from gateway.core import Gateway
 from gateway.dialect import REST, Dialect, error_event
 from gateway.door import host
 from gateway.door.access_log import AccessLog
+from gateway.door.body import BodyReader
 from gateway.errors import MethodNotAllowed, ServiceError
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
@@ -30,7 +31,7 @@ from gateway.stream import Feed, Stream
 from gateway.transport import Transport, refusal
 from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import BodyReader, base_url, check_head, check_origin, give_up
+from transports.http.request import base_url, check_head, check_origin, give_up
 from transports.http.stream import BODIES, Body, GzipFeed, HttpOutlet
 from transports.records.connection import FeedConnection, StreamLimits
 from transports.records.reauthentication import Renewal

@@ -11,13 +11,14 @@ from aiohttp import web
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.door.access_log import AccessLog
+from gateway.door.body import BodyReader
 from gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.transport import Transport
 from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import BodyReader, check_head, check_origin, give_up
+from transports.http.request import check_head, check_origin, give_up
 from transports.websocket_proxy.transport import ProxyDialect
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
