@@ -37,7 +37,7 @@ def break_producer(app: App) -> None:
     """Raises a fatal error inside librdkafka, by the function that it has for tests."""
     librdkafka = library()
     librdkafka.rd_kafka_test_fatal_error.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
-    producer: Any = app.kafka.producer._producer  # type: ignore[attr-defined]
+    producer: Any = app.kafka.producer._wide.producer  # type: ignore[attr-defined]
     # struct Handle of the binding begins with PyObject_HEAD and then has the rd_kafka_t*.
     handle = ctypes.c_void_p.from_address(id(producer) + object.__basicsize__)
     fenced = 47  # RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH
@@ -49,7 +49,7 @@ async def test_f6_fatal_error_with_many_open_requests(own_kafka: KafkaCluster, a
     topic = own_kafka.create_topic()
     async with Rest(app.addresses[0]) as rest:
         await rest.store(topic, 0)
-        old = app.kafka.producer._producer  # type: ignore[attr-defined]
+        old = app.kafka.producer._wide.producer  # type: ignore[attr-defined]
         own_kafka.pause(1)
         try:
             requests = [asyncio.create_task(rest.produce(topic, {"value": n})) for n in range(REQUESTS)]
@@ -71,7 +71,7 @@ async def test_f6_fatal_error_with_many_open_requests(own_kafka: KafkaCluster, a
         print(f"F6: the next one {took:.2f} s")
         assert answer.json["offsets"][0]["error_code"] is None, answer
         assert took <= 2
-        assert app.kafka.producer._producer is not old  # type: ignore[attr-defined]
+        assert app.kafka.producer._wide.producer is not old  # type: ignore[attr-defined]
         assert "kafka-producer" in {thread.name for thread in threading.enumerate()}
 
 
@@ -81,9 +81,9 @@ async def test_f6_again_and_again(own_kafka: KafkaCluster, app: App) -> None:
     topic = own_kafka.create_topic()
     async with Rest(app.addresses[0]) as rest:
         for turn in range(3):
-            old = app.kafka.producer._producer  # type: ignore[attr-defined]
+            old = app.kafka.producer._wide.producer  # type: ignore[attr-defined]
             break_producer(app)
-            await until(lambda old=old: app.kafka.producer._producer is not old, 5)  # type: ignore[attr-defined]
+            await until(lambda old=old: app.kafka.producer._wide.producer is not old, 5)  # type: ignore[attr-defined]
             answer, took = await timed(rest.produce(topic, {"value": turn}))
             assert answer.status == 200, answer
             assert json.loads(answer.payload)["offsets"][0]["error_code"] is None, answer

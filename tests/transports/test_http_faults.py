@@ -14,7 +14,7 @@ from gateway.assembly.app import App
 from gateway.auth import Authenticator
 from gateway.codec import Codec
 from gateway.hookspecs import hookimpl
-from gateway.kafka.producing import producer
+from gateway.kafka.producing import sender
 from gateway.messages import Call, Response
 from gateway.router import Route
 from gateway.session import Principal
@@ -166,7 +166,7 @@ async def test_f14_in_a_delivery_report(app: App, connect: Connect, monkeypatch:
     assert (await wire.reply()).status == 200
     for _ in range(20):
         with monkeypatch.context() as patch:
-            patch.setattr(producer._Batch, "delivered_alone", fail)
+            patch.setattr(sender.Batch, "delivered_alone", fail)
             await wire.send(produce("f14"))
             reply = await wire.reply()
             assert reply.status >= 500 or reply.json["offsets"][0]["error_code"], reply

@@ -1,0 +1,171 @@
+"""Moving a topic from one sender to another, in order.
+
+It happens when the limit of a topic has changed, and when Kafka refuses a batch that is too large although each of its
+records may be small enough: a record is refused for its own size and never for its neighbours'. Until all reports of
+the old sender have come, what is sent to the topic waits here; then the refused records are sent again, in their order,
+and after them what has waited. A refused batch is not stored, so nothing is stored twice.
+
+Order can be lost in one case only: records behind a refused batch that were on their way already, in the moment in
+which a limit was lowered and nobody knew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from gateway.kafka.producing.sender import Batch, Sender
+from gateway.kafka.producing.size_limits import SizeLimits
+from gateway.records import RecordToSend
+
+Held = tuple[Batch, Sequence[RecordToSend], int | None]
+
+
+class _Move:
+    def __init__(self, waiting: set[Batch]) -> None:
+        self.waiting = waiting
+        """The batches whose reports are still to come."""
+        self.refused: list[Batch] = []
+        self.held: list[Held] = []
+        self.asking: asyncio.Task[None] | None = None
+
+
+class Rerouting:
+    """Which sender each topic has, and the topics that change theirs. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        limits: SizeLimits,
+        wide: Sender,
+        make: Callable[[int], Sender],
+        outstanding: Callable[[], Iterable[Batch]],
+        finished: Callable[[Sequence[Batch]], None],
+    ) -> None:
+        """
+        Args:
+            wide: the sender of topics of which nothing is known.
+            make: a sender for batches of so many bytes.
+            outstanding: all batches without a result, in the order of their sending.
+            finished: takes batches that are complete without having been sent.
+        """
+        self._limits = limits
+        self._senders = {limits.largest: wide}
+        self._make = make
+        self._outstanding = outstanding
+        self._finished = finished
+        self.routes: dict[str, Sender] = {}
+        """The senders of topics that do not have the wide one."""
+        self.moves: dict[str, _Move] = {}
+        self._settled = asyncio.Event()
+
+    @property
+    def senders(self) -> list[Sender]:
+        return list(self._senders.values())
+
+    def follow_limit(self, topic: str) -> None:
+        """Gives the topic the sender that its limit asks for."""
+        if topic not in self.moves and self._limits.batch_bytes(topic) != self._current(topic).batch_bytes:
+            self._begin(topic)
+            self._go_on(topic)
+
+    def hold(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
+        """Keeps what is sent to a topic that is in ``moves``."""
+        self.moves[batch.topic].held.append((batch, records, partition))
+
+    def completed(self, batch: Batch) -> bool:
+        """All reports of the batch have come; whether it has to be sent again, or is done with."""
+        move = self.moves.get(batch.topic)
+        again = bool(batch.refused) and self._has_a_chance(batch)
+        if again and move is None:
+            self._limits.refused(batch.topic, batch.sender.batch_bytes)
+            move = self._begin(batch.topic)
+            # What it takes is best learned from Kafka, at once: it may have been changed a moment ago.
+            move.asking = asyncio.get_running_loop().create_task(self._ask(batch.topic))
+        if move is not None:
+            move.waiting.discard(batch)
+            if again:
+                move.refused.append(batch)
+            self._go_on(batch.topic)
+        return again
+
+    def dropped(self, batch: Batch) -> None:
+        """No report of the batch will come."""
+        move = self.moves.get(batch.topic)
+        if move is not None:
+            move.waiting.discard(batch)
+            self._go_on(batch.topic)
+
+    def kept(self) -> set[Batch]:
+        """The batches that no sender has at present: they wait here."""
+        moves = self.moves.values()
+        return {each[0] for move in moves for each in move.held} | {each for move in moves for each in move.refused}
+
+    async def settled(self) -> None:
+        """Returns when no topic is on the move."""
+        while self.moves:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def close(self) -> None:
+        """Sends nothing more."""
+        for move in self.moves.values():
+            if move.asking is not None:
+                move.asking.cancel()
+        self.moves.clear()
+        self._settled.set()
+
+    @staticmethod
+    def _has_a_chance(batch: Batch) -> bool:
+        """Whether some of the refused records may have had neighbours. The others were alone: they are too large."""
+        most = batch.sender.batch_bytes
+        refused, batch.refused = batch.refused or [], []
+        for each in refused:
+            if most > 1 and len(each.record.value() or b"") + len(each.record.key() or b"") < most:
+                batch.refused.append(each)
+            else:
+                batch.rows[each.place] = each.error
+        return bool(batch.refused)
+
+    def _current(self, topic: str) -> Sender:
+        return self.routes.get(topic, self._senders[self._limits.largest])
+
+    def _begin(self, topic: str) -> _Move:
+        move = self.moves[topic] = _Move({batch for batch in self._outstanding() if batch.topic == topic})
+        return move
+
+    async def _ask(self, topic: str) -> None:
+        await self._limits.ask(topic)
+        move = self.moves.get(topic)
+        if move is not None:
+            move.asking = None
+            self._go_on(topic)
+
+    def _go_on(self, topic: str) -> None:
+        """Ends the move, if nothing is to be waited for any more."""
+        move = self.moves[topic]
+        if move.waiting or move.asking is not None:
+            return
+        del self.moves[topic]
+        sender = self._sender(self._limits.batch_bytes(topic))
+        if sender.batch_bytes == self._limits.largest:
+            self.routes.pop(topic, None)
+        else:
+            self.routes[topic] = sender
+        order = {batch: place for place, batch in enumerate(self._outstanding())} if len(move.refused) > 1 else {}
+        complete = [
+            each for each in sorted(move.refused, key=lambda each: order.get(each, 0)) if sender.send_again(each)
+        ]
+        for batch, records, partition in move.held:
+            batch.sender = sender
+            if sender.send(batch, records, partition):
+                complete.append(batch)
+        if not self.moves:
+            self._settled.set()
+        if complete:
+            self._finished(complete)
+
+    def _sender(self, batch_bytes: int) -> Sender:
+        sender = self._senders.get(batch_bytes)
+        if sender is None:
+            sender = self._senders[batch_bytes] = self._make(batch_bytes)
+        return sender

@@ -1,0 +1,261 @@
+"""A librdkafka producer and the thread that serves its delivery reports.
+
+How large a batch may become is a setting of a whole librdkafka producer (``batch.size``), none of a topic. Topics that
+take less than others have a sender with smaller batches (size_limits.py says which).
+
+Reports arrive on the poll thread and fill the rows of their batch. All batches that became complete in one round wake
+the loop once: a wake-up a record would cost twenty times as much. A fatal error of the producer comes *out of*
+``poll()`` (reliability.md §3a), so the loop round it is guarded: all open batches are failed and a new producer takes
+over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import confluent_kafka
+
+from gateway.errors import ServiceError, TooManyRequests
+from gateway.kafka.errors import to_delivery_error
+from gateway.kafka.ports import Delivery
+from gateway.records import RecordToSend
+
+log = logging.getLogger("gateway.kafka.producer")
+
+_POLL_S = 0.2
+
+FULL = (
+    "The producer's queue is full: Kafka takes records more slowly than they come. Nothing of this request was sent; "
+    "send it again later."
+)
+
+_TOO_LARGE = (confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE, confluent_kafka.KafkaError.RECORD_LIST_TOO_LARGE)
+"""How Kafka refuses a batch that is larger than max.message.bytes, or than segment.bytes: none of it is stored."""
+
+
+class Refused(NamedTuple):
+    """A record of a batch that Kafka did not take: its place in what was sent, its content, and the refusal."""
+
+    place: int
+    record: confluent_kafka.Message
+    error: ServiceError
+
+
+class Batch:
+    """The records of one ``send``. ``rows``, ``arrived`` and ``refused`` belong to the poll thread of its sender until
+    all reports are there."""
+
+    __slots__ = (
+        "arrived",
+        "cost_bytes",
+        "expected",
+        "extras",
+        "future",
+        "refused",
+        "rows",
+        "sender",
+        "sent_at",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        size: int,
+        cost_bytes: int,
+        sent_at: float,
+        future: asyncio.Future[list[Delivery]],
+        sender: Sender,
+    ) -> None:
+        self.topic = topic
+        self.sent_at = sent_at
+        self.rows: list[Any] = [None] * size
+        self.cost_bytes = cost_bytes
+        self.future = future
+        self.arrived = 0
+        self.expected = size
+        self.sender = sender
+        self.extras: dict[int, tuple[int, Any]] | None = None
+        """Timestamps and headers, of records that have them: reports of failures do not tell them."""
+        self.refused: list[Refused] | None = None
+        """The records whose batch was too large for Kafka; their rows are empty."""
+
+    def delivered(self, index: int, error: Any, message: Any) -> None:
+        """The delivery report of one record; on the poll thread, so it does as little as it can."""
+        self.rows[index] = message if error is None else self._outcome(index, error, message)
+        self.arrived += 1
+        if self.arrived == self.expected:
+            self.sender.done.append(self)
+
+    def delivered_alone(self, error: Any, message: Any) -> None:
+        self.rows[0] = message if error is None else self._outcome(0, error, message)
+        self.sender.done.append(self)
+
+    def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
+        failure = to_delivery_error(error)
+        if error.code() not in _TOO_LARGE or message is None:
+            return failure
+        if self.refused is None:
+            self.refused = []
+        self.refused.append(Refused(index, message, failure))
+        return None
+
+
+class Sender:
+    """Sends batches of at most ``batch_bytes``, as librdkafka counts them; a larger record travels alone.
+
+    ``send`` is called on the event loop, ``close`` ends the thread.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], confluent_kafka.Producer],
+        batch_bytes: int,
+        finished: Callable[[Sequence[Batch]], None],
+        broken: Callable[[Sender], None],
+    ) -> None:
+        """Does not wait for Kafka. Raises KafkaException for a faulty configuration.
+
+        Args:
+            make: builds the producer, and another one after a fatal error.
+            finished: gets the batches whose reports are all there; on the loop.
+            broken: is called when the producer has failed for good, which leaves all of its batches open; on the loop.
+        """
+        self.batch_bytes = batch_bytes
+        self.done: list[Batch] = []
+        """Complete batches that the loop has not seen; only the poll thread appends, only the loop removes."""
+        self._make = make
+        self._finished = finished
+        self._broken = broken
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+        self.producer = make()
+        self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    # --- on the loop ------------------------------------------------------------------------------------------------
+
+    def send(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> bool:
+        """Queues the records without waiting; whether the batch is complete already, because none could be queued."""
+        size = len(records)
+        if partition is None:
+            partition = -1
+        produce, delivered = self.producer.produce, batch.delivered
+        topic = batch.topic
+        failed = 0
+        for index, record in enumerate(records):
+            report = batch.delivered_alone if size == 1 else partial(delivered, index)
+            place = partition if (own := record.partition) is None else own
+            try:
+                if (headers := record.headers) is None and not record.timestamp_ms:
+                    produce(topic, record.value, record.key, place, report)
+                else:
+                    listed: Any = None if headers is None else list(headers)
+                    if batch.extras is None:
+                        batch.extras = {}
+                    batch.extras[index] = (record.timestamp_ms, listed)
+                    produce(topic, record.value, record.key, place, report, None, record.timestamp_ms, listed)
+            except (BufferError, confluent_kafka.KafkaException) as error:
+                batch.rows[index] = _not_queued(error)
+                failed += 1
+        return failed > 0 and _without(batch, failed)
+
+    def send_again(self, batch: Batch) -> bool:
+        """Queues the refused records of the batch, as they were sent before; returns as ``send``."""
+        refused, batch.refused = batch.refused or [], None
+        extras = batch.extras or {}
+        batch.sender, batch.arrived, batch.expected = self, 0, len(refused)
+        failed = 0
+        for index, record, _ in sorted(refused, key=lambda each: each.place):
+            timestamp_ms, headers = extras.get(index, (0, None))
+            partition: Any = record.partition()
+            report = partial(batch.delivered, index)
+            try:
+                self.producer.produce(
+                    batch.topic, record.value(), record.key(), partition, report, None, timestamp_ms, headers
+                )
+            except (BufferError, confluent_kafka.KafkaException) as error:
+                batch.rows[index] = _not_queued(error)
+                failed += 1
+        return failed > 0 and _without(batch, failed)
+
+    def hand_over(self) -> None:
+        """Finishes all batches that are complete by now."""
+        done = self.done
+        if done:
+            count = len(done)
+            batches = done[:count]
+            del done[:count]
+            self._finished(batches)
+
+    async def flush(self, timeout_s: float) -> None:
+        """Waits for the reports of the records that are on their way."""
+        await asyncio.to_thread(_flush, self.producer, timeout_s)
+        self.hand_over()
+
+    async def close(self) -> None:
+        """Ends the thread."""
+        self._stopped = True
+        await asyncio.to_thread(self._thread.join, _POLL_S * 5)
+        self.hand_over()
+
+    # --- on the poll thread -----------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            # The first send of an instance waits for its producer id, up to a second with three brokers
+            # (reliability.md §3h): contact Kafka before anybody waits.
+            self.producer.list_topics(timeout=1)
+        except confluent_kafka.KafkaException as error:
+            log.debug("no contact with Kafka yet: %s", error)
+        while not self._stopped:
+            try:
+                self.producer.poll(_POLL_S)
+            except Exception:
+                # A fatal error, or an exception that a callback raised. The producer may be unusable: replace it.
+                log.exception("the producer failed; its open records have an unknown outcome, a new one takes over")
+                self._replace()
+            if self.done:
+                self._call_loop(self.hand_over)
+
+    def _replace(self) -> None:
+        old = self.producer
+        try:
+            self.producer = self._make()
+        except Exception:
+            log.exception("no new producer can be made; trying again")
+            time.sleep(_POLL_S)
+        finally:
+            del old
+        self._call_loop(lambda: self._broken(self))
+
+    def _call_loop(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.debug("the event loop is closed; delivery reports are dropped")
+
+
+def _not_queued(error: BufferError | confluent_kafka.KafkaException) -> Exception:
+    return TooManyRequests(FULL) if isinstance(error, BufferError) else to_delivery_error(error)
+
+
+def _without(batch: Batch, failed: int) -> bool:
+    """Expects that many reports less; whether all others have come already."""
+    # The poll thread compares with `expected` after each report, this thread after lowering it: whichever comes last
+    # sees that the batch is complete. Finishing twice does no harm.
+    batch.expected -= failed
+    return batch.arrived == batch.expected
+
+
+def _flush(producer: confluent_kafka.Producer, timeout_s: float) -> None:
+    try:
+        producer.flush(timeout_s)
+    except Exception:
+        log.exception("flushing the producer failed")
