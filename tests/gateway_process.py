@@ -27,7 +27,8 @@ class GatewayProcess:
         self, *properties: str, bootstrap: str = "", environment: dict[str, str] | None = None, own_port: bool = True
     ) -> None:
         """``own_port`` False: the properties say where it listens."""
-        self.command = ["gateway", *(["port=0"] if own_port else []), f"bootstrap.servers={bootstrap}", *properties]
+        kafka = [f"bootstrap.servers={bootstrap}"] if bootstrap else []
+        self.command = ["gateway", *(["port=0"] if own_port else []), *kafka, *properties]
         self._environment = {**os.environ, **NO_OTHERS, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.output: list[str] = []
         self.url = ""

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from gateway.config import Config, ConfigError, ConfigKey, Fault, load
 from gateway.kafka.clients import probe, properties
+from gateway.kafka.clients.embedded_rules import embedded_faults
 
 EXIT_OK = 0
 EXIT_CONFIGURATION = 2
@@ -46,7 +47,8 @@ def check(
     """
     report = _Report(out, as_json)
     try:
-        config = load(keys, file, overrides, os.environ if env is None else env, checks=(properties.faults, *checks))
+        checks = (properties.faults, embedded_faults, *checks)
+        config = load(keys, file, overrides, os.environ if env is None else env, checks)
         faults = tuple(probe.client_faults(config))
     except ConfigError as error:
         faults = error.faults
@@ -63,7 +65,11 @@ def check(
 
 def _check_kafka(config: Config, report: _Report) -> int:
     if not config.items("bootstrap.servers"):
-        report.add(True, "embedded", "bootstrap.servers is empty: the Kafka embedded in the gateway would be used")
+        report.add(
+            True,
+            "embedded",
+            "no bootstrap.servers: the Kafka embedded in the gateway would be used, which loses all records at its end",
+        )
         return EXIT_OK
     failed: list[str] = []
     reached = False

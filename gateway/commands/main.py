@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gateway.assembly.plugins import PluginError, find_plugins
 from gateway.commands.run import PROPERTY, run
 from gateway.config import ConfigError, load
+from gateway.kafka.clients.embedded_rules import embedded_faults
 from gateway.kafka.clients.properties import faults as kafka_faults
 from gateway.version import VERSION
 
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from gateway.commands.check import check
 
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
-        config = load(keys, file, overrides, os.environ, checks=(kafka_faults, plugins.faults))
+        config = load(keys, file, overrides, os.environ, checks=(kafka_faults, embedded_faults, plugins.faults))
     except PluginError as error:
         print(f"kafka-gateway: {error}", file=sys.stderr)
         return 1

@@ -8,12 +8,13 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from gateway.config import Config
+from gateway.config import Config, ConfigError
 from gateway.errors import ShuttingDown, TooManyRequests
 from gateway.kafka.admin.admin import KafkaAdmin
 from gateway.kafka.admin.administration import KafkaAdministration
 from gateway.kafka.admin.broker_addresses import upstream
 from gateway.kafka.clients.embedded import EmbeddedKafka
+from gateway.kafka.clients.embedded_rules import embedded_faults
 from gateway.kafka.clients.factory import Clients
 from gateway.kafka.clients.properties import Role, client_properties
 from gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
@@ -179,9 +180,12 @@ class KafkaCluster:
 async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
     """The Kafka of ``bootstrap.servers``, or the embedded one if that is empty; closed at the end of the block.
 
-    Does not wait for Kafka: the gateway starts without it and says so in its readiness.
+    Does not wait for Kafka: the gateway starts without it and says so in its readiness. Raises ConfigError where the
+    embedded one must not be used.
     """
     embedded: EmbeddedKafka | None = None
+    if faults := embedded_faults(config):
+        raise ConfigError(faults)
     if not config.items("bootstrap.servers"):
         embedded = await asyncio.to_thread(EmbeddedKafka, config.items("embedded.topics"))
     try:

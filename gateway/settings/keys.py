@@ -35,7 +35,7 @@ KAFKA = section(
         name="bootstrap.servers",
         type="list",
         default=(),
-        doc="Kafka brokers to begin with, HOST:PORT; empty: the Kafka embedded in the gateway, for trying it out.",
+        doc="Kafka brokers to begin with, HOST:PORT; none: the Kafka embedded in the gateway, for trying it out.",
         example="localhost:9092",
     ),
     ConfigKey(
@@ -58,6 +58,14 @@ KAFKA = section(
         type="bool",
         default=False,
         doc="Whether records of topics whose name begins with __ can be read and written.",
+    ),
+    ConfigKey(
+        name="embedded.enable",
+        type="enum",
+        default="auto",
+        choices=("auto", "true", "false"),
+        doc="Whether the embedded Kafka serves without bootstrap.servers. auto: unless that is given, but empty, or"
+        " there is authentication, TLS, SASL or a listener beyond this machine.",
     ),
     ConfigKey(
         name="embedded.topics",

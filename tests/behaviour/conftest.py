@@ -13,7 +13,7 @@ from gateway.assembly.plugins import Plugins
 from gateway.config import load
 from tests.behaviour.clients import TRANSPORTS, Client
 
-QUIET = {"port": 0, "access.log.enable": False}
+QUIET = {"port": 0, "access.log.enable": False, "embedded.enable": True}
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.broker)])
