@@ -24,6 +24,13 @@ class Authenticator:
         """What is wrong with its settings. Asked at start, and only of the one in use."""
         return ()
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """The principal of a proof that was found right before and still counts; None if it has to be judged.
+
+        Costs next to nothing. An address that has guessed too often is served what is recalled, and nothing else.
+        """
+        return None
+
     async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
         """The principal that these headers (looked up by lower-case name) prove.
 

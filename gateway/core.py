@@ -20,16 +20,18 @@ from gateway.auth import Authenticator
 from gateway.codec import Codec
 from gateway.config import Config
 from gateway.dialect import REST
+from gateway.door.access_log import AccessLog
+from gateway.door.proofs import Proofs
 from gateway.errors import (
     GONE,
     SLOW,
     CloseReason,
-    Forbidden,
     NotAcceptable,
     NotFound,
     RequestTimeout,
     ServiceError,
     ShuttingDown,
+    Unauthorized,
     Unavailable,
 )
 from gateway.heartbeats import Pulse
@@ -83,7 +85,9 @@ class Gateway:
         self.config = config
         self.router = router
         self.codecs = codecs
-        self.sessions: set[Session] = set()
+        self.proofs = Proofs(config, authenticator)
+        """Who asks: the sessions, and the proofs that opened them."""
+        self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
         """What clients may make the gateway hold, all of them together."""
         self.state: dict[object, Any] = {}
@@ -95,20 +99,8 @@ class Gateway:
         self._arriving = 0
         """Requests whose body is on its way."""
         self.stopping = False
-        self._authenticator = authenticator
         self._enabled = {route.generation for route in router.routes}
         self._default_generation = config.text("api.default.generation")
-        self._roles = frozenset(config.items("authentication.roles"))
-        self._proof = tuple(authenticator.proof)
-        self.proof_fields = frozenset(name.lower().encode() for name in self._proof)
-        """The header fields that prove who asks: they are the gateway's and go no further."""
-        self.token_parameter = authenticator.query_parameter
-        """See `Authenticator.query_parameter`."""
-        skipped = config.items("authentication.skip.paths")
-        self._open_paths = frozenset(skipped)
-        # A path specification of servlets: /health/* is everything below /health (§3.9).
-        self._open_prefixes = tuple(each[:-1] for each in skipped if each.endswith("/*"))
-        self._options_open = config.flag("access.control.skip.options")
         self._limits = Limits(config)
         self._requests_max = config.integer("requests.max")
         self._request_timeout_s = config.seconds("request.timeout.ms")
@@ -123,40 +115,24 @@ class Gateway:
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
+    @property
+    def sessions(self) -> set[Session]:
+        """All that are open."""
+        return self.proofs.sessions
+
     async def open_session(
         self, transport: str, headers: Mapping[str, str], *, listener: str = "", peer: str = ""
     ) -> Session:
         """A session for a client with these headers (looked up by lower-case name). ServiceError if it gets none:
         Unauthorized, Forbidden, TooManyRequests.
+
+        It ends when the proof in the headers does: ``Session.on_close`` is called then.
         """
-        principal = await self._authenticator.authenticate(headers, peer)
-        if "*" not in self._roles and not self._roles & principal.roles:
-            raise Forbidden(f"{principal.name} has none of the roles that may use this gateway.")
-        session = Session(transport, listener, peer, principal)
-        self.sessions.add(session)
-        return session
-
-    def open_anonymous(self, transport: str, *, listener: str = "", peer: str = "") -> Session:
-        """A session without a proof, for one request that ``is_open``: whatever comes next must prove itself."""
-        session = Session(transport, listener, peer)
-        self.sessions.add(session)
-        return session
-
-    def is_open(self, method: str, path: str) -> bool:
-        """Whether such a request needs no authentication. ``path`` is undecoded, as the router takes it (§3.9)."""
-        if method == "OPTIONS" and self._options_open:  # browsers send their preflights without credentials
-            return True
-        return path in self._open_paths or path.startswith(self._open_prefixes)
-
-    def proof(self, headers: Mapping[str, str]) -> object:
-        """What in the headers tells who asks: requests with equal proofs come from the same principal."""
-        names = self._proof
-        return headers.get(names[0]) if len(names) == 1 else tuple(headers.get(name) for name in names)
+        return await self.proofs.open(transport, headers, listener, peer)
 
     async def close_session(self, session: Session, reason: CloseReason = GONE) -> None:
         """Ends the session and all that it owns; safe to call twice."""
-        self.sessions.discard(session)
-        await session.aclose(reason)
+        await self.proofs.close(session, reason)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -169,6 +145,8 @@ class Gateway:
         self.running += 1
         plan: _Plan | None = None
         try:
+            if not request.session.proven and not self.proofs.is_open(request.path):
+                raise Unauthorized()  # let in for an open path, and asking for something else
             if self.stopping and not request.begun:
                 raise ShuttingDown()
             if self._requests_max and self.running > self._requests_max:

@@ -51,6 +51,12 @@ class Unauthorized(ServiceError):
         return (("WWW-Authenticate", self._challenge),) if self._challenge else ()
 
 
+class ProofEnded(Unauthorized):
+    """What a stream or a socket of a client is told whose proof of identity has ended (security.md §2)."""
+
+    error_code, text = 40101, "The proof of identity is not valid any more."
+
+
 class Forbidden(ServiceError):
     status, error_code, text = 403, 403, "HTTP 403 Forbidden"
 
@@ -131,6 +137,10 @@ class NotSupported(ServiceError):
     """The Kafka behind this gateway cannot do that, e.g. the embedded one."""
 
     status, error_code, text = 501, 501, "HTTP 501 Not Implemented"
+
+
+class HttpVersionNotSupported(ServiceError):
+    status, error_code, text = 505, 505, "HTTP 505 HTTP Version Not Supported"
 
 
 class Unavailable(ServiceError):
@@ -316,5 +326,6 @@ class CloseReason:
 GONE = CloseReason(1000, "client left", False)
 SHUTDOWN = CloseReason(1001, "gateway is shutting down", True)
 SLOW = CloseReason(1008, "client reads too slowly", True)
+REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
 IDLE = CloseReason(1001, "idle for too long", True)
 FAILED = CloseReason(1011, "internal error", True)

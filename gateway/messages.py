@@ -27,7 +27,8 @@ class Request:
 
     ``path`` is undecoded and without query; ``headers`` are looked up by lower-case name; of a query parameter given
     several times the first counts (kafka-rest-http-observed.md §3.1). ``body`` is the raw bytes, or already an instance
-    of what the route takes. ``base_url`` is what absolute URLs in replies start with, e.g. ``http://host:8082``.
+    of what the route takes. ``base_url`` is what absolute URLs in replies start with, e.g. ``http://host:8082``, or
+    what makes it when it is wanted.
     ``default_generation`` is the API that a request is for whose media types and path do not tell; empty for
     ``api.default.generation``.
     """
@@ -38,7 +39,7 @@ class Request:
     query: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOTHING)
     headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOTHING)
     body: Any = b""
-    base_url: str = ""
+    base_url: str | Callable[[], str] = ""
     dialect: Dialect | None = None
     begun: bool = False
     """Its head came before the gateway began to stop: it is served, however late the body arrives."""
@@ -73,6 +74,12 @@ class Call:
     @property
     def query(self) -> Mapping[str, str]:
         return self.request.query
+
+    @property
+    def base_url(self) -> str:
+        """What absolute URLs in the reply start with."""
+        url = self.request.base_url
+        return url if isinstance(url, str) else url()
 
 
 @dataclasses.dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from gateway.errors import GONE, CloseReason
+from gateway.rights import EVERYTHING, Rights
 from gateway.stream import Stream
 
 
@@ -42,6 +43,7 @@ class Principal:
 
 
 ANONYMOUS = Principal("anonymous")
+_NOTHING: Mapping[str, str] = {}
 
 _numbers = itertools.count(1)
 
@@ -60,19 +62,37 @@ class Session:
         "opened_at",
         "peer",
         "principal",
+        "proof",
+        "proven",
+        "rights",
         "state",
         "streams",
         "tasks",
         "transport",
     )
 
-    def __init__(self, transport: str, listener: str = "", peer: str = "", principal: Principal = ANONYMOUS) -> None:
+    def __init__(
+        self,
+        transport: str,
+        listener: str = "",
+        peer: str = "",
+        principal: Principal = ANONYMOUS,
+        proof: Mapping[str, str] = _NOTHING,
+        *,
+        proven: bool = True,
+    ) -> None:
         self.id = next(_numbers)
         self.transport = transport
         self.listener = listener
         self.peer = peer
         self.opened_at = time.monotonic()
         self.principal = principal
+        self.proof = proof
+        """The header fields with which it was opened, to be looked at again. Secret: for no log and no reply."""
+        self.proven = proven
+        """False for a session that was let in for one open path: it is served nothing else."""
+        self.rights: Rights = EVERYTHING
+        """What its principal may do."""
         self.streams: set[Stream] = set()
         self.state: dict[object, Any] = {}
         self.closed: CloseReason | None = None
@@ -103,6 +123,11 @@ class Session:
     def idle(self) -> bool:
         """Whether closing it has nothing to end."""
         return not self.tasks and not self.streams
+
+    @property
+    def stays(self) -> bool:
+        """Whether something lasts that a client without a valid proof must not keep."""
+        return self.on_close is not None or bool(self.tasks or self.streams)
 
     async def aclose(self, reason: CloseReason = GONE) -> None:
         """Ends all that the session owns; safe to call twice, the first reason counts."""

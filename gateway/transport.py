@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.dialect import REST
+from gateway.door.request import HttpRequest
 from gateway.errors import CloseReason, ServiceError, Unavailable
 from gateway.markers import hookimpl
 from gateway.messages import Reply, Request
@@ -17,7 +18,17 @@ from gateway.session import Session
 if TYPE_CHECKING:
     from gateway.core import Gateway
 
-__all__ = ["CloseReason", "Reply", "Request", "ServiceError", "Session", "Transport", "hookimpl", "refusal"]
+__all__ = [
+    "CloseReason",
+    "HttpRequest",
+    "Reply",
+    "Request",
+    "ServiceError",
+    "Session",
+    "Transport",
+    "hookimpl",
+    "refusal",
+]
 
 
 class Transport:
@@ -31,15 +42,20 @@ class Transport:
     named_only: bool = False
     """Offered only by listeners that name it (``listener.name.<name>.transports``)."""
 
-    def claims(self, request: web.BaseRequest) -> bool:
+    plain: bool = False
+    """Whether its requests are as harmless as those of plain HTTP: one reply, and over. Pages of foreign origins may
+    GET then, since their browsers keep the reply from them, and ``authentication.skip.paths`` counts. Of other
+    transports a foreign page gets nothing, and each of their requests needs a proof."""
+
+    def claims(self, request: HttpRequest) -> bool:
         """Whether this HTTP request is for this transport. The newest plugin is asked first, ``http`` last."""
         return False
 
-    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         """Decodes, dispatches, writes the reply. The host has opened the session and closes it with the connection."""
         raise NotImplementedError
 
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+    def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         """The reply to an HTTP request for this transport that gets no session; ``handle`` is not called."""
         return refusal(error)
 
@@ -49,15 +65,9 @@ class Transport:
         yield
 
 
-class _Refusal(web.Response):
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self._headers.popall("Server", None)  # the versions of Python and aiohttp are nobody's business
-
-
 def refusal(error: ServiceError) -> web.Response:
     """The error as a plain HTTP response, with our body (kafka-rest-http.md §3.5)."""
-    response = _Refusal(status=error.status, body=REST.error(error), content_type="application/json")
+    response = web.Response(status=error.status, body=REST.error(error), content_type="application/json")
     for name, value in error.headers:
         response.headers[name] = value
     if isinstance(error, Unavailable):

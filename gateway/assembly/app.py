@@ -64,6 +64,8 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         if faults := limits.faults(config, routes):
             raise ConfigError(faults)
         gateway = Gateway(config, router, codecs, authenticator)
+        stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
+        await stack.enter_async_context(gateway.proofs.watching())
         gateway.state[Upstream] = lambda: kafka.upstream()
         owners = {route.service: route.owner for route in routes if route.service is not None}
         for service, owner in owners.items():

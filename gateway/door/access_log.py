@@ -7,6 +7,8 @@ import logging
 import re
 import time
 
+from gateway.session import Session
+
 log = logging.getLogger("gateway.access")
 
 _BUNDLE_S = 0.1
@@ -33,6 +35,12 @@ class AccessLog:
             self._flush_at = asyncio.get_running_loop().call_later(_BUNDLE_S, self.flush)
         elif len(self._lines) >= _BUNDLE_MAX:
             self.flush()
+
+    def finish(self, session: Session, method: str, target: str, started: float, status: int, size: int) -> None:
+        """Adds the line of a request that is over. ``started`` as time.perf_counter() has it."""
+        if self.enabled:
+            seconds = time.perf_counter() - started
+            self.add(session.peer, session.principal.name, method, target, status, size, seconds)
 
     def flush(self) -> None:
         """Writes what has been collected."""

@@ -14,10 +14,9 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
@@ -26,6 +25,8 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.door import tls
+from gateway.door.http import Door, peer_of
+from gateway.door.request import HttpRequest, move_token
 from gateway.errors import (
     GONE,
     SHUTDOWN,
@@ -48,14 +49,13 @@ _TELL_EVERY_S = 10.0
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_abort_at", "_head_deadline", "_host", "handed_over", "proof", "session", "transports")
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "handed_over", "session", "transports")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
         self._host = host
         self.transports = host.transports_of(listener)
         self.session: Session | None = None
-        self.proof: object = None
         self.handed_over: Session | None = None
         """The session that went with the connection to another protocol."""
         self._head_deadline: asyncio.TimerHandle | None = None
@@ -149,7 +149,7 @@ class HttpConnection(RequestHandler):
             log.error("a request failed outside of dispatch: %r", exc, exc_info=exc)
             error = ServiceError()
         else:
-            self._host.note_refused(_peer_address(self), exc)
+            self._host.note_refused(peer_of(self.peername), exc)
             error = _head_error(exc, message)
         response = refusal(error)
         response.force_close()
@@ -187,10 +187,16 @@ class Server(web.Server):
     """aiohttp's low-level server, making our connections."""
 
     def __init__(self, host: Host, listener: str, handler: Any, settings: dict[str, Any]) -> None:
-        super().__init__(handler, handler_cancellation=True, **settings)
+        super().__init__(handler, request_factory=self._request, handler_cancellation=True, **settings)
         self._host = host
+        self._token_parameter = host.gateway.proofs.query_parameter
         self._listener = listener
         self._settings = settings
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if self._token_parameter and "?" in message.path:
+            message = move_token(message, self._token_parameter)
+        return HttpRequest(message, payload, protocol, writer, task, self._loop)
 
     def __call__(self) -> RequestHandler:
         return HttpConnection(self._host, self._listener, loop=self._loop, **self._settings)
@@ -210,6 +216,7 @@ class Host:
         self.header_timeout_s = config.seconds("request.header.timeout.ms")
         self.addresses: list[str] = []
         """What is listened on, with the real ports."""
+        self.door = Door(config, gateway, self.forget)
         self._config = config
         self._transports = tuple(transports)
         self._offered: dict[str, tuple[Transport, ...]] = {}
@@ -237,14 +244,14 @@ class Host:
             "max_field_size": header_bytes,
             "lingering_time": 2.0,
             # Some bodies must stay as they were sent, and aiohttp's switch is for all of a server:
-            # transports/http/request.py unpacks the others.
+            # gateway/door/body.py unpacks the others.
             "auto_decompress": False,
         }
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():
             name = str(listener)
             self._offered[name] = offered(listener, self._transports)
-            server = self._servers[name] = Server(self, name, self._handle, settings)
+            server = self._servers[name] = Server(self, name, self.door.serve, settings)
             context = self._tls_context(listener) if listener.tls else None
             try:
                 if listener.scheme == "unix":
@@ -272,49 +279,6 @@ class Host:
             task = asyncio.get_running_loop().create_task(tls.follow(context, config), name=f"follow {listener}")
             self._following.append(task)
         return context
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection: Any = request.protocol
-        session = connection.session
-        headers: Mapping[str, str] = request.headers
-        if self.gateway.token_parameter:
-            headers = with_token(request, self.gateway.token_parameter)
-        proof = self.gateway.proof(headers)
-        if session is None or proof != connection.proof or session.principal.until < time.monotonic():
-            if self.gateway.is_open(request.method, request.raw_path.partition("?")[0]):
-                return await self._handle_anonymous(request, connection)
-            try:
-                session = await self._open_session(headers, connection, proof)
-            except ServiceError as error:
-                transport = _transport_of(request, connection)
-                return transport.refuse(request, error) if transport is not None else refusal(error)
-        transport = _transport_of(request, connection)
-        if transport is None:
-            return refusal(BadRequest("No transport takes this request."))
-        return await transport.handle(request, session, self.gateway)
-
-    async def _handle_anonymous(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
-        """One request in a session of its own. The connection must not keep it: the next request may need a proof."""
-        transport = _transport_of(request, connection)
-        if transport is None:
-            return refusal(BadRequest("No transport takes this request."))
-        session = self.gateway.open_anonymous(
-            "http", listener=str(connection.sockname or ""), peer=_peer_address(connection)
-        )
-        try:
-            return await transport.handle(request, session, self.gateway)
-        finally:
-            if connection.handed_over is not session:
-                self.forget(session)
-
-    async def _open_session(self, headers: Mapping[str, str], connection: HttpConnection, proof: object) -> Session:
-        session = await self.gateway.open_session(
-            "http", headers, listener=str(connection.sockname or ""), peer=_peer_address(connection)
-        )
-        old, connection.session, connection.proof = connection.session, session, proof
-        if old is not None:
-            self.forget(old)
-        return session
 
     def note_refused(self, peer: str, reason: BaseException | None) -> None:
         """Counts a request that was no valid HTTP. The log is told now and then only, or it could be flooded."""
@@ -367,34 +331,6 @@ def offered(listener: Listener, transports: Sequence[Transport]) -> tuple[Transp
     if listener.transports:
         return tuple(each for each in transports if each.name in listener.transports)
     return tuple(each for each in transports if not each.named_only)
-
-
-def _transport_of(request: web.BaseRequest, connection: HttpConnection) -> Transport | None:
-    transports = connection.transports
-    if len(transports) == 1:
-        return transports[0]
-    return next((each for each in transports if each.claims(request)), None)
-
-
-def with_token(request: web.BaseRequest, parameter: str) -> Mapping[str, str]:
-    """The headers; without a bearer's token among them, with the one that stands in the query (RFC 6750 §2.3)."""
-    headers = request.headers
-    if (
-        not parameter
-        or headers.get("Authorization", "").lower().startswith("bearer ")
-        or parameter not in request.raw_path
-    ):
-        return headers
-    try:
-        values = parse_qs(request.raw_path.partition("?")[2], max_num_fields=100).get(parameter)
-    except ValueError:  # more fields than that
-        return headers
-    return {"authorization": f"Bearer {values[0]}"} if values else headers
-
-
-def _peer_address(connection: HttpConnection) -> str:
-    peer = connection.peername
-    return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
 
 async def _open_tcp(

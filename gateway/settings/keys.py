@@ -506,7 +506,7 @@ CORS = section(
         name="access.control.skip.options",
         type="bool",
         default=True,
-        doc="Answer OPTIONS without authentication.",
+        doc="Answer the preflights of browsers without authentication.",
     ),
 )
 
@@ -534,6 +534,13 @@ AUTHENTICATION = section(
         type="list",
         default=(),
         doc="Paths open to everyone; /health/* is all below /health.",
+    ),
+    ConfigKey(
+        name="authentication.failures.max",
+        type="int",
+        default=20,
+        minimum=0,
+        doc="Wrong proofs of one address in a minute; further ones are answered 429. 0: no limit.",
     ),
 )
 

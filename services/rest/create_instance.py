@@ -67,7 +67,7 @@ class Creation:
             return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes)
 
         await self._registry.create(InstanceKey(generation, group, name), make)
-        return InstanceReply(name, self._urls.instance(call.request.base_url, group, name))
+        return InstanceReply(name, self._urls.instance(call.base_url, group, name))
 
     def _generated_name(self) -> str:
         return f"{_NAME_PREFIX}{self._id + '-' if self._id else ''}{uuid.uuid4()}"

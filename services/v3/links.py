@@ -99,10 +99,10 @@ class ClusterLinks:
 
     def to(self, call: Call, cluster: str) -> Links:
         """The links to a cluster whose id is known."""
-        return Links(self._urls.base(call.request.base_url), self._authority, cluster)
+        return Links(self._urls.base(call.base_url), self._authority, cluster)
 
     def clusters_url(self, call: Call) -> str:
-        return f"{self._urls.base(call.request.base_url)}/v3/clusters"
+        return f"{self._urls.base(call.base_url)}/v3/clusters"
 
 
 async def listed(size: int, make: Callable[[], object]) -> Response:

@@ -31,7 +31,14 @@ SETTINGS_BELOW = tuple(
 """What `gateway.config` puts together; the keys themselves stand above it."""
 
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "gateway": (*SETTINGS_BELOW, PORTS),
+    "gateway": (
+        *SETTINGS_BELOW,
+        PORTS,
+        # What gateway.core, the kernel, has of the door, and the request that transports get.
+        "gateway.door.access_log",
+        "gateway.door.proofs",
+        "gateway.door.request",
+    ),
     "gateway.settings": ("gateway",),
     "gateway.door": ("gateway", "gateway.settings"),
     "gateway.wire": ("gateway",),

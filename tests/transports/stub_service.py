@@ -48,7 +48,7 @@ class StubService:
         request = call.request
         body = request.body.decode() if request.body is not None else None
         answer = {"method": request.method, "path": request.path, "query": dict(request.query), "body": body}
-        return Response(answer | {"headers": dict(sorted(request.headers.items())), "base_url": request.base_url})
+        return Response(answer | {"headers": dict(sorted(request.headers.items())), "base_url": call.base_url})
 
     async def back(self, call: Call) -> Response:
         """The body as it is, with its own type."""

@@ -478,7 +478,7 @@ class Revoking(Names):
 
 
 async def test_a_stream_ends_when_its_proof_does(service: StubService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transports.atmosphere.channel._RENEW_S", 0.05)
+    monkeypatch.setattr("gateway.door.proofs._LOOK_EVERY_S", 0.05)
     revoking = Revoking()
     async with (
         gateway(service, revoking, authentication_method="NAMES") as app,

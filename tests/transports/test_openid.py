@@ -24,7 +24,6 @@ from gateway.config import load
 from gateway.errors import Unauthorized, Unavailable
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
-from transports.websocket_proxy import transport as websocket_proxy
 
 KEY = "kafka.ws.proxy.server.openid-connect."
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -225,7 +224,7 @@ async def test_a_provider_that_is_down_is_not_asked_by_every_request(
 async def test_an_open_socket_ends_when_its_token_counts_no_more(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket_proxy, "_PROOF_S", 0.05)
+    monkeypatch.setattr("gateway.door.proofs._LOOK_EVERY_S", 0.05)
     values = {"well-known-url": provider.url, "audience": "kit", "require-https": "false", "revalidation-interval": 50}
     settings: dict[str, Any] = {KEY + name: value for name, value in values.items()}
     settings |= {"authentication.method": "OPENID", "embedded.topics": "t"}

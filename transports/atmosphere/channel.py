@@ -19,8 +19,6 @@ CONGESTED_BYTES = 256 * 1024
 """With more on its way to a client no heartbeats are sent, and on a stream its further requests wait."""
 _WRITE_BYTES = 64 * 1024
 """A small write that is not over in the write timeout shows a client that takes nothing."""
-_RENEW_S = 30.0
-"""How often a client whose principal's proof expires is looked at, for those that send no requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,6 @@ class HttpCarrier:
         self.client = client
         client.session.on_close = self.close
         self._clients.add(client)
-        if client.session.principal.until < float("inf"):
-            self.every(_RENEW_S, self._renew)
         self._begin(idle_s)
 
     def _begin(self, idle_s: float) -> None:
@@ -159,10 +155,6 @@ class HttpCarrier:
         if left_s <= 0:
             self.close(IDLE)
         return left_s
-
-    def _renew(self) -> float:
-        self.client.conversation.check_proof()
-        return _RENEW_S
 
 
 async def write_stream(carrier: HttpCarrier, write: Callable[[bytes], Any], write_timeout_s: float) -> None:

@@ -8,7 +8,6 @@ who the client is, in ``clients``; what the protocol says, in ``atmosphere``.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
@@ -16,8 +15,8 @@ from aiohttp import web
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST
-from gateway.door.access_log import AccessLog
 from gateway.door.body import BodyReader
+from gateway.door.request import HttpRequest
 from gateway.errors import (
     GONE,
     SLOW,
@@ -41,9 +40,7 @@ from transports.atmosphere.sse import SSE
 from transports.atmosphere.streaming import STREAMING
 from transports.envelope.session import Conversation, ConversationSettings
 from transports.envelope.tracking_ids import CLOSED, Client, Clients
-from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import base_url, check_head, check_origin, give_up
 
 _FRAMINGS = {framing.name: framing for framing in (SSE, STREAMING, LONG_POLLING)}
 _EXPOSED = "X-Atmosphere-tracking-id, X-Heartbeat-Server"
@@ -63,19 +60,14 @@ class AtmosphereTransport(Transport):
         self._idle_s = config.seconds("org.atmosphere.websocket.maxIdleTime")
         self._offered = {name for name in _FRAMINGS if config.flag(f"transport.{name}.enable")}
         self._disabled = config.flag("de.elakito.kafka.atmosphere.disabled")
-        self._access = AccessLog(config.flag("access.log.enable"))
         self._bodies = BodyReader(config)
-        self._cors = Cors(config)
         self._clients = Clients()
         self._polled_count = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
         self._clients = Clients.of(gateway)
-        try:
-            yield
-        finally:
-            self._access.flush()
+        yield
 
     def claims(self, request: web.BaseRequest) -> bool:
         headers, target = request.headers, request.raw_path
@@ -104,69 +96,39 @@ class AtmosphereTransport(Transport):
             query,
         )
 
-    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
-        started = time.perf_counter()
-        try:
-            response = await self._answer(request, session, gateway)
-        except ServiceError as error:
-            return self.refuse(request, error)
-        if self._access.enabled:
-            sent, seconds = response.body_length if response.prepared else 0, time.perf_counter() - started
-            name = session.principal.name
-            self._access.add(session.peer, name, request.method, request.raw_path, response.status, sent, seconds)
-        return response
-
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
-        response = refusal(error)
-        if give_up(request, error):
-            response.force_close()
-        if isinstance(error, NotSupported):  # clients then fall back on another transport (§3.13)
-            response.headers[atmosphere.ERROR] = "Websocket protocol not supported"
-        response.headers.extend(self._cors.headers(request.headers) if self._cors.enabled else ())
-        if self._access.enabled:
-            peer, size = request.remote or "unix", response.content_length or 0
-            self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
-        return response
-
-    async def _answer(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
-        check_origin(request, self._cors)
-        check_head(request)
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         kind, parameters, query = self._read(request)
         if kind is Kind.UNSUPPORTED:
             raise NotSupported(f"{parameters.transport} is no transport of this gateway, or not by plain HTTP.")
-        own: Session | None = None
-        if kind is Kind.OPEN or gateway.is_open(request.method, request.raw_path.partition("?")[0]):
-            # A stream outlives its connection's session, and an open path does not open what is pushed to it.
-            session = own = await gateway.open_session(
-                parameters.transport or SSE.name, request.headers, listener=session.listener, peer=session.peer
-            )
-        try:
-            if kind is Kind.OPEN:
-                return await self._open(request, parameters, session, gateway)
-            client = self._clients.find(parameters.tracking_id, session)
-            if kind is Kind.CLOSE:
-                if client is not None:
-                    client.carrier.close(CLOSED)
-                return self._response(request, parameters, Reply(200, _EMPTY, b""))
-            return await self._push(request, parameters, query, client, session, gateway)
-        finally:
-            if own is not None and own.on_close is None:  # no client has it
-                await gateway.close_session(own, GONE)
+        if kind is Kind.OPEN:
+            return await self._open(request, parameters, session, gateway)
+        client = self._clients.find(parameters.tracking_id, session)
+        if kind is Kind.CLOSE:
+            if client is not None:
+                client.carrier.close(CLOSED)
+            return self._response(request, parameters, Reply(200, _EMPTY, b""))
+        return await self._push(request, parameters, query, client, session, gateway)
+
+    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        response = refusal(error)
+        if isinstance(error, NotSupported):  # clients then fall back on another transport (§3.13)
+            response.headers[atmosphere.ERROR] = "Websocket protocol not supported"
+        return response
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
     async def _open(
-        self, request: web.BaseRequest, parameters: Parameters, session: Session, gateway: Gateway
+        self, request: HttpRequest, parameters: Parameters, session: Session, gateway: Gateway
     ) -> web.StreamResponse:
         if gateway.stopping:
             raise ShuttingDown()
-        name = session.transport
+        name = parameters.transport or SSE.name
         if name not in self._offered:
             raise NotSupported(f"The transport {name} is switched off (transport.{name}.enable).")
         if name == LONG_POLLING.name:
             return await self._poll(request, parameters, session, gateway)
         carrier = HttpCarrier(_FRAMINGS[name], self._settings, parameters, self._clients, gateway)
-        client = self._client(request, carrier, session, gateway)
+        client = self._client(request, carrier, gateway.proofs.open_beside(session, name), gateway)
         response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
         response.headers["Content-Type"] = carrier.framing.media_type
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -190,12 +152,13 @@ class AtmosphereTransport(Transport):
         return response
 
     async def _poll(
-        self, request: web.BaseRequest, parameters: Parameters, session: Session, gateway: Gateway
+        self, request: HttpRequest, parameters: Parameters, session: Session, gateway: Gateway
     ) -> web.StreamResponse:
         client = self._clients.find(parameters.tracking_id, session) if parameters.tracking_id else None
         carrier = client.carrier if client is not None else None
         greet = parameters.wants_handshake
         if client is not None and isinstance(carrier, PolledCarrier):
+            gateway.proofs.keep_newer(client.session, session)
             greet = greet and carrier.aborted
             carrier.aborted = False
         else:
@@ -205,7 +168,7 @@ class AtmosphereTransport(Transport):
             carrier = PolledCarrier(
                 self._limits, self._forget_polled, self._settings, parameters, self._clients, gateway
             )
-            client = self._client(request, carrier, session, gateway)
+            client = self._client(request, carrier, gateway.proofs.open_beside(session, LONG_POLLING.name), gateway)
             carrier.admit(client, self._idle_s)
         if greet:
             body = carrier.wrap(self._handshake(client))
@@ -219,16 +182,15 @@ class AtmosphereTransport(Transport):
     def _forget_polled(self) -> None:
         self._polled_count -= 1
 
-    def _client(self, request: web.BaseRequest, carrier: HttpCarrier, session: Session, gateway: Gateway) -> Client:
+    def _client(self, request: HttpRequest, carrier: HttpCarrier, session: Session, gateway: Gateway) -> Client:
         parameters = carrier.parameters
         conversation = Conversation(
             self._conversations,
             carrier,
             session,
             gateway,
-            self._access,
             request.headers,
-            base_url(request, request.headers),
+            request.base_url(),
             form=parameters.form,
             reply_headers=parameters.reply_headers,
             wrap=carrier.wrap,
@@ -246,7 +208,7 @@ class AtmosphereTransport(Transport):
 
     async def _push(
         self,
-        request: web.BaseRequest,
+        request: HttpRequest,
         parameters: Parameters,
         query: Mapping[str, str],
         client: Client | None,
@@ -257,6 +219,7 @@ class AtmosphereTransport(Transport):
         path = request.raw_path.partition("?")[0]
         if client is None:  # the id is another principal's: as if nobody had it (S6)
             return await self._call(request, parameters, query, body, None, session, gateway)
+        gateway.proofs.keep_newer(client.session, session)
         await client.room()
         if request.method != "POST" or path != client.path:
             return await self._call(request, parameters, query, body, client, client.session, gateway)
@@ -267,7 +230,7 @@ class AtmosphereTransport(Transport):
 
     async def _call(
         self,
-        request: web.BaseRequest,
+        request: HttpRequest,
         parameters: Parameters,
         query: Mapping[str, str],
         body: bytes,
@@ -285,7 +248,7 @@ class AtmosphereTransport(Transport):
                 query,
                 headers,
                 body,
-                base_url(request, request.headers),
+                request.base_url,
                 one_reply=client is None,
                 default_generation=self._conversations.generation,
             )
@@ -315,18 +278,15 @@ class AtmosphereTransport(Transport):
 
     # --- responses --------------------------------------------------------------------------------------------------
 
-    def _headers(self, request: web.BaseRequest, parameters: Parameters, tracking_id: str) -> dict[str, str]:
+    def _headers(self, request: HttpRequest, parameters: Parameters, tracking_id: str) -> dict[str, str]:
         headers = atmosphere.response_headers(parameters, tracking_id)
         headers["Server"] = "kafka-gateway"
-        if self._cors.enabled:
-            headers.update(self._cors.headers(request.headers))
-            if "Access-Control-Allow-Origin" in headers:
-                configured = headers.get("Access-Control-Expose-Headers")
-                headers["Access-Control-Expose-Headers"] = f"{configured}, {_EXPOSED}" if configured else _EXPOSED
+        if any(name == "Access-Control-Allow-Origin" for name, _ in request.cors):
+            headers["Access-Control-Expose-Headers"] = _EXPOSED
         return headers
 
     def _response(
-        self, request: web.BaseRequest, parameters: Parameters, reply: Reply, tracking_id: str = ""
+        self, request: HttpRequest, parameters: Parameters, reply: Reply, tracking_id: str = ""
     ) -> web.Response:
         assert isinstance(reply.body, bytes)
         headers = self._headers(request, parameters, tracking_id or parameters.tracking_id)

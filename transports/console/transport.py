@@ -47,6 +47,7 @@ class ClientRow(jsonio.Struct):
 
 class ConsoleTransport(Transport):
     name = "console"
+    plain = True
 
     def __init__(self) -> None:
         folder = resources.files("transports.console") / "static"

@@ -8,7 +8,6 @@ a produce request to Kafka before it first waits, so records reach Kafka in the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,15 +17,15 @@ from gateway import media
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST
-from gateway.door.access_log import AccessLog
 from gateway.errors import (
     GONE,
+    REVOKED,
     SLOW,
     CloseReason,
+    ProofEnded,
     RequestTimeout,
     ServiceError,
     TooManyRequests,
-    Unauthorized,
 )
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
@@ -45,8 +44,6 @@ _IDENTITIES_MAX = 16
 """Different proofs of identity in the envelopes of one client."""
 _HEADER_SETS_MAX = 64
 _FORMS = {"true": Form.DETACHED, "false": Form.EMBEDDED, "lf": Form.DETACHED_LF}
-
-REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
 
 
 class Carrier(Protocol):
@@ -78,6 +75,8 @@ class ConversationSettings:
     heartbeat: bytes
     generation: str
     write_timeout_s: float
+    renewal_path: str
+    """Where a client puts a newer proof."""
 
     @classmethod
     def of(cls, config: Config) -> ConversationSettings:
@@ -95,6 +94,7 @@ class ConversationSettings:
             # The binding was made for v1: to its clients a request without media types is one of v1 (§1.14).
             generation="" if own_generation else "v1",
             write_timeout_s=config.seconds("org.atmosphere.websocket.writeTimeout"),
+            renewal_path=f"/{config.text('websocket.path.prefix').strip('/')}/session",
         )
 
 
@@ -121,7 +121,6 @@ class Conversation:
         "_inherited",
         "_loop",
         "_others",
-        "_proof",
         "_read",
         "_reply_headers",
         "_running",
@@ -140,7 +139,6 @@ class Conversation:
         carrier: Carrier,
         session: Session,
         gateway: Gateway,
-        access: AccessLog,
         headers: Mapping[str, str],
         base_url: str,
         *,
@@ -151,7 +149,7 @@ class Conversation:
         text_only: bool = False,
     ) -> None:
         self._settings, self._carrier, self._session, self._gateway = settings, carrier, session, gateway
-        self._access, self._base_url, self._wrap = access, base_url, wrap
+        self._access, self._base_url, self._wrap = gateway.access, base_url, wrap
         self._form = form or settings.form
         self._binary = binary or settings.binary
         self._reply_headers = reply_headers
@@ -160,11 +158,10 @@ class Conversation:
             name.lower(): value
             for name, value in headers.items()
             if name.lower() in _INHERITED or name.lower().startswith("x-forwarded-")
-        }
-        self._proof = gateway.proof(self._inherited)
+        } | dict(session.proof)
         self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
         self._others: dict[object, Session] = {}
-        """Sessions for envelopes that carry another proof of identity than the opening request."""
+        """Sessions for envelopes that carry another proof of identity than the opening request, by that proof."""
         self._read = envelope.Reader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
@@ -275,6 +272,9 @@ class Conversation:
         started = time.perf_counter() if self._access.enabled else 0.0
         holds_place = True
         try:
+            if request.method == "PUT" and request.path == self._settings.renewal_path:
+                await self._renew(request, part)
+                return
             if part.headers is not None or request.session.principal.until < time.monotonic():
                 try:
                     request.session = await self._identify(request)
@@ -318,50 +318,36 @@ class Conversation:
             self._vacancy.set_result(None)
             self._vacancy = None
 
+    async def _renew(self, request: Request, part: Envelope) -> None:
+        """Takes a newer proof of the client's principal, without an interruption (security.md §2)."""
+        own = self._session
+        try:
+            await self._gateway.proofs.renew(own, request.headers)
+        except ServiceError as error:
+            self._refuse(error, part.id, part.form, part.accept)
+            return
+        self._inherited.update(own.proof)
+        self._header_sets.clear()
+        self._reply(Reply(204, "", b""), b"", part)
+
     # --- identity ---------------------------------------------------------------------------------------------------
 
     async def _identify(self, request: Request) -> Session:
         """The session whose principal this request's headers prove. Unauthorized, Forbidden, TooManyRequests."""
-        proof = self._gateway.proof(request.headers)
-        if proof == self._proof:
-            await self.renew()
-            return self._session
-        known = self._others.get(proof)
-        if known is not None and known.principal.until >= time.monotonic():
+        proofs, own = self._gateway.proofs, self._session
+        shown = proofs.shown(request.headers)
+        if shown == own.proof:
+            await proofs.look_again(own)
+            return own
+        key = tuple(shown.items())
+        known = self._others.get(key)
+        if known is not None and known.closed is None:
+            await proofs.look_again(known)
             return known
         if known is None and len(self._others) >= _IDENTITIES_MAX:
             raise TooManyRequests(f"More than {_IDENTITIES_MAX} identities on one connection.")
-        session = await self._open(request.headers)
-        old = self._others.get(proof)
-        self._others[proof] = session
-        if old is not None:
-            await self._gateway.close_session(old, REVOKED)
-        return session
-
-    async def renew(self) -> None:
-        """Looks at the opening request's proof again when that is due; the conversation ends if it is not valid now."""
-        if self._session.principal.until >= time.monotonic():
-            return
-        try:
-            opened = await self._open(self._inherited)
-        except Unauthorized:
-            self._carrier.close(REVOKED)
-            raise
-        self._session.principal = opened.principal
-        await self._gateway.close_session(opened, GONE)
-
-    def check_proof(self) -> None:
-        """Has the proof looked at in the background, for a client that sends no requests."""
-        if self._session.closed is None:
-            self._session.spawn(self._renew_quietly(), "renew")
-
-    async def _renew_quietly(self) -> None:
-        with contextlib.suppress(ServiceError):  # Unauthorized has closed the carrier; others the next request hears
-            await self.renew()
-
-    async def _open(self, headers: Mapping[str, str]) -> Session:
-        own = self._session
-        return await self._gateway.open_session(own.transport, headers, listener=own.listener, peer=own.peer)
+        opened = self._others[key] = await proofs.open(own.transport, request.headers, own.listener, own.peer)
+        return opened
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -433,6 +419,7 @@ class Conversation:
                 self._acknowledged.pop(part.id, None)
         if reason is SLOW:
             self._carrier.close(SLOW)
+        self._tell_revoked(request.session, reply, part)
 
     async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:
         """As ``_push``, for a stream of records on a carrier that takes them at once."""
@@ -448,6 +435,13 @@ class Conversation:
             await self._gateway.feed(feed, outlet, request.session)
         finally:
             outlet.release()
+        self._tell_revoked(request.session, reply, part)
+
+    def _tell_revoked(self, session: Session, reply: Reply, part: Envelope) -> None:
+        """Says why a stream ended that was asked for with a proof of its own."""
+        if session.closed is REVOKED and session is not self._session:
+            error = ProofEnded()
+            self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
 
     async def push(self, reply: Reply, payload: bytes, part: Envelope) -> None:
         """Sends one payload of a stream and returns when the client has room for more."""

@@ -22,19 +22,16 @@ from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import REST, Dialect, error_event
 from gateway.door import host
-from gateway.door.access_log import AccessLog
 from gateway.door.body import BodyReader
-from gateway.errors import MethodNotAllowed, ServiceError
+from gateway.door.request import ANSWERED, Answered, HttpRequest
+from gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.stream import Feed, Stream
-from gateway.transport import Transport, refusal
-from transports.http.cors import Cors
+from gateway.transport import Transport
 from transports.http.query import parse_query
-from transports.http.request import base_url, check_head, check_origin, give_up
 from transports.http.stream import BODIES, Body, GzipFeed, HttpOutlet
 from transports.records.connection import FeedConnection, StreamLimits
-from transports.records.reauthentication import Renewal
 
 _COMPRESS_FROM = 1024
 """Smaller replies gain nothing from gzip."""
@@ -50,6 +47,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 class HttpTransport(Transport):
     name = "http"
+    plain = True
     _dialect: Dialect = REST
     """How errors look that no route answers."""
 
@@ -57,12 +55,10 @@ class HttpTransport(Transport):
         self._bodies = BodyReader(config)
         self._compress = config.flag("compression.enable")
         self._reject_options = config.flag("reject.options.request")
-        self._cors = Cors(config)
         self._heads: dict[tuple[int, str], bytes] = {}
         self._date = b""
         self._date_at = 0
         self._extra = _extra_headers(config.text("response.http.headers.config"))
-        self._access = AccessLog(config.flag("access.log.enable"))
         self._limits = StreamLimits(config)
         self._raw: dict[str, int] = {}
         """The paths whose bodies are handed on as they were sent, and how long these may be."""
@@ -81,7 +77,6 @@ class HttpTransport(Transport):
             yield
         finally:
             await self._say_goodbye()
-            self._access.flush()  # the lines of the last moment before the stop
 
     async def _say_goodbye(self) -> None:
         """Gives the clients of streams that have ended a moment to read why."""
@@ -92,66 +87,41 @@ class HttpTransport(Transport):
             connection.abort()
         await asyncio.sleep(0)
 
-    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
-        started = time.perf_counter() if self._access.enabled else 0.0
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         method = request.method
         headers: Mapping[str, str] = request.headers
-        target = request.raw_path
-        path, mark, query_text = target.partition("?")
-        query: Mapping[str, str] = NOTHING
-        close = not request.keep_alive
+        path, mark, query_text = request.raw_path.partition("?")
         begun = not gateway.stopping
+        query = parse_query(query_text) if mark else NOTHING
+        if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
+            headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
+            headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
         body: bytes = b""
         raw = self._raw.get(path if path[:1] == "/" else request.path) if self._raw else None
-        try:
-            check_head(request)
-            if method not in _SAFE and "Origin" in headers:
-                # A page elsewhere could not read the reply, but its POST would have been done by then (S11).
-                check_origin(request, self._cors)
-            elif "Origin" in headers and gateway.wants_stream(path, headers.get("Accept")):
-                check_origin(request, self._cors)
-            if mark:
-                query = parse_query(query_text)
-            if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
-                headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
-                headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
-            if request.body_exists:
-                body = await self._bodies.read(request, gateway, raw)
-            if method == "OPTIONS" and self._cors.enabled and (preflight := self._cors.preflight(headers)) is not None:
-                reply = preflight
-            elif method == "OPTIONS" and self._reject_options:
-                allow = tuple(each for each in gateway.router.allowed(path) if each != "OPTIONS")
-                raise MethodNotAllowed(None, allow)
-            else:
-                url = base_url(request, headers)
-                asked = Request(session, method, path, query, headers, body, url, begun=begun, one_reply=True)
-                if raw is not None:
-                    asked.raw_headers = request.raw_headers
-                    if secret := gateway.proof_fields:
-                        asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
-                asked.settles = True
-                reply = await self._dispatch(gateway, asked, query_text)
-        except ServiceError as error:
-            close = give_up(request, error) or close
-            reply = Reply(error.status, "application/json", self._dialect.error(error), error.headers)
-        close = close or gateway.stopping
-        if self._cors.enabled:
-            reply.headers += self._cors.headers(headers)
+        if request.body_exists:
+            body = await self._bodies.read(request, gateway, raw)
+        if method == "OPTIONS" and self._reject_options:
+            allow = tuple(each for each in gateway.router.allowed(path) if each != "OPTIONS")
+            raise MethodNotAllowed(None, allow)
+        asked = Request(session, method, path, query, headers, body, request.base_url, begun=begun, one_reply=True)
+        if raw is not None:
+            asked.raw_headers = request.raw_headers
+            if secret := gateway.proofs.fields:
+                asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
+        asked.settles = True
+        reply = await self._dispatch(gateway, asked, query_text)
+        close = not request.keep_alive or gateway.stopping
+        if request.cors:
+            reply.headers += request.cors
         if not isinstance(reply.body, bytes):
             return await self._stream(request, reply, reply.body, session, gateway, close)
         sent = await self._write_and_settle(request, reply, reply.body, method == "HEAD", close)
-        if self._access.enabled:
-            seconds = time.perf_counter() - started
-            self._access.add(session.peer, session.principal.name, method, target, reply.status, sent, seconds)
-        return cast(web.StreamResponse, _Written(reply.status, not close, sent))
+        return ANSWERED(reply.status, not close, sent)
 
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
-        response = refusal(error)
-        response.headers.extend(self._cors.headers(request.headers) if self._cors.enabled else ())
-        if self._access.enabled:
-            peer, size = request.remote or "unix", response.content_length or 0
-            self._access.add(peer, "-", request.method, request.raw_path, error.status, size, 0.0)
-        return response
+    def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
+        headers = error.headers + request.cors
+        reply = Reply(error.status, "application/json", self._dialect.error(error), headers)
+        return cast(web.StreamResponse, _Refusal(self, reply, not request.keep_alive))
 
     def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Coroutine[Any, Any, Reply]:
         """For a transport that answers some requests by itself. ``query`` is as it was sent."""
@@ -239,7 +209,7 @@ class HttpTransport(Transport):
 
     async def _stream(
         self,
-        request: web.BaseRequest,
+        request: HttpRequest,
         reply: Reply,
         stream: Stream,
         session: Session,
@@ -252,21 +222,19 @@ class HttpTransport(Transport):
         close = close or not is_chunked or (isinstance(stream, Feed) and request.method != "HEAD")
         if isinstance(stream, Feed) and request.method != "HEAD":
             self._feed(request, reply, stream, body, session, gateway)
-            return cast(web.StreamResponse, _Written(reply.status, False, 0))
+            return ANSWERED(reply.status, False, 0)
         head = self._stream_head(reply, is_chunked, close)
-        started = time.perf_counter()
         outlet = HttpOutlet(request.protocol, self._limits, body)
         if request.method == "HEAD":
             session.streams.discard(stream)
             await stream.aclose()
             outlet.put(head)
             outlet.release()
-            return cast(web.StreamResponse, _Written(reply.status, not close, 0))
+            return ANSWERED(reply.status, not close, 0)
         heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
         outlet.put(head + body.opening if heartbeat_s else head)
         if heartbeat_s:
-            outlet.renewal = Renewal.of(gateway, session, request.headers)
-            outlet.revoked = partial(self._revoke, outlet, body, stream, session)
+            session.on_close = partial(_tell_closed, outlet, body)
             gateway.pulse.add(outlet, heartbeat_s)
         try:
             await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
@@ -274,16 +242,15 @@ class HttpTransport(Transport):
             outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
         finally:
             gateway.pulse.remove(outlet)
+            session.on_close = None
             outlet.release()
-            self._log(request, session, reply.status, started, outlet.written_bytes)
         outlet.put(body.goodbye)
-        return cast(web.StreamResponse, _Written(reply.status, not (close or gateway.stopping), outlet.written_bytes))
+        return ANSWERED(reply.status, not (close or gateway.stopping), outlet.written_bytes)
 
     def _feed(
-        self, request: web.BaseRequest, reply: Reply, feed: Feed, body: Body, session: Session, gateway: Gateway
+        self, request: HttpRequest, reply: Reply, feed: Feed, body: Body, session: Session, gateway: Gateway
     ) -> None:
         """Sends what feeds itself: from now on the connection is nothing but that."""
-        started = time.perf_counter()
         is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
         if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
             reply.headers += (("Content-Encoding", "gzip"),)
@@ -295,31 +262,18 @@ class HttpTransport(Transport):
                 request.transport, self._limits, feed, gateway.pulse, body.frame, body.alive, body.goodbye
             )
             connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
-        connection.renewal = Renewal.of(gateway, session, request.headers)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
         self._connections.add(connection)
-        logged = (session, request.method, request.raw_path) if self._access.enabled else None
+        session.on_close = connection.session_closed
+        tell = request.goes_on()
 
         def gone(sent: int) -> None:
+            session.on_close = None
             self._connections.discard(connection)
             lost()
-            if logged is not None:
-                of, method, target = logged
-                seconds = time.perf_counter() - started
-                self._access.add(of.peer, of.principal.name, method, target, 200, sent, seconds)
+            tell(200, sent)
 
         connection.begin(gone)
-
-    def _revoke(self, outlet: HttpOutlet, body: Body, stream: Stream, session: Session, error: ServiceError) -> None:
-        """The client's proof is not valid any more."""
-        outlet.put(body.frame(error_event(error)))
-        session.spawn(stream.aclose(), "revoked")
-
-    def _log(self, request: web.BaseRequest, session: Session, status: int, started: float, sent: int) -> None:
-        if self._access.enabled:
-            seconds = time.perf_counter() - started
-            name = session.principal.name
-            self._access.add(session.peer, name, request.method, request.raw_path, status, sent, seconds)
 
     def _stream_head(self, reply: Reply, is_chunked: bool, close: bool) -> bytes:
         parts = [self._heads.get((reply.status, reply.media_type)) or self._make_head((reply.status, reply.media_type))]
@@ -332,21 +286,26 @@ class HttpTransport(Transport):
         return b"".join(parts)
 
 
-class _Written:
-    """A response that has left already, in the shape that aiohttp's connection wants to finish."""
+def _tell_closed(outlet: HttpOutlet, body: Body, reason: CloseReason) -> None:
+    """The last event of a stream whose session ends before it does."""
+    if reason is REVOKED:
+        outlet.put(body.frame(error_event(ProofEnded())))
 
-    __slots__ = ("body_length", "keep_alive", "status")
 
-    def __init__(self, status: int, keep_alive: bool, body_length: int) -> None:
-        self.status = status
-        self.keep_alive = keep_alive
-        self.body_length = body_length
+class _Refusal(Answered):
+    """A response that aiohttp's connection writes when it finishes the request."""
+
+    __slots__ = ("_reply", "_transport")
+
+    def __init__(self, transport: HttpTransport, reply: Reply, close: bool) -> None:
+        assert isinstance(reply.body, bytes)
+        super().__init__(reply.status, not close, len(reply.body))
+        self._transport, self._reply = transport, reply
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
+        body = self._reply.body
+        assert isinstance(body, bytes)
+        await self._transport._write(request, self._reply, body, request.method == "HEAD", not self.keep_alive)
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

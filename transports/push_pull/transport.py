@@ -47,11 +47,6 @@ class PushPullTransport(HttpTransport):
             path = "/" + path.partition("://")[2].partition("/")[2]
         return path.startswith(self._below) or path.partition("?")[0] == self._root
 
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
-        response = super().refuse(request, error)
-        response.headers[_HEADER[0]] = VERSION
-        return response
-
     async def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Reply:
         path = request.path
         if (

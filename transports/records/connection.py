@@ -8,11 +8,10 @@ from typing import Any
 
 from gateway.config import Config
 from gateway.dialect import error_event
-from gateway.errors import ServiceError
+from gateway.errors import REVOKED, CloseReason, ProofEnded, ServiceError
 from gateway.heartbeats import Pulse
 from gateway.stream import Event, Feed
 from transports.records.frames import Frame
-from transports.records.reauthentication import Renewal
 
 
 class StreamLimits:
@@ -89,19 +88,14 @@ class Writer:
 class Connection(Writer):
     """Writes on a connection that stays aiohttp's, for streams that wait until what they have sent is gone."""
 
-    __slots__ = ("_protocol", "renewal", "revoked")
+    __slots__ = ("_protocol",)
 
     def __init__(self, protocol: Any, limits: StreamLimits) -> None:
         super().__init__(protocol.transport, limits, 0)
         self._protocol = protocol
-        self.renewal: Renewal | None = None
-        self.revoked: Callable[[ServiceError], None] = lambda error: None
-        """What to do when the client's proof is not valid any more."""
 
     def beat(self) -> None:
         """Shows a sign of life, for proxies and clients that give up a silent connection."""
-        if self.renewal is not None:
-            self.renewal.look(self.revoked)
         if self.look():
             self._stay_alive()
 
@@ -135,7 +129,7 @@ class FeedConnection(Writer, asyncio.Protocol):
     this, its session, and what feeds it. Above ``stream.buffer.bytes`` of unsent data the feed is paused.
     """
 
-    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_pulse", "is_full", "renewal")
+    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_pulse", "is_full")
 
     def __init__(
         self,
@@ -152,7 +146,6 @@ class FeedConnection(Writer, asyncio.Protocol):
         self._feed, self._pulse, self._frame, self._alive, self._goodbye = feed, pulse, frame, alive, goodbye
         self._gone: Callable[[int], None] | None = None
         self.is_full = False
-        self.renewal: Renewal | None = None
 
     def begin(self, gone: Callable[[int], None]) -> None:
         """The connection is ours. ``gone`` is told how many bytes were sent, when it is lost."""
@@ -174,13 +167,16 @@ class FeedConnection(Writer, asyncio.Protocol):
 
     def beat(self) -> None:
         """Shows a sign of life, for proxies and clients that give up a silent connection."""
-        if self.renewal is not None:
-            self.renewal.look(self.fail)
         if self.look():
             self._stay_alive()
 
     def _stay_alive(self) -> None:
         self.put(self._alive)
+
+    def session_closed(self, reason: CloseReason) -> None:
+        """Tells the client why its session has ended (gateway.session.Session.on_close)."""
+        if reason is REVOKED:
+            self.fail(ProofEnded())
 
     def fail(self, error: ServiceError) -> None:
         """Ends the stream for a reason that is not its own."""

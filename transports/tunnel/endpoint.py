@@ -13,7 +13,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from gateway import jsonio
 from gateway.config import Config, ConfigError, Fault
 from gateway.core import Gateway
 from gateway.errors import (
-    GONE,
+    REVOKED,
     SHUTDOWN,
     BadRequest,
     CloseReason,
@@ -40,14 +40,11 @@ from gateway.session import Session
 from gateway.transport import Transport, refusal
 from gateway.upstream import Upstream
 from gateway.wire.frames import WireError
-from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import check_head, check_origin
-from transports.records.reauthentication import Renewal
 from transports.tunnel import apis, sasl
 from transports.tunnel.advertised_addresses import Advertise, node_of, of_query, ports_of
 from transports.tunnel.broker import BadGateway, BrokerConnection, connect
-from transports.tunnel.relay import REVOKED, Counts, Relay, Rules
+from transports.tunnel.relay import Counts, Relay, Rules
 from transports.tunnel.routes import Routes, Target
 from transports.websocket.socket import OVER, Socket, SocketLimits
 
@@ -55,8 +52,6 @@ log = logging.getLogger("gateway.tunnel")
 
 _STATIC = re.compile(r"(?P<node>[0-9]{1,10})=(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:=\[\]]+):(?P<port>[0-9]{1,5})")
 _FIRST_LOOK_S = 1.0
-_RENEW_S = 5.0
-"""How often a tunnel whose principal's proof expires is looked at."""
 _BOOTSTRAP = -1
 """In place of a node id: any broker."""
 
@@ -120,7 +115,6 @@ class TunnelTransport(Transport):
         self._max_per_principal = config.integer("tunnel.max.connections.per.principal")
         rate = config.integer("tunnel.max.handshakes.per.sec")
         self._handshakes = TokenBucket(rate) if rate else None
-        self._cors = Cors(config)
         self.counts = Counts()
         self._by_ip: Counter[str] = Counter()
         self._by_principal: Counter[str] = Counter()
@@ -178,19 +172,17 @@ class TunnelTransport(Transport):
 
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         path, _, query_text = request.raw_path.partition("?")
-        try:
-            check_head(request)
-            if request.method != "GET":
-                raise MethodNotAllowed(allow=("GET",))
-            check_origin(request, self._cors)
-            if path == self._prefix:
-                return await self._list()
-            node = self._node(request, path)
-            if not _wants_upgrade(request):
-                raise UpgradeNeeded()
-            return await self._tunnel(request, session, gateway, node, parse_query(query_text))
-        except ServiceError as error:
-            return self.refuse(request, error)
+        if request.method != "GET":
+            raise MethodNotAllowed(allow=("GET",))
+        if path == self._prefix:
+            return await self._list()
+        node = self._node(request, path)
+        if not _wants_upgrade(request):
+            raise UpgradeNeeded()
+        query = parse_query(query_text)
+        with self._admitted(session, gateway):
+            advertise = of_query(query) or self._advertise
+            return await self._relay(request, session, gateway, node, advertise)
 
     def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
         self.counts.refused[error.status] = self.counts.refused.get(error.status, 0) + 1
@@ -224,22 +216,6 @@ class TunnelTransport(Transport):
         if node is None:
             raise NotFound("There is no such broker.")
         return node
-
-    async def _tunnel(
-        self, request: web.BaseRequest, session: Session, gateway: Gateway, node: int, query: Mapping[str, str]
-    ) -> web.StreamResponse:
-        own: Session | None = None
-        if gateway.is_open(request.method, request.raw_path.partition("?")[0]):
-            # An open path does not open what comes through the socket.
-            own = await gateway.open_session(self.name, request.headers, listener=session.listener, peer=session.peer)
-            session = own
-        try:
-            with self._admitted(session, gateway):
-                advertise = of_query(query) or self._advertise
-                return await self._relay(request, session, gateway, node, advertise)
-        finally:
-            if own is not None:
-                await gateway.close_session(own, GONE)
 
     @contextlib.contextmanager
     def _admitted(self, session: Session, gateway: Gateway) -> Any:
@@ -281,18 +257,16 @@ class TunnelTransport(Transport):
                 request, self._limits, {}, gateway.memory, partial(relay.watch_frames, gateway.memory)
             )
             self.counts.opened += 1
-            session.transport = self.name
 
             def close(reason: CloseReason) -> None:
                 if reason is SHUTDOWN:
                     relay.drain(reason, self._drain_s)
+                elif reason is REVOKED:
+                    relay.end(reason)
                 else:
                     socket.close(reason)
 
             session.on_close = close
-            if (renewal := Renewal.of(gateway, session, request.headers)) is not None:
-                look = partial(renewal.look, lambda _: relay.end(REVOKED))
-                socket.every(_RENEW_S, look)
             relay.attach(socket)
             code = (await socket.run(relay.take)).code
         except ConnectionError:

@@ -16,12 +16,13 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
 
+from gateway.door.request import ANSWERED
 from gateway.errors import FAILED, GONE, IDLE, CloseReason
 from gateway.memory_budget import MemoryBudget
 from transports.records.frames import frame_head
@@ -75,19 +76,7 @@ class SocketLimits:
     server_name: str = "kafka-gateway"
 
 
-class _Over:
-    status = 101
-    keep_alive = False
-    body_length = 0
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
-
-
-OVER = cast(web.StreamResponse, _Over())
+OVER = ANSWERED(101, False, 0)
 """A connection that was a socket and is over, in the shape in which aiohttp wants a response to be finished."""
 
 

@@ -14,17 +14,15 @@ from aiohttp import web
 from gateway import media
 from gateway.core import Gateway
 from gateway.dialect import error_event
-from gateway.errors import GONE, SHUTDOWN, ServiceError
+from gateway.door.request import HttpRequest
+from gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
 from gateway.heartbeats import Pulse
 from gateway.messages import Reply, Request
 from gateway.session import Session
 from gateway.stream import Acknowledged, Event, Feed, Stream
-from transports.envelope.session import REVOKED
 from transports.http.query import parse_query
-from transports.http.request import base_url
 from transports.records.connection import Connection, FeedConnection, StreamLimits
 from transports.records.frames import PING_FRAME, text_frame
-from transports.records.reauthentication import Renewal
 from transports.websocket.handshake import shake_hands
 from transports.websocket.socket import Socket
 
@@ -66,6 +64,11 @@ class SocketFeed(FeedConnection):
         self._received = b""
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
+
+    def session_closed(self, reason: CloseReason) -> None:
+        if reason is REVOKED:
+            self.write(error_event(ProofEnded()))
+            self._say_close(reason.code)
 
     def _over(self) -> None:
         self._say_close(1001 if self._stopping() else 1000)
@@ -152,36 +155,35 @@ class _Frame(NamedTuple):
         return bytes(each ^ mask[place & 3] for place, each in enumerate(data[self.start + 4 : self.end]))
 
 
-async def open_stream(request: web.BaseRequest, session: Session, gateway: Gateway) -> Reply:
+async def open_stream(request: HttpRequest, session: Session, gateway: Gateway) -> Reply:
     """What the gateway answers to the request for a stream: the stream, or why there is none."""
     path, _, query = request.raw_path.partition("?")
     headers: dict[str, str] = {name.lower(): value for name, value in request.headers.items()}
     headers["accept"] = media.EVENTS
     asked: Mapping[str, str] = parse_query(query)
-    return await gateway.dispatch(
-        Request(session, "GET", path, asked, headers, base_url=base_url(request, request.headers))
-    )
+    return await gateway.dispatch(Request(session, "GET", path, asked, headers, base_url=request.base_url))
 
 
 async def feed_socket(
-    request: web.BaseRequest,
+    request: HttpRequest,
     response: web.WebSocketResponse[Any],
     feed: Feed,
     session: Session,
     gateway: Gateway,
     limits: StreamLimits,
-    gone: Callable[[int], None],
 ) -> None:
-    """Answers the handshake; the rest goes on without a task. ``gone`` is told how many bytes were sent, at the end."""
+    """Answers the handshake; the rest goes on without a task."""
     await shake_hands(request, response)
     connection = SocketFeed(request.transport, limits, feed, gateway.pulse, lambda: gateway.stopping)
     lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
+    session.on_close = connection.session_closed
+    tell = request.goes_on()
 
     def left(sent: int) -> None:
+        session.on_close = None
         lost()
-        gone(sent)
+        tell(101, sent)
 
-    connection.renewal = Renewal.of(gateway, session, request.headers)
     connection.begin(left)
 
 
@@ -191,13 +193,13 @@ async def serve_stream(
     """Sends the stream until it or the client is gone; how many bytes that were."""
     outlet = SocketOutlet(request.protocol, limits)
 
-    def revoke(error: ServiceError) -> None:
-        outlet.put(text_frame(error_event(error)))
-        socket.close(REVOKED)
+    def closed(reason: CloseReason) -> None:
+        if reason is REVOKED:
+            outlet.put(text_frame(error_event(ProofEnded())))
+        socket.close(reason)
 
-    outlet.renewal, outlet.revoked = Renewal.of(gateway, session, request.headers), revoke
     gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
-    session.on_close = socket.close
+    session.on_close = closed
 
     async def deliver() -> None:
         try:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 from aiohttp import web
 
 from gateway.config import Config
 from gateway.core import Gateway
-from gateway.door.access_log import AccessLog
-from gateway.errors import GONE, BadRequest, NotSupported, ServiceError, ShuttingDown
+from gateway.door.request import ANSWERED, HttpRequest
+from gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
 from gateway.session import Session
 from gateway.stream import Feed
 from gateway.transport import Transport, refusal
@@ -28,15 +26,10 @@ from transports.atmosphere import protocol as atmosphere
 from transports.atmosphere.protocol import AtmosphereSettings, Parameters
 from transports.envelope.session import Conversation, ConversationSettings
 from transports.envelope.tracking_ids import Client, Clients
-from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import base_url, check_origin
 from transports.records.connection import StreamLimits
 from transports.websocket.socket import OVER, Socket, SocketLimits
 from transports.websocket.stream_socket import feed_socket, open_stream, serve_stream
-
-_RENEW_S = 30.0
-"""How often a socket whose principal's proof expires is looked at, for those that send no requests."""
 
 
 class WebSocketTransport(Transport):
@@ -45,8 +38,6 @@ class WebSocketTransport(Transport):
     def __init__(self, config: Config) -> None:
         self._settings = ConversationSettings.of(config)
         self._atmosphere = AtmosphereSettings.of(config)
-        self._access = AccessLog(config.flag("access.log.enable"))
-        self._cors = Cors(config)
         self._disabled = config.flag("de.elakito.kafka.atmosphere.disabled")
         self._upgrades = config.flag("org.atmosphere.useWebSocket")
         text_max = config.integer("org.atmosphere.websocket.maxTextMessageSize")
@@ -73,81 +64,54 @@ class WebSocketTransport(Transport):
         logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
         yield
 
-    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
-        if gateway.has_stream(request.raw_path.partition("?")[0]):
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        if request.method != "GET":  # RFC 6455 §4.1
+            raise MethodNotAllowed("A WebSocket handshake is a GET.", ("GET",))
+        if not self._upgrades:  # Atmosphere clients then fall back on another transport (§3.6)
+            raise NotSupported("WebSockets are switched off (org.atmosphere.useWebSocket).")
+        if gateway.stopping:
+            raise ShuttingDown()
+        if gateway.has_stream(path):
             return await self._stream(request, session, gateway)
-        own: Session | None = None
-        try:
-            parameters = atmosphere.parameters(request.headers, parse_query(request.raw_path.partition("?")[2]))
-            self._check(request, gateway)
-            if gateway.is_open(request.method, request.raw_path.partition("?")[0]):
-                # An open path does not open what comes through the socket.
-                session = own = await gateway.open_session(
-                    self.name, request.headers, listener=session.listener, peer=session.peer
-                )
-            tracking_id = parameters.tracking_id or atmosphere.new_id()
-            headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
-            socket = await Socket.accept(request, self._limits, headers, gateway.memory)
-        except ServiceError as error:
-            return self.refuse(request, error)
+        parameters = atmosphere.parameters(request.headers, parse_query(query))
+        tracking_id = parameters.tracking_id or atmosphere.new_id()
+        headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
+        socket = await Socket.accept(request, self._limits, headers, gateway.memory)
         conversation = self._conversation(request, parameters, socket, session, gateway)
-        session.transport, session.on_close = self.name, socket.close
+        session.on_close = socket.close
         clients = Clients.of(gateway)
-        client = Client(
-            tracking_id, request.raw_path.partition("?")[0], session, conversation, socket, conversation.room
-        )
+        client = Client(tracking_id, path, session, conversation, socket, conversation.room)
         if parameters.is_atmosphere:
             clients.add(client)
         self._greet(parameters, client, socket, clients.heartbeat_id)
-        if session.principal.until < float("inf"):
-            socket.every(_RENEW_S, conversation.check_proof)
         try:
             await socket.run(conversation.take)
         finally:
             session.on_close = None
             clients.remove(client)
             await conversation.aclose()
-            if own is not None:
-                await gateway.close_session(own, GONE)
         return OVER
 
-    async def _stream(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+    async def _stream(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         """A socket for one record stream: no envelopes."""
-        started = time.perf_counter()
-        target, stream = request.raw_path, None
-
-        def sent(size: int) -> None:
-            if self._access.enabled:
-                seconds = time.perf_counter() - started
-                self._access.add(session.peer, session.principal.name, "GET", target, 101, size, seconds)
-
+        reply = await open_stream(request, session, gateway)
+        if isinstance(reply.body, bytes):
+            return _refused(reply.status, reply.body, reply.headers)
+        stream = reply.body
         try:
-            self._check(request, gateway)
-            reply = await open_stream(request, session, gateway)
-            if isinstance(reply.body, bytes):
-                return self._refused(request, reply.status, reply.body, reply.headers)
-            stream = reply.body
             if isinstance(stream, Feed):
                 response: web.WebSocketResponse[bool] = web.WebSocketResponse(autoping=False, compress=False)
-                await feed_socket(request, response, stream, session, gateway, self._limits_of_streams, sent)
+                await feed_socket(request, response, stream, session, gateway, self._limits_of_streams)
                 return OVER
             socket = await Socket.accept(request, self._stream_limits, {}, gateway.memory)
-        except ServiceError as error:
-            if stream is not None:
-                session.streams.discard(stream)
-                await stream.aclose()
-            return self.refuse(request, error)
-        sent(await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams))
-        return OVER
-
-    def _refused(
-        self, request: web.BaseRequest, status: int, body: bytes, headers: tuple[tuple[str, str], ...]
-    ) -> web.StreamResponse:
-        response = web.Response(status=status, body=body, headers=dict(headers), content_type="application/json")
-        response.force_close()  # what follows may be frames
-        if self._access.enabled:
-            self._access.add(request.remote or "unix", "-", request.method, request.raw_path, status, len(body), 0.0)
-        return response
+        except ServiceError:
+            session.streams.discard(stream)
+            await stream.aclose()
+            raise
+        return ANSWERED(
+            101, False, await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams)
+        )
 
     def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
         response = refusal(error)
@@ -156,32 +120,18 @@ class WebSocketTransport(Transport):
         if isinstance(error, NotSupported):
             response.headers[atmosphere.ERROR] = "Websocket protocol not supported"
         response.force_close()  # what follows may be frames
-        if self._access.enabled:
-            size = len(cast(bytes, response.body))
-            self._access.add(request.remote or "unix", "-", request.method, request.raw_path, error.status, size, 0.0)
         return response
 
-    def _check(self, request: web.BaseRequest, gateway: Gateway) -> None:
-        headers = request.headers
-        if "Content-Length" in headers or "Transfer-Encoding" in headers:
-            raise BadRequest("A request to upgrade must not have a body.")
-        if not self._upgrades:  # Atmosphere clients then fall back on another transport (§3.6)
-            raise NotSupported("WebSockets are switched off (org.atmosphere.useWebSocket).")
-        check_origin(request, self._cors)
-        if gateway.stopping:
-            raise ShuttingDown()
-
     def _conversation(
-        self, request: web.BaseRequest, parameters: Parameters, socket: Socket, session: Session, gateway: Gateway
+        self, request: HttpRequest, parameters: Parameters, socket: Socket, session: Session, gateway: Gateway
     ) -> Conversation:
         return Conversation(
             self._settings,
             socket,
             session,
             gateway,
-            self._access,
             request.headers,
-            base_url(request, request.headers),
+            request.base_url(),
             form=parameters.form,
             binary=parameters.binary,
             reply_headers=parameters.reply_headers,
@@ -210,6 +160,12 @@ class WebSocketTransport(Transport):
     def _pad(self, quiet_s: float, socket: Socket, conversation: Conversation) -> None:
         if not socket.congested and socket.quiet_s >= quiet_s - 0.01:
             conversation.send(self._atmosphere.heartbeat)
+
+
+def _refused(status: int, body: bytes, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
+    response = web.Response(status=status, body=body, headers=dict(headers), content_type="application/json")
+    response.force_close()  # what follows may be frames
+    return response
 
 
 def _beat(heartbeat_id: str, socket: Socket, conversation: Conversation) -> None:

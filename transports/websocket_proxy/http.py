@@ -10,18 +10,14 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.core import Gateway
-from gateway.door.access_log import AccessLog
 from gateway.door.body import BodyReader
 from gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
 from gateway.messages import NOTHING, Reply, Request
 from gateway.session import Session
 from gateway.transport import Transport
-from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import check_head, check_origin, give_up
 from transports.websocket_proxy.transport import ProxyDialect
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PATHS = ("/healthcheck", "/kafka/cluster/info")
 _BELOW = "/schemas/avro/"
 
@@ -43,13 +39,13 @@ _DIALECT = ProxyHttpDialect()
 class ProxyHttp(Transport):
     """Serves the routes of the area that has its name, and all paths that no other transport of a listener claims."""
 
+    plain = True
+
     def __init__(self, config: Config, name: str, area: str, named_only: bool) -> None:
         self.name = name
         self.named_only = named_only
         self._area = area
         self._bodies = BodyReader(config)
-        self._cors = Cors(config)
-        self._access = AccessLog(config.flag("access.log.enable"))
 
     def claims(self, request: web.BaseRequest) -> bool:
         # Where there are other transports but the sockets, they have other paths.
@@ -62,24 +58,16 @@ class ProxyHttp(Transport):
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         path, mark, query_text = request.raw_path.partition("?")
         begun = not gateway.stopping
-        close = not request.keep_alive
-        try:
-            check_head(request)
-            if request.method not in _SAFE and "Origin" in request.headers:
-                check_origin(request, self._cors)  # no page elsewhere may change anything in its reader's name
-            query = parse_query(query_text) if mark else NOTHING
-            body = await self._bodies.read(request, gateway) if request.body_exists else b""
-            if path.endswith("/"):
-                raise NotFound()
-            method = "-" if request.method == "OPTIONS" else request.method  # no route has it: 405 with the others
-            reply = await gateway.dispatch(
-                Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self._area)
-            )
-        except ServiceError as error:
-            close = give_up(request, error) or close
-            reply = Reply(error.status, "", _DIALECT.error(error), error.headers)
-        response = self._response(request, reply, session)
-        if close or gateway.stopping:
+        query = parse_query(query_text) if mark else NOTHING
+        body = await self._bodies.read(request, gateway) if request.body_exists else b""
+        if path.endswith("/"):
+            raise NotFound()
+        method = "-" if request.method == "OPTIONS" else request.method  # no route has it: 405 with the others
+        reply = await gateway.dispatch(
+            Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self._area)
+        )
+        response = _response(reply)
+        if gateway.stopping:
             response.force_close()
         return response
 
@@ -87,32 +75,20 @@ class ProxyHttp(Transport):
         if isinstance(error, Unauthorized) and error.message == Unauthorized.text:
             given = "Authorization" in request.headers
             error = Unauthorized(_INVALID if given else _MISSING, dict(error.headers).get("WWW-Authenticate", ""))
-        response = self._response(request, Reply(error.status, "", _DIALECT.error(error), error.headers), None)
-        response.force_close()
-        return response
+        return _response(Reply(error.status, "", _DIALECT.error(error), error.headers))
 
-    def _response(self, request: web.BaseRequest, reply: Reply, session: Session | None) -> web.Response:
-        body = reply.body if isinstance(reply.body, bytes) else b""
-        response = _Response(status=reply.status, body=body)
-        own_type = reply.media_type.startswith("text/")  # errors are JSON, whatever the router thinks is asked for
-        response.headers["Content-Type"] = reply.media_type if own_type else "application/json"
-        for name, value in reply.headers:
-            response.headers[name] = ", ".join(_methods(value.split(", "))) if name == "Allow" else value
-        if self._access.enabled:
-            who = session.principal.name if session is not None else "-"
-            peer, size = request.remote or "unix", len(body)
-            self._access.add(peer, who, request.method, request.raw_path, reply.status, size, 0.0)
-        return response
+
+def _response(reply: Reply) -> web.Response:
+    response = web.Response(status=reply.status, body=reply.body if isinstance(reply.body, bytes) else b"")
+    own_type = reply.media_type.startswith("text/")  # errors are JSON, whatever the router thinks is asked for
+    response.headers["Content-Type"] = reply.media_type if own_type else "application/json"
+    for name, value in reply.headers:
+        response.headers[name] = ", ".join(_methods(value.split(", "))) if name == "Allow" else value
+    return response
 
 
 _MISSING = "The resource requires authentication, which was not supplied with the request"
 _INVALID = "The supplied authentication is invalid"
-
-
-class _Response(web.Response):
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self._headers.popall("Server", None)  # the versions of Python and aiohttp are nobody's business
 
 
 def _methods(allow: tuple[str, ...] | list[str]) -> list[str]:

@@ -6,11 +6,9 @@ Here sockets are asked for, refused and opened. What they ask is in ``parameters
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
 import socket as sockets
-import time
+from functools import partial
 from typing import cast
 
 from aiohttp import web
@@ -19,12 +17,10 @@ from aiohttp.web_exceptions import HTTPException
 from gateway.config import Config
 from gateway.core import Gateway
 from gateway.dialect import Dialect
-from gateway.door.access_log import AccessLog
-from gateway.door.host import with_token
 from gateway.errors import (
+    REVOKED,
     BadRequest,
     CloseReason,
-    Forbidden,
     NotFound,
     ServiceError,
     ShuttingDown,
@@ -35,9 +31,7 @@ from gateway.messages import Request
 from gateway.session import Session
 from gateway.transport import Transport, refusal
 from services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
-from transports.http.cors import Cors
 from transports.http.query import parse_query
-from transports.http.request import check_origin
 from transports.websocket.socket import OVER, Socket, SocketLimits
 from transports.websocket_proxy.messages import produce_decoder
 from transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters
@@ -45,8 +39,6 @@ from transports.websocket_proxy.sockets import ConsumeConversation, ProduceConve
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 """The protocol has no limit; clients may rely on 8 MiB (§1.9)."""
-_PROOF_S = 30.0
-"""How often a proof that expires is looked at, at most."""
 _WRITE_TIMEOUT_S = 300.0
 """A client that accepts nothing at all for this long is cut off."""
 _DEAD_S = 60
@@ -67,8 +59,6 @@ class WebSocketProxyTransport(Transport):
     name = "websocket-proxy"
 
     def __init__(self, config: Config) -> None:
-        self._access = AccessLog(config.flag("access.log.enable"))
-        self._cors = Cors(config)
         self._limits = SocketLimits(
             text_max=MESSAGE_MAX_BYTES,
             binary_max=MESSAGE_MAX_BYTES,
@@ -84,42 +74,30 @@ class WebSocketProxyTransport(Transport):
         return target.startswith("/socket/") and target.partition("?")[0] in ("/socket/in", "/socket/out")
 
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
-        own: Session | None = None
         path, _, query_text = request.raw_path.partition("?")
+        query = parse_query(query_text)
+        wanted: SenderRequest | FollowerRequest
+        formats: Formats | None = None
+        if path == "/socket/in":
+            wanted, formats = produce_parameters(query)
+        else:
+            wanted = consume_parameters(query)
+        _check_upgrade(request)
+        if gateway.stopping:
+            raise ShuttingDown()
+        reply = await gateway.dispatch(Request(session, "GET", path, query=query, body=wanted, dialect=PROXY))
+        if isinstance(reply.body, bytes):
+            return _refusal(_with(refusal(NotFound()), reply.status, reply.body, reply.headers))
+        behind = cast(RecordSender | RecordFollower, reply.body)
         try:
-            if gateway.is_open("GET", path):
-                # An open path does not open what comes through the socket.
-                session = own = await gateway.open_session(
-                    self.name, request.headers, listener=session.listener, peer=session.peer
-                )
-            query = parse_query(query_text)
-            wanted: SenderRequest | FollowerRequest
-            formats: Formats | None = None
-            if path == "/socket/in":
-                wanted, formats = produce_parameters(query)
-            else:
-                wanted = consume_parameters(query)
-            self._check_upgrade(request)
-            if gateway.stopping:
-                raise ShuttingDown()
-            reply = await gateway.dispatch(Request(session, "GET", path, query=query, body=wanted, dialect=PROXY))
-            if isinstance(reply.body, bytes):
-                return self._refusal(request, _with(refusal(NotFound()), reply.status, reply.body, reply.headers))
-            behind = reply.body
-            try:
-                socket = await Socket.accept(request, self._limits, {}, gateway.memory)
-            except BaseException:
-                cast(RecordSender, behind).end(0)
-                session.streams.discard(behind)
-                raise
-        except ServiceError as error:
-            return self.refuse(request, error)
-        session.transport, session.on_close = self.name, socket.close
+            socket = await Socket.accept(request, self._limits, {}, gateway.memory)
+        except BaseException:
+            behind.end(0)
+            session.streams.discard(reply.body)
+            raise
+        session.on_close = partial(_session_closed, socket, behind, 1000 if formats is not None else 1011)
         _watch_peer(request)
         keep_alive(socket)
-        if session.principal.until < math.inf:
-            fault = 1000 if isinstance(wanted, SenderRequest) else 1011  # §1.9
-            session.spawn(_prove_again(request, session, gateway, socket, fault), "prove-again")
         code = 1006
         try:
             if isinstance(wanted, SenderRequest) and formats is not None:
@@ -128,10 +106,8 @@ class WebSocketProxyTransport(Transport):
                 code = await self._consume(socket, cast(RecordFollower, behind), wanted)
         finally:
             session.on_close = None
-            cast(RecordSender, behind).end(code)
-            session.streams.discard(behind)
-            if own is not None:
-                await gateway.close_session(own)
+            behind.end(code)
+            session.streams.discard(reply.body)
         return OVER
 
     async def _produce(self, socket: Socket, sender: RecordSender, wanted: SenderRequest, formats: Formats) -> int:
@@ -159,31 +135,25 @@ class WebSocketProxyTransport(Transport):
                 else "The resource requires authentication, which was not supplied with the request"
             )
             error = Unauthorized(text, challenge)
-        return self._refusal(request, _with(refusal(error), error.status, PROXY.error(error)))
+        return _refusal(_with(refusal(error), error.status, PROXY.error(error)))
 
-    def _refusal(self, request: web.BaseRequest, response: web.Response) -> web.Response:
-        if response.status == 400:
-            response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 §4.4
-        response.force_close()  # what follows may be frames
-        if self._access.enabled:
-            size = len(cast(bytes, response.body))
-            self._access.add(
-                request.remote or "unix", "-", request.method, request.raw_path, response.status, size, 0.0
-            )
-        return response
 
-    def _check_upgrade(self, request: web.BaseRequest) -> None:
-        """Before anything is registered: a request that is none leaves no trace (§1.2)."""
-        headers = request.headers
-        try:
-            # Whatever its method: a plain request on a socket's path is answered like a GET (§1.2).
-            wanted = request.method == "GET" and web.WebSocketResponse().can_prepare(request).ok
-        except HTTPException:
-            wanted = False
-        wanted = wanted and headers.get("Sec-WebSocket-Version") == "13"  # aiohttp takes two drafts as well
-        if not wanted or "Content-Length" in headers or "Transfer-Encoding" in headers:
-            raise BadRequest("Expected WebSocket Upgrade request")
-        check_origin(request, self._cors)
+def _refusal(response: web.Response) -> web.Response:
+    if response.status == 400:
+        response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 §4.4
+    response.force_close()  # what follows may be frames
+    return response
+
+
+def _check_upgrade(request: web.BaseRequest) -> None:
+    """Before anything is registered: a request that is none leaves no trace (§1.2)."""
+    try:
+        # Whatever its method: a plain request on a socket's path is answered like a GET (§1.2).
+        wanted = request.method == "GET" and web.WebSocketResponse().can_prepare(request).ok
+    except HTTPException:
+        wanted = False
+    if not wanted or request.headers.get("Sec-WebSocket-Version") != "13":  # aiohttp takes two drafts as well
+        raise BadRequest("Expected WebSocket Upgrade request")
 
 
 def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
@@ -194,26 +164,12 @@ def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple
     return response
 
 
-async def _prove_again(
-    request: web.BaseRequest, session: Session, gateway: Gateway, socket: Socket, fault: int
-) -> None:
-    """Ends the socket when its client's proof counts no more (§1.3.5). While nobody can tell, it goes on."""
-    until = session.principal.until
-    while True:
-        await asyncio.sleep(max(_PROOF_S, until - time.monotonic()))
-        try:
-            headers = with_token(request, gateway.token_parameter)
-            renewed = await gateway.open_session(
-                session.transport, headers, listener=session.listener, peer=session.peer
-            )
-        except (Unauthorized, Forbidden):
-            socket.close(CloseReason(fault, "the authentication is not valid any more", True))
-            return
-        except ServiceError:
-            until = 0.0
-        else:
-            until = renewed.principal.until
-            await gateway.close_session(renewed)
+def _session_closed(socket: Socket, behind: RecordSender | RecordFollower, fault: int, reason: CloseReason) -> None:
+    """Closes the socket whose session ends; the code says that the proof counts no more (§1.3.5, §1.9)."""
+    if reason is REVOKED:
+        reason = CloseReason(fault, "the authentication is not valid any more", True)
+        behind.end(fault)
+    socket.close(reason)
 
 
 def _watch_peer(request: web.BaseRequest) -> None:

@@ -1,0 +1,102 @@
+"""Pages of other origins (Fetch standard; kafka-rest-http.md §3.9; reliability.md S11).
+
+Browsers send the requests of a page wherever it wants, with what its reader has there: cookies, and a place in the
+network. Pages of listed origins may do so, and read the replies. Others get no header that lets them read, and what
+would change something or last is refused to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.errors import Forbidden
+
+Headers = tuple[tuple[str, str], ...]
+
+_DEFAULT_METHODS = ("GET", "POST", "HEAD")
+
+
+class Cors:
+    """Judges origins, and makes the headers that let listed ones read replies: none without allowed origins."""
+
+    def __init__(self, config: Config) -> None:
+        self._origins = frozenset(origin.lower() for origin in config.items("access.control.allow.origin"))
+        self.enabled = bool(self._origins)
+        self._methods = ",".join(config.items("access.control.allow.methods") or _DEFAULT_METHODS)
+        self._headers = ",".join(config.items("access.control.allow.headers"))
+        self._exposed = ",".join(config.items("access.control.expose.headers"))
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of this origin may use the gateway: compared whole, never in part."""
+        if origin.lower() in self._origins:
+            return True
+        return "*" in self._origins and _echoable(origin)
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Raises Forbidden for a page of another origin that is not listed."""
+        for origin in request.headers.getall("Origin", ()):
+            if not _is_own(origin, request) and not self.allows(origin):
+                raise Forbidden("Pages of this origin may not use the gateway (access.control.allow.origin).")
+
+    def headers(self, request_headers: Mapping[str, str]) -> Headers:
+        """The headers that a reply to this request carries. Credentials are never allowed, so ``*`` gives nobody the
+        use of a reader's cookies."""
+        if not self.enabled:
+            return ()
+        origin = request_headers.get("origin")
+        if not origin or not self.allows(origin):
+            return (("Vary", "Origin"),)  # a cache must not keep this reply for a page of a listed origin
+        found = [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+        if self._exposed:
+            found.append(("Access-Control-Expose-Headers", self._exposed))
+        return tuple(found)
+
+    def preflight(self, request_headers: Mapping[str, str]) -> Headers:
+        """What the reply to a preflight says besides ``headers``; nothing to a page that may not use the gateway."""
+        origin = request_headers.get("origin")
+        if not origin or not self.allows(origin):
+            return ()
+        allowed_headers = self._headers or request_headers.get("access-control-request-headers", "")
+        found = [("Access-Control-Allow-Methods", self._methods), ("Access-Control-Max-Age", "1800")]
+        if allowed_headers and _echoable(allowed_headers):
+            found.append(("Access-Control-Allow-Headers", allowed_headers))
+        return tuple(found)
+
+
+def is_preflight(request: web.BaseRequest) -> bool:
+    """Whether a browser asks what a page may do (Fetch standard §3.3.2): it sends no proof, no body and no upgrade."""
+    headers = request.headers
+    return (
+        request.method == "OPTIONS"
+        and "Origin" in headers
+        and "Access-Control-Request-Method" in headers
+        and "Upgrade" not in headers
+        and not request.body_exists
+    )
+
+
+def _echoable(text: str) -> bool:
+    """Whether text of a client can stand in a header of ours: origins and header names are visible ASCII."""
+    return text.isascii() and text.isprintable()
+
+
+def scheme_of(request: web.BaseRequest) -> str:
+    """``https`` for a connection with TLS, whatever the request's target says."""
+    return "https" if request._transport_sslcontext is not None else "http"
+
+
+def _is_own(origin: str, request: web.BaseRequest) -> bool:
+    """Whether a page comes from the gateway itself: the same scheme, host and port (RFC 6454 §5)."""
+    try:
+        parts = urlsplit(origin)
+        port, scheme = parts.port, parts.scheme
+    except ValueError:
+        return False
+    host = request.headers.get("Host", "").lower()
+    default = {"http": 80, "https": 443}.get(scheme)
+    names = {f"{parts.hostname}:{port or default}"} | ({parts.hostname or ""} if port in (None, default) else set())
+    return scheme == scheme_of(request) and origin.isascii() and host in names

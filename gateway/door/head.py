@@ -1,0 +1,70 @@
+"""The head of a request: what aiohttp's parser lets pass, and a proxy in front may understand otherwise."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+from gateway.errors import BadRequest, HttpVersionNotSupported, NotSupported, ServiceError
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(%25[A-Za-z0-9._~-]+)?\]|[A-Za-z0-9._~-]*)(:[0-9]{0,5})?")
+"""RFC 9110 §7.2 as far as names go that DNS and hosts files can have (RFC 3986 §3.2.2 allows more)."""
+_HOSTS_MAX: Final = 1000
+_known_hosts: set[str] = set()
+"""Host fields that were found right; checking one again would cost more than all the rest."""
+
+
+class _Disputable(BadRequest):
+    """A proxy in front may see the end of this request in another place than we do."""
+
+
+class _UnknownCoding(NotSupported):
+    """RFC 9112 §6.1: a transfer coding that the server does not understand."""
+
+
+def check_head(request: web.BaseRequest) -> None:
+    """Refuses a head that is disputable (reliability.md §2.3; RFC 9112 §3.2, §6.1). Raises a ServiceError."""
+    headers, version = request.headers, request.version
+    if version != HttpVersion11 and version != HttpVersion10:
+        raise HttpVersionNotSupported(f"The gateway speaks HTTP/1.1, not HTTP/{version.major}.{version.minor}.")
+    if request.method == "CONNECT":  # what follows would be a tunnel's, if anybody granted it
+        raise _Disputable("The gateway is no proxy.")
+    hosts = headers.getall("Host", ())
+    if len(hosts) == 1:
+        if hosts[0] not in _known_hosts:
+            _check_host(hosts[0])
+    elif hosts or version == HttpVersion11:
+        raise _Disputable("A request has one Host field.")
+    if "Transfer-Encoding" in headers:
+        if version < HttpVersion11:
+            raise _Disputable("Transfer-Encoding is not part of HTTP/1.0.")
+        coding = ",".join(headers.getall("Transfer-Encoding"))
+        if coding.strip().lower() != "chunked":
+            raise _UnknownCoding(f"The gateway can undo chunked, and no other transfer coding; not {coding[:100]!r}.")
+    # What aiohttp could grant. Java's HttpClient offers h2c with its first request, which may well have a body; and its
+    # WebSocket says Content-Length: 0, which is no body.
+    if (
+        "Upgrade" in headers
+        and headers["Upgrade"].strip().lower() in ("websocket", "tcp")
+        and ("Transfer-Encoding" in headers or any(each.strip("0 \t") for each in headers.getall("Content-Length", ())))
+    ):
+        raise _Disputable("A request to upgrade must not have a body.")
+
+
+def _check_host(host: str) -> None:
+    if not _HOST.fullmatch(host):
+        raise _Disputable("The Host field is not a host name and a port.")
+    if len(host) <= 255:
+        if len(_known_hosts) >= _HOSTS_MAX:
+            _known_hosts.clear()
+        _known_hosts.add(host)
+
+
+def must_close(request: web.BaseRequest, error: ServiceError) -> bool:
+    """Whether the connection has to close behind the refusal of this request; its body is not read any more."""
+    # What is left of a refused body would be read as the next request's head.
+    if not request.content.is_eof():
+        return True
+    return isinstance(error, (_Disputable, _UnknownCoding, HttpVersionNotSupported))

@@ -1,0 +1,159 @@
+"""The way of every request over HTTP, whichever transport it is for.
+
+In this order: the head and its Host, preflights and pages of other origins, the proof of who asks; then the transport
+decodes it and asks ``Gateway.dispatch``, where everything else is decided (route, rights, limits, media types). What
+any of them refuses becomes a reply here, in the transport's words, and every reply gets its line in the access log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.core import Gateway
+from gateway.door.cors import Cors, is_preflight
+from gateway.door.head import check_head, must_close
+from gateway.door.request import HttpRequest
+from gateway.errors import BadRequest, ServiceError
+from gateway.session import Session
+from gateway.transport import Transport, refusal
+
+if TYPE_CHECKING:
+    from gateway.door.host import HttpConnection
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 §9.2.1)."""
+
+
+class Door:
+    """One for all listeners of a gateway.
+
+    Args:
+        forget: ends the session of a client that is gone, in the background.
+    """
+
+    def __init__(self, config: Config, gateway: Gateway, forget: Callable[[Session], None]) -> None:
+        self._gateway = gateway
+        self._proofs = gateway.proofs
+        self._cors = Cors(config)
+        self._answers_preflights = config.flag("access.control.skip.options")
+        self._access = gateway.access
+        self._forget = forget
+
+    async def serve(self, asked: web.BaseRequest) -> web.StreamResponse:
+        """The response, which may have been written already. Raises nothing that a client should be told about."""
+        request = cast(HttpRequest, asked)
+        connection = cast("HttpConnection", request.protocol)
+        started = time.perf_counter()
+        transport: Transport | None = None
+        session: Session | None = None
+        response: web.StreamResponse
+        if self._cors.enabled:
+            request.cors = self._cors.headers(request.headers)
+        try:
+            check_head(request)
+            transport = _transport_of(request, connection)
+            preflight = False
+            if "Origin" in request.headers and not (preflight := is_preflight(request)):
+                self._check_page(request, transport)
+            if preflight and self._answers_preflights:
+                response = self._answer_preflight(request)
+            else:
+                session = connection.session
+                if (
+                    session is None
+                    or self._proofs.shown(request.headers) != session.proof
+                    or session.principal.until < time.monotonic()
+                    or session.closed is not None
+                ):
+                    session = await self._session(request, connection, transport)
+                if preflight:
+                    response = self._answer_preflight(request)
+                else:
+                    session.transport = transport.name
+                    request.line = (self._access, session, started)
+                    response = await transport.handle(request, session, self._gateway)
+        except ServiceError as error:
+            response = self._refuse(request, transport, error)
+        finally:
+            if session is not None and not session.proven and connection.handed_over is not session:
+                self._forget(session)
+        if self._access.enabled and not request.goes_on_later:
+            size = _size_of(response)
+            if session is not None:
+                self._access.finish(session, request.method, request.raw_path, started, response.status, size)
+            else:
+                seconds = time.perf_counter() - started
+                peer = peer_of(connection.peername)
+                self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
+        return response
+
+    # --- the steps --------------------------------------------------------------------------------------------------
+
+    def _check_page(self, request: HttpRequest, transport: Transport) -> None:
+        """Refuses to pages of foreign origins what changes something, and what lasts."""
+        if transport.plain and request.method in _SAFE:
+            # The page cannot read the reply: its browser keeps it from it. A stream goes on, though.
+            path = request.raw_path.partition("?")[0]
+            if not self._gateway.wants_stream(path, request.headers.get("Accept")):
+                return
+        self._cors.check(request)
+
+    def _answer_preflight(self, request: HttpRequest) -> web.Response:
+        """What a page may do. Nothing is asked of any route, so the answer is the same for all paths."""
+        response = web.Response(status=200)
+        response.headers.extend(self._cors.preflight(request.headers))
+        return response
+
+    async def _session(self, request: HttpRequest, connection: HttpConnection, transport: Transport) -> Session:
+        """The session in which the request is served. ServiceError for a client that proves nothing right."""
+        proofs, headers = self._proofs, request.headers
+        session = connection.session
+        listener, peer = str(connection.sockname or ""), peer_of(connection.peername)
+        if transport.plain and proofs.is_open(request.raw_path.partition("?")[0]):
+            # The connection must not keep it: the next request may need a proof.
+            return proofs.open_unproven(transport.name, listener, peer)
+        if session is not None and session.closed is None and proofs.shown(headers) == session.proof:
+            await proofs.look_again(session)
+            return session
+        opened = await proofs.open(transport.name, headers, listener, peer)
+        old, connection.session = connection.session, opened
+        if old is not None:
+            self._forget(old)
+        return opened
+
+    def _refuse(self, request: HttpRequest, transport: Transport | None, error: ServiceError) -> web.StreamResponse:
+        """The error in the transport's words."""
+        if request.writer.output_size > 0:
+            raise ConnectionResetError("the reply has begun, and cannot be finished") from error
+        response = transport.refuse(request, error) if transport is not None else refusal(error)
+        if must_close(request, error):
+            response.force_close()
+        return response
+
+
+def _transport_of(request: HttpRequest, connection: HttpConnection) -> Transport:
+    """The transport that takes the request. BadRequest if there is none."""
+    transports = connection.transports
+    if len(transports) == 1:
+        return transports[0]
+    for each in transports:
+        if each.claims(request):
+            return each
+    raise BadRequest("No transport takes this request.")
+
+
+def peer_of(peer: object) -> str:
+    """The client's address, of what its connection says; ``unix`` on a Unix socket."""
+    return str(peer[0]) if isinstance(peer, tuple) else "unix"
+
+
+def _size_of(response: web.StreamResponse) -> int:
+    """Bytes of its payload; of one that aiohttp is still to write, what it says of itself."""
+    if isinstance(response, web.Response) and not response.prepared:
+        return response.content_length or 0
+    return response.body_length

@@ -1,0 +1,208 @@
+"""Who asks: opens the sessions of clients, and looks at their proofs again for as long as the clients stay.
+
+Every transport opens its sessions here, and none looks at a proof again by itself: one loop does that for all of them,
+so that a removed user or an expired token is out everywhere alike, within five seconds (security.md §2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
+
+from gateway.auth import Authenticator
+from gateway.config import Config
+from gateway.door.guesses import Guesses
+from gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, Unauthorized
+from gateway.messages import NOTHING
+from gateway.rights import EVERYTHING, Rights
+from gateway.session import Principal, Session
+
+log = logging.getLogger("gateway.auth")
+
+_LOOK_EVERY_S: Final = 1.0
+_AT_ONCE: Final = 200
+"""Proofs that are looked at in one turn of the loop: checking a token's signature takes some 60 µs."""
+
+
+class Proofs:
+    """The sessions of one gateway, and how they came in. Belongs to one event loop."""
+
+    def __init__(self, config: Config, authenticator: Authenticator) -> None:
+        self.sessions: set[Session] = set()
+        self.rights_of: Callable[[Principal], Rights] = lambda principal: EVERYTHING
+        """What a principal may do; whoever judges rights sets it at start."""
+        self._authenticator = authenticator
+        self._names = tuple(name.lower() for name in authenticator.proof)
+        self.fields = frozenset(name.encode() for name in self._names)
+        """The header fields that prove who asks: they are the gateway's and go no further."""
+        self.query_parameter = authenticator.query_parameter
+        """See `Authenticator.query_parameter`."""
+        self._roles = frozenset(config.items("authentication.roles"))
+        skipped = config.items("authentication.skip.paths")
+        self._open_paths = frozenset(skipped)
+        # A path specification of servlets: /health/* is everything below /health (kafka-rest-http.md §3.9).
+        self._open_prefixes = tuple(each[:-1] for each in skipped if each.endswith("/*"))
+        self._guesses = Guesses(config.integer("authentication.failures.max"))
+        self._asking: dict[Session, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- coming in --------------------------------------------------------------------------------------------------
+
+    async def open(self, transport: str, headers: Mapping[str, str], listener: str = "", peer: str = "") -> Session:
+        """A session for a client with these headers (looked up by lower-case name).
+
+        Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), Unavailable.
+        """
+        shown = self.shown(headers)
+        principal = await self._prove(headers, shown, peer)
+        session = Session(transport, listener, peer, principal, shown)
+        session.rights = self.rights_of(principal)
+        self.sessions.add(session)
+        return session
+
+    def open_beside(self, session: Session, transport: str) -> Session:
+        """A further session of the same client, with the same proof: for what outlives its connection."""
+        opened = Session(transport, session.listener, session.peer, session.principal, session.proof)
+        opened.rights = session.rights
+        self.sessions.add(opened)
+        return opened
+
+    def open_unproven(self, transport: str, listener: str = "", peer: str = "") -> Session:
+        """A session for one request whose path needs no proof; `Gateway.dispatch` serves it nothing else."""
+        session = Session(transport, listener, peer, proven=False)
+        self.sessions.add(session)
+        return session
+
+    def is_open(self, path: str) -> bool:
+        """Whether requests for this path, undecoded, need no proof (kafka-rest-http.md §3.9)."""
+        return path in self._open_paths or path.startswith(self._open_prefixes)
+
+    def shown(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The fields that prove who asks, by lower-case name. Equal ones come from the same principal."""
+        names = self._names
+        if not names:
+            return NOTHING
+        return {name: value for name in names if (value := headers.get(name)) is not None}
+
+    async def close(self, session: Session, reason: CloseReason) -> None:
+        """Ends the session and all that it owns; safe to call twice."""
+        self.sessions.discard(session)
+        await session.aclose(reason)
+
+    async def _prove(self, headers: Mapping[str, str], shown: Mapping[str, str], peer: str) -> Principal:
+        """The principal of these headers, who may use the gateway at all."""
+        if not shown:  # nobody guesses by showing nothing
+            principal = await self._authenticator.authenticate(headers, peer)
+        elif (known := self._authenticator.recall(headers)) is not None:
+            principal = known
+        else:
+            principal = await self._guesses.judge(peer, self._authenticator.authenticate(headers, peer))
+        self._check_roles(principal)
+        return principal
+
+    def _check_roles(self, principal: Principal) -> None:
+        if "*" not in self._roles and not self._roles & principal.roles:
+            raise Forbidden(f"{principal.name} has none of the roles that may use this gateway.")
+
+    # --- staying ----------------------------------------------------------------------------------------------------
+
+    async def renew(self, session: Session, headers: Mapping[str, str]) -> None:
+        """Takes a newer proof for the session. Forbidden if it is another principal's; otherwise as ``open``."""
+        shown = self.shown(headers)
+        principal = await self._prove(headers, shown, session.peer)
+        if not session.proven or principal.name != session.principal.name:
+            raise Forbidden("The new proof is not the one of the principal that opened this session.")
+        self.take_over(session, principal, shown)
+
+    def take_over(self, session: Session, principal: Principal, shown: Mapping[str, str]) -> None:
+        """Gives the session a proof that was found right."""
+        session.proof = shown
+        if principal.roles != session.principal.roles:
+            session.rights = self.rights_of(principal)
+        session.principal = principal
+
+    def keep_newer(self, session: Session, shown_by: Session) -> None:
+        """Gives a session the proof with which its client, the same principal, came again."""
+        if shown_by.principal.until > session.principal.until and session.closed is None:
+            self.take_over(session, shown_by.principal, shown_by.proof)
+
+    async def look_again(self, session: Session) -> None:
+        """Asks once more about the proof with which the session was opened, if it is time to.
+
+        Raises Unauthorized or Forbidden for one that is not valid any more: the session is closed then. While nobody
+        can tell, the session goes on, and the error is raised.
+        """
+        if session.principal.until >= time.monotonic() or not session.proven:
+            return
+        asking = self._asking.get(session)
+        if asking is None:
+            asking = self._asking[session] = asyncio.get_running_loop().create_task(self._look(session))
+            asking.add_done_callback(lambda done: self._looked(session, done))
+        try:
+            await asyncio.shield(asking)
+        except (Unauthorized, Forbidden):
+            # Who waits for the answer may still tell its client.
+            asyncio.get_running_loop().call_soon(self._revoke, session)
+            raise
+
+    async def _look(self, session: Session) -> None:
+        shown = session.proof
+        try:
+            principal = self._authenticator.recall(shown) or await self._authenticator.authenticate(shown, session.peer)
+            if principal.name != session.principal.name:
+                raise Unauthorized()
+            self._check_roles(principal)
+        except (Unauthorized, Forbidden):
+            if session.proof is shown:  # else a newer one came meanwhile
+                raise
+        else:
+            if session.proof is shown:
+                self.take_over(session, principal, shown)
+
+    def _looked(self, session: Session, done: asyncio.Task[None]) -> None:
+        self._asking.pop(session, None)
+        if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, ServiceError):
+            log.error("a proof could not be looked at again", exc_info=error)
+
+    def _revoke(self, session: Session) -> None:
+        if session.closed is None:
+            closing = asyncio.get_running_loop().create_task(self.close(session, REVOKED))
+            self._tasks.add(closing)
+            closing.add_done_callback(self._tasks.discard)
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Looks at the proofs of those who stay, for as long as the context is open."""
+        if not self._names:
+            yield
+            return
+        task = asyncio.get_running_loop().create_task(self._watch(), name="look at proofs")
+        try:
+            yield
+        finally:
+            tasks = [task, *self._asking.values(), *self._tasks]
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = time.monotonic()
+            # A client that has nothing open is asked with its next request.
+            due = [each for each in self.sessions if each.principal.until < now and each.stays]
+            for number, session in enumerate(due, 1):
+                if session not in self._asking and session.closed is None:
+                    looking = asyncio.get_running_loop().create_task(self._look_quietly(session))
+                    self._tasks.add(looking)
+                    looking.add_done_callback(self._tasks.discard)
+                if not number % _AT_ONCE:
+                    await asyncio.sleep(0.01)
+
+    async def _look_quietly(self, session: Session) -> None:
+        with contextlib.suppress(ServiceError):  # the session is closed, or goes on until somebody can tell
+            await self.look_again(session)

@@ -1,0 +1,103 @@
+"""A request over HTTP as the door hands it to the transports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+from urllib.parse import unquote_plus
+
+from aiohttp import hdrs, web
+from aiohttp.http import SERVER_SOFTWARE
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.door.access_log import AccessLog
+from gateway.door.cors import Headers, scheme_of
+from gateway.session import Session
+
+
+class HttpRequest(web.BaseRequest):
+    """aiohttp's request, and what the door has found out about it.
+
+    A bearer's token that came in the query stands where it belongs, in ``Authorization``; the target is without it.
+    """
+
+    cors: Headers = ()
+    """The headers that let the page that asks read the reply: aiohttp's responses get them by themselves."""
+    goes_on_later = False
+    """Set by ``goes_on``."""
+    line: tuple[AccessLog, Session, float]
+    """What the line of the access log will need: whose, and since when."""
+
+    def base_url(self) -> str:
+        """What absolute URLs in replies to this request start with."""
+        return f"{scheme_of(self)}://{self.headers.get('Host') or 'localhost'}"
+
+    def goes_on(self) -> Callable[[int, int], None]:
+        """For a reply that is not over when ``handle`` returns: call the answer with its status and its bytes when it
+        is, and the access log has its line. It keeps nothing of the request."""
+        self.goes_on_later = True
+        access, session, started = self.line
+        return partial(access.finish, session, self.method, self.raw_path, started)
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        headers = response.headers
+        if headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
+            del headers[hdrs.SERVER]  # the versions of Python and aiohttp are nobody's business
+        for name, value in self.cors:
+            known = headers.get(name)
+            headers[name] = value if known is None else f"{value}, {known}"
+
+
+class Answered:
+    """A response that has left already, in the shape in which aiohttp's connection finishes a request."""
+
+    __slots__ = ("body_length", "keep_alive", "status")
+
+    def __init__(self, status: int, keep_alive: bool, body_length: int) -> None:
+        self.status = status
+        self.keep_alive = keep_alive
+        self.body_length = body_length
+
+    def force_close(self) -> None:
+        """The connection ends behind the response."""
+        self.keep_alive = False
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self) -> None:
+        return None
+
+
+ANSWERED = cast(Callable[[int, bool, int], web.StreamResponse], Answered)
+"""Status, whether the connection stays, payload bytes."""
+
+
+def move_token(message: Any, parameter: str) -> Any:
+    """aiohttp's message with the token of that query parameter in the header (RFC 6750 §2.3), and out of the target.
+
+    Browsers cannot set the header on a socket or an event stream. So nobody behind this knows how the token came: no
+    parameter of a resource is mistaken, no log holds it, and who looks at the proof again finds it. A bearer's token
+    that is in the header already is the one that counts.
+    """
+    path, mark, query = message.path.partition("?")
+    token: str | None = None
+    kept = []
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if unquote_plus(name) == parameter:
+            token = unquote_plus(value) if token is None else token
+        else:
+            kept.append(part)
+    if not mark or token is None:
+        return message
+    text = "&".join(kept)
+    changes: dict[str, Any] = {"path": f"{path}?{text}" if text else path, "url": message.url.with_query(text or None)}
+    if not message.headers.get("Authorization", "").lower().startswith("bearer "):
+        headers = CIMultiDict(message.headers)
+        headers["Authorization"] = f"Bearer {token}"
+        raw = [each for each in message.raw_headers if each[0].lower() != b"authorization"]
+        raw.append((b"Authorization", headers["Authorization"].encode("utf-8", "surrogateescape")))
+        changes |= {"headers": CIMultiDictProxy(headers), "raw_headers": tuple(raw)}
+    return message._replace(**changes)
