@@ -453,6 +453,9 @@ class GroupReader(Protocol):
     async def ends(self) -> Sequence[PartitionOffset]:
         """The end offset of each partition that is assigned, as of the last fetch; without those not known yet."""
 
+    def silent(self) -> Mapping[TopicPartition, str]:
+        """Partitions of which no record can come at present, and why; Kafka is asked again until it answers."""
+
     async def close(self, offsets: Sequence[PartitionOffset] = ()) -> None:
         """Commits these and leaves the group; nothing is handed over any more. Answers within a few seconds, even if
         Kafka does not."""

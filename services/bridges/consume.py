@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.errors import ServiceError
 from gateway.kafka.ports import ConsumerSettings, GroupReader, Kafka, PartitionOffset, TopicPartition
@@ -80,6 +80,10 @@ class ConsumerBridge:
             for topic, number, end, _ in ends
             if (name := TopicPartition(topic, number)) in done
         ]
+
+    def silent(self) -> Mapping[TopicPartition, str]:
+        """Partitions of which no record can come at present, and why."""
+        return self._reader.silent() if self._reader is not None and self.state == "running" else {}
 
     def _stop(self) -> None:
         self.state = "stopped"

@@ -49,6 +49,7 @@ class ConsumerReply(jsonio.Struct):
     at_work: int
     oldest_s: float
     lag: dict[str, int]
+    silent: dict[str, str]
 
 
 class BridgesReply(jsonio.Struct):
@@ -94,7 +95,7 @@ class Bridges(Service):
         return await self._health.live(call)
 
     async def ready(self, call: Call) -> Response:
-        """``GET /readyz``: Kafka answers, and the gateway does not stop."""
+        """``GET /readyz``: Kafka answers, all that was assigned to a bridge is read, and the gateway does not stop."""
         return await self._health.ready(call)
 
     async def list(self, call: Call) -> Response:
@@ -143,6 +144,16 @@ async def _consumer_reply(bridge: ConsumerBridge) -> ConsumerReply:
         delivery.at_work,
         round(delivery.oldest_s(), 3),
         {f"{topic}-{number}": count for topic, number, count, _ in lag},
+        {f"{topic}-{number}": why for (topic, number), why in bridge.silent().items()},
+    )
+
+
+def silence(consumers: Iterable[ConsumerBridge]) -> str:
+    """Which partitions of which bridge are not read at present, and why; "" if all are."""
+    return " ".join(
+        f"Bridge {each.settings.name} does not read {topic}-{number}: {why}."
+        for each in consumers
+        for (topic, number), why in sorted(each.silent().items())
     )
 
 

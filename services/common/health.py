@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from gateway import jsonio
 from gateway.config import Config
@@ -26,8 +27,10 @@ class HealthReply(jsonio.Struct, omit_defaults=True):
 class HealthService:
     """The handlers of ``/health/live`` and ``/health/ready``."""
 
-    def __init__(self, config: Config, admin: Admin) -> None:
+    def __init__(self, config: Config, admin: Admin, trouble: Callable[[], str] = lambda: "") -> None:
+        """``trouble`` says what else keeps the gateway from being ready; "" if nothing does."""
         self._admin = admin
+        self._trouble = trouble
         self._bound_s = min(config.seconds("kafka.connect.timeout.ms"), _MOST_S)
         self._checked_at = float("-inf")
         self._reason = ""
@@ -46,7 +49,8 @@ class HealthService:
             if self._checking is None:
                 self._checking = asyncio.get_running_loop().create_task(self._check())
             await asyncio.shield(self._checking)
-        return _not_ready(self._reason) if self._reason else Response(HealthReply("ready"))
+        reason = self._reason or self._trouble()
+        return _not_ready(reason) if reason else Response(HealthReply("ready"))
 
     def stop(self) -> None:
         """From now on the gateway is not ready."""

@@ -24,7 +24,7 @@ from gateway.errors import (
 )
 from gateway.kafka.clients.factory import Clients
 from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.consuming import worker
+from gateway.kafka.consuming import questions, worker
 from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
 from gateway.records import ConsumedRecord
 from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until, until
@@ -212,7 +212,7 @@ async def test_reader_cancelled_when_the_records_are_handed_over(
     consumer = await open_consumer()
     await consumer.assign([TopicPartition(filled.name, 0)])
     reading = asyncio.ensure_future(consumer.read(limits(5), places))
-    resolve = worker._resolve
+    resolve = questions._settle
 
     def resolve_and_cancel(*arguments: object) -> None:
         # The answer is there and the reader has been scheduled, but did not run yet.
@@ -220,7 +220,7 @@ async def test_reader_cancelled_when_the_records_are_handed_over(
         reading.cancel()
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "_resolve", resolve_and_cancel)
+        patch.setattr(questions, "_settle", resolve_and_cancel)
         await asyncio.wait([reading])
     assert reading.cancelled()
     await consumer.commit()

@@ -16,7 +16,7 @@ from services.bridges.delivery import DeliverySettings
 from services.bridges.headers import HeaderRules, SinkHeaderRules
 from services.bridges.outcomes import Decision, RetryRules
 from services.bridges.produce import METHODS, ProducerBridge, ProducerSettings
-from services.bridges.service import Bridges
+from services.bridges.service import Bridges, silence
 from services.common.health import HealthService
 from services.common.names import is_topic
 from transports.bridges.http_sink import HttpSink, tls_context
@@ -42,7 +42,7 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
         for _, sink in out_of:
             await sink.aclose()
 
-    health = HealthService(config, kafka.admin)
+    health = HealthService(config, kafka.admin, lambda: silence(consumers))
     bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
     routes = [
         Route("GET", "/bridges", bridges.list, "bridge.list", permission="cluster:describe", service=bridges),

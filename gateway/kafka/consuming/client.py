@@ -1,0 +1,543 @@
+"""One librdkafka consumer: the only place that calls `confluent_kafka.Consumer`.
+
+It has no thread and no loop. It belongs to whoever polls it: the thread of an instance, the event loop for members
+without a thread, a reader for one fetch. Who gets the records, when, and what is committed are matters of those; here
+are the rules that hold for every consumer:
+
+- **What flows is ours** (`gateway.kafka.consuming.flow`), and librdkafka is told again after every assignment.
+- **Positions are known.** Partitions that a group assigns start at offsets that were asked for here
+  (`starting_offsets`), unless that would block the event loop. If Kafka does not answer, or the coordinator has moved
+  (librdkafka's issue 5586), it is asked again until it does; `silent` says which partitions wait for that.
+- **A commit on its way keeps the client open**: closing then hangs for ever on a frozen broker, and dropping it spins a
+  processor (reliability.md §3b).
+- Records whose headers the binding cannot read are mended before anybody sees them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import confluent_kafka
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException, Message, TopicPartition
+
+from gateway.errors import IllegalState, InstanceNotFound, ServiceError
+from gateway.kafka.clients.header_repair import without_unreadable_headers
+from gateway.kafka.consuming.buffer import Partition
+from gateway.kafka.consuming.commits import COMMIT_S, Commits, Done
+from gateway.kafka.consuming.events import Event, meaning_of
+from gateway.kafka.consuming.flow import Flow
+from gateway.kafka.consuming.offset_queries import (
+    QUERY_S,
+    committed_offsets,
+    offsets_at_times,
+    places,
+    starting_offsets,
+)
+from gateway.kafka.errors import describe, kafka_error, to_service_error
+from gateway.kafka.ports import PartitionOffset
+
+_log = logging.getLogger(__name__)
+
+LAST_COMMIT_S = 900.0
+"""How long `close` waits for a commit that Kafka does not answer."""
+
+_COORDINATOR_S = 0.2
+"""How long after word of a lost coordinator the starts are asked for again."""
+_PLACE_AGAIN_S = 1.0
+_LOOK_AGAIN_S = 1.0
+_LOOK_S = 0.1
+_SLICE_S = 0.5
+
+_UNKNOWN = confluent_kafka.OFFSET_INVALID
+
+Build = Callable[..., confluent_kafka.Consumer]
+"""Makes the client; takes librdkafka's ``on_commit``. Raises InvalidConsumerConfig."""
+
+
+class Owner(Protocol):
+    """Who hears what a group does with the partitions. Called within `GroupClient.poll`, and within nothing else but
+    `GroupClient.close`."""
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        """They are this client's, and known to it already."""
+
+    def revoked(self, partitions: Collection[Partition]) -> None:
+        """They are given up as soon as this returns: commits that are sent in here reach Kafka before their next owner
+        asks."""
+
+    def lost(self, partitions: Collection[Partition]) -> None:
+        """Another member may have them already: nothing of them can be committed any more."""
+
+
+class NoOwner:
+    """For clients that are in no group."""
+
+    def assigned(self, partitions: Collection[Partition]) -> None: ...
+    def revoked(self, partitions: Collection[Partition]) -> None: ...
+    def lost(self, partitions: Collection[Partition]) -> None: ...
+
+
+class GroupClient:
+    """A consumer and what it has. Raises KafkaException as the binding does, unless a method says otherwise."""
+
+    def __init__(
+        self,
+        build: Build,
+        owner: Owner | None = None,
+        *,
+        cooperative: bool = False,
+        reset: str = "latest",
+        blocking: bool = True,
+    ) -> None:
+        """Builds nothing yet; see `open`.
+
+        Args:
+            cooperative: whether the group's assignments come as differences (``cooperative-sticky``).
+            reset: librdkafka's ``auto.offset.reset``, as ``build`` sets it.
+            blocking: whether a poll in which partitions come may take the time of three questions to Kafka. Without
+                it librdkafka finds the starts, and is made to ask again after a lost coordinator.
+        """
+        self._build = build
+        self._owner = owner or NoOwner()
+        self._cooperative = cooperative
+        self._reset = reset
+        self._blocking = blocking
+        self._consumer: confluent_kafka.Consumer | None = None
+        self.commits = Commits()
+        self.mode: Literal["", "group", "manual"] = ""
+        self.assigned: set[Partition] = set()
+        self.starts: dict[Partition, int] = {}
+        """Where librdkafka was last told to go on in each partition. Until a record was polled from there it tells no
+        position by itself; from then on its own counts (see `positions`)."""
+        self.uncommitted_starts: dict[Partition, int] = {}
+        """Those of them that are not what the group had committed, of its latest assignments."""
+        self.stopped: dict[Partition, ServiceError] = {}
+        """Partitions without a position, which only `seek` or a new assignment moves."""
+        self.missing: set[str] = set()
+        """Topics of which something was unknown."""
+        self.ends: dict[Partition, int] = {}
+        """Ends of partitions that were met since they were sought or assigned last (``enable.partition.eof``)."""
+        self.failure: ServiceError | None = None
+        """The last thing that Kafka refused; whoever tells somebody takes it away."""
+        self._flow = Flow()
+        self._unplaced: dict[Partition, str] = {}
+        """Partitions whose start is not known, and why."""
+        self._place_at = math.inf
+        self._look_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._consumer is not None
+
+    @property
+    def client(self) -> confluent_kafka.Consumer:
+        """The consumer. Raises InstanceNotFound when there is none."""
+        if self._consumer is None:
+            raise InstanceNotFound
+        return self._consumer
+
+    def open(self) -> None:
+        """Builds the client, which takes milliseconds. Raises what ``build`` raises."""
+        self._consumer = self._build(on_commit=self.commits.reported)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def poll(self, most: int, wait_s: float) -> list[Message]:
+        """Up to ``most`` records; waits for the first, not for all of them: ``consume(n, t)`` would (257 ms, p50).
+
+        Serves librdkafka's callbacks. What is no record changes `stopped`, `missing`, `ends`, `failure`.
+        """
+        consumer = self.client
+        records = consumer.consume(1, wait_s) if wait_s else consumer.consume(most, 0)
+        if not records:
+            return records
+        if wait_s and most > 1:
+            try:
+                records += consumer.consume(most - 1, 0)
+            except Exception as error:
+                # What has been consumed must be handed over: librdkafka's position is behind it.
+                _log.exception("a second poll failed")
+                self.failure = to_service_error(error)
+        if any(map(Message.error, records)):
+            records = self._without_events(records)
+        without_unreadable_headers(records)
+        if self._unplaced:
+            for place in {(record.topic() or "", record.partition() or 0) for record in records}:
+                self._unplaced.pop(place, None)
+        return records
+
+    def _without_events(self, records: list[Message]) -> list[Message]:
+        good = []
+        for record in records:
+            error = record.error()
+            if error is None:
+                good.append(record)
+                continue
+            place = (record.topic() or "", record.partition() or 0)
+            event = meaning_of(error.code())
+            if event is Event.END:
+                self.ends[place] = record.offset() or 0
+            elif event is Event.NO_POSITION and record.topic() is not None:
+                _log.info("%s-%d has no position: %s", *place, describe(error))
+                if place in self.assigned:
+                    self.stopped[place] = to_service_error(error)
+            elif event is Event.MISSING:
+                if place[0]:
+                    self.missing.add(place[0])
+            elif event is Event.COORDINATOR:
+                _log.info("The group's coordinator has moved: %s", describe(error))
+                self._coordinator_lost(describe(error))
+            elif event is not Event.PASSES or error.fatal():
+                _log.warning("A consumer reports %s", describe(error))
+                self.failure = to_service_error(error)
+        return good
+
+    # --- what flows ---------------------------------------------------------------------------------------------------
+
+    def hold(self, partitions: Iterable[Partition]) -> None:
+        """Nothing comes of these until `flow`, whatever is assigned meanwhile."""
+        self._flow.hold(partitions)
+        self._apply()
+
+    def flow(self, partitions: Iterable[Partition]) -> None:
+        """Lets these come again, behind what was polled of them last."""
+        self._flow.release(partitions)
+        self._apply()
+
+    def release(self, partitions: Iterable[Partition]) -> None:
+        """Forgets that these are to be held, when they come again; changes nothing for now."""
+        self._flow.release(partitions)
+
+    def hold_all(self, held: bool) -> None:
+        """Nothing comes of any partition, whatever is assigned meanwhile; or all but those that `hold` names."""
+        if self._flow.all_held != held:
+            self._flow.all_held = held
+            self._apply()
+
+    @property
+    def all_held(self) -> bool:
+        return self._flow.all_held
+
+    def _apply(self) -> None:
+        self._flow.apply(self.client, self.assigned, self._go_on)
+
+    def _go_on(self, partitions: Collection[Partition]) -> None:
+        for place, offset in self.positions(partitions).items():
+            if offset >= 0:
+                self._seek(place, offset)
+
+    def _let_go(self, partitions: Iterable[Partition]) -> None:
+        self._flow.let_go(self.client, partitions)
+
+    # --- positions ----------------------------------------------------------------------------------------------------
+
+    def check_assigned(self, partitions: Iterable[Partition]) -> None:
+        """Raises IllegalState for one that is not assigned."""
+        for topic, partition in partitions:
+            if (topic, partition) not in self.assigned:
+                raise IllegalState(f"Illegal state: No current assignment for partition {topic}-{partition}")
+
+    def positions(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Where librdkafka goes on in each: behind what was polled last, else where it was sent; below 0 where only
+        librdkafka will find out."""
+        if not partitions:
+            return {}
+        found = {(one.topic, one.partition): one.offset for one in self.client.position(places(partitions))}
+        return {place: offset if offset >= 0 else self.starts.get(place, _UNKNOWN) for place, offset in found.items()}
+
+    def seek(self, targets: Mapping[Partition, int]) -> None:
+        """The next records of these come from there; offsets below 0 are librdkafka's names for the ends.
+
+        Raises IllegalState for one that is not assigned; nothing moves then.
+        """
+        self.check_assigned(targets)
+        again = {}
+        for place, offset in targets.items():
+            self.ends.pop(place, None)
+            self._unplaced.pop(place, None)
+            if place in self.stopped or not self._seek(place, offset):
+                again[place] = offset
+        self.starts |= targets
+        if again:
+            self.restart(again)
+
+    def _seek(self, place: Partition, offset: int) -> bool:
+        try:
+            self.client.seek(TopicPartition(*place, offset))
+        except KafkaException as error:
+            cause = kafka_error(error)
+            if cause is None or cause.code() != Code._STATE:
+                raise
+            return False  # it was assigned a moment ago and is not fetched yet
+        self.starts[place] = offset
+        return True
+
+    def restart(self, starts: Mapping[Partition, int]) -> None:
+        """Gives partitions a new start where `seek` cannot; the others go on where they are."""
+        moved = [TopicPartition(*place, offset) for place, offset in starts.items()]
+        if self.mode == "manual" or self._cooperative:
+            self._let_go(starts)
+            self.client.incremental_unassign(places(starts))
+            self.client.incremental_assign(moved)
+        else:
+            # Under the eager protocol only the whole assignment can be replaced.
+            others = self.positions([place for place in self.assigned if place not in starts])
+            self._let_go(self.assigned)
+            self.client.assign([TopicPartition(*place, offset) for place, offset in others.items()] + moved)
+            self.starts |= {place: offset for place, offset in others.items() if offset != _UNKNOWN}
+        for place, offset in starts.items():
+            self.stopped.pop(place, None)
+            self.ends.pop(place, None)
+            if offset != _UNKNOWN:
+                self.starts[place] = offset
+                self._unplaced.pop(place, None)
+        self._apply()
+
+    def begin_again(self, topic: str) -> list[Partition]:
+        """The topic was deleted and made again: its partitions start at the beginning of its new life. Returns them.
+
+        librdkafka goes on at its old offset, without a word, as soon as the new log has one (reliability.md §3c).
+        """
+        gone = sorted(place for place in self.assigned if place[0] == topic)
+        if gone:
+            self.restart(dict.fromkeys(gone, confluent_kafka.OFFSET_BEGINNING))
+            self.starts |= dict.fromkeys(gone, 0)
+        return gone
+
+    # --- starts that are not known yet --------------------------------------------------------------------------------
+
+    def silent(self) -> dict[Partition, str]:
+        """Partitions of which no record can come at present, and why."""
+        return self._unplaced | {place: error.message for place, error in self.stopped.items()}
+
+    def tend(self, now: float) -> None:
+        """Does what is due. To be called in every round of whoever polls."""
+        if self.commits:
+            self.commits.expire(now)
+        if now >= self._place_at:
+            self._place_again(now)
+
+    def _coordinator_lost(self, why: str) -> None:
+        self._place_at = time.monotonic() + _COORDINATOR_S
+        here = self.positions(self.assigned) if self.assigned else {}
+        self._unplaced |= {place: why for place, offset in here.items() if offset < 0 and place not in self.stopped}
+
+    def _place_again(self, now: float) -> None:
+        """Asks once more where partitions start that have not started yet."""
+        self._place_at = math.inf
+        waiting = [place for place in self._unplaced if place in self.assigned and place not in self.stopped]
+        # Those that librdkafka has got going meanwhile are not to be disturbed.
+        waiting = [place for place, offset in self.positions(waiting).items() if offset < 0]
+        self._unplaced = {place: self._unplaced[place] for place in waiting}
+        if not waiting:
+            return
+        if not self._blocking:
+            self._unplaced = {}
+            self.restart(dict.fromkeys(waiting, _UNKNOWN))
+            return
+        try:
+            starts = self._find_starts(self.client, waiting)
+        except KafkaException as error:
+            self._place_at = now + _PLACE_AGAIN_S
+            self._unplaced = dict.fromkeys(waiting, _text(error))
+            return
+        self._unplaced = {}
+        if starts:
+            self.restart(starts)
+
+    def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        committed, others = starting_offsets(consumer, partitions, self._reset)
+        self.uncommitted_starts |= others
+        return committed | others
+
+    def look_for_missing(self, now: float) -> None:
+        """Asks for a topic that was unknown, once a second at most: librdkafka would after five minutes. Blocks."""
+        if not self.missing or now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AGAIN_S
+        topic = self.missing.pop()
+        if not self.learn(topic, _LOOK_S):
+            self.missing.add(topic)
+
+    def learn(self, topic: str, within_s: float = QUERY_S) -> bool:
+        """Has librdkafka ask for the topic now, so that it knows of new partitions; whether there is such a topic.
+
+        Blocks. May be called on any thread.
+        """
+        try:
+            return self.client.list_topics(topic, timeout=within_s).topics[topic].error is None
+        except KafkaException:
+            return False
+
+    # --- subscription and assignment ----------------------------------------------------------------------------------
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        self.missing.clear()
+        self.client.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self.mode = "group"
+
+    def unsubscribe(self) -> None:
+        """Ends a subscription, whose partitions are revoked within the next polls, or drops an assignment at once."""
+        if self.mode == "group":
+            self.client.unsubscribe()
+        elif self.mode == "manual":
+            self._let_go(self.assigned)
+            self.client.unassign()
+            self.forget()
+        self.mode = ""
+
+    def assign(self, partitions: Iterable[Partition], starts: Mapping[Partition, int] | None = None) -> None:
+        """Takes exactly these, from ``starts``; where that says nothing from the committed offset, as librdkafka finds
+        it."""
+        starts = starts or {}
+        wanted = set(partitions)
+        self._let_go(self.assigned)
+        self.client.assign([TopicPartition(*place, starts.get(place, _UNKNOWN)) for place in wanted])
+        self.forget()
+        self.assigned = wanted
+        self.starts = dict(starts)
+        self.mode = "manual" if wanted else ""
+        self._apply()
+
+    def add(self, starts: Mapping[Partition, int]) -> None:
+        """Takes these as well; not for a subscription."""
+        self.client.incremental_assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+        self.assigned |= starts.keys()
+        self.starts |= starts
+        self.mode = "manual"
+        self._apply()
+
+    def forget(self) -> None:
+        """Drops all that is known of partitions. `hold` and `hold_all` stay: they say what whoever polls wants."""
+        self._forget(self.assigned | set(self.starts) | set(self.ends))
+        self.assigned = set()
+        self.stopped.clear()
+        self.missing.clear()
+        self._unplaced.clear()
+        self.failure = None
+        self._place_at = math.inf
+
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        for place in list(partitions):
+            self.assigned.discard(place)
+            self.starts.pop(place, None)
+            self.uncommitted_starts.pop(place, None)
+            self.stopped.pop(place, None)
+            self.ends.pop(place, None)
+            self._unplaced.pop(place, None)
+
+    # librdkafka calls these within consume(). What they raise would cost the records of that call.
+
+    def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
+        mine = [(one.topic, one.partition) for one in partitions]
+        try:
+            if not self._cooperative:
+                # The eager protocol took all of them away before; those that were lost, maybe without a word.
+                self._let_go(self.assigned)
+                self._forget(list(self.assigned))
+            self._forget(mine)
+            self.missing -= {topic for topic, _ in mine}
+            starts = self._first_starts(consumer, mine)
+            placed = [TopicPartition(*place, starts.get(place, _UNKNOWN)) for place in mine]
+            if self._cooperative:
+                consumer.incremental_assign(placed)
+            else:
+                consumer.assign(placed)
+            self.assigned |= set(mine)
+            self.starts |= starts
+            self._apply()
+            self._owner.assigned(mine)
+        except Exception:
+            _log.exception("an assignment could not be carried out")
+
+    def _first_starts(self, consumer: confluent_kafka.Consumer, mine: Sequence[Partition]) -> dict[Partition, int]:
+        if not self._blocking or not mine:
+            return {}
+        try:
+            return self._find_starts(consumer, mine)
+        except KafkaException as error:
+            # librdkafka goes its own way meanwhile.
+            _log.info("Kafka does not tell where new partitions start: %s", error)
+            self._unplaced |= dict.fromkeys(mine, _text(error))
+            self._place_at = time.monotonic() + _PLACE_AGAIN_S
+            return {}
+
+    def _on_revoke(self, _: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
+        self._lose(partitions, self._owner.revoked)
+
+    def _on_lost(self, _: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
+        self._lose(partitions, self._owner.lost)
+
+    def _lose(self, partitions: list[TopicPartition], tell: Callable[[Collection[Partition]], None]) -> None:
+        gone = [(one.topic, one.partition) for one in partitions]
+        try:
+            tell(gone)
+        except Exception:
+            _log.exception("partitions could not be given up in order")
+        try:
+            self._let_go(gone)
+        finally:
+            self._forget(gone)
+
+    # --- questions and commits ----------------------------------------------------------------------------------------
+
+    def commit(self, offsets: Sequence[PartitionOffset], done: Done, within_s: float = COMMIT_S) -> None:
+        """Sends a commit; ``done`` hears within that time what became of it, in a poll or in `tend`."""
+        self.commits.send(self.client, offsets, done, within_s)
+
+    def committed(self, partitions: Collection[Partition]) -> list[PartitionOffset]:
+        """What the group has committed, without partitions of which it has nothing. Blocks."""
+        return committed_offsets(self.client, partitions)
+
+    def offsets_for_times(self, times: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The first record at or after each time (epoch ms), or the end of the log if there is none. Blocks."""
+        return offsets_at_times(self.client, times)
+
+    def bounds(self, place: Partition, within_s: float = QUERY_S) -> tuple[int, int]:
+        """Where the partition's log begins and ends; below 0 if that is not known. Blocks."""
+        first, end = self.client.get_watermark_offsets(TopicPartition(*place), timeout=within_s)
+        return first, end
+
+    def known_ends(self) -> dict[Partition, int]:
+        """The end of each partition's log as of its last fetch, of those that were fetched."""
+        found = {}
+        for place in self.assigned:
+            watermarks = self.client.get_watermark_offsets(TopicPartition(*place), cached=True)
+            if watermarks[1] >= 0:
+                found[place] = watermarks[1]
+        return found
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def settle_commits(self, until: float, wait_s: float = 0.01) -> bool:
+        """Polls until no commit is on its way any more, or until that time (`time.monotonic`); whether none is. Records
+        that come meanwhile are dropped."""
+        while self.commits.on_their_way and time.monotonic() < until:
+            self.poll(1, wait_s)
+        return not self.commits.on_their_way
+
+    def close(self) -> None:
+        """Leaves the group. Waits for commits that are on their way, for very long if need be: not for the event
+        loop, nor for a thread that somebody waits for."""
+        if self._consumer is None:
+            return
+        if self.commits.on_their_way:
+            _log.warning("Kafka does not answer the last commit of a consumer; its thread waits for that alone")
+            self.hold_all(True)
+            self.settle_commits(time.monotonic() + LAST_COMMIT_S, _SLICE_S)
+        self._consumer.close()
+        self._consumer = None
+
+    def drop(self) -> None:
+        """Lets the client go without a word: it is in no group, and closing takes 5 s with a frozen broker (§3b)."""
+        self._consumer = None
+
+
+def _text(error: KafkaException) -> str:
+    cause = kafka_error(error)
+    return describe(cause) if cause is not None else str(error)

@@ -1,0 +1,93 @@
+"""Questions about offsets that a consumer asks Kafka. All of them block, for up to the time that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import confluent_kafka
+from confluent_kafka import KafkaException, TopicPartition
+
+from gateway.kafka.consuming.buffer import Partition
+from gateway.kafka.ports import PartitionOffset
+
+QUERY_S = 5.0
+"""How long Kafka may take to answer a question of a client."""
+START_S = 2.0
+"""How long each of the three questions for starts may take; they are asked while the group is being rebalanced."""
+
+_EARLIEST, _LATEST = -2, -1
+"""ListOffsets' timestamps for the ends of the log; `offsets_for_times` hands them on as they are."""
+_RESET = {"smallest": _EARLIEST, "earliest": _EARLIEST, "beginning": _EARLIEST} | {
+    "largest": _LATEST,
+    "latest": _LATEST,
+    "end": _LATEST,
+}
+
+
+def starting_offsets(
+    consumer: confluent_kafka.Consumer, partitions: Sequence[Partition], reset: str
+) -> tuple[dict[Partition, int], dict[Partition, int]]:
+    """Where each partition starts: those at their committed offset, and those where ``reset`` (librdkafka's
+    ``auto.offset.reset``) sends them. What librdkafka would find out by itself, but does not tell.
+
+    Blocks for up to three times `START_S`. Partitions that have no start (reset "error") are left out. Raises
+    KafkaException if Kafka does not answer for one.
+    """
+    if not partitions:
+        return {}, {}
+    committed = _offsets(consumer.committed(places(partitions), timeout=START_S))
+    first = _bounds(consumer, partitions, _EARLIEST)
+    # Retention may have passed what was committed.
+    committed = {name: offset for name, offset in committed.items() if offset >= first[name]}
+    bound = _RESET.get(reset)
+    others = [name for name in partitions if name not in committed]
+    if bound == _EARLIEST:
+        return committed, {name: first[name] for name in others}
+    if bound == _LATEST and others:
+        return committed, _bounds(consumer, others, _LATEST)
+    return committed, {}
+
+
+def committed_offsets(consumer: confluent_kafka.Consumer, partitions: Collection[Partition]) -> list[PartitionOffset]:
+    """What the group has committed, without partitions of which it has nothing. Raises KafkaException."""
+    if not partitions:
+        return []
+    found = consumer.committed(places(partitions), timeout=QUERY_S)
+    _raise_first_error(found)
+    return [
+        PartitionOffset(one.topic, one.partition, one.offset, one.metadata or "") for one in found if one.offset >= 0
+    ]
+
+
+def offsets_at_times(consumer: confluent_kafka.Consumer, times: Mapping[Partition, int]) -> dict[Partition, int]:
+    """The first record at or after each time (epoch ms), or the end of the log if there is none. Raises
+    KafkaException."""
+    asked = [TopicPartition(*place, time_ms) for place, time_ms in times.items()]
+    found = consumer.offsets_for_times(asked, timeout=QUERY_S)
+    _raise_first_error(found)
+    for one in found:
+        if one.offset == confluent_kafka.OFFSET_END:
+            # Seeking to OFFSET_END behind this question left the partition without a position for ever (librdkafka
+            # 2.16.0); seeking to the number works.
+            _, one.offset = consumer.get_watermark_offsets(one, timeout=QUERY_S)
+    return {(one.topic, one.partition): one.offset for one in found}
+
+
+def places(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    """Partitions as the binding wants them."""
+    return [TopicPartition(*one) for one in partitions]
+
+
+def _bounds(consumer: confluent_kafka.Consumer, partitions: Iterable[Partition], bound: int) -> dict[Partition, int]:
+    return _offsets(consumer.offsets_for_times([TopicPartition(*one, bound) for one in partitions], timeout=START_S))
+
+
+def _offsets(found: Sequence[TopicPartition]) -> dict[Partition, int]:
+    _raise_first_error(found)
+    return {(one.topic, one.partition): one.offset for one in found}
+
+
+def _raise_first_error(partitions: Iterable[TopicPartition]) -> None:
+    for one in partitions:
+        if one.error is not None:
+            raise KafkaException(one.error)

@@ -1,0 +1,38 @@
+"""A mock cluster of librdkafka, for faults that no broker shows when asked to."""
+
+from __future__ import annotations
+
+import ctypes
+
+from confluent_kafka import KafkaError, Producer
+
+from tests.librdkafka_properties import library
+
+OFFSET_FETCH = 9
+"""Number of the request by which a consumer asks where its partitions start."""
+MOVED = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE)
+
+
+class MockCluster:
+    """A mock cluster of librdkafka that answers as it is told."""
+
+    def __init__(self) -> None:
+        self._holder = Producer({"test.mock.num.brokers": 1})
+        brokers = self._holder.list_topics(timeout=10).brokers.values()
+        self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+        self._library = library()
+        self._library.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
+        self._library.rd_kafka_handle_mock_cluster.argtypes = [ctypes.c_void_p]
+        # struct Handle of the binding begins with PyObject_HEAD and then has the rd_kafka_t*.
+        handle = ctypes.c_void_p.from_address(id(self._holder) + object.__basicsize__)
+        self._cluster = ctypes.c_void_p(self._library.rd_kafka_handle_mock_cluster(handle))
+
+    def fail_next(self, request: int, *codes: int) -> None:
+        """The next requests of this kind are answered with these errors."""
+        errors = (ctypes.c_int * len(codes))(*codes)
+        push = self._library.rd_kafka_mock_push_request_errors_array
+        push(self._cluster, ctypes.c_int16(request), ctypes.c_size_t(len(codes)), errors)
+
+    def clear(self, request: int) -> None:
+        """The next requests of this kind are answered rightly again."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, ctypes.c_int16(request))
