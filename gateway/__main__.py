@@ -2,7 +2,7 @@
 
 import sys
 
-from gateway.commands.main import main
+from kafka_gateway.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.config import Fault
-from gateway.session import ANONYMOUS, Principal
+from kafka_gateway.config import Fault
+from kafka_gateway.session import ANONYMOUS, Principal
 
 
 class Authenticator:

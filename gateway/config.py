@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from gateway.settings.client_names import CLIENT_PROPERTIES
-from gateway.settings.declaration import (
+from kafka_gateway.settings.client_names import CLIENT_PROPERTIES
+from kafka_gateway.settings.declaration import (
     ConfigError,
     ConfigKey,
     Fault,
@@ -29,9 +29,9 @@ from gateway.settings.declaration import (
     redact,
     section,
 )
-from gateway.settings.key_table import ENVIRONMENT_PREFIX, KeyTable, environment_name
-from gateway.settings.listeners import Listener, clashes, parse_listener
-from gateway.settings.sources import read_sources
+from kafka_gateway.settings.key_table import ENVIRONMENT_PREFIX, KeyTable, environment_name
+from kafka_gateway.settings.listeners import Listener, clashes, parse_listener
+from kafka_gateway.settings.sources import read_sources
 
 __all__ = [
     "CLIENT_PREFIXES",

@@ -15,14 +15,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from gateway import media
-from gateway.auth import Authenticator
-from gateway.codec import Codec
-from gateway.config import Config
-from gateway.dialect import REST
-from gateway.door.access_log import AccessLog
-from gateway.door.proofs import Proofs
-from gateway.errors import (
+from kafka_gateway import media
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.dialect import REST
+from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.door.proofs import Proofs
+from kafka_gateway.errors import (
     GONE,
     SLOW,
     CloseReason,
@@ -34,13 +34,13 @@ from gateway.errors import (
     Unauthorized,
     Unavailable,
 )
-from gateway.heartbeats import Pulse
-from gateway.limits import Limits
-from gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
-from gateway.messages import Call, Reply, Request, Response
-from gateway.router import Match, Route, Router
-from gateway.session import Session
-from gateway.stream import Feed, Outlet, Stream
+from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.limits import Limits
+from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
+from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.router import Match, Route, Router
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Feed, Outlet, Stream
 
 log = logging.getLogger("gateway")
 
@@ -92,7 +92,7 @@ class Gateway:
         """What clients may make the gateway hold, all of them together."""
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
-        self.pulse = Pulse()
+        self.heartbeats = HeartbeatTimer()
         """The one timer for the signs of life on open streams."""
         self.running = 0
         """Requests at work."""

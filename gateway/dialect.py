@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import jsonio
-from gateway.errors import ServiceError
-from gateway.stream import Event
+from kafka_gateway import jsonio
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.stream import Event
 
 
 class ErrorBody(jsonio.Struct, frozen=True):

@@ -6,13 +6,13 @@ import asyncio
 from typing import Protocol
 
 
-class Beating(Protocol):
+class Heartbeating(Protocol):
     """Who wants to be called every now and then."""
 
     def beat(self) -> None: ...
 
 
-class Pulse:
+class HeartbeatTimer:
     """A wheel with a place for each second: ``beat`` of every member is called once in its period.
 
     A timer for each of 10,000 idle connections costs more memory than all that the gateway knows of them. Belongs to
@@ -20,8 +20,8 @@ class Pulse:
     """
 
     def __init__(self) -> None:
-        self._places: dict[int, set[Beating]] = {}
-        self._periods: dict[Beating, tuple[int, int]] = {}
+        self._places: dict[int, set[Heartbeating]] = {}
+        self._periods: dict[Heartbeating, tuple[int, int]] = {}
         """Period and place of each member."""
         self._second = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -30,7 +30,7 @@ class Pulse:
     def __len__(self) -> int:
         return len(self._periods)
 
-    def add(self, member: Beating, period_s: int) -> None:
+    def add(self, member: Heartbeating, period_s: int) -> None:
         """Calls ``member.beat`` every ``period_s`` seconds from now, to the second."""
         self.remove(member)
         self._put(member, period_s)
@@ -39,14 +39,14 @@ class Pulse:
             self._due_at = loop.time() + 1.0
             self._timer = loop.call_at(self._due_at, self._tick)
 
-    def remove(self, member: Beating) -> None:
+    def remove(self, member: Heartbeating) -> None:
         known = self._periods.pop(member, None)
         if known is not None:
             place = self._places.get(known[1])
             if place is not None:
                 place.discard(member)
 
-    def _put(self, member: Beating, period_s: int) -> None:
+    def _put(self, member: Heartbeating, period_s: int) -> None:
         at = self._second + period_s
         self._periods[member] = (period_s, at)
         place = self._places.get(at)

@@ -1,6 +1,6 @@
 """The hooks through which everything registers, built-in or not. All run once, at start, as plain functions.
 
-A plugin is a module or object with functions of these names, marked ``@hookimpl`` (from gateway.transport), announced
+A plugin is a module or object with functions of these names, marked ``@hookimpl`` (from kafka_gateway.transport), announced
 as an entry point of the group ``kafka_gateway``. It may leave out arguments that it does not need. docs/plugins.md
 walks through one.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.auth import Authenticator
-from gateway.codec import Codec
-from gateway.config import Config, ConfigKey
-from gateway.kafka.ports import Kafka
-from gateway.markers import NAME, hookimpl, hookspec
-from gateway.router import Route
-from gateway.transport import Transport
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.markers import NAME, hookimpl, hookspec
+from kafka_gateway.router import Route
+from kafka_gateway.transport import Transport
 
 __all__ = ["NAME", "hookimpl", "hookspec"]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.errors import BadRequest
+from kafka_gateway.errors import BadRequest
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import re
 import time
 from collections.abc import Callable, Iterable
 
-from gateway.config import Config, Fault
-from gateway.errors import MethodNotAllowed, NotFound, TooManyRequests
-from gateway.router import Route
+from kafka_gateway.config import Config, Fault
+from kafka_gateway.errors import MethodNotAllowed, NotFound, TooManyRequests
+from kafka_gateway.router import Route
 
 _REFUSED = "Request rate limit exceeded: The rate limit of requests per second has been exceeded."
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from gateway.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from kafka_gateway.errors import BadRequest, NotAcceptable, UnsupportedMediaType
 
 JSON: Final = "application/json"
 KAFKA: Final = "application/vnd.kafka+json"

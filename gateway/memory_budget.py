@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.errors import Unavailable
-from gateway.heap import trimmer
+from kafka_gateway.errors import Unavailable
+from kafka_gateway.heap import trimmer
 
 log = logging.getLogger("gateway.memory")
 

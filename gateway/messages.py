@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway.dialect import Dialect
-    from gateway.router import Route
-    from gateway.session import Session
-    from gateway.stream import Stream
+    from kafka_gateway.dialect import Dialect
+    from kafka_gateway.router import Route
+    from kafka_gateway.session import Session
+    from kafka_gateway.stream import Stream
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

@@ -15,9 +15,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from gateway.errors import BadRequest, MethodNotAllowed, NotFound
-from gateway.media import Consumes, Produces
-from gateway.service import Service
+from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotFound
+from kafka_gateway.media import Consumes, Produces
+from kafka_gateway.service import Service
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

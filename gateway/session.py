@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from gateway.errors import GONE, CloseReason
-from gateway.rights import EVERYTHING, Rights
-from gateway.stream import Stream
+from kafka_gateway.errors import GONE, CloseReason
+from kafka_gateway.rights import EVERYTHING, Rights
+from kafka_gateway.stream import Stream
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.dialect import REST
-from gateway.door.request import HttpRequest
-from gateway.errors import CloseReason, ServiceError, Unavailable
-from gateway.markers import hookimpl
-from gateway.messages import Reply, Request
-from gateway.session import Session
+from kafka_gateway.dialect import REST
+from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.errors import CloseReason, ServiceError, Unavailable
+from kafka_gateway.markers import hookimpl
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
 
 if TYPE_CHECKING:
-    from gateway.core import Gateway
+    from kafka_gateway.core import Gateway
 
 __all__ = [
     "CloseReason",

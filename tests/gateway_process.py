@@ -18,7 +18,7 @@ NO_OTHERS = {"KAFKA_GATEWAY_PLUGINS_INSTALLED": "false"}
 
 
 class GatewayProcess:
-    """``python -m gateway port=0 KEY=VALUE …``; ready when the block is entered, gone when it is left.
+    """``python -m kafka_gateway port=0 KEY=VALUE …``; ready when the block is entered, gone when it is left.
 
     ``output`` has the lines written so far, standard output and error together.
     """

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.assembly.built_in import built_in_keys
+from kafka_gateway.assembly.built_in import built_in_keys
 
 BUILTIN_KEYS = built_in_keys()

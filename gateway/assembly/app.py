@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from gateway import limits
-from gateway.assembly.plugins import PluginError, Plugins
-from gateway.config import Config, ConfigError, Fault
-from gateway.core import Gateway
-from gateway.door.host import Host
-from gateway.kafka.cluster import open_kafka
-from gateway.kafka.ports import Kafka
-from gateway.router import RouteClash, Router
-from gateway.upstream import Upstream
+from kafka_gateway import limits
+from kafka_gateway.assembly.plugins import PluginError, Plugins
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.host import Host
+from kafka_gateway.kafka.cluster import open_kafka
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import RouteClash, Router
+from kafka_gateway.upstream import Upstream
 
 log = logging.getLogger("gateway")
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 from types import MappingProxyType
 
-from gateway.config import ConfigKey
+from kafka_gateway.config import ConfigKey
 
 BUILT_IN = MappingProxyType(
     {
-        "http": "transports.http.plugin",
-        "push_pull": "transports.push_pull.plugin",
-        "atmosphere": "transports.atmosphere.plugin",
-        "websocket": "transports.websocket.plugin",
-        "websocket_proxy": "transports.websocket_proxy.plugin",
-        "console": "transports.console.plugin",
-        "tunnel": "transports.tunnel.plugin",
-        "core": "gateway.assembly.builtin",
-        "rest": "services.rest.plugin",
-        "v3": "services.v3.plugin",
-        "bridges": "transports.bridges.plugin",
+        "http": "kafka_gateway.transports.http.plugin",
+        "push_pull": "kafka_gateway.transports.push_pull.plugin",
+        "atmosphere": "kafka_gateway.transports.atmosphere.plugin",
+        "websocket": "kafka_gateway.transports.websocket.plugin",
+        "websocket_proxy": "kafka_gateway.transports.websocket_proxy.plugin",
+        "console": "kafka_gateway.transports.console.plugin",
+        "tunnel": "kafka_gateway.transports.tunnel.plugin",
+        "core": "kafka_gateway.assembly.builtin",
+        "rest": "kafka_gateway.services.rest.plugin",
+        "v3": "kafka_gateway.services.v3.plugin",
+        "bridges": "kafka_gateway.transports.bridges.plugin",
     }
 )
 """Name → module, in the order of registration. The newest transport is asked first, so ``http`` begins."""

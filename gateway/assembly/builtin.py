@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.auth import Authenticator, NoAuthentication
-from gateway.authenticators.basic import BasicAuthenticator
-from gateway.authenticators.single_user import SingleUserAuthenticator
-from gateway.codec import Codec
-from gateway.codecs.binary import BinaryCodec
-from gateway.codecs.json import JsonCodec
-from gateway.codecs.schema import AVRO, JSON_SCHEMA, PROTOBUF
-from gateway.config import Config, ConfigKey
-from gateway.markers import hookimpl
-from gateway.settings.keys import CORE_KEYS
+from kafka_gateway.auth import Authenticator, NoAuthentication
+from kafka_gateway.authenticators.basic import BasicAuthenticator
+from kafka_gateway.authenticators.single_user import SingleUserAuthenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.codecs.json import JsonCodec
+from kafka_gateway.codecs.schema import AVRO, JSON_SCHEMA, PROTOBUF
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.markers import hookimpl
+from kafka_gateway.settings.keys import CORE_KEYS
 
 
 @hookimpl
@@ -28,7 +28,9 @@ def gateway_codecs(config: Config) -> list[Codec]:
 def gateway_authenticators(config: Config) -> list[Authenticator]:
     found: list[Authenticator] = [NoAuthentication(), BasicAuthenticator(config), SingleUserAuthenticator(config)]
     if config.text("authentication.method").upper() == "OPENID":
-        from gateway.authenticators.openid import OpenIdAuthenticator  # a token's cryptography takes a while to import
+        from kafka_gateway.authenticators.openid import (
+            OpenIdAuthenticator,  # a token's cryptography takes a while to import
+        )
 
         found.append(OpenIdAuthenticator(config))
     return found

@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from gateway import hookspecs
-from gateway.assembly.built_in import BUILT_IN, INDISPENSABLE, OLDER_NAMES, declared_keys
-from gateway.auth import Authenticator
-from gateway.codec import Codec
-from gateway.config import Config, ConfigError, ConfigKey, Fault, peek
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from gateway.settings.keys import TRANSPORTS
-from gateway.transport import Transport
+from kafka_gateway import hookspecs
+from kafka_gateway.assembly.built_in import BUILT_IN, INDISPENSABLE, OLDER_NAMES, declared_keys
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.settings.keys import TRANSPORTS
+from kafka_gateway.transport import Transport
 
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 _CODEC_WORD = re.compile(r"[a-z0-9_-]+")

@@ -24,10 +24,10 @@ from typing import Final
 
 import bcrypt
 
-from gateway.auth import Authenticator
-from gateway.config import Config, ConfigError, Fault
-from gateway.errors import TooManyRequests, Unauthorized
-from gateway.session import Principal
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.errors import TooManyRequests, Unauthorized
+from kafka_gateway.session import Principal
 
 log = logging.getLogger("gateway.auth")
 

@@ -18,11 +18,11 @@ from typing import Any, Final
 import aiohttp
 import jwt
 
-from gateway.auth import Authenticator
-from gateway.authenticators.single_user import INVALID, NOT_SUPPLIED
-from gateway.config import Config, Fault
-from gateway.errors import Unauthorized, Unavailable
-from gateway.session import Principal
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.authenticators.single_user import INVALID, NOT_SUPPLIED
+from kafka_gateway.config import Config, Fault
+from kafka_gateway.errors import Unauthorized, Unavailable
+from kafka_gateway.session import Principal
 
 log = logging.getLogger("gateway.auth")
 

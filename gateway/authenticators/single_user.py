@@ -10,10 +10,10 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.auth import Authenticator
-from gateway.config import Config, Fault
-from gateway.errors import Unauthorized
-from gateway.session import Principal
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.config import Config, Fault
+from kafka_gateway.errors import Unauthorized
+from kafka_gateway.session import Principal
 
 NOT_SUPPLIED: Final = "The resource requires authentication, which was not supplied with the request"
 INVALID: Final = "The supplied authentication is invalid"

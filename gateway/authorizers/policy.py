@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from gateway.authorizers.rules_file import NamePattern, PrincipalPattern, QuotaLine, Rule, RulesFile
-from gateway.session import Principal
+from kafka_gateway.authorizers.rules_file import NamePattern, PrincipalPattern, QuotaLine, Rule, RulesFile
+from kafka_gateway.session import Principal
 
 IMPLIED: Final[Mapping[str, tuple[str, ...]]] = {
     "read": ("describe",),

@@ -7,8 +7,8 @@ import binascii
 import re
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*=*")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.codecs.json_escapes import minimal
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.codecs.json_escapes import minimal
 
 
 class JsonCodec(Codec):

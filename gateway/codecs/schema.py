@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
 
 NO_REGISTRY = "Schema Registry must be configured when using schemas."
 

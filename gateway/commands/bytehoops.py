@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from gateway.assembly.built_in import BUILT_IN
-from gateway.assembly.plugins import PluginError, find_plugins
-from gateway.commands.run import run
-from gateway.config import ENVIRONMENT_PREFIX, ConfigError, environment_name, load
-from gateway.kafka.clients.properties import faults as kafka_faults
-from gateway.settings.properties import decode_properties, parse_properties
+from kafka_gateway.assembly.built_in import BUILT_IN
+from kafka_gateway.assembly.plugins import PluginError, find_plugins
+from kafka_gateway.commands.run import run
+from kafka_gateway.config import ENVIRONMENT_PREFIX, ConfigError, environment_name, load
+from kafka_gateway.kafka.clients.properties import faults as kafka_faults
+from kafka_gateway.settings.properties import decode_properties, parse_properties
 
 _PARTS = ("core", "http", "bridges")
 """The plugins that a bridge needs; none of the others is loaded."""

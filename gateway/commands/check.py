@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
-from gateway.config import Config, ConfigError, ConfigKey, Fault, load
-from gateway.kafka.clients import probe, properties
-from gateway.kafka.clients.embedded_rules import embedded_faults
+from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, load
+from kafka_gateway.kafka.clients import probe, properties
+from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 
 EXIT_OK = 0
 EXIT_CONFIGURATION = 2

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.assembly.built_in import BUILT_IN
-from gateway.assembly.plugins import PluginError, Plugins, find_plugins
-from gateway.commands.run import PROPERTY, run
-from gateway.config import Config, ConfigError, Fault, load
-from gateway.kafka.clients.properties import faults as kafka_faults
+from kafka_gateway.assembly.built_in import BUILT_IN
+from kafka_gateway.assembly.plugins import PluginError, Plugins, find_plugins
+from kafka_gateway.commands.run import PROPERTY, run
+from kafka_gateway.config import Config, ConfigError, Fault, load
+from kafka_gateway.kafka.clients.properties import faults as kafka_faults
 
 _DESCRIPTION = "Pushes lists of texts to Kafka topics and pulls them, over HTTP: POST and GET /TOPIC/ and /TOPIC/NAME/."
 _EPILOG = """\
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"flasfka-serve: {fault}", file=sys.stderr)
         return 2
     if options.test:
-        from gateway.commands.flasfka_check import try_out
+        from kafka_gateway.commands.flasfka_check import try_out
 
         return try_out(config, plugins)
     if not options.profile:

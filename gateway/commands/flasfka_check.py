@@ -9,9 +9,9 @@ import urllib.request
 import uuid
 from typing import Any
 
-from gateway.assembly.app import serve
-from gateway.assembly.plugins import PluginError, Plugins
-from gateway.config import Config, ConfigError
+from kafka_gateway.assembly.app import serve
+from kafka_gateway.assembly.plugins import PluginError, Plugins
+from kafka_gateway.config import Config, ConfigError
 
 _TIMEOUT_S = 60.0
 

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 
-from gateway.door.access_log import escape
+from kafka_gateway.door.access_log import escape
 
 
 class TextFormatter(logging.Formatter):

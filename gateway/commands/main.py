@@ -8,19 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.assembly.plugins import PluginError, find_plugins
-from gateway.commands.run import PROPERTY, run
-from gateway.config import ConfigError, load
-from gateway.kafka.clients.embedded_rules import embedded_faults
-from gateway.kafka.clients.properties import faults as kafka_faults
-from gateway.version import VERSION
+from kafka_gateway.assembly.plugins import PluginError, find_plugins
+from kafka_gateway.commands.run import PROPERTY, run
+from kafka_gateway.config import ConfigError, load
+from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
+from kafka_gateway.kafka.clients.properties import faults as kafka_faults
+from kafka_gateway.version import VERSION
 
 _WORDS = {
-    "tunnel": "transports.tunnel.command",
-    "tunnel-proxy": "transports.tunnel.command",
-    "producer": "gateway.commands.bytehoops",
-    "consumer": "gateway.commands.bytehoops",
-    "flasfka-serve": "gateway.commands.flasfka",
+    "tunnel": "kafka_gateway.transports.tunnel.command",
+    "tunnel-proxy": "kafka_gateway.transports.tunnel.command",
+    "producer": "kafka_gateway.commands.bytehoops",
+    "consumer": "kafka_gateway.commands.bytehoops",
+    "flasfka-serve": "kafka_gateway.commands.flasfka",
 }
 """First word → module whose ``subcommand(words)`` answers the exit code."""
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plugins = find_plugins(file, overrides, os.environ)
         keys = plugins.config_keys()
         if options.check:
-            from gateway.commands.check import check
+            from kafka_gateway.commands.check import check
 
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
         config = load(keys, file, overrides, os.environ, checks=(kafka_faults, embedded_faults, plugins.faults))

@@ -1,6 +1,6 @@
 """Writes ``etc/kafka-rest.properties`` and ``docs/configuration.md`` from the tables of keys.
 
-``python -m gateway.commands.reference [DIRECTORY]`` writes both below the directory, by default the current one. A test
+``python -m kafka_gateway.commands.reference [DIRECTORY]`` writes both below the directory, by default the current one. A test
 compares the files with the tables, so that no key is without a description and none is described that does not exist.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from gateway.assembly.built_in import built_in_keys
-from gateway.commands.check import EXIT_CODES, EXIT_CONFIGURATION
-from gateway.config import ConfigKey, environment_name
-from gateway.kafka.clients import property_table
-from gateway.settings.properties import escape_key, escape_value
+from kafka_gateway.assembly.built_in import built_in_keys
+from kafka_gateway.commands.check import EXIT_CODES, EXIT_CONFIGURATION
+from kafka_gateway.config import ConfigKey, environment_name
+from kafka_gateway.kafka.clients import property_table
+from kafka_gateway.settings.properties import escape_key, escape_value
 
 PROPERTIES_PATH = Path("etc/kafka-rest.properties")
 PAGE_PATH = Path("docs/configuration.md")
@@ -70,7 +70,7 @@ def configuration_page(keys: Iterable[ConfigKey]) -> str:
     lines = [
         "# Configuration",
         "",
-        "<!-- Written by python -m gateway.commands.reference from the tables of keys. -->",
+        "<!-- Written by python -m kafka_gateway.commands.reference from the tables of keys. -->",
         "",
         "The gateway reads one properties file, by the rules of `java.util.Properties`:",
         "`kafka-gateway kafka-rest.properties`. Where a property is set more than once, the strongest counts:",

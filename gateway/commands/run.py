@@ -10,11 +10,11 @@ import re
 import signal
 import sys
 
-from gateway.assembly.plugins import PluginError, Plugins
-from gateway.commands import logs
-from gateway.config import Config, ConfigError
-from gateway.event_loop import new_loop
-from gateway.kafka.clients.properties import client_notes
+from kafka_gateway.assembly.plugins import PluginError, Plugins
+from kafka_gateway.commands import logs
+from kafka_gateway.config import Config, ConfigError
+from kafka_gateway.event_loop import new_loop
+from kafka_gateway.kafka.clients.properties import client_notes
 
 log = logging.getLogger("gateway")
 
@@ -48,7 +48,7 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
 
 
 async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
-    from gateway.assembly.app import run_until
+    from kafka_gateway.assembly.app import run_until
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

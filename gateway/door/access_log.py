@@ -7,7 +7,7 @@ import logging
 import re
 import time
 
-from gateway.session import Session
+from kafka_gateway.session import Session
 
 log = logging.getLogger("gateway.access")
 

@@ -13,10 +13,10 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.door.inflate import CODINGS, inflate, too_large
-from gateway.errors import (
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.inflate import CODINGS, inflate, too_large
+from kafka_gateway.errors import (
     BadRequest,
     ExpectationFailed,
     PayloadTooLarge,
@@ -24,7 +24,7 @@ from gateway.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from gateway.memory_budget import Claim, MemoryBudget, OutOfMemory
+from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory
 
 RATE_OVER_S = 10.0
 """``request.body.min.rate`` is looked at over so many seconds: a pause of a network is no reason to end a body."""

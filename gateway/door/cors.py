@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.config import Config
-from gateway.errors import Forbidden
+from kafka_gateway.config import Config
+from kafka_gateway.errors import Forbidden
 
 Headers = tuple[tuple[str, str], ...]
 

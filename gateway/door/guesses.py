@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from gateway.errors import TooManyRequests, Unauthorized
+from kafka_gateway.errors import TooManyRequests, Unauthorized
 
 _WINDOW_S: Final = 60.0
 _ADDRESSES_MAX: Final = 10_000

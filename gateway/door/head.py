@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from gateway.errors import BadRequest, HttpVersionNotSupported, NotSupported, ServiceError
+from kafka_gateway.errors import BadRequest, HttpVersionNotSupported, NotSupported, ServiceError
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(%25[A-Za-z0-9._~-]+)?\]|[A-Za-z0-9._~-]*)(:[0-9]{0,5})?")
 """RFC 9110 §7.2 as far as names go that DNS and hosts files can have (RFC 3986 §3.2.2 allows more)."""

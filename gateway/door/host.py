@@ -22,12 +22,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.door import tls
-from gateway.door.http import Door, peer_of
-from gateway.door.request import HttpRequest, move_token
-from gateway.errors import (
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.door import tls
+from kafka_gateway.door.http import Door, peer_of
+from kafka_gateway.door.request import HttpRequest, move_token
+from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
     BadRequest,
@@ -35,9 +35,9 @@ from gateway.errors import (
     MethodNotAllowed,
     ServiceError,
 )
-from gateway.session import Session
-from gateway.settings.listeners import Listener
-from gateway.transport import Transport, refusal
+from kafka_gateway.session import Session
+from kafka_gateway.settings.listeners import Listener
+from kafka_gateway.transport import Transport, refusal
 
 log = logging.getLogger("gateway.host")
 

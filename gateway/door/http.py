@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.door.cors import Cors, is_preflight
-from gateway.door.head import check_head, must_close
-from gateway.door.request import HttpRequest
-from gateway.errors import BadRequest, ServiceError
-from gateway.session import Session
-from gateway.transport import Transport, refusal
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.cors import Cors, is_preflight
+from kafka_gateway.door.head import check_head, must_close
+from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.errors import BadRequest, ServiceError
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport, refusal
 
 if TYPE_CHECKING:
-    from gateway.door.host import HttpConnection
+    from kafka_gateway.door.host import HttpConnection
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""

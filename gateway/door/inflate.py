@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from gateway.errors import BadRequest, PayloadTooLarge
+from kafka_gateway.errors import BadRequest, PayloadTooLarge
 
 CODINGS = frozenset({"gzip", "deflate"})
 

@@ -13,13 +13,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
-from gateway.auth import Authenticator
-from gateway.config import Config
-from gateway.door.guesses import Guesses
-from gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, Unauthorized
-from gateway.messages import NOTHING
-from gateway.rights import EVERYTHING, Rights
-from gateway.session import Principal, Session
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.config import Config
+from kafka_gateway.door.guesses import Guesses
+from kafka_gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, Unauthorized
+from kafka_gateway.messages import NOTHING
+from kafka_gateway.rights import EVERYTHING, Rights
+from kafka_gateway.session import Principal, Session
 
 log = logging.getLogger("gateway.auth")
 

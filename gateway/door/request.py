@@ -11,9 +11,9 @@ from aiohttp import hdrs, web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.door.access_log import AccessLog
-from gateway.door.cors import Headers, scheme_of
-from gateway.session import Session
+from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.door.cors import Headers, scheme_of
+from kafka_gateway.session import Session
 
 
 class HttpRequest(web.BaseRequest):

@@ -7,7 +7,7 @@ import logging
 import os
 import ssl
 
-from gateway.config import Config, ConfigError, Fault
+from kafka_gateway.config import Config, ConfigError, Fault
 
 log = logging.getLogger("gateway.tls")
 

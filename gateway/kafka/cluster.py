@@ -8,28 +8,35 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from gateway.config import Config, ConfigError
-from gateway.errors import ShuttingDown, TooManyRequests
-from gateway.kafka.admin.admin import KafkaAdmin
-from gateway.kafka.admin.administration import KafkaAdministration
-from gateway.kafka.admin.broker_addresses import upstream
-from gateway.kafka.clients.embedded import EmbeddedKafka
-from gateway.kafka.clients.embedded_rules import embedded_faults
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.clients.properties import Role, client_properties
-from gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
-from gateway.kafka.consuming.consumer import KafkaConsumer
-from gateway.kafka.consuming.group import KafkaGroupReader
-from gateway.kafka.consuming.loop_polled_members import Members
-from gateway.kafka.consuming.member import Build, KafkaMember, member_fetching
-from gateway.kafka.consuming.reader import KafkaReader
-from gateway.kafka.consuming.worker import Rebalanced
-from gateway.kafka.ports import CompactedLog, CompactedTopic, ConsumerSettings, GroupWork, LogListener, MemberListener
-from gateway.kafka.producing.producer import KafkaProducer
-from gateway.kafka.producing.transactions import KafkaTransactions
-from gateway.kafka.tails.tails import KafkaTails
-from gateway.records import RecordsEncoder
-from gateway.upstream import Upstream
+from kafka_gateway.config import Config, ConfigError
+from kafka_gateway.errors import ShuttingDown, TooManyRequests
+from kafka_gateway.kafka.admin.admin import KafkaAdmin
+from kafka_gateway.kafka.admin.administration import KafkaAdministration
+from kafka_gateway.kafka.admin.broker_addresses import upstream
+from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
+from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.clients.properties import Role, client_properties
+from kafka_gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
+from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
+from kafka_gateway.kafka.consuming.group import KafkaGroupReader
+from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
+from kafka_gateway.kafka.consuming.member import Build, KafkaMember, member_fetching
+from kafka_gateway.kafka.consuming.reader import KafkaReader
+from kafka_gateway.kafka.consuming.worker import Rebalanced
+from kafka_gateway.kafka.ports import (
+    CompactedLog,
+    CompactedTopic,
+    ConsumerSettings,
+    GroupWork,
+    LogListener,
+    MemberListener,
+)
+from kafka_gateway.kafka.producing.producer import KafkaProducer
+from kafka_gateway.kafka.producing.transactions import KafkaTransactions
+from kafka_gateway.kafka.tails.tails import KafkaTails
+from kafka_gateway.records import RecordsEncoder
+from kafka_gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +49,7 @@ CLOSE_S = 5.0
 class KafkaCluster:
     """The `Kafka` port. Belongs to the event loop; made by `open_kafka`."""
 
-    def __init__(self, config: Config, clients: Clients, embedded: bool) -> None:
+    def __init__(self, config: Config, clients: ClientFactory, embedded: bool) -> None:
         self._config = config
         self._clients = clients
         self._embedded = embedded
@@ -60,7 +67,7 @@ class KafkaCluster:
         self._administration = KafkaAdministration(self._admin, self.upstream, embedded)
         self._reader = KafkaReader(clients, self._admin, config)
         self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
-        self._members = Members(self._build_feed)
+        self._members = LoopPolledMembers(self._build_feed)
 
     @property
     def producer(self) -> KafkaProducer:
@@ -189,7 +196,7 @@ async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
     if not config.items("bootstrap.servers"):
         embedded = await asyncio.to_thread(EmbeddedKafka, config.items("embedded.topics"))
     try:
-        clients = Clients(config, embedded.bootstrap if embedded else "")
+        clients = ClientFactory(config, embedded.bootstrap if embedded else "")
         cluster = KafkaCluster(config, clients, embedded is not None)
         try:
             yield cluster

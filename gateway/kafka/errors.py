@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import confluent_kafka
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthentication,
     KafkaAuthorization,

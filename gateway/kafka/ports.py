@@ -11,11 +11,11 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from gateway.errors import ServiceError
-from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder, RecordToSend
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder, RecordToSend
 
 if TYPE_CHECKING:
-    from gateway.kafka.admin.ports import Administration
+    from kafka_gateway.kafka.admin.ports import Administration
 
 
 class Stored(Protocol):

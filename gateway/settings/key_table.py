@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
-from gateway.settings.declaration import PYTHON_TYPES, ConfigKey, Fault
+from kafka_gateway.settings.declaration import PYTHON_TYPES, ConfigKey, Fault
 
 ENVIRONMENT_PREFIX = "KAFKA_GATEWAY_"
 """``KAFKA_GATEWAY_CONSUMER_REQUEST_TIMEOUT_MS`` sets ``consumer.request.timeout.ms``."""

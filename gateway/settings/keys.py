@@ -2,7 +2,7 @@
 
 Names and defaults of the Confluent REST Proxy and of its Atmosphere fork are kept (kafka-rest-http.md section 9,
 atmosphere-binding.md section 5.2); the rest is the gateway's own. ``etc/kafka-rest.properties`` and
-``docs/configuration.md`` are generated from this table: ``python -m gateway.commands.reference``. What belongs to one
+``docs/configuration.md`` are generated from this table: ``python -m kafka_gateway.commands.reference``. What belongs to one
 protocol stands in that protocol's folder and comes through its plugin.
 
 Write the ``doc`` as one line without the unit and without the default, both are added to it.
@@ -10,7 +10,7 @@ Write the ``doc`` as one line without the unit and without the default, both are
 
 from __future__ import annotations
 
-from gateway.config import ConfigKey, section
+from kafka_gateway.config import ConfigKey, section
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server; metrics have their own endpoint"

@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gateway.settings.declaration import Fault
-from gateway.settings.key_table import ENVIRONMENT_PREFIX, KeyTable
-from gateway.settings.properties import decode_properties, parse_properties
+from kafka_gateway.settings.declaration import Fault
+from kafka_gateway.settings.key_table import ENVIRONMENT_PREFIX, KeyTable
+from kafka_gateway.settings.properties import decode_properties, parse_properties
 
 FOREIGN_PREFIX = "WSPROXY_"
 """What the environment variables of kafka-websocket-proxy begin with: one that no key has is a fault too."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
-from gateway.wire.schema import Fields, Layout
+from kafka_gateway.wire.schema import Fields, Layout
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 from typing import Any
 
-from gateway.upstream import Broker, Upstream
-from gateway.wire.apis import Api
-from gateway.wire.connection import BrokerClient, ConnectionLost, connect
+from kafka_gateway.upstream import Broker, Upstream
+from kafka_gateway.wire.apis import Api
+from kafka_gateway.wire.connection import BrokerClient, ConnectionLost, connect
 
 _IDLE_S = 60.0
 """Brokers close connections that were idle for ten minutes; ours end long before, so none dies under a request."""

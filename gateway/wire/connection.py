@@ -12,11 +12,11 @@ import struct
 from collections.abc import Mapping
 from typing import Any, cast
 
-from gateway.upstream import Sasl
-from gateway.wire.apis import API_VERSIONS, Api, Version
-from gateway.wire.frames import Cutter, WireError, frame, string
-from gateway.wire.sasl import log_in
-from gateway.wire.schema import skip_tags
+from kafka_gateway.upstream import Sasl
+from kafka_gateway.wire.apis import API_VERSIONS, Api, Version
+from kafka_gateway.wire.frames import Cutter, WireError, frame, string
+from kafka_gateway.wire.sasl import log_in
+from kafka_gateway.wire.schema import skip_tags
 
 _HEADER = struct.Struct(">hhi")
 _INT32 = struct.Struct(">i")

@@ -12,8 +12,8 @@ import secrets
 import struct
 from collections.abc import Awaitable, Callable
 
-from gateway.upstream import Sasl
-from gateway.wire.frames import Cursor, WireError, frame, string
+from kafka_gateway.upstream import Sasl
+from kafka_gateway.wire.frames import Cursor, WireError, frame, string
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 """Sends one frame and answers the next one that comes."""

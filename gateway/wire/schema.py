@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from gateway.wire.frames import WireError, uvarint
+from kafka_gateway.wire.frames import WireError, uvarint
 
 Fields = Sequence[tuple[str, Any]]
 Read = Callable[[bytes, int], tuple[Any, int]]

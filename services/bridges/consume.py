@@ -7,11 +7,11 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import ConsumerSettings, GroupReader, Kafka, PartitionOffset, TopicPartition
-from services.bridges.dead_letters import DeadLetters
-from services.bridges.delivery import Delivery, DeliverySettings
-from services.bridges.outcomes import Sink
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import ConsumerSettings, GroupReader, Kafka, PartitionOffset, TopicPartition
+from kafka_gateway.services.bridges.dead_letters import DeadLetters
+from kafka_gateway.services.bridges.delivery import Delivery, DeliverySettings
+from kafka_gateway.services.bridges.outcomes import RecordSink
 
 _ENDS_S = 1.0
 """How long the end offsets may take that a status shows."""
@@ -37,7 +37,7 @@ class ConsumerBridgeSettings:
 class ConsumerBridge:
     """Reads a group's records and posts them to its sink; commits what the sink has taken, and nothing else."""
 
-    def __init__(self, settings: ConsumerBridgeSettings, kafka: Kafka, sink: Sink) -> None:
+    def __init__(self, settings: ConsumerBridgeSettings, kafka: Kafka, sink: RecordSink) -> None:
         self.settings = settings
         self.state = "starting"
         dead_letters = DeadLetters(kafka.producer, topic) if (topic := settings.dead_letter_topic) else None

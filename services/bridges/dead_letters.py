@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Producer
-from gateway.records import ConsumedRecord, OutgoingRecord
-from services.bridges.outcomes import Answer
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Producer
+from kafka_gateway.records import ConsumedRecord, OutgoingRecord
+from kafka_gateway.services.bridges.outcomes import Answer
 
 _ERROR_MAX = 512
 

@@ -18,13 +18,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
-from gateway.records import ConsumedRecord
-from services.bridges.dead_letters import DeadLetters
-from services.bridges.headers import SinkHeaderRules, http_headers
-from services.bridges.offsets import Progress
-from services.bridges.outcomes import Answer, Decision, Outcome, RetryRules, Sink, outcome, status_class
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
+from kafka_gateway.records import ConsumedRecord
+from kafka_gateway.services.bridges.dead_letters import DeadLetters
+from kafka_gateway.services.bridges.headers import SinkHeaderRules, http_headers
+from kafka_gateway.services.bridges.offsets import Progress
+from kafka_gateway.services.bridges.outcomes import (
+    Answer,
+    Decision,
+    Outcome,
+    RecordSink,
+    RetryRules,
+    outcome,
+    status_class,
+)
 
 _log = logging.getLogger("gateway.bridge")
 
@@ -119,7 +127,7 @@ class Delivery:
     def __init__(
         self,
         settings: DeliverySettings,
-        sink: Sink,
+        sink: RecordSink,
         dead_letters: DeadLetters | None = None,
         stopped: Callable[[], None] = lambda: None,
     ) -> None:

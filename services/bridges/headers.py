@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.records import ConsumedRecord, Headers
+from kafka_gateway.records import ConsumedRecord, Headers
 
 Fields = Iterable[tuple[bytes, bytes]]
 """Header fields as they came: name and value, in the order of arrival."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from services.bridges.headers import HttpHeaders
+from kafka_gateway.services.bridges.headers import HttpHeaders
 
 
 class Answer(Protocol):
@@ -29,7 +29,7 @@ class Answer(Protocol):
         """The field as the sink sent it."""
 
 
-class Sink(Protocol):
+class RecordSink(Protocol):
     """Where records are posted to."""
 
     async def post(self, body: bytes, headers: HttpHeaders) -> Answer:

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     GatewayTimeout,
     KafkaAuthentication,
     KafkaAuthorization,
@@ -24,10 +24,10 @@ from gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.ports import Delivery, Producer
-from gateway.messages import Call, Request, Response
-from gateway.records import OutgoingRecord
-from services.bridges.headers import HeaderRules, RecordHeaders, canonical
+from kafka_gateway.kafka.ports import Delivery, Producer
+from kafka_gateway.messages import Call, Request, Response
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.services.bridges.headers import HeaderRules, RecordHeaders, canonical
 
 METHODS = ("POST", "GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 """HEAD comes with GET. All but POST make a record only if they have a body (A-4)."""

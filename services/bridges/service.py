@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.messages import Call, Response
-from gateway.service import Service
-from services.bridges.consume import ConsumerBridge
-from services.bridges.produce import ProducerBridge
-from services.common.health import HealthService
+from kafka_gateway import jsonio
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.service import Service
+from kafka_gateway.services.bridges.consume import ConsumerBridge
+from kafka_gateway.services.bridges.produce import ProducerBridge
+from kafka_gateway.services.common.health import HealthService
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """The text format of Prometheus."""

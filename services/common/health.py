@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from gateway import jsonio
-from gateway.config import Config
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Admin
-from gateway.messages import Call, Response
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.messages import Call, Response
 
 _FRESH_S = 1.0
 """How long an answer of Kafka's counts. Probes come from several sides at once and must cost nothing."""

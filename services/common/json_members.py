@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from gateway import jsonio
-from gateway.errors import BadRequest, PayloadTooLarge, Unprocessable
-from gateway.jsonio import Raw
+from kafka_gateway import jsonio
+from kafka_gateway.errors import BadRequest, PayloadTooLarge, Unprocessable
+from kafka_gateway.jsonio import Raw
 
 NULL = Raw(b"null")
 

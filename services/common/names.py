@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gateway.config import Config
-from gateway.errors import KafkaAuthorization, KafkaRefused, ServiceError, UnknownTopicOrPartition, Unprocessable
+from kafka_gateway.config import Config
+from kafka_gateway.errors import KafkaAuthorization, KafkaRefused, ServiceError, UnknownTopicOrPartition, Unprocessable
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _NAME_MAX = 255

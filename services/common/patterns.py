@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import re2  # type: ignore[import-untyped]
 
-from gateway.errors import Unprocessable
-from services.common.json_members import shown
+from kafka_gateway.errors import Unprocessable
+from kafka_gateway.services.common.json_members import shown
 
 _LENGTH_MAX = 1000
 _MEMORY_MAX_BYTES = 1 << 18

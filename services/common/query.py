@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gateway.errors import NotFound
+from kafka_gateway.errors import NotFound
 
 _LONG = re.compile(r"[+-]?[0-9]{1,40}")
 _LONG_MAX = 2**63 - 1

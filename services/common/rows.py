@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.errors import UndecodableRecord
-from gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.errors import UndecodableRecord
+from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 
 SEEK_PAST = "Seek past the record to go on, or read with another format."
 """How the message of an UndecodableRecord ends: what the reader can do."""

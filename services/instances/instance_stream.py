@@ -10,15 +10,15 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 
-from gateway.dialect import REST
-from gateway.errors import ServiceError, ShuttingDown
-from gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
-from gateway.records import ConsumedRecord, RecordsEncoder
-from gateway.stream import Event
-from services.instances.push_stream import PushStream
-from services.instances.registry import ConsumerInstance
-from services.streams.token import token, token_part
-from services.streams.topic_stream import ready_event
+from kafka_gateway.dialect import REST
+from kafka_gateway.errors import ServiceError, ShuttingDown
+from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway.services.instances.push_stream import PushStream
+from kafka_gateway.services.instances.registry import ConsumerInstance
+from kafka_gateway.services.streams.token import token, token_part
+from kafka_gateway.services.streams.topic_stream import ready_event
+from kafka_gateway.stream import Event
 
 log = logging.getLogger("gateway.consumers")
 

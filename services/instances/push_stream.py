@@ -14,13 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from gateway.dialect import Dialect
-from gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, UndecodableRecord
-from gateway.kafka.ports import ReadLimits, TakenBatch
-from gateway.records import ConsumedRecord, RecordsEncoder
-from gateway.stream import ErrorPayload
-from services.common.rows import SEEK_PAST
-from services.instances.registry import ConsumerInstance, put_back
+from kafka_gateway.dialect import Dialect
+from kafka_gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, UndecodableRecord
+from kafka_gateway.kafka.ports import ReadLimits, TakenBatch
+from kafka_gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway.services.common.rows import SEEK_PAST
+from kafka_gateway.services.instances.registry import ConsumerInstance, put_back
+from kafka_gateway.stream import ErrorPayload
 
 log = logging.getLogger("gateway.consumers")
 

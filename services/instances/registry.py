@@ -16,12 +16,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
-from gateway.codec import Codec
-from gateway.config import Config
-from gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
-from gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
-from gateway.records import RecordBatch, RecordsEncoder
-from services.common.patterns import TopicPattern
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
+from kafka_gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.services.common.patterns import TopicPattern
 
 log = logging.getLogger("gateway.consumers")
 

@@ -17,12 +17,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway import jsonio
-from gateway.config import Config
-from gateway.errors import KafkaRetriable, NotAMember, ServiceError, ShuttingDown, Unavailable, UnknownTopicOrPartition
-from gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, PartitionOffset, ReadLimits, TopicPartition
-from gateway.records import ConsumedRecord, RecordsEncoder
-from gateway.service import Service
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config
+from kafka_gateway.errors import (
+    KafkaRetriable,
+    NotAMember,
+    ServiceError,
+    ShuttingDown,
+    Unavailable,
+    UnknownTopicOrPartition,
+)
+from kafka_gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway.service import Service
 
 log = logging.getLogger("gateway.pulls")
 

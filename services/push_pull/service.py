@@ -15,9 +15,9 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from gateway import jsonio
-from gateway.config import Config, ConfigError, Fault
-from gateway.errors import (
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.errors import (
     BadRequest,
     Forbidden,
     KafkaAuthentication,
@@ -34,12 +34,12 @@ from gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.ports import Admin, Kafka
-from gateway.messages import NO_CONTENT, Call, Response
-from gateway.records import OutgoingRecord
-from gateway.router import Route
-from services.common.names import TopicRules, is_topic
-from services.push_pull.group_pull import Pulls, Wanted, as_base64, as_text, show
+from kafka_gateway.kafka.ports import Admin, Kafka
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.router import Route
+from kafka_gateway.services.common.names import TopicRules, is_topic
+from kafka_gateway.services.push_pull.group_pull import Pulls, Wanted, as_base64, as_text, show
 
 EXPECTED = b'expected format: {"messages": ["message1", ...]}'
 """The body of a 400 for whatever else was pushed; clients compare it (§B2.1)."""

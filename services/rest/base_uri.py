@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from gateway.config import Config
+from kafka_gateway.config import Config
 
 
 class BaseUrls:

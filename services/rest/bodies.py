@@ -11,12 +11,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.errors import BadRequest, PartitionNotFound, Unprocessable
-from gateway.jsonio import Raw
-from gateway.kafka.ports import PartitionInfo, PartitionOffset, TopicPartition
-from services.common.json_members import (
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.errors import BadRequest, PartitionNotFound, Unprocessable
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.kafka.ports import PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.services.common.json_members import (
     NULL,
     check_names,
     read_document,
@@ -26,7 +26,7 @@ from services.common.json_members import (
     read_text,
     shown,
 )
-from services.common.timestamps import parse_instant
+from kafka_gateway.services.common.timestamps import parse_instant
 
 T = TypeVar("T")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.kafka.ports import Admin
-from gateway.messages import Call, Response
-from services.rest.bodies import Brokers
-from services.rest.v1_errors import v1_errors
+from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.rest.bodies import Brokers
+from kafka_gateway.services.rest.v1_errors import v1_errors
 
 
 class BrokersService:

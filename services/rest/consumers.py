@@ -8,17 +8,17 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 
-from gateway.codec import Codec
-from gateway.config import Config
-from gateway.errors import FormatMismatch, NotSubscribed, ServiceError
-from gateway.kafka.ports import PartitionOffset, ReadLimits, TakenBatch, TopicPartition
-from gateway.messages import NO_CONTENT, Call, Response
-from gateway.records import RecordsEncoder
-from services.common.names import invalid_topics, is_topic
-from services.common.query import read_long, read_max_bytes
-from services.common.rows import RecordEncoders
-from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
-from services.rest.bodies import (
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.errors import FormatMismatch, NotSubscribed, ServiceError
+from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.records import RecordsEncoder
+from kafka_gateway.services.common.names import invalid_topics, is_topic
+from kafka_gateway.services.common.query import read_long, read_max_bytes
+from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.rest.bodies import (
     AssignedPartition,
     Assignments,
     CommittedOffset,
@@ -27,8 +27,8 @@ from services.rest.bodies import (
     SubscriptionRequest,
     Topics,
 )
-from services.rest.create_instance import Creation
-from services.rest.subscriptions import Subscriptions, check_seekable, real_partitions
+from kafka_gateway.services.rest.create_instance import Creation
+from kafka_gateway.services.rest.subscriptions import Subscriptions, check_seekable, real_partitions
 
 log = logging.getLogger("gateway.consumers")
 

@@ -6,16 +6,16 @@ import re
 import uuid
 from collections.abc import Mapping
 
-from gateway.codec import Codec
-from gateway.config import Config
-from gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
-from gateway.kafka.ports import ConsumerSettings, Kafka
-from gateway.messages import Call
-from services.common.json_members import shown
-from services.common.names import check_group, check_instance
-from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
-from services.rest.base_uri import BaseUrls
-from services.rest.bodies import InstanceReply, InstanceRequest
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
+from kafka_gateway.kafka.ports import ConsumerSettings, Kafka
+from kafka_gateway.messages import Call
+from kafka_gateway.services.common.json_members import shown
+from kafka_gateway.services.common.names import check_group, check_instance
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.rest.base_uri import BaseUrls
+from kafka_gateway.services.rest.bodies import InstanceReply, InstanceRequest
 
 _NAME_PREFIX = "rest-consumer-"
 _NOT_IN_CLIENT_ID = re.compile(r"[^A-Za-z0-9._-]")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.errors import PartitionNotFound
-from gateway.kafka.ports import Admin, PartitionInfo, TopicInfo
-from gateway.messages import Call, Response
-from services.rest.bodies import Partition, PartitionOffsets
-from services.rest.topics import find_topic, find_topic_v1
-from services.rest.v1_errors import v1_errors
+from kafka_gateway.errors import PartitionNotFound
+from kafka_gateway.kafka.ports import Admin, PartitionInfo, TopicInfo
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.rest.bodies import Partition, PartitionOffsets
+from kafka_gateway.services.rest.topics import find_topic, find_topic_v1
+from kafka_gateway.services.rest.v1_errors import v1_errors
 
 
 class PartitionsService:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.codec import Codec
-from gateway.config import Config, ConfigKey
-from gateway.kafka.ports import Kafka
-from gateway.markers import hookimpl
-from gateway.router import Route
-from services.streams.keys import STREAMS
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.markers import hookimpl
+from kafka_gateway.router import Route
+from kafka_gateway.services.streams.keys import STREAMS
 
 
 @hookimpl
@@ -19,6 +19,6 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 @hookimpl
 def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:
-    from services.rest.routes import RestServices
+    from kafka_gateway.services.rest.routes import RestServices
 
     return RestServices(config, kafka, codecs).routes()

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,
@@ -20,14 +20,14 @@ from gateway.errors import (
     UnknownTopicOrPartition,
     Unprocessable,
 )
-from gateway.kafka.ports import Admin, Delivery, Producer
-from gateway.messages import Call, Response
-from gateway.records import RecordToSend
-from services.common.names import TopicRules, is_topic
-from services.rest.bodies import Produced, ProduceReply
-from services.rest.partitions import find_partition
-from services.rest.topics import find_topic_v1
-from services.rest.v1_errors import v1_errors
+from kafka_gateway.kafka.ports import Admin, Delivery, Producer
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.records import RecordToSend
+from kafka_gateway.services.common.names import TopicRules, is_topic
+from kafka_gateway.services.rest.bodies import Produced, ProduceReply
+from kafka_gateway.services.rest.partitions import find_partition
+from kafka_gateway.services.rest.topics import find_topic_v1
+from kafka_gateway.services.rest.v1_errors import v1_errors
 
 
 class RecordsService:

@@ -15,10 +15,10 @@ import binascii
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Optional, cast
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.codecs.binary import BinaryCodec
-from gateway.errors import (
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.errors import (
     BadRequest,
     KeySchemaMissing,
     PayloadTooLarge,
@@ -27,9 +27,9 @@ from gateway.errors import (
     UnsupportedMediaType,
     ValueSchemaMissing,
 )
-from gateway.jsonio import Raw
-from gateway.records import OutgoingRecord, RecordToSend
-from services.common.json_members import (
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.records import OutgoingRecord, RecordToSend
+from kafka_gateway.services.common.json_members import (
     NULL,
     has_many_parts,
     has_more,
@@ -41,7 +41,7 @@ from services.common.json_members import (
     shown,
     unknown_member,
 )
-from services.common.timestamps import parse_instant
+from kafka_gateway.services.common.timestamps import parse_instant
 
 _Partition = Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]
 _Millis = Annotated[int, jsonio.Meta(ge=0, le=2**63 - 1)]

@@ -10,23 +10,23 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
-from gateway import media
-from gateway.config import Config
-from gateway.dialect import REST
-from gateway.errors import AlreadySubscribed, InstanceNotFound, ServiceError, UpgradeRequired
-from gateway.kafka.ports import ReadLimits
-from gateway.messages import NO_CONTENT, Call, Response
-from gateway.records import RecordsEncoder
-from services.common.query import read_max_bytes
-from services.common.rows import RecordEncoders
-from services.instances.instance_stream import InstanceStream
-from services.instances.push_stream import PushStream
-from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
-from services.rest.consumers import Consumers
-from services.rest.v1_consumers import ConsumersV1
-from services.rest.v1_errors import to_v1, v1_errors
-from services.streams.parameters import OF_INSTANCES, read_parameters
-from services.streams.service import Streams
+from kafka_gateway import media
+from kafka_gateway.config import Config
+from kafka_gateway.dialect import REST
+from kafka_gateway.errors import AlreadySubscribed, InstanceNotFound, ServiceError, UpgradeRequired
+from kafka_gateway.kafka.ports import ReadLimits
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.records import RecordsEncoder
+from kafka_gateway.services.common.query import read_max_bytes
+from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.instances.instance_stream import InstanceStream
+from kafka_gateway.services.instances.push_stream import PushStream
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.rest.consumers import Consumers
+from kafka_gateway.services.rest.v1_consumers import ConsumersV1
+from kafka_gateway.services.rest.v1_errors import to_v1, v1_errors
+from kafka_gateway.services.streams.parameters import OF_INSTANCES, read_parameters
+from kafka_gateway.services.streams.service import Streams
 
 
 class Pushes:

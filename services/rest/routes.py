@@ -12,18 +12,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from gateway import media
-from gateway.codec import Codec
-from gateway.config import Config
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from gateway.service import Service
-from services.common.health import HealthService
-from services.common.names import TopicRules
-from services.common.rows import RecordEncoders
-from services.instances.registry import InstanceRegistry
-from services.rest.base_uri import BaseUrls
-from services.rest.bodies import (
+from kafka_gateway import media
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.service import Service
+from kafka_gateway.services.common.health import HealthService
+from kafka_gateway.services.common.names import TopicRules
+from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.instances.registry import InstanceRegistry
+from kafka_gateway.services.rest.base_uri import BaseUrls
+from kafka_gateway.services.rest.bodies import (
     read_commit,
     read_committed_partitions,
     read_free_map,
@@ -33,18 +33,18 @@ from services.rest.bodies import (
     read_positions,
     read_subscription,
 )
-from services.rest.brokers import BrokersService
-from services.rest.consumers import Consumers
-from services.rest.create_instance import Creation
-from services.rest.partitions import PartitionsService
-from services.rest.produce import RecordsService
-from services.rest.produce_bodies import RecordsReader
-from services.rest.push import Pushes
-from services.rest.simple_reads import SimpleReads
-from services.rest.subscriptions import Subscriptions
-from services.rest.topics import TopicsService
-from services.rest.v1_consumers import ConsumersV1
-from services.streams.service import Streams
+from kafka_gateway.services.rest.brokers import BrokersService
+from kafka_gateway.services.rest.consumers import Consumers
+from kafka_gateway.services.rest.create_instance import Creation
+from kafka_gateway.services.rest.partitions import PartitionsService
+from kafka_gateway.services.rest.produce import RecordsService
+from kafka_gateway.services.rest.produce_bodies import RecordsReader
+from kafka_gateway.services.rest.push import Pushes
+from kafka_gateway.services.rest.simple_reads import SimpleReads
+from kafka_gateway.services.rest.subscriptions import Subscriptions
+from kafka_gateway.services.rest.topics import TopicsService
+from kafka_gateway.services.rest.v1_consumers import ConsumersV1
+from kafka_gateway.services.streams.service import Streams
 
 TOPIC = "/topics/{topic}"
 PARTITION = "/topics/{topic}/partitions/{partition:int}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.errors import LeaderNotAvailable
-from gateway.kafka.ports import Admin, Reader
-from gateway.messages import Call, Response
-from services.common.names import TopicRules
-from services.common.query import read_long
-from services.common.rows import RecordEncoders
-from services.rest.partitions import find_partition
-from services.rest.topics import find_topic_v1
-from services.rest.v1_errors import v1_errors
+from kafka_gateway.errors import LeaderNotAvailable
+from kafka_gateway.kafka.ports import Admin, Reader
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.common.names import TopicRules
+from kafka_gateway.services.common.query import read_long
+from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.rest.partitions import find_partition
+from kafka_gateway.services.rest.topics import find_topic_v1
+from kafka_gateway.services.rest.v1_errors import v1_errors
 
 _COUNT_MAX = 2**31 - 1
 

@@ -9,11 +9,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from gateway.errors import IllegalState, ServiceError
-from gateway.kafka.ports import Admin, PartitionOffset, TopicPartition
-from services.common.names import TopicRules, is_internal, is_topic
-from services.common.patterns import TopicPattern
-from services.instances.registry import ConsumerInstance
+from kafka_gateway.errors import IllegalState, ServiceError
+from kafka_gateway.kafka.ports import Admin, PartitionOffset, TopicPartition
+from kafka_gateway.services.common.names import TopicRules, is_internal, is_topic
+from kafka_gateway.services.common.patterns import TopicPattern
+from kafka_gateway.services.instances.registry import ConsumerInstance
 
 log = logging.getLogger("gateway.consumers")
 

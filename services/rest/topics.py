@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.errors import TopicNotFound, UnknownTopicOrPartition
-from gateway.kafka.ports import Admin, ConfigEntry, TopicInfo
-from gateway.messages import Call, Response
-from services.common.names import check_topic, is_topic
-from services.rest.bodies import Partition, Topic
-from services.rest.v1_errors import v1_errors
+from kafka_gateway.errors import TopicNotFound, UnknownTopicOrPartition
+from kafka_gateway.kafka.ports import Admin, ConfigEntry, TopicInfo
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.common.names import check_topic, is_topic
+from kafka_gateway.services.rest.bodies import Partition, Topic
+from kafka_gateway.services.rest.v1_errors import v1_errors
 
 
 class TopicsService:

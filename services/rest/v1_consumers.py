@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 
-from gateway.config import Config
-from gateway.errors import AlreadySubscribed, FormatMismatch, TopicNotFound
-from gateway.kafka.ports import Admin, PartitionOffset, ReadLimits
-from gateway.messages import NO_CONTENT, Call, Response
-from services.common.names import TopicRules, is_topic
-from services.common.query import read_max_bytes
-from services.common.rows import RecordEncoders
-from services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
-from services.rest.bodies import CommittedV1
-from services.rest.consumers import read_reply
-from services.rest.create_instance import Creation
-from services.rest.v1_errors import v1_errors
+from kafka_gateway.config import Config
+from kafka_gateway.errors import AlreadySubscribed, FormatMismatch, TopicNotFound
+from kafka_gateway.kafka.ports import Admin, PartitionOffset, ReadLimits
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.services.common.names import TopicRules, is_topic
+from kafka_gateway.services.common.query import read_max_bytes
+from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.rest.bodies import CommittedV1
+from kafka_gateway.services.rest.consumers import read_reply
+from kafka_gateway.services.rest.create_instance import Creation
+from kafka_gateway.services.rest.v1_errors import v1_errors
 
 
 class ConsumersV1:

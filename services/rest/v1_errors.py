@@ -6,7 +6,7 @@ import contextlib
 from types import TracebackType
 from typing import Literal
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthentication,
     KafkaAuthorization,

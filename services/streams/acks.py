@@ -7,12 +7,12 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from gateway import jsonio
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Consumer, PartitionOffset, TopicPartition
-from gateway.records import ConsumedRecord
-from services.streams.parameters import BadParameter
-from services.streams.token import read_token
+from kafka_gateway import jsonio
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Consumer, PartitionOffset, TopicPartition
+from kafka_gateway.records import ConsumedRecord
+from kafka_gateway.services.streams.parameters import BadParameter
+from kafka_gateway.services.streams.token import read_token
 
 log = logging.getLogger("gateway.consumers")
 

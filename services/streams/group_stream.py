@@ -12,14 +12,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.dialect import error_event
-from gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
-from gateway.kafka.ports import Consumer, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
-from gateway.records import ConsumedRecord, RecordsEncoder
-from gateway.stream import Event
-from services.streams.acks import Committer, Unacked, read_ack
-from services.streams.token import token, token_part
-from services.streams.topic_stream import end_event, ready_event
+from kafka_gateway.dialect import error_event
+from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
+from kafka_gateway.kafka.ports import Consumer, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway.services.streams.acks import Committer, Unacked, read_ack
+from kafka_gateway.services.streams.token import token, token_part
+from kafka_gateway.services.streams.topic_stream import end_event, ready_event
+from kafka_gateway.stream import Event
 
 _WAIT_S = 60.0
 """How long one read waits for a record; then there is another one."""

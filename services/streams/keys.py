@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config import ConfigKey, section
+from kafka_gateway.config import ConfigKey, section
 
 _MIB = 1024 * 1024
 

@@ -7,9 +7,9 @@ import datetime
 import re
 from collections.abc import Collection, Mapping
 
-from gateway.errors import BadRequest
-from gateway.kafka.ports import TailStart
-from services.streams.token import read_token
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.kafka.ports import TailStart
+from kafka_gateway.services.streams.token import read_token
 
 HEARTBEAT_S = 15
 _OFFSET = re.compile(r"-?[0-9]{1,19}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 
 UNDECODABLE = 42208
 """``error_code`` of a record that the format cannot express."""

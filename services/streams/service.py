@@ -7,10 +7,10 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from gateway import media
-from gateway.codec import Codec
-from gateway.config import Config
-from gateway.errors import (
+from kafka_gateway import media
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.errors import (
     ServiceError,
     ShuttingDown,
     TooManyRequests,
@@ -18,14 +18,14 @@ from gateway.errors import (
     UnknownTopicOrPartition,
     Unprocessable,
 )
-from gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, TailStart, TopicInfo, TopicPartition
-from gateway.messages import Call, Response
-from gateway.records import RecordsEncoder
-from services.common.names import TopicRules, check_group
-from services.streams.group_stream import GroupStream
-from services.streams.parameters import BadParameter, StreamParameters, read_parameters
-from services.streams.rows import StreamEncoders
-from services.streams.topic_stream import Leg, TopicStream
+from kafka_gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, TailStart, TopicInfo, TopicPartition
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.records import RecordsEncoder
+from kafka_gateway.services.common.names import TopicRules, check_group
+from kafka_gateway.services.streams.group_stream import GroupStream
+from kafka_gateway.services.streams.parameters import BadParameter, StreamParameters, read_parameters
+from kafka_gateway.services.streams.rows import StreamEncoders
+from kafka_gateway.services.streams.topic_stream import Leg, TopicStream
 
 log = logging.getLogger("gateway.consumers")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.kafka.ports import PartitionOffset
+from kafka_gateway import jsonio
+from kafka_gateway.kafka.ports import PartitionOffset
 
 _OFFSET_MAX = 2**63 - 1
 _PARTITION_MAX = 2**31 - 1

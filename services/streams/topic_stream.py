@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gateway import jsonio
-from gateway.dialect import error_event
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Gap, PartitionOffset, Tail, TailBatch
-from gateway.records import RecordBatch, RecordsEncoder
-from gateway.stream import Event, Feed
-from services.streams.token import token, token_part
+from kafka_gateway import jsonio
+from kafka_gateway.dialect import error_event
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Gap, PartitionOffset, Tail, TailBatch
+from kafka_gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.services.streams.token import token, token_part
+from kafka_gateway.stream import Event, Feed
 
 
 class GapBody(jsonio.Struct, rename={"start": "from"}):

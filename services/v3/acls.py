@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.errors import BadRequest, NotFound, PayloadError
-from gateway.jsonio import Raw
-from gateway.kafka.admin.ports import Acl, AclFilter, Administration
-from gateway.messages import NO_CONTENT, Call, Response
-from services.common.json_members import NULL, check_names, read_document, read_list, read_object, read_text, shown
-from services.v3.bodies import required
-from services.v3.links import ClusterLinks, Links, Metadata, listed
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.errors import BadRequest, NotFound, PayloadError
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.kafka.admin.ports import Acl, AclFilter, Administration
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.services.common.json_members import (
+    NULL,
+    check_names,
+    read_document,
+    read_list,
+    read_object,
+    read_text,
+    shown,
+)
+from kafka_gateway.services.v3.bodies import required
+from kafka_gateway.services.v3.links import ClusterLinks, Links, Metadata, listed
 
 _NULL_INPUT = "Payload error. Null input provided. Data is required."
 _EMPTY_INPUT = "Payload error. Empty input provided. Data is required."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from gateway import jsonio
-from gateway.errors import BadRequest
-from gateway.jsonio import Raw
-from services.common.json_members import NULL
+from kafka_gateway import jsonio
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.services.common.json_members import NULL
 
 T = TypeVar("T")
 

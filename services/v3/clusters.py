@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import jsonio
-from gateway.errors import NotFound
-from gateway.kafka.admin.ports import Administration, ClusterInfo
-from gateway.kafka.ports import BrokerNode
-from gateway.messages import Call, Response
-from services.v3.links import ClusterLinks, Link, Links, Listing, ListMetadata, Metadata, listed
-from services.v3.partitions import replica
+from kafka_gateway import jsonio
+from kafka_gateway.errors import NotFound
+from kafka_gateway.kafka.admin.ports import Administration, ClusterInfo
+from kafka_gateway.kafka.ports import BrokerNode
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Listing, ListMetadata, Metadata, listed
+from kafka_gateway.services.v3.partitions import replica
 
 
 class Cluster(jsonio.Struct):

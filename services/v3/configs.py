@@ -6,15 +6,23 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.errors import BadRequest, NotFound, PayloadError, ServiceError
-from gateway.jsonio import Raw
-from gateway.kafka.admin.ports import CLUSTER_WIDE, Administration, ConfigChange, ConfigOf, ConfigSynonym, Setting
-from gateway.messages import NO_CONTENT, Call, Response
-from services.common.json_members import NULL, check_names, read_document, read_list, read_object, read_text, shown
-from services.v3.bodies import read_flag, required
-from services.v3.links import ClusterLinks, Links, Metadata, listed, segment
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.errors import BadRequest, NotFound, PayloadError, ServiceError
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.kafka.admin.ports import CLUSTER_WIDE, Administration, ConfigChange, ConfigOf, ConfigSynonym, Setting
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.services.common.json_members import (
+    NULL,
+    check_names,
+    read_document,
+    read_list,
+    read_object,
+    read_text,
+    shown,
+)
+from kafka_gateway.services.v3.bodies import read_flag, required
+from kafka_gateway.services.v3.links import ClusterLinks, Links, Metadata, listed, segment
 
 _NULL_INPUT = "Payload error. Null input provided. Data is required."
 _OPERATIONS = ("SET", "DELETE")

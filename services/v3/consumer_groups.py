@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.errors import NotFound
-from gateway.kafka.admin.ports import Administration, GroupDetails, GroupMember
-from gateway.kafka.ports import TopicPartition
-from gateway.messages import Call, Response
-from services.common.names import check_group
-from services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
+from kafka_gateway import jsonio
+from kafka_gateway.errors import NotFound
+from kafka_gateway.kafka.admin.ports import Administration, GroupDetails, GroupMember
+from kafka_gateway.kafka.ports import TopicPartition
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.common.names import check_group
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
 
 _CLUSTER = "Cluster {} could not be found."
 _NO_OFFSETS = "Consumer group offsets could not be found."

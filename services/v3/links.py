@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote
 
-from gateway import jsonio
-from gateway.config import Config
-from gateway.errors import NotFound
-from gateway.kafka.admin.ports import Administration
-from gateway.messages import Call, Response
-from services.rest.base_uri import BaseUrls
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config
+from kafka_gateway.errors import NotFound
+from kafka_gateway.kafka.admin.ports import Administration
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.rest.base_uri import BaseUrls
 
 T = TypeVar("T")
 

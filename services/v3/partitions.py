@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.errors import BadRequest, LeaderNotAvailable, NotFound, PartitionNotFound
-from gateway.kafka.admin.ports import Administration, Reassignment, TopicDetails
-from gateway.kafka.ports import PartitionInfo, TopicPartition
-from gateway.messages import Call, Response
-from services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
+from kafka_gateway import jsonio
+from kafka_gateway.errors import BadRequest, LeaderNotAvailable, NotFound, PartitionNotFound
+from kafka_gateway.kafka.admin.ports import Administration, Reassignment, TopicDetails
+from kafka_gateway.kafka.ports import PartitionInfo, TopicPartition
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
 
 OFFSETS = "earliest_and_latest"
 """The one value of ``offset_type``."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.config import Config, ConfigKey
-from gateway.kafka.ports import Kafka
-from gateway.markers import hookimpl
-from gateway.router import Route
-from services.v3.keys import V3
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.markers import hookimpl
+from kafka_gateway.router import Route
+from kafka_gateway.services.v3.keys import V3
 
 
 @hookimpl
@@ -20,6 +20,6 @@ def gateway_config_keys() -> list[ConfigKey]:
 def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
     if not config.flag("api.v3.enable"):
         return []
-    from services.v3.routes import V3Routes
+    from kafka_gateway.services.v3.routes import V3Routes
 
     return V3Routes(config, kafka).routes()

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import media
-from gateway.config import Config
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from services.v3.acls import AclsService, read_acl, read_acls
-from services.v3.clusters import ClustersService
-from services.v3.configs import ConfigsService, read_alter, read_alter_many, read_value
-from services.v3.consumer_groups import ConsumerGroupsService
-from services.v3.links import ClusterLinks
-from services.v3.partitions import PartitionsService
-from services.v3.topics import TopicsService, read_create_topic, read_partitions_count
+from kafka_gateway import media
+from kafka_gateway.config import Config
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.services.v3.acls import AclsService, read_acl, read_acls
+from kafka_gateway.services.v3.clusters import ClustersService
+from kafka_gateway.services.v3.configs import ConfigsService, read_alter, read_alter_many, read_value
+from kafka_gateway.services.v3.consumer_groups import ConsumerGroupsService
+from kafka_gateway.services.v3.links import ClusterLinks
+from kafka_gateway.services.v3.partitions import PartitionsService
+from kafka_gateway.services.v3.topics import TopicsService, read_create_topic, read_partitions_count
 
 CLUSTER = "/v3/clusters/{cluster_id}"
 BROKER = CLUSTER + "/brokers/{broker_id:int}"

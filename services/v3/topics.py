@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from gateway import jsonio
-from gateway.codec import Codec
-from gateway.errors import BadRequest, KafkaAuthorization, PayloadError, UnknownTopicOrPartition
-from gateway.jsonio import Raw
-from gateway.kafka.admin.ports import Administration, Created, TopicDetails, TopicToCreate
-from gateway.messages import NO_CONTENT, Call, Response
-from services.common.json_members import (
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.errors import BadRequest, KafkaAuthorization, PayloadError, UnknownTopicOrPartition
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.kafka.admin.ports import Administration, Created, TopicDetails, TopicToCreate
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.services.common.json_members import (
     NULL,
     check_names,
     read_document,
@@ -21,9 +21,9 @@ from services.common.json_members import (
     read_object,
     read_text,
 )
-from services.common.names import is_topic
-from services.v3.bodies import read_flag, required
-from services.v3.links import ClusterLinks, Link, Links, Metadata, listed
+from kafka_gateway.services.common.names import is_topic
+from kafka_gateway.services.v3.bodies import read_flag, required
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed
 
 _EMPTY = "Payload error. Request body is empty. Data is required."
 _NO_COUNT = "Payload error. Request body is empty. Partitions_count is required."

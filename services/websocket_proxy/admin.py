@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway import jsonio, media
-from gateway.errors import BadRequest, GroupActive, KafkaAuthentication, KafkaAuthorization, ServiceError
-from gateway.kafka.ports import Admin, GroupInfo, PartitionOffset
-from gateway.messages import Call, Response
-from gateway.router import Route
-from services.websocket_proxy.control import ProxyControl
-from services.websocket_proxy.limits import DEFAULT, ClientLimits, Side, read_limits
-from services.websocket_proxy.metrics import CONTENT_TYPE
-from services.websocket_proxy.pretty_json import pretty
+from kafka_gateway import jsonio, media
+from kafka_gateway.errors import BadRequest, GroupActive, KafkaAuthentication, KafkaAuthorization, ServiceError
+from kafka_gateway.kafka.ports import Admin, GroupInfo, PartitionOffset
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.router import Route
+from kafka_gateway.services.websocket_proxy.control import ProxyControl
+from kafka_gateway.services.websocket_proxy.limits import DEFAULT, ClientLimits, Side, read_limits
+from kafka_gateway.services.websocket_proxy.metrics import CONTENT_TYPE
+from kafka_gateway.services.websocket_proxy.pretty_json import pretty
 
 Answer = TypeVar("Answer")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from gateway.records import ConsumedRecord
-from services.websocket_proxy.ports import Place
+from kafka_gateway.records import ConsumedRecord
+from kafka_gateway.services.websocket_proxy.ports import Place
 
 _Entry = tuple[int, int, float]
 """Offset, timestamp, when it was sent."""

@@ -6,15 +6,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from gateway.errors import BadRequest, ServiceError
-from gateway.kafka.ports import ConsumerSettings, Kafka, Member, PartitionOffset, TopicPartition
-from gateway.messages import Call, Response
-from gateway.records import ConsumedRecord, RecordBatch
-from services.websocket_proxy.commit_stack import CommitStack
-from services.websocket_proxy.ports import FollowerRequest, Place, RecordListener
-from services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
-from services.websocket_proxy.token_bucket import TokenBucket
-from services.websocket_proxy.topics import partitions_of
+from kafka_gateway.errors import BadRequest, ServiceError
+from kafka_gateway.kafka.ports import ConsumerSettings, Kafka, Member, PartitionOffset, TopicPartition
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.records import ConsumedRecord, RecordBatch
+from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
+from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, Place, RecordListener
+from kafka_gateway.services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
+from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
+from kafka_gateway.services.websocket_proxy.topics import partitions_of
 
 log = logging.getLogger("gateway.consumer")
 

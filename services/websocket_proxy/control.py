@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from gateway.config import Config
-from gateway.kafka.ports import CompactedTopic, Kafka
-from gateway.service import Service
-from services.websocket_proxy.dynamic_limits import DynamicLimits
-from services.websocket_proxy.limits import ClientLimits, Limits
-from services.websocket_proxy.metrics import ProxyMetrics
-from services.websocket_proxy.session import CONSUMER, PRODUCER, Kind
-from services.websocket_proxy.session_sync import SessionKeeper
-from services.websocket_proxy.session_table import Duplicate, KindClash, LimitReached
-from services.websocket_proxy.sessions import (
+from kafka_gateway.config import Config
+from kafka_gateway.kafka.ports import CompactedTopic, Kafka
+from kafka_gateway.service import Service
+from kafka_gateway.services.websocket_proxy.dynamic_limits import DynamicLimits
+from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits
+from kafka_gateway.services.websocket_proxy.metrics import ProxyMetrics
+from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Kind
+from kafka_gateway.services.websocket_proxy.session_sync import SessionSync
+from kafka_gateway.services.websocket_proxy.session_table import Duplicate, KindClash, LimitReached
+from kafka_gateway.services.websocket_proxy.sessions import (
     ConsumerSocket,
     ProducerSocket,
     ProxySettings,
@@ -46,7 +46,7 @@ def settings(config: Config) -> ProxySettings:
     )
 
 
-class Place:
+class SocketPlace:
     """The `Lease` of one socket."""
 
     __slots__ = (
@@ -90,7 +90,7 @@ class ProxyControl(Service):
         self.settings = settings(config)
         self.metrics = ProxyMetrics(config, kafka.admin)
         server = config.text(_KEY + "server.server-id")
-        self.keeper = SessionKeeper(
+        self.keeper = SessionSync(
             kafka,
             server,
             _topic(config, "session-handler", config.seconds(_KEY + "session-handler.dead-server-timeout")),
@@ -117,7 +117,7 @@ class ProxyControl(Service):
                 await self.dynamic.aclose()
             await self.keeper.aclose()
 
-    async def open_producer(self, socket: ProducerSocket) -> Place:
+    async def open_producer(self, socket: ProducerSocket) -> SocketPlace:
         limits = await self._limits("producer", socket.client_id)
         if not self.settings.sessions_enabled:
             return self._place(PRODUCER, socket.client_id, socket.instance_id or "", False, limits)
@@ -146,7 +146,7 @@ class ProxyControl(Service):
             raise
         return self._place(PRODUCER, socket.client_id, socket.instance_id, True, limits)
 
-    async def open_consumer(self, socket: ConsumerSocket) -> Place:
+    async def open_consumer(self, socket: ConsumerSocket) -> SocketPlace:
         limits = await self._limits("consumer", socket.group_id)
         self._partitions[socket.group_id] = socket.partitions
         limit = min(socket.partitions, limits.most or socket.partitions)
@@ -174,7 +174,7 @@ class ProxyControl(Service):
             raise
         return self._place(CONSUMER, socket.group_id, socket.client_id, True, limits)
 
-    def left(self, place: Place, code: int) -> None:
+    def left(self, place: SocketPlace, code: int) -> None:
         """A socket has ended."""
         self.metrics.closed(place, code)
         if place.registered:
@@ -187,8 +187,10 @@ class ProxyControl(Service):
             await self.dynamic.settled()
         return self.limits.of("consumer" if side == "consumer" else "producer", client)
 
-    def _place(self, kind: Kind, session_id: str, client_id: str, registered: bool, limits: ClientLimits) -> Place:
-        place = Place(self, kind, session_id, client_id, registered, limits)
+    def _place(
+        self, kind: Kind, session_id: str, client_id: str, registered: bool, limits: ClientLimits
+    ) -> SocketPlace:
+        place = SocketPlace(self, kind, session_id, client_id, registered, limits)
         self.metrics.opened(place)
         return place
 

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from gateway import jsonio
-from gateway.errors import ServiceError
-from gateway.kafka.ports import CompactedLog, CompactedTopic, Kafka
-from services.websocket_proxy.limits import ClientLimits, Limits, Side, read_record, record_key
+from kafka_gateway import jsonio
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import CompactedLog, CompactedTopic, Kafka
+from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits, Side, read_record, record_key
 
 log = logging.getLogger("gateway.config")
 

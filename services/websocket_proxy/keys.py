@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from gateway.config import ConfigKey, KeyType, Value, section
+from kafka_gateway.config import ConfigKey, KeyType, Value, section
 
 PREFIX: Final = "kafka.ws.proxy."
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from gateway import jsonio
-from gateway.config import Config, ConfigError, Fault
-from gateway.errors import ServiceError
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.errors import ServiceError
 
 Side = Literal["consumer", "producer"]
 

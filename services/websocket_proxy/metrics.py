@@ -15,11 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.config import Config
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Admin, BrokerNode
-from services.websocket_proxy.session import CONSUMER, Kind
-from services.websocket_proxy.sessions import SocketCounters
+from kafka_gateway.config import Config
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Admin, BrokerNode
+from kafka_gateway.services.websocket_proxy.session import CONSUMER, Kind
+from kafka_gateway.services.websocket_proxy.sessions import SocketCounters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHERS = "(others)"

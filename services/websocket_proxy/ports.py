@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.errors import ServiceError
-from gateway.records import RecordBatch, RecordsEncoder, RecordToSend
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.records import RecordBatch, RecordsEncoder, RecordToSend
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway import jsonio
+from kafka_gateway import jsonio
 
 
 def pretty(value: Any) -> bytes:

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from gateway.errors import BadRequest, KafkaError, KafkaRefused, ServiceError, TooManyRequests
-from gateway.kafka.ports import Kafka, Transactions
-from gateway.messages import Call, Response
-from gateway.records import RecordToSend
-from services.websocket_proxy.ports import SenderRequest, StoredRecord
-from services.websocket_proxy.sessions import Lease, ProducerSocket, ProxySettings, SocketSessions
-from services.websocket_proxy.topics import needs_keys, partitions_of
+from kafka_gateway.errors import BadRequest, KafkaError, KafkaRefused, ServiceError, TooManyRequests
+from kafka_gateway.kafka.ports import Kafka, Transactions
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.records import RecordToSend
+from kafka_gateway.services.websocket_proxy.ports import SenderRequest, StoredRecord
+from kafka_gateway.services.websocket_proxy.sessions import Lease, ProducerSocket, ProxySettings, SocketSessions
+from kafka_gateway.services.websocket_proxy.topics import needs_keys, partitions_of
 
 log = logging.getLogger("gateway.producer")
 

@@ -4,13 +4,13 @@ with them over plain HTTP, for transports/websocket_proxy/http.py.
 
 from __future__ import annotations
 
-from gateway.config import Config
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from services.websocket_proxy.admin import ProxyAdmin
-from services.websocket_proxy.consume import ConsumeSockets
-from services.websocket_proxy.control import ProxyControl
-from services.websocket_proxy.produce import ProduceSockets
+from kafka_gateway.config import Config
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.services.websocket_proxy.admin import ProxyAdmin
+from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets
+from kafka_gateway.services.websocket_proxy.control import ProxyControl
+from kafka_gateway.services.websocket_proxy.produce import ProduceSockets
 
 
 def routes(config: Config, kafka: Kafka) -> list[Route]:

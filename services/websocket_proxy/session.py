@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from gateway import jsonio
+from kafka_gateway import jsonio
 
 Kind = Literal["ConsumerSession", "ProducerSession"]
 

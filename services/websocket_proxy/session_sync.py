@@ -17,11 +17,11 @@ import time
 import weakref
 from collections.abc import Iterable
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import CompactedLog, CompactedTopic, Kafka
-from services.websocket_proxy.session import Kind, ProxySession, decode, encode
-from services.websocket_proxy.session_table import SessionTable
-from services.websocket_proxy.sessions import SessionsUnavailable
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import CompactedLog, CompactedTopic, Kafka
+from kafka_gateway.services.websocket_proxy.session import Kind, ProxySession, decode, encode
+from kafka_gateway.services.websocket_proxy.session_table import SessionTable
+from kafka_gateway.services.websocket_proxy.sessions import SessionsUnavailable
 
 log = logging.getLogger("gateway.session")
 
@@ -36,7 +36,7 @@ _GROUP = "ws-proxy-session-consumer-"
 """With the server's id behind it: client and group id of a gateway's reading (§4.4)."""
 
 
-class SessionKeeper:
+class SessionSync:
     """Belongs to the event loop. ``start`` may be called more than once; ``aclose`` gives all own places back."""
 
     def __init__(self, kafka: Kafka, server: str, topic: CompactedTopic) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from services.websocket_proxy.session import CONSUMER, Instance, Kind, ProxySession
+from kafka_gateway.services.websocket_proxy.session import CONSUMER, Instance, Kind, ProxySession
 
 
 class KindClash(Exception):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from gateway.errors import BadRequest, ServiceError, Unavailable
+from kafka_gateway.errors import BadRequest, ServiceError, Unavailable
 
 
 class SocketRefused(BadRequest):

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import confluent_kafka
 import pytest
 
-from gateway.assembly.app import App, serve
-from gateway.assembly.plugins import Plugins
-from gateway.config import load
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
 from tests.acceptance.rest import Rest
 from tests.behaviour.clients import V1, V2, Answer, v2
 from tests.librdkafka_properties import known_properties

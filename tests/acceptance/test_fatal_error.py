@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App, serve
-from gateway.assembly.plugins import Plugins
-from gateway.config import load
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
 from tests.acceptance.rest import Rest, timed, until
 from tests.kafka_cluster import KafkaCluster
 from tests.librdkafka_properties import library

@@ -100,15 +100,15 @@ async def test_l4_a_slow_reader_harms_nobody(
     """It takes 1 kB/s of 60 MB that could come at once: it is held back, and gets the very next record later."""
     big, live = kafka.create_topic(), kafka.create_topic()
     await asyncio.to_thread(fill, kafka, big, 60_000, 1000)
-    pulse = Pulse(gateway.url, live, unique("g"))
-    async with pulse.beating():
-        alone = await pulse.percentile(0.99)
+    heartbeats = Pulse(gateway.url, live, unique("g"))
+    async with heartbeats.beating():
+        alone = await heartbeats.percentile(0.99)
         instance = await client.instance(unique("g"))
         before = gateway.rss_bytes()
         client.pause()
         client.subscribe("slow", instance, big)
         sipping = asyncio.create_task(_sip(client))
-        beside = await pulse.percentile(0.99)
+        beside = await heartbeats.percentile(0.99)
         grown = gateway.rss_bytes() - before
         sipping.cancel()
         print(

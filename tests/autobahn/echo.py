@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from gateway.core import Gateway
-from gateway.session import Session
-from gateway.transport import Transport, hookimpl
-from transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.core import Gateway
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport, hookimpl
+from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
 
 PATH = "/echo"
 LIMITS = SocketLimits(text_max=1 << 24, binary_max=1 << 24, compress=True)

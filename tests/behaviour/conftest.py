@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App, serve
-from gateway.assembly.plugins import Plugins
-from gateway.config import load
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
 from tests.behaviour.clients import TRANSPORTS, Client
 
 QUIET = {"port": 0, "access.log.enable": False, "embedded.enable": True}

@@ -15,20 +15,20 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from gateway.assembly import builtin
-from gateway.auth import NoAuthentication
-from gateway.codecs.binary import BinaryCodec
-from gateway.codecs.json import JsonCodec
-from gateway.config import load
-from gateway.core import Gateway
-from gateway.kafka.ports import Delivery, Stored
-from gateway.messages import Request
-from gateway.records import RecordToSend
-from gateway.router import Router
-from gateway.session import Session
-from services.common.rows import v2_encoder
-from services.rest.produce_bodies import RecordsReader
-from services.rest.routes import RestServices
+from kafka_gateway.assembly import builtin
+from kafka_gateway.auth import NoAuthentication
+from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.codecs.json import JsonCodec
+from kafka_gateway.config import load
+from kafka_gateway.core import Gateway
+from kafka_gateway.kafka.ports import Delivery, Stored
+from kafka_gateway.messages import Request
+from kafka_gateway.records import RecordToSend
+from kafka_gateway.router import Router
+from kafka_gateway.services.common.rows import v2_encoder
+from kafka_gateway.services.rest.produce_bodies import RecordsReader
+from kafka_gateway.services.rest.routes import RestServices
+from kafka_gateway.session import Session
 from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
 

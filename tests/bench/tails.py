@@ -17,11 +17,11 @@ from pathlib import Path
 import confluent_kafka
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from gateway.config import load
-from gateway.errors import ServiceError
-from gateway.kafka.cluster import KafkaCluster, open_kafka
-from gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
-from gateway.records import ConsumedRecord
+from kafka_gateway.config import load
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
+from kafka_gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
+from kafka_gateway.records import ConsumedRecord
 from tests.keys import BUILTIN_KEYS
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from gateway.assembly.app import App, serve
-from gateway.assembly.plugins import Plugins
-from gateway.config import load
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
@@ -116,7 +116,7 @@ class Bytehoops(GatewayProcess):
 
     def __init__(self, *words: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)
-        self.command = ["gateway.commands.bytehoops", *words]
+        self.command = ["kafka_gateway.commands.bytehoops", *words]
 
 
 @contextlib.asynccontextmanager

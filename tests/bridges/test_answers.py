@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from gateway import errors
-from gateway.errors import ServiceError
-from gateway.kafka.errors import UnknownTopicTimeout
-from gateway.messages import Call, Request
-from gateway.router import Route
-from gateway.session import Session
-from services.bridges.produce import ProducerBridge, ProducerSettings
+from kafka_gateway import errors
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.errors import UnknownTopicTimeout
+from kafka_gateway.messages import Call, Request
+from kafka_gateway.router import Route
+from kafka_gateway.services.bridges.produce import ProducerBridge, ProducerSettings
+from kafka_gateway.session import Session
 
 
 class FailingProducer:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gateway.commands import bytehoops
-from gateway.commands.main import main as gateway_main
-from gateway.config import Config
-from gateway.version import VERSION
+from kafka_gateway.commands import bytehoops
+from kafka_gateway.commands.main import main as gateway_main
+from kafka_gateway.config import Config
+from kafka_gateway.version import VERSION
 from tests.bridges.conftest import Bytehoops
 from tests.gateway_process import ROOT
 
@@ -30,7 +30,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         seen.append(config)
         return 0
 
-    monkeypatch.setattr("gateway.commands.bytehoops.run", run)
+    monkeypatch.setattr("kafka_gateway.commands.bytehoops.run", run)
     monkeypatch.delenv("PORT", raising=False)
     return seen
 
@@ -38,7 +38,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 def run(*words: str) -> tuple[int, str, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "gateway.commands.bytehoops", *words],
+        [sys.executable, "-P", "-m", "kafka_gateway.commands.bytehoops", *words],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
@@ -174,7 +174,7 @@ def test_every_flag_reaches_its_property(configured: list[Config]) -> None:
 
 
 def test_the_executable_is_installed_and_wrapped() -> None:
-    assert 'bytehoops = "gateway.commands.bytehoops:main"' in (ROOT / "pyproject.toml").read_text()
+    assert 'bytehoops = "kafka_gateway.commands.bytehoops:main"' in (ROOT / "pyproject.toml").read_text()
     assert os.access(ROOT / "bin" / "bytehoops", os.X_OK)
     assert VERSION
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.bridges.conftest import (
     Start,
     bytehoops,

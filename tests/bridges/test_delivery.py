@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.errors import KafkaRetriable
-from gateway.kafka.ports import PartitionOffset, TopicPartition
-from gateway.records import OutgoingRecord
-from services.bridges.dead_letters import DeadLetters
-from services.bridges.delivery import Delivery, DeliverySettings
-from services.bridges.outcomes import RetryRules
+from kafka_gateway.errors import KafkaRetriable
+from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.services.bridges.dead_letters import DeadLetters
+from kafka_gateway.services.bridges.delivery import Delivery, DeliverySettings
+from kafka_gateway.services.bridges.outcomes import RetryRules
 from tests.services.fake_kafka import FakeRecord
 from tests.transports.wire import until
 

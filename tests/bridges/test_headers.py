@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from gateway.records import Headers, OutgoingRecord
-from services.bridges.headers import HeaderRules, RecordHeaders, SinkHeaderRules, canonical, http_headers
+from kafka_gateway.records import Headers, OutgoingRecord
+from kafka_gateway.services.bridges.headers import HeaderRules, RecordHeaders, SinkHeaderRules, canonical, http_headers
 from tests.services.fake_kafka import FakeRecord
 
 Fields = list[tuple[bytes, bytes]]

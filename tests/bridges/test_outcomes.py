@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from services.bridges.offsets import Progress
-from services.bridges.outcomes import Outcome, RetryRules, outcome, retry_after_s, status_class
+from kafka_gateway.services.bridges.offsets import Progress
+from kafka_gateway.services.bridges.outcomes import Outcome, RetryRules, outcome, retry_after_s, status_class
 
 
 @pytest.mark.parametrize(

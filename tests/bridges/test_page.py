@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.commands import bytehoops
-from gateway.config import Config
+from kafka_gateway.commands import bytehoops
+from kafka_gateway.config import Config
 from tests.bridges.conftest import stored
 from tests.bridges.raw_sink import OK, RawSink
 from tests.gateway_process import ROOT, GatewayProcess
@@ -31,7 +31,9 @@ COMMANDS = [shlex.split(line) for block in blocks("sh") for line in block.splitl
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "bytehoops"], ids=" ".join)
 def test_the_commands_are_understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr("gateway.commands.bytehoops.run", lambda config, plugins, hasty: bool(seen.append(config)))
+    monkeypatch.setattr(
+        "kafka_gateway.commands.bytehoops.run", lambda config, plugins, hasty: bool(seen.append(config))
+    )
     assert bytehoops.main(words[1:]) == 0
     assert seen
 
@@ -63,7 +65,7 @@ async def test_the_webhooks(kafka: KafkaCluster) -> None:
 
 
 def test_the_metrics_are_named() -> None:
-    from services.bridges.service import _CONSUMER_METRICS, _PRODUCER_METRICS
+    from kafka_gateway.services.bridges.service import _CONSUMER_METRICS, _PRODUCER_METRICS
 
     for name, _, _ in (*_PRODUCER_METRICS, *_CONSUMER_METRICS):
         assert f"_{name}`" in PAGE, name

@@ -12,7 +12,7 @@ from typing import Any
 import bcrypt
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.bridges.conftest import Bytehoops, Start, producer, running, stored
 from tests.kafka_cluster import KafkaCluster
 from tests.transports.wire import Reply, Wire, request, until

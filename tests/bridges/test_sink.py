@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from gateway.records import OutgoingRecord
-from services.bridges.headers import SinkHeaderRules, http_headers
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.services.bridges.headers import SinkHeaderRules, http_headers
+from kafka_gateway.transports.bridges.http_sink import HttpSink, Posted, tls_context
+from kafka_gateway.transports.bridges.sink_address import AllowedAddresses, CheckedResolver, sink_url
 from tests.bridges.raw_sink import OK, Got, RawSink
 from tests.services.fake_kafka import FakeRecord
 from tests.transports.test_http_listeners import make_certificate
 from tests.transports.wire import until
-from transports.bridges.http_sink import HttpSink, Posted, tls_context
-from transports.bridges.sink_address import AllowedAddresses, CheckedResolver, sink_url
 
 LOOPBACK = AllowedAddresses(["127.0.0.0/8"])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assembly.plugins import Plugins
+from kafka_gateway.assembly.plugins import Plugins
 from tests.gateway_process import ROOT, GatewayProcess
 
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)

@@ -15,10 +15,10 @@ from types import ModuleType
 import aiohttp
 import pytest
 
-from gateway import hookspecs
-from gateway.assembly.app import serve
-from gateway.assembly.plugins import Plugins
-from gateway.config import load
+from kafka_gateway import hookspecs
+from kafka_gateway.assembly.app import serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugin"

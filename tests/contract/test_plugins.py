@@ -20,18 +20,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.assembly import app as assembly
-from gateway.assembly import plugins as plugin_manager
-from gateway.assembly.app import App, serve
-from gateway.assembly.built_in import BUILT_IN
-from gateway.assembly.plugins import PluginError, Plugins
-from gateway.auth import Authenticator
-from gateway.codec import Codec
-from gateway.commands.main import main
-from gateway.config import Config, ConfigKey, load
-from gateway.hookspecs import hookimpl
-from gateway.router import Route
-from gateway.transport import Transport
+from kafka_gateway.assembly import app as assembly
+from kafka_gateway.assembly import plugins as plugin_manager
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.built_in import BUILT_IN
+from kafka_gateway.assembly.plugins import PluginError, Plugins
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.commands.main import main
+from kafka_gateway.config import Config, ConfigKey, load
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.router import Route
+from kafka_gateway.transport import Transport
 from tests.services.fake_kafka import FakeKafka
 
 ROOT = Path(__file__).parents[2]
@@ -254,7 +254,7 @@ async def test_its_authenticator_guards_every_transport(running: Running) -> Non
 def announce(site: Path, name: str, source: str, distribution: str = "some-plugin") -> None:
     """Puts a distribution with one module into ``site``, as if it had been installed."""
     module = f"module_{name}_{distribution.replace('-', '_')}".replace(".", "_")
-    (site / f"{module}.py").write_text("from gateway.transport import hookimpl\n" + dedent(source))
+    (site / f"{module}.py").write_text("from kafka_gateway.transport import hookimpl\n" + dedent(source))
     info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -265,7 +265,7 @@ def start(*arguments: str, site: Path, env: dict[str, str] | None = None) -> sub
     """Runs the command with plugins from ``site`` until it ends by itself."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA")} | (env or {})
     variables["PYTHONPATH"] = os.pathsep.join([str(site), str(ROOT)])
-    command = [sys.executable, "-m", "gateway", "port=0", *arguments]
+    command = [sys.executable, "-m", "kafka_gateway", "port=0", *arguments]
     return subprocess.run(command, env=variables, cwd=site, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -288,44 +288,44 @@ FAULTY = {
     "raises for keys": ("@hookimpl\ndef gateway_config_keys():\n    raise KeyError", "gateway_config_keys failed"),
     "raises while read": ("@hookimpl\ndef gateway_codecs():\n    yield 1 / 0", "gateway_codecs failed: ZeroDivision"),
     "class for object": (
-        "from gateway.codec import Codec\n@hookimpl\ndef gateway_codecs(): return [Codec]",
+        "from kafka_gateway.codec import Codec\n@hookimpl\ndef gateway_codecs(): return [Codec]",
         "gateway_codecs must return Codec objects, not Codec",
     ),
     "wrong object": ("@hookimpl\ndef gateway_transports(): return ['x']", "must return Transport objects, not a str"),
     "no name": (
-        "from gateway.codec import Codec\n@hookimpl\ndef gateway_codecs(): return [Codec()]",
+        "from kafka_gateway.codec import Codec\n@hookimpl\ndef gateway_codecs(): return [Codec()]",
         "the name of its codec Codec, '', is not",
     ),
     "name of two words": (
-        "from gateway.transport import Transport\nclass T(Transport): name = 'a.b'\n"
+        "from kafka_gateway.transport import Transport\nclass T(Transport): name = 'a.b'\n"
         "@hookimpl\ndef gateway_transports(): return [T()]",
         "the name of its transport T, 'a.b', is not",
     ),
     "clashing codec": (
-        "from gateway.codec import Codec\nclass C(Codec): name = 'json'\n@hookimpl\ndef gateway_codecs(): return [C()]",
+        "from kafka_gateway.codec import Codec\nclass C(Codec): name = 'json'\n@hookimpl\ndef gateway_codecs(): return [C()]",
         "the codec json exists already, in core",
     ),
     "clashing transport": (
-        "from gateway.transport import Transport\nclass T(Transport): name = 'HTTP'\n"
+        "from kafka_gateway.transport import Transport\nclass T(Transport): name = 'HTTP'\n"
         "@hookimpl\ndef gateway_transports(): return [T()]",
         "the transport HTTP exists already, in http",
     ),
     "clashing authenticator": (
-        "from gateway.auth import Authenticator\nclass A(Authenticator): name = 'basic'\n"
+        "from kafka_gateway.auth import Authenticator\nclass A(Authenticator): name = 'basic'\n"
         "@hookimpl\ndef gateway_authenticators(): return [A()]",
         "the authenticator basic exists already, in core",
     ),
     "clashing route": (
-        "from gateway.router import Route\n"
+        "from kafka_gateway.router import Route\n"
         "@hookimpl\ndef gateway_routes(): return [Route('GET', '/topics/{name}', None, generation='v2')]",
         "GET /topics/{name} of 'odd' clashes with GET /topics/{topic} of 'rest'",
     ),
     "no template": (
-        "from gateway.router import Route\n@hookimpl\ndef gateway_routes(): return [Route('GET', 'x', None)]",
+        "from kafka_gateway.router import Route\n@hookimpl\ndef gateway_routes(): return [Route('GET', 'x', None)]",
         "GET x of 'odd' is not a template",
     ),
     "transport that cannot start": (
-        "from gateway.transport import Transport\n"
+        "from kafka_gateway.transport import Transport\n"
         "class T(Transport):\n    name = 'odd'\n    def lifespan(self, gateway): raise RuntimeError('no')\n"
         "@hookimpl\ndef gateway_transports(): return [T()]",
         "transport odd cannot start: RuntimeError: no",
@@ -403,7 +403,7 @@ def test_the_name_of_a_built_in_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_key_that_exists_is_refused_with_the_plugins_name(tmp_path: Path) -> None:
-    source = "from gateway.config import ConfigKey\n@hookimpl\ndef gateway_config_keys():\n"
+    source = "from kafka_gateway.config import ConfigKey\n@hookimpl\ndef gateway_config_keys():\n"
     announce(tmp_path, "odd", source + "    return [ConfigKey(name='port', type='int', default=1, doc='Mine.')]")
     done = start(site=tmp_path)
     assert done.returncode == 2

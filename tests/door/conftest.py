@@ -9,7 +9,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.loop_watch import loop_watch, pytest_runtest_call
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService

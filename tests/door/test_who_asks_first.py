@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.messages import Request
+from kafka_gateway.assembly.app import App
+from kafka_gateway.messages import Request
 from tests.door.conftest import proof, set_
 from tests.transports.wire import Reply, Wire, request
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus" / "envelope"
 INSTRUMENTED = [
-    "transports.envelope.codec",
-    "transports.envelope.sequences",
-    "gateway.jsonio",
+    "kafka_gateway.transports.envelope.codec",
+    "kafka_gateway.transports.envelope.sequences",
+    "kafka_gateway.jsonio",
     "tests.fuzz.envelope_target",
 ]
 

@@ -9,10 +9,10 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from gateway.errors import ServiceError
-from transports.envelope import codec as envelope
-from transports.envelope.codec import Envelope, Form, InvalidMessage
-from transports.envelope.sequences import Sequences
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.transports.envelope import codec as envelope
+from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
+from kafka_gateway.transports.envelope.sequences import Sequences
 
 
 def pack(*messages: bytes) -> bytes:
@@ -28,7 +28,7 @@ def unpack(data: bytes) -> Iterator[bytes]:
 
 def one_input(data: bytes) -> None:
     """AssertionError, or any exception but the codec's own, is a finding."""
-    reader = envelope.Reader()
+    reader = envelope.EnvelopeReader()
     sequences = Sequences(4, 4096, 1.0)
     for now, message in enumerate(unpack(data)):
         part = _read_both(reader, message)
@@ -43,7 +43,7 @@ def one_input(data: bytes) -> None:
         assert len(sequences) <= 8
 
 
-def _read_both(reader: envelope.Reader, message: bytes) -> Envelope | None:
+def _read_both(reader: envelope.EnvelopeReader, message: bytes) -> Envelope | None:
     """A reader that remembers heads must say the same as one that does not."""
     found: list[object] = []
     for read in (envelope.read, reader.read):

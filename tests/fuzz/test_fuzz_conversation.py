@@ -19,17 +19,17 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 
-from gateway.assembly import app as assembly
-from gateway.config import Config
-from gateway.door.access_log import AccessLog
-from gateway.errors import CloseReason
+from kafka_gateway.assembly import app as assembly
+from kafka_gateway.config import Config
+from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.errors import CloseReason
+from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
 from tests.fuzz.envelope import CORPUS
 from tests.fuzz.envelope_target import unpack
 from tests.fuzz.mutations import mutate
 from tests.services.fake_kafka import FakeKafka
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
-from transports.envelope.session import Conversation, ConversationSettings
 
 COUNT = int(os.environ.get("KAFKA_GATEWAY_FUZZ_ENVELOPES", "100000"))
 ROUNDS = 20
@@ -96,14 +96,14 @@ async def conversations(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Conver
 
     monkeypatch.setattr(assembly, "open_kafka", open_fake)
     async with gateway(StubService()) as app:
-        made = Conversations(kafka, ConversationSettings.of(app.gateway.config), app)
+        made = Conversations(kafka, EnvelopeSettings.of(app.gateway.config), app)
         yield made
 
 
 class Conversations:
     """One after the other, over a Kafka that keeps nothing."""
 
-    def __init__(self, kafka: FakeKafka, settings: ConversationSettings, app: assembly.App) -> None:
+    def __init__(self, kafka: FakeKafka, settings: EnvelopeSettings, app: assembly.App) -> None:
         self._kafka, self._settings, self._app = kafka, settings, app
         self.heard = Heard()
         self.taken = 0
@@ -112,7 +112,7 @@ class Conversations:
     async def run(self, messages: Iterator[bytes]) -> None:
         """All that one client says, and the answers to it."""
         session = await self._app.gateway.open_session("websocket", {})
-        conversation = Conversation(
+        conversation = EnvelopeSession(
             self._settings, self.heard, session, self._app.gateway, AccessLog(False), {}, "http://gateway.example"
         )
         try:

@@ -10,12 +10,12 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from gateway.config import load
-from gateway.kafka.clients.factory import EMBEDDED_GROUPS
-from gateway.kafka.cluster import KafkaCluster, open_kafka
-from gateway.kafka.consuming.consumer import KafkaConsumer
-from gateway.kafka.ports import ConsumerSettings, ReadLimits
-from gateway.records import ConsumedRecord
+from kafka_gateway.config import load
+from kafka_gateway.kafka.clients.factory import EMBEDDED_GROUPS
+from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
+from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
+from kafka_gateway.kafka.ports import ConsumerSettings, ReadLimits
+from kafka_gateway.records import ConsumedRecord
 from tests.keys import BUILTIN_KEYS
 
 Place = tuple[int, int]

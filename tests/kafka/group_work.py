@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
-from gateway.records import ConsumedRecord
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
+from kafka_gateway.records import ConsumedRecord
 from tests.kafka.conftest import places_of
 
 

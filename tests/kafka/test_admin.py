@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
 
-from gateway.config import load
-from gateway.errors import (
+from kafka_gateway.config import load
+from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaError,
     KafkaRefused,
@@ -19,10 +19,10 @@ from gateway.errors import (
     SimpleReaderUnavailable,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.cluster import KafkaCluster, open_kafka
-from gateway.kafka.consuming import reader
-from gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
+from kafka_gateway.kafka.consuming import reader
+from kafka_gateway.kafka.ports import ConsumerSettings
 from tests.kafka.conftest import Topic, is_mock, open_cluster, places, places_of
 from tests.keys import BUILTIN_KEYS
 
@@ -157,7 +157,7 @@ class _NoThreads:
 
 
 def test_clients_belong_to_their_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    clients = Clients(load(BUILTIN_KEYS, overrides=["bootstrap.servers=127.0.0.1:1"]))
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=["bootstrap.servers=127.0.0.1:1"]))
     clients.producer_config()
     monkeypatch.setattr("os.getpid", lambda: -1)
     with pytest.raises(RuntimeError, match="fork"):
@@ -167,7 +167,7 @@ def test_clients_belong_to_their_process(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_nobody_may_change() -> None:
-    clients = Clients(load(BUILTIN_KEYS, overrides=["bootstrap.servers=h:1", "consumer.fetch.min.bytes=2"]))
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=["bootstrap.servers=h:1", "consumer.fetch.min.bytes=2"]))
     settings = clients.consumer_config(ConsumerSettings("g", "c", "none", isolation_level="read_committed"))
     assert settings["enable.auto.commit"] is False
     assert settings["enable.auto.offset.store"] is False

@@ -11,8 +11,8 @@ from typing import Any, cast
 import confluent_kafka
 import pytest
 
-from gateway.errors import BrokerNotAvailable, KafkaRetriable
-from gateway.kafka.tails.log_offsets import Bounds, Lookups, TopicBounds
+from kafka_gateway.errors import BrokerNotAvailable, KafkaRetriable
+from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
 
 
 async def test_a_thousand_questions_make_two_flights() -> None:
@@ -81,13 +81,13 @@ class FakeAdmin:
         return SimpleNamespace(partitions=[SimpleNamespace(partition=number, leader=1) for number in range(2)])
 
 
-def asking(*answers: int) -> TopicBounds:
-    return TopicBounds(cast(Any, FakeAdmin()), cast(Any, FakeClient(*answers)), read_committed=True)
+def asking(*answers: int) -> TopicOffsets:
+    return TopicOffsets(cast(Any, FakeAdmin()), cast(Any, FakeClient(*answers)), read_committed=True)
 
 
 async def test_what_a_starting_broker_answers_is_asked_again() -> None:
     bounds = await asking(0, -1001, -1001, 10, 0, 10).bounds("topic")
-    assert bounds == Bounds({0: 0, 1: 0}, {0: 10, 1: 10})
+    assert bounds == LogOffsets({0: 0, 1: 0}, {0: 10, 1: 10})
     assert await asking(-1).at_time(("topic", (0,), 5)) == {0: -1}
     with pytest.raises(KafkaRetriable):
         await asking(-1001).at_time(("topic", (0,), 5))

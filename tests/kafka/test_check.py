@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.check import check
-from gateway.kafka.clients.probe import join_address, split_address
+from kafka_gateway.commands.check import check
+from kafka_gateway.kafka.clients.probe import join_address, split_address
 from tests.cache import find_program
 from tests.keys import BUILTIN_KEYS
 

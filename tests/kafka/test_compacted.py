@@ -10,10 +10,10 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from gateway.config import load
-from gateway.errors import GroupActive, KafkaError
-from gateway.kafka.cluster import KafkaCluster, open_kafka
-from gateway.kafka.ports import CompactedLog, CompactedTopic, PartitionOffset
+from kafka_gateway.config import load
+from kafka_gateway.errors import GroupActive, KafkaError
+from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
+from kafka_gateway.kafka.ports import CompactedLog, CompactedTopic, PartitionOffset
 from tests import kafka_cluster
 from tests.kafka.conftest import until
 from tests.keys import BUILTIN_KEYS
@@ -132,7 +132,7 @@ async def test_presence(cluster: KafkaCluster, unique: Unique) -> None:
 async def test_lost_and_made_again(
     cluster: KafkaCluster, kafka: kafka_cluster.KafkaCluster, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.kafka.consuming.compacted_topics._LOOK_S", 0.2)
+    monkeypatch.setattr("kafka_gateway.kafka.consuming.compacted_topics._LOOK_S", 0.2)
     topic = CompactedTopic(unique("lost"))
     async with following(cluster, topic) as (log, heard):
         await caught_up(heard)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import confluent_kafka
 import pytest
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     IllegalState,
     InstanceNotFound,
     InvalidConsumerConfig,
@@ -22,11 +22,11 @@ from gateway.errors import (
     TooManyRequests,
     UndecodableRecord,
 )
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.consuming import questions, worker
-from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
-from gateway.records import ConsumedRecord
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.consuming import questions, worker
+from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.records import ConsumedRecord
 from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until, until
 
 
@@ -604,13 +604,13 @@ async def test_failing_client_calls_leave_the_thread_alive(
 ) -> None:
     filled.write([b"a"])
     made: list[FailingConsumer] = []
-    build = Clients.consumer
+    build = ClientFactory.consumer
 
-    def failing(self: Clients, settings: ConsumerSettings, **more: object) -> FailingConsumer:
+    def failing(self: ClientFactory, settings: ConsumerSettings, **more: object) -> FailingConsumer:
         made.append(FailingConsumer(build(self, settings, **more)))
         return made[-1]
 
-    monkeypatch.setattr(Clients, "consumer", failing)
+    monkeypatch.setattr(ClientFactory, "consumer", failing)
     consumer = await open_consumer()
     await consumer.assign([TopicPartition(filled.name, 0)])
     for call in (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.check import EXIT_CONFIGURATION, EXIT_OK, check
-from gateway.config import ConfigError, load
-from gateway.kafka.clients.embedded_rules import embedded_faults
-from gateway.kafka.cluster import open_kafka
+from kafka_gateway.commands.check import EXIT_CONFIGURATION, EXIT_OK, check
+from kafka_gateway.config import ConfigError, load
+from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
+from kafka_gateway.kafka.cluster import open_kafka
 from tests.keys import BUILTIN_KEYS
 
 PRODUCTION = {

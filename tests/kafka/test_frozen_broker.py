@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import ConsumerSettings, TopicPartition
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import ConsumerSettings, TopicPartition
 from tests.kafka.conftest import Topic, limits, open_cluster, places, read_until
 from tests.kafka_cluster import KafkaCluster
 

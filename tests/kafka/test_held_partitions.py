@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.consuming import worker
-from gateway.kafka.ports import ConsumerSettings, TopicPartition
+from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.consuming import worker
+from kafka_gateway.kafka.ports import ConsumerSettings, TopicPartition
 from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until, until
 from tests.kafka.group_work import Work
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.consuming.consumer import KafkaConsumer
-from gateway.kafka.ports import ConsumerSettings, PartitionOffset
+from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
+from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset
 from tests.kafka.conftest import Topic, limits, places, places_of, read_until
 
 Told = list[list[PartitionOffset]]

@@ -16,10 +16,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
-from gateway.errors import KafkaAuthorization, RecordTooLarge, ServiceError
-from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.ports import Delivery
-from gateway.records import OutgoingRecord
+from kafka_gateway.errors import KafkaAuthorization, RecordTooLarge, ServiceError
+from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.ports import Delivery
+from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Brokers
 
@@ -167,8 +167,8 @@ async def test_a_topic_whose_settings_are_not_shown(
 async def test_a_limit_that_is_raised_is_noticed(
     kafka: Brokers, limited: Limited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.kafka.producing.size_limits.ASK_AGAIN_S", 0.0)
-    monkeypatch.setattr("gateway.kafka.producing.producer._KNOWN_FOR_S", 0.0)
+    monkeypatch.setattr("kafka_gateway.kafka.producing.size_limits.ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr("kafka_gateway.kafka.producing.producer._KNOWN_FOR_S", 0.0)
     topic = limited(50_000)
     async with open_cluster(kafka.bootstrap) as cluster:
         assert errors(await send(cluster, topic, [record(0, 60_000)])) == [RecordTooLarge]

@@ -12,10 +12,10 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
-from gateway.errors import PartitionNotFound, ServiceError, ShuttingDown, TopicNotFound
-from gateway.kafka.cluster import KafkaCluster
-from gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
-from gateway.records import RecordsEncoder
+from kafka_gateway.errors import PartitionNotFound, ServiceError, ShuttingDown, TopicNotFound
+from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
+from kafka_gateway.records import RecordsEncoder
 from tests.kafka.conftest import Place, Topic, is_mock, open_cluster, places, places_of
 from tests.kafka_cluster import KafkaCluster as RealKafka
 

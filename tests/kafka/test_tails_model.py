@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Gap, TailBatch, TailStart
-from gateway.kafka.tails.fetcher import RECORD_BYTES, Audience, Chunk, Feed, Item, Lost
-from gateway.kafka.tails.log_offsets import Bounds
-from gateway.kafka.tails.tail import KafkaTail
-from gateway.kafka.tails.tails import starting_positions
-from gateway.kafka.tails.topic_readers import TailTopic, Turns
-from gateway.records import ConsumedRecord
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Gap, TailBatch, TailStart
+from kafka_gateway.kafka.tails.fetcher import RECORD_BYTES, Audience, Chunk, Fetcher, Item, Lost
+from kafka_gateway.kafka.tails.log_offsets import LogOffsets
+from kafka_gateway.kafka.tails.tail import KafkaTail
+from kafka_gateway.kafka.tails.tails import starting_positions
+from kafka_gateway.kafka.tails.topic_readers import TailTopic, Turns
+from kafka_gateway.records import ConsumedRecord
 
 NAME = "topic"
 
@@ -47,9 +47,9 @@ class Log:
         self.life = 0
         self.partitions = [Partition() for _ in range(partitions)]
 
-    def bounds(self) -> Bounds:
+    def bounds(self) -> LogOffsets:
         numbered = list(enumerate(self.partitions))
-        return Bounds({n: one.first for n, one in numbered}, {n: one.end for n, one in numbered})
+        return LogOffsets({n: one.first for n, one in numbered}, {n: one.end for n, one in numbered})
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -71,7 +71,7 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 class FakeFeed:
-    """Stands in for `Feed`; hands over what the model tells it to."""
+    """Stands in for `Fetcher`; hands over what the model tells it to."""
 
     def __init__(self, log: Log, starts: Mapping[int, int], deliver: Callable[[list[Item]], None]) -> None:
         self.audience: Audience = ()
@@ -289,12 +289,12 @@ class TailsModel(RuleBasedStateMachine):
 
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
-    ) -> Feed:
+    ) -> Fetcher:
         feed = FakeFeed(self.log, starts, deliver)
         self.feeds.append(feed)
-        return cast(Feed, feed)
+        return cast(Fetcher, feed)
 
-    async def bounds(self, topic: str) -> Bounds:
+    async def bounds(self, topic: str) -> LogOffsets:
         await asyncio.sleep(0.001)
         return self.log.bounds()
 
@@ -408,7 +408,13 @@ class TailsModel(RuleBasedStateMachine):
         self.tick(0)
 
     async def open_tails(
-        self, opening: Any, bounds: Bounds, partitions: frozenset[int] | None, until_end: bool, encoder: Any, count: int
+        self,
+        opening: Any,
+        bounds: LogOffsets,
+        partitions: frozenset[int] | None,
+        until_end: bool,
+        encoder: Any,
+        count: int,
     ) -> None:
         for _ in range(count):
             if self.topic is None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.errors import InstanceNotFound
-from gateway.kafka.consuming.consumer import KafkaConsumer
-from gateway.kafka.ports import PartitionOffset, TakenBatch, TopicPartition
+from kafka_gateway.errors import InstanceNotFound
+from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
+from kafka_gateway.kafka.ports import PartitionOffset, TakenBatch, TopicPartition
 from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until, until
 
 

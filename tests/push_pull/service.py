@@ -17,7 +17,7 @@ EXPECTED = b'expected format: {"messages": ["message1", ...]}'
 
 
 class Served(GatewayProcess):
-    """``python -m gateway flasfka-serve -p 0 …``"""
+    """``python -m kafka_gateway flasfka-serve -p 0 …``"""
 
     def __init__(self, *words: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.flasfka import read_settings
-from gateway.config import ConfigError
+from kafka_gateway.commands.flasfka import read_settings
+from kafka_gateway.config import ConfigError
 from tests.cache import UnavailableError, once, run_tool, unavailable
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
@@ -87,7 +87,7 @@ def test_faulty_settings(tmp_path: Path, line: str) -> None:
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "gateway", "flasfka-serve", *words],
+        [sys.executable, "-P", "-m", "kafka_gateway", "flasfka-serve", *words],
         capture_output=True,
         text=True,
         timeout=60,

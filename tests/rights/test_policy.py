@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.authorizers.policy import IMPLIED, Policy, texts_of
-from gateway.authorizers.rules_file import OPERATIONS, RESOURCES, PrincipalPattern, Rule, read_rules
-from gateway.session import Principal
+from kafka_gateway.authorizers.policy import IMPLIED, Policy, texts_of
+from kafka_gateway.authorizers.rules_file import OPERATIONS, RESOURCES, PrincipalPattern, Rule, read_rules
+from kafka_gateway.session import Principal
 from tests.examples import examples
 
 EXAMPLE = """

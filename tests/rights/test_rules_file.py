@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.authorizers.rules_file import (
+from kafka_gateway.authorizers.rules_file import (
     OPERATIONS,
     QUOTAS,
     RESOURCES,

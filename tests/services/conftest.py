@@ -10,16 +10,16 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from gateway.assembly import builtin
-from gateway.auth import NoAuthentication
-from gateway.codec import Codec
-from gateway.config import Config, load
-from gateway.core import Gateway
-from gateway.messages import Request
-from gateway.router import Router
-from gateway.session import Principal, Session
-from services.rest.routes import RestServices
-from services.v3 import plugin as v3
+from kafka_gateway.assembly import builtin
+from kafka_gateway.auth import NoAuthentication
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config, load
+from kafka_gateway.core import Gateway
+from kafka_gateway.messages import Request
+from kafka_gateway.router import Router
+from kafka_gateway.services.rest.routes import RestServices
+from kafka_gateway.services.v3 import plugin as v3
+from kafka_gateway.session import Principal, Session
 from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gateway.errors import GroupActive, KafkaRefused, NotFound, ServiceError, UnknownTopicOrPartition
-from gateway.kafka.admin.ports import (
+from kafka_gateway.errors import GroupActive, KafkaRefused, NotFound, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.admin.ports import (
     Acl,
     AclFilter,
     ClusterInfo,
@@ -19,7 +19,7 @@ from gateway.kafka.admin.ports import (
     TopicDetails,
     TopicToCreate,
 )
-from gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
 
 if TYPE_CHECKING:
     from tests.services.fake_kafka import FakeKafka

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     IllegalState,
     KafkaError,
     NotSubscribed,
@@ -17,7 +17,7 @@ from gateway.errors import (
     TopicNotFound,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.ports import (
+from kafka_gateway.kafka.ports import (
     ConfigEntry,
     ConsumerSettings,
     Delivery,
@@ -32,8 +32,8 @@ from gateway.kafka.ports import (
     TopicInfo,
     TopicPartition,
 )
-from gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
-from gateway.upstream import Broker, Upstream
+from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
+from kafka_gateway.upstream import Broker, Upstream
 from tests.services.fake_administration import FakeAdministration
 
 

@@ -6,10 +6,10 @@ import asyncio
 import json
 from typing import Any
 
-from gateway.errors import CloseReason
-from gateway.messages import Reply, Request
-from gateway.session import Session
-from gateway.stream import ErrorPayload, Stream
+from kafka_gateway.errors import CloseReason
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import ErrorPayload, Stream
 from tests.services.conftest import V1, Rest, embedded
 
 JSON = embedded("json", "v1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.rest.base_uri import BaseUrls
+from kafka_gateway.services.rest.base_uri import BaseUrls
 from tests.services.conftest import configuration
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
-from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits
-from gateway.records import OutgoingRecord
+from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
+from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits
+from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.errors import KafkaAuthorization, KafkaRefused, NotFound, Unprocessable
-from services.common.names import TopicRules, check_group, check_instance, is_topic
-from services.common.query import read_long
-from services.common.timestamps import parse_instant
+from kafka_gateway.errors import KafkaAuthorization, KafkaRefused, NotFound, Unprocessable
+from kafka_gateway.services.common.names import TopicRules, check_group, check_instance, is_topic
+from kafka_gateway.services.common.query import read_long
+from kafka_gateway.services.common.timestamps import parse_instant
 from tests.services.conftest import configuration
 
 

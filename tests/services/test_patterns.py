@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from gateway.errors import KafkaRetriable, Unprocessable
-from services.common.patterns import TopicPattern
+from kafka_gateway.errors import KafkaRetriable, Unprocessable
+from kafka_gateway.services.common.patterns import TopicPattern
 from tests.services.conftest import V2, Rest, Start
 from tests.services.fake_kafka import FakeKafka
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,
@@ -18,7 +18,7 @@ from gateway.errors import (
     TooManyRequests,
     UnknownTopicOrPartition,
 )
-from gateway.records import OutgoingRecord
+from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, Rest, embedded
 from tests.services.fake_kafka import FakeKafka
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codec import Codec
-from gateway.codecs.binary import BinaryCodec
-from gateway.codecs.json import JsonCodec
-from gateway.errors import ServiceError
-from gateway.records import OutgoingRecord
-from services.rest.produce_bodies import RecordsReader, _fast_parse
+from kafka_gateway.codec import Codec
+from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.codecs.json import JsonCodec
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.services.rest.produce_bodies import RecordsReader, _fast_parse
 from tests.examples import examples
 from tests.services.fake_kafka import as_values
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BrokerNotAvailable
-from gateway.kafka.ports import CompactedTopic, GroupInfo, LogListener
-from services.websocket_proxy import session_sync as proxy_keeper
-from services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
-from services.websocket_proxy.session_sync import SessionKeeper
-from services.websocket_proxy.session_table import Duplicate, LimitReached
-from services.websocket_proxy.sessions import SessionsUnavailable
+from kafka_gateway.errors import BrokerNotAvailable
+from kafka_gateway.kafka.ports import CompactedTopic, GroupInfo, LogListener
+from kafka_gateway.services.websocket_proxy import session_sync as proxy_keeper
+from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
+from kafka_gateway.services.websocket_proxy.session_sync import SessionSync
+from kafka_gateway.services.websocket_proxy.session_table import Duplicate, LimitReached
+from kafka_gateway.services.websocket_proxy.sessions import SessionsUnavailable
 
 TOPIC = CompactedTopic("sessions")
 
@@ -103,15 +103,15 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_keeper, "HANDLER_S", 0.2)
 
 
-Open = Callable[[str], SessionKeeper]
+Open = Callable[[str], SessionSync]
 
 
 @pytest.fixture
 async def opened(log: SharedLog) -> Any:
-    keepers: list[SessionKeeper] = []
+    keepers: list[SessionSync] = []
 
-    def make(server: str, presence_s: float = 0.0) -> SessionKeeper:
-        keeper = SessionKeeper(log, server, CompactedTopic("sessions", presence_s=presence_s))  # type: ignore[arg-type]
+    def make(server: str, presence_s: float = 0.0) -> SessionSync:
+        keeper = SessionSync(log, server, CompactedTopic("sessions", presence_s=presence_s))  # type: ignore[arg-type]
         keeper.start()
         keepers.append(keeper)
         return keeper
@@ -259,7 +259,7 @@ async def test_two_gateways_of_one_name_do_not_fight_for_ever(
 
 
 async def test_the_places_of_a_dead_gateway(
-    log: SharedLog, opened: Callable[..., SessionKeeper], monkeypatch: pytest.MonkeyPatch
+    log: SharedLog, opened: Callable[..., SessionSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
     woken = asyncio.Event()

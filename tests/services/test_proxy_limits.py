@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import jsonio
-from gateway.config import Config, ConfigError, load
-from gateway.errors import ServiceError
-from services.websocket_proxy.limits import ClientLimits, Limits, read_limits, read_record, record_key
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config, ConfigError, load
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits, read_limits, read_record, record_key
 from tests.keys import BUILTIN_KEYS
 
 KEY = "kafka.ws.proxy."

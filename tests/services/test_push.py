@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GONE, InstanceNotFound, KafkaError, KafkaRetriable
-from gateway.kafka.ports import PartitionOffset
-from gateway.messages import Request
-from gateway.session import Session
-from gateway.stream import ErrorPayload
-from services.instances import push_stream
-from services.instances.registry import ConsumerInstance, InstanceKey
+from kafka_gateway.errors import GONE, InstanceNotFound, KafkaError, KafkaRetriable
+from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.messages import Request
+from kafka_gateway.services.instances import push_stream
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey
+from kafka_gateway.session import Session
+from kafka_gateway.stream import ErrorPayload
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
 from tests.services.pushed import JSON, Client, create, pushes

@@ -11,10 +11,10 @@ from typing import Any
 import confluent_kafka
 import pytest
 
-from gateway.config import load
-from gateway.kafka.clients.factory import EMBEDDED_GROUPS
-from gateway.kafka.cluster import open_kafka
-from gateway.session import Session
+from kafka_gateway.config import load
+from kafka_gateway.kafka.clients.factory import EMBEDDED_GROUPS
+from kafka_gateway.kafka.cluster import open_kafka
+from kafka_gateway.session import Session
 from tests.kafka.conftest import is_mock
 from tests.keys import BUILTIN_KEYS
 from tests.services.conftest import V1, Rest

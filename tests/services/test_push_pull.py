@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.auth import NoAuthentication
-from gateway.core import Gateway
-from gateway.errors import (
+from kafka_gateway.auth import NoAuthentication
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
     KafkaRefused,
@@ -24,10 +24,10 @@ from gateway.errors import (
     ServiceError,
     TooManyRequests,
 )
-from gateway.messages import Reply, Request
-from gateway.router import Router
-from gateway.session import Session
-from services.push_pull.service import PushPull
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.router import Router
+from kafka_gateway.services.push_pull.service import PushPull
+from kafka_gateway.session import Session
 from tests.services.conftest import codecs, configuration
 from tests.services.fake_kafka import FakeKafka
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.router import Route
+from kafka_gateway.router import Route
 from tests.services.conftest import Rest, Start
 
 V1 = """

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from gateway.codecs.binary import BinaryCodec
-from gateway.codecs.json import JsonCodec
-from gateway.errors import UndecodableRecord
-from gateway.records import OutgoingRecord, RecordBatch
-from services.common.rows import RecordEncoders, v1_encoder, v2_encoder
+from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.codecs.json import JsonCodec
+from kafka_gateway.errors import UndecodableRecord
+from kafka_gateway.records import OutgoingRecord, RecordBatch
+from kafka_gateway.services.common.rows import RecordEncoders, v1_encoder, v2_encoder
 from tests.services.fake_kafka import FakeRecord
 
 

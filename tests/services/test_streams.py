@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import KafkaRetriable, ShuttingDown, UnknownTopicOrPartition
-from gateway.kafka.ports import TailStart, TopicPartition
-from gateway.messages import Request
-from gateway.records import OutgoingRecord
-from gateway.session import Session
-from gateway.stream import Acknowledged, Event, Feed
-from services.streams.token import read_token
+from kafka_gateway.errors import KafkaRetriable, ShuttingDown, UnknownTopicOrPartition
+from kafka_gateway.kafka.ports import TailStart, TopicPartition
+from kafka_gateway.messages import Request
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.services.streams.token import read_token
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Acknowledged, Event, Feed
 from tests.services.conftest import V1, V2, Rest, Start
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
 
@@ -417,7 +417,7 @@ async def test_a_rebalance_drops_what_another_member_has_now(start: Start, fake:
 async def test_a_commit_that_fails_is_repeated(
     client: Client, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.streams.acks._AGAIN_S", 0.0)
+    monkeypatch.setattr("kafka_gateway.services.streams.acks._AGAIN_S", 0.0)
     fake.put("t", b"1")
     consumer = await join(client, "&ack=client")
     consumer.rebalance(T0)
@@ -430,7 +430,7 @@ async def test_a_commit_that_fails_is_repeated(
 
 
 async def test_kafka_may_be_away_for_a_while(client: Client, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.streams.group_stream._AGAIN_S", 0.0)
+    monkeypatch.setattr("kafka_gateway.services.streams.group_stream._AGAIN_S", 0.0)
     fake.put("t", b"1")
     fake.fail("read", KafkaRetriable(), KafkaRetriable())
     consumer = await join(client)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import KafkaError, KafkaRetriable
-from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.errors import KafkaError, KafkaRetriable
+from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
 from tests.services.conftest import V1, Answer, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App, serve
-from gateway.assembly.plugins import Plugins
-from gateway.config import load
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
 from tests import loop_watch as watch
 from tests.loop_watch import loop_watch, pytest_runtest_call
 from tests.transports.wire import Wire

@@ -15,7 +15,7 @@ def run_gateway(
 ) -> subprocess.CompletedProcess[str]:
     """Runs ``python -m gateway`` to its end; ``stdout`` has all that it printed."""
     return subprocess.run(
-        [sys.executable, "-P", "-m", "gateway", *arguments],
+        [sys.executable, "-P", "-m", "kafka_gateway", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-import gateway.assembly.app
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.services.fake_kafka import FakeKafka
 from tests.transports import conftest
 from tests.transports.wire import PATIENCE_S, Wire, request

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from gateway import media
-from gateway.errors import KafkaError
-from gateway.hookspecs import hookimpl
-from gateway.messages import NO_CONTENT, Call, Response
-from gateway.router import Route
-from gateway.stream import StreamBuffer
+from kafka_gateway import media
+from kafka_gateway.errors import KafkaError
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.router import Route
+from kafka_gateway.stream import StreamBuffer
 
 
 class StubService:

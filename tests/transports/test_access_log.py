@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.commands import logs
-from gateway.door import access_log as access
-from gateway.door.access_log import AccessLog
+from kafka_gateway.assembly.app import App
+from kafka_gateway.commands import logs
+from kafka_gateway.door import access_log as access
+from kafka_gateway.door.access_log import AccessLog
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, Wire, produce, request, until

@@ -14,16 +14,16 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from gateway.assembly.app import App
-from gateway.assembly.plugins import Plugins
-from gateway.auth import Authenticator
-from gateway.authenticators import basic
-from gateway.config import ConfigError
-from gateway.errors import Unauthorized
-from gateway.hookspecs import hookimpl
-from gateway.messages import Call, Response
-from gateway.router import Route
-from gateway.session import Principal
+from kafka_gateway.assembly.app import App
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.authenticators import basic
+from kafka_gateway.config import ConfigError
+from kafka_gateway.errors import Unauthorized
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.router import Route
+from kafka_gateway.session import Principal
 from tests.transports.conftest import gateway
 from tests.transports.wire import Reply, Wire
 
@@ -354,7 +354,7 @@ async def test_the_rate_limit_counts_for_all_and_spares_what_is_free() -> None:
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA")}
-    command = [sys.executable, "-P", "-m", "gateway", *arguments]
+    command = [sys.executable, "-P", "-m", "kafka_gateway", *arguments]
     return subprocess.run(
         command,
         env={**environment, "PYTHONPATH": str(ROOT)},

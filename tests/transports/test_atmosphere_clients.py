@@ -1,6 +1,6 @@
 """Unmodified atmosphere.js clients of four generations, on every transport (atmosphere-binding.md §7, rows 33 to 39).
 
-Version 4 speaks as 3 does, and is tried once on each. Clients up to 4.x report a close of their own as ``close`` too,
+Version 4 speaks as 3 does, and is tried once on each. TrackingIds up to 4.x report a close of their own as ``close`` too,
 those of 5.x do not on HTTP.
 """
 
@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
+from kafka_gateway.transports.envelope.tracking_ids import TrackingIds
 from tests.cache import node_packages
 from tests.transports.conftest import gateway
 from tests.transports.npm import Driver
 from tests.transports.stub_service import StubService
 from tests.transports.wire import until
-from transports.envelope.tracking_ids import Clients
 
 FOLDER = Path(__file__).parents[1] / "clients" / "atmosphere"
 GENERATIONS = ["2", "3", "5"]
@@ -93,7 +93,7 @@ def split(message: str) -> tuple[dict[str, Any], str]:
 
 
 def clients_of(app: App) -> list[str]:
-    return list(Clients.of(app.gateway)._by_id)
+    return list(TrackingIds.of(app.gateway)._by_id)
 
 
 def cut(app: App) -> None:
@@ -142,8 +142,8 @@ async def test_a_client_does_what_clients_do(
         assert await js.ask({"id": "6", "method": "DELETE", "path": path}) == ({"code": 204, "id": "6"}, "")
         path = "/consumers/g/instances/c"
         assert await js.ask({"id": "7", "method": "DELETE", "path": path}) == ({"code": 204, "id": "7"}, "")
-        (client,) = Clients.of(app.gateway)._by_id[clients_of(app)[0]].values()
-        await until(lambda: getattr(client.carrier, "polls", 1))  # 5.x says nothing when it closes between two polls
+        (client,) = TrackingIds.of(app.gateway)._by_id[clients_of(app)[0]].values()
+        await until(lambda: getattr(client.channel, "polls", 1))  # 5.x says nothing when it closes between two polls
         js.do("close")
         await js.until("done:close")
         await until(lambda: client.session.closed is not None)
@@ -162,8 +162,8 @@ async def test_a_client_whose_connection_breaks_comes_back_with_its_id(
     async with await Js.connect(app, generation, transport, **options) as js:
         assert (await js.ask({"id": "1", "path": "/stub/nothing", "method": "DELETE"}))[0]["code"] == 204
         (id,) = clients_of(app)
-        (client,) = Clients.of(app.gateway)._by_id[id].values()
-        await until(lambda: getattr(client.carrier, "polls", 1))
+        (client,) = TrackingIds.of(app.gateway)._by_id[id].values()
+        await until(lambda: getattr(client.channel, "polls", 1))
         cut(app)
         await until(lambda: client.session.closed is not None)
         if transport == "websocket" or (generation == "5" and transport != "long-polling"):

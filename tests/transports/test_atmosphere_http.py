@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.assembly.app import App
-from gateway.auth import Authenticator
-from gateway.errors import SHUTDOWN, SLOW, Unauthorized
-from gateway.hookspecs import hookimpl
-from gateway.session import Principal
+from kafka_gateway.assembly.app import App
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.errors import SHUTDOWN, SLOW, Unauthorized
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.session import Principal
+from kafka_gateway.transports.envelope.tracking_ids import TrackingIds
 from tests.transports.conftest import gateway
 from tests.transports.listener import V3, V5, Listener, handshake, push, target
 from tests.transports.peer import Peer
 from tests.transports.stub_service import StubService
 from tests.transports.wire import PATIENCE_S, Wire, until
-from transports.envelope.tracking_ids import Clients
 
 TRANSPORTS = ["sse", "streaming", "long-polling"]
 STREAMS = ["sse", "streaming"]
@@ -135,7 +135,7 @@ async def client(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Clie
 
 
 def clients_of(app: App) -> int:
-    return len(Clients.of(app.gateway)._by_id)
+    return len(TrackingIds.of(app.gateway)._by_id)
 
 
 # --- opening (§3.3, §3.7 to §3.9) -----------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ async def test_further_requests_wait_while_too_many_are_at_work(
     app: App, url: str, service: StubService, transport: str
 ) -> None:
     async with Client(url, transport) as client:
-        (found,) = Clients.of(app.gateway)._by_id[client.id].values()
+        (found,) = TrackingIds.of(app.gateway)._by_id[client.id].values()
         for name in ("a", "b"):
             await client.push(envelope(name, f"/stub/gate/{name}"))
             assert await service.waiting.get() == name
@@ -478,7 +478,7 @@ class Revoking(Names):
 
 
 async def test_a_stream_ends_when_its_proof_does(service: StubService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.door.proofs._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("kafka_gateway.door.proofs._LOOK_EVERY_S", 0.05)
     revoking = Revoking()
     async with (
         gateway(service, revoking, authentication_method="NAMES") as app,
@@ -626,11 +626,11 @@ async def test_a_second_poll_replaces_the_first(url: str) -> None:
 
 async def test_a_message_for_a_poll_that_was_cut_off_waits_for_the_next(app: App, url: str) -> None:
     id = await handshake(url)
-    (client,) = Clients.of(app.gateway)._by_id[id].values()
+    (client,) = TrackingIds.of(app.gateway)._by_id[id].values()
     await push(url, target("polling", id), envelope("1", "/stub/gate/g"))
     poll = await Listener.open(url, target("long-polling", id))
     poll.wire.writer.transport.abort()
-    await until(lambda: client.carrier.aborted)  # type: ignore[attr-defined]
+    await until(lambda: client.channel.aborted)  # type: ignore[attr-defined]
     await push(url, target("polling", id, path="/stub/text/1"), method="GET")
     async with await Listener.open(url, target("long-polling", id)) as again:
         assert (await again.rest()).decode() == "é"
@@ -659,12 +659,12 @@ async def test_after_an_aborted_poll_version_5_is_greeted_again(
     app: App, url: str, service: StubService, version: str, greeted: bool
 ) -> None:
     id = await handshake(url, version)
-    (client,) = Clients.of(app.gateway)._by_id[id].values()
+    (client,) = TrackingIds.of(app.gateway)._by_id[id].values()
     await push(url, target("polling", id), envelope("1", "/stub/gate/g"))
     await service.waiting.get()
     poll = await Listener.open(url, target("long-polling", id, version))
     poll.wire.writer.transport.abort()
-    await until(lambda: client.carrier.aborted)  # type: ignore[attr-defined]
+    await until(lambda: client.channel.aborted)  # type: ignore[attr-defined]
     if greeted:
         async with await Listener.open(url, target("long-polling", id, version)) as again:
             assert await again.rest() == f"{id}|0|X|".encode()
@@ -808,7 +808,7 @@ async def test_an_id_may_move_to_another_transport(app: App, url: str) -> None:
 
 
 async def test_a_gateway_that_stops_ends_clients_behind_their_replies(app: App, client: Client) -> None:
-    (found,) = Clients.of(app.gateway)._by_id[client.id].values()
+    (found,) = TrackingIds.of(app.gateway)._by_id[client.id].values()
     found.conversation.send(b"last")
     await app.gateway.close_session(found.session, SHUTDOWN)
     if client.transport != "long-polling":
@@ -827,8 +827,8 @@ async def test_a_client_that_does_not_read_takes_little_memory_and_is_cut_off(
     app: App, url: str, service: StubService, transport: str
 ) -> None:
     async with Client(url, transport) as client, Client(url, transport) as other:
-        (found,) = Clients.of(app.gateway)._by_id[client.id].values()
-        outbox = found.carrier.outbox  # type: ignore[attr-defined]
+        (found,) = TrackingIds.of(app.gateway)._by_id[client.id].values()
+        send_queue = found.channel.send_queue  # type: ignore[attr-defined]
         await client.push(b"", "/stub/stream/s", "GET")
         assert await service.waiting.get() == "s"
         stream = service.streams["s"]
@@ -837,11 +837,11 @@ async def test_a_client_that_does_not_read_takes_little_memory_and_is_cut_off(
                 break
             stream.put(b"x" * 65536)
             await asyncio.wait_for(other.ask(envelope("1", "/stub/nothing", "DELETE")), PATIENCE_S)
-            assert outbox.size_bytes <= 65536
+            assert send_queue.size_bytes <= 65536
         else:
             pytest.fail("there is no end to what a client takes that does not read")
         assert await service.waiting.get() == "s closed"
-        assert found.carrier.ended is SLOW  # type: ignore[attr-defined]
+        assert found.channel.ended is SLOW  # type: ignore[attr-defined]
         await until(lambda: app.host.connection_count == 1)
         assert await other.ask(envelope("1", "/stub/nothing", "DELETE")) == '{"code":204,"id":"1"}'
 
@@ -850,7 +850,7 @@ async def test_a_client_that_does_not_read_takes_little_memory_and_is_cut_off(
 @pytest.mark.parametrize("transport", STREAMS)
 async def test_a_client_that_asks_and_does_not_read_is_cut_off(app: App, url: str, transport: str) -> None:
     async with Client(url, transport) as client:
-        (found,) = Clients.of(app.gateway)._by_id[client.id].values()
+        (found,) = TrackingIds.of(app.gateway)._by_id[client.id].values()
         asking = [asyncio.ensure_future(client.push(b"", "/stub/text/1000000", "GET")) for _ in range(20)]
-        await until(lambda: found.carrier.ended is SLOW)  # type: ignore[attr-defined]
+        await until(lambda: found.channel.ended is SLOW)  # type: ignore[attr-defined]
         assert {reply.status for reply in await asyncio.gather(*asking)} == {200}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, Wire, produce, request

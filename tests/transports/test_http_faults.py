@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.auth import Authenticator
-from gateway.codec import Codec
-from gateway.hookspecs import hookimpl
-from gateway.kafka.producing import sender
-from gateway.messages import Call, Response
-from gateway.router import Route
-from gateway.session import Principal
-from services.common.rows import RecordEncoders
+from kafka_gateway.assembly.app import App
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.kafka.producing import sender
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.router import Route
+from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.session import Principal
+from kafka_gateway.transports.http.transport import HttpTransport
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
-from transports.http.transport import HttpTransport
 
 pytestmark = pytest.mark.slow
 

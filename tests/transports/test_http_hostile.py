@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.errors import BadRequest
-from services.common.json_members import PARTS_MAX
-from services.rest import produce_bodies as producing
-from services.rest.routes import RestServices
+from kafka_gateway.assembly.app import App
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.services.common.json_members import PARTS_MAX
+from kafka_gateway.services.rest import produce_bodies as producing
+from kafka_gateway.services.rest.routes import RestServices
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request
@@ -134,7 +134,7 @@ async def test_h8_long_lists_of_consumers(wire: Wire) -> None:
 
 
 def test_h8_depth_is_no_recursion_error() -> None:
-    from gateway import jsonio
+    from kafka_gateway import jsonio
 
     for text in (b"[" * 10**6, b'{"a":' * 10**6, b"[" * 5000 + b"]" * 5000):
         with pytest.raises(BadRequest):

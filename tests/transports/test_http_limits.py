@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.door import host
+from kafka_gateway.assembly.app import App
+from kafka_gateway.door import host
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError
-from gateway.door import tls
+from kafka_gateway.config import ConfigError
+from kafka_gateway.door import tls
 from tests.transports.conftest import gateway
 from tests.transports.process import run_gateway
 from tests.transports.wire import V2, Wire, until

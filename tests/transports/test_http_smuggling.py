@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, Wire, produce, request
 

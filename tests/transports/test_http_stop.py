@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.transports.conftest import gateway
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from gateway.config import ConfigKey
+from kafka_gateway.config import ConfigKey
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
 from tests.transports.wire import JSON_V2, V2, Reply, Wire, produce, request

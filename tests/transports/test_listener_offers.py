@@ -5,10 +5,10 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from gateway.config import ConfigError
-from gateway.errors import MethodNotAllowed, NotFound
-from gateway.messages import Call, Response
-from gateway.router import Route, RouteClash, Router
+from kafka_gateway.config import ConfigError
+from kafka_gateway.errors import MethodNotAllowed, NotFound
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.router import Route, RouteClash, Router
 from tests.kafka_cluster import free_ports
 from tests.transports.conftest import gateway
 

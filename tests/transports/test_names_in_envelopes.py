@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
 from tests.behaviour.clients import SseClient
 from tests.transports.conftest import Connect
 from tests.transports.peer import Peer

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from gateway.authenticators import openid
-from gateway.authenticators.openid import OpenIdAuthenticator
-from gateway.config import load
-from gateway.errors import Unauthorized, Unavailable
+from kafka_gateway.authenticators import openid
+from kafka_gateway.authenticators.openid import OpenIdAuthenticator
+from kafka_gateway.config import load
+from kafka_gateway.errors import Unauthorized, Unavailable
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
 
@@ -224,7 +224,7 @@ async def test_a_provider_that_is_down_is_not_asked_by_every_request(
 async def test_an_open_socket_ends_when_its_token_counts_no_more(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.door.proofs._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("kafka_gateway.door.proofs._LOOK_EVERY_S", 0.05)
     values = {"well-known-url": provider.url, "audience": "kit", "require-https": "false", "revalidation-interval": 50}
     settings: dict[str, Any] = {KEY + name: value for name, value in values.items()}
     settings |= {"authentication.method": "OPENID", "embedded.topics": "t"}

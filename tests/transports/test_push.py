@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
+from kafka_gateway.assembly.app import App
+from kafka_gateway.transports.websocket import socket as frames
 from tests.transports.conftest import gateway
 from tests.transports.peer import PING, PONG, TEXT, Frame, Peer
-from transports.websocket import socket as frames
 
 JSON = "application/vnd.kafka.json.v1+json"
 SUBSCRIBE = {"id": "s", "path": "/ws/consumers/g/instances/c/topics/{}?max_bytes=1", "accept": JSON}

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.dialect import Dialect
-from gateway.hookspecs import hookimpl
-from gateway.messages import Call, Request, Response
-from gateway.router import Route
-from gateway.session import Session
+from kafka_gateway.assembly.app import App
+from kafka_gateway.dialect import Dialect
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.messages import Call, Request, Response
+from kafka_gateway.router import Route
+from kafka_gateway.session import Session
 from tests.transports.conftest import Connect, gateway
 from tests.transports.peer import Peer, frame
 from tests.transports.wire import PATIENCE_S, Wire, request

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.app import App
-from gateway.assembly.plugins import Plugins
-from gateway.auth import Authenticator
-from gateway.errors import Unauthorized
-from gateway.records import OutgoingRecord
-from gateway.session import Principal
+from kafka_gateway.assembly.app import App
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.errors import Unauthorized
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.session import Principal
 from tests.services.fake_kafka import FakeKafka
 from tests.transports.listener import Listener, push
 from tests.transports.listener import target as atmosphere
@@ -350,7 +350,7 @@ async def test_the_tails_end_with_the_client(app: App, fake: FakeKafka, target: 
     await until(lambda: len(fake.tails.open_tails) == 2)
     wire.writer.transport.abort()
     await until(lambda: not fake.tails.open_tails, 1.0)
-    assert len(app.gateway.pulse) == 0
+    assert len(app.gateway.heartbeats) == 0
     await until(lambda: app.host.connection_count == 0)
 
 
@@ -613,7 +613,7 @@ async def test_the_socket_of_a_stream_knows_its_protocol(app: App, fake: FakeKaf
 
 
 async def test_envelopes_on_other_carriers(app: App, fake: FakeKafka) -> None:
-    """An Atmosphere client over HTTP: what it is sent waits in its outbox."""
+    """An Atmosphere client over HTTP: what it is sent waits in its send_queue."""
     async with await Listener.open(app.addresses[0], atmosphere("sse")) as listener:
         await push(
             app.addresses[0],

@@ -15,11 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.assembly.app import App
-from gateway.auth import Authenticator
-from gateway.errors import Unauthorized
-from gateway.hookspecs import hookimpl
-from gateway.session import Principal
+from kafka_gateway.assembly.app import App
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.errors import Unauthorized
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.session import Principal
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, CLOSE, PING, PONG, TEXT, Frame, Peer, Refused, frame
 from tests.transports.stub_service import StubService

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.wire.frames import frame, string
+from kafka_gateway.wire.frames import frame, string
 from tests.transports.peer import BINARY, CLOSE, Peer
 from tests.transports.wire import PATIENCE_S
 

@@ -52,7 +52,7 @@ class LocalProcess:
 
     def __enter__(self) -> LocalProcess:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gateway", "tunnel", *self._flags],
+            [sys.executable, "-P", "-m", "kafka_gateway", "tunnel", *self._flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

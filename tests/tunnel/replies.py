@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-from gateway.wire.frames import compact_string, frame, string, uvarint
+from kafka_gateway.wire.frames import compact_string, frame, string, uvarint
 
 Where = Callable[[int], tuple[bytes, int]]
 NULL = b"\xff\xff"

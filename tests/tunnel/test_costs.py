@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from gateway.wire.frames import frame
+from kafka_gateway.wire.frames import frame
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import fetch_jars, find_java
 from tests.transports.wire import until

@@ -17,13 +17,17 @@ from typing import Any
 import bcrypt
 import pytest
 
-from gateway.assembly.app import App
-from gateway.auth import Authenticator
-from gateway.config import ConfigError
-from gateway.errors import Unauthorized
-from gateway.session import Principal
-from gateway.transport import hookimpl
-from gateway.wire.frames import compact_string, frame, string, uvarint
+from kafka_gateway.assembly.app import App
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.config import ConfigError
+from kafka_gateway.errors import Unauthorized
+from kafka_gateway.session import Principal
+from kafka_gateway.transport import hookimpl
+from kafka_gateway.transports.tunnel import endpoint
+from kafka_gateway.transports.tunnel import inflight_memory as gauge
+from kafka_gateway.transports.tunnel.broker import connect
+from kafka_gateway.transports.tunnel.relay import Counts
+from kafka_gateway.wire.frames import compact_string, frame, string, uvarint
 from tests.transports import peer
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, PING, PONG, TEXT, Refused
@@ -31,10 +35,6 @@ from tests.transports.wire import PATIENCE_S, Wire, until
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import free_range
-from transports.tunnel import endpoint
-from transports.tunnel import inflight_memory as gauge
-from transports.tunnel.broker import connect
-from transports.tunnel.relay import Counts
 
 pytestmark = pytest.mark.slow  # a gateway for each test
 

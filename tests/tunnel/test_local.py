@@ -16,13 +16,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.commands import main as program
-from gateway.wire.frames import frame
-from tests.gateway_process import GatewayProcess
-from tests.transports.wire import PATIENCE_S, until
-from tests.tunnel.fake_broker import request
-from tests.tunnel.local_process import LocalProcess, free_range
-from transports.tunnel.dialer import (
+from kafka_gateway.commands import main as program
+from kafka_gateway.transports.tunnel.dialer import (
     DialError,
     InvalidMessageTypeError,
     InvalidNetworkError,
@@ -30,7 +25,12 @@ from transports.tunnel.dialer import (
     TunnelDialer,
     WriteError,
 )
-from transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
+from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
+from kafka_gateway.wire.frames import frame
+from tests.gateway_process import GatewayProcess
+from tests.transports.wire import PATIENCE_S, until
+from tests.tunnel.fake_broker import request
+from tests.tunnel.local_process import LocalProcess, free_range
 
 Handler = Callable[[web.WebSocketResponse], Awaitable[None]]
 A, B = frame(b"a" * 100), frame(b"b" * 75)

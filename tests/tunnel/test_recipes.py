@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from gateway.commands.main import main as program
-from gateway.errors import CloseReason
+from kafka_gateway.commands.main import main as program
+from kafka_gateway.errors import CloseReason
+from kafka_gateway.transports.tunnel import command, relay
 from tests import cache
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.tunnel.local_process import LocalProcess
 from tests.tunnel.test_clients import run
-from transports.tunnel import command, relay
 
 PAGE = (ROOT / "docs" / "tunnel.md").read_text()
 COMMANDS = [

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import CloseReason
-from gateway.memory_budget import MemoryBudget, MemoryShare
-from gateway.wire.frames import Cutter, WireError
+from kafka_gateway.errors import CloseReason
+from kafka_gateway.memory_budget import MemoryBudget, MemoryShare
+from kafka_gateway.transports.tunnel import apis
+from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
+from kafka_gateway.transports.tunnel.relay import Counts, Relay, Rules
+from kafka_gateway.wire.frames import Cutter, WireError
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import reply, request
 from tests.tunnel.test_rewriting import CORPUS
-from transports.tunnel import apis
-from transports.tunnel.advertised_addresses import Advertise
-from transports.tunnel.relay import Counts, Relay, Rules
 
 CODES = {1003, 1007, 1008, 1009, 1011, 1000, 1014}
 REAL = b"kafka-1.internal"
@@ -72,7 +72,7 @@ def tunnel() -> tuple[Relay, Socket, Broker, MemoryShare]:
     routes = SimpleNamespace(learn=lambda *_: None)
     rules = Rules(apis.INTERNAL, True, apis.CAPS, 1 << 20, 4 << 20)
     connection: Any = broker
-    relay = Relay(connection, rules, Advertise("gw", 1000), routes, budget, Counts())  # type: ignore[arg-type]
+    relay = Relay(connection, rules, AdvertisedAddresses("gw", 1000), routes, budget, Counts())  # type: ignore[arg-type]
     relay.attach(socket)  # type: ignore[arg-type]
     return relay, socket, broker, budget
 

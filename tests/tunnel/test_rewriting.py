@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.frames import WireError, frame
+from kafka_gateway.transports.tunnel import apis, rewriting
+from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
+from kafka_gateway.wire.frames import WireError, frame
 from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
 from tests.tunnel.golden import VECTORS
-from transports.tunnel import apis, rewriting
-from transports.tunnel.advertised_addresses import Advertise
 
-NEW = Advertise("127.0.0.1", 19100)
+NEW = AdvertisedAddresses("127.0.0.1", 19100)
 
 
 def told(node: int, host: str = "", port: int = 0) -> tuple[bytes, int]:
@@ -121,7 +121,7 @@ def test_a_node_without_a_port_is_an_error() -> None:
     reply = replies.metadata(12, lambda node: (b"real", 9092), (70000,))
     with pytest.raises(WireError, match="node 70000 has no port"):
         rewritten(3, 12, reply)
-    mapped = Advertise("127.0.0.1", 19100, {70000: 9001})
+    mapped = AdvertisedAddresses("127.0.0.1", 19100, {70000: 9001})
     assert rewritten(3, 12, reply, lambda node, *_: mapped.address(node)) == replies.metadata(
         12, lambda node: (b"127.0.0.1", 9001), (70000,)
     )

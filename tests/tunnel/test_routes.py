@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BrokerNotAvailable, NotFound
-from gateway.upstream import Broker, Upstream
+from kafka_gateway.errors import BrokerNotAvailable, NotFound
+from kafka_gateway.transports.tunnel import routes as module
+from kafka_gateway.transports.tunnel.routes import Routes
+from kafka_gateway.upstream import Broker, Upstream
 from tests.transports.wire import until
-from transports.tunnel import routes as module
-from transports.tunnel.routes import Routes
 
 
 class Cluster:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from kafka_gateway.transports.tunnel import command
+from kafka_gateway.transports.tunnel.dialer import DialError, TunnelDialer
+from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel
 from tests.transports.conftest import gateway
 from tests.transports.peer import Refused
 from tests.tunnel.fake_broker import Client, FakeBroker, request
 from tests.tunnel.local_process import free_range
-from transports.tunnel import command
-from transports.tunnel.dialer import DialError, TunnelDialer
-from transports.tunnel.local import LocalSettings, LocalTunnel
 
 
 @pytest.fixture(scope="module")

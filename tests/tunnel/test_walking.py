@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.frames import WireError, frame
+from kafka_gateway.transports.tunnel.fetch_response_scanner import TAIL_MAX, FetchResponseScanner, without_hint
+from kafka_gateway.wire.frames import WireError, frame
 from tests.examples import examples
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies
-from transports.tunnel.fetch_response_scanner import TAIL_MAX, FetchWalk, without_hint
 
 HOST = b"kafka-2.internal"
 RECORDS = random.Random(5).randbytes(3000)
@@ -25,7 +25,7 @@ def where(node: int) -> tuple[bytes, int]:
 
 def passed(reply: bytes, cuts: random.Random) -> tuple[bytes, bytes]:
     """What goes on at once, and what is held to the end."""
-    walk = FetchWalk(len(reply) - 8)
+    walk = FetchResponseScanner(len(reply) - 8)
     sent, held, at = b"", b"", 8
     while at < len(reply):
         end = min(len(reply), at + cuts.randint(1, 40))
@@ -60,11 +60,11 @@ def test_a_hint_is_taken_out_and_the_length_stays() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     reply = replies.fetch(17, where, (), records=RECORDS)
     with pytest.raises(WireError):  # the frame ends within the records
-        FetchWalk(1000).pass_on(reply, 8, len(reply))
+        FetchResponseScanner(1000).pass_on(reply, 8, len(reply))
     with pytest.raises(WireError):
-        FetchWalk(len(reply) - 8 + TAIL_MAX + 1).pass_on(reply, 8, len(reply))
+        FetchResponseScanner(len(reply) - 8 + TAIL_MAX + 1).pass_on(reply, 8, len(reply))
     with pytest.raises(WireError):
-        FetchWalk(20).pass_on(b"\xff" * 20, 0, 20)
+        FetchResponseScanner(20).pass_on(b"\xff" * 20, 0, 20)
 
 
 @pytest.mark.slow

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import load
-from gateway.errors import BadRequest
+from kafka_gateway.config import load
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere import sse, streaming
+from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
+from kafka_gateway.transports.envelope.codec import Form
 from tests.keys import BUILTIN_KEYS
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere import sse, streaming
-from transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
-from transports.envelope.codec import Form
 
 ID = "6fb26239-bfec-4099-b42e-1b2339af6c2d"
 

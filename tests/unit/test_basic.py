@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.authenticators import basic
-from gateway.authenticators.basic import BasicAuthenticator, read_users
-from gateway.config import Config, load
-from gateway.errors import TooManyRequests, Unauthorized
-from gateway.session import Principal
+from kafka_gateway.authenticators import basic
+from kafka_gateway.authenticators.basic import BasicAuthenticator, read_users
+from kafka_gateway.config import Config, load
+from kafka_gateway.errors import TooManyRequests, Unauthorized
+from kafka_gateway.session import Principal
 from tests.keys import BUILTIN_KEYS
 
 COST = 4

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.websocket_proxy.commit_stack import CommitStack
-from services.websocket_proxy.ports import Place
-from services.websocket_proxy.token_bucket import TokenBucket
+from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
+from kafka_gateway.services.websocket_proxy.ports import Place
+from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 
 
 class Record:

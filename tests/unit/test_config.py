@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.commands import reference
-from gateway.commands.check import EXIT_CONFIGURATION, check
-from gateway.config import Config, ConfigError, ConfigKey, Fault, environment_name, load, redact
-from gateway.kafka.clients import properties as kafka_properties
-from gateway.settings.listeners import Listener, clashes, parse_listener
+from kafka_gateway.commands import reference
+from kafka_gateway.commands.check import EXIT_CONFIGURATION, check
+from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, environment_name, load, redact
+from kafka_gateway.kafka.clients import properties as kafka_properties
+from kafka_gateway.settings.listeners import Listener, clashes, parse_listener
 from tests.keys import BUILTIN_KEYS
 
 ROOT = Path(__file__).parents[2]
@@ -524,7 +524,7 @@ def test_committed_files_are_what_the_tables_say() -> None:
         (reference.PROPERTIES_PATH, reference.properties_file(BUILTIN_KEYS)),
         (reference.PAGE_PATH, reference.configuration_page(BUILTIN_KEYS)),
     ):
-        assert (ROOT / path).read_text(encoding="utf-8") == text, "run python -m gateway.commands.reference"
+        assert (ROOT / path).read_text(encoding="utf-8") == text, "run python -m kafka_gateway.commands.reference"
 
 
 def test_shipped_file_loads(tmp_path: Path) -> None:

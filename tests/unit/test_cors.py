@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import load
-from gateway.door.cors import Cors
+from kafka_gateway.config import load
+from kafka_gateway.door.cors import Cors
 from tests.keys import BUILTIN_KEYS
 
 OWN = "https://app.example.com"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from transports.envelope import codec as envelope
-from transports.envelope.codec import Envelope, Form, InvalidMessage, Reader, read, reply
+from kafka_gateway.transports.envelope import codec as envelope
+from kafka_gateway.transports.envelope.codec import Envelope, EnvelopeReader, Form, InvalidMessage, read, reply
 
 V1 = "application/vnd.kafka.v1+json"
 BINARY = "application/vnd.kafka.binary.v1+json"
@@ -431,7 +431,7 @@ def test_a_reply_of_exactly_the_limit_is_one_message() -> None:
     ],
 )
 def test_a_remembered_head_means_the_same(messages: list[bytes]) -> None:
-    reader = Reader()
+    reader = EnvelopeReader()
     for message in messages:
         assert outcome(reader.read, message) == outcome(read, message)
 

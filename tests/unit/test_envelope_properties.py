@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import PayloadTooLarge, TooManyRequests
-from transports.envelope.codec import Form, InvalidMessage, Reader, read, reply
-from transports.envelope.sequences import Sequences
+from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.transports.envelope.codec import EnvelopeReader, Form, InvalidMessage, read, reply
+from kafka_gateway.transports.envelope.sequences import Sequences
 
 patient = settings(deadline=None)  # the machine may be busy
 
@@ -75,7 +75,7 @@ def test_any_bytes_are_read_or_refused(message: bytes) -> None:
 @patient
 @given(st.lists(st.tuples(st.sampled_from(["1", "22", "", "é", '"', "\\"]), extras, st.binary(max_size=8)), max_size=8))
 def test_a_reader_that_remembers_reads_the_same(messages: list[tuple[str, dict[str, Any], bytes]]) -> None:
-    reader = Reader()
+    reader = EnvelopeReader()
     for id, extra, content in messages:
         message = json.dumps({"id": id, **extra}, ensure_ascii=False, separators=(",", ":")).encode() + content
         for again in (message, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transports.websocket.socket import Socket, text_frame
+from kafka_gateway.transports.websocket.socket import Socket, text_frame
 
 
 class Transport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway import heap
+from kafka_gateway import heap
 
 MANY = 50
 """Consumers that are worth it."""

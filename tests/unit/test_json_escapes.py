@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codecs.json import JsonCodec
-from gateway.codecs.json_escapes import minimal
-from gateway.jsonio import Raw
+from kafka_gateway.codecs.json import JsonCodec
+from kafka_gateway.codecs.json_escapes import minimal
+from kafka_gateway.jsonio import Raw
 
 
 def stored(text: str) -> str:

@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Config, ConfigError, Fault, load
-from gateway.errors import InvalidSettings
-from gateway.kafka.clients.properties import (
+from kafka_gateway.config import Config, ConfigError, Fault, load
+from kafka_gateway.errors import InvalidSettings
+from kafka_gateway.kafka.clients.properties import (
     CLIENT_SETTINGS,
     check_client_settings,
     client_notes,
@@ -22,7 +22,7 @@ from gateway.kafka.clients.properties import (
     faults,
     librdkafka_properties,
 )
-from gateway.kafka.clients.property_table import (
+from kafka_gateway.kafka.clients.property_table import (
     ALIASES,
     ALLOWED,
     DROPPED,
@@ -33,7 +33,7 @@ from gateway.kafka.clients.property_table import (
     ROLES,
     Role,
 )
-from gateway.settings.client_names import CLIENT_PROPERTIES
+from kafka_gateway.settings.client_names import CLIENT_PROPERTIES
 from tests.keys import BUILTIN_KEYS
 from tests.librdkafka_properties import Known, known_properties
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from gateway import limits
-from gateway.config import Config, load
-from gateway.errors import MethodNotAllowed, NotFound, ServiceError, TooManyRequests
-from gateway.limits import Limits, TokenBucket
-from gateway.router import Route
+from kafka_gateway import limits
+from kafka_gateway.config import Config, load
+from kafka_gateway.errors import MethodNotAllowed, NotFound, ServiceError, TooManyRequests
+from kafka_gateway.limits import Limits, TokenBucket
+from kafka_gateway.router import Route
 from tests.keys import BUILTIN_KEYS
 
 

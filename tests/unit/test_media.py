@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import media
-from gateway.errors import BadRequest, NotAcceptable, UnsupportedMediaType
-from gateway.media import JSON, KAFKA, OCTETS, V1, V2, MediaType, Produces, embedded
+from kafka_gateway import media
+from kafka_gateway.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from kafka_gateway.media import JSON, KAFKA, OCTETS, V1, V2, MediaType, Produces, embedded
 
 BINARY1, JSON1, AVRO1 = (embedded(fmt, "v1") for fmt in media.V1_FORMATS)
 BINARY2, JSON2, AVRO2, JSONSCHEMA2, PROTOBUF2 = (embedded(fmt, "v2") for fmt in media.V2_FORMATS)

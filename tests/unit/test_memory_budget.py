@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import memory_budget
-from gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes, usable_bytes
+from kafka_gateway import memory_budget
+from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes, usable_bytes
 
 MIB = 1024 * 1024
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from transports.atmosphere.send_queue import Outbox
+from kafka_gateway.transports.atmosphere.send_queue import SendQueue
 
 
 async def started() -> None:
@@ -16,114 +16,114 @@ async def started() -> None:
 
 
 async def test_messages_come_in_order_and_a_few_at_once() -> None:
-    outbox = Outbox()
+    send_queue = SendQueue()
     for message in (b"aa", b"bb", b"cc", b"dddd"):
-        outbox.put(message)
-    assert (len(outbox), outbox.size_bytes) == (4, 10)
-    assert outbox.take() == [b"aa"]
-    assert outbox.take(4) == [b"bb", b"cc"]
-    assert outbox.take(1) == [b"dddd"]
-    assert (len(outbox), outbox.size_bytes) == (0, 10)
-    outbox.written([b"aa", b"bb", b"cc", b"dddd"])
-    assert outbox.size_bytes == 0
+        send_queue.put(message)
+    assert (len(send_queue), send_queue.size_bytes) == (4, 10)
+    assert send_queue.take() == [b"aa"]
+    assert send_queue.take(4) == [b"bb", b"cc"]
+    assert send_queue.take(1) == [b"dddd"]
+    assert (len(send_queue), send_queue.size_bytes) == (0, 10)
+    send_queue.written([b"aa", b"bb", b"cc", b"dddd"])
+    assert send_queue.size_bytes == 0
 
 
 async def test_who_waits_is_told_of_a_message() -> None:
-    outbox = Outbox()
-    waiting = asyncio.ensure_future(outbox.filled())
+    send_queue = SendQueue()
+    waiting = asyncio.ensure_future(send_queue.filled())
     await started()
     assert not waiting.done()
-    outbox.put(b"a")
+    send_queue.put(b"a")
     assert await waiting is True
-    assert await outbox.filled() is True
+    assert await send_queue.filled() is True
 
 
 async def test_a_newer_reader_takes_the_place_of_an_older_one() -> None:
-    outbox = Outbox()
-    older = asyncio.ensure_future(outbox.filled())
+    send_queue = SendQueue()
+    older = asyncio.ensure_future(send_queue.filled())
     await started()
-    newer = asyncio.ensure_future(outbox.filled())
+    newer = asyncio.ensure_future(send_queue.filled())
     await started()
     assert older.done()
     assert older.result() is False
-    outbox.put(b"a")
+    send_queue.put(b"a")
     assert await newer is True
 
 
 async def test_a_message_in_the_very_moment_of_the_change_goes_to_the_newer_one() -> None:
-    outbox = Outbox()
-    older = asyncio.ensure_future(outbox.filled())
+    send_queue = SendQueue()
+    older = asyncio.ensure_future(send_queue.filled())
     await started()
-    outbox.put(b"a")
-    assert await outbox.filled() is True
-    assert outbox.take() == [b"a"]
+    send_queue.put(b"a")
+    assert await send_queue.filled() is True
+    assert send_queue.take() == [b"a"]
     assert await older is False
 
 
 async def test_drain_waits_for_what_was_put_before_and_no_longer() -> None:
-    outbox = Outbox()
-    await outbox.drain()
-    outbox.put(b"a")
-    draining = asyncio.ensure_future(outbox.drain())
+    send_queue = SendQueue()
+    await send_queue.drain()
+    send_queue.put(b"a")
+    draining = asyncio.ensure_future(send_queue.drain())
     await started()
-    outbox.put(b"b")
-    taken = outbox.take()
+    send_queue.put(b"b")
+    taken = send_queue.take()
     await started()
     assert not draining.done()
-    outbox.written(taken)
+    send_queue.written(taken)
     await draining
-    assert len(outbox) == 1
+    assert len(send_queue) == 1
 
 
 async def test_what_was_put_back_is_next() -> None:
-    outbox = Outbox()
-    outbox.put(b"a")
-    outbox.put(b"b")
-    draining = asyncio.ensure_future(outbox.drain())
-    taken = outbox.take(2)
-    waiting = asyncio.ensure_future(outbox.filled())
+    send_queue = SendQueue()
+    send_queue.put(b"a")
+    send_queue.put(b"b")
+    draining = asyncio.ensure_future(send_queue.drain())
+    taken = send_queue.take(2)
+    waiting = asyncio.ensure_future(send_queue.filled())
     await started()
-    outbox.back(taken)
+    send_queue.back(taken)
     assert await waiting is True
-    assert outbox.take(2) == [b"a", b"b"]
+    assert send_queue.take(2) == [b"a", b"b"]
     assert not draining.done()
-    outbox.written(taken)
+    send_queue.written(taken)
     await draining
 
 
 async def test_closing_wakes_everybody() -> None:
-    outbox = Outbox()
-    outbox.put(b"a")
-    outbox.take()
-    waiting = asyncio.ensure_future(outbox.filled())
-    draining = asyncio.ensure_future(outbox.drain())
+    send_queue = SendQueue()
+    send_queue.put(b"a")
+    send_queue.take()
+    waiting = asyncio.ensure_future(send_queue.filled())
+    draining = asyncio.ensure_future(send_queue.drain())
     await started()
-    outbox.close()
+    send_queue.close()
     assert await waiting is False
     with pytest.raises(ConnectionResetError):
         await draining
     with pytest.raises(ConnectionResetError):
-        await outbox.drain()
-    outbox.put(b"b")
-    assert len(outbox) == 0
+        await send_queue.drain()
+    send_queue.put(b"b")
+    assert len(send_queue) == 0
 
 
 async def test_closing_may_leave_what_waits() -> None:
-    outbox = Outbox()
-    outbox.put(b"a")
-    outbox.close(drop=False)
-    assert await outbox.filled() is True
-    outbox.written(outbox.take())
-    assert await outbox.filled() is False
-    await outbox.drain()
+    send_queue = SendQueue()
+    send_queue.put(b"a")
+    send_queue.close(drop=False)
+    assert await send_queue.filled() is True
+    send_queue.written(send_queue.take())
+    assert await send_queue.filled() is False
+    await send_queue.drain()
 
 
 async def test_one_who_stops_waiting_hurts_nobody() -> None:
-    outbox = Outbox()
-    outbox.put(b"a")
-    first, second = (asyncio.ensure_future(outbox.drain()) for _ in range(2))
+    send_queue = SendQueue()
+    send_queue.put(b"a")
+    first, second = (asyncio.ensure_future(send_queue.drain()) for _ in range(2))
     await started()
     first.cancel()
     await started()
-    outbox.written(outbox.take())
+    send_queue.written(send_queue.take())
     await second

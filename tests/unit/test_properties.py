@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.properties import decode_properties, escape_key, escape_value, parse_properties
+from kafka_gateway.settings.properties import decode_properties, escape_key, escape_value, parse_properties
 
 WRITABLE = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from transports.websocket_proxy.formats import FORMATS, java_decimal, normal_json
+from kafka_gateway.transports.websocket_proxy.formats import FORMATS, java_decimal, normal_json
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.errors import UndecodableRecord
-from services.websocket_proxy.ports import Place
-from transports.websocket_proxy.formats import FORMATS
-from transports.websocket_proxy.messages import (
+from kafka_gateway.errors import UndecodableRecord
+from kafka_gateway.services.websocket_proxy.ports import Place
+from kafka_gateway.transports.websocket_proxy.formats import FORMATS
+from kafka_gateway.transports.websocket_proxy.messages import (
     ProduceMessage,
     Undecodable,
     produce_decoder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
+from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
 
 CONSUMERS = (
     b'{"sessionId":"g1","groupId":"g1","maxConnections":2,"instances":['

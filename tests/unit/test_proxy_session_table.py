@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession
-from services.websocket_proxy.session_table import Duplicate, KindClash, LimitReached, SessionTable
+from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession
+from kafka_gateway.services.websocket_proxy.session_table import Duplicate, KindClash, LimitReached, SessionTable
 from tests.examples import examples
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.heartbeats import Pulse
+from kafka_gateway.heartbeats import HeartbeatTimer
 
 
 class Member:
@@ -23,54 +23,54 @@ class Member:
 class Clock:
     """Turns the wheel by hand."""
 
-    def __init__(self, pulse: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._pulse = pulse
+    def __init__(self, heartbeats: HeartbeatTimer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._heartbeats = heartbeats
         monkeypatch.setattr(asyncio.get_running_loop(), "call_at", lambda at, call: call)
 
     def tick(self, seconds: int) -> None:
         for _ in range(seconds):
-            self._pulse._tick()
+            self._heartbeats._tick()
 
 
 async def test_members_beat_once_in_their_period(monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = Pulse()
-    clock = Clock(pulse, monkeypatch)
+    heartbeats = HeartbeatTimer()
+    clock = Clock(heartbeats, monkeypatch)
     quick, slow = Member(), Member()
-    pulse.add(quick, 1)
+    heartbeats.add(quick, 1)
     clock.tick(1)
-    pulse.add(slow, 3)
+    heartbeats.add(slow, 3)
     clock.tick(6)
-    assert (quick.beats, slow.beats, len(pulse)) == (7, 2, 2)
-    pulse.remove(quick)
-    pulse.remove(quick)
+    assert (quick.beats, slow.beats, len(heartbeats)) == (7, 2, 2)
+    heartbeats.remove(quick)
+    heartbeats.remove(quick)
     clock.tick(3)
-    assert (quick.beats, slow.beats, len(pulse)) == (7, 3, 1)
+    assert (quick.beats, slow.beats, len(heartbeats)) == (7, 3, 1)
 
 
 async def test_a_member_may_end_another_one_or_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = Pulse()
-    clock = Clock(pulse, monkeypatch)
+    heartbeats = HeartbeatTimer()
+    clock = Clock(heartbeats, monkeypatch)
     members: list[Member] = []
 
     def leave() -> None:
         for member in members:
-            pulse.remove(member)
+            heartbeats.remove(member)
 
     members += [Member(leave) for _ in range(3)]
     for member in members:
-        pulse.add(member, 2)
+        heartbeats.add(member, 2)
     clock.tick(4)
     assert sum(member.beats for member in members) == 1
-    assert len(pulse) == 0
+    assert len(heartbeats) == 0
 
 
 async def test_the_timer_rests_without_members() -> None:
-    pulse = Pulse()
+    heartbeats = HeartbeatTimer()
     member = Member()
-    pulse.add(member, 1)
-    assert pulse._timer is not None
-    pulse.remove(member)
+    heartbeats.add(member, 1)
+    assert heartbeats._timer is not None
+    heartbeats.remove(member)
     async with asyncio.timeout(5):
-        while pulse._timer is not None:  # noqa: ASYNC110
+        while heartbeats._timer is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert member.beats == 0

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError
-from gateway.router import Match, Route, RouteClash, Router, decode_segment
+from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError
+from kafka_gateway.router import Match, Route, RouteClash, Router, decode_segment
 
 V1_PATHS = {
     "/": "GET POST",

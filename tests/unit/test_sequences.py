@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import PayloadTooLarge, TooManyRequests
-from transports.envelope.codec import Envelope, read
-from transports.envelope.sequences import Sequences
+from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.transports.envelope.codec import Envelope, read
+from kafka_gateway.transports.envelope.sequences import Sequences
 
 
 def part(content: bytes = b"", **head: Any) -> Envelope:

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from gateway.errors import GONE, SHUTDOWN
-from gateway.session import Session
-from gateway.stream import StreamBuffer
+from kafka_gateway.errors import GONE, SHUTDOWN
+from kafka_gateway.session import Session
+from kafka_gateway.stream import StreamBuffer
 
 
 async def test_closing_ends_tasks_and_streams() -> None:

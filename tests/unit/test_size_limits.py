@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import KafkaAuthorization
-from gateway.kafka.ports import ConfigEntry
-from gateway.kafka.producing.size_limits import SizeLimits
+from kafka_gateway.errors import KafkaAuthorization
+from kafka_gateway.kafka.ports import ConfigEntry
+from kafka_gateway.kafka.producing.size_limits import SizeLimits
 
 LARGEST = 1_000_000
 

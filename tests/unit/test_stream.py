@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.stream import StreamBuffer
+from kafka_gateway.stream import StreamBuffer
 
 
 async def drain(stream: StreamBuffer) -> list[bytes]:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
-from gateway.kafka.admin.admin import KafkaAdmin
-from gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
-from gateway.kafka.producing import delivery_watch as trouble
-from gateway.kafka.producing.delivery_watch import TroubleWatch
+from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.admin.admin import KafkaAdmin
+from kafka_gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
+from kafka_gateway.kafka.producing import delivery_watch as trouble
+from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 
 LOOK_S = 0.02
 
@@ -48,7 +48,7 @@ class Bench:
     def __init__(self, *answers: str | ServiceError) -> None:
         self.admin = FakeAdmin(*answers)
         self.waiting: dict[Batch, None] = {}
-        self.watch: TroubleWatch[Batch] = TroubleWatch(self.admin, self.waiting, self.tell)  # type: ignore[arg-type]
+        self.watch: DeliveryWatch[Batch] = DeliveryWatch(self.admin, self.waiting, self.tell)  # type: ignore[arg-type]
 
     def send(self, topic: str = "t") -> Batch:
         batch = Batch(topic, asyncio.get_running_loop().time())

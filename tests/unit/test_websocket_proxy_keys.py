@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.plugins import Plugins
-from gateway.config import Config, ConfigError, load
-from gateway.kafka.clients import properties as kafka_properties
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import Config, ConfigError, load
+from kafka_gateway.kafka.clients import properties as kafka_properties
 from tests.keys import BUILTIN_KEYS
 
 KEY = "kafka.ws.proxy."

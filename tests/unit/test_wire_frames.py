@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire import frames as wire
-from gateway.wire.frames import Cutter, FrameTooLarge, WireError
+from kafka_gateway.wire import frames as wire
+from kafka_gateway.wire.frames import Cutter, FrameTooLarge, WireError
 
 A = bytes.fromhex("00000064") + b"a" * 100
 B = bytes.fromhex("0000004b") + b"b" * 75

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import load
-from gateway.kafka.clients.property_table import ALLOWED
+from kafka_gateway.config import load
+from kafka_gateway.kafka.clients.property_table import ALLOWED
 from tests.contract.test_docs import commands
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster, free_ports

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core import Gateway
-from gateway.errors import IDLE, SHUTDOWN, SLOW, CloseReason
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere.protocol import AtmosphereSettings, Parameters
-from transports.atmosphere.send_queue import Outbox
-from transports.envelope.tracking_ids import Client, Clients
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import IDLE, SHUTDOWN, SLOW, CloseReason
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
+from kafka_gateway.transports.atmosphere.send_queue import SendQueue
+from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
 
 CONGESTED_BYTES = 256 * 1024
 """With more on its way to a client no heartbeats are sent, and on a stream its further requests wait."""
@@ -37,26 +37,31 @@ class Framing:
     json_heartbeats: bool
 
 
-class HttpCarrier:
+class HttpChannel:
     """Carries one client's messages (transports.envelope.session.Carrier), and ends the client.
 
     ``admit`` makes the rest of it. Nothing waits without bound: on a stream, requests wait for their client to read.
     """
 
     def __init__(
-        self, framing: Framing, settings: AtmosphereSettings, parameters: Parameters, clients: Clients, gateway: Gateway
+        self,
+        framing: Framing,
+        settings: AtmosphereSettings,
+        parameters: Parameters,
+        clients: TrackingIds,
+        gateway: Gateway,
     ) -> None:
         self.framing = framing
         self.parameters = parameters
-        self.outbox = Outbox()
-        self.client: Client
+        self.send_queue = SendQueue()
+        self.client: TrackedClient
         self.ended: CloseReason | None = None
         self._settings, self._clients, self._gateway = settings, clients, gateway
         self._loop = asyncio.get_running_loop()
         self.heard_at = self._loop.time()
         self._timers: dict[Callable[[], float], asyncio.TimerHandle] = {}
 
-    def admit(self, client: Client, idle_s: float) -> None:
+    def admit(self, client: TrackedClient, idle_s: float) -> None:
         """Makes the client known, and its clocks run."""
         self.client = client
         client.session.on_close = self.close
@@ -79,13 +84,13 @@ class HttpCarrier:
         return atmosphere.with_length(message, self._settings.delimiter) if self.parameters.track_length else message
 
     def send(self, payload: bytes, binary: bool = False) -> None:
-        self.outbox.put(payload)
+        self.send_queue.put(payload)
 
     async def drain(self) -> None:
-        await self.outbox.drain()
+        await self.send_queue.drain()
 
     async def written(self) -> None:
-        await self.outbox.drain()
+        await self.send_queue.drain()
 
     def hold(self) -> None:
         """Nothing to do: what else comes of this client waits for ``room``."""
@@ -99,7 +104,7 @@ class HttpCarrier:
             return
         self.ended = reason
         # What waits when the gateway stops are replies to requests that it has served.
-        self.outbox.close(drop=reason is not SHUTDOWN)
+        self.send_queue.close(drop=reason is not SHUTDOWN)
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -119,9 +124,9 @@ class HttpCarrier:
     async def room(self) -> None:
         """Returns when the client may begin a further request: it reads, and not too many are at work."""
         self.heard_at = self._loop.time()
-        if self.outbox.size_bytes > CONGESTED_BYTES:
+        if self.send_queue.size_bytes > CONGESTED_BYTES:
             with contextlib.suppress(ConnectionResetError):
-                await self.outbox.drain()
+                await self.send_queue.drain()
         await self.client.conversation.room()
 
     # --- time -------------------------------------------------------------------------------------------------------
@@ -137,41 +142,41 @@ class HttpCarrier:
 
     def _pad(self, quiet_s: float) -> float:
         """Sends the heartbeat if nothing else was sent for so long (§3.5)."""
-        left_s = self.outbox.put_at + quiet_s - self._loop.time()
+        left_s = self.send_queue.put_at + quiet_s - self._loop.time()
         if left_s > 0.01:
             return left_s
-        if self.outbox.size_bytes <= CONGESTED_BYTES:
+        if self.send_queue.size_bytes <= CONGESTED_BYTES:
             self.client.conversation.send(self._settings.heartbeat)
         return quiet_s
 
     def _beat(self) -> float:
-        if self.outbox.size_bytes <= CONGESTED_BYTES:
+        if self.send_queue.size_bytes <= CONGESTED_BYTES:
             self.client.conversation.send(atmosphere.json_heartbeat(self._clients.heartbeat_id))
         return self._settings.heartbeat_s
 
     def _check_idle(self, idle_s: float) -> float:
         """Ends a client of which nothing was heard and to which nothing was sent; heartbeats count (§1.13)."""
-        left_s = max(self.outbox.put_at, self.heard_at) + idle_s - self._loop.time()
+        left_s = max(self.send_queue.put_at, self.heard_at) + idle_s - self._loop.time()
         if left_s <= 0:
             self.close(IDLE)
         return left_s
 
 
-async def write_stream(carrier: HttpCarrier, write: Callable[[bytes], Any], write_timeout_s: float) -> None:
-    """Writes what comes into the outbox until it is closed; a client that takes nothing for so long is given up.
+async def write_stream(channel: HttpChannel, write: Callable[[bytes], Any], write_timeout_s: float) -> None:
+    """Writes what comes into the send_queue until it is closed; a client that takes nothing for so long is given up.
 
     Raises:
         ConnectionError: the client left.
     """
-    outbox, frame = carrier.outbox, carrier.framing.frame
-    while await outbox.filled():
-        taken = outbox.take(_WRITE_BYTES)
+    send_queue, frame = channel.send_queue, channel.framing.frame
+    while await send_queue.filled():
+        taken = send_queue.take(_WRITE_BYTES)
         data = b"".join(map(frame, taken))
         try:
             for start in range(0, len(data), _WRITE_BYTES):
                 async with asyncio.timeout(write_timeout_s):
                     await write(data[start : start + _WRITE_BYTES])
         except TimeoutError:
-            carrier.close(SLOW)
+            channel.close(SLOW)
             raise ConnectionResetError("the client does not read") from None
-        outbox.written(taken)
+        send_queue.written(taken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config import ConfigKey, section
+from kafka_gateway.config import ConfigKey, section
 
 ATMOSPHERE: tuple[ConfigKey, ...] = section(
     "Atmosphere",

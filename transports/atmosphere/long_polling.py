@@ -11,10 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.config import Config
-from gateway.errors import GONE, IDLE, SLOW
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere.channel import Framing, HttpCarrier
+from kafka_gateway.config import Config
+from kafka_gateway.errors import GONE, IDLE, SLOW
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere.channel import Framing, HttpChannel
 
 LONG_POLLING = Framing(
     name="long-polling",
@@ -38,7 +38,7 @@ class PollLimits:
         self.expiry_s = config.seconds("transport.long-polling.expiry.ms")
 
 
-class PolledCarrier(HttpCarrier):
+class PolledChannel(HttpChannel):
     """Carries the messages of a client that polls."""
 
     def __init__(self, limits: PollLimits, on_end: Callable[[], None], *rest: Any) -> None:
@@ -64,25 +64,25 @@ class PolledCarrier(HttpCarrier):
 
         Looked at once in a turn of the loop, or the parts of one large reply could never wait together.
         """
-        outbox, limits = self.outbox, self._limits
+        send_queue, limits = self.send_queue, self._limits
         if not self._checked:
-            if outbox.size_bytes >= limits.bytes_max or len(outbox) >= limits.messages_max:
+            if send_queue.size_bytes >= limits.bytes_max or len(send_queue) >= limits.messages_max:
                 self.close(SLOW)
                 return
             self._checked = True
             self._loop.call_soon(self._check_again)
-        outbox.put(payload)
+        send_queue.put(payload)
 
     async def written(self) -> None:
         # The client shows that it has a message by its next poll, and what it does about it may come before that.
-        if self.outbox.closed:
+        if self.send_queue.closed:
             raise ConnectionResetError("the client left")
 
     def _check_again(self) -> None:
         self._checked = False
 
     async def room(self) -> None:
-        # Not until the outbox is empty: the next poll may want the very connection on which the request waits.
+        # Not until the send_queue is empty: the next poll may want the very connection on which the request waits.
         await self.client.conversation.room()
 
     async def poll(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
@@ -95,17 +95,17 @@ class PolledCarrier(HttpCarrier):
         self.polls += 1
         self._do_not_expire()
         confirmed, self._unconfirmed = self._unconfirmed, []
-        self.outbox.written(confirmed)
+        self.send_queue.written(confirmed)
         taken: list[bytes] = []
         try:
             await response.prepare(request)
-            if not self._open and not self.outbox and _in_browser(request) and self.parameters.major_version < 5:
+            if not self._open and not self.send_queue and _in_browser(request) and self.parameters.major_version < 5:
                 await response.write(b" ")
             self._open = True
             try:
                 async with asyncio.timeout(self.parameters.quiet_s(self._settings.heartbeat_s) or None):
-                    if await self.outbox.filled():
-                        taken = self.outbox.take(_TAKE_BYTES if self.parameters.track_length else 0)
+                    if await self.send_queue.filled():
+                        taken = self.send_queue.take(_TAKE_BYTES if self.parameters.track_length else 0)
                 data = b"".join(taken)
             except TimeoutError:
                 data = self.wrap(self._settings.heartbeat)
@@ -115,9 +115,9 @@ class PolledCarrier(HttpCarrier):
             self._unconfirmed += taken
             self.aborted = False
         except (ConnectionError, asyncio.CancelledError):
-            self.outbox.back(taken)
+            self.send_queue.back(taken)
             self.aborted = True
-            if not self.outbox and self.client.session.idle:
+            if not self.send_queue and self.client.session.idle:
                 self.close(GONE)  # there is nothing that it could come back for
             raise
         finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config import Config, ConfigKey
-from gateway.transport import Transport, hookimpl
-from transports.atmosphere.keys import ATMOSPHERE
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.transport import Transport, hookimpl
+from kafka_gateway.transports.atmosphere.keys import ATMOSPHERE
 
 
 @hookimpl
@@ -14,6 +14,6 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 @hookimpl
 def gateway_transports(config: Config) -> list[Transport]:
-    from transports.atmosphere.transport import AtmosphereTransport
+    from kafka_gateway.transports.atmosphere.transport import AtmosphereTransport
 
     return [AtmosphereTransport(config)]

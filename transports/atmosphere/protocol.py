@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.config import Config
-from gateway.errors import BadRequest
-from transports.envelope.codec import Form
+from kafka_gateway.config import Config
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.transports.envelope.codec import Form
 
 TRACKING_ID = "X-Atmosphere-tracking-id"
 FIRST_REQUEST = "X-Atmosphere-first-request"

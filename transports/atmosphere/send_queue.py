@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class Outbox:
+class SendQueue:
     """A queue whose writers can wait until what they put is written, as streams do (atmosphere-binding.md §2.5)."""
 
     __slots__ = (

@@ -6,8 +6,8 @@ A client takes ``\n``, ``\r`` and ``\r\n`` alike for the end of a line, so no pa
 
 from __future__ import annotations
 
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere.channel import Framing
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere.channel import Framing
 
 PADDING = b" " * 2000 + b"\n"
 """Makes old browsers and proxies hand on what has come; it is a field without a known name."""

@@ -5,8 +5,8 @@ Messages follow each other without a boundary; clients that need one have their 
 
 from __future__ import annotations
 
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere.channel import Framing
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere.channel import Framing
 
 PADDING = b" " * 2048 + b"\n"
 """Old browsers report nothing before so many bytes; clients of version 5 would take it for a message."""

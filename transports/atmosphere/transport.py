@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.dialect import REST
-from gateway.door.body import BodyReader
-from gateway.door.request import HttpRequest
-from gateway.errors import (
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import REST
+from kafka_gateway.door.body import BodyReader
+from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.errors import (
     GONE,
     SLOW,
     BadRequest,
@@ -28,19 +28,19 @@ from gateway.errors import (
     Unavailable,
     UpgradeRequired,
 )
-from gateway.messages import Reply, Request
-from gateway.session import Session
-from gateway.stream import Stream
-from gateway.transport import Transport, refusal
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere.channel import HttpCarrier, write_stream
-from transports.atmosphere.long_polling import LONG_POLLING, PolledCarrier, PollLimits
-from transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
-from transports.atmosphere.sse import SSE
-from transports.atmosphere.streaming import STREAMING
-from transports.envelope.session import Conversation, ConversationSettings
-from transports.envelope.tracking_ids import CLOSED, Client, Clients
-from transports.http.query import parse_query
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Stream
+from kafka_gateway.transport import Transport, refusal
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere.channel import HttpChannel, write_stream
+from kafka_gateway.transports.atmosphere.long_polling import LONG_POLLING, PolledChannel, PollLimits
+from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
+from kafka_gateway.transports.atmosphere.sse import SSE
+from kafka_gateway.transports.atmosphere.streaming import STREAMING
+from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
+from kafka_gateway.transports.envelope.tracking_ids import CLOSED, TrackedClient, TrackingIds
+from kafka_gateway.transports.http.query import parse_query
 
 _FRAMINGS = {framing.name: framing for framing in (SSE, STREAMING, LONG_POLLING)}
 _EXPOSED = "X-Atmosphere-tracking-id, X-Heartbeat-Server"
@@ -54,19 +54,19 @@ class AtmosphereTransport(Transport):
 
     def __init__(self, config: Config) -> None:
         self._settings = AtmosphereSettings.of(config)
-        self._conversations = ConversationSettings.of(config)
+        self._conversations = EnvelopeSettings.of(config)
         self._limits = PollLimits(config)
         self._clients_max = config.integer("connections.max")
         self._idle_s = config.seconds("org.atmosphere.websocket.maxIdleTime")
         self._offered = {name for name in _FRAMINGS if config.flag(f"transport.{name}.enable")}
         self._disabled = config.flag("de.elakito.kafka.atmosphere.disabled")
         self._bodies = BodyReader(config)
-        self._clients = Clients()
+        self._clients = TrackingIds()
         self._polled_count = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
-        self._clients = Clients.of(gateway)
+        self._clients = TrackingIds.of(gateway)
         yield
 
     def claims(self, request: web.BaseRequest) -> bool:
@@ -105,7 +105,7 @@ class AtmosphereTransport(Transport):
         client = self._clients.find(parameters.tracking_id, session)
         if kind is Kind.CLOSE:
             if client is not None:
-                client.carrier.close(CLOSED)
+                client.channel.close(CLOSED)
             return self._response(request, parameters, Reply(200, _EMPTY, b""))
         return await self._push(request, parameters, query, client, session, gateway)
 
@@ -127,80 +127,80 @@ class AtmosphereTransport(Transport):
             raise NotSupported(f"The transport {name} is switched off (transport.{name}.enable).")
         if name == LONG_POLLING.name:
             return await self._poll(request, parameters, session, gateway)
-        carrier = HttpCarrier(_FRAMINGS[name], self._settings, parameters, self._clients, gateway)
-        client = self._client(request, carrier, gateway.proofs.open_beside(session, name), gateway)
+        channel = HttpChannel(_FRAMINGS[name], self._settings, parameters, self._clients, gateway)
+        client = self._client(request, channel, gateway.proofs.open_beside(session, name), gateway)
         response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
-        response.headers["Content-Type"] = carrier.framing.media_type
+        response.headers["Content-Type"] = channel.framing.media_type
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Accel-Buffering"] = "no"
-        carrier.admit(client, self._idle_s)
+        channel.admit(client, self._idle_s)
         try:
             await response.prepare(request)
             # One write: the handshake has to be the first that the client sees, and a message of its own (§3.3).
-            first = carrier.framing.opening(parameters.major_version)
+            first = channel.framing.opening(parameters.major_version)
             if parameters.wants_handshake:
-                first += carrier.framing.frame(carrier.wrap(self._handshake(client)))
+                first += channel.framing.frame(channel.wrap(self._handshake(client)))
             if first:
                 await response.write(first)
-            await write_stream(carrier, response.write, self._conversations.write_timeout_s)
+            await write_stream(channel, response.write, self._conversations.write_timeout_s)
             await response.write_eof()
         finally:
-            if carrier.ended is SLOW and request.transport is not None:
+            if channel.ended is SLOW and request.transport is not None:
                 request.transport.abort()  # what it has not read would stay in memory
-            carrier.close(GONE)
-            carrier.outbox.close()
+            channel.close(GONE)
+            channel.send_queue.close()
         return response
 
     async def _poll(
         self, request: HttpRequest, parameters: Parameters, session: Session, gateway: Gateway
     ) -> web.StreamResponse:
         client = self._clients.find(parameters.tracking_id, session) if parameters.tracking_id else None
-        carrier = client.carrier if client is not None else None
+        channel = client.channel if client is not None else None
         greet = parameters.wants_handshake
-        if client is not None and isinstance(carrier, PolledCarrier):
+        if client is not None and isinstance(channel, PolledChannel):
             gateway.proofs.keep_newer(client.session, session)
-            greet = greet and carrier.aborted
-            carrier.aborted = False
+            greet = greet and channel.aborted
+            channel.aborted = False
         else:
             if self._polled_count >= self._clients_max:
                 raise Unavailable("There are connections.max clients that poll.")
             self._polled_count += 1
-            carrier = PolledCarrier(
+            channel = PolledChannel(
                 self._limits, self._forget_polled, self._settings, parameters, self._clients, gateway
             )
-            client = self._client(request, carrier, gateway.proofs.open_beside(session, LONG_POLLING.name), gateway)
-            carrier.admit(client, self._idle_s)
+            client = self._client(request, channel, gateway.proofs.open_beside(session, LONG_POLLING.name), gateway)
+            channel.admit(client, self._idle_s)
         if greet:
-            body = carrier.wrap(self._handshake(client))
+            body = channel.wrap(self._handshake(client))
             return self._response(request, parameters, Reply(200, _EMPTY, body), client.tracking_id)
         response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
         response.headers["Content-Type"] = LONG_POLLING.media_type
         response.headers["X-Content-Type-Options"] = "nosniff"  # or Chromium holds the head back until it sees a body
-        await carrier.poll(request, response)
+        await channel.poll(request, response)
         return response
 
     def _forget_polled(self) -> None:
         self._polled_count -= 1
 
-    def _client(self, request: HttpRequest, carrier: HttpCarrier, session: Session, gateway: Gateway) -> Client:
-        parameters = carrier.parameters
-        conversation = Conversation(
+    def _client(self, request: HttpRequest, channel: HttpChannel, session: Session, gateway: Gateway) -> TrackedClient:
+        parameters = channel.parameters
+        conversation = EnvelopeSession(
             self._conversations,
-            carrier,
+            channel,
             session,
             gateway,
             request.headers,
             request.base_url(),
             form=parameters.form,
             reply_headers=parameters.reply_headers,
-            wrap=carrier.wrap,
+            wrap=channel.wrap,
             text_only=True,
         )
         tracking_id = parameters.tracking_id or atmosphere.new_id()
         path = request.raw_path.partition("?")[0]
-        return Client(tracking_id, path, session, conversation, carrier, carrier.room)
+        return TrackedClient(tracking_id, path, session, conversation, channel, channel.room)
 
-    def _handshake(self, client: Client) -> bytes:
+    def _handshake(self, client: TrackedClient) -> bytes:
         settings = self._settings
         return atmosphere.handshake(client.tracking_id, settings.client_heartbeat_ms, settings.heartbeat.decode())
 
@@ -211,7 +211,7 @@ class AtmosphereTransport(Transport):
         request: HttpRequest,
         parameters: Parameters,
         query: Mapping[str, str],
-        client: Client | None,
+        client: TrackedClient | None,
         session: Session,
         gateway: Gateway,
     ) -> web.StreamResponse:
@@ -234,7 +234,7 @@ class AtmosphereTransport(Transport):
         parameters: Parameters,
         query: Mapping[str, str],
         body: bytes,
-        client: Client | None,
+        client: TrackedClient | None,
         session: Session,
         gateway: Gateway,
     ) -> web.StreamResponse:
@@ -267,14 +267,14 @@ class AtmosphereTransport(Transport):
             client.conversation.send(payload)
         return self._response(request, parameters, Reply(reply.status, reply.media_type, b"", reply.headers))
 
-    async def _deliver(self, stream: Stream, client: Client, gateway: Gateway) -> None:
+    async def _deliver(self, stream: Stream, client: TrackedClient, gateway: Gateway) -> None:
         try:
             reason = await gateway.deliver(stream, _Sink(client), client.session, self._conversations.write_timeout_s)
         except ServiceError as error:
             client.conversation.send(REST.error(error))
             return
         if reason is SLOW:
-            client.carrier.close(SLOW)
+            client.channel.close(SLOW)
 
     # --- responses --------------------------------------------------------------------------------------------------
 
@@ -301,9 +301,9 @@ class _Sink:
 
     __slots__ = ("_client",)
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: TrackedClient) -> None:
         self._client = client
 
     async def send(self, payload: bytes) -> None:
         self._client.conversation.send(payload)
-        await self._client.carrier.drain()
+        await self._client.channel.drain()

@@ -7,20 +7,20 @@ import ssl
 from collections.abc import Sequence
 from typing import Any, cast
 
-from gateway.config import Config, ConfigError, Fault
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from gateway.version import VERSION
-from services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
-from services.bridges.delivery import DeliverySettings
-from services.bridges.headers import HeaderRules, SinkHeaderRules
-from services.bridges.outcomes import Decision, RetryRules
-from services.bridges.produce import METHODS, ProducerBridge, ProducerSettings
-from services.bridges.service import Bridges, silence
-from services.common.health import HealthService
-from services.common.names import is_topic
-from transports.bridges.http_sink import HttpSink, tls_context
-from transports.bridges.sink_address import AllowedAddresses, sink_url
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
+from kafka_gateway.services.bridges.delivery import DeliverySettings
+from kafka_gateway.services.bridges.headers import HeaderRules, SinkHeaderRules
+from kafka_gateway.services.bridges.outcomes import Decision, RetryRules
+from kafka_gateway.services.bridges.produce import METHODS, ProducerBridge, ProducerSettings
+from kafka_gateway.services.bridges.service import Bridges, silence
+from kafka_gateway.services.common.health import HealthService
+from kafka_gateway.services.common.names import is_topic
+from kafka_gateway.transports.bridges.http_sink import HttpSink, tls_context
+from kafka_gateway.transports.bridges.sink_address import AllowedAddresses, sink_url
+from kafka_gateway.version import VERSION
 
 _NAME = re.compile(r"bridge\.(producer|consumer)\.([A-Za-z0-9_-]+)\.")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")

@@ -13,7 +13,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from transports.bridges.sink_address import AllowedAddresses, CheckedResolver
+from kafka_gateway.transports.bridges.sink_address import AllowedAddresses, CheckedResolver
 
 _ANSWER_MAX = 64 * 1024
 """Bytes of an answer that are read, so that the connection can be used again; one with more is closed."""

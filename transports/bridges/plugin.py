@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.config import Config, ConfigKey
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from gateway.transport import hookimpl
-from services.bridges.keys import BRIDGES
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.services.bridges.keys import BRIDGES
+from kafka_gateway.transport import hookimpl
 
 
 @hookimpl
@@ -19,6 +19,6 @@ def gateway_config_keys() -> list[ConfigKey]:
 @hookimpl
 def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
     """ConfigError: a bridge's settings are faulty."""
-    from transports.bridges.assembly import routes
+    from kafka_gateway.transports.bridges.assembly import routes
 
     return routes(config, kafka)

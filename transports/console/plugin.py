@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.config import Config
-from gateway.transport import Transport, hookimpl
+from kafka_gateway.config import Config
+from kafka_gateway.transport import Transport, hookimpl
 
 
 @hookimpl
 def gateway_transports(config: Config) -> list[Transport]:
     """None unless ``console.enabled``: true, or auto with the embedded Kafka."""
-    from transports.console.transport import ConsoleTransport
+    from kafka_gateway.transports.console.transport import ConsoleTransport
 
     wanted = config.text("console.enabled").lower()
     enabled = wanted == "true" or (wanted == "auto" and not config.items("bootstrap.servers"))

@@ -11,10 +11,10 @@ from importlib import resources
 
 from aiohttp import web
 
-from gateway import jsonio
-from gateway.core import Gateway
-from gateway.session import Session
-from gateway.transport import Transport
+from kafka_gateway import jsonio
+from kafka_gateway.core import Gateway
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport
 
 _FILES = {
     "/console": ("index.html", "text/html"),
@@ -50,7 +50,7 @@ class ConsoleTransport(Transport):
     plain = True
 
     def __init__(self) -> None:
-        folder = resources.files("transports.console") / "static"
+        folder = resources.files("kafka_gateway.transports.console") / "static"
         self._files: dict[str, tuple[bytes, str, str]] = {}
         for path, (name, media_type) in _FILES.items():
             content = (folder / name).read_bytes()

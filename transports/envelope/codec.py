@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from gateway import jsonio
-from gateway.errors import BadRequest
+from kafka_gateway import jsonio
+from kafka_gateway.errors import BadRequest
 
 ID_MAX = 1024
 """Bytes of an id, quotes included. Every part of a reply repeats it, so it must be small beside the reply limit."""
@@ -128,10 +128,10 @@ _data_decoder = msgspec.json.Decoder(_Data)
 
 _ID_FIRST = b'{"id":"'
 _REMEMBERED_MAX = 4096
-"""Bytes of a head that a Reader remembers."""
+"""Bytes of a head that a EnvelopeReader remembers."""
 
 
-class Reader:
+class EnvelopeReader:
     """Reads the messages of one client, whose heads mostly differ in nothing but their id.
 
     ``{"id":"7","method":"POST",…}``: what follows the id is compared with the head before. Where it is the same, so is

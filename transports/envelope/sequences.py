@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.errors import PayloadTooLarge, TooManyRequests
-from transports.envelope.codec import Envelope
+from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.transports.envelope.codec import Envelope
 
 
 class _Sequence:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gateway import media
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.dialect import REST
-from gateway.errors import (
+from kafka_gateway import media
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import REST
+from kafka_gateway.errors import (
     GONE,
     REVOKED,
     SLOW,
@@ -27,15 +27,15 @@ from gateway.errors import (
     ServiceError,
     TooManyRequests,
 )
-from gateway.messages import NOTHING, Reply, Request
-from gateway.session import Session
-from gateway.stream import Acknowledged, ErrorPayload, Event, Feed, Stream
-from transports.envelope import codec as envelope
-from transports.envelope.codec import Envelope, Form, InvalidMessage
-from transports.envelope.sequences import Sequences
-from transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
-from transports.http.query import parse_query
-from transports.records.frames import array
+from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Acknowledged, ErrorPayload, Event, Feed, Stream
+from kafka_gateway.transports.envelope import codec as envelope
+from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
+from kafka_gateway.transports.envelope.sequences import Sequences
+from kafka_gateway.transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.records.frames import array
 
 _INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
 """Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
@@ -46,7 +46,7 @@ _HEADER_SETS_MAX = 64
 _FORMS = {"true": Form.DETACHED, "false": Form.EMBEDDED, "lf": Form.DETACHED_LF}
 
 
-class Carrier(Protocol):
+class Channel(Protocol):
     """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
 
     Both ``drain`` and ``written`` raise ConnectionResetError for a client that left. ``drain`` is the better proof that
@@ -62,7 +62,7 @@ class Carrier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ConversationSettings:
+class EnvelopeSettings:
     """What the configuration says about envelopes."""
 
     requests_max: int
@@ -79,7 +79,7 @@ class ConversationSettings:
     """Where a client puts a newer proof."""
 
     @classmethod
-    def of(cls, config: Config) -> ConversationSettings:
+    def of(cls, config: Config) -> EnvelopeSettings:
         detached = "atmosphere.simple-rest.protocol.detached"
         own_generation = config.given("api.default.generation") or not config.flag("api.v1.enable")
         return cls(
@@ -98,7 +98,7 @@ class ConversationSettings:
         )
 
 
-class Conversation:
+class EnvelopeSession:
     """The requests and replies of one client.
 
     Args:
@@ -106,7 +106,7 @@ class Conversation:
         form: the reply form that the client asked for when it connected.
         binary: whether it wants binary messages; ``reply_headers``: headers of replies too (§1.10).
         wrap: turns a message into what travels; the Atmosphere framing.
-        text_only: the carrier moves nothing but text, and payloads that are none go as base64 (§1.6).
+        text_only: the channel moves nothing but text, and payloads that are none go as base64 (§1.6).
     """
 
     __slots__ = (
@@ -114,7 +114,7 @@ class Conversation:
         "_acknowledged",
         "_base_url",
         "_binary",
-        "_carrier",
+        "_channel",
         "_form",
         "_gateway",
         "_header_sets",
@@ -135,8 +135,8 @@ class Conversation:
 
     def __init__(
         self,
-        settings: ConversationSettings,
-        carrier: Carrier,
+        settings: EnvelopeSettings,
+        channel: Channel,
         session: Session,
         gateway: Gateway,
         headers: Mapping[str, str],
@@ -148,7 +148,7 @@ class Conversation:
         wrap: Callable[[bytes], bytes] | None = None,
         text_only: bool = False,
     ) -> None:
-        self._settings, self._carrier, self._session, self._gateway = settings, carrier, session, gateway
+        self._settings, self._channel, self._session, self._gateway = settings, channel, session, gateway
         self._access, self._base_url, self._wrap = gateway.access, base_url, wrap
         self._form = form or settings.form
         self._binary = binary or settings.binary
@@ -162,7 +162,7 @@ class Conversation:
         self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
         self._others: dict[object, Session] = {}
         """Sessions for envelopes that carry another proof of identity than the opening request, by that proof."""
-        self._read = envelope.Reader(settings.heartbeat).read
+        self._read = envelope.EnvelopeReader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
         self._acknowledged: dict[bytes | None, Acknowledged] | None = None
@@ -248,7 +248,7 @@ class Conversation:
         )
         self._running += 1
         if self._running >= self._settings.requests_max:
-            self._carrier.hold()
+            self._channel.hold()
         # Session.spawn costs more: it has the loop call it back at the end of every task.
         if session.closed is None:
             own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
@@ -303,11 +303,11 @@ class Conversation:
     def _leave(self) -> None:
         self._running -= 1
         if self._running < self._settings.requests_max:
-            self._carrier.release()
+            self._channel.release()
             self._let_in()
 
     async def room(self) -> None:
-        """Returns when another request may begin: for carriers whose messages do not come in one row."""
+        """Returns when another request may begin: for channels whose messages do not come in one row."""
         while self._running >= self._settings.requests_max and self._session.closed is None:
             if self._vacancy is None:
                 self._vacancy = self._loop.create_future()
@@ -382,10 +382,10 @@ class Conversation:
         try:
             sent = self._reply(reply, payload, part, method)
             async with asyncio.timeout(self._settings.write_timeout_s):
-                await self._carrier.written()
+                await self._channel.written()
             written = True
         except TimeoutError:
-            self._carrier.close(SLOW)
+            self._channel.close(SLOW)
         except ConnectionError:
             pass  # the session ends by itself
         finally:
@@ -394,7 +394,7 @@ class Conversation:
 
     def send(self, message: bytes, binary: bool = False) -> None:
         """Sends a message of the gateway's own, framed like all others."""
-        self._carrier.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
+        self._channel.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
 
     def _refuse(self, error: ServiceError, id: bytes | None, form: Form | None, accept: str | None) -> None:
         media_type = media.error_media_type(accept, error.status, self._settings.generation)
@@ -403,7 +403,7 @@ class Conversation:
 
     async def _push(self, reply: Reply, stream: Stream, request: Request, part: Envelope) -> None:
         """Sends what a subscription yields under the id of the request that made it (§2.3); its end says nothing."""
-        if isinstance(stream, Feed) and isinstance(self._carrier, Immediate):
+        if isinstance(stream, Feed) and isinstance(self._channel, Immediate):
             await self._feed(reply, stream, request, part)
             return
         if isinstance(stream, Acknowledged):
@@ -418,19 +418,19 @@ class Conversation:
             if self._acknowledged is not None:
                 self._acknowledged.pop(part.id, None)
         if reason is SLOW:
-            self._carrier.close(SLOW)
+            self._channel.close(SLOW)
         self._tell_revoked(request.session, reply, part)
 
     async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:
-        """As ``_push``, for a stream of records on a carrier that takes them at once."""
+        """As ``_push``, for a stream of records on a channel that takes them at once."""
         form = self._form or part.form or Form.DETACHED
         fast = part.id if form is Form.DETACHED and self._wrap is None and not self._binary else None
 
         def write(event: Event) -> None:
             self._reply(reply, event, part)
 
-        assert isinstance(self._carrier, Immediate)
-        outlet = EnvelopeOutlet(self._carrier, feed, fast, self._settings.reply_max, write)
+        assert isinstance(self._channel, Immediate)
+        outlet = EnvelopeOutlet(self._channel, feed, fast, self._settings.reply_max, write)
         try:
             await self._gateway.feed(feed, outlet, request.session)
         finally:
@@ -448,7 +448,7 @@ class Conversation:
         if isinstance(payload, ErrorPayload):
             reply = replace(reply, status=payload.status)
         self._reply(reply, payload, part)
-        await self._carrier.drain()
+        await self._channel.drain()
 
     def _log(self, request: Request, part: Envelope, status: int, sent: int, started: float) -> None:
         session = request.session
@@ -471,7 +471,7 @@ class _Sink:
 
     __slots__ = ("_conversation", "_part", "_reply")
 
-    def __init__(self, conversation: Conversation, reply: Reply, part: Envelope) -> None:
+    def __init__(self, conversation: EnvelopeSession, reply: Reply, part: Envelope) -> None:
         self._conversation, self._reply, self._part = conversation, reply, part
 
     async def send(self, payload: bytes) -> None:

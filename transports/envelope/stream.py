@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from gateway.stream import Event, Feed
-from transports.records.frames import array
+from kafka_gateway.stream import Event, Feed
+from kafka_gateway.transports.records.frames import array
 
 STREAM_TYPE = "application/json"
 """What the content of these replies is, whatever the request accepts."""
@@ -18,7 +18,7 @@ STREAM_TYPE = "application/json"
 
 @runtime_checkable
 class Immediate(Protocol):
-    """A carrier whose connection can be written without waiting, and says when it is full."""
+    """A channel whose connection can be written without waiting, and says when it is full."""
 
     def send_at_once(self, start: bytes, rest: bytes) -> None:
         """Sends a text message that consists of these two."""
@@ -48,19 +48,19 @@ class EnvelopeOutlet:
     None, and ``write_reply`` makes them.
     """
 
-    __slots__ = ("_before", "_carrier", "_feed", "_reply_max", "_write_reply")
+    __slots__ = ("_before", "_channel", "_feed", "_reply_max", "_write_reply")
 
     def __init__(
         self,
-        carrier: Immediate,
+        channel: Immediate,
         feed: Feed,
         id: bytes | None,
         reply_max: int,
         write_reply: Callable[[Event], None],
     ) -> None:
-        self._carrier, self._feed, self._reply_max, self._write_reply = carrier, feed, reply_max, write_reply
+        self._channel, self._feed, self._reply_max, self._write_reply = channel, feed, reply_max, write_reply
         self._before = b'{"code":200,"id":%b' % id if id is not None else b""
-        carrier.follow_drain(feed.resume)
+        channel.follow_drain(feed.resume)
 
     def write(self, event: Event) -> bool:
         before = self._before
@@ -69,13 +69,13 @@ class EnvelopeOutlet:
             if tail is None:
                 tail = event.frames[_tail] = _tail(event)
             if tail and len(before) + len(tail) <= self._reply_max:
-                self._carrier.send_at_once(before, tail)
-                return not self._carrier.congested
+                self._channel.send_at_once(before, tail)
+                return not self._channel.congested
         self._write_reply(event)
-        return not self._carrier.congested
+        return not self._channel.congested
 
     def release(self) -> None:
-        self._carrier.leave_drain(self._feed.resume)
+        self._channel.leave_drain(self._feed.resume)
 
 
 def _tail(event: Event) -> bytes:

@@ -12,40 +12,40 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core import Gateway
-from gateway.errors import CloseReason
-from gateway.session import Session
-from transports.envelope.session import Carrier, Conversation
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import CloseReason
+from kafka_gateway.session import Session
+from kafka_gateway.transports.envelope.session import Channel, EnvelopeSession
 
 CLOSED = CloseReason(1000, "closed by the client", False)
 TAKEN_OVER = CloseReason(1000, "connected again with this tracking id", False)
 
 
 @dataclass(slots=True, eq=False)
-class Client:
+class TrackedClient:
     """A client, as its other requests find it."""
 
     tracking_id: str
     path: str
     """What the connection was opened at. Envelopes are pushed there; other paths are those of resources (§3.10)."""
     session: Session
-    conversation: Conversation
-    carrier: Carrier
+    conversation: EnvelopeSession
+    channel: Channel
     room: Callable[[], Awaitable[None]]
     """Returns when the client may begin a further request."""
 
 
-class Clients:
+class TrackingIds:
     """All of them. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self.heartbeat_id = str(uuid.uuid4())
         """One for each start of the gateway (§1.12)."""
-        self._by_id: dict[str, dict[str, Client]] = {}
+        self._by_id: dict[str, dict[str, TrackedClient]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def of(cls, gateway: Gateway) -> Clients:
+    def of(cls, gateway: Gateway) -> TrackingIds:
         """Those of this gateway, the same for all of its transports."""
         clients = gateway.state.get(cls)
         if clients is None:
@@ -57,18 +57,18 @@ class Clients:
         """Whether anybody is connected with this id."""
         return tracking_id in self._by_id
 
-    def find(self, tracking_id: str, session: Session) -> Client | None:
+    def find(self, tracking_id: str, session: Session) -> TrackedClient | None:
         """The client with this id, if its principal is the one of ``session``."""
         return self._by_id.get(tracking_id, {}).get(session.principal.name)
 
-    def add(self, client: Client) -> None:
+    def add(self, client: TrackedClient) -> None:
         """The newest connection of a tracking id replaces the one before (§3.12)."""
         older = self.find(client.tracking_id, client.session)
         self._by_id.setdefault(client.tracking_id, {})[client.session.principal.name] = client
         if older is not None:
-            older.carrier.close(TAKEN_OVER)
+            older.channel.close(TAKEN_OVER)
 
-    def remove(self, client: Client) -> None:
+    def remove(self, client: TrackedClient) -> None:
         """Forgets the client, unless a newer one has its place."""
         if self.find(client.tracking_id, client.session) is client:
             principals = self._by_id[client.tracking_id]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.config import Config
-from gateway.transport import Transport, hookimpl
+from kafka_gateway.config import Config
+from kafka_gateway.transport import Transport, hookimpl
 
 
 @hookimpl
 def gateway_transports(config: Config) -> list[Transport]:
-    from transports.http.transport import HttpTransport
+    from kafka_gateway.transports.http.transport import HttpTransport
 
     return [HttpTransport(config)]

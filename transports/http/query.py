@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from gateway.errors import BadRequest
+from kafka_gateway.errors import BadRequest
 
 
 def parse_query(text: str) -> Mapping[str, str]:

@@ -8,13 +8,22 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from gateway.heartbeats import Pulse
-from gateway.stream import Event, Feed
-from transports.records.connection import Connection, FeedConnection, StreamLimits
-from transports.records.frames import LAST_CHUNK, RETRY, Frame, chunk, chunked_lines, chunked_sse, lines, sse
+from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.stream import Event, Feed
+from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
+from kafka_gateway.transports.records.frames import (
+    LAST_CHUNK,
+    RETRY,
+    Frame,
+    chunk,
+    chunked_lines,
+    chunked_sse,
+    lines,
+    sse,
+)
 
 
-class Body:
+class StreamBody:
     """How a response's body is written. Not ``is_chunked``: for HTTP/1.0, until the connection is closed."""
 
     __slots__ = ("alive", "frame", "goodbye", "opening", "plain", "plain_opening")
@@ -41,9 +50,14 @@ class GzipFeed(FeedConnection):
     __slots__ = ("_crc", "_size")
 
     def __init__(
-        self, transport: asyncio.Transport | None, limits: StreamLimits, feed: Feed, pulse: Pulse, is_sse: bool
+        self,
+        transport: asyncio.Transport | None,
+        limits: StreamLimits,
+        feed: Feed,
+        heartbeats: HeartbeatTimer,
+        is_sse: bool,
     ) -> None:
-        super().__init__(transport, limits, feed, pulse, sse if is_sse else lines, _ALIVE[is_sse], b"")
+        super().__init__(transport, limits, feed, heartbeats, sse if is_sse else lines, _ALIVE[is_sse], b"")
         self._crc = self._size = 0
 
     def open(self, head: bytes, opening: bytes) -> None:
@@ -83,7 +97,9 @@ def _deflated(plain: bytes) -> bytes:
     return chunk(packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH))
 
 
-BODIES = {(is_sse, is_chunked): Body(is_sse, is_chunked) for is_sse in (True, False) for is_chunked in (True, False)}
+BODIES = {
+    (is_sse, is_chunked): StreamBody(is_sse, is_chunked) for is_sse in (True, False) for is_chunked in (True, False)
+}
 
 
 class HttpOutlet(Connection):
@@ -91,7 +107,7 @@ class HttpOutlet(Connection):
 
     __slots__ = ("_body",)
 
-    def __init__(self, protocol: Any, limits: StreamLimits, body: Body) -> None:
+    def __init__(self, protocol: Any, limits: StreamLimits, body: StreamBody) -> None:
         super().__init__(protocol, limits)
         self._body = body
 

@@ -17,21 +17,21 @@ from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
 
-from gateway import media
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.dialect import REST, Dialect, error_event
-from gateway.door import host
-from gateway.door.body import BodyReader
-from gateway.door.request import ANSWERED, Answered, HttpRequest
-from gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
-from gateway.messages import NOTHING, Reply, Request
-from gateway.session import Session
-from gateway.stream import Feed, Stream
-from gateway.transport import Transport
-from transports.http.query import parse_query
-from transports.http.stream import BODIES, Body, GzipFeed, HttpOutlet
-from transports.records.connection import FeedConnection, StreamLimits
+from kafka_gateway import media
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import REST, Dialect, error_event
+from kafka_gateway.door import host
+from kafka_gateway.door.body import BodyReader
+from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
+from kafka_gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
+from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Feed, Stream
+from kafka_gateway.transport import Transport
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.http.stream import BODIES, GzipFeed, HttpOutlet, StreamBody
+from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 
 _COMPRESS_FROM = 1024
 """Smaller replies gain nothing from gzip."""
@@ -235,31 +235,31 @@ class HttpTransport(Transport):
         outlet.put(head + body.opening if heartbeat_s else head)
         if heartbeat_s:
             session.on_close = partial(_tell_closed, outlet, body)
-            gateway.pulse.add(outlet, heartbeat_s)
+            gateway.heartbeats.add(outlet, heartbeat_s)
         try:
             await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
         except ServiceError as error:
             outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
         finally:
-            gateway.pulse.remove(outlet)
+            gateway.heartbeats.remove(outlet)
             session.on_close = None
             outlet.release()
         outlet.put(body.goodbye)
         return ANSWERED(reply.status, not (close or gateway.stopping), outlet.written_bytes)
 
     def _feed(
-        self, request: HttpRequest, reply: Reply, feed: Feed, body: Body, session: Session, gateway: Gateway
+        self, request: HttpRequest, reply: Reply, feed: Feed, body: StreamBody, session: Session, gateway: Gateway
     ) -> None:
         """Sends what feeds itself: from now on the connection is nothing but that."""
         is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
         if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
             reply.headers += (("Content-Encoding", "gzip"),)
-            packed = GzipFeed(request.transport, self._limits, feed, gateway.pulse, is_sse)
+            packed = GzipFeed(request.transport, self._limits, feed, gateway.heartbeats, is_sse)
             packed.open(self._stream_head(reply, is_chunked, True), body.plain_opening)
             connection: FeedConnection = packed
         else:
             connection = FeedConnection(
-                request.transport, self._limits, feed, gateway.pulse, body.frame, body.alive, body.goodbye
+                request.transport, self._limits, feed, gateway.heartbeats, body.frame, body.alive, body.goodbye
             )
             connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
@@ -286,7 +286,7 @@ class HttpTransport(Transport):
         return b"".join(parts)
 
 
-def _tell_closed(outlet: HttpOutlet, body: Body, reason: CloseReason) -> None:
+def _tell_closed(outlet: HttpOutlet, body: StreamBody, reason: CloseReason) -> None:
     """The last event of a stream whose session ends before it does."""
     if reason is REVOKED:
         outlet.put(body.frame(error_event(ProofEnded())))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.config import Config, ConfigKey
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from gateway.transport import Transport, hookimpl
-from services.push_pull.keys import PUSH_PULL
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.services.push_pull.keys import PUSH_PULL
+from kafka_gateway.transport import Transport, hookimpl
 
 
 @hookimpl
@@ -20,7 +20,7 @@ def gateway_config_keys() -> list[ConfigKey]:
 def gateway_transports(config: Config) -> list[Transport]:
     if not config.flag("push.pull.enable"):
         return []
-    from transports.push_pull.transport import PushPullTransport
+    from kafka_gateway.transports.push_pull.transport import PushPullTransport
 
     return [PushPullTransport(config)]
 
@@ -29,6 +29,6 @@ def gateway_transports(config: Config) -> list[Transport]:
 def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
     if not config.flag("push.pull.enable"):
         return []
-    from services.push_pull.service import PushPull
+    from kafka_gateway.services.push_pull.service import PushPull
 
     return PushPull(config, kafka).routes()

@@ -10,13 +10,13 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway import jsonio
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.dialect import Dialect
-from gateway.errors import ServiceError
-from gateway.messages import Reply, Request
-from transports.http.transport import HttpTransport
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import Dialect
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.transports.http.transport import HttpTransport
 
 VERSION: Final = "1.1.6"
 """Of the flasfka whose clients are served."""

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gateway.config import Config
-from gateway.dialect import error_event
-from gateway.errors import REVOKED, CloseReason, ProofEnded, ServiceError
-from gateway.heartbeats import Pulse
-from gateway.stream import Event, Feed
-from transports.records.frames import Frame
+from kafka_gateway.config import Config
+from kafka_gateway.dialect import error_event
+from kafka_gateway.errors import REVOKED, CloseReason, ProofEnded, ServiceError
+from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.stream import Event, Feed
+from kafka_gateway.transports.records.frames import Frame
 
 
 class StreamLimits:
@@ -129,28 +129,28 @@ class FeedConnection(Writer, asyncio.Protocol):
     this, its session, and what feeds it. Above ``stream.buffer.bytes`` of unsent data the feed is paused.
     """
 
-    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_pulse", "is_full")
+    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_heartbeats", "is_full")
 
     def __init__(
         self,
         transport: asyncio.Transport | None,
         limits: StreamLimits,
         feed: Feed,
-        pulse: Pulse,
+        heartbeats: HeartbeatTimer,
         frame: Frame,
         alive: bytes,
         goodbye: bytes,
     ) -> None:
         """``alive`` is a sign of life, ``goodbye`` the last bytes when the feed has ended."""
         super().__init__(transport, limits, limits.buffer_bytes)
-        self._feed, self._pulse, self._frame, self._alive, self._goodbye = feed, pulse, frame, alive, goodbye
+        self._feed, self._heartbeats, self._frame, self._alive, self._goodbye = feed, heartbeats, frame, alive, goodbye
         self._gone: Callable[[int], None] | None = None
         self.is_full = False
 
     def begin(self, gone: Callable[[int], None]) -> None:
         """The connection is ours. ``gone`` is told how many bytes were sent, when it is lost."""
         self._gone = gone
-        self._pulse.add(self, self._feed.heartbeat_s)
+        self._heartbeats.add(self, self._feed.heartbeat_s)
         self._feed.connect(self, self._over)
 
     def write(self, event: Event) -> bool:
@@ -215,7 +215,7 @@ class FeedConnection(Writer, asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.transport = None
         self.unwatch()
-        self._pulse.remove(self)
+        self._heartbeats.remove(self)
         self._feed.end()
         gone, self._gone = self._gone, None
         if gone is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from gateway.stream import Event
+from kafka_gateway.stream import Event
 
 RETRY = b"retry: 2000\n\n"
 """How long a client waits before it comes back, ms: the first bytes of every event stream."""

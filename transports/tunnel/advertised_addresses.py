@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.errors import BadRequest
-from gateway.wire.frames import WireError
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.wire.frames import WireError
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -16,7 +16,7 @@ _PORT_MAX = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Advertise:
+class AdvertisedAddresses:
     """One rule of addresses: node N is at ``host``, and at port ``base`` + N or its own in ``ports``.
 
     ``host`` may hold ``{node}``; then ``base`` is the port of all nodes.
@@ -36,7 +36,7 @@ class Advertise:
         return self.host.encode(), port
 
 
-def of_query(query: Mapping[str, str]) -> Advertise | None:
+def of_query(query: Mapping[str, str]) -> AdvertisedAddresses | None:
     """What the parameters of a handshake ask for: ``advertise=HOST&base=PORT[&map=ID:PORT,…]``; None without any.
 
     Raises:
@@ -47,7 +47,7 @@ def of_query(query: Mapping[str, str]) -> Advertise | None:
     host, base = query.get("advertise", ""), query.get("base", "")
     if not _HOST.fullmatch(host):
         raise BadRequest("advertise is not a host: 1 to 255 of A-Z a-z 0-9 . _ : -")
-    return Advertise(host, _port("base", base), ports_of("map", query.get("map", "")))
+    return AdvertisedAddresses(host, _port("base", base), ports_of("map", query.get("map", "")))
 
 
 def ports_of(name: str, text: str) -> dict[int, int]:

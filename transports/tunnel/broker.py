@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from gateway.errors import GatewayTimeout, ServiceError
-from gateway.wire.frames import Cutter, WireError
+from kafka_gateway.errors import GatewayTimeout, ServiceError
+from kafka_gateway.wire.frames import Cutter, WireError
 
 _LAST_BYTES_S = 2.0
 """How long a broker may take to accept what its client sent before it left."""

@@ -11,9 +11,9 @@ import ssl
 import sys
 from collections.abc import Sequence
 
-from gateway.event_loop import new_loop
-from gateway.wire.frames import FRAME_MAX
-from transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
+from kafka_gateway.event_loop import new_loop
+from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
+from kafka_gateway.wire.frames import FRAME_MAX
 
 _DESCRIPTION = """\
 Opens local ports that any Kafka client can use as if they were the brokers, and takes what they say to a Kafka Gateway

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
-from gateway.wire.frames import FRAME_MAX, Cutter, WireError
+from kafka_gateway.wire.frames import FRAME_MAX, Cutter, WireError
 
 _HANDSHAKE_S = 45.0
 _CLOSE_S = 2.0

@@ -13,13 +13,13 @@ from typing import Any
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode
 
-from gateway.wire.frames import WireError
+from kafka_gateway.wire.frames import WireError
 
 _CONTINUATION, _TEXT, _BINARY = 0, 1, 2
 _LEN16, _LEN64 = struct.Struct(">H"), struct.Struct(">Q")
 
 
-class Bypass:
+class DirectReader:
     """Takes the place of the reader of an open WebSocket (RFC 6455 §5.2).
 
     Args:

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from gateway import jsonio
-from gateway.config import Config, ConfigError, Fault
-from gateway.core import Gateway
-from gateway.errors import (
+from kafka_gateway import jsonio
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import (
     REVOKED,
     SHUTDOWN,
     BadRequest,
@@ -34,19 +34,19 @@ from gateway.errors import (
     ShuttingDown,
     Unavailable,
 )
-from gateway.limits import TokenBucket
-from gateway.memory_budget import MemoryShare
-from gateway.session import Session
-from gateway.transport import Transport, refusal
-from gateway.upstream import Upstream
-from gateway.wire.frames import WireError
-from transports.http.query import parse_query
-from transports.tunnel import apis, sasl
-from transports.tunnel.advertised_addresses import Advertise, node_of, of_query, ports_of
-from transports.tunnel.broker import BadGateway, BrokerConnection, connect
-from transports.tunnel.relay import Counts, Relay, Rules
-from transports.tunnel.routes import Routes, Target
-from transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.limits import TokenBucket
+from kafka_gateway.memory_budget import MemoryShare
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport, refusal
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.tunnel import apis, sasl
+from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses, node_of, of_query, ports_of
+from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection, connect
+from kafka_gateway.transports.tunnel.relay import Counts, Relay, Rules
+from kafka_gateway.transports.tunnel.routes import Routes, Target
+from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.upstream import Upstream
+from kafka_gateway.wire.frames import WireError
 
 log = logging.getLogger("gateway.tunnel")
 
@@ -245,7 +245,12 @@ class TunnelTransport(Transport):
                     del counter[key]
 
     async def _relay(
-        self, request: web.BaseRequest, session: Session, gateway: Gateway, node: int, advertise: Advertise | None
+        self,
+        request: web.BaseRequest,
+        session: Session,
+        gateway: Gateway,
+        node: int,
+        advertise: AdvertisedAddresses | None,
     ) -> web.StreamResponse:
         assert self._routes is not None
         self._check_ports(advertise)
@@ -287,7 +292,7 @@ class TunnelTransport(Transport):
             )
         return OVER
 
-    def _check_ports(self, advertise: Advertise | None) -> None:
+    def _check_ports(self, advertise: AdvertisedAddresses | None) -> None:
         """Refuses what would tell a wrong address, as far as it can be known (C-20)."""
         assert self._routes is not None
         if advertise is not None:
@@ -357,7 +362,7 @@ def _local_port(request: web.BaseRequest) -> int | None:
     return name[1] if isinstance(name, tuple) else None
 
 
-def _advertise(config: Config, mode: str) -> Advertise | None:
+def _advertise(config: Config, mode: str) -> AdvertisedAddresses | None:
     """What clients are told that do not say it themselves. ConfigError says what is missing."""
     if mode == "none":
         return None
@@ -371,12 +376,12 @@ def _advertise(config: Config, mode: str) -> Advertise | None:
         raise ConfigError([Fault(config.place(key), key, f"tunnel.advertise.mode={mode} needs a port")])
     key = "tunnel.advertise.map"
     try:
-        return Advertise(host, port, ports_of(key, ",".join(config.items(key))))
+        return AdvertisedAddresses(host, port, ports_of(key, ",".join(config.items(key))))
     except BadRequest as error:
         raise ConfigError([Fault(config.place(key), key, error.message)]) from None
 
 
-def _vhost(advertise: Advertise | None) -> re.Pattern[str]:
+def _vhost(advertise: AdvertisedAddresses | None) -> re.Pattern[str]:
     assert advertise is not None
     before, _, behind = advertise.host.partition("{node}")
     return re.compile(rf"{re.escape(before)}(?P<node>[0-9]{{1,10}}){re.escape(behind)}(:[0-9]{{1,5}})?", re.IGNORECASE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from gateway.wire.frames import Cursor, WireError
+from kafka_gateway.wire.frames import Cursor, WireError
 
 TAIL_MAX = 64 * 1024
 """Bytes that may stand behind the records; they are held."""
@@ -21,7 +21,7 @@ Steps = Generator[int, int, None]
 """Yields how many bytes to skip, or 0 to be sent the next byte."""
 
 
-class FetchWalk:
+class FetchResponseScanner:
     """Finds the end of the records in a reply to Fetch of version 16 to 18, given piece by piece.
 
     Args:

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
-from transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
+from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 
 PATIENCE_S = 30.0
 """How long a long message may take while others wait for its memory."""

@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
-from gateway.wire.frames import FRAME_MAX, Cutter, WireError
-from transports.tunnel.dialer import DialError, new_session, open_socket
-from transports.tunnel.direct_reader import Bypass
+from kafka_gateway.transports.tunnel.dialer import DialError, new_session, open_socket
+from kafka_gateway.transports.tunnel.direct_reader import DirectReader
+from kafka_gateway.wire.frames import FRAME_MAX, Cutter, WireError
 
 log = logging.getLogger("gateway.tunnel.local")
 
@@ -265,7 +265,7 @@ class _Connection:
         self._answered = asyncio.Event()
         self._up: asyncio.Task[None] | None = None
         self._pacing: asyncio.Task[None] | None = None
-        self._bypass = Bypass(socket, self._write, self._reply, frame_max + 4)
+        self._bypass = DirectReader(socket, self._write, self._reply, frame_max + 4)
         self._code = 1000
         self._over = False
 
@@ -311,7 +311,7 @@ class _Connection:
             data = await read(_CHUNK)
 
     async def _copy_down(self) -> None:
-        """Data goes on by itself (`Bypass`); here is what remains of the socket: pings, and its end."""
+        """Data goes on by itself (`DirectReader`); here is what remains of the socket: pings, and its end."""
         message = await self._socket.receive()
         if message.type is WSMsgType.ERROR:
             if isinstance(message.data, aiohttp.WebSocketError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config import Config, ConfigKey
-from gateway.transport import Transport, hookimpl
-from transports.tunnel.keys import TUNNEL
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.transport import Transport, hookimpl
+from kafka_gateway.transports.tunnel.keys import TUNNEL
 
 
 @hookimpl
@@ -17,7 +17,7 @@ def gateway_transports(config: Config) -> list[Transport]:
     """None unless ``tunnel.enable``. ConfigError: its settings contradict each other."""
     if not config.flag("tunnel.enable"):
         return []
-    from transports.tunnel.endpoint import TunnelTransport, check
+    from kafka_gateway.transports.tunnel.endpoint import TunnelTransport, check
 
     check(config)
     return [TunnelTransport(config)]

@@ -15,17 +15,17 @@ import struct
 from collections import deque
 from typing import Any
 
-from gateway.errors import CloseReason
-from gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
-from gateway.wire.frames import Cursor, WireError
-from transports.tunnel import apis, rewriting
-from transports.tunnel.advertised_addresses import Advertise
-from transports.tunnel.broker import BrokerConnection
-from transports.tunnel.fetch_response_scanner import FetchWalk, without_hint
-from transports.tunnel.inflight_memory import InflightMemory
-from transports.tunnel.routes import Routes
-from transports.tunnel.sasl import RawSasl
-from transports.websocket.socket import Socket
+from kafka_gateway.errors import CloseReason
+from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
+from kafka_gateway.transports.tunnel import apis, rewriting
+from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
+from kafka_gateway.transports.tunnel.broker import BrokerConnection
+from kafka_gateway.transports.tunnel.fetch_response_scanner import FetchResponseScanner, without_hint
+from kafka_gateway.transports.tunnel.inflight_memory import InflightMemory
+from kafka_gateway.transports.tunnel.routes import Routes
+from kafka_gateway.transports.tunnel.sasl import RawSasl
+from kafka_gateway.transports.websocket.socket import Socket
+from kafka_gateway.wire.frames import Cursor, WireError
 
 log = logging.getLogger("gateway.tunnel")
 
@@ -91,7 +91,7 @@ class Relay:
         self,
         broker: BrokerConnection,
         rules: Rules,
-        advertise: Advertise | None,
+        advertise: AdvertisedAddresses | None,
         routes: Routes,
         memory: MemoryShare,
         counts: Counts,
@@ -112,7 +112,7 @@ class Relay:
         """Too little of a reply to decide anything."""
         self._left = 0
         """Bytes still to come of a reply that goes on piece by piece."""
-        self._walk: FetchWalk | None = None
+        self._walk: FetchResponseScanner | None = None
         """Looks for the end of its records."""
         self._parts: list[bytes] = []
         """Of a reply that is held until it is whole."""
@@ -290,7 +290,7 @@ class Relay:
                 if entry[2] > apis.CAPS[apis.FETCH]:
                     self.end(NOT_REWRITTEN)
                     return end
-                self._walk = FetchWalk(size - 4)
+                self._walk = FetchResponseScanner(size - 4)
                 self._left = total - there
                 self._pass_on(socket, data, at, at + 8, end)
                 return end

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from gateway.wire.frames import Cursor, WireError, compact_string, frame, string, uvarint
-from transports.tunnel import apis
+from kafka_gateway.transports.tunnel import apis
+from kafka_gateway.wire.frames import Cursor, WireError, compact_string, frame, string, uvarint
 
 Address = Callable[[int, str, int], tuple[bytes, int]]
 """Where the client finds a broker: (node id, its real host, its real port) to (host, port)."""

@@ -8,8 +8,8 @@ import itertools
 import logging
 import time
 
-from gateway.errors import NotFound, ServiceError
-from gateway.upstream import Upstream
+from kafka_gateway.errors import NotFound, ServiceError
+from kafka_gateway.upstream import Upstream
 
 log = logging.getLogger("gateway.tunnel")
 

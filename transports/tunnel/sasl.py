@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 
-from gateway.upstream import Sasl
-from gateway.wire import sasl as wire_sasl
-from transports.tunnel import apis
-from transports.tunnel.broker import BadGateway, BrokerConnection
+from kafka_gateway.transports.tunnel import apis
+from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection
+from kafka_gateway.upstream import Sasl
+from kafka_gateway.wire import sasl as wire_sasl
 
 _FRAMES_OF_SERVER = {"PLAIN": 1, "SCRAM-SHA-256": 2, "SCRAM-SHA-512": 2}
 _REQUEST = struct.Struct(">ihhih")

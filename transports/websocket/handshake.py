@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_websocket import WebSocketWriter
 from aiohttp.web_exceptions import HTTPBadRequest
 
-from gateway.errors import BadRequest
+from kafka_gateway.errors import BadRequest
 
 Watch = Callable[[Any, Any, Any], Any]
 """Gets the connection, aiohttp's parser and its queue of messages, and returns what is to stand before the parser."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from aiohttp import WebSocketError, WSCloseCode
 
-from gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
-from transports.websocket.frame_heads import read_head
+from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
+from kafka_gateway.transports.websocket.frame_heads import read_head
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.config import Config
-from gateway.transport import Transport, hookimpl
+from kafka_gateway.config import Config
+from kafka_gateway.transport import Transport, hookimpl
 
 
 @hookimpl
 def gateway_transports(config: Config) -> list[Transport]:
-    from transports.websocket.transport import WebSocketTransport
+    from kafka_gateway.transports.websocket.transport import WebSocketTransport
 
     return [WebSocketTransport(config)]

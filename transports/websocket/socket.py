@@ -22,12 +22,12 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
 
-from gateway.door.request import ANSWERED
-from gateway.errors import FAILED, GONE, IDLE, CloseReason
-from gateway.memory_budget import MemoryBudget
-from transports.records.frames import frame_head
-from transports.websocket.handshake import Handshake, Watch, shake_hands
-from transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from kafka_gateway.door.request import ANSWERED
+from kafka_gateway.errors import FAILED, GONE, IDLE, CloseReason
+from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.transports.records.frames import frame_head
+from kafka_gateway.transports.websocket.handshake import Handshake, Watch, shake_hands
+from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 
 log = logging.getLogger("gateway.websocket")
 

@@ -11,20 +11,20 @@ from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 
-from gateway import media
-from gateway.core import Gateway
-from gateway.dialect import error_event
-from gateway.door.request import HttpRequest
-from gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
-from gateway.heartbeats import Pulse
-from gateway.messages import Reply, Request
-from gateway.session import Session
-from gateway.stream import Acknowledged, Event, Feed, Stream
-from transports.http.query import parse_query
-from transports.records.connection import Connection, FeedConnection, StreamLimits
-from transports.records.frames import PING_FRAME, text_frame
-from transports.websocket.handshake import shake_hands
-from transports.websocket.socket import Socket
+from kafka_gateway import media
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import error_event
+from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
+from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Acknowledged, Event, Feed, Stream
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
+from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
+from kafka_gateway.transports.websocket.handshake import shake_hands
+from kafka_gateway.transports.websocket.socket import Socket
 
 HEARTBEAT_S = 15
 
@@ -55,11 +55,11 @@ class SocketFeed(FeedConnection):
         transport: asyncio.Transport | None,
         limits: StreamLimits,
         feed: Feed,
-        pulse: Pulse,
+        heartbeats: HeartbeatTimer,
         stopping: Callable[[], bool],
     ) -> None:
         """``stopping`` says whether an end is that of the gateway."""
-        super().__init__(transport, limits, feed, pulse, text_frame, PING_FRAME, b"")
+        super().__init__(transport, limits, feed, heartbeats, text_frame, PING_FRAME, b"")
         self._stopping = stopping
         self._received = b""
         self._closing = False
@@ -174,7 +174,7 @@ async def feed_socket(
 ) -> None:
     """Answers the handshake; the rest goes on without a task."""
     await shake_hands(request, response)
-    connection = SocketFeed(request.transport, limits, feed, gateway.pulse, lambda: gateway.stopping)
+    connection = SocketFeed(request.transport, limits, feed, gateway.heartbeats, lambda: gateway.stopping)
     lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
     session.on_close = connection.session_closed
     tell = request.goes_on()
@@ -198,7 +198,7 @@ async def serve_stream(
             outlet.put(text_frame(error_event(ProofEnded())))
         socket.close(reason)
 
-    gateway.pulse.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
+    gateway.heartbeats.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
     session.on_close = closed
 
     async def deliver() -> None:
@@ -217,7 +217,7 @@ async def serve_stream(
         await socket.run(take)
     finally:
         session.on_close = None
-        gateway.pulse.remove(outlet)
+        gateway.heartbeats.remove(outlet)
         outlet.release()
         session.streams.discard(stream)
         await stream.aclose()

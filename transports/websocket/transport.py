@@ -15,28 +15,28 @@ from functools import partial
 
 from aiohttp import web
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.door.request import ANSWERED, HttpRequest
-from gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
-from gateway.session import Session
-from gateway.stream import Feed
-from gateway.transport import Transport, refusal
-from transports.atmosphere import protocol as atmosphere
-from transports.atmosphere.protocol import AtmosphereSettings, Parameters
-from transports.envelope.session import Conversation, ConversationSettings
-from transports.envelope.tracking_ids import Client, Clients
-from transports.http.query import parse_query
-from transports.records.connection import StreamLimits
-from transports.websocket.socket import OVER, Socket, SocketLimits
-from transports.websocket.stream_socket import feed_socket, open_stream, serve_stream
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.request import ANSWERED, HttpRequest
+from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Feed
+from kafka_gateway.transport import Transport, refusal
+from kafka_gateway.transports.atmosphere import protocol as atmosphere
+from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
+from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
+from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.records.connection import StreamLimits
+from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.transports.websocket.stream_socket import feed_socket, open_stream, serve_stream
 
 
 class WebSocketTransport(Transport):
     name = "websocket"
 
     def __init__(self, config: Config) -> None:
-        self._settings = ConversationSettings.of(config)
+        self._settings = EnvelopeSettings.of(config)
         self._atmosphere = AtmosphereSettings.of(config)
         self._disabled = config.flag("de.elakito.kafka.atmosphere.disabled")
         self._upgrades = config.flag("org.atmosphere.useWebSocket")
@@ -51,7 +51,7 @@ class WebSocketTransport(Transport):
             compress=config.flag("transport.websocket.compression.enable"),
         )
         self._limits = replace(self._limits, buffer_bytes=config.integer("stream.buffer.bytes"))
-        # A quiet stream is no idle client, and its signs of life come from the pulse of all streams.
+        # A quiet stream is no idle client, and its signs of life come from the heartbeats of all streams.
         self._stream_limits = replace(self._limits, idle_s=0, ping_s=0, compress=False)
         self._limits_of_streams = StreamLimits(config)
 
@@ -80,8 +80,8 @@ class WebSocketTransport(Transport):
         socket = await Socket.accept(request, self._limits, headers, gateway.memory)
         conversation = self._conversation(request, parameters, socket, session, gateway)
         session.on_close = socket.close
-        clients = Clients.of(gateway)
-        client = Client(tracking_id, path, session, conversation, socket, conversation.room)
+        clients = TrackingIds.of(gateway)
+        client = TrackedClient(tracking_id, path, session, conversation, socket, conversation.room)
         if parameters.is_atmosphere:
             clients.add(client)
         self._greet(parameters, client, socket, clients.heartbeat_id)
@@ -124,8 +124,8 @@ class WebSocketTransport(Transport):
 
     def _conversation(
         self, request: HttpRequest, parameters: Parameters, socket: Socket, session: Session, gateway: Gateway
-    ) -> Conversation:
-        return Conversation(
+    ) -> EnvelopeSession:
+        return EnvelopeSession(
             self._settings,
             socket,
             session,
@@ -142,7 +142,7 @@ class WebSocketTransport(Transport):
 
     # --- Atmosphere -------------------------------------------------------------------------------------------------
 
-    def _greet(self, parameters: Parameters, client: Client, socket: Socket, heartbeat_id: str) -> None:
+    def _greet(self, parameters: Parameters, client: TrackedClient, socket: Socket, heartbeat_id: str) -> None:
         """The first message, and the beats that follow (§3.3, §3.5)."""
         settings, conversation = self._atmosphere, client.conversation
         if parameters.wants_handshake:
@@ -157,7 +157,7 @@ class WebSocketTransport(Transport):
         if parameters.is_atmosphere and quiet_s:
             socket.every(quiet_s, lambda: self._pad(quiet_s, socket, conversation))
 
-    def _pad(self, quiet_s: float, socket: Socket, conversation: Conversation) -> None:
+    def _pad(self, quiet_s: float, socket: Socket, conversation: EnvelopeSession) -> None:
         if not socket.congested and socket.quiet_s >= quiet_s - 0.01:
             conversation.send(self._atmosphere.heartbeat)
 
@@ -168,6 +168,6 @@ def _refused(status: int, body: bytes, headers: tuple[tuple[str, str], ...]) -> 
     return response
 
 
-def _beat(heartbeat_id: str, socket: Socket, conversation: Conversation) -> None:
+def _beat(heartbeat_id: str, socket: Socket, conversation: EnvelopeSession) -> None:
     if not socket.congested:
         conversation.send(atmosphere.json_heartbeat(heartbeat_id))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.door.body import BodyReader
-from gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
-from gateway.messages import NOTHING, Reply, Request
-from gateway.session import Session
-from gateway.transport import Transport
-from transports.http.query import parse_query
-from transports.websocket_proxy.transport import ProxyDialect
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.body import BodyReader
+from kafka_gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
+from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.websocket_proxy.transport import ProxyDialect
 
 _PATHS = ("/healthcheck", "/kafka/cluster/info")
 _BELOW = "/schemas/avro/"

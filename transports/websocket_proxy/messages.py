@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.errors import UndecodableRecord
-from gateway.records import ConsumedRecord, Headers, RecordsEncoder
-from services.websocket_proxy.ports import Place, StoredRecord
-from transports.websocket.socket import text_frame
-from transports.websocket_proxy.formats import FORMATS, Format
+from kafka_gateway.errors import UndecodableRecord
+from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
+from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
+from kafka_gateway.transports.websocket.socket import text_frame
+from kafka_gateway.transports.websocket_proxy.formats import FORMATS, Format
 
 _encode = msgspec.json.encode
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.errors import BadRequest
-from services.websocket_proxy.ports import FollowerRequest, SenderRequest
-from transports.websocket_proxy.formats import FORMATS, Format
-from transports.websocket_proxy.messages import record_encoder
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, SenderRequest
+from kafka_gateway.transports.websocket_proxy.formats import FORMATS, Format
+from kafka_gateway.transports.websocket_proxy.messages import record_encoder
 
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")

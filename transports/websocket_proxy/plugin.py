@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.config import Config, ConfigKey
-from gateway.kafka.ports import Kafka
-from gateway.router import Route
-from gateway.transport import Transport, hookimpl
-from services.websocket_proxy.keys import ADMIN, HTTP, METRICS, WEBSOCKET_PROXY
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.router import Route
+from kafka_gateway.services.websocket_proxy.keys import ADMIN, HTTP, METRICS, WEBSOCKET_PROXY
+from kafka_gateway.transport import Transport, hookimpl
 
 
 @hookimpl
@@ -18,8 +18,8 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 @hookimpl
 def gateway_transports(config: Config) -> list[Transport]:
-    from transports.websocket_proxy.http import ProxyHttp
-    from transports.websocket_proxy.transport import WebSocketProxyTransport
+    from kafka_gateway.transports.websocket_proxy.http import ProxyHttp
+    from kafka_gateway.transports.websocket_proxy.transport import WebSocketProxyTransport
 
     return [
         ProxyHttp(config, HTTP, "websocket-proxy", named_only=False),
@@ -31,6 +31,6 @@ def gateway_transports(config: Config) -> list[Transport]:
 
 @hookimpl
 def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
-    from services.websocket_proxy.routes import routes
+    from kafka_gateway.services.websocket_proxy.routes import routes
 
     return routes(config, kafka)

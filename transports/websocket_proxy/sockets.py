@@ -11,12 +11,12 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from gateway.errors import CloseReason, ServiceError
-from gateway.records import RecordBatch, RecordsEncoder
-from services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
-from services.websocket_proxy.token_bucket import TokenBucket
-from transports.websocket.socket import Socket
-from transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit, result_frame
+from kafka_gateway.errors import CloseReason, ServiceError
+from kafka_gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
+from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
+from kafka_gateway.transports.websocket.socket import Socket
+from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit, result_frame
 
 log = logging.getLogger("gateway.websocket_proxy")
 

@@ -14,10 +14,10 @@ from typing import cast
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPException
 
-from gateway.config import Config
-from gateway.core import Gateway
-from gateway.dialect import Dialect
-from gateway.errors import (
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import Dialect
+from kafka_gateway.errors import (
     REVOKED,
     BadRequest,
     CloseReason,
@@ -26,16 +26,16 @@ from gateway.errors import (
     ShuttingDown,
     Unauthorized,
 )
-from gateway.jsonio import encode
-from gateway.messages import Request
-from gateway.session import Session
-from gateway.transport import Transport, refusal
-from services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
-from transports.http.query import parse_query
-from transports.websocket.socket import OVER, Socket, SocketLimits
-from transports.websocket_proxy.messages import produce_decoder
-from transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters
-from transports.websocket_proxy.sockets import ConsumeConversation, ProduceConversation, keep_alive
+from kafka_gateway.jsonio import encode
+from kafka_gateway.messages import Request
+from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport, refusal
+from kafka_gateway.transports.http.query import parse_query
+from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.transports.websocket_proxy.messages import produce_decoder
+from kafka_gateway.transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters
+from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation, ProduceConversation, keep_alive
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 """The protocol has no limit; clients may rely on 8 MiB (§1.9)."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.errors import KafkaRefused
-from gateway.kafka.admin.broker_questions import BrokerQuestions, check
-from gateway.kafka.admin.ports import Acl, AclFilter
-from gateway.wire.apis import CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS
+from kafka_gateway.errors import KafkaRefused
+from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, check
+from kafka_gateway.kafka.admin.ports import Acl, AclFilter
+from kafka_gateway.wire.apis import CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS
 
 _RESOURCES = ("UNKNOWN", "ANY", "TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN", "USER")
 _PATTERNS = ("UNKNOWN", "ANY", "MATCH", "LITERAL", "PREFIXED")

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     TopicMetadata,
 )
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
     LeaderNotAvailable,
@@ -27,12 +27,12 @@ from gateway.errors import (
     PartitionNotFound,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.admin.groups import KafkaGroups
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.errors import kafka_error, to_service_error
-from gateway.kafka.names import check_topic_name
-from gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionInfo, PartitionOffset, TopicInfo
-from gateway.upstream import Broker
+from kafka_gateway.kafka.admin.groups import KafkaGroups
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.errors import kafka_error, to_service_error
+from kafka_gateway.kafka.names import check_topic_name
+from kafka_gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionInfo, PartitionOffset, TopicInfo
+from kafka_gateway.upstream import Broker
 
 DEADLINE_S = 5.0
 """After this long a question has failed: a frozen broker holds a call as long as it may (reliability.md §3b)."""
@@ -58,7 +58,7 @@ class KafkaAdmin:
     Equal questions at the same time share one flight: a page that opens in a hundred browsers asks Kafka once.
     """
 
-    def __init__(self, clients: Clients, embedded: bool = False) -> None:
+    def __init__(self, clients: ClientFactory, embedded: bool = False) -> None:
         """Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
         self._clients = clients
         self._embedded = embedded

@@ -10,13 +10,13 @@ import confluent_kafka
 from confluent_kafka import IsolationLevel, TopicCollection
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
-from gateway.errors import KafkaAuthorization, NotSupported, ServiceError, UnknownTopicOrPartition
-from gateway.kafka.admin.acls import Acls
-from gateway.kafka.admin.admin import INTERNAL_TOPICS, KafkaAdmin
-from gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
-from gateway.kafka.admin.configs import Configs
-from gateway.kafka.admin.consumer_groups import ConsumerGroups
-from gateway.kafka.admin.ports import (
+from kafka_gateway.errors import KafkaAuthorization, NotSupported, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.admin.acls import Acls
+from kafka_gateway.kafka.admin.admin import INTERNAL_TOPICS, KafkaAdmin
+from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
+from kafka_gateway.kafka.admin.configs import Configs
+from kafka_gateway.kafka.admin.consumer_groups import ConsumerGroups
+from kafka_gateway.kafka.admin.ports import (
     Acl,
     AclFilter,
     ClusterInfo,
@@ -29,12 +29,12 @@ from gateway.kafka.admin.ports import (
     TopicDetails,
     TopicToCreate,
 )
-from gateway.kafka.admin.shared_answers import SharedAnswers
-from gateway.kafka.admin.topic_changes import TopicChanges
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.names import check_topic_name
-from gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
-from gateway.upstream import Upstream
+from kafka_gateway.kafka.admin.shared_answers import SharedAnswers
+from kafka_gateway.kafka.admin.topic_changes import TopicChanges
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.names import check_topic_name
+from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.upstream import Upstream
 
 _DESCRIBED_AT_ONCE = 1000
 _RETRY_S = 0.05

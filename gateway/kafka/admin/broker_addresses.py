@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.config import Config, ConfigError, Fault
-from gateway.kafka.admin.admin import KafkaAdmin
-from gateway.kafka.clients.probe import split_address, tls_context
-from gateway.kafka.clients.properties import client_properties
-from gateway.upstream import Sasl, Upstream
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.kafka.admin.admin import KafkaAdmin
+from kafka_gateway.kafka.clients.probe import split_address, tls_context
+from kafka_gateway.kafka.clients.properties import client_properties
+from kafka_gateway.upstream import Sasl, Upstream
 
 
 def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:

@@ -8,15 +8,15 @@ from typing import Any
 
 import confluent_kafka
 
-from gateway.config import ConfigError
-from gateway.errors import BrokerNotAvailable, KafkaAuthentication, KafkaError, NotSupported, ServiceError
-from gateway.kafka.errors import CLASSES, to_service_error
-from gateway.upstream import Upstream
-from gateway.wire.apis import Api
-from gateway.wire.brokers import Brokers
-from gateway.wire.connection import ConnectionLost, UnsupportedApi
-from gateway.wire.frames import WireError
-from gateway.wire.sasl import MECHANISMS, SaslRefused
+from kafka_gateway.config import ConfigError
+from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthentication, KafkaError, NotSupported, ServiceError
+from kafka_gateway.kafka.errors import CLASSES, to_service_error
+from kafka_gateway.upstream import Upstream
+from kafka_gateway.wire.apis import Api
+from kafka_gateway.wire.brokers import Brokers
+from kafka_gateway.wire.connection import ConnectionLost, UnsupportedApi
+from kafka_gateway.wire.frames import WireError
+from kafka_gateway.wire.sasl import MECHANISMS, SaslRefused
 
 DEADLINE_S = 5.0
 _PAUSE_S = 0.1

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.errors import NotFound, ServiceError, UnknownTopicOrPartition
-from gateway.kafka.admin.broker_questions import BrokerQuestions, broker_error
-from gateway.kafka.admin.ports import ConfigChange, ConfigOf, ConfigSynonym, Setting
-from gateway.wire.apis import DESCRIBE_CONFIGS, INCREMENTAL_ALTER_CONFIGS
+from kafka_gateway.errors import NotFound, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, broker_error
+from kafka_gateway.kafka.admin.ports import ConfigChange, ConfigOf, ConfigSynonym, Setting
+from kafka_gateway.wire.apis import DESCRIBE_CONFIGS, INCREMENTAL_ALTER_CONFIGS
 
 _TYPES = {"TOPIC": 2, "BROKER": 4}
 _KINDS = {number: kind for kind, number in _TYPES.items()}

@@ -12,11 +12,11 @@ from typing import Any
 
 import confluent_kafka
 
-from gateway.errors import KafkaAuthorization, KafkaError, NotSupported
-from gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, broker_error, check
-from gateway.kafka.admin.ports import GroupDetails, GroupMember
-from gateway.kafka.ports import TopicPartition
-from gateway.wire.apis import (
+from kafka_gateway.errors import KafkaAuthorization, KafkaError, NotSupported
+from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, broker_error, check
+from kafka_gateway.kafka.admin.ports import GroupDetails, GroupMember
+from kafka_gateway.kafka.ports import TopicPartition
+from kafka_gateway.wire.apis import (
     CONSUMER_ASSIGNMENT,
     CONSUMER_GROUP_DESCRIBE,
     DESCRIBE_GROUPS,
@@ -24,7 +24,7 @@ from gateway.wire.apis import (
     LIST_GROUPS,
     Api,
 )
-from gateway.wire.frames import WireError
+from kafka_gateway.wire.frames import WireError
 
 Code = confluent_kafka.KafkaError
 

@@ -11,9 +11,9 @@ import confluent_kafka
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
-from gateway.errors import GroupActive, ServiceError
-from gateway.kafka.errors import kafka_error, to_service_error
-from gateway.kafka.ports import GroupInfo, PartitionOffset
+from kafka_gateway.errors import GroupActive, ServiceError
+from kafka_gateway.kafka.errors import kafka_error, to_service_error
+from kafka_gateway.kafka.ports import GroupInfo, PartitionOffset
 
 Code = confluent_kafka.KafkaError
 

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
 
 # --- brokers and topics ----------------------------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 import confluent_kafka
 
-from gateway.errors import BrokerNotAvailable, KafkaRefused
-from gateway.kafka.clients.factory import ClientLog
-from gateway.kafka.errors import describe
-from gateway.kafka.names import check_topic_name
+from kafka_gateway.errors import BrokerNotAvailable, KafkaRefused
+from kafka_gateway.kafka.clients.factory import ClientLog
+from kafka_gateway.kafka.errors import describe
+from kafka_gateway.kafka.names import check_topic_name
 
 PARTITIONS = 4
 

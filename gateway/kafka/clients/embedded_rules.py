@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from gateway.config import Config, Fault
+from kafka_gateway.config import Config, Fault
 
 _KEY = "bootstrap.servers"
 _ROLES = ("client.", "producer.", "consumer.", "admin.")

@@ -17,11 +17,11 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
-from gateway.config import Config
-from gateway.errors import InvalidConsumerConfig
-from gateway.kafka.clients.properties import Role, client_properties
-from gateway.kafka.errors import describe, kafka_error
-from gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.config import Config
+from kafka_gateway.errors import InvalidConsumerConfig
+from kafka_gateway.kafka.clients.properties import Role, client_properties
+from kafka_gateway.kafka.errors import describe, kafka_error
+from kafka_gateway.kafka.ports import ConsumerSettings
 
 Settings = dict[str, Any]
 
@@ -39,7 +39,7 @@ session does, so with the usual 45 s the second member of a group got its partit
 shorter than the 3 s for which the mock waits for more members of a new group: no member would ever be in it."""
 
 
-class Clients:
+class ClientFactory:
     """Builds the Kafka clients of one process.
 
     Usable from any thread. Every method raises RuntimeError in a forked child: a client that was built before fork()

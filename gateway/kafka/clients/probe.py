@@ -20,11 +20,11 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
-from gateway.config import Config, Fault
-from gateway.errors import InvalidConsumerConfig
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.clients.properties import client_properties
-from gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.config import Config, Fault
+from kafka_gateway.errors import InvalidConsumerConfig
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.clients.properties import client_properties
+from kafka_gateway.kafka.ports import ConsumerSettings
 
 NAME, CONNECTION, TLS, SASL, METADATA, ADVERTISED = "name", "connection", "tls", "sasl", "metadata", "advertised"
 """The steps, in their order; `Step.kind` is one of them."""
@@ -92,7 +92,7 @@ def client_faults(config: Config) -> list[Fault]:
     `gateway.kafka.clients.properties` finds what can be told beforehand; files that hold no certificate, say, only show
     here.
     """
-    clients = Clients(config.with_values({"bootstrap.servers": ""}))
+    clients = ClientFactory(config.with_values({"bootstrap.servers": ""}))
     settings = ConsumerSettings(group="check", client_id="check")
     builders: tuple[tuple[str, Callable[[], object]], ...] = (
         ("producer", lambda: confluent_kafka.Producer(clients.producer_config())),

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.config import Config, ConfigError, Fault, check_readable
-from gateway.errors import InvalidSettings
-from gateway.kafka.clients.property_table import (
+from kafka_gateway.config import Config, ConfigError, Fault, check_readable
+from kafka_gateway.errors import InvalidSettings
+from kafka_gateway.kafka.clients.property_table import (
     ALIASES,
     ALLOWED,
     DROPPED,
@@ -27,7 +27,7 @@ from gateway.kafka.clients.property_table import (
     ROLES,
     kilobytes,
 )
-from gateway.kafka.clients.property_table import (
+from kafka_gateway.kafka.clients.property_table import (
     Role as Role,
 )
 

@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from confluent_kafka import Message
 
-from gateway.kafka.ports import ReadLimits
+from kafka_gateway.kafka.ports import ReadLimits
 
 Partition: TypeAlias = tuple[str, int]
 

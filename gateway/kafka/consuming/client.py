@@ -25,21 +25,21 @@ import confluent_kafka
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message, TopicPartition
 
-from gateway.errors import IllegalState, InstanceNotFound, ServiceError
-from gateway.kafka.clients.header_repair import without_unreadable_headers
-from gateway.kafka.consuming.buffer import Partition
-from gateway.kafka.consuming.commits import COMMIT_S, Commits, Done
-from gateway.kafka.consuming.events import Event, meaning_of
-from gateway.kafka.consuming.flow import Flow
-from gateway.kafka.consuming.offset_queries import (
+from kafka_gateway.errors import IllegalState, InstanceNotFound, ServiceError
+from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.commits import COMMIT_S, Commits, Done
+from kafka_gateway.kafka.consuming.events import Event, meaning_of
+from kafka_gateway.kafka.consuming.flow import Flow
+from kafka_gateway.kafka.consuming.offset_queries import (
     QUERY_S,
     committed_offsets,
     offsets_at_times,
     places,
     starting_offsets,
 )
-from gateway.kafka.errors import describe, kafka_error, to_service_error
-from gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
+from kafka_gateway.kafka.ports import PartitionOffset
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import confluent_kafka
 
-from gateway.errors import ServiceError
-from gateway.kafka.consuming.buffer import Partition
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.ports import PartitionOffset
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.ports import PartitionOffset
 
 _log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from functools import partial
 
 import confluent_kafka
 
-from gateway.errors import KafkaRefused, NotSupported, ServiceError, UnknownTopicOrPartition
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.errors import describe, to_service_error
-from gateway.kafka.ports import Admin, CompactedTopic, ConsumerSettings, LogListener, Producer
-from gateway.records import OutgoingRecord
+from kafka_gateway.errors import KafkaRefused, NotSupported, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.errors import describe, to_service_error
+from kafka_gateway.kafka.ports import Admin, CompactedTopic, ConsumerSettings, LogListener, Producer
+from kafka_gateway.records import OutgoingRecord
 
 log = logging.getLogger("gateway.kafka.compacted")
 
@@ -45,7 +45,7 @@ class KafkaCompactedLog:
 
     def __init__(
         self,
-        clients: Clients,
+        clients: ClientFactory,
         admin: Admin,
         producer: Producer,
         topic: CompactedTopic,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gateway.config import Config
-from gateway.errors import InstanceNotFound
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.consuming.buffer import Partition
-from gateway.kafka.consuming.worker import Read, Rebalanced, Worker
-from gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
-from gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.config import Config
+from kafka_gateway.errors import InstanceNotFound
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.worker import Read, Rebalanced, Worker
+from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class KafkaConsumer:
     Cancelling a call does not take it back, except for `read`. After `close` everything raises InstanceNotFound.
     """
 
-    def __init__(self, clients: Clients, worker: Worker, closed: Callable[[KafkaConsumer], None]) -> None:
+    def __init__(self, clients: ClientFactory, worker: Worker, closed: Callable[[KafkaConsumer], None]) -> None:
         self._clients = clients
         self._worker = worker
         self._closed = closed
@@ -38,7 +38,7 @@ class KafkaConsumer:
     @classmethod
     async def open(
         cls,
-        clients: Clients,
+        clients: ClientFactory,
         config: Config,
         settings: ConsumerSettings,
         closed: Callable[[KafkaConsumer], None] = lambda consumer: None,

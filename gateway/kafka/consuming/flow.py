@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable
 import confluent_kafka
 from confluent_kafka import KafkaException
 
-from gateway.kafka.consuming.buffer import Partition
-from gateway.kafka.consuming.offset_queries import places
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.offset_queries import places
 
 _log = logging.getLogger(__name__)
 

@@ -20,15 +20,15 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
-from gateway.config import Config
-from gateway.errors import InstanceNotFound, ServiceError
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.clients.properties import client_properties
-from gateway.kafka.consuming.buffer import Partition
-from gateway.kafka.consuming.client import GroupClient
-from gateway.kafka.consuming.questions import Questions
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.ports import ConsumerSettings, GroupWork, PartitionOffset, TopicPartition
+from kafka_gateway.config import Config
+from kafka_gateway.errors import InstanceNotFound, ServiceError
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.clients.properties import client_properties
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.consuming.questions import Questions
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.ports import ConsumerSettings, GroupWork, PartitionOffset, TopicPartition
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ T = TypeVar("T")
 class KafkaGroupReader:
     """The `GroupReader` port. Made by `open`; all methods belong to the event loop and raise ServiceErrors."""
 
-    def __init__(self, clients: Clients, config: Config, settings: ConsumerSettings, work: GroupWork) -> None:
+    def __init__(self, clients: ClientFactory, config: Config, settings: ConsumerSettings, work: GroupWork) -> None:
         more: dict[str, Any] = {}
         if _STRATEGY not in client_properties(config, "consumer"):
             # A partition that stays with its member is not interrupted when another one comes or goes.
@@ -74,7 +74,7 @@ class KafkaGroupReader:
 
     @classmethod
     async def open(
-        cls, clients: Clients, config: Config, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork
+        cls, clients: ClientFactory, config: Config, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork
     ) -> KafkaGroupReader:
         """A reader that has begun. InvalidConsumerConfig if librdkafka does not take the settings."""
         reader = cls(clients, config, settings, work)

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.errors import ServiceError
-from gateway.kafka.consuming.member import Build, KafkaMember
-from gateway.kafka.consuming.shared_fetcher import Feed
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.consuming.member import Build, KafkaMember
+from kafka_gateway.kafka.consuming.shared_fetcher import SharedFetcher
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class _Leaver(Protocol):
     def leave(self) -> None: ...
 
 
-class Members:
+class LoopPolledMembers:
     """All members of a process, polled in turn. Belongs to the event loop."""
 
     def __init__(self, build_feed: Callable[[str], Build]) -> None:
@@ -45,7 +45,7 @@ class Members:
         self._members: list[KafkaMember] = []
         self._build_feed = build_feed
         self._keys: Counter[FeedKey] = Counter()
-        self._feeds: dict[FeedKey, Feed] = {}
+        self._feeds: dict[FeedKey, SharedFetcher] = {}
         self._feeds_building: dict[FeedKey, asyncio.Task[None]] = {}
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
@@ -77,7 +77,7 @@ class Members:
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 
-    def feed_for(self, member: KafkaMember) -> Feed | None:
+    def feed_for(self, member: KafkaMember) -> SharedFetcher | None:
         """The feed of the member's topic if there is one. Where it is worth it, one is made ready."""
         key = member.feed_key
         feed = self._feeds.get(key)
@@ -86,7 +86,7 @@ class Members:
         return feed
 
     async def _make_feed(self, key: FeedKey) -> None:
-        feed = Feed(key[0])
+        feed = SharedFetcher(key[0])
         try:
             await asyncio.to_thread(feed.build, self._build_feed(key[1]))
         except ServiceError as error:

@@ -1,4 +1,4 @@
-"""Members of consumer groups without a thread each: the event loop polls them all.
+"""LoopPolledMembers of consumer groups without a thread each: the event loop polls them all.
 
 A thread behind every consumer (`gateway.kafka.consuming.worker`) is right for a client that asks, waits and leaves.
 Here hundreds of clients, each with a group of its own, want every record at once: a hand-over between threads for each
@@ -22,15 +22,15 @@ import confluent_kafka
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message
 
-from gateway.errors import ServiceError
-from gateway.kafka.clients.header_repair import without_unreadable_headers
-from gateway.kafka.errors import describe, to_service_error
-from gateway.kafka.ports import MemberListener, PartitionOffset, TopicPartition
-from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
+from kafka_gateway.kafka.errors import describe, to_service_error
+from kafka_gateway.kafka.ports import MemberListener, PartitionOffset, TopicPartition
+from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 if TYPE_CHECKING:
-    from gateway.kafka.consuming.loop_polled_members import Members
-    from gateway.kafka.consuming.shared_fetcher import Feed
+    from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
+    from kafka_gateway.kafka.consuming.shared_fetcher import SharedFetcher
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ def member_fetching(members: int) -> dict[str, object]:
 
 
 class KafkaMember:
-    """The `Member` port. Made by `Members.open`."""
+    """The `Member` port. Made by `LoopPolledMembers.open`."""
 
     def __init__(
         self,
-        members: Members,
+        members: LoopPolledMembers,
         topic: str,
         listener: MemberListener,
         encoder: RecordsEncoder,
@@ -117,7 +117,7 @@ class KafkaMember:
         self._start_again_at = math.inf
         self._next: dict[int, int] = {}
         """The next offset of every partition that a record has come from; of the others librdkafka knows."""
-        self._feed: Feed | None = None
+        self._feed: SharedFetcher | None = None
         self.fed: set[int] = set()
         """Partitions whose records come from the feed; librdkafka does not fetch them."""
         self.exact = False
@@ -306,12 +306,12 @@ class KafkaMember:
         self.fed.clear()
         self._strayed = True
 
-    def part_from(self, feed: Feed) -> None:
+    def part_from(self, feed: SharedFetcher) -> None:
         """Its batches are not this member's any more, though its positions so far were."""
         self._next.update((partition, feed.next[partition]) for partition in self.fed)
         self.exact = False
 
-    def compare_with_feed(self, feed: Feed) -> None:
+    def compare_with_feed(self, feed: SharedFetcher) -> None:
         """Looks whether its batches are this member's from now on, and its positions, too."""
         self.exact = len(self.fed) == len(feed.next) and all(
             self._next[partition] == offset for partition, offset in feed.next.items()

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import confluent_kafka
 from confluent_kafka import KafkaException, TopicPartition
 
-from gateway.kafka.consuming.buffer import Partition
-from gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.ports import PartitionOffset
 
 QUERY_S = 5.0
 """How long Kafka may take to answer a question of a client."""

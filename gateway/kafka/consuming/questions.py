@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
-from gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import to_service_error
 
 _log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ import confluent_kafka
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message
 
-from gateway.config import Config
-from gateway.errors import KafkaError, ServiceError, ShuttingDown, SimpleReaderUnavailable
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.consuming.buffer import RecordBuffer
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.ports import Admin, ConsumerSettings, ReadLimits
-from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+from kafka_gateway.config import Config
+from kafka_gateway.errors import KafkaError, ServiceError, ShuttingDown, SimpleReaderUnavailable
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.consuming.buffer import RecordBuffer
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.ports import Admin, ConsumerSettings, ReadLimits
+from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 POOL_SIZE = 25
 """Reads at a time (Confluent's default of ``simpleconsumer.pool.size.max``)."""
@@ -36,7 +36,7 @@ _OUT_OF_RANGE = "Kafka error: Fetch response contains an error code: 1"
 class KafkaReader:
     """The `Reader` port. Belongs to the event loop; each read has a thread and a consumer for its time."""
 
-    def __init__(self, clients: Clients, admin: Admin, config: Config) -> None:
+    def __init__(self, clients: ClientFactory, admin: Admin, config: Config) -> None:
         self._clients = clients
         self._admin = admin
         self._most_records = config.integer("consumer.records.max")

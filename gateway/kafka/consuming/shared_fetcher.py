@@ -17,12 +17,12 @@ import confluent_kafka
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import Message
 
-from gateway.kafka.clients.header_repair import without_unreadable_headers
-from gateway.kafka.errors import describe
-from gateway.records import ConsumedRecord, RecordBatch
+from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
+from kafka_gateway.kafka.errors import describe
+from kafka_gateway.records import ConsumedRecord, RecordBatch
 
 if TYPE_CHECKING:
-    from gateway.kafka.consuming.member import Build, KafkaMember
+    from kafka_gateway.kafka.consuming.member import Build, KafkaMember
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _PASSING = frozenset(
 )
 
 
-class Feed:
+class SharedFetcher:
     """Belongs to the event loop; made by `gateway.kafka.consuming.loop_polled_members`."""
 
     def __init__(self, topic: str) -> None:

@@ -23,16 +23,16 @@ from typing import Any, cast
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message
 
-from gateway.errors import IllegalState, InstanceNotFound, NotSubscribed, ServiceError
-from gateway.heap import trimmer
-from gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_offsets, partition_of
-from gateway.kafka.consuming.client import Build, GroupClient
-from gateway.kafka.consuming.commits import next_offsets
-from gateway.kafka.consuming.questions import Questions
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
-from gateway.kafka.unfinished import Unfinished
-from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+from kafka_gateway.errors import IllegalState, InstanceNotFound, NotSubscribed, ServiceError
+from kafka_gateway.heap import trimmer
+from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_offsets, partition_of
+from kafka_gateway.kafka.consuming.client import Build, GroupClient
+from kafka_gateway.kafka.consuming.commits import next_offsets
+from kafka_gateway.kafka.consuming.questions import Questions
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.unfinished import Unfinished
+from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
 

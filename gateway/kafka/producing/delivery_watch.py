@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
-from gateway.errors import PartitionTrouble, ServiceError, UnknownTopicOrPartition
-from gateway.kafka.ports import Admin
+from kafka_gateway.errors import PartitionTrouble, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.ports import Admin
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class WaitingBatch(Protocol):
 Batch = TypeVar("Batch", bound=WaitingBatch)
 
 
-class TroubleWatch(Generic[Batch]):
+class DeliveryWatch(Generic[Batch]):
     """Looks after the batches that wait. Belongs to the event loop."""
 
     def __init__(self, admin: Admin, waiting: Collection[Batch], tell: Callable[[Batch, ServiceError], None]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import confluent_kafka
 
-from gateway.errors import (
+from kafka_gateway.errors import (
     OutcomeUnknown,
     ServiceError,
     ShuttingDown,
@@ -26,12 +26,12 @@ from gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.ports import Admin, Delivery
-from gateway.kafka.producing.delivery_watch import TroubleWatch
-from gateway.kafka.producing.rerouting import Rerouting
-from gateway.kafka.producing.sender import FULL, Batch, Sender
-from gateway.kafka.producing.size_limits import SizeLimits
-from gateway.records import RecordToSend
+from kafka_gateway.kafka.ports import Admin, Delivery
+from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
+from kafka_gateway.kafka.producing.rerouting import Rerouting
+from kafka_gateway.kafka.producing.sender import FULL, Batch, Sender
+from kafka_gateway.kafka.producing.size_limits import SizeLimits
+from kafka_gateway.records import RecordToSend
 
 RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
@@ -72,7 +72,7 @@ class KafkaProducer:
         self._open_records = 0
         self._known: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._trouble = TroubleWatch(admin, self._open, self._tell)
+        self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
         self._limits = SizeLimits(admin, _largest_batch(clients.producer_config()))
         self._wide = self._sender(self._limits.largest)

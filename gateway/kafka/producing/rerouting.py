@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from gateway.kafka.producing.sender import Batch, Sender
-from gateway.kafka.producing.size_limits import SizeLimits
-from gateway.records import RecordToSend
+from kafka_gateway.kafka.producing.sender import Batch, Sender
+from kafka_gateway.kafka.producing.size_limits import SizeLimits
+from kafka_gateway.records import RecordToSend
 
 Held = tuple[Batch, Sequence[RecordToSend], int | None]
 

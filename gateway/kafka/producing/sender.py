@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import confluent_kafka
 
-from gateway.errors import ServiceError, TooManyRequests
-from gateway.kafka.errors import to_delivery_error
-from gateway.kafka.ports import Delivery
-from gateway.records import RecordToSend
+from kafka_gateway.errors import ServiceError, TooManyRequests
+from kafka_gateway.kafka.errors import to_delivery_error
+from kafka_gateway.kafka.ports import Delivery
+from kafka_gateway.records import RecordToSend
 
 log = logging.getLogger("gateway.kafka.producer")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import time
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Admin
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Admin
 
 _log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaException, Message
 
-from gateway.errors import OutcomeUnknown, ServiceError
-from gateway.kafka.errors import describe, kafka_error, to_service_error
-from gateway.kafka.ports import Stored
-from gateway.records import RecordToSend
+from kafka_gateway.errors import OutcomeUnknown, ServiceError
+from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
+from kafka_gateway.kafka.ports import Stored
+from kafka_gateway.records import RecordToSend
 
 _log = logging.getLogger(__name__)
 

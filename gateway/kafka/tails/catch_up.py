@@ -11,10 +11,10 @@ import asyncio
 import collections
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.errors import ServiceError
-from gateway.kafka.tails.fetcher import Chunk, Feed, Item, Lost
-from gateway.kafka.tails.live_edge import Live
-from gateway.kafka.tails.tail import Cohort, KafkaTail
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.tails.fetcher import Chunk, Fetcher, Item, Lost
+from kafka_gateway.kafka.tails.live_edge import LiveEdge
+from kafka_gateway.kafka.tails.tail import Cohort, KafkaTail
 
 PATIENCE_S = 0.1
 """How long the members of a train wait for one that has paused."""
@@ -26,16 +26,16 @@ AHEAD_RECORDS = 50_000
 """Who is further ahead than this waits for another train."""
 
 
-class Train:
+class CatchUpReader:
     def __init__(
         self,
         cohorts: Sequence[Cohort],
-        open_feed: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Feed],
-        live: Callable[[], Live | None],
+        open_feed: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Fetcher],
+        live: Callable[[], LiveEdge | None],
         edge: Callable[[], None],
-        lost: Callable[[Train, Lost], None],
+        lost: Callable[[CatchUpReader, Lost], None],
         failed: Callable[[ServiceError], None],
-        ended: Callable[[Train], None],
+        ended: Callable[[CatchUpReader], None],
     ) -> None:
         """Departs with these cohorts. ``edge`` hears that the end of the log is near, and makes ``live`` answer one."""
         self._loop = asyncio.get_running_loop()

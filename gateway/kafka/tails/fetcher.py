@@ -20,11 +20,11 @@ from typing import Any, cast
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from gateway.errors import KafkaAuthentication, KafkaAuthorization, ServiceError
-from gateway.kafka.clients.header_repair import without_unreadable_headers
-from gateway.kafka.consuming.buffer import size_of
-from gateway.kafka.errors import describe, to_service_error
-from gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+from kafka_gateway.errors import KafkaAuthentication, KafkaAuthorization, ServiceError
+from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
+from kafka_gateway.kafka.consuming.buffer import size_of
+from kafka_gateway.kafka.errors import describe, to_service_error
+from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Chunk:
 
 class Lost:
     """Reading cannot go on at ``offset``. It has gone on at ``first``; None: there is no record yet with that offset,
-    and whoever reads this decides with `Feed.move`."""
+    and whoever reads this decides with `Fetcher.move`."""
 
     __slots__ = ("end", "first", "offset", "partition")
 
@@ -110,7 +110,7 @@ Item = Chunk | Lost | ServiceError
 """What a feed hands over. A ServiceError is its end."""
 
 
-class Feed:
+class Fetcher:
     """One consumer and its thread. All methods belong to the event loop; ``deliver`` is called there."""
 
     def __init__(

@@ -11,10 +11,10 @@ import asyncio
 import collections
 from collections.abc import Callable, Iterator, Mapping
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import PartitionOffset
-from gateway.kafka.tails.fetcher import Audience, Chunk, Feed, Filter, Item, Lost
-from gateway.kafka.tails.tail import Cohort, Positions
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.tails.fetcher import Audience, Chunk, Fetcher, Filter, Item, Lost
+from kafka_gateway.kafka.tails.tail import Cohort, Positions
 
 HOLD_S = 2.0
 HOLD_TIMES = 16
@@ -22,14 +22,14 @@ HOLD_TIMES = 16
 NEAR_RECORDS = 50_000
 
 
-class Live:
+class LiveEdge:
     def __init__(
         self,
         topic: str,
         starts: Mapping[int, int],
-        open_feed: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Feed],
+        open_feed: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Fetcher],
         ring_bytes: int,
-        lost: Callable[[Feed, Lost], None],
+        lost: Callable[[Fetcher, Lost], None],
         failed: Callable[[ServiceError], None],
     ) -> None:
         """Starts the feed. ``lost`` hears of positions that Kafka does not have yet, ``failed`` of the end."""

@@ -11,9 +11,9 @@ import confluent_kafka
 from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
-from gateway.errors import KafkaRetriable
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.ports import Admin
+from kafka_gateway.errors import KafkaRetriable
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.ports import Admin
 
 DEADLINE_S = 5.0
 _RETRY_S = 0.05
@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class LogOffsets:
     """Of every partition, by partition: the log start, and the end as the consumers' isolation level has it."""
 
     first: Mapping[int, int]
@@ -73,7 +73,7 @@ class Lookups(Generic[Key, Answer]):
             del self._under_way[key]
 
 
-class TopicBounds:
+class TopicOffsets:
     """Asks Kafka. Raises the errors of `Admin.topic`, KafkaRetriable. Belongs to the event loop."""
 
     def __init__(self, admin: Admin, client: AdminClient, read_committed: bool) -> None:
@@ -81,7 +81,7 @@ class TopicBounds:
         self._client = client
         self._isolation = IsolationLevel.READ_COMMITTED if read_committed else IsolationLevel.READ_UNCOMMITTED
 
-    async def bounds(self, topic: str) -> Bounds:
+    async def bounds(self, topic: str) -> LogOffsets:
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 partitions = (await self._admin.topic(topic)).partitions
@@ -94,7 +94,7 @@ class TopicBounds:
                     )
                     # A broker that is just starting answered -1001 for all, and no error.
                     if min(*first.values(), *end.values()) >= 0:
-                        return Bounds(first, end)
+                        return LogOffsets(first, end)
                 except KafkaException as error:
                     failure = to_service_error(error)
                     if not failure.retriable and failure.status != 404:

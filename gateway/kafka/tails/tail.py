@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Gap, PartitionOffset, TailBatch, TailListener
-from gateway.kafka.tails.fetcher import Chunk, Filter, batch_of
-from gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Gap, PartitionOffset, TailBatch, TailListener
+from kafka_gateway.kafka.tails.fetcher import Chunk, Filter, batch_of
+from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
 

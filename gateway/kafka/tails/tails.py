@@ -1,9 +1,9 @@
 """Topics as they grow, for any number of clients (streams.md §4).
 
-    KafkaTails ── TailTopic ──┬── Live ── Feed      the live edge, one for the topic
-                              └── Train ── Feed     the past, as many as needed and allowed
+    KafkaTails ── TailTopic ──┬── Live ── Fetcher      the live edge, one for the topic
+                              └── Train ── Fetcher     the past, as many as needed and allowed
 
-A `Feed` is a thread with a consumer without a group; it hands chunks of encoded records to the loop. Tails with equal
+A `Fetcher` is a thread with a consumer without a group; it hands chunks of encoded records to the loop. Tails with equal
 positions form a `Cohort` and get the very same batches. This module opens tails, and looks after the topics that are
 being read: librdkafka says nothing of a topic that was deleted (reliability.md §3c), and is slow to see new partitions.
 """
@@ -18,8 +18,8 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from gateway.config import Config
-from gateway.errors import (
+from kafka_gateway.config import Config
+from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
     KafkaRetriable,
@@ -28,10 +28,10 @@ from gateway.errors import (
     TopicNotFound,
     UnknownTopicOrPartition,
 )
-from gateway.kafka.clients.factory import Clients
-from gateway.kafka.errors import to_service_error
-from gateway.kafka.names import check_topic_name
-from gateway.kafka.ports import (
+from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.names import check_topic_name
+from kafka_gateway.kafka.ports import (
     Admin,
     ConsumerSettings,
     Gap,
@@ -40,10 +40,10 @@ from gateway.kafka.ports import (
     TailListener,
     TailStart,
 )
-from gateway.kafka.tails.fetcher import Feed, Item
-from gateway.kafka.tails.log_offsets import Bounds, Lookups, TopicBounds
-from gateway.kafka.tails.topic_readers import Opening, TailTopic, Turns
-from gateway.records import RecordsEncoder
+from kafka_gateway.kafka.tails.fetcher import Fetcher, Item
+from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
+from kafka_gateway.kafka.tails.topic_readers import Opening, TailTopic, Turns
+from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -68,14 +68,16 @@ _FETCH = {
 class KafkaTails:
     """The `Tails` port. Belongs to the event loop."""
 
-    def __init__(self, clients: Clients, admin: Admin, client: AdminClient, config: Config, embedded: bool) -> None:
+    def __init__(
+        self, clients: ClientFactory, admin: Admin, client: AdminClient, config: Config, embedded: bool
+    ) -> None:
         """``client`` is for questions that the port of ``admin`` does not know."""
         self._clients = clients
         self._client = client
         self._embedded = embedded
         isolation = clients.consumer_config(_SETTINGS).get("isolation.level", "read_committed")
-        asking = TopicBounds(admin, client, isolation == "read_committed")
-        self._bounds: Lookups[str, Bounds] = Lookups(asking.bounds)
+        asking = TopicOffsets(admin, client, isolation == "read_committed")
+        self._bounds: Lookups[str, LogOffsets] = Lookups(asking.bounds)
         self._times: Lookups[tuple[str, tuple[int, ...], int], Mapping[int, int]] = Lookups(asking.at_time)
         self._topics: dict[str, TailTopic] = {}
         self._ending: set[TailTopic] = set()
@@ -137,7 +139,7 @@ class KafkaTails:
 
     # --- for the topics -----------------------------------------------------------------------------------------------
 
-    async def bounds(self, topic: str) -> Bounds:
+    async def bounds(self, topic: str) -> LogOffsets:
         if self._closing:
             raise ShuttingDown
         try:
@@ -155,13 +157,13 @@ class KafkaTails:
 
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
-    ) -> Feed:
+    ) -> Fetcher:
         more: dict[str, object] = {"enable.partition.eof": True, **_FETCH}
         if past or self._embedded:
             # The end of the log is told after an empty fetch; and the mock cluster does not hear of new records, it
             # only looks when this time is up.
             more["fetch.wait.max.ms"] = 20
-        return Feed(
+        return Fetcher(
             lambda: self._clients.consumer(_SETTINGS, **more),
             topic,
             starts,
@@ -228,7 +230,7 @@ class KafkaTails:
 
 
 def starting_positions(
-    topic: str, start: TailStart, partitions: tuple[int, ...], bounds: Bounds, times: Mapping[int, int]
+    topic: str, start: TailStart, partitions: tuple[int, ...], bounds: LogOffsets, times: Mapping[int, int]
 ) -> Opening:
     """Where a tail begins, as `TailStart` says. Offsets that are not there become gaps.
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.errors import ServiceError
-from gateway.kafka.ports import Gap, PartitionOffset, TailListener
-from gateway.kafka.tails.catch_up import AHEAD_RECORDS, Train
-from gateway.kafka.tails.fetcher import Feed, Filter, Item, Lost
-from gateway.kafka.tails.live_edge import Live
-from gateway.kafka.tails.log_offsets import Bounds
-from gateway.kafka.tails.tail import NO_ENDS, Cohort, KafkaTail, Positions
-from gateway.records import RecordsEncoder
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import Gap, PartitionOffset, TailListener
+from kafka_gateway.kafka.tails.catch_up import AHEAD_RECORDS, CatchUpReader
+from kafka_gateway.kafka.tails.fetcher import Fetcher, Filter, Item, Lost
+from kafka_gateway.kafka.tails.live_edge import LiveEdge
+from kafka_gateway.kafka.tails.log_offsets import LogOffsets
+from kafka_gateway.kafka.tails.tail import NO_ENDS, Cohort, KafkaTail, Positions
+from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ class Environment(Protocol):
 
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
-    ) -> Feed: ...
-    async def bounds(self, topic: str) -> Bounds: ...
+    ) -> Fetcher: ...
+    async def bounds(self, topic: str) -> LogOffsets: ...
     async def look(self, topic: TailTopic) -> bool:
         """Asks for the topic's metadata and tells it what has changed; False if Kafka did not answer."""
 
@@ -94,8 +94,8 @@ class TailTopic:
         self._tails: dict[KafkaTail, None] = {}
         self._audience: collections.Counter[tuple[Filter, RecordsEncoder]] = collections.Counter()
         self._ready: dict[KafkaTail, None] = {}
-        self._live: Live | None = None
-        self._trains: list[Train] = []
+        self._live: LiveEdge | None = None
+        self._trains: list[CatchUpReader] = []
         self._waiting: list[Cohort] = []
         self._train_asked = False
         self._partitions = 0
@@ -104,12 +104,12 @@ class TailTopic:
         self._looking = False
         self._linger: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._feeds: set[Feed] = set()
+        self._feeds: set[Fetcher] = set()
         self._over = False
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
-    def knows(self, bounds: Bounds) -> None:
+    def knows(self, bounds: LogOffsets) -> None:
         """Somebody has asked Kafka for the bounds just now."""
         now = self._loop.time()
         if self._live is None and now - self._ends_at > FRESH_S:
@@ -160,7 +160,7 @@ class TailTopic:
         self._ready[tail] = None
 
     def paused(self, tail: KafkaTail, cohort: Cohort) -> None:
-        if isinstance(cohort.train, Train) and not cohort.train.stopped:
+        if isinstance(cohort.train, CatchUpReader) and not cohort.train.stopped:
             tail.train = cohort.train
             cohort.train.absent(tail)
 
@@ -200,7 +200,7 @@ class TailTopic:
         ready, self._ready = self._ready, {}
         cohorts: dict[object, Cohort] = {}
         for tail in ready:
-            if isinstance(tail.train, Train):
+            if isinstance(tail.train, CatchUpReader):
                 tail.train.left(tail)
                 tail.train = None
             if not self._greet(tail):
@@ -243,7 +243,7 @@ class TailTopic:
     # --- the live edge ------------------------------------------------------------------------------------------------
 
     def _open_live(self) -> None:
-        live = Live(
+        live = LiveEdge(
             self.name,
             self._ends,
             lambda starts, deliver: self._open_feed(starts, deliver, past=False),
@@ -301,7 +301,7 @@ class TailTopic:
             return
         first = waiting[0]
         going = [cohort for cohort in waiting if _distance(first, cohort) <= AHEAD_RECORDS]
-        train = Train(
+        train = CatchUpReader(
             going,
             lambda starts, deliver: self._open_feed(starts, deliver, past=True),
             lambda: self._live,
@@ -317,7 +317,7 @@ class TailTopic:
         if self._waiting:
             self._call_train()
 
-    def _arrived(self, train: Train) -> None:
+    def _arrived(self, train: CatchUpReader) -> None:
         self._trains.remove(train)
         for cohort in train.cohorts():
             # Only if it was stopped on the way.
@@ -374,13 +374,15 @@ class TailTopic:
         for tail in running:
             self.resumed(tail)
 
-    def _lost_live(self, feed: Feed, lost: Lost) -> None:
+    def _lost_live(self, feed: Fetcher, lost: Lost) -> None:
         self._spawn(self._find_again(feed, lost, lambda: self._live))
 
-    def _lost_train(self, train: Train, lost: Lost) -> None:
+    def _lost_train(self, train: CatchUpReader, lost: Lost) -> None:
         self._spawn(self._find_again(train.feed, lost, lambda: None if train.stopped else train))
 
-    async def _find_again(self, feed: Feed, lost: Lost, reader: Callable[[], Live | Train | None]) -> None:
+    async def _find_again(
+        self, feed: Fetcher, lost: Lost, reader: Callable[[], LiveEdge | CatchUpReader | None]
+    ) -> None:
         """Kafka has no record yet with the offset that was to be read next: truncated, or another life."""
         while True:
             known = await self._environment.look(self)
@@ -421,7 +423,7 @@ class TailTopic:
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
-    def _open_feed(self, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], *, past: bool) -> Feed:
+    def _open_feed(self, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], *, past: bool) -> Fetcher:
         feed = self._environment.open_feed(self.name, starts, deliver, past)
         self._feeds.add(feed)
         feed.ended.add_done_callback(lambda _: self._feeds.discard(feed))

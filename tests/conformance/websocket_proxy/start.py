@@ -36,7 +36,7 @@ def start(bootstrap: str, more: list[str]) -> None:
     ]
     with state().with_suffix(".log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gateway", os.environ["KIT_PROPERTIES"], *properties],
+            [sys.executable, "-P", "-m", "kafka_gateway", os.environ["KIT_PROPERTIES"], *properties],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

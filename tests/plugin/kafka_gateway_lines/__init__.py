@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.auth import Authenticator
-from gateway.codec import Codec
-from gateway.config import Config, ConfigKey
-from gateway.hookspecs import hookimpl
-from gateway.router import Route
-from gateway.transport import Transport
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.router import Route
+from kafka_gateway.transport import Transport
 from kafka_gateway_lines.api_keys import ApiKeyAuthenticator
 from kafka_gateway_lines.lines import LinesTransport
 from kafka_gateway_lines.resources import ROUTES

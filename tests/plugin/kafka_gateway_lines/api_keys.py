@@ -5,10 +5,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 
-from gateway.auth import Authenticator
-from gateway.config import Config, Fault
-from gateway.errors import Unauthorized
-from gateway.session import Principal
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.config import Config, Fault
+from kafka_gateway.errors import Unauthorized
+from kafka_gateway.session import Principal
 
 _KEYS = "authentication.apikey.keys"
 

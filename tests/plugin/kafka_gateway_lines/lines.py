@@ -15,15 +15,15 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from gateway.config import Config
-from gateway.errors import GONE, BadRequest, PayloadTooLarge, ServiceError
-from gateway.messages import Reply, Request
-from gateway.session import Session
-from gateway.stream import Stream
-from gateway.transport import Transport
+from kafka_gateway.config import Config
+from kafka_gateway.errors import GONE, BadRequest, PayloadTooLarge, ServiceError
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Stream
+from kafka_gateway.transport import Transport
 
 if TYPE_CHECKING:
-    from gateway.core import Gateway
+    from kafka_gateway.core import Gateway
 
 _WRITE_TIMEOUT_S = 60.0
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.errors import BadRequest
-from gateway.media import plain_json
-from gateway.messages import Call, Response
-from gateway.router import Route
-from gateway.stream import StreamBuffer
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.media import plain_json
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.router import Route
+from kafka_gateway.stream import StreamBuffer
 
 _HIGH, _LOW = 64 * 1024, 16 * 1024
 

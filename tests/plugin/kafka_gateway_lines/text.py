@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.codec import Codec
+from kafka_gateway.codec import Codec
 
 
 class TextCodec(Codec):
