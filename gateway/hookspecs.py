@@ -1,8 +1,8 @@
 """The hooks through which everything registers, built-in or not. All run once, at start, as plain functions.
 
-A plugin is a module or object with functions of these names, marked ``@hookimpl`` (from kafka_gateway.transport), announced
-as an entry point of the group ``kafka_gateway``. It may leave out arguments that it does not need. docs/plugins.md
-walks through one.
+A plugin is a module or object with functions of these names, marked ``@hookimpl`` (from kafka_gateway.transport),
+announced as an entry point of the group ``kafka_gateway``. It may leave out arguments that it does not need.
+docs/plugins.md walks through one.
 """
 
 from __future__ import annotations

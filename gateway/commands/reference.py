@@ -1,7 +1,8 @@
 """Writes ``etc/kafka-rest.properties`` and ``docs/configuration.md`` from the tables of keys.
 
-``python -m kafka_gateway.commands.reference [DIRECTORY]`` writes both below the directory, by default the current one. A test
-compares the files with the tables, so that no key is without a description and none is described that does not exist.
+``python -m kafka_gateway.commands.reference [DIRECTORY]`` writes both below the directory, by default the current one.
+A test compares the files with the tables, so that no key is without a description and none is described that does not
+exist.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Names and defaults of the Confluent REST Proxy and of its Atmosphere fork are kept (kafka-rest-http.md section 9,
 atmosphere-binding.md section 5.2); the rest is the gateway's own. ``etc/kafka-rest.properties`` and
-``docs/configuration.md`` are generated from this table: ``python -m kafka_gateway.commands.reference``. What belongs to one
-protocol stands in that protocol's folder and comes through its plugin.
+``docs/configuration.md`` are generated from this table: ``python -m kafka_gateway.commands.reference``. What belongs to
+one protocol stands in that protocol's folder and comes through its plugin.
 
 Write the ``doc`` as one line without the unit and without the default, both are added to it.
 """

@@ -10,12 +10,14 @@ import ast
 import functools
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("gateway", "services", "transports")
+PACKAGE = "kafka_gateway"
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 COMMON = ("gateway", "services.common")
@@ -137,6 +139,12 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+def module_of(path: Path) -> str:
+    """The name by which it is imported."""
+    name = name_of(path)
+    return f"kafka_{name}" if name.partition(".")[0] == "gateway" else f"{PACKAGE}.{name}"
+
+
 def group_of(module: str) -> str:
     parts = module.split(".")
     depth = 3 if parts[:2] == ["gateway", "kafka"] else 2
@@ -146,18 +154,33 @@ def group_of(module: str) -> str:
     return ".".join(group)
 
 
+def place_of(module: str) -> str:
+    """A module by its place in the repository: kafka_gateway.core is gateway.core."""
+    first, _, rest = module.partition(".")
+    if first != PACKAGE:
+        return module
+    return rest if rest.partition(".")[0] in ("services", "transports") else f"gateway.{rest}".rstrip(".")
+
+
 @functools.cache
 def imports_of(path: Path) -> frozenset[str]:
-    """Every module that the module imports, by its full name."""
+    """Every module that the module imports, by its place."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            found.update(place_of(alias.name) for alias in node.names)
+            bare = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            inside = ROOT / node.module.replace(".", "/")
+            module = place_of(node.module)
+            inside = ROOT / module.replace(".", "/")
             for alias in node.names:
                 is_module = (inside / alias.name).is_dir() or (inside / f"{alias.name}.py").is_file()
-                found.add(f"{node.module}.{alias.name}" if is_module else node.module)
+                found.add(f"{module}.{alias.name}" if is_module else module)
+            bare = [node.module]
+        else:
+            continue
+        # By their places the modules could be imported, too, where the current directory is on the path: twice, then.
+        assert not {name.partition(".")[0] for name in bare} & set(ROOMS), f"{path}: import {PACKAGE}, not {bare}"
     return frozenset(found)
 
 
@@ -213,7 +236,7 @@ def test_init_files_are_empty() -> None:
 
 @pytest.mark.slow
 def test_every_module_can_be_imported_alone() -> None:
-    names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
+    names = [module_of(path) for path in MODULES if path.name != "__main__.py"]
     script = (
         "import importlib, os, sys\n"
         "import aiohttp.web, confluent_kafka.admin, cryptography, jwt, msgspec, pluggy, prometheus_client\n"  # once
@@ -231,3 +254,9 @@ def test_every_module_can_be_imported_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, *names], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_folder_is_in_the_distribution() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        declared = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    assert declared == sorted(module_of(path) for path in MODULES if path.name == "__init__.py")

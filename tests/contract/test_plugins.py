@@ -302,7 +302,8 @@ FAULTY = {
         "the name of its transport T, 'a.b', is not",
     ),
     "clashing codec": (
-        "from kafka_gateway.codec import Codec\nclass C(Codec): name = 'json'\n@hookimpl\ndef gateway_codecs(): return [C()]",
+        "from kafka_gateway.codec import Codec\nclass C(Codec): name = 'json'\n"
+        "@hookimpl\ndef gateway_codecs(): return [C()]",
         "the codec json exists already, in core",
     ),
     "clashing transport": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,19 +29,38 @@ while True:
 pytestmark = pytest.mark.slow  # each test starts the program, and the first one makes an environment
 
 
+PROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "kafka-gateway"
+version = "0"
+
+[tool.setuptools]
+package-dir = { "kafka_gateway" = "gateway" }
+packages = ["kafka_gateway"]
+"""
+
+
 class Copy:
-    """The scripts under a path with a blank, called from a directory that has a `gateway` of its own."""
+    """The scripts under a path with a blank, called from a directory that has a `kafka_gateway` of its own."""
 
     def __init__(self, base: Path) -> None:
         self.root = base / "a copy"
         self.elsewhere = base / "elsewhere"
         self.pid_file = self.elsewhere / "gateway.pid"
         shutil.copytree(ROOT / "bin", self.root / "bin", symlinks=True)
-        (self.root / "requirements.lock").write_text("")
-        for directory, source in ((self.root, STUB), (self.elsewhere, "raise SystemExit('the wrong gateway')")):
-            (directory / "gateway").mkdir(parents=True)
-            (directory / "gateway" / "__init__.py").touch()
-            (directory / "gateway" / "__main__.py").write_text(source)
+        setuptools = re.search(r"^setuptools==(?:.*\\\n)*.*$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+        assert setuptools is not None
+        (self.root / "requirements.lock").write_text(setuptools[0])
+        (self.root / "pyproject.toml").write_text(PROJECT)
+        wrong = "raise SystemExit('the wrong gateway')"
+        for package, source in ((self.root / "gateway", STUB), (self.elsewhere / "kafka_gateway", wrong)):
+            package.mkdir(parents=True)
+            (package / "__init__.py").touch()
+            (package / "__main__.py").write_text(source)
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("KAFKAREST_", "JMX_", "PYTHON"))}
         self.running: list[subprocess.Popen[str]] = []
 

@@ -24,7 +24,7 @@ async def serve(monkeypatch: pytest.MonkeyPatch, kafka: FakeKafka, **settings: A
     async def open_kafka(config: Any) -> AsyncIterator[FakeKafka]:
         yield kafka
 
-    monkeypatch.setattr(gateway.assembly.app, "open_kafka", open_kafka)
+    monkeypatch.setattr("kafka_gateway.assembly.app.open_kafka", open_kafka)
     async with conftest.gateway(transport_websocket_enable=True, **settings) as running:
         yield running
 

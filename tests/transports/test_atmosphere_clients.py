@@ -1,6 +1,6 @@
 """Unmodified atmosphere.js clients of four generations, on every transport (atmosphere-binding.md §7, rows 33 to 39).
 
-Version 4 speaks as 3 does, and is tried once on each. TrackingIds up to 4.x report a close of their own as ``close`` too,
+Version 4 speaks as 3 does, and is tried once on each. Clients up to 4.x report a close of their own as ``close`` too,
 those of 5.x do not on HTTP.
 """
 

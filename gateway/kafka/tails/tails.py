@@ -1,11 +1,12 @@
 """Topics as they grow, for any number of clients (streams.md §4).
 
-    KafkaTails ── TailTopic ──┬── Live ── Fetcher      the live edge, one for the topic
-                              └── Train ── Fetcher     the past, as many as needed and allowed
+    KafkaTails ── TailTopic ──┬── LiveEdge ── Fetcher          the live edge, one for the topic
+                              └── CatchUpReader ── Fetcher     the past, as many as needed and allowed
 
-A `Fetcher` is a thread with a consumer without a group; it hands chunks of encoded records to the loop. Tails with equal
-positions form a `Cohort` and get the very same batches. This module opens tails, and looks after the topics that are
-being read: librdkafka says nothing of a topic that was deleted (reliability.md §3c), and is slow to see new partitions.
+A `Fetcher` is a thread with a consumer without a group; it hands chunks of encoded records to the loop. Tails with
+equal positions form a `Cohort` and get the very same batches. This module opens tails, and looks after the topics that
+are being read: librdkafka says nothing of a topic that was deleted (reliability.md §3c), and is slow to see new
+partitions.
 """
 
 from __future__ import annotations
