@@ -137,10 +137,12 @@ def tell(app: App) -> None:
         )
 
 
-async def run_until(stop: asyncio.Event, config: Config, plugins: Plugins) -> None:
-    """Serves until ``stop`` is set."""
+async def run_until(
+    stop: asyncio.Event, config: Config, plugins: Plugins, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serves until ``stop`` is set; calls ``ready`` when it serves."""
     async with serve(config, plugins) as app:
         tell(app)
-        print("Server started, listening for requests...", flush=True)
+        ready()
         await stop.wait()
         log.info("stopping")

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
+from kafka_gateway.commands.output import write_line
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, load
 from kafka_gateway.kafka.clients import probe, properties
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
@@ -121,5 +122,4 @@ class _Report:
         return exit_code
 
     def _write(self, line: str) -> None:
-        self._out.write(f"{line}\n")
-        self._out.flush()
+        write_line(line, self._out)

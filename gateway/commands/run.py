@@ -12,6 +12,7 @@ import sys
 
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.commands import logs
+from kafka_gateway.commands.output import write_line
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.kafka.clients.properties import client_notes
@@ -22,8 +23,21 @@ PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
 """How KEY=VALUE begins; bin/start tells it from a file's name in the same way."""
 
 
+READY = "Server started, listening for requests..."
+"""On standard output when the gateway serves; bin/start waits for it."""
+
+_NOT_YET = ("SIGHUP", "SIGUSR1", "SIGUSR2")
+"""Signals by which an administrator, or a terminal that closes, may mean something that the gateway does not do."""
+
+
 def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130)."""
+    """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130).
+
+    SIGHUP, SIGUSR1 and SIGUSR2 are logged and change nothing: what a signal does without a handler is to kill.
+    """
+    for name in _NOT_YET:
+        if number := getattr(signal, name, None):
+            signal.signal(number, _note)
     logs.set_up(config.text("log.level"), config.text("log.format"))
     for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
@@ -47,6 +61,10 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
     return 0
 
 
+def _note(number: int, _: object) -> None:
+    log.warning("%s is ignored: there is nothing that it does yet", signal.Signals(number).name)
+
+
 async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
     from kafka_gateway.assembly.app import run_until
 
@@ -65,7 +83,7 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
     before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        await run_until(stop, config, plugins)
+        await run_until(stop, config, plugins, lambda: write_line(READY))
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

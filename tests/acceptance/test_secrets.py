@@ -62,6 +62,7 @@ async def test_s10_a_gateway_that_fails_at_everything(tmp_path: Path, dead_port:
         "authentication.method=BASIC",
         f"authentication.basic.file={users}",
         "listeners=http://127.0.0.1:0",
+        "embedded.enable=true",
         "log.level=DEBUG",
         "debug=true",
         "produce.timeout.ms=300",

@@ -109,6 +109,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "transports.console": ("gateway", "gateway.door"),
     "transports.tunnel": (
         "gateway",
+        "gateway.commands.output",
         "gateway.door",
         "gateway.wire",
         "transports.http",

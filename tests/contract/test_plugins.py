@@ -341,7 +341,7 @@ FAULTY = {
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """The command in this process, with plugins from ``tmp_path``; undoes what it does to the process."""
 
-    async def start_and_stop(stop: asyncio.Event, config: Config, plugins: Plugins) -> None:
+    async def start_and_stop(stop: asyncio.Event, config: Config, plugins: Plugins, ready: object) -> None:
         async with serve(config, plugins):
             print("listening")
 

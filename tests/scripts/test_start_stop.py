@@ -18,6 +18,9 @@ READY = "Server started, listening for requests...\n"
 STUB = """
 import os, signal, sys
 from pathlib import Path
+if "faulty=1" in sys.argv:
+    print("kafka-gateway: argument: faulty: no such property", file=sys.stderr)
+    sys.exit(2)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn=1" in sys.argv else lambda *_: sys.exit(0))
 print(sys.argv[1:])
 print(os.environ.get("KAFKAREST_LOG4J_OPTS"))
@@ -26,7 +29,11 @@ while True:
     signal.pause()
 """
 
-pytestmark = pytest.mark.slow  # each test starts the program, and the first one makes an environment
+ENVIRONMENT_S = 200
+"""How long making a virtual environment may take, on a machine that does other things, too."""
+
+# Each test starts the program, and the first one makes an environment.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(ENVIRONMENT_S + 60)]
 
 
 PROJECT = """\
@@ -77,10 +84,10 @@ class Copy:
         self.running.append(process)
         return process
 
-    def run(self, script: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    def run(self, script: str, *arguments: str, patience_s: float = 50, **environment: str) -> tuple[int, str, str]:
         """Exit code, standard output and standard error of a script that ends."""
         process = self.popen(script, *arguments, **environment)
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=patience_s)
         return process.returncode, out, err
 
     def started(self, script: str, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], list[str]]:
@@ -98,7 +105,7 @@ class Copy:
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     copy = Copy(tmp_path_factory.mktemp("scripts"))
-    code, _, err = copy.run("env")
+    code, _, err = copy.run("env", patience_s=ENVIRONMENT_S)
     assert (code, "Installing" in err) == (0, True)
     return copy
 
@@ -170,18 +177,52 @@ def test_the_class_and_the_pattern_of_the_old_scripts_are_dropped(copy: Copy) ->
     assert copy.run("kafka-rest-stop-service", r"(kafka\.atmosphere\.Main)") == (0, "", "")
 
 
-def test_daemons_are_stopped_together(copy: Copy) -> None:
+@pytest.fixture
+def log(copy: Copy) -> Path:
+    file = copy.elsewhere / "nohup.out"
+    file.unlink(missing_ok=True)
+    return file
+
+
+def test_a_daemon_holds_nothing_of_its_caller_and_tells_when_it_serves(copy: Copy, log: Path) -> None:
+    log.write_text("Server started, listening for requests... (of an earlier one)\n")
+    code, out, err = copy.run("start", "-daemon", "a=1")  # waits for the end of both pipes
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"Server started with pid [0-9]+, output in {re.escape(str(log))}\n", out)
+    assert "['a=1']" in log.read_text().splitlines()
+    assert copy.run("stop") == (0, "", "")
+
+
+def test_a_daemon_that_cannot_start_says_what_it_said(copy: Copy, log: Path) -> None:
+    log.write_text("an earlier one\n")
+    code, out, err = copy.run("start", "-daemon", "faulty=1", KAFKAREST_PID_FILE=str(copy.pid_file))
+    assert (code, out, err) == (2, "", "kafka-gateway: argument: faulty: no such property\n")
+    assert not copy.pid_file.exists()
+
+
+def test_the_log_of_a_daemon_goes_home_where_it_may_not_write(copy: Copy, tmp_path: Path) -> None:
+    (copy.elsewhere / "nohup.out").unlink(missing_ok=True)
+    (copy.elsewhere / "nohup.out").mkdir()
+    try:
+        code, out, _ = copy.run("start", "-daemon", HOME=str(tmp_path))
+    finally:
+        (copy.elsewhere / "nohup.out").rmdir()
+    assert code == 0
+    assert out.endswith(f"output in {tmp_path}/nohup.out\n")
+    assert copy.run("stop") == (0, "", "")
+
+
+def test_daemons_are_stopped_together(copy: Copy, log: Path) -> None:
     for _ in range(2):
-        process, _ = copy.started("start", "-daemon")
-        assert process.wait(10) == 0
+        assert copy.run("start", "-daemon")[0] == 0
     assert copy.run("kafka-rest-atmosphere-stop") == (0, "", "")
     assert copy.run("stop") == (1, "", "No running instance found.\n")
 
 
 @pytest.mark.parametrize("daemon", [["-daemon"], []])
-def test_pid_file(copy: Copy, daemon: list[str]) -> None:
+def test_pid_file(copy: Copy, log: Path, daemon: list[str]) -> None:
     named = {"KAFKAREST_PID_FILE": str(copy.pid_file)}
-    copy.started("start", *daemon, **named)
+    copy.run("start", *daemon, **named) if daemon else copy.started("start", **named)
     other, _ = copy.started("start")
     pid = copy.pid_file.read_text().strip()
     code, _, err = copy.run("start", **named)
@@ -191,12 +232,12 @@ def test_pid_file(copy: Copy, daemon: list[str]) -> None:
     assert other.poll() is None
 
 
-def test_a_pid_file_that_names_another_process(copy: Copy) -> None:
+def test_a_pid_file_that_names_another_process(copy: Copy, log: Path) -> None:
     copy.pid_file.write_text(str(os.getpid()))
     named = {"KAFKAREST_PID_FILE": str(copy.pid_file)}
     assert copy.run("stop", **named) == (1, "", "No running instance found.\n")
     copy.pid_file.write_text(str(os.getpid()))
-    copy.started("start", "-daemon", **named)
+    assert copy.run("start", "-daemon", **named)[0] == 0
     assert copy.run("stop", **named) == (0, "", "")
 
 

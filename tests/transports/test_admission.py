@@ -354,7 +354,7 @@ async def test_the_rate_limit_counts_for_all_and_spares_what_is_free() -> None:
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA")}
-    command = [sys.executable, "-P", "-m", "kafka_gateway", *arguments]
+    command = [sys.executable, "-P", "-m", "kafka_gateway", "embedded.enable=true", *arguments]
     return subprocess.run(
         command,
         env={**environment, "PYTHONPATH": str(ROOT)},

@@ -10,7 +10,9 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from kafka_gateway.commands.output import LineHandler
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
 from kafka_gateway.wire.frames import FRAME_MAX
@@ -29,10 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = LocalSettings(
-            broker=options.broker,
+            broker=options.broker.address,
             port=options.port,
             bind=options.bind,
-            tls=options.tls,
+            tls=options.tls or options.broker.tls,
             path=options.path,
             single=options.single,
             advertise_host=options.advertise_host,
@@ -41,13 +43,13 @@ def main(arguments: Sequence[str]) -> int:
             refresh_s=options.refresh,
             headers=dict(options.header),
             token_file=options.token_file,
-            ssl=_context(options) if options.tls else None,
+            ssl=_context(options) if options.tls or options.broker.tls else None,
             frame_max=options.max_frame_bytes,
             drain_s=options.drain_timeout,
         )
     except OSError as error:
         parser.error(f"the files for TLS cannot be used: {error.strerror or error}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[LineHandler()])
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(settings))
@@ -83,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"-{name}", f"--{name}", **more)  # type: ignore[arg-type]
 
     add("port", type=_port, default=8080, help="port for the first contact (8080)")
-    add("broker", default="localhost:8787", metavar="HOST:PORT", help="the gateway (localhost:8787)")
+    add(
+        "broker", type=_broker, default="localhost:8787", metavar="HOST:PORT",
+        help="the gateway (localhost:8787), or its http or https address",
+    )  # fmt: skip
     add("tls", type=_flag, nargs="?", const=True, default=False, help="speak TLS with the gateway")
     add("bind", default="127.0.0.1", help="address to listen on (127.0.0.1; 0.0.0.0 in containers)")
     add("path", default="/kafka", help="path of the tunnel, tunnel.path of the gateway (/kafka)")
@@ -101,6 +106,32 @@ def _parser() -> argparse.ArgumentParser:
     add("max-frame-bytes", type=int, default=FRAME_MAX, help=f"largest request and reply ({FRAME_MAX})")
     add("drain-timeout", type=_duration, default=10.0, help="how long open requests are waited for at the stop (10s)")
     return parser
+
+
+@dataclass(frozen=True, slots=True)
+class _Gateway:
+    address: str
+    """HOST:PORT"""
+    tls: bool
+
+
+_SCHEMES = {"http": (80, False), "ws": (80, False), "https": (443, True), "wss": (443, True)}
+
+
+def _broker(text: str) -> _Gateway:
+    """HOST:PORT, or the address of the gateway as one writes it for HTTP; https turns -tls on."""
+    scheme, found, rest = text.rpartition("://")
+    if found and scheme.lower() not in _SCHEMES:
+        raise argparse.ArgumentTypeError(f"{scheme}:// is neither http:// nor https://")
+    if found:
+        rest, _, path = rest.partition("/")
+        if path:
+            raise argparse.ArgumentTypeError(f"give the path apart: -path=/{path}")
+    port, tls = _SCHEMES[scheme.lower()] if found else (0, False)
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\s]+)(?::([0-9]{1,5}))?", rest)
+    if match is None or not (match[2] or port):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, http://HOST:PORT or https://HOST:PORT")
+    return _Gateway(f"{match[1]}:{_port(match[2] or str(port))}", tls)
 
 
 def _context(options: argparse.Namespace) -> ssl.SSLContext:

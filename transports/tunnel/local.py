@@ -192,14 +192,11 @@ class LocalTunnel:
     # --- connections ------------------------------------------------------------------------------------------------
 
     async def _listen(self, node: int | None, port: int) -> asyncio.Server:
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Not a coroutine function: asyncio's own tasks for those print a traceback when they are cancelled.
+            task = asyncio.get_running_loop().create_task(self._serve(node, reader, writer))
             self._tasks.add(task)
-            try:
-                await self._serve(node, reader, writer)
-            finally:
-                self._tasks.discard(task)
+            task.add_done_callback(self._tasks.discard)
 
         return await asyncio.start_server(accept, self._settings.bind or None, port, limit=_CHUNK, backlog=1024)
 

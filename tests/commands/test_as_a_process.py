@@ -1,0 +1,44 @@
+"""The commands as an administrator meets them: signals, and a reader of the output that leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from tests.gateway_process import NO_OTHERS, ROOT, GatewayProcess
+
+pytestmark = pytest.mark.slow
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA")} | NO_OTHERS
+
+
+def test_signals_without_a_meaning_do_not_kill() -> None:
+    """Without a handler a signal kills: consumers leave without a word, records on their way are lost."""
+    with GatewayProcess() as gateway:
+        for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
+            gateway.process.send_signal(getattr(signal, name))
+            gateway.wait_for(rf"WARNING gateway: {name} is ignored")
+        with urllib.request.urlopen(f"{gateway.url}/health/live", timeout=5) as reply:
+            assert reply.status == 200
+        assert gateway.stop() == 0
+
+
+@pytest.mark.parametrize("arguments", [["--check", "--json"], ["--check"]])
+def test_a_reader_that_has_seen_enough_is_no_failure(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "kafka_gateway", *arguments],
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    os.close(read)  # `| head -0`: nothing is read
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
