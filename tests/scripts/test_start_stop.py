@@ -120,6 +120,14 @@ def copy(copied: Copy) -> Iterator[Copy]:
     copied.running.clear()
 
 
+@pytest.fixture
+def log(copy: Copy) -> Path:
+    """What a daemon writes."""
+    file = copy.elsewhere / "nohup.out"
+    file.unlink(missing_ok=True)
+    return file
+
+
 def test_the_environment_is_made_once(copy: Copy) -> None:
     _, first, err = copy.run("env")
     assert err == ""
@@ -171,17 +179,10 @@ def test_the_log_configuration_beside_it_is_found(copy: Copy) -> None:
     assert said[1] == "-Dlog4j.configuration=file:mine"
 
 
-def test_the_class_and_the_pattern_of_the_old_scripts_are_dropped(copy: Copy) -> None:
-    _, said = copy.started("kafka-rest-run-class", "de.elakito.kafka.atmosphere.Main", "-daemon", "a=1")
-    assert said[0] == "['a=1']"
+def test_the_class_and_the_pattern_of_the_old_scripts_are_dropped(copy: Copy, log: Path) -> None:
+    assert copy.run("kafka-rest-run-class", "de.elakito.kafka.atmosphere.Main", "-daemon", "a=1")[0] == 0
+    assert log.read_text().startswith("['a=1']")
     assert copy.run("kafka-rest-stop-service", r"(kafka\.atmosphere\.Main)") == (0, "", "")
-
-
-@pytest.fixture
-def log(copy: Copy) -> Path:
-    file = copy.elsewhere / "nohup.out"
-    file.unlink(missing_ok=True)
-    return file
 
 
 def test_a_daemon_holds_nothing_of_its_caller_and_tells_when_it_serves(copy: Copy, log: Path) -> None:

@@ -58,8 +58,9 @@ def test_stopping_while_a_connection_waits_for_the_gateway_is_quiet() -> None:
     nobody = socket.socket()
     nobody.bind(("127.0.0.1", 0))  # and does not listen
     with nobody, LocalProcess(f"http://127.0.0.1:{nobody.getsockname()[1]}", nodes=0) as local:
-        with socket.create_connection(("127.0.0.1", local.port)):
-            local.wait_for("accepted tcp connection")
-            local.process.send_signal(signal.SIGINT)
-            assert local.process.wait(10) == 0
+        waiting = socket.create_connection(("127.0.0.1", local.port))
+        local.wait_for("accepted tcp connection")
+        local.process.send_signal(signal.SIGINT)
+        assert local.process.wait(10) == 0
+        waiting.close()
     assert not [line for line in local.output if "Traceback" in line or "Error" in line]
