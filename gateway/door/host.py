@@ -127,6 +127,13 @@ class HttpConnection(RequestHandler):
             self._head_deadline.cancel()
         return partial(self._host.lose, session)
 
+    def drained(self) -> asyncio.Future[None]:
+        """Done when the client is not behind any more (``writing_paused``), or has left. Shared: shield it."""
+        waiter = self._drain_waiter
+        if waiter is None:
+            waiter = self._drain_waiter = self._loop.create_future()
+        return waiter
+
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
         if self._reading_paused:

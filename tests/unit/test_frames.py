@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from kafka_gateway.transports.websocket.socket import Socket, text_frame
@@ -35,7 +36,7 @@ class _Loop:
 def a_socket(transport: Transport) -> Any:
     socket: Any = Socket.__new__(Socket)
     socket._transport, socket._protocol, socket._loop = transport, _Protocol(), _Loop()
-    socket._out, socket._out_bytes, socket._written_bytes, socket._stall_check = [], 0, 0, None
+    socket._out, socket._out_bytes, socket._writer = [], 0, SimpleNamespace(written_bytes=0)
     return socket
 
 

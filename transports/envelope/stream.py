@@ -24,11 +24,12 @@ class Immediate(Protocol):
         """Sends a text message that consists of these two."""
 
     def follow_drain(self, drained: Callable[[], None]) -> None:
-        """Calls ``drained`` each time the connection has room again after it was congested, until ``leave_drain``."""
+        """Calls ``drained`` each time the client has caught up after it was behind, until ``leave_drain``."""
 
     def leave_drain(self, drained: Callable[[], None]) -> None: ...
     @property
-    def congested(self) -> bool: ...
+    def is_full(self) -> bool:
+        """Whether so much waits for the client that a stream must pause."""
 
 
 def members_of(event: Event) -> bytes:
@@ -48,7 +49,7 @@ class EnvelopeOutlet:
     None, and ``write_reply`` makes them.
     """
 
-    __slots__ = ("_before", "_channel", "_feed", "_reply_max", "_write_reply")
+    __slots__ = ("_before", "_channel", "_feed", "_paused", "_reply_max", "_write_reply")
 
     def __init__(
         self,
@@ -60,7 +61,8 @@ class EnvelopeOutlet:
     ) -> None:
         self._channel, self._feed, self._reply_max, self._write_reply = channel, feed, reply_max, write_reply
         self._before = b'{"code":200,"id":%b' % id if id is not None else b""
-        channel.follow_drain(feed.resume)
+        self._paused = False
+        channel.follow_drain(self._drained)
 
     def write(self, event: Event) -> bool:
         before = self._before
@@ -70,12 +72,19 @@ class EnvelopeOutlet:
                 tail = event.frames[_tail] = _tail(event)
             if tail and len(before) + len(tail) <= self._reply_max:
                 self._channel.send_at_once(before, tail)
-                return not self._channel.congested
+                self._paused = self._channel.is_full
+                return not self._paused
         self._write_reply(event)
-        return not self._channel.congested
+        self._paused = self._channel.is_full
+        return not self._paused
 
     def release(self) -> None:
-        self._channel.leave_drain(self._feed.resume)
+        self._channel.leave_drain(self._drained)
+
+    def _drained(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._feed.resume()
 
 
 def _tail(event: Event) -> bytes:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.core import Gateway
 from kafka_gateway.stream import Event, Feed
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import (
@@ -50,14 +50,9 @@ class GzipFeed(FeedConnection):
     __slots__ = ("_crc", "_size")
 
     def __init__(
-        self,
-        transport: asyncio.Transport | None,
-        limits: StreamLimits,
-        feed: Feed,
-        heartbeats: HeartbeatTimer,
-        is_sse: bool,
+        self, transport: asyncio.Transport | None, limits: StreamLimits, gateway: Gateway, feed: Feed, is_sse: bool
     ) -> None:
-        super().__init__(transport, limits, feed, heartbeats, sse if is_sse else lines, _ALIVE[is_sse], b"")
+        super().__init__(transport, limits, gateway, feed, sse if is_sse else lines, _ALIVE[is_sse], b"")
         self._crc = self._size = 0
 
     def open(self, head: bytes, opening: bytes) -> None:
@@ -107,8 +102,8 @@ class HttpOutlet(Connection):
 
     __slots__ = ("_body",)
 
-    def __init__(self, protocol: Any, limits: StreamLimits, body: StreamBody) -> None:
-        super().__init__(protocol, limits)
+    def __init__(self, protocol: Any, limits: StreamLimits, gateway: Gateway, body: StreamBody) -> None:
+        super().__init__(protocol, limits, gateway)
         self._body = body
 
     async def send(self, payload: bytes) -> None:

@@ -23,8 +23,10 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST, Dialect, error_event
 from kafka_gateway.door import host
 from kafka_gateway.door.body import BodyReader
+from kafka_gateway.door.client_writer import ClientWriter, taken
 from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
 from kafka_gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
+from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Stream
@@ -60,6 +62,7 @@ class HttpTransport(Transport):
         self._date_at = 0
         self._extra = _extra_headers(config.text("response.http.headers.config"))
         self._limits = StreamLimits(config)
+        self._memory: MemoryBudget
         self._raw: dict[str, int] = {}
         """The paths whose bodies are handed on as they were sent, and how long these may be."""
         self._connections: set[FeedConnection] = set()
@@ -70,6 +73,7 @@ class HttpTransport(Transport):
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        self._memory = gateway.memory
         for route in gateway.router.routes:
             if (size := route.extras.get("raw")) is not None:
                 self._raw[route.template] = self._raw[route.template + "/"] = size
@@ -173,14 +177,12 @@ class HttpTransport(Transport):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
         transport.write(b"".join(parts))
-        protocol = request.protocol
-        if protocol.writing_paused:
+        if request.protocol.writing_paused:
+            writer = ClientWriter(transport, self._memory, host.WRITE_TIMEOUT_S)
             try:
-                async with asyncio.timeout(host.WRITE_TIMEOUT_S):
-                    await protocol._drain_helper()
-            except TimeoutError:
-                transport.abort()
-                raise ConnectionResetError("the client does not read") from None
+                await taken(request.protocol, writer)
+            finally:
+                writer.unwatch()
         return len(body)
 
     def _date_line(self) -> bytes:
@@ -224,7 +226,7 @@ class HttpTransport(Transport):
             self._feed(request, reply, stream, body, session, gateway)
             return ANSWERED(reply.status, False, 0)
         head = self._stream_head(reply, is_chunked, close)
-        outlet = HttpOutlet(request.protocol, self._limits, body)
+        outlet = HttpOutlet(request.protocol, self._limits, gateway, body)
         if request.method == "HEAD":
             session.streams.discard(stream)
             await stream.aclose()
@@ -254,12 +256,12 @@ class HttpTransport(Transport):
         is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
         if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
             reply.headers += (("Content-Encoding", "gzip"),)
-            packed = GzipFeed(request.transport, self._limits, feed, gateway.heartbeats, is_sse)
+            packed = GzipFeed(request.transport, self._limits, gateway, feed, is_sse)
             packed.open(self._stream_head(reply, is_chunked, True), body.plain_opening)
             connection: FeedConnection = packed
         else:
             connection = FeedConnection(
-                request.transport, self._limits, feed, gateway.heartbeats, body.frame, body.alive, body.goodbye
+                request.transport, self._limits, gateway, feed, body.frame, body.alive, body.goodbye
             )
             connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import error_event
+from kafka_gateway.door.client_writer import ClientWriter, taken
 from kafka_gateway.errors import REVOKED, CloseReason, ProofEnded, ServiceError
-from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.memory_budget import COUNT_FROM
 from kafka_gateway.stream import Event, Feed
 from kafka_gateway.transports.records.frames import Frame
 
@@ -24,74 +26,14 @@ class StreamLimits:
         self.write_timeout_s = config.seconds("stream.write.timeout.ms")
 
 
-class Writer:
-    """Writes to a client, at once, and cuts it off if it accepts no byte for the write timeout although some wait.
-
-    Only a client for which something waits has a timer.
-    """
-
-    __slots__ = ("_limits", "_loop", "_stall_check", "transport", "written_bytes")
-
-    def __init__(self, transport: asyncio.Transport | None, limits: StreamLimits, high: int) -> None:
-        """``high``: bytes that may wait before the protocol is told to pause. ConnectionResetError if it is gone."""
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client left")
-        transport.set_write_buffer_limits(high, high // 4)
-        self.transport: asyncio.Transport | None = transport
-        self.written_bytes = 0
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._stall_check: asyncio.TimerHandle | None = None
-
-    def put(self, data: bytes) -> None:
-        """Takes the data, however much waits already."""
-        transport = self.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
-            self.written_bytes += len(data)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What the client has not accepted yet."""
-        transport = self.transport
-        return transport.get_write_buffer_size() if transport is not None else 0
-
-    def look(self) -> bool:
-        """Whether nothing waits for the client; if something does, it is watched from now on."""
-        if not self.waiting_bytes:
-            return True
-        self.watch()
-        return False
-
-    def watch(self) -> None:
-        """Cuts the client off if it accepts nothing from now on."""
-        if self._stall_check is None:
-            accepted = self.written_bytes - self.waiting_bytes
-            self._stall_check = self._loop.call_later(self._limits.write_timeout_s, self._check_stall, accepted)
-
-    def unwatch(self) -> None:
-        if self._stall_check is not None:
-            self._stall_check.cancel()
-            self._stall_check = None
-
-    def _check_stall(self, accepted_before: int) -> None:
-        self._stall_check = None
-        transport = self.transport
-        if transport is None or not (waiting := transport.get_write_buffer_size()):
-            return
-        if self.written_bytes - waiting > accepted_before:
-            self.watch()
-        else:
-            transport.abort()
-
-
-class Connection(Writer):
+class Connection(ClientWriter):
     """Writes on a connection that stays aiohttp's, for streams that wait until what they have sent is gone."""
 
     __slots__ = ("_protocol",)
 
-    def __init__(self, protocol: Any, limits: StreamLimits) -> None:
-        super().__init__(protocol.transport, limits, 0)
+    def __init__(self, protocol: Any, limits: StreamLimits, gateway: Gateway) -> None:
+        super().__init__(protocol.transport, gateway.memory, limits.write_timeout_s)
+        protocol.transport.set_write_buffer_limits(0)
         self._protocol = protocol
 
     def beat(self) -> None:
@@ -104,16 +46,11 @@ class Connection(Writer):
 
     async def flushed(self) -> None:
         """Returns when the system has taken all that was put; ConnectionResetError if the client left."""
-        protocol = self._protocol
-        while protocol.writing_paused and protocol.transport is not None:
-            self.watch()
-            waiter: asyncio.Future[None] | None = protocol._drain_waiter
-            if waiter is None:
-                waiter = protocol._drain_waiter = self._loop.create_future()
-            await asyncio.shield(waiter)
-        if protocol.transport is None:
-            self.transport = None
-            raise ConnectionResetError("the client left")
+        try:
+            await taken(self._protocol, self)
+        except ConnectionResetError:
+            self.close()
+            raise
 
     def release(self) -> None:
         """The stream is over; the connection goes on as it was."""
@@ -122,28 +59,37 @@ class Connection(Writer):
             self.transport.set_write_buffer_limits()
 
 
-class FeedConnection(Writer, asyncio.Protocol):
+class FeedConnection(ClientWriter, asyncio.Protocol):
     """A client's connection from the moment when it is only written to (gateway.stream.Outlet).
 
     It takes the place of aiohttp's protocol, and of the task that a request has: nothing is left of a connection but
     this, its session, and what feeds it. Above ``stream.buffer.bytes`` of unsent data the feed is paused.
     """
 
-    __slots__ = ("_alive", "_feed", "_frame", "_gone", "_goodbye", "_heartbeats", "is_full")
+    __slots__ = ("_alive", "_buffer_bytes", "_feed", "_frame", "_gone", "_goodbye", "_heartbeats", "is_full")
 
     def __init__(
         self,
         transport: asyncio.Transport | None,
         limits: StreamLimits,
+        gateway: Gateway,
         feed: Feed,
-        heartbeats: HeartbeatTimer,
         frame: Frame,
         alive: bytes,
         goodbye: bytes,
     ) -> None:
         """``alive`` is a sign of life, ``goodbye`` the last bytes when the feed has ended."""
-        super().__init__(transport, limits, limits.buffer_bytes)
-        self._feed, self._heartbeats, self._frame, self._alive, self._goodbye = feed, heartbeats, frame, alive, goodbye
+        super().__init__(transport, gateway.memory, limits.write_timeout_s)
+        # What waits is counted long before it is so much that the feed must pause.
+        cast(asyncio.Transport, transport).set_write_buffer_limits(min(COUNT_FROM, limits.buffer_bytes))
+        self._buffer_bytes = limits.buffer_bytes
+        self._feed, self._heartbeats, self._frame, self._alive, self._goodbye = (
+            feed,
+            gateway.heartbeats,
+            frame,
+            alive,
+            goodbye,
+        )
         self._gone: Callable[[int], None] | None = None
         self.is_full = False
 
@@ -163,6 +109,8 @@ class FeedConnection(Writer, asyncio.Protocol):
             return False
         transport.write(frame)
         self.written_bytes += len(frame)
+        if self._stall_check is not None:
+            self._fill()
         return not self.is_full
 
     def beat(self) -> None:
@@ -183,10 +131,10 @@ class FeedConnection(Writer, asyncio.Protocol):
         self.write(error_event(error))
         self._feed.end()
 
-    def abort(self) -> None:
-        """Ends the connection without a word."""
-        if self.transport is not None:
-            self.transport.abort()
+    def _fill(self) -> None:
+        """The client is behind: what waits is counted, and may be too much."""
+        self.watch()
+        self.is_full = self.waiting_bytes > self._buffer_bytes
 
     def _over(self) -> None:
         """The feed has ended: so does the connection, when the client has taken what waits."""
@@ -205,16 +153,16 @@ class FeedConnection(Writer, asyncio.Protocol):
         """Whatever else the client sends has nobody to answer it."""
 
     def pause_writing(self) -> None:
-        self.is_full = True
-        self.watch()
+        self._fill()
 
     def resume_writing(self) -> None:
-        self.is_full = False
-        self._feed.resume()
+        self.caught_up()
+        if self.is_full:
+            self.is_full = False
+            self._feed.resume()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.transport = None
-        self.unwatch()
+        self.close()
         self._heartbeats.remove(self)
         self._feed.end()
         gone, self._gone = self._gone, None

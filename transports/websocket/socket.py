@@ -22,6 +22,7 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
 
+from kafka_gateway.door.client_writer import ClientWriter
 from kafka_gateway.door.request import ANSWERED
 from kafka_gateway.errors import FAILED, GONE, IDLE, CloseReason
 from kafka_gateway.memory_budget import MemoryBudget
@@ -104,30 +105,28 @@ class Socket:
         "_queue",
         "_sent_at",
         "_silent",
-        "_stall_check",
         "_timer",
         "_transport",
         "_unanswered",
         "_wake",
-        "_written_bytes",
+        "_writer",
     )
 
-    def __init__(self, request: web.BaseRequest, response: Handshake, limits: SocketLimits) -> None:
-        transport, queue = request.transport, response.take_queue()
-        if transport is None:
-            raise ConnectionResetError("the client left")
-        self._transport, self._queue, self._limits = transport, queue, limits
-        self._protocol = request.protocol
+    def __init__(
+        self, request: web.BaseRequest, response: Handshake, limits: SocketLimits, memory: MemoryBudget
+    ) -> None:
+        self._queue = response.take_queue()
+        self._writer = ClientWriter(request.transport, memory, limits.write_timeout_s)
+        self._transport, self._limits = cast(asyncio.Transport, request.transport), limits
+        self._protocol: Any = request.protocol  # HttpConnection
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes | memoryview] = []
         self._out_bytes = 0
-        self._written_bytes = 0
         self._held = False
         self._closing: CloseReason | None = None
         self._answered = False
         """Whether the close frame answers the client's."""
         self._wake: asyncio.Future[None] | None = None
-        self._stall_check: asyncio.TimerHandle | None = None
         self._drains: tuple[Callable[[], None], ...] = ()
         self._follows = False
         """Whether it is known when there is room again."""
@@ -178,7 +177,7 @@ class Socket:
         response.headers.update(headers)
         response.headers.setdefault(hdrs.SERVER, limits.server_name)
         await shake_hands(request, response)
-        return cls(request, response, limits)
+        return cls(request, response, limits, memory)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -205,10 +204,10 @@ class Socket:
             await self._finish(reason)
             return reason
         finally:
-            for timer in (self._timer, self._stall_check):
-                if timer is not None:
-                    timer.cancel()
-            self._timer = self._stall_check = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._writer.unwatch()
             for bell in self._bells:
                 bell.ring = _nothing  # they refer to the socket, and it to them
             self._bells.clear()
@@ -269,7 +268,7 @@ class Socket:
         while (self._held or self._protocol.writing_paused) and self._closing is None:
             self._wake = self._loop.create_future()
             if self._protocol.writing_paused:
-                self._drained().add_done_callback(self._wake_up)
+                self._protocol.drained().add_done_callback(self._wake_up)
             await self._wake
             if self._protocol.transport is None:
                 raise ConnectionResetError("the client left")
@@ -299,30 +298,28 @@ class Socket:
         if self._transport.is_closing():
             return
         frame = b"".join((frame_head(len(start) + len(rest)), start, rest))
-        self._written_bytes += len(frame)
+        self._writer.written_bytes += len(frame)
         self._transport.write(frame)
         if self._protocol.writing_paused:
-            self._flushed()
+            self._behind()
 
     def follow_drain(self, drained: Callable[[], None]) -> None:
         """Calls ``drained`` each time there is room again after the client was behind, until ``leave_drain``."""
-        if not self._drains:
-            self._transport.set_write_buffer_limits(self._limits.buffer_bytes, self._limits.buffer_bytes // 4)
         self._drains = (*self._drains, drained)
 
     def leave_drain(self, drained: Callable[[], None]) -> None:
         self._drains = tuple(each for each in self._drains if each != drained)
 
-    def _flushed(self) -> None:
+    def _behind(self) -> None:
         """What was written has filled the connection."""
-        if self._stall_check is None:
-            self._watch_stall()
-        if self._drains and not self._follows:
+        self._writer.watch()
+        if not self._follows:
             self._follows = True
-            self._drained().add_done_callback(self._tell_drained)
+            self._protocol.drained().add_done_callback(self._tell_drained)
 
     def _tell_drained(self, drained: asyncio.Future[None]) -> None:
         self._follows = False
+        self._writer.caught_up()
         if not drained.cancelled():
             drained.exception()  # seen: the reader finds out by itself that the client left
         if self._protocol.transport is not None:
@@ -346,7 +343,7 @@ class Socket:
                 drained.exception()  # seen: the reader finds out by itself that the client left
             call()
 
-        self._drained().add_done_callback(room)
+        self._protocol.drained().add_done_callback(room)
 
     def send_frames(self, frames: bytes) -> int:
         """Sends messages that are frames already (`text_frame`), at once. Returns a mark for ``gone``."""
@@ -354,13 +351,12 @@ class Socket:
         self._out.append(frames)
         self._out_bytes += len(frames)
         self._flush()
-        return self._written_bytes
+        return self._writer.written_bytes
 
     def gone(self, mark: int) -> bool:
         """Whether everything up to the mark has left this process; never once the connection is lost."""
-        return (
-            not self._transport.is_closing() and self._written_bytes - self._transport.get_write_buffer_size() >= mark
-        )
+        transport = self._transport
+        return not transport.is_closing() and self._writer.written_bytes - transport.get_write_buffer_size() >= mark
 
     def pong(self) -> None:
         """Sends a pong that nobody asked for: a sign of life that needs no answer (RFC 6455 §5.5.3)."""
@@ -406,7 +402,8 @@ class Socket:
         while self._protocol.writing_paused:
             if self._protocol.transport is None:
                 break
-            await asyncio.shield(self._drained())  # others wait for the same future: cancelling one must not hurt them
+            # Others wait for the same future: cancelling one must not hurt them.
+            await asyncio.shield(self._protocol.drained())
         if self._transport.is_closing():
             raise ConnectionResetError("the client left")
 
@@ -419,6 +416,11 @@ class Socket:
     def congested(self) -> bool:
         """Whether the client is behind with reading."""
         return self._protocol.writing_paused
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that a stream must pause (stream.buffer.bytes)."""
+        return self._protocol.writing_paused and self._writer.waiting_bytes > self._limits.buffer_bytes
 
     def _frame(self, first: int, payload: bytes | memoryview) -> None:
         length = len(payload)
@@ -435,32 +437,13 @@ class Socket:
         if not self._out:
             return
         out, self._out = self._out, []
-        self._written_bytes += self._out_bytes
+        self._writer.written_bytes += self._out_bytes
         self._out_bytes = 0
         if self._transport.is_closing():
             return
         self._transport.write(b"".join(out))
         if self._protocol.writing_paused:
-            self._flushed()
-
-    def _watch_stall(self) -> None:
-        accepted = self._written_bytes - self._transport.get_write_buffer_size()
-        self._stall_check = self._loop.call_later(self._limits.write_timeout_s, self._check_stall, accepted)
-
-    def _check_stall(self, accepted_before: int) -> None:
-        self._stall_check = None
-        if not self._protocol.writing_paused or self._transport.is_closing():
-            return
-        if self._written_bytes - self._transport.get_write_buffer_size() > accepted_before:
-            self._watch_stall()
-        else:
-            self._transport.abort()
-
-    def _drained(self) -> asyncio.Future[None]:
-        waiter = self._protocol._drain_waiter
-        if waiter is None:
-            waiter = self._protocol._drain_waiter = self._loop.create_future()
-        return waiter
+            self._behind()
 
     def _deflate(self, payload: bytes | memoryview) -> bytes:
         flush = zlib.Z_FULL_FLUSH if self._fresh_compressor else zlib.Z_SYNC_FLUSH

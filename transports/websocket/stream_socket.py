@@ -6,7 +6,7 @@ There is no envelope and nothing to subscribe to; what the client sends is ignor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from aiohttp import web
@@ -16,7 +16,6 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import error_event
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
-from kafka_gateway.heartbeats import HeartbeatTimer
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Event, Feed, Stream
@@ -48,19 +47,17 @@ class SocketFeed(FeedConnection):
     What the client sends is looked at for pings and for its close frame, and otherwise dropped.
     """
 
-    __slots__ = ("_closing", "_deadline", "_received", "_stopping")
+    __slots__ = ("_closing", "_deadline", "_gateway", "_received")
 
     def __init__(
         self,
         transport: asyncio.Transport | None,
         limits: StreamLimits,
+        gateway: Gateway,
         feed: Feed,
-        heartbeats: HeartbeatTimer,
-        stopping: Callable[[], bool],
     ) -> None:
-        """``stopping`` says whether an end is that of the gateway."""
-        super().__init__(transport, limits, feed, heartbeats, text_frame, PING_FRAME, b"")
-        self._stopping = stopping
+        super().__init__(transport, limits, gateway, feed, text_frame, PING_FRAME, b"")
+        self._gateway = gateway
         self._received = b""
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -71,7 +68,7 @@ class SocketFeed(FeedConnection):
             self._say_close(reason.code)
 
     def _over(self) -> None:
-        self._say_close(1001 if self._stopping() else 1000)
+        self._say_close(1001 if self._gateway.stopping else 1000)
 
     def _say_close(self, code: int) -> None:
         """Sends a close frame, and waits a moment for the client's: an early end could overtake what was sent."""
@@ -174,7 +171,7 @@ async def feed_socket(
 ) -> None:
     """Answers the handshake; the rest goes on without a task."""
     await shake_hands(request, response)
-    connection = SocketFeed(request.transport, limits, feed, gateway.heartbeats, lambda: gateway.stopping)
+    connection = SocketFeed(request.transport, limits, gateway, feed)
     lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
     session.on_close = connection.session_closed
     tell = request.goes_on()
@@ -191,7 +188,7 @@ async def serve_stream(
     request: web.BaseRequest, socket: Socket, stream: Stream, session: Session, gateway: Gateway, limits: StreamLimits
 ) -> int:
     """Sends the stream until it or the client is gone; how many bytes that were."""
-    outlet = SocketOutlet(request.protocol, limits)
+    outlet = SocketOutlet(request.protocol, limits, gateway)
 
     def closed(reason: CloseReason) -> None:
         if reason is REVOKED:

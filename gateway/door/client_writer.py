@@ -1,0 +1,116 @@
+"""What waits for one client to take it: who takes nothing is cut off, and what waits counts in the memory budget.
+
+This is the only place where a slow client is noticed, whatever is sent to it: a reply, the records of a stream, the
+messages of a WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
+
+
+class ClientWriter:
+    """Writes to a client, at once, and cuts it off if it accepts no byte for the write timeout although some wait.
+
+    Only a client for which something waits has a timer and a claim. Whoever writes much looks, after it, at whether
+    the client is behind; ``watch`` is to be called then. ``close`` when the connection is lost, or somebody else's.
+    """
+
+    __slots__ = ("_claim", "_loop", "_memory", "_stall_check", "_timeout_s", "transport", "written_bytes")
+
+    def __init__(self, transport: asyncio.Transport | None, memory: MemoryBudget, write_timeout_s: float) -> None:
+        """ConnectionResetError if the client is gone."""
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left")
+        self.transport: asyncio.Transport | None = transport
+        self.written_bytes = 0
+        self._memory, self._timeout_s = memory, write_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._stall_check: asyncio.TimerHandle | None = None
+        self._claim: Claim | None = None
+
+    def put(self, data: bytes) -> None:
+        """Takes the data, however much waits already."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+            self.written_bytes += len(data)
+            if self._claim is not None:
+                self._count()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the client has not accepted yet."""
+        transport = self.transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def look(self) -> bool:
+        """Whether nothing waits for the client; if something does, it is watched from now on."""
+        if not self.waiting_bytes:
+            return True
+        self.watch()
+        return False
+
+    def watch(self) -> None:
+        """Cuts the client off if it accepts nothing from now on, and counts what waits for it."""
+        if self._stall_check is None:
+            accepted = self.written_bytes - self.waiting_bytes
+            self._stall_check = self._loop.call_later(self._timeout_s, self._check_stall, accepted)
+        self._count()
+
+    def caught_up(self) -> None:
+        """The client is not behind any more. Its timer goes on for the next time, and ends by itself."""
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+
+    def unwatch(self) -> None:
+        """The client is not looked after any more."""
+        self.caught_up()
+        if self._stall_check is not None:
+            self._stall_check.cancel()
+            self._stall_check = None
+
+    def close(self) -> None:
+        """Nothing is written any more."""
+        self.unwatch()
+        self.transport = None
+
+    def abort(self) -> None:
+        """Ends the connection without a word. What the client has not taken is dropped."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _count(self) -> None:
+        waiting = self.waiting_bytes
+        if self._claim is None:
+            if waiting < COUNT_FROM:
+                return
+            self._claim = self._memory.claim(self.abort)
+        self._claim.set_to(waiting)
+
+    def _check_stall(self, accepted_before: int) -> None:
+        self._stall_check = None
+        waiting = self.waiting_bytes
+        if not waiting:
+            self.caught_up()
+        elif self.written_bytes - waiting > accepted_before:
+            self.watch()
+        else:
+            self.abort()
+
+
+async def taken(protocol: Any, writer: ClientWriter) -> None:
+    """Returns when the client is not behind (any more); ConnectionResetError if it left.
+
+    ``protocol`` is the `gateway.door.host.HttpConnection` on which was written. Others may wait for the same.
+    """
+    while protocol.writing_paused and protocol.transport is not None:
+        writer.watch()
+        await asyncio.shield(protocol.drained())
+    writer.caught_up()
+    if protocol.transport is None:
+        raise ConnectionResetError("the client left")
