@@ -415,12 +415,13 @@ class Socket:
     @property
     def congested(self) -> bool:
         """Whether the client is behind with reading."""
-        return self._protocol.writing_paused
+        behind: bool = self._protocol.writing_paused
+        return behind
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits that a stream must pause (stream.buffer.bytes)."""
-        return self._protocol.writing_paused and self._writer.waiting_bytes > self._limits.buffer_bytes
+        return self.congested and self._writer.waiting_bytes > self._limits.buffer_bytes
 
     def _frame(self, first: int, payload: bytes | memoryview) -> None:
         length = len(payload)
