@@ -325,6 +325,7 @@ class CloseReason:
 
 GONE = CloseReason(1000, "client left", False)
 SHUTDOWN = CloseReason(1001, "gateway is shutting down", True)
+NO_MEMORY = CloseReason(1013, "memory is short (memory.max.bytes)", True)
 SLOW = CloseReason(1008, "client reads too slowly", True)
 REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
 IDLE = CloseReason(1001, "idle for too long", True)

@@ -6,6 +6,7 @@ The program itself, on uvloop, with its own collector thresholds, which no round
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socket
 import struct
@@ -28,6 +29,8 @@ HELD = 14 * MIB
 KEPT_MAX = 60 * MIB
 """Of the 560 MiB of a round, what may stay with the process: pieces of the C library's heap."""
 PATIENCE_S = 10.0
+JSON = "application/vnd.kafka.json.v2+json"
+V2 = "application/vnd.kafka.v2+json"
 
 
 class Client:
@@ -90,24 +93,14 @@ def fragments(url: str, target: str) -> Client:
 def body(url: str, target: str) -> Client:
     """A client that has sent all but the end of a body."""
     client = Client(url)
-    client.send(
-        f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.kafka.json.v2+json\r\n"
-        f"Content-Length: {HELD + 1}\r\n\r\n"
-    )
+    client.send(post(target, "", HELD + 1, JSON))
     client.send(b" " * HELD)
     return client
 
 
 def make_topic(url: str) -> None:
     """The embedded Kafka has a topic when a record was sent to it."""
-    client = Client(url)
-    data = '{"records":[{"value":1}]}'
-    client.send(
-        "POST /topics/t HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.kafka.json.v2+json\r\n"
-        f"Content-Length: {len(data)}\r\n\r\n{data}"
-    )
-    assert b" 200 " in client.head()
-    client.leave()
+    assert told(url, "/topics/t", '{"records":[{"value":1}]}', JSON) == b"200"
 
 
 Leaver = tuple[Callable[[str, str], Client], str]
@@ -145,3 +138,107 @@ def settles(measure: Callable[[], int], most: int) -> int:
     while (now := measure()) > most and time.monotonic() < until:
         time.sleep(0.05)
     return now
+
+
+def settled(measure: Callable[[], object], wanted: object, patience_s: float = PATIENCE_S) -> object:
+    """The measure when it is what is wanted, or after all patience."""
+    until = time.monotonic() + patience_s
+    while (now := measure()) != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+    return now
+
+
+def answer(url: str, target: str) -> bytes:
+    """The head of the reply to a GET."""
+    client = Client(url)
+    client.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = client.head()
+    client.leave()
+    return head
+
+
+def post(target: str, body: str, length: int, media_type: str) -> str:
+    return f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+
+
+BUDGET = 200 * MIB
+ROUND_IT = 80 * MIB
+"""What the process may hold beside the budget: pieces of the heap, what the system has handed over and nobody read."""
+
+
+def test_bodies_that_fall_silent_before_their_end() -> None:
+    """80 of 16 MiB, all but the last byte: within the budget, 503 for others, and over after the time-out."""
+    length = 16777206
+    with (
+        GatewayProcess(QUIET, f"memory.max.bytes={BUDGET}", "request.body.timeout.ms=4000") as gateway,
+        contextlib.ExitStack() as clients,
+    ):
+        before = gateway.rss_bytes()
+        bodies = []
+        for _ in range(80):
+            client = Client(gateway.url)
+            clients.callback(client.leave)
+            client.socket.settimeout(0.05)
+            bodies.append(client)
+            with contextlib.suppress(OSError):  # refused, or not read any more
+                client.send(post("/topics/t", " " * (length - 1), length, JSON))
+            assert gateway.rss_bytes() - before < BUDGET + ROUND_IT
+            assert b" 200 " in answer(gateway.url, "/health/live")
+        assert settles(lambda: gateway.rss_bytes() - before, KEPT_MAX) <= KEPT_MAX, "silence ends a body"
+        for client in bodies:
+            client.socket.settimeout(PATIENCE_S)
+            with contextlib.suppress(ConnectionError):  # it was told while its body was still on its way
+                assert client.head()[9:12] in (b"408", b"503")
+        make_topic(gateway.url)
+
+
+def test_replies_that_are_not_read() -> None:
+    """15 readers of a topic of 20 MB that read nothing: those that hold the most are given up, others are served."""
+    value = base64.b64encode(os.urandom(15000)).decode()
+    records = '{"records":[' + ",".join([f'{{"value":"{value}","partition":0}}'] * 50) + "]}"
+    limit = 100 * MIB
+    with GatewayProcess(QUIET, f"memory.max.bytes={limit}") as gateway, contextlib.ExitStack() as clients:
+        for _ in range(20):
+            assert told(gateway.url, "/topics/t", records, JSON) == b"200"
+        before = gateway.rss_bytes()
+        place = '{"partitions":[{"topic":"t","partition":0}]}'
+        for number in range(15):
+            instance = f"/consumers/g/instances/i{number}"
+            for target, body in (
+                ("/consumers/g", f'{{"name":"i{number}","format":"json"}}'),
+                (f"{instance}/assignments", place),
+                (f"{instance}/positions/beginning", place),
+            ):
+                while (status := told(gateway.url, target, body, V2)) == b"503":
+                    time.sleep(0.1)
+                assert status[:1] == b"2"
+            reader = Client(gateway.url)
+            clients.callback(reader.leave)
+            reader.send(f"GET {instance}/records?timeout=3000 HTTP/1.1\r\nHost: x\r\nAccept: {JSON}\r\n\r\n")
+            assert reader.socket.recv(12, socket.MSG_WAITALL)[9:] in (b"200", b"503")
+            assert gateway.rss_bytes() - before < limit + ROUND_IT
+        assert settled(lambda: answer(gateway.url, "/topics")[9:12], b"200") == b"200"
+
+
+def told(url: str, target: str, body: str, media_type: str) -> bytes:
+    """The status of the reply to a POST."""
+    client = Client(url)
+    client.send(post(target, body, len(body), media_type))
+    status = client.head()[9:12]
+    client.leave()
+    return status
+
+
+def test_a_message_in_fragments_is_complete_within_5_s() -> None:
+    """websocket-proxy.md §1.9."""
+    with GatewayProcess(QUIET) as gateway, contextlib.ExitStack() as clients:
+        make_topic(gateway.url)
+        client = open_socket(gateway.url, "/socket/in?clientId=c&topic=t&valType=string")
+        clients.callback(client.leave)
+        client.send(frame_head(1, 0x01) + b"{")
+        began = time.monotonic()
+        while (head := client.socket.recv(2, socket.MSG_WAITALL)) == b"\x8a\x00":  # signs of life
+            pass
+        assert 4.5 < time.monotonic() - began < 8
+        assert head[0] == 0x88
+        assert int.from_bytes(client.socket.recv(2, socket.MSG_WAITALL), "big") == 1008

@@ -83,7 +83,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "services.push_pull": (*COMMON, PORTS),
     "services.websocket_proxy": (*COMMON, PORTS),
     "services.v3": (*COMMON, PORTS, ADMIN_PORTS, "services.rest.base_uri"),
-    "transports.records": ("gateway",),
+    "transports.records": ("gateway", "gateway.door"),
     "transports.http": ("gateway", "gateway.door", "transports.records"),
     "transports.envelope": ("gateway", "gateway.door", "transports.records", "transports.http"),
     "transports.atmosphere": ("gateway", "gateway.door", "transports.http", "transports.envelope"),

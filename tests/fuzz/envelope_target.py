@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 
 from kafka_gateway.errors import ServiceError
+from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.sequences import Sequences
@@ -29,7 +30,7 @@ def unpack(data: bytes) -> Iterator[bytes]:
 def one_input(data: bytes) -> None:
     """AssertionError, or any exception but the codec's own, is a finding."""
     reader = envelope.EnvelopeReader()
-    sequences = Sequences(4, 4096, 1.0)
+    sequences = Sequences(4, 4096, 1.0, MemoryBudget(1 << 30).claim())
     for now, message in enumerate(unpack(data)):
         part = _read_both(reader, message)
         if part is None:

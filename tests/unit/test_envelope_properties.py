@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.envelope.codec import EnvelopeReader, Form, InvalidMessage, read, reply
 from kafka_gateway.transports.envelope.sequences import Sequences
 
@@ -140,7 +141,7 @@ def _embedded(head: dict[str, Any], message: bytes, payload: bytes, whole: bool)
 @patient
 @given(st.binary(min_size=1), st.lists(st.integers(min_value=0, max_value=200)), st.booleans())
 def test_a_request_in_parts_is_the_request(body: bytes, cuts: list[int], repeat: bool) -> None:
-    sequences = Sequences(4, 1000, 10.0)
+    sequences = Sequences(4, 1000, 10.0, MemoryBudget(1 << 30).claim())
     places = sorted({cut % (len(body) + 1) for cut in cuts})
     bounds = [0, *places, len(body)]
     chunks = [body[start:end] for start, end in itertools.pairwise(bounds)]
@@ -164,7 +165,7 @@ def test_a_request_in_parts_is_the_request(body: bytes, cuts: list[int], repeat:
 @patient
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.binary(max_size=60)), max_size=60))
 def test_what_sequences_hold_is_bounded(messages: list[tuple[str, bool, bytes]]) -> None:
-    sequences = Sequences(2, 100, 10.0)
+    sequences = Sequences(2, 100, 10.0, MemoryBudget(1 << 30).claim())
     for id, more, content in messages:
         part = read(json.dumps({"id": id, "continue": more, "type": "x/y"}).encode() + content)
         assert part is not None

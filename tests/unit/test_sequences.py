@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.envelope.codec import Envelope, read
 from kafka_gateway.transports.envelope.sequences import Sequences
 
@@ -22,7 +23,7 @@ def part(content: bytes = b"", **head: Any) -> Envelope:
 
 @pytest.fixture
 def sequences() -> Sequences:
-    return Sequences(2, 20, 5.0)
+    return Sequences(2, 20, 5.0, MemoryBudget(1 << 30).claim())
 
 
 @pytest.mark.parametrize("repeat", [False, True])
@@ -129,3 +130,20 @@ def test_too_many_sequences(sequences: Sequences) -> None:
 def test_a_message_that_is_too_long_by_itself(sequences: Sequences) -> None:
     with pytest.raises(PayloadTooLarge):
         sequences.add(part(b"x" * 21, id="a"), 0)
+
+
+def test_what_is_unfinished_counts_in_the_memory_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka_gateway.transports.envelope.sequences.COUNT_FROM", 5)
+    memory = MemoryBudget(1 << 30)
+    sequences = Sequences(2, 20, 5.0, memory.claim())
+    sequences.add(part(b"1234", id="1", more=True), 0.0)
+    assert memory.held == 0, "too little for the counting"
+    sequences.add(part(b"5678", id="2", more=True), 0.0)
+    assert memory.held == 8
+    sequences.add(part(id="1"), 0.0)
+    assert memory.held == 4
+    assert len(list(sequences.expired(9.0))) == 1
+    assert memory.held == 0
+    sequences.add(part(b"123456", id="3", more=True), 0.0)
+    sequences.close()
+    assert memory.held == 0

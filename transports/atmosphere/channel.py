@@ -53,7 +53,7 @@ class HttpChannel:
     ) -> None:
         self.framing = framing
         self.parameters = parameters
-        self.send_queue = SendQueue()
+        self.send_queue = SendQueue(gateway.memory.claim(lambda: self.close(SLOW)))
         self.client: TrackedClient
         self.ended: CloseReason | None = None
         self._settings, self._clients, self._gateway = settings, clients, gateway

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from kafka_gateway.memory_budget import COUNT_FROM, Claim
+
 
 class SendQueue:
     """A queue whose writers can wait until what they put is written, as streams do (atmosphere-binding.md §2.5)."""
 
     __slots__ = (
+        "_claim",
         "_done_count",
         "_filled",
         "_loop",
@@ -21,7 +24,9 @@ class SendQueue:
         "size_bytes",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, claim: Claim | None = None) -> None:
+        """``claim`` is where what waits counts, from COUNT_FROM bytes on."""
+        self._claim = claim
         self._loop = asyncio.get_running_loop()
         self._messages: deque[bytes] = deque()
         self._put_count = self._done_count = 0
@@ -43,6 +48,7 @@ class SendQueue:
             return
         self._messages.append(message)
         self.size_bytes += len(message)
+        self._count()
         self._put_count += 1
         self.put_at = self._loop.time()
         _wake(self._filled)
@@ -76,6 +82,7 @@ class SendQueue:
     def written(self, out: list[bytes]) -> None:
         self._done_count += len(out)
         self.size_bytes -= sum(map(len, out))
+        self._count()
         while self._waiting and self._waiting[0][0] <= self._done_count:
             _wake(self._waiting.popleft()[1])
 
@@ -101,11 +108,16 @@ class SendQueue:
         if drop:
             self.size_bytes -= sum(map(len, self._messages))
             self._messages.clear()
+            self._count()
             while self._waiting:
                 waiting = self._waiting.popleft()[1]
                 if not waiting.done():
                     waiting.set_exception(ConnectionResetError("the client left"))
         _wake(self._filled)
+
+    def _count(self) -> None:
+        if self._claim is not None and (self._claim.held or self.size_bytes >= COUNT_FROM):
+            self._claim.set_to(self.size_bytes)
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.transports.envelope.codec import Envelope
 
 
@@ -35,11 +36,13 @@ class Sequences:
         open_max: how many there may be.
         body_max: bytes of one body, and of all open ones together.
         idle_s: seconds after which a sequence without a further part is given up.
+        claim: where their bytes count.
     """
 
-    __slots__ = ("_body_max", "_idle_s", "_open", "_open_max", "_size_bytes")
+    __slots__ = ("_body_max", "_claim", "_idle_s", "_open", "_open_max", "_size_bytes")
 
-    def __init__(self, open_max: int, body_max: int, idle_s: float) -> None:
+    def __init__(self, open_max: int, body_max: int, idle_s: float, claim: Claim) -> None:
+        self._claim = claim
         self._open: dict[bytes, _Sequence] = {}
         self._open_max, self._body_max, self._idle_s = open_max, body_max, idle_s
         self._size_bytes = 0
@@ -83,13 +86,16 @@ class Sequences:
             if self._size_bytes > self._body_max:
                 self._size_bytes -= sequence.size_bytes
                 sequence.refuse()
+                self._count()
                 if not part.more:
                     del self._open[part.id]  # type: ignore[arg-type]
                 raise self._too_large()
         if part.more:
+            self._count()
             return None
         del self._open[part.id]  # type: ignore[arg-type]
         self._size_bytes -= sequence.size_bytes
+        self._count()
         whole = sequence.first
         if whole is not None:
             whole.content = b"".join(sequence.parts)
@@ -100,8 +106,19 @@ class Sequences:
         for id, sequence in [each for each in self._open.items() if each[1].deadline <= now]:
             del self._open[id]
             self._size_bytes -= sequence.size_bytes
+            self._count()
             if sequence.first is not None:
                 yield sequence.first
+
+    def close(self) -> None:
+        """Forgets all of them."""
+        self._open.clear()
+        self._size_bytes = 0
+        self._count()
+
+    def _count(self) -> None:
+        if self._claim.held or self._size_bytes >= COUNT_FROM:
+            self._claim.set_to(self._size_bytes)
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(

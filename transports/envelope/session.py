@@ -19,6 +19,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST
 from kafka_gateway.errors import (
     GONE,
+    NO_MEMORY,
     REVOKED,
     SLOW,
     CloseReason,
@@ -201,7 +202,8 @@ class EnvelopeSession:
         """The request that the message is, or is the end of."""
         if self._sequences is None:
             settings = self._settings
-            self._sequences = Sequences(settings.sequences_max, settings.body_max, settings.sequence_idle_s)
+            claim = self._gateway.memory.claim(lambda: self._channel.close(NO_MEMORY))
+            self._sequences = Sequences(settings.sequences_max, settings.body_max, settings.sequence_idle_s, claim)
         whole = self._sequences.add(part, self._loop.time())
         if not self._sequences:
             self._sequences = None
@@ -460,6 +462,8 @@ class EnvelopeSession:
         if self._sequence_timer is not None:
             self._sequence_timer.cancel()
             self._sequence_timer = None
+        if self._sequences is not None:
+            self._sequences.close()
         self._let_in()
         others, self._others = self._others, {}
         for session in others.values():

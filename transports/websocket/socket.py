@@ -98,6 +98,7 @@ class Socket:
         "_idle_bell",
         "_limits",
         "_loop",
+        "_memory",
         "_out",
         "_out_bytes",
         "_pings",
@@ -116,6 +117,7 @@ class Socket:
         self, request: web.BaseRequest, response: Handshake, limits: SocketLimits, memory: MemoryBudget
     ) -> None:
         self._queue = response.take_queue()
+        self._memory = memory
         self._writer = ClientWriter(request.transport, memory, limits.write_timeout_s)
         self._transport, self._limits = cast(asyncio.Transport, request.transport), limits
         self._protocol: Any = request.protocol  # HttpConnection
@@ -188,8 +190,9 @@ class Socket:
     ) -> CloseReason:
         """Hands every message to ``take`` (payload, whether it is text) until the socket is closed; says why it was.
 
-        ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force or while the client does
-        not read what it is sent. ``before_close`` may still send messages in front of the close frame.
+        ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force, while the client does
+        not read what it is sent, or while memory is short. ``before_close`` may still send messages in front of the
+        close frame.
         """
         try:
             try:
@@ -213,11 +216,11 @@ class Socket:
             self._bells.clear()
 
     async def _read(self, take: Callable[[bytes, bool], None]) -> CloseReason:
-        read, protocol, now = self._queue.read, self._protocol, self._loop.time
+        read, protocol, now, memory = self._queue.read, self._protocol, self._loop.time, self._memory
         text_max, binary_max = self._limits.text_max, self._limits.binary_max
         turn = 0
         while True:
-            if self._held or protocol.writing_paused:
+            if self._held or protocol.writing_paused or memory.used_up:
                 await self._room()
             try:
                 message: Any = await read()
@@ -265,11 +268,17 @@ class Socket:
             self._wake_up()
 
     async def _room(self) -> None:
-        while (self._held or self._protocol.writing_paused) and self._closing is None:
+        memory = self._memory
+        while (self._held or self.congested or memory.used_up) and self._closing is None:
             self._wake = self._loop.create_future()
-            if self._protocol.writing_paused:
+            if self.congested:
                 self._protocol.drained().add_done_callback(self._wake_up)
-            await self._wake
+            if memory.used_up:
+                memory.on_room(self._wake_up)
+            try:
+                await self._wake
+            finally:
+                memory.forget(self._wake_up)
             if self._protocol.transport is None:
                 raise ConnectionResetError("the client left")
 
@@ -485,7 +494,9 @@ class Socket:
         if self._silent:  # not even a pong since the last one: the client is gone, only nobody said so
             self._transport.abort()
             return
-        self._silent = not self._held and not self.congested  # while nothing is read no pong can be seen
+        self._silent = not (
+            self._held or self.congested or self._memory.used_up
+        )  # while nothing is read no pong can be seen
         self._frame(_PING, b"")
 
     # --- the end ----------------------------------------------------------------------------------------------------

@@ -50,7 +50,11 @@ class WebSocketTransport(Transport):
             ping_s=config.seconds("transport.websocket.ping.interval.ms"),
             compress=config.flag("transport.websocket.compression.enable"),
         )
-        self._limits = replace(self._limits, buffer_bytes=config.integer("stream.buffer.bytes"))
+        self._limits = replace(
+            self._limits,
+            buffer_bytes=config.integer("stream.buffer.bytes"),
+            message_rate=config.integer("request.body.min.rate"),
+        )
         # A quiet stream is no idle client, and its signs of life come from the heartbeats of all streams.
         self._stream_limits = replace(self._limits, idle_s=0, ping_s=0, compress=False)
         self._limits_of_streams = StreamLimits(config)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from kafka_gateway.errors import CloseReason, ServiceError
+from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
@@ -54,9 +55,14 @@ class ProduceConversation:
     """Frames in, results out, both in the same order."""
 
     def __init__(
-        self, socket: Socket, sender: RecordSender, topic: bytes, decode: Callable[[bytes], ProduceMessage]
+        self,
+        socket: Socket,
+        sender: RecordSender,
+        topic: bytes,
+        decode: Callable[[bytes], ProduceMessage],
+        claim: Claim,
     ) -> None:
-        """``topic`` is JSON text."""
+        """``topic`` is JSON text; ``claim`` is where what Kafka has not confirmed counts."""
         self._socket = socket
         self._sender = sender
         self._topic = topic
@@ -71,6 +77,7 @@ class ProduceConversation:
         """In the order of sending: the results to come, the ids to be echoed, the size of the messages."""
         self._in_flight = 0
         self._in_flight_bytes = 0
+        self._claim = claim
         self._end: CloseReason | None = None
         """Set when nothing is read any more: the close that follows the last result."""
         self._settled: asyncio.Event | None = None
@@ -135,6 +142,7 @@ class ProduceConversation:
     def _send(self, messages: list[ProduceMessage], size: int) -> None:
         self._in_flight += len(messages)
         self._in_flight_bytes += size
+        self._count()
         results = self._sender.send(messages)
         self._sent.append((results, [each.message_id for each in messages], size))
         results.add_done_callback(self._answer)
@@ -156,6 +164,7 @@ class ProduceConversation:
                     failure = stored
                     break
                 frames.append(result_frame(topic, stored, message_id))
+        self._count()
         if frames:
             self._socket.send_frames(b"".join(frames))
             self._sender.answered(len(frames))
@@ -196,8 +205,13 @@ class ProduceConversation:
         except TimeoutError:
             log.warning("a produce socket is closed without %d results: Kafka did not confirm them", self._in_flight)
 
+    def _count(self) -> None:
+        if self._claim.held or self._in_flight_bytes >= COUNT_FROM:
+            self._claim.set_to(self._in_flight_bytes)
+
     def stop(self) -> None:
         """The socket is over."""
+        self._claim.release()
         if self._end is None:
             self._end = CloseReason(1006, "", False)
         if self._timer is not None:

@@ -27,6 +27,7 @@ from kafka_gateway.errors import (
     Unauthorized,
 )
 from kafka_gateway.jsonio import encode
+from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import Request
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
 from kafka_gateway.session import Session
@@ -41,6 +42,8 @@ MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 """The protocol has no limit; clients may rely on 8 MiB (§1.9)."""
 _WRITE_TIMEOUT_S = 300.0
 """A client that accepts nothing at all for this long is cut off."""
+_FRAGMENTS_S = 5.0
+"""A message in fragments is complete within this time (§1.9)."""
 _DEAD_S = 60
 """A connection whose peer confirms nothing for this long is dead: the pongs of an idle socket find out."""
 
@@ -65,6 +68,8 @@ class WebSocketProxyTransport(Transport):
             idle_s=0,
             write_timeout_s=_WRITE_TIMEOUT_S,
             ping_s=0,
+            fragments_s=_FRAGMENTS_S,
+            message_rate=config.integer("request.body.min.rate"),
             echo_close=True,
             server_name="",
         )
@@ -101,7 +106,7 @@ class WebSocketProxyTransport(Transport):
         code = 1006
         try:
             if isinstance(wanted, SenderRequest) and formats is not None:
-                code = await self._produce(socket, cast(RecordSender, behind), wanted, formats)
+                code = await self._produce(socket, cast(RecordSender, behind), wanted, formats, gateway.memory)
             elif isinstance(wanted, FollowerRequest):
                 code = await self._consume(socket, cast(RecordFollower, behind), wanted)
         finally:
@@ -110,9 +115,16 @@ class WebSocketProxyTransport(Transport):
             session.streams.discard(reply.body)
         return OVER
 
-    async def _produce(self, socket: Socket, sender: RecordSender, wanted: SenderRequest, formats: Formats) -> int:
+    async def _produce(
+        self,
+        socket: Socket,
+        sender: RecordSender,
+        wanted: SenderRequest,
+        formats: Formats,
+        memory: MemoryBudget,
+    ) -> int:
         decode = produce_decoder(formats.key, formats.value)
-        conversation = ProduceConversation(socket, sender, encode(wanted.topic), decode)
+        conversation = ProduceConversation(socket, sender, encode(wanted.topic), decode, memory.claim())
         try:
             return (await socket.run(conversation.take, conversation.before_close)).code
         finally:

@@ -1,0 +1,173 @@
+"""What is seen of a client's frames before aiohttp's parser: masks, unfinished messages, and when they are over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+from typing import Any
+
+import pytest
+from aiohttp import WebSocketError
+
+from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget
+from kafka_gateway.transports.websocket.frame_heads import read_head
+from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from tests.transports.wire import until
+
+TEXT, CONTINUATION, PING = 1, 0, 9
+
+
+def frame(length: int, opcode: int = TEXT, final: bool = True, masked: bool = True) -> bytes:
+    first, mask = opcode | (0x80 if final else 0), 0x80 if masked else 0
+    if length < 126:
+        head = bytes((first, mask | length))
+    elif length < 65536:
+        head = struct.pack(">BBH", first, mask | 126, length)
+    else:
+        head = struct.pack(">BBQ", first, mask | 127, length)
+    return head + (b"mask" if masked else b"") + bytes(length)
+
+
+class Connection:
+    paused = 0
+
+    def pause_reading(self) -> None:
+        self.paused += 1
+
+    def resume_reading(self) -> None:
+        self.paused -= 1
+
+
+class Parser:
+    def __init__(self) -> None:
+        self.got = b""
+        self.ended = False
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.got += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.ended = True
+
+
+class Queue:
+    error: BaseException | None = None
+
+    def set_exception(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Socket:
+    def __init__(self, memory: MemoryBudget | None = None, **rules: Any) -> None:
+        self.memory = memory or MemoryBudget(1 << 30)
+        self.connection, self.parser, self.queue = Connection(), Parser(), Queue()
+        self.frames = IncomingFrames(self.connection, self.parser, self.queue, FrameRules(self.memory, **rules))
+
+    def feed(self, data: bytes, step: int = 0) -> None:
+        for at in range(0, len(data), step or len(data)):
+            self.frames.feed_data(data[at : at + (step or len(data))])
+
+    @property
+    def code(self) -> int:
+        return self.queue.error.code if isinstance(self.queue.error, WebSocketError) else 0
+
+
+def test_heads() -> None:
+    for length in (0, 125, 126, 65535, 65536, 1 << 40):
+        for masked in (False, True):
+            data = frame(min(length, 70000), masked=masked)
+            if length > 70000:
+                data = struct.pack(">BBQ", 0x82, 0xFF if masked else 0x7F, length) + b"mask" * masked
+            found = read_head(b"x" + data, 1, 1 + len(data))
+            assert found is not None
+            assert (found.length, found.masked) == (length, masked)
+            size = found.begin - 1
+            assert all(read_head(data, 0, end) is None for end in range(size))
+
+
+async def test_frames_cut_anywhere_are_followed_to_the_byte() -> None:
+    """All goes on to the parser; nothing is counted when all messages are whole, and a missing mask is found."""
+    rnd = random.Random(5)
+    for _ in range(200):
+        messages = b""
+        for _ in range(rnd.randrange(1, 12)):
+            if rnd.random() < 0.3:
+                messages += frame(rnd.choice((3, 200, 70000)), final=False) + frame(rnd.randrange(125), PING)
+                messages += frame(rnd.choice((0, 5, 66000)), CONTINUATION, final=False)
+                messages += frame(rnd.choice((0, 3, 300)), CONTINUATION)
+            else:
+                messages += frame(rnd.choice((0, 1, 5, 125, 126, 70000)))
+        socket = Socket()
+        step = rnd.choice((0, 1, 3, 1000)) if len(messages) < 3000 else rnd.choice((0, 100, 65536))
+        socket.feed(messages, step)
+        assert socket.parser.got == messages
+        assert (socket.memory.held, socket.code) == (0, 0)
+        socket.feed(frame(5, masked=False), step)
+        assert socket.code == 1002
+
+
+async def test_an_unfinished_message_counts_until_it_is_whole() -> None:
+    socket = Socket()
+    data = frame(500_000)
+    for at in range(0, 490_000, 10_000):
+        socket.feed(data[at : at + 10_000])
+        assert at - COUNT_FROM <= socket.memory.held <= at + 10_000
+    socket.feed(data[490_000:])
+    assert socket.memory.held == 0
+    for _ in range(10):
+        socket.feed(frame(50_000, final=False))
+        socket.feed(frame(10, PING))
+    assert socket.memory.held > 400_000
+    socket.feed(frame(0, CONTINUATION))
+    assert socket.memory.held == 0
+
+
+async def test_all_is_free_when_the_client_has_left() -> None:
+    socket = Socket()
+    socket.feed(frame(500_000)[:-1])
+    socket.frames.feed_eof()
+    assert socket.parser.ended
+    assert socket.memory.held == 0
+
+
+async def test_a_message_in_fragments_has_its_time() -> None:
+    socket = Socket(fragments_s=0.05)
+    socket.feed(frame(1, final=False) + frame(1, CONTINUATION))
+    await asyncio.sleep(0.1)
+    assert socket.code == 0
+    socket.feed(frame(1, final=False) + frame(1, PING))
+    await asyncio.sleep(0.1)
+    assert socket.code == 1008
+    before = socket.parser.got
+    socket.feed(frame(1, CONTINUATION))
+    assert socket.parser.got == before, "what still comes is dropped"
+
+
+async def test_a_long_message_keeps_the_least_rate() -> None:
+    socket = Socket(rate=1000, window_s=0.4)
+    data = frame(300_000)
+    socket.feed(data[:100_000])
+    await asyncio.sleep(0.2)
+    socket.feed(data[100_000:200_000])
+    await asyncio.sleep(0.3)
+    assert socket.code == 0
+    await until(lambda: socket.code)
+    assert (socket.code, socket.memory.held) == (1008, 0)
+
+
+async def test_who_holds_the_most_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka_gateway.memory_budget.PATIENCE_S", 0.02)
+    memory = MemoryBudget(1_000_000)
+    small, large = Socket(memory), Socket(memory)
+    small.feed(frame(900_000)[:300_000])
+    large.feed(frame(900_000)[:800_000])
+    assert memory.used_up
+    assert (small.connection.paused, large.connection.paused) == (0, 1)
+    small.feed(bytes(COUNT_FROM))
+    assert small.connection.paused == 1
+    await asyncio.sleep(0.05)
+    assert (small.code, large.code) == (0, 1013)
+    assert (small.connection.paused, large.connection.paused) == (0, 0)
+    assert not memory.used_up
