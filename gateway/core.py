@@ -40,7 +40,7 @@ from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max
 from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.router import Match, Route, Router
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Feed, Outlet, Stream
+from kafka_gateway.stream import Feed, Outlet, Payload, Stream
 
 log = logging.getLogger("gateway")
 
@@ -67,9 +67,13 @@ class _Plan:
 
 
 class Sink(Protocol):
-    """The writing half of a transport. ``send`` returns when the client's connection has room for more."""
+    """The writing half of a transport. ``send`` returns when the client's connection has room for more.
 
-    async def send(self, payload: bytes) -> None: ...
+    A sink with an attribute ``takes_errors`` that is True gets the error that ends a record stream as its last payload;
+    for all others `Gateway.deliver` raises it.
+    """
+
+    async def send(self, payload: Payload) -> None: ...
 
 
 class Gateway:
@@ -333,8 +337,11 @@ class Gateway:
         nothing else. One that accepts nothing for ``write_timeout_s`` is given up (SLOW); one that leaves is the normal
         end (GONE). A ServiceError that ends the stream is raised: the transport writes it as its last frame.
         """
+        takes_errors = getattr(sink, "takes_errors", False)
         try:
             async for payload in stream:
+                if payload.error is not None and not takes_errors:
+                    raise payload.error
                 try:
                     async with asyncio.timeout(write_timeout_s):
                         await sink.send(payload)

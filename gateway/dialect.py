@@ -6,7 +6,7 @@ from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.stream import Event
+from kafka_gateway.stream import Payload
 
 
 class ErrorBody(jsonio.Struct, frozen=True):
@@ -24,10 +24,10 @@ class StreamErrorBody(jsonio.Struct, frozen=True):
     retriable: bool
 
 
-def error_event(error: ServiceError) -> Event:
+def error_event(error: ServiceError) -> Payload:
     """The event that tells why a record stream ends. It has no token: the client goes on from the one it has."""
     body = StreamErrorBody(error.error_code, error.message, error.retriable)
-    return Event(jsonio.encode(body), "error", status=error.status)
+    return Payload(jsonio.encode(body), "error", status=error.status, error=error)
 
 
 class Dialect:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from kafka_gateway.errors import ServiceError
 
 
 class Stream(Protocol):
@@ -20,7 +23,7 @@ class Stream(Protocol):
     """
 
     def __aiter__(self) -> Stream: ...
-    async def __anext__(self) -> bytes: ...
+    async def __anext__(self) -> Payload: ...
     async def aclose(self) -> None: ...
 
 
@@ -32,18 +35,40 @@ class Acknowledged(Protocol):
         """Takes a message of the client, whatever it is."""
 
 
-class ErrorPayload(bytes):
-    """A payload that tells of an error behind which the stream goes on, in the dialect of the request.
+class Payload:
+    """One piece of a stream: what a transport sends as one message, event or line. Nobody changes it.
 
-    A transport that gives every payload a status of its own gives it this one's.
+    ``name`` says what it is in a record stream (streams.md §2): ``record`` (JSON objects, one record a line),
+    ``ready``, ``gap``, ``end`` or ``error`` (one JSON object each). It is empty in other streams, whose payloads are
+    sent as they are.
+    ``cursor`` is the resume token behind it, JSON; empty for none. ``status`` is for transports that give every payload
+    one: 200, or that of an error behind which the stream goes on, or with which it ends. ``error`` is that error where
+    it ends the stream: `Gateway.deliver` raises it, so that every stream ends with errors in the same way.
     """
 
-    status: int
+    __slots__ = ("cursor", "data", "error", "frames", "name", "status")
 
-    def __new__(cls, body: bytes, status: int) -> ErrorPayload:
-        payload = super().__new__(cls, body)
-        payload.status = status
-        return payload
+    def __init__(
+        self,
+        data: bytes,
+        name: str = "",
+        cursor: bytes = b"",
+        status: int = 200,
+        error: ServiceError | None = None,
+    ) -> None:
+        self.data = data
+        self.name = name
+        self.cursor = cursor
+        self.status = status
+        self.error = error
+        self.frames: dict[object, Any] = {}
+        """What carriers make of it: one payload goes to all clients in step, so it is framed once for all."""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"Payload({self.data[:80]!r}, {self.name!r}, {self.cursor!r}, {self.status})"
 
 
 class StreamBuffer:
@@ -65,17 +90,22 @@ class StreamBuffer:
             raise ValueError(f"StreamBuffer needs 0 <= low <= high, got low={low}, high={high}")
         self._high, self._low = high, low
         self._pause, self._resume, self._closed = pause, resume, closed
-        self._payloads: deque[bytes] = deque()
+        self._payloads: deque[Payload] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._paused = False
         self._ended = False
         self._error: BaseException | None = None
         self.size_bytes = 0
 
-    def put(self, payload: bytes) -> None:
-        """Adds a payload; after the end it is dropped. Never blocks: the source is told to pause instead."""
+    def put(self, payload: Payload | bytes) -> None:
+        """Adds a payload, bytes as one without a name; after the end it is dropped.
+
+        Never blocks: the source is told to pause instead.
+        """
         if self._ended:
             return
+        if isinstance(payload, bytes):
+            payload = Payload(payload)
         self._payloads.append(payload)
         self.size_bytes += len(payload)
         if self.size_bytes > self._high and not self._paused:
@@ -92,7 +122,7 @@ class StreamBuffer:
     def __aiter__(self) -> StreamBuffer:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Payload:
         while not self._payloads:
             if self._ended:
                 if self._error is not None:
@@ -132,31 +162,11 @@ def _told() -> None:
 # --- streams that feed their sink ------------------------------------------------------------------------------------
 
 
-class Event(bytes):
-    """A payload of a record stream (streams.md §2): a JSON value, and what its frame says about it.
-
-    ``name`` is "" for records, whose payload is one JSON object a line; else the payload is one JSON object.
-    ``cursor`` is the resume token behind it, "" for none. ``frames`` keeps what carriers make of the event: one event
-    goes to all clients that are in step, so its frame is made once for all of them.
-    """
-
-    name: str
-    cursor: bytes
-    status: int
-    """Of a transport that gives every payload one: 200, or that of the error which ends the stream."""
-    frames: dict[object, Any]
-
-    def __new__(cls, payload: bytes, name: str = "", cursor: bytes = b"", status: int = 200) -> Event:
-        event = super().__new__(cls, payload)
-        event.name, event.cursor, event.status, event.frames = name, cursor, status, {}
-        return event
-
-
 @runtime_checkable
 class Outlet(Protocol):
     """A sink that can be written without waiting: what a Feed is connected to."""
 
-    def write(self, event: Event) -> bool:
+    def write(self, event: Payload) -> bool:
         """Takes the event in any case. False: there is no room, write nothing more until ``Feed.resume``."""
 
 
@@ -223,7 +233,7 @@ class Feed:
             self.begin()
         return self._buffer
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Payload:
         return await anext(aiter(self))
 
 
@@ -233,7 +243,7 @@ _BUFFERED = 256 * 1024
 class _Nowhere:
     __slots__ = ()
 
-    def write(self, event: Event) -> bool:
+    def write(self, event: Payload) -> bool:
         return True
 
 
@@ -247,6 +257,6 @@ class _Buffered:
     def __init__(self, buffer: StreamBuffer) -> None:
         self._buffer = buffer
 
-    def write(self, event: Event) -> bool:
+    def write(self, event: Payload) -> bool:
         self._buffer.put(event)
         return True

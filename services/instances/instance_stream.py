@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from kafka_gateway.dialect import REST
 from kafka_gateway.errors import ServiceError, ShuttingDown
@@ -18,7 +19,7 @@ from kafka_gateway.services.instances.push_stream import PushStream
 from kafka_gateway.services.instances.registry import ConsumerInstance
 from kafka_gateway.services.streams.token import token, token_part
 from kafka_gateway.services.streams.topic_stream import ready_event
-from kafka_gateway.stream import Event
+from kafka_gateway.stream import Payload
 
 log = logging.getLogger("gateway.consumers")
 
@@ -41,16 +42,16 @@ class InstanceStream(PushStream):
         self.heartbeat_s = heartbeat_s
         self._positions: dict[TopicPartition, int] = {}
         self._ready = False
-        self._waiting: Event | None = None
+        self._waiting: Payload | None = None
         """The first records, behind ``ready``."""
         self._stopping = stopping
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Payload:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             return waiting
         try:
-            lines = await super().__anext__()
+            lines = (await super().__anext__()).data
         except StopAsyncIteration:
             if self._stopping():
                 raise ShuttingDown() from None
@@ -65,7 +66,7 @@ class InstanceStream(PushStream):
             ready = ready_event(self._cursor())
         for record in records:
             self._positions[_place(record)] = (record.offset() or 0) + 1
-        event = Event(lines, "", self._cursor())
+        event = Payload(lines, "record", self._cursor())
         if ready is None:
             return event
         self._waiting = event if lines else None
@@ -85,7 +86,7 @@ class InstanceStream(PushStream):
             if (place := TopicPartition(each.topic, each.partition)) in assigned:
                 self._positions[place] = each.offset + 1
 
-    def _error(self, error: ServiceError) -> bytes:  # type: ignore[override]
+    def _error(self, error: ServiceError) -> NoReturn:
         """A stream ends with its first error: its client comes back (§2)."""
         raise self._translate(error)
 

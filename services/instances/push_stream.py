@@ -20,7 +20,7 @@ from kafka_gateway.kafka.ports import ReadLimits, TakenBatch
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.common.rows import SEEK_PAST
 from kafka_gateway.services.instances.registry import ConsumerInstance, put_back
-from kafka_gateway.stream import ErrorPayload
+from kafka_gateway.stream import Payload
 
 log = logging.getLogger("gateway.consumers")
 
@@ -58,7 +58,7 @@ class PushStream:
         self._reading: asyncio.Task[TakenBatch] | None = None
         self._taken: TakenBatch | None = None
         """Its payloads are being written."""
-        self._payloads: deque[bytes] = deque()
+        self._payloads: deque[Payload] = deque()
         self._ended = False
         self._settled = asyncio.Event()
         self._settled.set()
@@ -70,8 +70,8 @@ class PushStream:
     def __aiter__(self) -> PushStream:
         return self
 
-    async def __anext__(self) -> bytes:
-        """The next payload. A read that fails yields an ErrorPayload, and reading goes on if it can (§2.4).
+    async def __anext__(self) -> Payload:
+        """The next payload. A read that fails yields one with its status, and reading goes on if it can (§2.4).
 
         Raises:
             ServiceError: it cannot go on: there is nothing to read from any more.
@@ -156,20 +156,20 @@ class PushStream:
             raise NotSubscribed()
         return await self._instance.take(limits, self._encoder)
 
-    def _open(self, taken: TakenBatch) -> bytes:
+    def _open(self, taken: TakenBatch) -> Payload:
         """The first payload of the batch, which is out from now on."""
         self._taken = taken
         self._settled.clear()
         payload = taken.batch.encode(self._encoder)
         if not isinstance(payload, _Pieces):
-            return payload
+            return Payload(payload)
         for piece in payload.pieces:
-            self._payloads.append(piece if isinstance(piece, bytes) else self._error(piece))
+            self._payloads.append(Payload(piece) if isinstance(piece, bytes) else self._error(piece))
         return self._payloads.popleft()
 
-    def _error(self, error: ServiceError) -> ErrorPayload:
+    def _error(self, error: ServiceError) -> Payload:
         error = self._translate(error)
-        return ErrorPayload(self._dialect.error(error), error.status)
+        return Payload(self._dialect.error(error), status=error.status)
 
     def _settle(self, confirmed: bool) -> None:
         taken, self._taken = self._taken, None

@@ -19,7 +19,7 @@ from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.streams.acks import Committer, Unacked, read_ack
 from kafka_gateway.services.streams.token import token, token_part
 from kafka_gateway.services.streams.topic_stream import end_event, ready_event
-from kafka_gateway.stream import Event
+from kafka_gateway.stream import Payload
 
 _WAIT_S = 60.0
 """How long one read waits for a record; then there is another one."""
@@ -57,7 +57,7 @@ class GroupStream:
         self._unacked = Unacked()
         self._positions: dict[TopicPartition, int] = {}
         """Where reading goes on behind what was sent, of what is assigned."""
-        self._events: deque[Event] = deque()
+        self._events: deque[Payload] = deque()
         self._records: deque[ConsumedRecord] = deque()
         """Read, and not sent yet."""
         self._written: Sequence[ConsumedRecord] = ()
@@ -132,7 +132,7 @@ class GroupStream:
     def __aiter__(self) -> GroupStream:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Payload:
         self._confirm()
         while not self._ended:
             if self._events:
@@ -201,7 +201,7 @@ class GroupStream:
         else:
             self.fail(error)
 
-    def _open(self, taken: TakenBatch) -> Event | None:
+    def _open(self, taken: TakenBatch) -> Payload | None:
         """What the client is sent of what was read, first."""
         self._again_s = 0.0
         records = taken.batch.records
@@ -214,9 +214,9 @@ class GroupStream:
             return None
         self._taken = taken
         self._move(records)
-        return Event(taken.batch.encode(self._encoder), "", self._cursor())
+        return Payload(taken.batch.encode(self._encoder), "record", self._cursor())
 
-    def _next_piece(self) -> Event | None:
+    def _next_piece(self) -> Payload | None:
         """As many of the records as limits allow; None if none are allowed now."""
         count = len(self._records)
         if self._max_unacked:
@@ -229,7 +229,7 @@ class GroupStream:
         if self._max_unacked:
             self._unacked.sent(self._written)
         self._move(self._written)
-        return Event(self._encoder(self._written), "", self._cursor())
+        return Payload(self._encoder(self._written), "record", self._cursor())
 
     def _move(self, records: Sequence[ConsumedRecord]) -> None:
         for record in records:
@@ -270,7 +270,7 @@ class GroupStream:
         else:
             self._events.append(event)
 
-    def _finish(self, event: Event) -> None:
+    def _finish(self, event: Payload) -> None:
         if not self._last:
             self._events.append(event)
             self._last = True

@@ -14,7 +14,7 @@ from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports import Gap, PartitionOffset, Tail, TailBatch
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.streams.token import token, token_part
-from kafka_gateway.stream import Event, Feed
+from kafka_gateway.stream import Feed, Payload
 
 
 class GapBody(jsonio.Struct, rename={"start": "from"}):
@@ -24,14 +24,14 @@ class GapBody(jsonio.Struct, rename={"start": "from"}):
     to: int
 
 
-def ready_event(cursor: bytes) -> Event:
+def ready_event(cursor: bytes) -> Payload:
     """The positions from which on nothing is missed."""
-    return Event(b'{"positions":%b}' % cursor, "ready", cursor)
+    return Payload(b'{"positions":%b}' % cursor, "ready", cursor)
 
 
-def end_event(cursor: bytes) -> Event:
+def end_event(cursor: bytes) -> Payload:
     """The live edge, or the end of a stream that has one."""
-    return Event(b'{"positions":%b}' % cursor, "end", cursor)
+    return Payload(b'{"positions":%b}' % cursor, "end", cursor)
 
 
 class TopicStream(Feed):
@@ -98,15 +98,15 @@ class TopicStream(Feed):
         if not self.outlet.write(self._event(leg, batch)):
             self.pause()
 
-    def _event(self, leg: Leg, batch: TailBatch) -> Event:
+    def _event(self, leg: Leg, batch: TailBatch) -> Payload:
         derived = batch.derived
         legs = self._legs
         if len(legs) == 1:
             found = derived.get(self.encoder)
             if found is None:
                 cursor = token([token_part(batch.positions)])
-                found = derived[self.encoder] = Event(batch.records.encode(self.encoder), "", cursor)
-            event: Event = found
+                found = derived[self.encoder] = Payload(batch.records.encode(self.encoder), "record", cursor)
+            event: Payload = found
             return event
         part = derived.get(_PART)
         if part is None:
@@ -116,7 +116,7 @@ class TopicStream(Feed):
         key = (self.encoder, parts)
         found = derived.get(key)
         if found is None:
-            found = derived[key] = Event(batch.records.encode(self.encoder), "", token(parts))
+            found = derived[key] = Payload(batch.records.encode(self.encoder), "record", token(parts))
         event = found
         return event
 
@@ -131,7 +131,7 @@ class TopicStream(Feed):
             records = records[: self._limit]
             ends = {record.partition(): (record.offset() or 0) + 1 for record in records}
             leg.moved_to([each._replace(offset=ends.get(each.partition, each.offset)) for each in leg.positions])
-            self.outlet.write(Event(RecordBatch(records, 0).encode(self.encoder), "", self.cursor()))
+            self.outlet.write(Payload(RecordBatch(records, 0).encode(self.encoder), "record", self.cursor()))
             self._finish()
             return
         if not room:
@@ -142,7 +142,7 @@ class TopicStream(Feed):
             [each._replace(offset=gap.end) if each.partition == gap.partition else each for each in leg.positions]
         )
         body = jsonio.encode(GapBody(gap.topic, gap.partition, gap.start, gap.end))
-        if not self.outlet.write(Event(body, "gap", self.cursor())):
+        if not self.outlet.write(Payload(body, "gap", self.cursor())):
             self.pause()
 
     def caught_up(self) -> None:

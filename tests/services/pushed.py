@@ -9,7 +9,7 @@ from typing import Any
 from kafka_gateway.errors import CloseReason
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
-from kafka_gateway.stream import ErrorPayload, Stream
+from kafka_gateway.stream import Payload, Stream
 from tests.services.conftest import V1, Rest, embedded
 
 JSON = embedded("json", "v1")
@@ -21,7 +21,7 @@ class Client:
     def __init__(self, rest: Rest, session: Session | None = None) -> None:
         self.rest = rest
         self.session = session or Session("test")
-        self.payloads: list[bytes] = []
+        self.payloads: list[Payload] = []
         self.room = asyncio.Event()
         self.room.set()
         self.sending = asyncio.Event()
@@ -50,7 +50,7 @@ class Client:
         assert not isinstance(stream, bytes)
         self.delivering = self.session.spawn(self.rest.gateway.deliver(stream, self, self.session))
 
-    async def send(self, payload: bytes) -> None:
+    async def send(self, payload: Payload) -> None:
         self.sending.set()
         await self.room.wait()
         self.sending.clear()
@@ -65,14 +65,12 @@ class Client:
             while len(self.payloads) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
-        return [json.loads(payload) for payload in self.payloads]
+        return [json.loads(payload.data) for payload in self.payloads]
 
     @property
     def records(self) -> list[Any]:
         """All records that were pushed."""
-        return [
-            row for payload in self.payloads if not isinstance(payload, ErrorPayload) for row in json.loads(payload)
-        ]
+        return [row for payload in self.payloads if payload.status == 200 for row in json.loads(payload.data)]
 
     @property
     def values(self) -> list[Any]:

@@ -14,7 +14,7 @@ from kafka_gateway.messages import Request
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.services.streams.token import read_token
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Acknowledged, Event, Feed
+from kafka_gateway.stream import Acknowledged, Feed, Payload
 from tests.services.conftest import V1, V2, Rest, Start
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
 
@@ -40,22 +40,22 @@ class Client:
         self.stream = reply.body
         return self
 
-    async def event(self) -> Event:
+    async def event(self) -> Payload:
         async with asyncio.timeout(10):
             event = await anext(self.stream)
-        assert isinstance(event, Event)
+        assert isinstance(event, Payload)
         return event
 
     async def named(self, name: str) -> Any:
         """The next event, which has this name."""
         event = await self.event()
         assert event.name == name, event
-        return json.loads(event)
+        return json.loads(event.data)
 
     async def rows(self) -> list[Any]:
         event = await self.event()
-        assert event.name == "", event
-        return [json.loads(line) for line in event.splitlines()]
+        assert event.name == "record", event
+        return [json.loads(line) for line in event.data.splitlines()]
 
     async def values(self) -> list[Any]:
         return [row["value"] for row in await self.rows()]
@@ -154,7 +154,7 @@ async def test_a_limit_cuts_a_batch(client: Client, fake: FakeKafka) -> None:
     await client.named("ready")
     assert await client.values() == [0, 1, 2]
     event = await client.event()
-    assert [json.loads(line)["value"] for line in event.splitlines()] == [10, 11]
+    assert [json.loads(line)["value"] for line in event.data.splitlines()] == [10, 11]
     assert read_token(event.cursor) == {"t": {0: 3, 1: 2}}
     assert await client.named("end") == positions(3, 2)
     await client.over()
@@ -480,7 +480,7 @@ async def test_the_records_of_an_instance_as_events(rest: Rest, fake: FakeKafka)
     client = await Client(rest).open(f"{instance}/records", plain_http=True)
     assert await client.named("ready") == positions(0)  # as far as known
     event = await client.event()
-    assert json.loads(event) == {
+    assert json.loads(event.data) == {
         "topic": "t", "partition": 0, "offset": 0, "timestamp": 0, "key": None, "value": {"a": 1},
     }  # fmt: skip
     assert read_token(event.cursor) == {"t": {0: 1}}
@@ -576,6 +576,6 @@ async def test_values_over_several_lines_are_put_on_one(client: Client, fake: Fa
     await client.open("/topics/u/stream?format=json&offset=earliest")
     await client.named("ready")
     event = await client.event()
-    assert event.count(b"\n") == 2
-    assert b"\r" not in event
-    assert [json.loads(line)["value"] for line in event.splitlines()] == [{"a": "x\ny", "b": [1, 2]}, 1]
+    assert event.data.count(b"\n") == 2
+    assert b"\r" not in event.data
+    assert [json.loads(line)["value"] for line in event.data.splitlines()] == [{"a": "x\ny", "b": [1, 2]}, 1]

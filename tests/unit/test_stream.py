@@ -12,7 +12,7 @@ from kafka_gateway.stream import StreamBuffer
 
 
 async def drain(stream: StreamBuffer) -> list[bytes]:
-    return [payload async for payload in stream]
+    return [payload.data async for payload in stream]
 
 
 async def test_payloads_arrive_in_order_and_the_end_comes_last() -> None:
@@ -29,7 +29,7 @@ async def test_a_waiting_reader_is_woken() -> None:
     reader = asyncio.ensure_future(stream.__anext__())
     await asyncio.sleep(0)
     stream.put(b"x")
-    assert await reader == b"x"
+    assert (await reader).data == b"x"
 
 
 async def test_pause_and_resume_are_called_once_each() -> None:
@@ -50,7 +50,7 @@ async def test_an_error_comes_after_what_waits() -> None:
     stream = StreamBuffer(100, 10)
     stream.put(b"last")
     stream.end(ValueError("broken"))
-    assert await stream.__anext__() == b"last"
+    assert (await stream.__anext__()).data == b"last"
     with pytest.raises(ValueError, match="broken"):
         await stream.__anext__()
 

@@ -30,7 +30,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Stream
+from kafka_gateway.stream import Payload, Stream
 from kafka_gateway.transport import Transport, refusal
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.channel import HttpChannel, write_stream
@@ -301,9 +301,11 @@ class _Sink:
 
     __slots__ = ("_client",)
 
+    takes_errors = True
+
     def __init__(self, client: TrackedClient) -> None:
         self._client = client
 
-    async def send(self, payload: bytes) -> None:
-        self._client.conversation.send(payload)
+    async def send(self, payload: Payload) -> None:
+        self._client.conversation.send(payload.data)
         await self._client.channel.drain()

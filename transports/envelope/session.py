@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from kafka_gateway import media
@@ -30,7 +30,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Acknowledged, ErrorPayload, Event, Feed, Stream
+from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.sequences import Sequences
@@ -353,11 +353,14 @@ class EnvelopeSession:
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def _reply(self, reply: Reply, payload: bytes, part: Envelope, method: str = "") -> int:
+    def _reply(self, reply: Reply, payload: bytes | Payload, part: Envelope, method: str = "") -> int:
         """Sends a reply with this payload; how many bytes it has."""
         media_type, status, members = reply.media_type, reply.status, b""
-        if isinstance(payload, Event):
-            media_type, status, members = STREAM_TYPE, payload.status, members_of(payload)
+        if isinstance(payload, Payload):
+            if payload.name:
+                media_type, status, members = STREAM_TYPE, payload.status, members_of(payload)
+            elif payload.status != 200:  # an error behind which the stream goes on
+                status = payload.status
             payload = array(payload)
         if method == "HEAD":
             payload = b""
@@ -428,7 +431,7 @@ class EnvelopeSession:
         form = self._form or part.form or Form.DETACHED
         fast = part.id if form is Form.DETACHED and self._wrap is None and not self._binary else None
 
-        def write(event: Event) -> None:
+        def write(event: Payload) -> None:
             self._reply(reply, event, part)
 
         assert isinstance(self._channel, Immediate)
@@ -445,10 +448,8 @@ class EnvelopeSession:
             error = ProofEnded()
             self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
 
-    async def push(self, reply: Reply, payload: bytes, part: Envelope) -> None:
+    async def push(self, reply: Reply, payload: Payload, part: Envelope) -> None:
         """Sends one payload of a stream and returns when the client has room for more."""
-        if isinstance(payload, ErrorPayload):
-            reply = replace(reply, status=payload.status)
         self._reply(reply, payload, part)
         await self._channel.drain()
 
@@ -475,8 +476,10 @@ class _Sink:
 
     __slots__ = ("_conversation", "_part", "_reply")
 
+    takes_errors = True
+
     def __init__(self, conversation: EnvelopeSession, reply: Reply, part: Envelope) -> None:
         self._conversation, self._reply, self._part = conversation, reply, part
 
-    async def send(self, payload: bytes) -> None:
+    async def send(self, payload: Payload) -> None:
         await self._conversation.push(self._reply, payload, self._part)

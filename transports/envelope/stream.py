@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from kafka_gateway.stream import Event, Feed
+from kafka_gateway.stream import Feed, Payload
 from kafka_gateway.transports.records.frames import array
 
 STREAM_TYPE = "application/json"
@@ -32,12 +32,12 @@ class Immediate(Protocol):
         """Whether so much waits for the client that a stream must pause."""
 
 
-def members_of(event: Event) -> bytes:
+def members_of(event: Payload) -> bytes:
     """What the head says of an event, besides what all heads say."""
     members = []
     if event.cursor:
         members.append(b'"cursor":' + event.cursor)
-    if event.name:
+    if event.name not in ("record", ""):
         members.append(b'"event":"%b"' % event.name.encode())
     return b",".join(members)
 
@@ -57,14 +57,14 @@ class EnvelopeOutlet:
         feed: Feed,
         id: bytes | None,
         reply_max: int,
-        write_reply: Callable[[Event], None],
+        write_reply: Callable[[Payload], None],
     ) -> None:
         self._channel, self._feed, self._reply_max, self._write_reply = channel, feed, reply_max, write_reply
         self._before = b'{"code":200,"id":%b' % id if id is not None else b""
         self._paused = False
         channel.follow_drain(self._drained)
 
-    def write(self, event: Event) -> bool:
+    def write(self, event: Payload) -> bool:
         before = self._before
         if before and event.status == 200:
             tail: bytes | None = event.frames.get(_tail)
@@ -87,7 +87,7 @@ class EnvelopeOutlet:
             self._feed.resume()
 
 
-def _tail(event: Event) -> bytes:
+def _tail(event: Payload) -> bytes:
     """The reply behind the id. JSON is UTF-8 whatever is in the records, so it is text."""
     members = members_of(event)
     comma = b"," if members else b""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.stream import Event, Feed
+from kafka_gateway.stream import Feed, Payload
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import (
     LAST_CHUNK,
@@ -61,7 +61,7 @@ class GzipFeed(FeedConnection):
         if opening:
             self._put_deflated(opening, _deflated(opening))
 
-    def write(self, event: Event) -> bool:
+    def write(self, event: Payload) -> bool:
         found = event.frames.get((GzipFeed, self._frame))
         if found is None:
             plain = self._frame(event)
@@ -102,13 +102,15 @@ class HttpOutlet(Connection):
 
     __slots__ = ("_body",)
 
+    takes_errors = True
+
     def __init__(self, protocol: Any, limits: StreamLimits, gateway: Gateway, body: StreamBody) -> None:
         super().__init__(protocol, limits, gateway)
         self._body = body
 
-    async def send(self, payload: bytes) -> None:
-        """An event is framed; any other payload is written as it is."""
-        self.put(self._body.frame(payload) if isinstance(payload, Event) else self._body.plain(payload))
+    async def send(self, payload: Payload) -> None:
+        """What has a name is framed; any other payload is written as it is."""
+        self.put(self._body.frame(payload) if payload.name else self._body.plain(payload.data))
         await self.flushed()
 
     def _stay_alive(self) -> None:

@@ -12,7 +12,7 @@ from kafka_gateway.dialect import error_event
 from kafka_gateway.door.client_writer import ClientWriter, taken
 from kafka_gateway.errors import REVOKED, CloseReason, ProofEnded, ServiceError
 from kafka_gateway.memory_budget import COUNT_FROM
-from kafka_gateway.stream import Event, Feed
+from kafka_gateway.stream import Feed, Payload
 from kafka_gateway.transports.records.frames import Frame
 
 
@@ -99,7 +99,7 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
         self._heartbeats.add(self, self._feed.heartbeat_s)
         self._feed.connect(self, self._over)
 
-    def write(self, event: Event) -> bool:
+    def write(self, event: Payload) -> bool:
         frames = event.frames
         frame: bytes | None = frames.get(self._frame)
         if frame is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Acknowledged, Event, Feed, Stream
+from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
@@ -33,8 +33,10 @@ class SocketOutlet(Connection):
 
     __slots__ = ()
 
-    async def send(self, payload: bytes) -> None:
-        self.put(text_frame(cast(Event, payload)))
+    takes_errors = True
+
+    async def send(self, payload: Payload) -> None:
+        self.put(text_frame(payload))
         await self.flushed()
 
     def _stay_alive(self) -> None:

@@ -19,7 +19,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import GONE, BadRequest, PayloadTooLarge, ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Stream
+from kafka_gateway.stream import Payload, Stream
 from kafka_gateway.transport import Transport
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Sink:
         self._connection = connection
         self._id = request_id
 
-    async def send(self, payload: bytes) -> None:
-        await self._connection.send({"id": self._id, "payload": payload.decode()})
+    async def send(self, payload: Payload) -> None:
+        await self._connection.send({"id": self._id, "payload": payload.data.decode()})
 
 
 def decode(line: bytes) -> tuple[Any, dict[str, Any]]:
