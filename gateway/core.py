@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.door.counters import Counters
 from kafka_gateway.door.proofs import Proofs
 from kafka_gateway.errors import (
     GONE,
@@ -35,7 +37,7 @@ from kafka_gateway.errors import (
     Unavailable,
 )
 from kafka_gateway.heartbeats import HeartbeatTimer
-from kafka_gateway.limits import Limits
+from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.router import Match, Route, Router
@@ -49,9 +51,6 @@ _PLAN_KEY_MAX = 1024
 """Characters of a remembered spelling: hostile clients must not fill the memory with long ones."""
 
 
-_PROBES = ("health.", "bridge.healthz", "bridge.readyz")
-"""Resources that are answered however short memory is: who asks would restart the gateway."""
-
 _PlanKey = tuple[str, str, str | None, str | None, bool, str, str]
 """Method, path, Accept, Content-Type, whether there is a body, the generation of requests that do not tell, area."""
 
@@ -64,6 +63,14 @@ class _Plan:
     format: str
     codec: Codec | None
     cost: int
+
+
+def _too_busy() -> Unavailable:
+    return Unavailable("The gateway is at work on requests.max requests; send this one again later.")
+
+
+_LEFT = 499
+"""The status that is counted for a client that left before its reply."""
 
 
 class Sink(Protocol):
@@ -91,6 +98,7 @@ class Gateway:
         self.codecs = codecs
         self.proofs = Proofs(config, authenticator)
         """Who asks: the sessions, and the proofs that opened them."""
+        self.counters = Counters()
         self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
         """What clients may make the gateway hold, all of them together."""
@@ -147,14 +155,17 @@ class Gateway:
         dispatched one after the other reach Kafka in that order.
         """
         self.running += 1
+        started = time.perf_counter()
         plan: _Plan | None = None
+        call: Call | None = None
+        reply: Reply | None = None
         try:
             if not request.session.proven and not self.proofs.is_open(request.path):
                 raise Unauthorized()  # let in for an open path, and asking for something else
             if self.stopping and not request.begun:
                 raise ShuttingDown()
             if self._requests_max and self.running > self._requests_max:
-                raise Unavailable("The gateway is at work on requests.max requests; send this one again later.")
+                raise _too_busy()
             headers, body = request.headers, request.body
             has_body = body is not None and len(body) > 0 if isinstance(body, (bytes, type(None))) else True
             accept, content_type = headers.get("accept"), headers.get("content-type")
@@ -164,9 +175,10 @@ class Gateway:
             if plan is None:
                 made = self._plan(request, key)
                 if isinstance(made, Reply):
-                    return made
+                    reply = made
+                    return reply
                 plan = made
-            if self.memory.used_up and not plan.route.name.startswith(_PROBES):
+            if self.memory.used_up and not is_probe(plan.route):
                 raise OutOfMemory
             if plan.cost:
                 await self._limits.take(plan.cost)
@@ -180,19 +192,65 @@ class Gateway:
                     response = await work
             else:
                 response = await work
-            return self._reply(request, response, plan)
+            reply = self._reply(request, response, plan)
+            return reply
         except ServiceError as error:
-            return self._error_reply(request, error, plan)
+            if call is None:
+                self.counters.refuse(error)
+            reply = self._error_reply(request, error, plan)
+            return reply
         except TimeoutError:
-            return self._error_reply(request, RequestTimeout("request.timeout.ms has passed."), plan)
+            reply = self._error_reply(request, RequestTimeout("request.timeout.ms has passed."), plan)
+            return reply
         except Exception as error:
             log.exception("%s %s failed", request.method, plan.route.template if plan else "(no route)")
             text = f"Internal Server Error: {type(error).__name__}: {error}" if self._debug else None
-            return self._error_reply(request, ServiceError(text), plan)
+            reply = self._error_reply(request, ServiceError(text), plan)
+            return reply
         finally:
-            self.running -= 1
+            template, method = (plan.route.template, plan.route.method) if plan is not None else ("", "")
+            status = reply.status if reply is not None else _LEFT
+            self.counters.add(request.session.transport, template, method, status, time.perf_counter() - started)
+            self.end_work()
+
+    async def admit(self, session: Session, resource: Route) -> None:
+        """Lets a client have what a transport serves by itself, without ``dispatch``: a page, a tunnel.
+
+        ``resource`` is one of `Transport.resources`. Raises what ``dispatch`` would answer: Unauthorized, NotFound or
+        MethodNotAllowed where it is switched off, TooManyRequests, Unavailable.
+        """
+        try:
+            if not session.proven and not self.proofs.is_open(resource.template):
+                raise Unauthorized()
             if self.stopping:
-                self._idle.set()
+                raise ShuttingDown()
+            if self.is_full:
+                raise _too_busy()
+            self._limits.check_offered(resource.name, resource)
+            if cost := self._limits.cost(resource.name, resource):
+                await self._limits.take(cost)
+        except ServiceError as error:
+            self.counters.refuse(error)
+            raise
+
+    @property
+    def is_full(self) -> bool:
+        """Whether requests.max are at work: whoever can wait takes up no more."""
+        return 0 < self._requests_max <= self.running
+
+    def begin_work(self) -> None:
+        """Counts as a request at work what a transport does by itself. ``end_work`` is called when it is done."""
+        self.running += 1
+
+    def end_work(self) -> None:
+        """What was begun is over."""
+        self.running -= 1
+        if self.stopping:
+            self._idle.set()
+
+    def meter(self, resource: Route) -> Meter | None:
+        """The rate limit for the messages of an open socket; ``resource`` is one of `Transport.resources`."""
+        return self._limits.meter(resource)
 
     def has_stream(self, path: str) -> bool:
         """Whether a plain WebSocket to this path, undecoded, is for a record stream (streams.md §2)."""

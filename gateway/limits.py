@@ -40,6 +40,44 @@ class TokenBucket:
     def give_back(self, cost: float) -> None:
         self._permits += cost
 
+    def available(self, cost: float) -> int:
+        """How many things of this cost could go now, for who can wait; see ``spend``."""
+        now = self._clock()
+        self._permits = min(self._rate, self._permits + (now - self._at) * self._rate)
+        self._at = now
+        if cost >= self._rate:
+            return int(self._permits >= self._rate)
+        return max(0, int((self._permits + 1e-6) / cost))
+
+    def spend(self, cost: float) -> None:
+        """Takes permits that are ``available``."""
+        self._permits -= cost
+
+    def until_s(self, cost: float) -> float:
+        """Seconds until one thing of this cost could go."""
+        return max(0.0, (min(cost, self._rate) - self._permits) / self._rate)
+
+
+class Meter:
+    """The rate limit for messages that wait where nobody is refused: their socket is not read meanwhile."""
+
+    __slots__ = ("_bucket", "_cost")
+
+    def __init__(self, bucket: TokenBucket, cost: int) -> None:
+        self._bucket, self._cost = bucket, cost
+
+    def available(self) -> int:
+        """How many messages may go now."""
+        return self._bucket.available(self._cost)
+
+    def spend(self, count: int) -> None:
+        """Takes what so many messages cost."""
+        self._bucket.spend(count * self._cost)
+
+    def wait_s(self) -> float:
+        """Seconds until the next one may go, if nobody else comes first."""
+        return self._bucket.until_s(self._cost)
+
 
 class Limits:
     """The allow and block lists, and the request rate limit."""
@@ -59,7 +97,7 @@ class Limits:
 
     def check_offered(self, name: str, route: Route) -> None:
         """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others. ``name`` as in §14.1."""
-        if not _is_listed(route):
+        if is_probe(route):
             return
         refused = bool(self._allowed)
         for level in _levels(name, route):
@@ -73,10 +111,15 @@ class Limits:
 
     def cost(self, name: str, route: Route) -> int:
         """The permits that a request of this resource takes; 0 without a rate limit."""
-        if self._bucket is None or not (_is_listed(route) or "raw" in route.extras):
+        if self._bucket is None or is_probe(route):
             return 0
         found = (self._costs[level] for level in _levels(name, route) if level in self._costs)
         return next(found, self._default_cost)
+
+    def meter(self, route: Route) -> Meter | None:
+        """Counts what comes through an open socket, message by message; None if nothing is counted."""
+        cost = self.cost(route.name, route)
+        return Meter(self._bucket, cost) if self._bucket is not None and cost else None
 
     async def take(self, cost: int) -> None:
         """Takes the permits, waiting at most ``rate.limit.timeout.ms``; TooManyRequests if that is too short."""
@@ -90,9 +133,12 @@ class Limits:
         await asyncio.sleep(wait_s)
 
 
-def _is_listed(route: Route) -> bool:
-    """Whether the lists are about it: the REST resources, and the streams of topics, ``streams.topics``."""
-    return bool(route.generation) or "streams" in route.extras
+def is_probe(route: Route) -> bool:
+    """Whether the resource tells if the gateway is well. Who asks may restart it, so no limit is in its way."""
+    return route.name.startswith(_PROBES)
+
+
+_PROBES = ("health.", "bridge.healthz", "bridge.readyz", "proxy.healthcheck")
 
 
 def _levels(name: str, route: Route) -> tuple[str, str, str]:
@@ -102,7 +148,7 @@ def _levels(name: str, route: Route) -> tuple[str, str, str]:
 
 
 def _class_of(name: str) -> str:
-    return name.rpartition(".")[0] + ".*"
+    return (name.rpartition(".")[0] or name) + ".*"
 
 
 _COST = re.compile(r"(?P<name>[^=]+?)\s*=\s*[0-9]{1,9}")
@@ -116,7 +162,7 @@ def faults(config: Config, routes: Iterable[Route]) -> list[Fault]:
     names = {
         level
         for route in routes
-        if _is_listed(route)
+        if not is_probe(route)
         for name in route.extras.get("names", {}).values() or (route.name,)
         for level in _levels(name, route)
     }

@@ -48,6 +48,15 @@ class Route:
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
+def served(method: str, template: str, name: str, **more: Any) -> Route:
+    """A resource that a transport serves by itself: see `gateway.transport.Transport.resources`."""
+    return Route(method, template, _never_called, name, **more)
+
+
+async def _never_called(call: Any) -> Any:
+    raise NotFound()
+
+
 @dataclasses.dataclass(slots=True)
 class Match:
     """The routes that fit a method and a path. Cached and shared, so nobody changes one."""

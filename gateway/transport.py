@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import CloseReason, ServiceError, Unavailable
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.messages import Reply, Request
+from kafka_gateway.router import Route
 from kafka_gateway.session import Session
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Transport:
     """Whether its requests are as harmless as those of plain HTTP: one reply, and over. Pages of foreign origins may
     GET then, since their browsers keep the reply from them, and ``authentication.skip.paths`` counts. Of other
     transports a foreign page gets nothing, and each of their requests needs a proof."""
+
+    resources: Sequence[Route] = ()
+    """What it serves by itself, without ``Gateway.dispatch``: each asks ``Gateway.admit`` first, so that lists and
+    limits count it. These routes have names, and their handlers are never called."""
 
     def claims(self, request: HttpRequest) -> bool:
         """Whether this HTTP request is for this transport. The newest plugin is asked first, ``http`` last."""

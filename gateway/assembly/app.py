@@ -61,7 +61,8 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             router = Router(routes)
         except RouteClash as error:
             raise PluginError(str(error)) from None
-        if faults := limits.faults(config, routes):
+        resources = [resource for each in transports for resource in each.resources]
+        if faults := limits.faults(config, [*routes, *resources]):
             raise ConfigError(faults)
         gateway = Gateway(config, router, codecs, authenticator)
         stack.callback(gateway.access.flush)  # the lines of the last moment before the stop

@@ -139,7 +139,7 @@ class Plugins:
     def routes(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> list[Route]:
         """All routes, each marked with its plugin's name."""
         found = self._call("gateway_routes", Route, config=config, kafka=kafka, codecs=codecs)
-        return [replace(route, owner=plugin) for plugin, route in found]
+        return [replace(route, owner=plugin, name=route.name or plugin) for plugin, route in found]
 
     def transports(self, config: Config) -> list[Transport]:
         """All transports that are not switched off, in the order in which they are asked: the newest first."""

@@ -203,7 +203,9 @@ class Server(web.Server):
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         if self._token_parameter and "?" in message.path:
             message = move_token(message, self._token_parameter)
-        return HttpRequest(message, payload, protocol, writer, task, self._loop)
+        request = HttpRequest(message, payload, protocol, writer, task, self._loop)
+        request.read_body = self._host.door.read_body
+        return request
 
     def __call__(self) -> RequestHandler:
         return HttpConnection(self._host, self._listener, loop=self._loop, **self._settings)
@@ -225,7 +227,7 @@ class Host:
         """What is listened on, with the real ports."""
         self.door = Door(config, gateway, self.forget)
         self._config = config
-        self._transports = tuple(transports)
+        self.transports = tuple(transports)
         self._offered: dict[str, tuple[Transport, ...]] = {}
         self._servers: dict[str, Server] = {}
         self._sockets: list[asyncio.Server] = []
@@ -257,7 +259,7 @@ class Host:
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():
             name = str(listener)
-            self._offered[name] = offered(listener, self._transports)
+            self._offered[name] = offered(listener, self.transports)
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             context = self._tls_context(listener) if listener.tls else None
             try:

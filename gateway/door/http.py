@@ -15,6 +15,7 @@ from aiohttp import web
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
+from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.cors import Cors, is_preflight
 from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.request import HttpRequest
@@ -42,6 +43,7 @@ class Door:
         self._cors = Cors(config)
         self._answers_preflights = config.flag("access.control.skip.options")
         self._access = gateway.access
+        self._bodies = BodyReader(config)
         self._forget = forget
 
     async def serve(self, asked: web.BaseRequest) -> web.StreamResponse:
@@ -78,6 +80,7 @@ class Door:
                     request.line = (self._access, session, started)
                     response = await transport.handle(request, session, self._gateway)
         except ServiceError as error:
+            self._gateway.counters.refuse(error)
             response = self._refuse(request, transport, error)
         finally:
             if session is not None and not session.proven and connection.handed_over is not session:
@@ -91,6 +94,10 @@ class Door:
                 peer = peer_of(connection.peername)
                 self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
         return response
+
+    async def read_body(self, request: HttpRequest) -> bytes:
+        """`HttpRequest.read`."""
+        return await self._bodies.read(request, self._gateway)
 
     # --- the steps --------------------------------------------------------------------------------------------------
 

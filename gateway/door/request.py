@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote_plus
@@ -28,6 +28,17 @@ class HttpRequest(web.BaseRequest):
     """Set by ``goes_on``."""
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
+
+    read_body: Callable[[HttpRequest], Awaitable[bytes]]
+
+    async def read(self) -> bytes:
+        """The body: unpacked, within ``request.max.bytes``, the time that a body may take and the memory there is.
+
+        Raises PayloadTooLarge, RequestTimeout, BadRequest, UnsupportedMediaType, OutOfMemory.
+        """
+        if self._read_bytes is None:
+            self._read_bytes = await self.read_body(self)
+        return self._read_bytes
 
     def base_url(self) -> str:
         """What absolute URLs in replies to this request start with."""

@@ -74,7 +74,8 @@ class PushPull:
     def routes(self) -> list[Route]:
         def route(method: str, path: str, handler: Any, permission: str = "") -> Route:
             template = self._prefix.rstrip("/") + path
-            return Route(method, template, handler, "push-pull", permission=permission, service=self.pulls)
+            name = "push-pull.push" if method == "POST" else "push-pull.pull"
+            return Route(method, template, handler, name, permission=permission, service=self.pulls)
 
         return [
             route(*each)

@@ -38,6 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         PORTS,
         # What gateway.core, the kernel, has of the door, and the request that transports get.
         "gateway.door.access_log",
+        "gateway.door.counters",
         "gateway.door.proofs",
         "gateway.door.request",
     ),

@@ -108,7 +108,7 @@ class Lines:
 
     @classmethod
     async def connect(cls, app: App) -> Lines:
-        transports: Any = app.host._transports
+        transports: Any = app.host.transports
         port = next(each.port for each in transports if each.name == "lines")
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 

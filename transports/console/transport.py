@@ -13,6 +13,7 @@ from aiohttp import web
 
 from kafka_gateway import jsonio
 from kafka_gateway.core import Gateway
+from kafka_gateway.router import served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
 
@@ -34,6 +35,10 @@ _HEADERS = {
 }
 
 
+_PAGE = served("GET", "/console", "console.page", permission="read gateway:console")
+_LIST = served("GET", _CLIENTS, "console.clients", permission="read gateway:console")
+
+
 class ClientRow(jsonio.Struct):
     """One connected client, as the page lists it."""
 
@@ -48,6 +53,7 @@ class ClientRow(jsonio.Struct):
 class ConsoleTransport(Transport):
     name = "console"
     plain = True
+    resources = (_PAGE, _LIST)
 
     def __init__(self) -> None:
         folder = resources.files("kafka_gateway.transports.console") / "static"
@@ -61,9 +67,10 @@ class ConsoleTransport(Transport):
         return path in self._files or path in (_CLIENTS, "/console/")
 
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        await gateway.admit(session, _LIST if path == _CLIENTS else _PAGE)
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
-        path = request.raw_path.partition("?")[0]
         if path == "/console/":  # the page refers to its parts from here
             return web.Response(status=308, headers={**_HEADERS, "Location": "/console"})
         if path == _CLIENTS:

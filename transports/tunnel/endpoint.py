@@ -36,6 +36,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.limits import TokenBucket
 from kafka_gateway.memory_budget import MemoryShare
+from kafka_gateway.router import served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 from kafka_gateway.transports.http.query import parse_query
@@ -75,10 +76,15 @@ class UpgradeNeeded(ServiceError):
     status, error_code, text = 426, 426, "Expected Upgrade: websocket"
 
 
+_OPEN = served("GET", "/tunnel", "tunnel.open", permission="read gateway:tunnel")
+_BROKERS = served("GET", "/tunnel/brokers", "tunnel.brokers", permission="read gateway:tunnel")
+
+
 class TunnelTransport(Transport):
     """Off unless ``tunnel.enable``; the keys are in transports/tunnel/keys.py."""
 
     name = "tunnel"
+    resources = (_OPEN, _BROKERS)
 
     def __init__(self, config: Config) -> None:
         self._path = "/" + config.text("tunnel.path").strip("/")
@@ -175,11 +181,13 @@ class TunnelTransport(Transport):
         if request.method != "GET":
             raise MethodNotAllowed(allow=("GET",))
         if path == self._prefix:
+            await gateway.admit(session, _BROKERS)
             return await self._list()
         node = self._node(request, path)
         if not _wants_upgrade(request):
             raise UpgradeNeeded()
         query = parse_query(query_text)
+        await gateway.admit(session, _OPEN)
         with self._admitted(session, gateway):
             advertise = of_query(query) or self._advertise
             return await self._relay(request, session, gateway, node, advertise)

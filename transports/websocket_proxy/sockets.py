@@ -11,7 +11,9 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from kafka_gateway.core import Gateway
 from kafka_gateway.errors import CloseReason, ServiceError
+from kafka_gateway.limits import Meter
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
@@ -29,6 +31,8 @@ CLOSE_S = 60.0
 """How long a socket that closes waits for the results of what it was sent (§2.9)."""
 _QUIET_S = 3.0
 """A pong is sent when nothing else was for this long (§1.9)."""
+_BUSY_S = 0.05
+"""How long until a socket is looked after again that waits for requests.max."""
 _LOOK_AGAIN_S = 0.01
 _IMMEDIATE = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 """Codes of a close behind which nothing is sent any more."""
@@ -61,8 +65,14 @@ class ProduceConversation:
         topic: bytes,
         decode: Callable[[bytes], ProduceMessage],
         claim: Claim,
+        gateway: Gateway,
+        meter: Meter | None,
     ) -> None:
-        """``topic`` is JSON text; ``claim`` is where what Kafka has not confirmed counts."""
+        """``topic`` is JSON text; ``claim`` is where what Kafka has not confirmed counts.
+
+        ``gateway`` counts what is on its way as work, ``meter`` is the rate limit that all clients share.
+        """
+        self._gateway, self._meter = gateway, meter
         self._socket = socket
         self._sender = sender
         self._topic = topic
@@ -99,16 +109,29 @@ class ProduceConversation:
         most = IN_FLIGHT_MAX - self._in_flight if self._in_flight_bytes < IN_FLIGHT_BYTES_MAX else 0
         if self._bucket is not None:
             most = min(most, self._bucket.available(self._loop.time()))
+        if self._meter is not None:
+            most = min(most, self._meter.available())
         count = min(most, len(frames))
+        busy = bool(count) and self._gateway.is_full
+        if busy:
+            count = 0
         if count and self._bucket is not None:
             self._bucket.spend(count)
+        if count and self._meter is not None:
+            self._meter.spend(count)
         if count and not self._produce([frames.popleft() for _ in range(count)]):
             frames.clear()
             self._end_if_settled()
         elif frames:
             self._socket.hold()
-            if self._bucket is not None and self._timer is None and self._in_flight < IN_FLIGHT_MAX:
-                self._timer = self._loop.call_later(self._bucket.wait_s(), self._ring)
+            if self._timer is None and self._in_flight < IN_FLIGHT_MAX:
+                wait_s = self._bucket.wait_s() if self._bucket is not None else 0.0
+                if self._meter is not None:
+                    wait_s = max(wait_s, self._meter.wait_s())
+                if busy:
+                    wait_s = max(wait_s, _BUSY_S)
+                if wait_s or self._bucket is not None or self._meter is not None:
+                    self._timer = self._loop.call_later(wait_s, self._ring)
         elif self._in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes >= IN_FLIGHT_BYTES_MAX:
             self._socket.hold()
         else:
@@ -143,9 +166,14 @@ class ProduceConversation:
         self._in_flight += len(messages)
         self._in_flight_bytes += size
         self._count()
+        self._gateway.begin_work()
         results = self._sender.send(messages)
+        results.add_done_callback(self._end_work)
         self._sent.append((results, [each.message_id for each in messages], size))
         results.add_done_callback(self._answer)
+
+    def _end_work(self, _: object) -> None:
+        self._gateway.end_work()
 
     def _answer(self, _: object) -> None:
         """Sends all results that are at the head by now (§2.2: in input order across all partitions)."""

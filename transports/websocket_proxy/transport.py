@@ -27,8 +27,8 @@ from kafka_gateway.errors import (
     Unauthorized,
 )
 from kafka_gateway.jsonio import encode
-from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import Request
+from kafka_gateway.router import served
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
@@ -56,10 +56,13 @@ class ProxyDialect(Dialect):
 
 
 PROXY = ProxyDialect()
+_FRAMES = served("GET", "/socket/in", "socket.in.produce")
+"""The messages on such a socket, for the rate limit."""
 
 
 class WebSocketProxyTransport(Transport):
     name = "websocket-proxy"
+    resources = (_FRAMES,)
 
     def __init__(self, config: Config) -> None:
         self._limits = SocketLimits(
@@ -106,7 +109,7 @@ class WebSocketProxyTransport(Transport):
         code = 1006
         try:
             if isinstance(wanted, SenderRequest) and formats is not None:
-                code = await self._produce(socket, cast(RecordSender, behind), wanted, formats, gateway.memory)
+                code = await self._produce(socket, cast(RecordSender, behind), wanted, formats, gateway)
             elif isinstance(wanted, FollowerRequest):
                 code = await self._consume(socket, cast(RecordFollower, behind), wanted)
         finally:
@@ -116,15 +119,12 @@ class WebSocketProxyTransport(Transport):
         return OVER
 
     async def _produce(
-        self,
-        socket: Socket,
-        sender: RecordSender,
-        wanted: SenderRequest,
-        formats: Formats,
-        memory: MemoryBudget,
+        self, socket: Socket, sender: RecordSender, wanted: SenderRequest, formats: Formats, gateway: Gateway
     ) -> int:
         decode = produce_decoder(formats.key, formats.value)
-        conversation = ProduceConversation(socket, sender, encode(wanted.topic), decode, memory.claim())
+        conversation = ProduceConversation(
+            socket, sender, encode(wanted.topic), decode, gateway.memory.claim(), gateway, gateway.meter(_FRAMES)
+        )
         try:
             return (await socket.run(conversation.take, conversation.before_close)).code
         finally:
