@@ -73,7 +73,7 @@ class InstanceStream(PushStream):
         return ready
 
     async def _find_positions(self) -> None:
-        """What the instance has returned so far, and of what else it has the committed offsets."""
+        """Sets the positions: what the instance has returned so far, elsewhere the committed offsets."""
         consumer = self._instance.consumer
         try:
             assigned = await consumer.assignment()

@@ -56,12 +56,12 @@ class GroupStream:
         self._committer: Committer
         self._unacked = Unacked()
         self._positions: dict[TopicPartition, int] = {}
-        """Where reading goes on behind what was sent, of what is assigned."""
+        """The next offset to send, for each assigned partition."""
         self._events: deque[Payload] = deque()
         self._records: deque[ConsumedRecord] = deque()
         """Read, and not sent yet."""
         self._written: Sequence[ConsumedRecord] = ()
-        """Of the event that is being written."""
+        """The records of the event that is being written."""
         self._taken: TakenBatch | None = None
         self._reading: asyncio.Future[TakenBatch] | None = None
         self._changed = asyncio.Event()
@@ -70,7 +70,7 @@ class GroupStream:
         self._last = False
         """Nothing comes behind the events that wait."""
         self._hopeless = False
-        """Whether it ends by an error, and waits for no acknowledgement."""
+        """True when it ends with an error: it waits for no acknowledgement then."""
         self._ended = False
 
     @property

@@ -1,7 +1,7 @@
 """Records as streams show them (streams.md §2): one JSON object a line. Carriers make arrays of the lines.
 
 Encoding runs on Kafka's reading threads, for whole runs of records, once for all clients and carriers that want the
-same formats. A record that a format cannot express says so in its row and holds nobody up.
+same formats. A record that a format cannot express becomes a row that says so; the stream goes on.
 """
 
 from __future__ import annotations

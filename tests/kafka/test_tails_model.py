@@ -309,10 +309,10 @@ class TailsModel(RuleBasedStateMachine):
 
     # --- what happens
 
-    @initialize(partitions=st.integers(1, 3), trains=st.sampled_from([1, 2, 16]))
-    def begin(self, partitions: int, trains: int) -> None:
+    @initialize(partitions=st.integers(1, 3), catch_ups=st.sampled_from([1, 2, 16]))
+    def begin(self, partitions: int, catch_ups: int) -> None:
         self.log = Log(partitions)
-        self.turns = Turns(trains)
+        self.turns = Turns(catch_ups)
 
     @rule(data=st.data(), count=st.integers(1, 6), hole=st.booleans())
     def produce(self, data: st.DataObject, count: int, hole: bool) -> None:

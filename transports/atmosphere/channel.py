@@ -113,7 +113,7 @@ class HttpChannel:
         self._over()
 
     def _over(self) -> None:
-        """For what a subclass has to put away."""
+        """Called once at the end; a subclass frees what it holds."""
 
     async def _end(self, reason: CloseReason) -> None:
         await self._gateway.close_session(self.client.session, reason)

@@ -1,8 +1,8 @@
-"""A train: one feed that takes tails from the past to the live edge. On the event loop.
+"""Reads a topic from old positions up to the live edge, for several tails at once. On the event loop.
 
-All members travel together, at the pace of the slowest; one that stays away for too long is left behind and takes a
-later train. Whoever is further ahead than the train gets records from its own position on. Near the live edge the
-members change over: as soon as nothing is missing between their positions and what the live feed still has.
+All members get the same chunks, at the pace of the slowest. A member that pauses for too long is left out, and joins a
+later catch-up reader. A member that is further ahead gets records from its own position on. Near the live edge members
+move to its fetcher, as soon as nothing is missing between their positions and what that fetcher still keeps.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from kafka_gateway.kafka.tails.live_edge import LiveEdge
 from kafka_gateway.kafka.tails.tail import Cohort, KafkaTail
 
 PATIENCE_S = 0.1
-"""How long the members of a train wait for one that has paused."""
+"""How long all members wait for one that has paused."""
 PATIENCE_ALONE_S = 1.0
-"""How long a train without other members waits for it: opening another feed costs more."""
+"""The same when there is no other member: opening another fetcher costs more."""
 BUDGET_S = 0.01
 """How long the loop may be held at a time."""
 AHEAD_RECORDS = 50_000
-"""Who is further ahead than this waits for another train."""
+"""A tail that is further ahead than this waits for another catch-up reader."""
 
 
 class CatchUpReader:
@@ -37,7 +37,7 @@ class CatchUpReader:
         failed: Callable[[ServiceError], None],
         ended: Callable[[CatchUpReader], None],
     ) -> None:
-        """Departs with these cohorts. ``edge`` hears that the end of the log is near, and makes ``live`` answer one."""
+        """Starts with these cohorts. ``edge`` is called near the end of the log: then ``live`` has a live edge."""
         self._loop = asyncio.get_running_loop()
         self._live = live
         self._edge = edge
@@ -47,11 +47,11 @@ class CatchUpReader:
         self._front = starts_of(cohorts)
         """The next chunk to be given begins here."""
         self._cohorts: list[Cohort] = []
-        self._boarding = list(cohorts)
+        self._joining = list(cohorts)
         self._items: collections.deque[Item] = collections.deque()
         self._chunk: Chunk | None = None
         self._todo: collections.deque[Cohort] = collections.deque()
-        """Who has not got that chunk yet."""
+        """Cohorts that have not got that chunk yet."""
         self._absent: dict[KafkaTail, float] = {}
         self._patience: asyncio.TimerHandle | None = None
         self._scheduled = False
@@ -60,7 +60,7 @@ class CatchUpReader:
         self._encode_for(cohorts)
 
     def admits(self, cohort: Cohort) -> bool:
-        """Whether it comes past these positions, and soon."""
+        """Whether it will reach these positions, and soon."""
         far = 0
         for partition, place in cohort.positions.items():
             front = self._front.get(partition)
@@ -69,10 +69,10 @@ class CatchUpReader:
             far += place.offset - front
         return not self.stopped and far <= AHEAD_RECORDS
 
-    def board(self, cohort: Cohort) -> None:
-        """From the next chunk on; only what it `admits`."""
-        cohort.train = self
-        self._boarding.append(cohort)
+    def join(self, cohort: Cohort) -> None:
+        """Takes the cohort in from the next chunk on; only one that it `admits`."""
+        cohort.catch_up = self
+        self._joining.append(cohort)
         self._encode_for([cohort])
         self._schedule()
 
@@ -83,12 +83,12 @@ class CatchUpReader:
             self._patience = self._loop.call_later(PATIENCE_S, self._lose_patience)
 
     def left(self, tail: KafkaTail) -> None:
-        """A member has closed, or has resumed and boards again if it can."""
+        """A member has closed, or has resumed and joins again if it can."""
         self._absent.pop(tail, None)
         self._schedule()
 
     def try_live(self) -> None:
-        """There is a live feed now: whoever is there changes over."""
+        """There is a live edge now: members that are near enough move to it."""
         if self._chunk is None:
             self._change_over()
 
@@ -100,12 +100,12 @@ class CatchUpReader:
     def skip(self, partition: int, offset: int, back: bool = False) -> None:
         """The feed goes on at another offset: further ahead, or ``back``."""
         self._front = {**self._front, partition: offset}
-        for cohort in [*self._cohorts, *self._boarding]:
+        for cohort in [*self._cohorts, *self._joining]:
             cohort.skip(partition, offset, back)
         self.try_live()
 
     def cohorts(self) -> list[Cohort]:
-        return [*self._cohorts, *self._boarding]
+        return [*self._cohorts, *self._joining]
 
     def stop(self) -> None:
         if self.stopped:
@@ -153,8 +153,8 @@ class CatchUpReader:
                 return
 
     def _begin(self, item: Item) -> None:
-        self._cohorts += self._boarding
-        self._boarding = []
+        self._cohorts += self._joining
+        self._joining = []
         if isinstance(item, Chunk):
             self._chunk = item
             self._todo.extend(self._cohorts)
@@ -185,7 +185,7 @@ class CatchUpReader:
         live = self._live()
         if live is not None:
             # Those too that wait for the next chunk: at the end of the log there may be none for long.
-            cohorts, self._cohorts, self._boarding = self.cohorts(), [], []
+            cohorts, self._cohorts, self._joining = self.cohorts(), [], []
             for cohort in cohorts:
                 if cohort.tails and not live.admit(cohort):
                     self._cohorts.append(cohort)

@@ -1,8 +1,8 @@
-"""The live edge of a topic: one feed for all who keep up. On the event loop.
+"""The live edge of a topic: one fetcher for all tails that keep up. On the event loop.
 
-It waits for nobody. What it has read lately stays in a ring, so that a tail whose positions lie in there goes on
-without another look at Kafka: the one that was opened a moment ago, the one that paused for a moment, and the train
-that has come up to the edge. A tail may also be ahead: then it gets nothing until the feed has come to where it is.
+It waits for no tail. It keeps the last chunks in a ring, so that a tail whose positions are in the ring goes on without
+another fetch: one that was just opened, one that paused for a moment, and those that a catch-up reader brings. A tail
+may also be ahead: it gets nothing until the fetcher has reached its positions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kafka_gateway.kafka.tails.tail import Cohort, Positions
 
 HOLD_S = 2.0
 HOLD_TIMES = 16
-"""While a train comes near, the ring is kept for so long and may be so many times as large."""
+"""While a catch-up reader comes near, the ring is kept for this long and may be this many times as large."""
 NEAR_RECORDS = 50_000
 
 
@@ -67,7 +67,7 @@ class LiveEdge:
             start = starts.get(partition)
             if start is None or place.offset < start:
                 return False
-        cohort.train = None
+        cohort.catch_up = None
         for chunk in list(self._ring):
             if not cohort.tails:
                 return True
@@ -84,7 +84,7 @@ class LiveEdge:
         return True
 
     def near(self, positions: Positions) -> None:
-        """A train is at these positions: if that is not far from here, the ring is kept for it for a while."""
+        """A catch-up reader is at these positions: if they are near, the ring is kept for it for a while."""
         head = self.head
         far = sum(max(0, head[one].offset - place.offset) for one, place in positions.items() if one in head)
         if far < NEAR_RECORDS:

@@ -36,8 +36,8 @@ class LogOffsets:
 class Lookups(Generic[Key, Answer]):
     """Shares answers among those who ask at the same time. Belongs to the event loop.
 
-    An answer is always of a flight that began after the question: who asks while one is under way waits for the next,
-    together with all others who do. A thousand questions at a time make two flights.
+    An answer always comes from a lookup that began after the question. A question that arrives during a lookup waits
+    for the next one, with all others that do. A thousand questions at a time make two lookups.
     """
 
     def __init__(self, ask: Callable[[Key], Awaitable[Answer]]) -> None:
@@ -46,7 +46,7 @@ class Lookups(Generic[Key, Answer]):
         self._next: dict[Key, asyncio.Task[Answer]] = {}
 
     async def get(self, key: Key) -> Answer:
-        """Raises what ``ask`` raises. Cancelling leaves the flight to the others."""
+        """Raises what ``ask`` raises. Cancelling leaves the lookup to the others."""
         flight = self._next.get(key)
         if flight is None:
             flight = self._next[key] = asyncio.get_running_loop().create_task(self._fly(key))

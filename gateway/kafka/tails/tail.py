@@ -35,6 +35,7 @@ class KafkaTail:
         "_ends",
         "_owner",
         "behind",
+        "catch_up",
         "cohort",
         "encoder",
         "failure",
@@ -44,7 +45,6 @@ class KafkaTail:
         "partitions",
         "running",
         "started",
-        "train",
         "until_end",
     )
 
@@ -70,7 +70,7 @@ class KafkaTail:
         self.gaps: list[Gap] = []
         """To be told before anything else."""
         self.failure: ServiceError | None = None
-        self.train: object = None
+        self.catch_up: object = None
         """What waits for it while it pauses."""
         self.running = False
         """Whether it is to get records: resumed, and not paused again."""
@@ -170,7 +170,7 @@ class Cohort:
     ``until`` cuts what it gives at these offsets; tails with and without that are never in one cohort.
     """
 
-    __slots__ = ("before", "behind", "giving", "partitions", "positions", "tails", "topic", "train", "until")
+    __slots__ = ("before", "behind", "catch_up", "giving", "partitions", "positions", "tails", "topic", "until")
 
     def __init__(self, topic: str, partitions: Filter, positions: Positions, until: Mapping[int, int] | None) -> None:
         self.topic = topic
@@ -178,12 +178,12 @@ class Cohort:
         self.positions = positions
         self.until = until
         self.tails: dict[KafkaTail, None] = {}
-        self.train: object = None
-        """What it travels with, if that is not the live edge."""
+        self.catch_up: object = None
+        """The catch-up reader that reads for it; None at the live edge."""
         self.behind = False
         """Whether some tail may not have caught up yet."""
         self.giving: object = None
-        """What is being given at this moment, with ``before`` for those who have not got it yet."""
+        """The batch that is being delivered; ``before``: the positions of tails that do not have it yet."""
         self.before = positions
 
     def key(self) -> object:

@@ -1,8 +1,8 @@
-"""All tails of one topic: who is where, and what reads for them. On the event loop.
+"""All tails of one topic: their positions, and which fetcher reads for each of them. On the event loop.
 
-A tail that resumes is placed: on the live edge if nothing is missing between its positions and what the live feed still
-has, else on a train that comes past its positions, else it waits for one to depart. Trains are limited over all topics
-(`Turns`); the tails of a topic that wait for one leave together if they are near each other.
+A tail that resumes gets a reader: the live edge if nothing is missing between its positions and what the live edge
+still keeps, else a catch-up reader that will reach its positions, else it waits for a new one. Catch-up readers are
+limited over all topics (`Turns`); tails of a topic that wait share a new one if their positions are near each other.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 FRESH_S = 5.0
 """So long a topic's ends are good to begin a live feed at; it reads what has come since."""
 GATHER_S = 0.01
-"""Tails that ask for a train within this time share it."""
+"""Tails that need a catch-up reader within this time share it."""
 GATHER_MORE_S = 0.25
-"""The same if a train of the topic is under way already."""
+"""The same while another one of the topic is at work."""
 _AGAIN_S = 1.0
 
 
 class Turns:
-    """How many trains may be under way; who asks for one more waits, first come, first served."""
+    """How many catch-up readers may work at a time; who needs one more waits, first come, first served."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -95,9 +95,9 @@ class TailTopic:
         self._audience: collections.Counter[tuple[Filter, RecordsEncoder]] = collections.Counter()
         self._ready: dict[KafkaTail, None] = {}
         self._live: LiveEdge | None = None
-        self._trains: list[CatchUpReader] = []
+        self._catch_ups: list[CatchUpReader] = []
         self._waiting: list[Cohort] = []
-        self._train_asked = False
+        self._catch_up_asked = False
         self._partitions = 0
         self._ends: Mapping[int, int] = NO_ENDS
         self._ends_at = 0.0
@@ -160,9 +160,9 @@ class TailTopic:
         self._ready[tail] = None
 
     def paused(self, tail: KafkaTail, cohort: Cohort) -> None:
-        if isinstance(cohort.train, CatchUpReader) and not cohort.train.stopped:
-            tail.train = cohort.train
-            cohort.train.absent(tail)
+        if isinstance(cohort.catch_up, CatchUpReader) and not cohort.catch_up.stopped:
+            tail.catch_up = cohort.catch_up
+            cohort.catch_up.absent(tail)
 
     def closed(self, tail: KafkaTail) -> None:
         self._ready.pop(tail, None)
@@ -172,8 +172,8 @@ class TailTopic:
         if not self._audience[key]:
             del self._audience[key]
             self._encode()
-        for train in self._trains:
-            train.left(tail)
+        for catch_up in self._catch_ups:
+            catch_up.left(tail)
         if not self._tails and self._linger is None and not self._over:
             self._linger = self._loop.call_later(self._environment.linger_s, self._end)
 
@@ -187,8 +187,8 @@ class TailTopic:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        for train in list(self._trains):
-            train.stop()
+        for catch_up in list(self._catch_ups):
+            catch_up.stop()
 
     def _encode(self) -> None:
         if self._live is not None:
@@ -200,9 +200,9 @@ class TailTopic:
         ready, self._ready = self._ready, {}
         cohorts: dict[object, Cohort] = {}
         for tail in ready:
-            if isinstance(tail.train, CatchUpReader):
-                tail.train.left(tail)
-                tail.train = None
+            if isinstance(tail.catch_up, CatchUpReader):
+                tail.catch_up.left(tail)
+                tail.catch_up = None
             if not self._greet(tail):
                 continue
             cohort = Cohort(self.name, tail.partitions, tail.places, tail.ends if tail.until_end else None)
@@ -224,16 +224,16 @@ class TailTopic:
     def _place(self, cohort: Cohort) -> None:
         if self._live is not None and self._live.admit(cohort):
             return
-        for train in self._trains:
-            if train.admits(cohort):
-                train.board(cohort)
+        for catch_up in self._catch_ups:
+            if catch_up.admits(cohort):
+                catch_up.join(cohort)
                 return
         if self._live is None and self._loop.time() - self._ends_at < FRESH_S and self._at_the_end(cohort):
             self._open_live()
             self._place(cohort)
             return
         self._waiting.append(cohort)
-        self._call_train()
+        self._ask_catch_up()
 
     def _at_the_end(self, cohort: Cohort) -> bool:
         return all(
@@ -253,11 +253,11 @@ class TailTopic:
         )
         self._live = live
         self._encode()
-        for train in self._trains:
-            train.try_live()
+        for catch_up in self._catch_ups:
+            catch_up.try_live()
 
     def _near_edge(self) -> None:
-        """A train comes to the end of the log."""
+        """A catch-up reader comes to the end of the log."""
         if self._live is None and not self._looking:
             self._looking = True
             self._spawn(self._look_for_edge())
@@ -279,21 +279,21 @@ class TailTopic:
             self._looking = False
 
     def _wants_edge(self) -> bool:
-        return self._live is None and bool(self._trains)
+        return self._live is None and bool(self._catch_ups)
 
-    # --- trains -------------------------------------------------------------------------------------------------------
+    # --- catching up --------------------------------------------------------------------------------------------------
 
-    def _call_train(self) -> None:
-        if self._train_asked or self._over or len(self._trains) >= max(1, self._environment.turns.limit // 2):
+    def _ask_catch_up(self) -> None:
+        if self._catch_up_asked or self._over or len(self._catch_ups) >= max(1, self._environment.turns.limit // 2):
             return
-        self._train_asked = True
+        self._catch_up_asked = True
         self._loop.call_later(
-            GATHER_MORE_S if self._trains else GATHER_S, lambda: self._environment.turns.ask(self._depart)
+            GATHER_MORE_S if self._catch_ups else GATHER_S, lambda: self._environment.turns.ask(self._start_catch_up)
         )
 
-    def _depart(self) -> None:
+    def _start_catch_up(self) -> None:
         """It is our turn: those who have waited longest go, and all who start near them."""
-        self._train_asked = False
+        self._catch_up_asked = False
         waiting = [cohort for cohort in self._waiting if cohort.tails]
         self._waiting = []
         if not waiting or self._over:
@@ -301,30 +301,30 @@ class TailTopic:
             return
         first = waiting[0]
         going = [cohort for cohort in waiting if _distance(first, cohort) <= AHEAD_RECORDS]
-        train = CatchUpReader(
+        catch_up = CatchUpReader(
             going,
             lambda starts, deliver: self._open_feed(starts, deliver, past=True),
             lambda: self._live,
             self._near_edge,
-            self._lost_train,
+            self._lost_catch_up,
             self.fail,
-            self._arrived,
+            self._catch_up_ended,
         )
         for cohort in going:
-            cohort.train = train
-        self._trains.append(train)
+            cohort.catch_up = catch_up
+        self._catch_ups.append(catch_up)
         self._waiting = [cohort for cohort in waiting if cohort not in going]
         if self._waiting:
-            self._call_train()
+            self._ask_catch_up()
 
-    def _arrived(self, train: CatchUpReader) -> None:
-        self._trains.remove(train)
-        for cohort in train.cohorts():
+    def _catch_up_ended(self, catch_up: CatchUpReader) -> None:
+        self._catch_ups.remove(catch_up)
+        for cohort in catch_up.cohorts():
             # Only if it was stopped on the way.
             self._ready_again(cohort)
         self._environment.turns.give_back()
         if self._waiting:
-            self._call_train()
+            self._ask_catch_up()
 
     def _ready_again(self, cohort: Cohort) -> None:
         for tail in list(cohort.tails):
@@ -344,12 +344,12 @@ class TailTopic:
         for tail in self._tails:
             if tail.cohort is None and tail.partitions is None and not tail.until_end:
                 tail.move({**tail.places, **new})
-        cohorts = [*self._waiting, *(cohort for train in self._trains for cohort in train.cohorts())]
+        cohorts = [*self._waiting, *(cohort for catch_up in self._catch_ups for cohort in catch_up.cohorts())]
         for cohort in cohorts:
             if cohort.partitions is None and cohort.until is None:
                 cohort.positions = {**cohort.positions, **new}
-        for train in self._trains:
-            train.grow(starts)
+        for catch_up in self._catch_ups:
+            catch_up.grow(starts)
         if self._live is not None:
             self._live.grow(starts)
 
@@ -377,8 +377,8 @@ class TailTopic:
     def _lost_live(self, feed: Fetcher, lost: Lost) -> None:
         self._spawn(self._find_again(feed, lost, lambda: self._live))
 
-    def _lost_train(self, train: CatchUpReader, lost: Lost) -> None:
-        self._spawn(self._find_again(train.feed, lost, lambda: None if train.stopped else train))
+    def _lost_catch_up(self, catch_up: CatchUpReader, lost: Lost) -> None:
+        self._spawn(self._find_again(catch_up.feed, lost, lambda: None if catch_up.stopped else catch_up))
 
     async def _find_again(
         self, feed: Fetcher, lost: Lost, reader: Callable[[], LiveEdge | CatchUpReader | None]
@@ -411,13 +411,13 @@ class TailTopic:
             cohort.skip(partition, end, back=True)
         for cohort in [*self._cohorts()]:
             cohort.check_ends()
-        for train in list(self._trains):
-            train.try_live()
+        for catch_up in list(self._catch_ups):
+            catch_up.try_live()
 
     def _cohorts(self) -> Iterator[Cohort]:
         yield from self._waiting
-        for train in self._trains:
-            yield from train.cohorts()
+        for catch_up in self._catch_ups:
+            yield from catch_up.cohorts()
         if self._live is not None:
             yield from self._live.cohorts()
 
