@@ -27,6 +27,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.door import tls
 from kafka_gateway.door.http import Door, peer_of
 from kafka_gateway.door.request import HttpRequest, move_token
+from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
 from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
@@ -203,6 +204,8 @@ class Server(web.Server):
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         if self._token_parameter and "?" in message.path:
             message = move_token(message, self._token_parameter)
+        if FIELD in message.headers:
+            message = move_proof(message)
         request = HttpRequest(message, payload, protocol, writer, task, self._loop)
         request.read_body = self._host.door.read_body
         return request

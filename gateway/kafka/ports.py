@@ -81,6 +81,8 @@ class ConsumerSettings:
     isolation_level: str = ""
     finds_ends: bool = False
     """Whether ``Consumer.reached`` is wanted."""
+    session_timeout_ms: int = 0
+    """How long Kafka hears nothing of the member before its partitions go to others; 0 for the operator's choice."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ class InstanceRequest:
     fetch_min_bytes: int | None = None
     timeout_ms: int | None = None
     isolation_level: str | None = None
+    session_timeout_ms: int | None = None
 
 
 def _set_text(field: str) -> Callable[[InstanceRequest, Raw, str], None]:
@@ -175,6 +176,7 @@ _INSTANCE_V1 = {
     "format": _set_text("format"),
     "auto.offset.reset": _set_text("auto_offset_reset"),
     "auto.commit.enable": _set_text("auto_commit"),
+    "session.timeout.ms": _set_integer("session_timeout_ms"),
 }
 _INSTANCE_V2 = _INSTANCE_V1 | {
     "fetch.min.bytes": _set_integer("fetch_min_bytes"),

@@ -22,6 +22,8 @@ _NOT_IN_CLIENT_ID = re.compile(r"[^A-Za-z0-9._-]")
 _CLIENT_ID_MAX = 100
 
 _FETCH_MIN_BYTES_MAX = 10_000_000
+_SESSION_TIMEOUT_MS = range(6_000, 300_001)
+"""What the brokers allow by default (group.min.session.timeout.ms), up to the time in which a member has to read."""
 _BOOLEANS = {"true": True, "false": False}
 _RESETS = {
     "v1": {"smallest": "earliest", "largest": "latest"},
@@ -114,7 +116,15 @@ def _settings(group: str, name: str, request: InstanceRequest, generation: str) 
         reset = resets[request.auto_offset_reset]
     if request.isolation_level is not None and request.isolation_level not in _ISOLATION_LEVELS:
         raise _invalid("isolation.level", request.isolation_level, _ISOLATION_LEVELS)
-    return ConsumerSettings(group, _client_id(name), reset, auto_commit, request.isolation_level or "")
+    session_ms = request.session_timeout_ms or 0
+    if session_ms and session_ms not in _SESSION_TIMEOUT_MS:
+        raise InvalidSettings(
+            InvalidSettings.text + f"Invalid value {session_ms} for configuration session.timeout.ms: "
+            f"Value must be between {_SESSION_TIMEOUT_MS[0]} and {_SESSION_TIMEOUT_MS[-1]}"
+        )
+    return ConsumerSettings(
+        group, _client_id(name), reset, auto_commit, request.isolation_level or "", session_timeout_ms=session_ms
+    )
 
 
 def _client_id(name: str) -> str:

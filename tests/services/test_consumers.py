@@ -54,6 +54,7 @@ def last_limits(fake: FakeKafka) -> ReadLimits:
         ({"name": "c", "consumer.request.timeout.ms": "500"}, "c"),
         ({"name": "c", "consumer.request.timeout.ms": -1}, "c"),
         ({"name": "c", "isolation.level": "read_committed"}, "c"),
+        ({"name": "c", "session.timeout.ms": 6000}, "c"),
     ],
 )
 async def test_create(rest: Rest, body: Any, name: str) -> None:
@@ -93,6 +94,9 @@ async def test_create_generates_a_name(start: Start, body: bytes) -> None:
         ({"name": "c", "fetch.min.bytes": 10_000_001}, 422, 40001),
         ({"name": "c", "fetch.min.bytes": -2}, 422, 40001),
         ({"name": "c", "fetch.min.bytes": "x"}, 400, 400),
+        ({"name": "c", "session.timeout.ms": 5999}, 422, 40001),
+        ({"name": "c", "session.timeout.ms": -1}, 422, 40001),
+        ({"name": "c", "session.timeout.ms": 300_001}, 422, 40001),
         ({"name": "c", "consumer.request.timeout.ms": "x"}, 400, 400),
         ({"name": "c", "consumer.request.timeout.ms": -2}, 422, 40001),
         ({"name": "c", "colour": "red"}, 422, 422),

@@ -24,6 +24,7 @@ from aiohttp.streams import EofStream
 
 from kafka_gateway.door.client_writer import ClientWriter
 from kafka_gateway.door.request import ANSWERED
+from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import FAILED, GONE, IDLE, CloseReason
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.records.frames import frame_head
@@ -171,6 +172,7 @@ class Socket:
             autoping=False,
             autoclose=False,
             compress=limits.compress,
+            protocols=(PROTOCOL,),
             # aiohttp refuses a message that is exactly as long as its limit.
             max_msg_size=0 if None in sizes else max(size for size in sizes if size is not None) + 1,
         )

@@ -18,6 +18,7 @@ from aiohttp import web
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.request import ANSWERED, HttpRequest
+from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed
@@ -105,7 +106,9 @@ class WebSocketTransport(Transport):
         stream = reply.body
         try:
             if isinstance(stream, Feed):
-                response: web.WebSocketResponse[bool] = web.WebSocketResponse(autoping=False, compress=False)
+                response: web.WebSocketResponse[bool] = web.WebSocketResponse(
+                    autoping=False, compress=False, protocols=(PROTOCOL,)
+                )
                 await feed_socket(request, response, stream, session, gateway, self._limits_of_streams)
                 return OVER
             socket = await Socket.accept(request, self._stream_limits, {}, gateway.memory)

@@ -116,6 +116,8 @@ class ClientFactory:
         }
         if settings.auto_offset_reset:
             forced["auto.offset.reset"] = _RESET.get(settings.auto_offset_reset, settings.auto_offset_reset)
+        if settings.session_timeout_ms:
+            forced["session.timeout.ms"] = settings.session_timeout_ms
         if settings.isolation_level:
             forced["isolation.level"] = settings.isolation_level
         return self._merged("consumer", defaults, forced)

@@ -1,6 +1,7 @@
 // Kafka Gateway client. SPDX-License-Identifier: Apache-2.0. Made by scripts/build.js from src/; do not edit.
 const KafkaGateway = (() => {
 'use strict';
+function originHint(url) {const origin = globalThis.location?.origin;if (!origin || origin === 'null' || origin === new URL(url, origin).origin) return '';return `; the gateway has to allow this page's origin: access.control.allow.origin=${origin}`}
 class GatewayError extends Error {constructor(code, message, { status = 0, error_code, reply, closeCode, cause } = {}) {super(message, cause === undefined ? undefined : { cause });this.name = 'GatewayError';this.code = code;this.status = status;this.error_code = error_code;this.reply = reply;this.closeCode = closeCode}
 get retriable() {if (this.code === 'REPLY') return this.status >= 500 || this.status === 429 || this.status === 408;return this.code === 'LOST' || this.code === 'TIMEOUT' || this.code === 'UNREACHABLE'}}
 function backoff(attempt, minMs, maxMs) {return Math.min(maxMs, minMs * 2 ** Math.min(attempt, 30)) * (0.5 + Math.random() / 2)}
@@ -43,7 +44,7 @@ async #_3() {const { retries, retryMinMs, retryMaxMs } = this.#_8;for (let attem
 if (this.#_6.signal.aborted) return;if (error.status === 401 || error.status === 403 || attempt >= retries) return this.close(error);this.#c('waiting', error);await delay(backoff(attempt, retryMinMs, retryMaxMs), this.#_6.signal);if (this.#_6.signal.aborted) return;this.#c('connecting')}}
 async #d(attempt) {const loyal = this.transport && attempt < LOYAL_ATTEMPTS;const names = loyal ? [(this.transport)] : this.#_8.transports;const broken = new Promise((resolve) => (this.#_7 = resolve));const lost = this.#_7;const link = await this.#e(names, lost);if (this.#_6.signal.aborted) link.close();this.#_6.signal.throwIfAborted();this.#_5 = link;const watch = this.#f(link, lost);try {this.#c('open');return await broken} finally {clearInterval(watch);this.#_5 = undefined}}
 async #e(names, lost) {const failures = [];let status = 0;for (const name of names) {try {const link = await this.#g(name, lost);this.transport = name;return link} catch (error) {if (this.#_6.signal.aborted) throw error;failures.push(`${name}: ${describe(error)}`);status = error instanceof GatewayError && error.status ? error.status : status;if (status === 401 || status === 403) break}}
-throw new GatewayError('UNREACHABLE', `cannot connect to ${this.#_8.url} (${failures.join('; ')})`, { status })}
+const hint = status ? '' : originHint(this.#_8.url);throw new GatewayError('UNREACHABLE', `cannot connect to ${this.#_8.url} (${failures.join('; ')}${hint})`, { status })}
 async #g(name, lost) {const { url, headers, openSocket, openTimeoutMs, onMessage } = this.#_8;const limit = new AbortController();const stop = () => limit.abort();const timer = setTimeout(stop, openTimeoutMs);this.#_6.signal.addEventListener('abort', stop);let gone = false;try {return await OPENERS[name]({url,
 headers,
 openSocket,
@@ -82,36 +83,43 @@ function joinBytes(pieces) {const whole = new Uint8Array(pieces.reduce((sum, pie
 return whole}
 function fromBase64(text) {return Uint8Array.from(atob(text), (char) => char.charCodeAt(0))}
 function toBase64(data) {let latin1 = '';for (const byte of typeof data === 'string' ? utf8.encode(data) : data) latin1 += String.fromCharCode(byte);return btoa(latin1)}
-const UNKNOWN_INSTANCE = 40403;const EXISTING_INSTANCE = 40902;const RETRY_MIN_MS = 250;const RETRY_MAX_MS = 5000;const CREATE_ATTEMPTS = 3;const FAREWELL_MS = 5000;class Subscription {received = 0;#p;#q;#i;#r;#s;#t;#u = [];#v = 0;#w;#x = 0;#y = 'no';#z = false;#_10 = false;#_11 = 'no';#_2 = false;#_12;#_13 = () => {};#_14 = () => {};#_6;#_15 = () => void this.close();constructor(port, options) {const { group, instance, topic = '', topics, format = 'binary', maxBytes, bufferChars = 8 << 20 } = options;for (const [name, value] of Object.entries({ group, instance, topic: topics ? 'many' : topic })) {if (typeof value !== 'string' || value === '') throw new TypeError(`subscribe needs a ${name}`)}
+const UNKNOWN_INSTANCE = 40403;const EXISTING_INSTANCE = 40902;const RETRY_MIN_MS = 250;const RETRY_MAX_MS = 5000;const CREATE_ATTEMPTS = 3;const FAREWELL_MS = 5000;const SESSION_TIMEOUT = 'session.timeout.ms';const SESSION_TIMEOUT_MS = 6000;const ASSIGNED_MS = 60000;const ASSIGNED_READ_MS = 500;const V2 = 'application/vnd.kafka.v2+json';class Subscription {received = 0;#p;#q;#i;#r;#s;#t;#u = [];#v = 0;#w;#x = 0;#y = 'no';#z = false;#_10 = false;#_11 = new Map();#_12 = false;#_13 = 'no';#_2 = false;#_14;#_15 = () => {};#_16 = () => {};#_6;#_17 = () => void this.close();constructor(port, options) {const { group, instance, topic = '', topics, format = 'binary', maxBytes, bufferChars = 8 << 20 } = options;for (const [name, value] of Object.entries({ group, instance, topic: topics ? 'many' : topic })) {if (typeof value !== 'string' || value === '') throw new TypeError(`subscribe needs a ${name}`)}
 const inside = `consumers/${encodeURIComponent(group)}/instances/${encodeURIComponent(instance)}`;this.#p = port;this.#q = options;this.#w = bufferChars;this.#s = `/${inside}`;this.#i = `/ws/${inside}/${topics ? 'records' : `topics/${encodeURIComponent(topic)}`}`;this.#r = maxBytes === undefined ? '' : `?max_bytes=${maxBytes}`;this.#t = `application/vnd.kafka.${format}.${topics ? 'v2' : 'v1'}+json`}
 get id() {return this.#p.id}
 get closed() {return this.#_2}
-async start() {const { signal, timeoutMs = 60000, onRecords } = this.#q;const started = new Promise((resolve, reject) => {this.#_14 = (error) => (error ? reject(error) : resolve(undefined))});const timer = setTimeout(() => {this.#_16(new GatewayError('TIMEOUT', `no answer to the subscription within ${timeoutMs} ms`))}, timeoutMs);signal?.addEventListener('abort', this.#_15);if (signal?.aborted) this.#_15();else if (this.#p.isOpen()) this.connected();try {await started} catch (error) {throw signal?.aborted ? signal.reason : error} finally {clearTimeout(timer)}
-if (onRecords) void this.#_17(onRecords);return this}
-async *batches() {try {for (;;) {const next = this.#u.shift();if (next) {this.#v -= next.size;this.#_18();yield next.records} else if (this.#_12) throw this.#_12;else if (this.#_2) return;else await new Promise((resolve) => (this.#_13 = () => resolve(undefined)))}} finally {await this.close()}}
+async start() {const { signal, timeoutMs = 60000, onRecords } = this.#q;const started = new Promise((resolve, reject) => {this.#_16 = (error) => (error ? reject(error) : resolve(undefined))});const timer = setTimeout(() => {this.#_18(new GatewayError('TIMEOUT', `no answer to the subscription within ${timeoutMs} ms`))}, timeoutMs);signal?.addEventListener('abort', this.#_17);if (signal?.aborted) this.#_17();else if (this.#p.isOpen()) this.connected();try {await started} catch (error) {throw signal?.aborted ? signal.reason : error} finally {clearTimeout(timer)}
+if (onRecords) void this.#_19(onRecords);return this}
+async *batches() {try {for (;;) {const next = this.#u.shift();if (next) {this.#v -= next.size;this.#_1a();yield next.records} else if (this.#_14) throw this.#_14;else if (this.#_2) return;else await new Promise((resolve) => (this.#_15 = () => resolve(undefined)))}} finally {await this.close()}}
 async *[Symbol.asyncIterator]() {for await (const records of this.batches()) yield* records}
 async commit() {return (await this.#p.request({ method: 'POST', path: `${this.#s}/offsets` })).body}
-close() {this.#_6 ??= this.#_19();return this.#_6}
-end(error) {if (this.#_2) return;this.#_2 = true;this.#_12 = error;this.#x++;this.#p.forget(this);this.#q.signal?.removeEventListener('abort', this.#_15);this.#_14(error ?? new GatewayError('CLOSED', 'the subscription was closed before it started'));this.#_13()}
-connected() {if (this.#_11 === 'no') void this.#_1a();else this.#_18()}
+close() {this.#_6 ??= this.#_1b();return this.#_6}
+end(error) {if (this.#_2) return;this.#_2 = true;this.#_14 = error;this.#x++;this.#p.forget(this);this.#q.signal?.removeEventListener('abort', this.#_17);this.#_16(error ?? new GatewayError('CLOSED', 'the subscription was closed before it started'));this.#_15()}
+connected() {if (this.#_13 === 'no') void this.#_1c();else this.#_1a()}
 disconnected() {this.#x++;this.#z = false}
-#_16(error) {this.#_6 ??= this.#_19(error)}
-async #_19(error) {if (!error) this.#u = [];this.end(error);const paths = [];if (this.#z) paths.push(this.#i);if (this.#y === 'made') paths.push(this.#s);for (const path of paths) {if (!this.#p.isOpen()) return;await this.#p.request({ method: 'DELETE', path, timeoutMs: FAREWELL_MS }).catch(() => {})}}
-async #_1a() {const epoch = ++this.#x;for (let attempt = 0; epoch === this.#x; attempt++) {try {if (this.#q.create && this.#y === 'no') await this.#_1b(this.#q.create);if (epoch !== this.#x) return;await this.#_1c(epoch);this.#_10 = true;return this.#_14()} catch (cause) {if (epoch !== this.#x) return;const error = (cause);const gone = error.error_code === UNKNOWN_INSTANCE && this.#q.create && attempt < CREATE_ATTEMPTS;if (gone) this.#y = 'no';else if (!this.#_10 || !error.retriable) return this.#_16(error);await delay(backoff(attempt, RETRY_MIN_MS, RETRY_MAX_MS))}}}
-async #_1b(settings) {const { group, instance, topics, format = 'binary', timeoutMs } = this.#q;const type = topics ? 'application/vnd.kafka.v2+json' : this.#t;const post = (path, body) =>
-this.#p.request({ method: 'POST', path, type, body, timeoutMs });try {const name = topics ? { name: instance } : { id: instance };await post(`/consumers/${encodeURIComponent(group)}`, { ...settings, ...name, format });this.#y = 'made'} catch (error) {if (!(error instanceof GatewayError && error.error_code === EXISTING_INSTANCE)) throw error;this.#y = 'found'}
+#_18(error) {this.#_6 ??= this.#_1b(error)}
+async #_1b(error) {if (!error) this.#u = [];this.end(error);const paths = [];if (this.#z) paths.push(this.#i);if (this.#y === 'made') paths.push(this.#s);for (const path of paths) {if (!this.#p.isOpen()) return;await this.#p.request({ method: 'DELETE', path, timeoutMs: FAREWELL_MS }).catch(() => {})}}
+async #_1c() {const epoch = ++this.#x;for (let attempt = 0; epoch === this.#x; attempt++) {try {if (this.#q.create && this.#y === 'no') await this.#_1d(this.#q.create);if (epoch === this.#x && this.#_12) await this.#_1e(epoch);if (epoch !== this.#x) return;await this.#_1f(epoch);this.#_10 = true;return this.#_16()} catch (cause) {if (epoch !== this.#x) return;const error = (cause);const gone = error.error_code === UNKNOWN_INSTANCE && this.#q.create && attempt < CREATE_ATTEMPTS;if (gone) this.#y = 'no';else if (!this.#_10 || !error.retriable) return this.#_18(error);await delay(backoff(attempt, RETRY_MIN_MS, RETRY_MAX_MS))}}}
+async #_1d(settings) {const { group, instance, topics, format = 'binary', timeoutMs } = this.#q;const type = topics ? V2 : this.#t;const post = (path, body) =>
+this.#p.request({ method: 'POST', path, type, body, timeoutMs });try {const body = { ...settings, ...(topics ? { name: instance } : { id: instance }), format };const path = `/consumers/${encodeURIComponent(group)}`;const short = SESSION_TIMEOUT in settings ? body : { ...body, [SESSION_TIMEOUT]: SESSION_TIMEOUT_MS };await post(path, short).catch((error) => {if (short !== body && error instanceof GatewayError && error.status === 422 && error.message.includes(SESSION_TIMEOUT)) return post(path, body);throw error});this.#y = 'made';this.#_12 = topics !== undefined && this.#_11.size > 0} catch (error) {if (!(error instanceof GatewayError && error.error_code === EXISTING_INSTANCE)) throw error;this.#y = 'found'}
 if (topics) await post(`${this.#s}/subscription`, { topics })}
-#_1c(epoch) {return new Promise((resolve, reject) => {let first = true;this.#z = true;const head = { id: this.id, method: 'GET', path: this.#i + this.#r, accept: this.#t };this.#p.call(head, (reply) => {if (this.#_2) return;try {if (reply.code >= 400) throw errorOf(reply, `GET ${this.#i}`);this.#_1d(reply)} catch (error) {if (first) {this.#z = false;reject(error)} else queueMicrotask(() => this.#q.onError?.((error)))}
+async #_1e(epoch) {const port = this.#p;const ask = (method, path, body, accept = V2) =>
+port.request({ method, path: this.#s + path, type: body === undefined ? undefined : V2, accept, body });const wanted = new Map(this.#_11);const until = performance.now() + ASSIGNED_MS;let assigned = [];while (assigned.length === 0 && epoch === this.#x && performance.now() < until) {const reply = await ask('GET', `/records?timeout=${ASSIGNED_READ_MS}&max_bytes=1`, undefined, this.#t);for (const record of reply.body) {const place = placeOf(record);if (!wanted.has(place)) wanted.set(place, { topic: record.topic, partition: record.partition, offset: record.offset })}
+assigned = (await ask('GET', '/assignments', undefined)).body.partitions}
+const partitions = assigned.filter((each) => wanted.has(placeOf(each)));if (partitions.length > 0) {const stored = (await ask('GET', '/offsets', { partitions })).body.offsets;const committed = new Map(stored.map((each) => [placeOf(each), each.offset]));const offsets = partitions.map((each) => {const place = placeOf(each);const seen = (wanted.get(place)).offset;return { topic: each.topic, partition: each.partition, offset: Math.max(seen, committed.get(place) ?? 0) }});await ask('POST', '/positions', { offsets })}
+this.#_12 = false}
+#_1f(epoch) {return new Promise((resolve, reject) => {let first = true;this.#z = true;const head = { id: this.id, method: 'GET', path: this.#i + this.#r, accept: this.#t };this.#p.call(head, (reply) => {if (this.#_2) return;try {if (reply.code >= 400) throw errorOf(reply, `GET ${this.#i}`);this.#_1g(reply)} catch (error) {if (first) {this.#z = false;reject(error)} else queueMicrotask(() => this.#q.onError?.((error)))}
 if (first && epoch === this.#x) resolve();first = false})})}
-#_1d(reply) {const body = reply.body;const records = Array.isArray(body) ? body : body === undefined ? [] : [body];if (records.length === 0) return;const size = reply.text.length;this.received += records.length;this.#u.push({ records, size });this.#v += size;this.#_13();if (this.#v > this.#w && this.#_11 === 'no') void this.#_1e()}
-async #_1e() {this.#_11 = 'unsubscribing';await this.#p.request({ method: 'DELETE', path: this.#i, timeoutMs: FAREWELL_MS }).catch(() => {});this.#_11 = 'yes';this.#_18()}
-#_18() {if (this.#_11 !== 'yes' || this.#_2 || this.#v > this.#w / 4 || !this.#p.isOpen()) return;this.#_11 = 'no';void this.#_1a()}
-async #_17(onRecords) {try {for await (const records of this.batches()) await onRecords(records, this)} catch (error) {if (!(error instanceof GatewayError && this.#q.onError)) throw error;this.#q.onError(error)}}}
-const TOO_BIG = 1009;class Gateway {#_1f;#q;#_1g = 0;#_1h = new Set();#_1i = 0;#_1j = new Map();#_1k = new Map();#_1l = new Set();#_1m = new Set();#_12;#_15 = () => void this.close();constructor(url, options, openSocket) {const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));const { signal } = options;this.#q = {timeoutMs: 60000,
+#_1g(reply) {const body = reply.body;const records = Array.isArray(body) ? body : body === undefined ? [] : [body];if (records.length === 0) return;const size = reply.text.length;this.received += records.length;for (const { topic, partition, offset } of records) {if (topic !== undefined) this.#_11.set(placeOf({ topic, partition }), { topic, partition, offset: offset + 1 })}
+this.#u.push({ records, size });this.#v += size;this.#_15();if (this.#v > this.#w && this.#_13 === 'no') void this.#_1h()}
+async #_1h() {this.#_13 = 'unsubscribing';await this.#p.request({ method: 'DELETE', path: this.#i, timeoutMs: FAREWELL_MS }).catch(() => {});this.#_13 = 'yes';this.#_1a()}
+#_1a() {if (this.#_13 !== 'yes' || this.#_2 || this.#v > this.#w / 4 || !this.#p.isOpen()) return;this.#_13 = 'no';void this.#_1c()}
+async #_19(onRecords) {try {for await (const records of this.batches()) await onRecords(records, this)} catch (error) {if (!(error instanceof GatewayError && this.#q.onError)) throw error;this.#q.onError(error)}}}
+function placeOf({ topic, partition }) {return `${partition} ${topic}`}
+const TOO_BIG = 1009;class Gateway {#_1i;#q;#_1j = 0;#_1k = new Set();#_1l = 0;#_1m = new Map();#_1n = new Map();#_1o = new Set();#_1p = new Set();#_14;#_17 = () => void this.close();constructor(url, options, openSocket) {const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));const { signal } = options;this.#q = {timeoutMs: 60000,
 maxMessageBytes: 65536,
 maxInFlight: 128,
 maxQueueChars: 16 << 20,
-...(given),};this.#_1f = new Connection({transports: ['websocket', 'sse', 'long-polling'],
+...(given),};this.#_1i = new Connection({transports: ['websocket', 'sse', 'long-polling'],
 openTimeoutMs: 10000,
 retryMinMs: 500,
 retryMaxMs: 30000,
@@ -121,57 +129,60 @@ keepAliveMs: 30000,
 openSocket,
 ...(given),
 ...httpAddress(url, options.headers),
-onMessage: (message) => this.#_1n(message),
-onState: (state, error) => this.#_1o(state, error),});signal?.addEventListener('abort', this.#_15);if (signal?.aborted) void this.close()}
-get state() {return this.#_1f.state}
-get transport() {return this.#_1f.transport}
-opened(signal) {return new Promise((resolve, reject) => {const look = () => {if (signal?.aborted) reject(signal.reason);else if (this.state === 'open') resolve();else if (this.state === 'closed') reject(this.#_1p());else return;this.#_1m.delete(look);signal?.removeEventListener('abort', look)};this.#_1m.add(look);signal?.addEventListener('abort', look);look()})}
-request(options) {return new Promise((resolve, reject) => {const { method = 'GET', path = '/', accept, headers, body, idempotent = false, signal } = options;const timeoutMs = options.timeoutMs ?? this.#q.timeoutMs;if (this.state === 'closed') throw this.#_1p();if (signal?.aborted) throw signal.reason;if (ArrayBuffer.isView(body)) throw new TypeError('a body is text or a value for JSON: use toBase64 for bytes');const content = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body);const type = options.type ?? (body === undefined || typeof body === 'string' ? undefined : 'application/json');const size = content.length + path.length;if (this.#_1i > 0 && this.#_1i + size > this.#q.maxQueueChars) {throw new GatewayError('QUEUE_FULL', 'too many requests wait to be sent: await earlier ones first, or raise maxQueueChars')}
-const head = { id: String(this.#_1g++), method, path, type, accept, headers };const settle = () => {clearTimeout(timer);signal?.removeEventListener('abort', aborted);this.#_1q(waiting)};const waiting = {head,
+onMessage: (message) => this.#_1q(message),
+onState: (state, error) => this.#_1r(state, error),});signal?.addEventListener('abort', this.#_17);if (signal?.aborted) void this.close()}
+get state() {return this.#_1i.state}
+get transport() {return this.#_1i.transport}
+opened(signal) {return new Promise((resolve, reject) => {const look = () => {if (signal?.aborted) reject(signal.reason);else if (this.state === 'open') resolve();else if (this.state === 'closed') reject(this.#_1s());else return;this.#_1p.delete(look);signal?.removeEventListener('abort', look)};this.#_1p.add(look);signal?.addEventListener('abort', look);look()})}
+request(options) {return new Promise((resolve, reject) => {const { method = 'GET', path = '/', accept, headers, body, idempotent = false, signal } = options;const timeoutMs = options.timeoutMs ?? this.#q.timeoutMs;if (this.state === 'closed') throw this.#_1s();if (signal?.aborted) throw signal.reason;if (ArrayBuffer.isView(body)) throw new TypeError('a body is text or a value for JSON: use toBase64 for bytes');const content = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body);const type = options.type ?? (body === undefined || typeof body === 'string' ? undefined : 'application/json');const size = content.length + path.length;if (this.#_1l > 0 && this.#_1l + size > this.#q.maxQueueChars) {throw new GatewayError('QUEUE_FULL', 'too many requests wait to be sent: await earlier ones first, or raise maxQueueChars')}
+const head = { id: String(this.#_1j++), method, path, type, accept, headers };const settle = () => {clearTimeout(timer);signal?.removeEventListener('abort', aborted);this.#_1t(waiting)};const waiting = {head,
 body: content,
 size,
 idempotent,
-resolve: (reply) => {settle();if (reply.code >= 400) reject(errorOf(reply, `${method} ${path}`));else resolve(reply);this.#_1r()},
-reject: (error) => {settle();reject(error)},};const aborted = () => waiting.reject(signal?.reason);signal?.addEventListener('abort', aborted);const expired = () => {waiting.reject(new GatewayError('TIMEOUT', `no answer to ${method} ${path} within ${timeoutMs} ms`));this.#_1r()};const timer = timeoutMs > 0 ? setTimeout(expired, timeoutMs) : undefined;this.#_1h.add(waiting);this.#_1i += size;this.#_1r()})}
+resolve: (reply) => {settle();if (reply.code >= 400) reject(errorOf(reply, `${method} ${path}`));else resolve(reply);this.#_1u()},
+reject: (error) => {settle();reject(error)},};const aborted = () => waiting.reject(signal?.reason);signal?.addEventListener('abort', aborted);const expired = () => {waiting.reject(new GatewayError('TIMEOUT', `no answer to ${method} ${path} within ${timeoutMs} ms`));this.#_1u()};const timer = timeoutMs > 0 ? setTimeout(expired, timeoutMs) : undefined;this.#_1k.add(waiting);this.#_1l += size;this.#_1u()})}
 async topics() {return (await this.request({ path: '/topics', idempotent: true })).body}
-async produce(topic, records, { format = 'json', schemas, signal, timeoutMs } = {}) {const replacer = format === 'binary' ? base64Bytes : undefined;const reply = await this.request({method: 'POST',
+async produce(topic, records, { format = 'json', schemas, signal, timeoutMs } = {}) {const reply = await this.request({method: 'POST',
 path: `/topics/${encodeURIComponent(topic)}`,
 type: `application/vnd.kafka.${format}.v2+json`,
 accept: 'application/vnd.kafka.v2+json',
-body: JSON.stringify({ ...schemas, records: replacer ? records.map(replacer) : records }),
+body: JSON.stringify({ ...schemas, records: records.map((record) => withoutBytes(record, format === 'binary')) }),
 signal,
 timeoutMs,});return reply.body}
 async createConsumer(group, { name, format = 'binary', settings } = {}) {const reply = await this.request({method: 'POST',
 path: `/consumers/${encodeURIComponent(group)}`,
 type: 'application/vnd.kafka.v2+json',
 body: { ...settings, name, format },});return new Consumer(this, group, reply.body.instance_id, format)}
-async subscribe(options) {if (this.state === 'closed') throw this.#_1p();const id = String(this.#_1g++);const subscription = new Subscription(
+async subscribe(options) {if (this.state === 'closed') throw this.#_1s();const id = String(this.#_1j++);const subscription = new Subscription(
 {id,
 isOpen: () => this.state === 'open',
 request: (request) => this.request(request),
 call: (head, receive) => this.#k(head, receive),
-forget: (ended) => {this.#_1l.delete(ended);this.#_1k.delete(id)},},
+forget: (ended) => {this.#_1o.delete(ended);this.#_1n.delete(id)},},
 options,
-);this.#_1l.add(subscription);return subscription.start()}
-async close() {await Promise.all([...this.#_1l].map((subscription) => subscription.close()));this.#_1f.close()}
-#_1o(state, error) {if (state === 'open') {for (const subscription of this.#_1l) subscription.connected();this.#_1r()} else {this.#_7(error)}
-if (state === 'closed') this.#_1s(error);for (const look of [...this.#_1m]) look();this.#_1t(this.#q.onState, state, error)}
-#_7(error) {for (const subscription of this.#_1l) subscription.disconnected();this.#_1k.clear();const again = [];for (const waiting of [...this.#_1j.values()]) {const { method, path } = waiting.head;if (waiting.idempotent && error?.closeCode !== TOO_BIG) again.push(waiting);else if (this.state === 'closed') waiting.reject(this.#_1p());else {const text = `the connection broke before the answer to ${method} ${path}: ${error?.message ?? 'closed'}`;waiting.reject(new GatewayError('LOST', text, { closeCode: error?.closeCode, cause: error }))}}
-this.#_1j.clear();if (again.length === 0) return;for (const waiting of again) this.#_1i += waiting.size;this.#_1h = new Set([...again, ...this.#_1h])}
-#_1s(error) {this.#_12 = error;this.#q.signal?.removeEventListener('abort', this.#_15);for (const subscription of [...this.#_1l]) subscription.end(error);for (const waiting of [...this.#_1h]) waiting.reject(this.#_1p())}
-#_1p() {if (this.#_12 === undefined) return new GatewayError('CLOSED', 'the connection to the gateway is closed');return new GatewayError('CLOSED', `the connection was given up: ${this.#_12.message}`, {status: this.#_12.status,
-cause: this.#_12,})}
-#_1r() {for (const waiting of this.#_1h) {if (this.state !== 'open' || this.#_1j.size >= this.#q.maxInFlight) return;this.#_1h.delete(waiting);this.#_1i -= waiting.size;this.#_1j.set(waiting.head.id, waiting);this.#k(waiting.head, waiting.resolve, waiting.body)}}
-#k(head, receive, body = '') {this.#_1k.set(head.id, { assembler: new Assembler(), receive });for (const message of encodeRequest(head, body, this.#q.maxMessageBytes)) {this.#_1t(this.#q.onTrace, 'sending', message);this.#_1f.send(message)}}
-#_1t(callback, ...values) {if (callback) queueMicrotask(() => callback(...values))}
-#_1q(waiting) {if (this.#_1h.delete(waiting)) this.#_1i -= waiting.size;if (this.#_1j.delete(waiting.head.id)) this.#_1k.delete(waiting.head.id)}
-#_1n(message) {this.#_1t(this.#q.onTrace, 'received', message);if (message === 'X') return;const part = decodeReply(message);if (part === undefined) {const text = typeof message === 'string' ? message : new TextDecoder().decode(message);if (!/^\s*\{\s*"heartbeat"/.test(text)) this.#_1t(this.#q.onBare, text);return}
-const slot = this.#_1k.get(part.head.id);const reply = slot?.assembler.add(part);if (reply) slot?.receive(reply)}}
-function base64Bytes(record) {const encoded = { ...record };if (record.key instanceof Uint8Array) encoded.key = toBase64(record.key);if (record.value instanceof Uint8Array) encoded.value = toBase64(record.value);return encoded}
+);this.#_1o.add(subscription);return subscription.start()}
+async close() {await Promise.all([...this.#_1o].map((subscription) => subscription.close()));this.#_1i.close()}
+#_1r(state, error) {if (state === 'open') {for (const subscription of this.#_1o) subscription.connected();this.#_1u()} else {this.#_7(error)}
+if (state === 'closed') this.#_1v(error);for (const look of [...this.#_1p]) look();this.#_1w(this.#q.onState, state, error)}
+#_7(error) {for (const subscription of this.#_1o) subscription.disconnected();this.#_1n.clear();const again = [];for (const waiting of [...this.#_1m.values()]) {const { method, path } = waiting.head;if (waiting.idempotent && error?.closeCode !== TOO_BIG) again.push(waiting);else if (this.state === 'closed') waiting.reject(this.#_1s());else {const text = `the connection broke before the answer to ${method} ${path}: ${error?.message ?? 'closed'}`;waiting.reject(new GatewayError('LOST', text, { closeCode: error?.closeCode, cause: error }))}}
+this.#_1m.clear();if (again.length === 0) return;for (const waiting of again) this.#_1l += waiting.size;this.#_1k = new Set([...again, ...this.#_1k])}
+#_1v(error) {this.#_14 = error;this.#q.signal?.removeEventListener('abort', this.#_17);for (const subscription of [...this.#_1o]) subscription.end(error);for (const waiting of [...this.#_1k]) waiting.reject(this.#_1s())}
+#_1s() {if (this.#_14 === undefined) return new GatewayError('CLOSED', 'the connection to the gateway is closed');return new GatewayError('CLOSED', `the connection was given up: ${this.#_14.message}`, {status: this.#_14.status,
+cause: this.#_14,})}
+#_1u() {for (const waiting of this.#_1k) {if (this.state !== 'open' || this.#_1m.size >= this.#q.maxInFlight) return;this.#_1k.delete(waiting);this.#_1l -= waiting.size;this.#_1m.set(waiting.head.id, waiting);this.#k(waiting.head, waiting.resolve, waiting.body)}}
+#k(head, receive, body = '') {this.#_1n.set(head.id, { assembler: new Assembler(), receive });for (const message of encodeRequest(head, body, this.#q.maxMessageBytes)) {this.#_1w(this.#q.onTrace, 'sending', message);this.#_1i.send(message)}}
+#_1w(callback, ...values) {if (callback) queueMicrotask(() => callback(...values))}
+#_1t(waiting) {if (this.#_1k.delete(waiting)) this.#_1l -= waiting.size;if (this.#_1m.delete(waiting.head.id)) this.#_1n.delete(waiting.head.id)}
+#_1q(message) {this.#_1w(this.#q.onTrace, 'received', message);if (message === 'X') return;const part = decodeReply(message);if (part === undefined) {const text = typeof message === 'string' ? message : new TextDecoder().decode(message);if (!/^\s*\{\s*"heartbeat"/.test(text)) this.#_1w(this.#q.onBare, text);return}
+const slot = this.#_1n.get(part.head.id);const reply = slot?.assembler.add(part);if (reply) slot?.receive(reply)}}
+function withoutBytes(record, binary) {if (!binary && !record.headers) return record;const encoded = { ...record };if (binary) {encoded.key = inBase64(record.key);encoded.value = inBase64(record.value)}
+if (record.headers) encoded.headers = record.headers.map(({ name, value }) => ({ name, value: inBase64(value) }));return encoded}
+function inBase64(value) {return value instanceof Uint8Array ? toBase64(value) : value}
 function httpAddress(text, headers = {}) {const url = new URL(text, globalThis.location?.href);const protocol = url.protocol.replace(/^ws/, 'http');if (protocol !== 'http:' && protocol !== 'https:') {throw new TypeError(`"${text}" is no address of a gateway: use http, https, ws or wss`)}
 const credentials = url.username && toBase64(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`);url.username = url.password = '';return {url: protocol + url.href.slice(url.protocol.length),
 headers: credentials ? { Authorization: `Basic ${credentials}`, ...headers } : headers,}}
-function connect(url = '/', options = {}) {return new Gateway(url, options, (socketUrl, headers) => new WebSocket(address(socketUrl, headers)))}
+const PROTOCOL = 'kafka-gateway';function subprotocols(headers) {const others = { ...headers };const name = Object.keys(others).find((each) => each.toLowerCase() === 'authorization');if (name === undefined) return { protocols: [], others };const proof = btoa(others[name]).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');delete others[name];return { protocols: [PROTOCOL, `authorization.${proof}`], others }}
+function connect(url = '/', options = {}) {return new Gateway(url, options, (socketUrl, headers) => {const { protocols, others } = subprotocols(headers);return new WebSocket(address(socketUrl, others), protocols)})}
 
 return { connect, Consumer, fromBase64, toBase64, GatewayError, Gateway, Reply, Subscription };
 })();

@@ -1,4 +1,5 @@
 import { RecordStream } from './record-stream.js';
+import { subprotocols } from './subprotocols.js';
 
 /**
  * Records of topics as they come, as an async iterator. It connects when the loop begins.
@@ -8,5 +9,5 @@ import { RecordStream } from './record-stream.js';
  * @returns {RecordStream}
  */
 export function stream(url, topics, options = {}) {
-  return new RecordStream(url, topics, options, (address) => new WebSocket(address));
+  return new RecordStream(url, topics, options, (address, headers) => new WebSocket(address, subprotocols(headers).protocols));
 }

@@ -1,4 +1,5 @@
 import { Gateway } from './gateway.js';
+import { subprotocols } from './subprotocols.js';
 import { address } from './transports/link.js';
 
 /**
@@ -8,5 +9,8 @@ import { address } from './transports/link.js';
  * @returns {Gateway}
  */
 export function connect(url = '/', options = {}) {
-  return new Gateway(url, options, (socketUrl, headers) => new WebSocket(address(socketUrl, headers)));
+  return new Gateway(url, options, (socketUrl, headers) => {
+    const { protocols, others } = subprotocols(headers);
+    return new WebSocket(address(socketUrl, others), protocols);
+  });
 }

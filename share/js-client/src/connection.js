@@ -1,4 +1,4 @@
-import { GatewayError } from './errors.js';
+import { GatewayError, originHint } from './errors.js';
 import { backoff, delay } from './time.js';
 import { openLongPolling } from './transports/long-polling.js';
 import { openEvents } from './transports/sse.js';
@@ -159,7 +159,8 @@ export class Connection {
         if (status === 401 || status === 403) break;
       }
     }
-    throw new GatewayError('UNREACHABLE', `cannot connect to ${this.#settings.url} (${failures.join('; ')})`, { status });
+    const hint = status ? '' : originHint(this.#settings.url);
+    throw new GatewayError('UNREACHABLE', `cannot connect to ${this.#settings.url} (${failures.join('; ')}${hint})`, { status });
   }
 
   /**

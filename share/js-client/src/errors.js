@@ -11,6 +11,16 @@
  * @typedef {'REPLY' | 'LOST' | 'TIMEOUT' | 'QUEUE_FULL' | 'CLOSED' | 'UNREACHABLE' | 'BAD_REPLY'} ErrorCode
  */
 
+/**
+ * What a page of another origin should know when nothing else can be said: browsers hide why they let nothing pass.
+ * @param {string} url address of the gateway
+ */
+export function originHint(url) {
+  const origin = globalThis.location?.origin;
+  if (!origin || origin === 'null' || origin === new URL(url, origin).origin) return '';
+  return `; the gateway has to allow this page's origin: access.control.allow.origin=${origin}`;
+}
+
 /** The one error class of this library. */
 export class GatewayError extends Error {
   /**

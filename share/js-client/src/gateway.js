@@ -11,7 +11,8 @@ import { Subscription } from './subscription.js';
  * @property {import('./connection.js').TransportName[]} [transports] in the order in which they are tried;
  *   `['websocket', 'sse', 'long-polling']` by default
  * @property {Record<string, string>} [headers] of the opening request, e.g. `{Authorization: 'Basic …'}`. Browsers
- *   cannot set headers on a WebSocket: there they go into the query string, where logs may show them
+ *   cannot set headers on a WebSocket: there `Authorization` travels as a subprotocol, others in the query string, where
+ *   logs may show them
  * @property {number} [timeoutMs] for the answer to a request, the time in the queue included; 60000 by default, 0 for none
  * @property {number} [openTimeoutMs] for opening one transport; 10000 by default
  * @property {number} [retryMinMs] first pause before connecting again; 500 by default. It doubles each time, with jitter
@@ -43,6 +44,15 @@ import { Subscription } from './subscription.js';
  *   fails with `LOST`
  * @property {number} [timeoutMs] as in the options of the gateway object
  * @property {AbortSignal} [signal] gives up waiting; a request that was already sent may still be executed
+ */
+
+/**
+ * @typedef {object} ProducedRecord
+ * @property {any} [key]
+ * @property {any} [value]
+ * @property {number} [partition]
+ * @property {number | string} [timestamp] milliseconds since 1970, or an ISO 8601 text
+ * @property {{name: string, value?: string | Uint8Array | null}[]} [headers] values as base64 text, or bytes
  */
 
 /**
@@ -216,8 +226,8 @@ export class Gateway {
   /**
    * Produces records with the REST API v2. Calls that overlap reach Kafka in the order in which they were made.
    * @param {string} topic
-   * @param {{key?: any, value?: any, partition?: number}[]} records in format `binary`, bytes are encoded and text has
-   *   to be base64 already
+   * @param {ProducedRecord[]} records in format `binary`, bytes are encoded and text has to be base64 already; so have
+   *   values of headers in every format
    * @param {object} [options]
    * @param {string} [options.format] `json` (default), `binary`, `avro`, `jsonschema` or `protobuf`
    * @param {{[name: string]: unknown}} [options.schemas] `key_schema`, `value_schema`, `key_schema_id`, `value_schema_id`
@@ -228,13 +238,12 @@ export class Gateway {
    *   each record; a record that failed has an `error_code` there
    */
   async produce(topic, records, { format = 'json', schemas, signal, timeoutMs } = {}) {
-    const replacer = format === 'binary' ? base64Bytes : undefined;
     const reply = await this.request({
       method: 'POST',
       path: `/topics/${encodeURIComponent(topic)}`,
       type: `application/vnd.kafka.${format}.v2+json`,
       accept: 'application/vnd.kafka.v2+json',
-      body: JSON.stringify({ ...schemas, records: replacer ? records.map(replacer) : records }),
+      body: JSON.stringify({ ...schemas, records: records.map((record) => withoutBytes(record, format === 'binary')) }),
       signal,
       timeoutMs,
     });
@@ -406,12 +415,25 @@ export class Gateway {
   }
 }
 
-/** @param {{key?: any, value?: any, partition?: number}} record */
-function base64Bytes(record) {
+/**
+ * The record with base64 text for its bytes: those of headers are so in every format.
+ * @param {ProducedRecord} record
+ * @param {boolean} binary whether key and value are bytes, too
+ */
+function withoutBytes(record, binary) {
+  if (!binary && !record.headers) return record;
   const encoded = { ...record };
-  if (record.key instanceof Uint8Array) encoded.key = toBase64(record.key);
-  if (record.value instanceof Uint8Array) encoded.value = toBase64(record.value);
+  if (binary) {
+    encoded.key = inBase64(record.key);
+    encoded.value = inBase64(record.value);
+  }
+  if (record.headers) encoded.headers = record.headers.map(({ name, value }) => ({ name, value: inBase64(value) }));
   return encoded;
+}
+
+/** @param {any} value */
+function inBase64(value) {
+  return value instanceof Uint8Array ? toBase64(value) : value;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { GatewayError } from './errors.js';
+import { GatewayError, originHint } from './errors.js';
 import { backoff, delay } from './time.js';
 
 /** So many heartbeats may be missing before a connection counts as lost. */
@@ -34,7 +34,7 @@ const MISSING_BEATS = 3;
  * @property {'sent' | 'client'} [ack] with a group: what counts as delivered. `sent` (default): what the gateway has
  *   written; `client`: what was processed, which is when the next batch is asked for. It uses a WebSocket
  * @property {number} [heartbeat] seconds between two signs of life, 1 to 120; 15 by default
- * @property {Record<string, string>} [headers] of the requests, e.g. Authorization. A browser's WebSocket takes none
+ * @property {Record<string, string>} [headers] of the requests, e.g. Authorization; a browser's WebSocket carries no others
  * @property {number} [retryMinMs] pause before connecting again, 500 by default; it doubles with each attempt
  * @property {number} [retryMaxMs] and grows up to this, 30000 by default
  * @property {number} [retries] how many attempts in a row may fail; no limit by default
@@ -242,6 +242,8 @@ export class RecordStream {
         headers: { ...this.#headers, ...headers, Accept: 'text/event-stream' },
         cache: 'no-store',
         signal: connection.signal,
+      }).catch((cause) => {
+        throw new GatewayError('LOST', `The gateway cannot be reached: ${cause.message}${originHint(url.href)}`, { cause });
       });
       if (!response.ok || !response.body) throw failure(await response.json().catch(() => ({})), response.status);
       const reader = response.body.getReader();

@@ -21,7 +21,9 @@ import { backoff, delay } from './time.js';
  * @property {string} [format] format of the instance: `binary` (default), `json`, `avro`, and with v2 `jsonschema`, `protobuf`
  * @property {{[name: string]: unknown}} [create] settings of the instance, `{}` for none, e.g.
  *   `{"auto.offset.reset": "smallest"}` (v2: `earliest`). With it the subscription makes the instance, makes it again when the gateway has
- *   lost it (its position then is the committed one), and deletes it at the end
+ *   lost it, and deletes it at the end. A new instance goes on behind the last record that has come, or behind what the group
+ *   has committed if that is more; v1 cannot seek, there it is the committed position. `session.timeout.ms` is 6000 unless it is given:
+ *   so long the partitions stay with an instance whose gateway has died
  * @property {number} [maxBytes] most bytes of keys and values in one array
  * @property {number} [bufferChars] characters of records that may wait for the reader before the gateway is asked to
  *   pause; 8 Mi by default. Records on their way come on top
@@ -51,6 +53,13 @@ const RETRY_MAX_MS = 5000;
 /** How often an instance is made again for one start of the subscription. */
 const CREATE_ATTEMPTS = 3;
 const FAREWELL_MS = 5000;
+const SESSION_TIMEOUT = 'session.timeout.ms';
+const SESSION_TIMEOUT_MS = 6000;
+/** How long a new instance may take to get partitions, which the one before it may still have. */
+const ASSIGNED_MS = 60000;
+/** How long one of its reads waits meanwhile. */
+const ASSIGNED_READ_MS = 500;
+const V2 = 'application/vnd.kafka.v2+json';
 
 /**
  * Records pushed by the gateway. It outlives connections: after each reconnect it subscribes again, and the gateway goes
@@ -81,6 +90,10 @@ export class Subscription {
   /** Whether the gateway may be pushing to this connection. */
   #asked = false;
   #running = false;
+  /** Where it is: the next offset of each partition from which records have come. @type {Map<string, Position>} */
+  #positions = new Map();
+  /** Whether the instance has to be set to these positions before it is read. */
+  #behind = false;
   /** @type {'no' | 'unsubscribing' | 'yes'} */
   #paused = 'no';
   #ended = false;
@@ -244,6 +257,7 @@ export class Subscription {
     for (let attempt = 0; epoch === this.#epoch; attempt++) {
       try {
         if (this.#options.create && this.#instance === 'no') await this.#create(this.#options.create);
+        if (epoch === this.#epoch && this.#behind) await this.#catchUp(epoch);
         if (epoch !== this.#epoch) return;
         await this.#open(epoch);
         this.#running = true;
@@ -263,19 +277,63 @@ export class Subscription {
   /** @param {{[name: string]: unknown}} settings */
   async #create(settings) {
     const { group, instance, topics, format = 'binary', timeoutMs } = this.#options;
-    const type = topics ? 'application/vnd.kafka.v2+json' : this.#type;
+    const type = topics ? V2 : this.#type;
     const post = (/** @type {string} */ path, /** @type {unknown} */ body) =>
       this.#port.request({ method: 'POST', path, type, body, timeoutMs });
     try {
-      const name = topics ? { name: instance } : { id: instance };
-      await post(`/consumers/${encodeURIComponent(group)}`, { ...settings, ...name, format });
+      const body = { ...settings, ...(topics ? { name: instance } : { id: instance }), format };
+      const path = `/consumers/${encodeURIComponent(group)}`;
+      const short = SESSION_TIMEOUT in settings ? body : { ...body, [SESSION_TIMEOUT]: SESSION_TIMEOUT_MS };
+      await post(path, short).catch((error) => {
+        // An older gateway does not know it.
+        if (short !== body && error instanceof GatewayError && error.status === 422 && error.message.includes(SESSION_TIMEOUT)) return post(path, body);
+        throw error;
+      });
       this.#instance = 'made';
+      this.#behind = topics !== undefined && this.#positions.size > 0;
     } catch (error) {
       // Made by an earlier attempt whose answer was lost, or by someone who wants it shared.
       if (!(error instanceof GatewayError && error.error_code === EXISTING_INSTANCE)) throw error;
       this.#instance = 'found';
     }
     if (topics) await post(`${this.#instancePath}/subscription`, { topics });
+  }
+
+  /**
+   * Sets a new instance to where this subscription was: with `auto.offset.reset` it would begin at the end, or with what has
+   * come already, if nothing was committed.
+   * @param {number} epoch
+   */
+  async #catchUp(epoch) {
+    const port = this.#port;
+    const ask = (/** @type {string} */ method, /** @type {string} */ path, /** @type {unknown} */ body, accept = V2) =>
+      port.request({ method, path: this.#instancePath + path, type: body === undefined ? undefined : V2, accept, body });
+    const wanted = new Map(this.#positions);
+    const until = performance.now() + ASSIGNED_MS;
+    /** @type {{topic: string, partition: number}[]} */
+    let assigned = [];
+    while (assigned.length === 0 && epoch === this.#epoch && performance.now() < until) {
+      // A group assigns partitions to who reads. What is read here has to come again.
+      const reply = await ask('GET', `/records?timeout=${ASSIGNED_READ_MS}&max_bytes=1`, undefined, this.#type);
+      for (const record of reply.body) {
+        const place = placeOf(record);
+        if (!wanted.has(place)) wanted.set(place, { topic: record.topic, partition: record.partition, offset: record.offset });
+      }
+      assigned = (await ask('GET', '/assignments', undefined)).body.partitions;
+    }
+    const partitions = assigned.filter((each) => wanted.has(placeOf(each)));
+    if (partitions.length > 0) {
+      const stored = (await ask('GET', '/offsets', { partitions })).body.offsets;
+      const committed = new Map(stored.map((/** @type {Position} */ each) => [placeOf(each), each.offset]));
+      const offsets = partitions.map((each) => {
+        const place = placeOf(each);
+        const seen = /** @type {Position} */ (wanted.get(place)).offset;
+        // Others of the group may have gone on where this one was.
+        return { topic: each.topic, partition: each.partition, offset: Math.max(seen, committed.get(place) ?? 0) };
+      });
+      await ask('POST', '/positions', { offsets });
+    }
+    this.#behind = false;
   }
 
   /**
@@ -314,6 +372,9 @@ export class Subscription {
     if (records.length === 0) return;
     const size = reply.text.length;
     this.received += records.length;
+    for (const { topic, partition, offset } of records) {
+      if (topic !== undefined) this.#positions.set(placeOf({ topic, partition }), { topic, partition, offset: offset + 1 });
+    }
     this.#buffer.push({ records, size });
     this.#buffered += size;
     this.#wake();
@@ -343,4 +404,11 @@ export class Subscription {
       this.#options.onError(error);
     }
   }
+}
+
+/** @typedef {{topic: string, partition: number, offset: number}} Position */
+
+/** @param {{topic?: string, partition: number}} place */
+function placeOf({ topic, partition }) {
+  return `${partition} ${topic}`;
 }

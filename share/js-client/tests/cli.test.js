@@ -155,3 +155,15 @@ test('at a terminal: it asks for the transport, and shows the prompt again after
   assert.match(screen, /Connecting using sse ...\nConnected using sse\n/);
   assert.match(screen, /Closed\n$/);
 });
+
+test('a negative number is an argument, not an option', async (t) => {
+  const fake = await fakeFor(t);
+  fake.append('test', []);
+  const followed = run([fake.url, 'stream', 'json', 'test', '-10']);
+  t.after(() => followed.child.kill());
+  await until(() => fake.openings.some(({ url }) => url.startsWith('/topics/test/stream') && url.includes('offset=-10')));
+  const published = await run([fake.url, 'pub', 'json', 'test', '-5']).ended;
+  assert.equal(published.status, 0, published.err);
+  assert.ok(fake.requests.some(({ body }) => body.includes('{"value":-5}')));
+  assert.equal((await run([fake.url, '--bogus']).ended).status, 2);
+});

@@ -292,3 +292,11 @@ test('produce in binary encodes bytes', async (t) => {
   assert.equal(fake.requests[0].body, '{"records":[{"key":"/w==","value":"S2Fma2E="}]}');
   assert.equal(fake.requests[0].type, 'application/vnd.kafka.binary.v2+json');
 });
+
+test('produce takes headers and timestamps; bytes of headers are encoded in every format', async (t) => {
+  const { fake, gateway } = await pair(t);
+  const headers = [{ name: 'h', value: new Uint8Array([255]) }, { name: 'h', value: null }];
+  await gateway.produce('test', [{ value: 1, timestamp: 1700000000123, headers }]);
+  const [{ body }] = fake.requests;
+  assert.equal(body, '{"records":[{"value":1,"timestamp":1700000000123,"headers":[{"name":"h","value":"/w=="},{"name":"h","value":null}]}]}');
+});

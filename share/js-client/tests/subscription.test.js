@@ -33,7 +33,7 @@ test('the requests are those of the contract', async (t) => {
   assert.deepEqual(await subscription.commit(), [{ topic: 'test', partition: 0, consumed: -1, committed: -1 }]);
   await subscription.close();
   assert.deepEqual(fake.received, [
-    '{"id":"1","method":"POST","path":"/consumers/g","type":"application/vnd.kafka.json.v1+json"}{"auto.offset.reset":"smallest","id":"i","format":"json"}',
+    '{"id":"1","method":"POST","path":"/consumers/g","type":"application/vnd.kafka.json.v1+json"}{"auto.offset.reset":"smallest","id":"i","format":"json","session.timeout.ms":6000}',
     '{"id":"0","method":"GET","path":"/ws/consumers/g/instances/i/topics/test?max_bytes=1000","accept":"application/vnd.kafka.json.v1+json"}',
     '{"id":"2","method":"POST","path":"/consumers/g/instances/i/offsets"}',
     '{"id":"3","method":"DELETE","path":"/ws/consumers/g/instances/i/topics/test"}',
@@ -48,7 +48,7 @@ test('several topics: an instance of v2', async (t) => {
   assert.deepEqual(await take(subscription, 1), [1]);
   await until(() => fake.instances.size === 0);
   assert.deepEqual(fake.received, [
-    '{"id":"1","method":"POST","path":"/consumers/g","type":"application/vnd.kafka.v2+json"}{"name":"i","format":"json"}',
+    '{"id":"1","method":"POST","path":"/consumers/g","type":"application/vnd.kafka.v2+json"}{"name":"i","format":"json","session.timeout.ms":6000}',
     '{"id":"2","method":"POST","path":"/consumers/g/instances/i/subscription","type":"application/vnd.kafka.v2+json"}{"topics":["test"]}',
     '{"id":"0","method":"GET","path":"/ws/consumers/g/instances/i/records","accept":"application/vnd.kafka.json.v2+json"}',
     '{"id":"3","method":"DELETE","path":"/ws/consumers/g/instances/i/records"}',

@@ -11,6 +11,11 @@
  * @typedef {'REPLY' | 'LOST' | 'TIMEOUT' | 'QUEUE_FULL' | 'CLOSED' | 'UNREACHABLE' | 'BAD_REPLY'} ErrorCode
  */
 export type ErrorCode = 'REPLY' | 'LOST' | 'TIMEOUT' | 'QUEUE_FULL' | 'CLOSED' | 'UNREACHABLE' | 'BAD_REPLY';
+/**
+ * What a page of another origin should know when nothing else can be said: browsers hide why they let nothing pass.
+ * @param {string} url address of the gateway
+ */
+export declare function originHint(url: string): string;
 /** The one error class of this library. */
 export declare class GatewayError extends Error {
     /** What kind of failure. */

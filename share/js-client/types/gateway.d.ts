@@ -10,7 +10,8 @@ export type Options = {
     transports?: import('./connection.js').TransportName[];
     /**
      * of the opening request, e.g. `{Authorization: 'Basic …'}`. Browsers
-     * cannot set headers on a WebSocket: there they go into the query string, where logs may show them
+     * cannot set headers on a WebSocket: there `Authorization` travels as a subprotocol, others in the query string, where
+     * logs may show them
      */
     headers?: Record<string, string>;
     /**
@@ -115,6 +116,22 @@ export type RequestOptions = {
      */
     signal?: AbortSignal;
 };
+export type ProducedRecord = {
+    key?: any;
+    value?: any;
+    partition?: number;
+    /**
+     * milliseconds since 1970, or an ISO 8601 text
+     */
+    timestamp?: number | string;
+    /**
+     * values as base64 text, or bytes
+     */
+    headers?: {
+        name: string;
+        value?: string | Uint8Array | null;
+    }[];
+};
 export type Waiting = {
     head: import('./envelope.js').RequestHead;
     body: string;
@@ -165,8 +182,8 @@ export declare class Gateway {
     /**
      * Produces records with the REST API v2. Calls that overlap reach Kafka in the order in which they were made.
      * @param {string} topic
-     * @param {{key?: any, value?: any, partition?: number}[]} records in format `binary`, bytes are encoded and text has
-     *   to be base64 already
+     * @param {ProducedRecord[]} records in format `binary`, bytes are encoded and text has to be base64 already; so have
+     *   values of headers in every format
      * @param {object} [options]
      * @param {string} [options.format] `json` (default), `binary`, `avro`, `jsonschema` or `protobuf`
      * @param {{[name: string]: unknown}} [options.schemas] `key_schema`, `value_schema`, `key_schema_id`, `value_schema_id`
@@ -176,11 +193,7 @@ export declare class Gateway {
      *   error: string | null}[], key_schema_id: number | null, value_schema_id: number | null}>} one element of `offsets` for
      *   each record; a record that failed has an `error_code` there
      */
-    produce(topic: string, records: {
-        key?: any;
-        value?: any;
-        partition?: number;
-    }[], { format, schemas, signal, timeoutMs }?: {
+    produce(topic: string, records: ProducedRecord[], { format, schemas, signal, timeoutMs }?: {
         format?: string;
         schemas?: {
             [name: string]: unknown;

@@ -80,7 +80,7 @@ export type StreamOptions = {
      */
     heartbeat?: number;
     /**
-     * of the requests, e.g. Authorization. A browser's WebSocket takes none
+     * of the requests, e.g. Authorization; a browser's WebSocket carries no others
      */
     headers?: Record<string, string>;
     /**
@@ -134,7 +134,7 @@ export type OpenSocket = (url: string, headers: Record<string, string>) => WebSo
  * @property {'sent' | 'client'} [ack] with a group: what counts as delivered. `sent` (default): what the gateway has
  *   written; `client`: what was processed, which is when the next batch is asked for. It uses a WebSocket
  * @property {number} [heartbeat] seconds between two signs of life, 1 to 120; 15 by default
- * @property {Record<string, string>} [headers] of the requests, e.g. Authorization. A browser's WebSocket takes none
+ * @property {Record<string, string>} [headers] of the requests, e.g. Authorization; a browser's WebSocket carries no others
  * @property {number} [retryMinMs] pause before connecting again, 500 by default; it doubles with each attempt
  * @property {number} [retryMaxMs] and grows up to this, 30000 by default
  * @property {number} [retries] how many attempts in a row may fail; no limit by default

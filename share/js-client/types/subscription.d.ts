@@ -37,7 +37,9 @@ export type SubscriptionOptions = {
     /**
      * settings of the instance, `{}` for none, e.g.
      * `{"auto.offset.reset": "smallest"}` (v2: `earliest`). With it the subscription makes the instance, makes it again when the gateway has
-     * lost it (its position then is the committed one), and deletes it at the end
+     * lost it, and deletes it at the end. A new instance goes on behind the last record that has come, or behind what the group
+     * has committed if that is more; v1 cannot seek, there it is the committed position. `session.timeout.ms` is 6000 unless it is given:
+     * so long the partitions stay with an instance whose gateway has died
      */
     create?: {
         [name: string]: unknown;
@@ -132,3 +134,8 @@ export declare class Subscription {
      */
     close(): Promise<void>;
 }
+export type Position = {
+    topic: string;
+    partition: number;
+    offset: number;
+};

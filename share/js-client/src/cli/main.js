@@ -4,6 +4,8 @@ import { connect, GatewayError, toBase64 } from '../node/index.js';
 import { COMMANDS, findCommand, runCommand, UsageError } from './commands.js';
 
 const CONNECT_MS = 3000;
+/** Stands for the sign of a number while options are read. */
+const MINUS = '\u2212';
 const DEFAULT_URL = 'http://localhost:8082/';
 const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'long-polling']);
 
@@ -181,8 +183,9 @@ function splitMessage(line, words) {
 
 /** @param {string[]} args */
 function readArguments(args) {
-  const { values: options, positionals } = parseArgs({
-    args,
+  const { values: options, positionals: words } = parseArgs({
+    // A negative number is no option: `stream json orders -10`.
+    args: args.map((text) => text.replace(/^-(?=\d)/, MINUS)),
     allowPositionals: true,
     options: {
       transport: { type: 'string' },
@@ -194,6 +197,7 @@ function readArguments(args) {
       help: { type: 'boolean' },
     },
   });
+  const positionals = words.map((text) => (text.startsWith(MINUS) ? `-${text.slice(1)}` : text));
   const given = /^\w+:\/\//.test(positionals[0] ?? '') ? /** @type {string} */ (positionals.shift()) : DEFAULT_URL;
   if (positionals.length > 0) findCommand(positionals[0]);
   const transport = TRANSPORTS.find((name) => name === options.transport);
