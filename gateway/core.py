@@ -41,6 +41,7 @@ from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.router import Match, Route, Router
+from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Outlet, Payload, Stream
 
@@ -63,6 +64,8 @@ class _Plan:
     format: str
     codec: Codec | None
     cost: int
+    prepares: bool
+    """Whether ``takes`` wants the path's parameters and may answer a Preparing."""
 
 
 def _too_busy() -> Unavailable:
@@ -184,7 +187,13 @@ class Gateway:
                 await self._limits.take(plan.cost)
             route = plan.route
             if route.takes is not None and isinstance(body, bytes):
-                body = route.takes(body, plan.codec)
+                if plan.prepares:
+                    body = route.takes(body, plan.codec, plan.params)
+                    # Awaits only where a schema must be asked for, and behind requests of this session that do.
+                    if isinstance(body, Preparing) or request.session.preparing is not None:
+                        body = await in_order(request.session, body)
+                else:
+                    body = route.takes(body, plan.codec)
             call = Call(request, route, plan.params, plan.media_type, plan.format, body)
             work: Awaitable[Response] = route.handler(call)
             if self._request_timeout_s:
@@ -317,7 +326,8 @@ class Gateway:
             codec = self.codecs.get(format_)
         name = route.extras.get("names", {}).get(format_, route.name)
         self._limits.check_offered(name, route)
-        return _Plan(route, params, media_type, format_, codec, self._limits.cost(name, route))
+        prepares = bool(getattr(route.takes, "prepares", False))
+        return _Plan(route, params, media_type, format_, codec, self._limits.cost(name, route), prepares)
 
     @staticmethod
     def _response_type(route: Route, accept: str | None) -> str:

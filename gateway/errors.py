@@ -195,6 +195,12 @@ class UndecodableRecord(ServiceError):
     status, error_code, text = 408, 40801, "Error deserializing a record."
 
 
+class RegistryFailure(ServiceError):
+    """v1's error for a schema that the registry does not have, refuses, or cannot be asked for (§3.6)."""
+
+    status, error_code, text = 408, 40801, "Schema registration or lookup failed"
+
+
 class AlreadySubscribed(ServiceError):
     status, error_code = 409, 40901
     text = "Consumer cannot subscribe the the specified target because it has already subscribed to other topics."
@@ -232,6 +238,12 @@ class InvalidSettings(Unprocessable):
     error_code, text = 40001, "Invalid consumer configuration. It does not abide by the constraints: "
 
 
+class ConversionError(Unprocessable):
+    """v1's error for a datum that does not fit its schema; v2 has a plain 400 for it (§4.6)."""
+
+    error_code, text = 42203, "Conversion of JSON to Avro failed"
+
+
 class InvalidConsumerConfig(Unprocessable):
     error_code, text = 42204, "Invalid consumer configuration: "
 
@@ -244,8 +256,16 @@ class ValueSchemaMissing(Unprocessable):
     error_code, text = 42202, "Request includes values but does not include value schema"
 
 
+class InvalidSchema(Unprocessable):
+    error_code, text = 42205, "Invalid schema"
+
+
 class PayloadError(Unprocessable):
     error_code, text = 42206, "Payload error. Request body is empty. Data is required."
+
+
+class SchemasUnavailable(Unprocessable):
+    error_code, text = 42206, "Payload error. Schema Registry must be configured when using schemas."
 
 
 class SerializationError(Unprocessable):

@@ -15,6 +15,7 @@ from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.markers import NAME, hookimpl, hookspec
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.transport import Transport
 
 __all__ = ["NAME", "hookimpl", "hookspec"]
@@ -36,7 +37,9 @@ def gateway_authenticators(config: Config) -> Sequence[Authenticator]:  # type: 
 
 
 @hookspec
-def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:  # type: ignore[empty-body]
+def gateway_routes(  # type: ignore[empty-body]
+    config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas
+) -> Sequence[Route]:
     """Paths of the service layer; every transport serves them. A path that exists already is refused at start."""
 
 

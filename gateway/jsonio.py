@@ -6,6 +6,7 @@ Bodies must be UTF-8 and may begin with a BOM (kafka-rest-http-observed.md §3.4
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -71,6 +72,19 @@ def decode_value(text: bytes) -> Any:
         return _value_decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def decoder_with_floats(of_float: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """A function like ``decode_value`` that has ``of_float`` make every number with a fraction or an exponent."""
+    decode = msgspec.json.Decoder(float_hook=of_float).decode
+
+    def read(text: bytes) -> Any:
+        try:
+            return decode(text)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    return read
 
 
 def is_json(text: bytes) -> bool:

@@ -61,6 +61,7 @@ class Session:
         "on_close",
         "opened_at",
         "peer",
+        "preparing",
         "principal",
         "proof",
         "proven",
@@ -94,6 +95,9 @@ class Session:
         self.rights: Rights = EVERYTHING
         """What its principal may do."""
         self.streams: set[Stream] = set()
+        self.preparing: asyncio.Future[None] | None = None
+        """Done when the newest request that waits for a schema, or behind one that does, is on its way (see
+        gateway.schemas.in_order)."""
         self.state: dict[object, Any] = {}
         self.closed: CloseReason | None = None
         self.on_close: Callable[[CloseReason], None] | None = None

@@ -13,8 +13,10 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import settings
 
+from tests import registry_server
 from tests.cache import UnavailableError, unavailable
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
+from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
 
 __all__ = ["pytest_collectreport", "pytest_runtest_logreport", "pytest_sessionfinish"]
@@ -51,15 +53,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     fetches = dict.fromkeys(mark.kwargs["what"] for item in session.items for mark in item.iter_markers("fetches"))
     if any(item.get_closest_marker("broker") for item in session.items):
         fetches[_fetch_kafka] = None
+    if any("registry" in getattr(item, "fixturenames", ()) for item in session.items):
+        fetches[_fetch_registry] = None
     for fetch in fetches:
         # What cannot be had is told by each test that needs it.
-        with contextlib.suppress(UnavailableError, pytest.skip.Exception, pytest.fail.Exception):
+        with contextlib.suppress(
+            UnavailableError, RegistryUnavailableError, pytest.skip.Exception, pytest.fail.Exception
+        ):
             fetch()
 
 
 def _fetch_kafka() -> None:
     find_java()
     fetch_jars()
+
+
+def _fetch_registry() -> None:
+    registry_server.find_java()
+    registry_server.fetch_registry()
 
 
 @contextlib.contextmanager
@@ -94,6 +105,19 @@ def own_kafka() -> Iterator[KafkaCluster]:
     """One broker for this test alone, to kill or pause (3 seconds to start)."""
     with _cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[SchemaRegistry]:
+    """A real schema registry, shared by the whole run: use subjects of your own. Skipped without Java 21."""
+    try:
+        server = SchemaRegistry().start()
+    except RegistryUnavailableError as error:
+        unavailable(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.door.host import Host
 from kafka_gateway.kafka.cluster import open_kafka
 from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import RouteClash, Router
 from kafka_gateway.upstream import Upstream
 
@@ -56,7 +57,10 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
     )
     async with contextlib.AsyncExitStack() as stack:
         kafka = await stack.enter_async_context(open_kafka(config))
-        routes = plugins.routes(config, kafka, codecs)
+        schemas = Catalogue(config, codecs)
+        # It ends before the Kafka clients do: their threads may be waiting for a schema.
+        await stack.enter_async_context(schemas.lifespan())
+        routes = plugins.routes(config, kafka, codecs, schemas)
         try:
             router = Router(routes)
         except RouteClash as error:
@@ -84,6 +88,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             gateway.stopping = True  # what ends from here on ends for that reason
             for service in owners:
                 service.drain()
+            schemas.drain()
             finished = await gateway.drain(grace_s)
             if not finished:
                 log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)

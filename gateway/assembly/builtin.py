@@ -6,9 +6,11 @@ from kafka_gateway.auth import Authenticator, NoAuthentication
 from kafka_gateway.authenticators.basic import BasicAuthenticator
 from kafka_gateway.authenticators.single_user import SingleUserAuthenticator
 from kafka_gateway.codec import Codec
+from kafka_gateway.codecs.avro import AvroCodec
 from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.codecs.json import JsonCodec
-from kafka_gateway.codecs.schema import AVRO, JSON_SCHEMA, PROTOBUF
+from kafka_gateway.codecs.json_schema import JsonSchemaCodec
+from kafka_gateway.codecs.protobuf import ProtobufCodec
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.settings.keys import CORE_KEYS
@@ -21,7 +23,13 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 @hookimpl
 def gateway_codecs(config: Config) -> list[Codec]:
-    return [BinaryCodec(), JsonCodec(), AVRO, JSON_SCHEMA, PROTOBUF]
+    return [
+        BinaryCodec(),
+        JsonCodec(),
+        AvroCodec(),
+        JsonSchemaCodec(config.flag("schema.json.fill.defaults")),
+        ProtobufCodec(),
+    ]
 
 
 @hookimpl

@@ -25,6 +25,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.settings.keys import TRANSPORTS
 from kafka_gateway.transport import Transport
 
@@ -136,9 +137,9 @@ class Plugins:
             raise ConfigError(faults)
         return chosen
 
-    def routes(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> list[Route]:
+    def routes(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas) -> list[Route]:
         """All routes, each marked with its plugin's name."""
-        found = self._call("gateway_routes", Route, config=config, kafka=kafka, codecs=codecs)
+        found = self._call("gateway_routes", Route, config=config, kafka=kafka, codecs=codecs, schemas=schemas)
         return [replace(route, owner=plugin, name=route.name or plugin) for plugin, route in found]
 
     def transports(self, config: Config) -> list[Transport]:

@@ -1,8 +1,4 @@
-"""The embedded formats that need a schema registry: Avro, JSON Schema, Protobuf.
-
-Their media types are known, so clients get the contract's answers; without a registry nothing but null keys and values
-can be produced, and no record can be read (kafka-rest-http.md §4.4, §4.5).
-"""
+"""What the embedded formats with schemas have in common (kafka-rest-http.md §4.4, §4.5)."""
 
 from __future__ import annotations
 
@@ -11,24 +7,15 @@ from typing import Any
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 
-NO_REGISTRY = "Schema Registry must be configured when using schemas."
-
 
 class SchemaCodec(Codec):
+    """Keys and values of these formats are written and read by `gateway.schemas.Schemas`, with what `compile` makes."""
+
     datum = jsonio.Raw
     family = "schema"
 
-    def __init__(self, name: str, generations: frozenset[str] = frozenset({"v2"})) -> None:
-        self.name = name
-        self.generations = generations
-
     def store(self, datum: jsonio.Raw) -> bytes:
-        raise ValueError(NO_REGISTRY)
+        raise ValueError("Schema Registry must be configured when using schemas.")
 
     def load(self, stored: bytes) -> Any:
-        raise ValueError(NO_REGISTRY)
-
-
-AVRO = SchemaCodec("avro", frozenset({"v1", "v2"}))
-JSON_SCHEMA = SchemaCodec("jsonschema")
-PROTOBUF = SchemaCodec("protobuf")
+        raise ValueError("Schema Registry must be configured when using schemas.")

@@ -11,6 +11,7 @@ Write the ``doc`` as one line without the unit and without the default, both are
 from __future__ import annotations
 
 from kafka_gateway.config import ConfigKey, section
+from kafka_gateway.registry.keys import REGISTRY_KEYS
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
@@ -544,22 +545,6 @@ AUTHENTICATION = section(
     ),
 )
 
-REGISTRY = section(
-    "Schema registry",
-    ConfigKey(
-        name="schema.registry.url",
-        type="list",
-        default=("http://localhost:8081",),
-        doc="Addresses of the schema registry; an empty value switches the schema formats off.",
-    ),
-    ConfigKey(
-        name="schema.registry.",
-        prefix=True,
-        example="basic.auth.credentials.source=URL",
-        doc="Passed to the registry client: schema.registry.basic.auth.user.info.",
-    ),
-)
-
 RATE_LIMIT = section(
     "Rate limit",
     ConfigKey(
@@ -797,7 +782,7 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *HTTP,
     *CORS,
     *AUTHENTICATION,
-    *REGISTRY,
+    *REGISTRY_KEYS,
     *RATE_LIMIT,
     *TRANSPORTS,
     *OPERATION,

@@ -7,12 +7,14 @@ and encoded in one call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway.schemas import Part, Schemas
 
 SEEK_PAST = "Seek past the record to go on, or read with another format."
 """How the message of an UndecodableRecord ends: what the reader can do."""
@@ -43,6 +45,10 @@ class UndecodableRecordV1(UndecodableRecord):
     status, error_code, text = 500, 50002, "Kafka error: the record cannot be decoded."
 
 
+LoadPart = Callable[[Part, ConsumedRecord], Any]
+"""What a reply shows of a key or value that is not null; ValueError if it cannot be shown."""
+
+
 def v2_encoder(codec: Codec) -> RecordsEncoder:
     """Encodes records for v2 reads in this format. It raises UndecodableRecord (40801/408), naming the record."""
     load = codec.load
@@ -62,7 +68,7 @@ def v2_encoder(codec: Codec) -> RecordsEncoder:
                 ]
             )
         except ValueError:
-            raise _undecodable(records, codec, UndecodableRecord) from None
+            raise _undecodable(records, codec.name, _part_of(codec), UndecodableRecord) from None
 
     return encode
 
@@ -85,22 +91,54 @@ def v1_encoder(codec: Codec) -> RecordsEncoder:
                 ]
             )
         except ValueError:
-            raise _undecodable(records, codec, UndecodableRecordV1) from None
+            raise _undecodable(records, codec.name, _part_of(codec), UndecodableRecordV1) from None
 
     return encode
 
 
-def _undecodable(records: Sequence[ConsumedRecord], codec: Codec, error: type[UndecodableRecord]) -> UndecodableRecord:
+def schema_encoder(generation: str, codec: Codec, schemas: Schemas) -> RecordsEncoder:
+    """As the encoders above, for a format with schemas: what a key or value means is found by its schema's id."""
+    name = codec.name
+    load: LoadPart = partial(schemas.load, name)
+    v1 = generation == "v1"
+
+    def encode(records: Sequence[ConsumedRecord]) -> bytes:
+        try:
+            rows: list[RowV1 | RowV2] = []
+            for record in records:
+                key = None if record.key() is None else load("key", record)
+                value = None if record.value() is None else load("value", record)
+                if v1:
+                    rows.append(RowV1(key, value, record.partition(), record.offset()))
+                else:
+                    rows.append(RowV2(record.topic(), key, value, record.partition(), record.offset()))
+            return jsonio.encode(rows)
+        except ValueError:
+            raise _undecodable(records, name, load, UndecodableRecordV1 if v1 else UndecodableRecord) from None
+
+    return encode
+
+
+def _part_of(codec: Codec) -> LoadPart:
+    return lambda part, record: codec.load((record.key() if part == "key" else record.value()) or b"")
+
+
+def _undecodable(
+    records: Sequence[ConsumedRecord], format: str, load: LoadPart, error: type[UndecodableRecord]
+) -> UndecodableRecord:
+    parts: tuple[Part, Part] = ("key", "value")
     for record in records:
-        for name, stored in (("key", record.key()), ("value", record.value())):
+        for name in parts:
+            if (record.key() if name == "key" else record.value()) is None:
+                continue
             try:
                 # A value may decode and still not encode, e.g. a format of a plugin that loads something strange.
-                jsonio.encode(None if stored is None else codec.load(stored))
+                jsonio.encode(load(name, record))
             except ValueError as reason:
                 lead = "Kafka error: " if issubclass(error, UndecodableRecordV1) else ""
                 return error(
                     f"{lead}Error deserializing the {name} of the record at "
-                    f"{record.topic()}-{record.partition()}-{record.offset()} as {codec.name}: {reason}. {SEEK_PAST}"
+                    f"{record.topic()}-{record.partition()}-{record.offset()} as {format}: {reason}. {SEEK_PAST}"
                 )
     return error()
 
@@ -108,10 +146,12 @@ def _undecodable(records: Sequence[ConsumedRecord], codec: Codec, error: type[Un
 class RecordEncoders:
     """One encoder per generation and embedded format. They are made once: a batch remembers its payload by encoder."""
 
-    def __init__(self, codecs: Mapping[str, Codec]) -> None:
+    def __init__(self, codecs: Mapping[str, Codec], schemas: Schemas) -> None:
         kinds: dict[str, Callable[[Codec], RecordsEncoder]] = {"v1": v1_encoder, "v2": v2_encoder}
         self._encoders = {
-            (generation, codec.name): make(codec) for generation, make in kinds.items() for codec in codecs.values()
+            (generation, codec.name): schema_encoder(generation, codec, schemas) if codec.schema_type else make(codec)
+            for generation, make in kinds.items()
+            for codec in codecs.values()
         }
 
     def get(self, generation: str, format: str) -> RecordsEncoder:

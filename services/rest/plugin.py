@@ -9,6 +9,7 @@ from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.streams.keys import STREAMS
 
 
@@ -18,7 +19,7 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 
 @hookimpl
-def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> Sequence[Route]:
+def gateway_routes(config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas) -> Sequence[Route]:
     from kafka_gateway.services.rest.routes import RestServices
 
-    return RestServices(config, kafka, codecs).routes()
+    return RestServices(config, kafka, codecs, schemas).routes()

@@ -26,6 +26,7 @@ from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.rest.bodies import Produced, ProduceReply
 from kafka_gateway.services.rest.partitions import find_partition
+from kafka_gateway.services.rest.schema_bodies import SchemaRecords
 from kafka_gateway.services.rest.topics import find_topic_v1
 from kafka_gateway.services.rest.v1_errors import v1_errors
 
@@ -43,19 +44,19 @@ class RecordsService:
 
     async def to_topic(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v2"""
-        return _reply_v2(await self._send(str(call.params["topic"]), call.body, None))
+        return _reply_v2(await self._send(str(call.params["topic"]), call.body, None), call.body)
 
     async def to_partition(self, call: Call) -> Response:
         """``POST /topics/{topic}/partitions/{partition}`` of v2; a record's own partition beats the path's."""
         partition: int = call.params["partition"]
         if partition < 0:
             raise Unprocessable(f"The partition must be greater than or equal to 0 (was {partition})")
-        return _reply_v2(await self._send(str(call.params["topic"]), call.body, partition))
+        return _reply_v2(await self._send(str(call.params["topic"]), call.body, partition), call.body)
 
     async def to_topic_v1(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v1"""
         with v1_errors():
-            return _reply_v1(await self._send(str(call.params["topic"]), call.body, None))
+            return _reply_v1(await self._send(str(call.params["topic"]), call.body, None), call.body)
 
     async def to_partition_v1(self, call: Call) -> Response:
         """``POST /topics/{topic}/partitions/{partition}`` of v1: 40402 if the topic exists without that partition."""
@@ -63,7 +64,7 @@ class RecordsService:
         with v1_errors():
             if is_topic(topic) and not self._partitions.has(topic, partition):
                 await self._partitions.look_up(topic, partition)
-            return _reply_v1(await self._send(topic, call.body, partition))
+            return _reply_v1(await self._send(topic, call.body, partition), call.body)
 
     async def _send(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> Sequence[Delivery]:
         refusal = self._rules.refusal(topic)
@@ -75,7 +76,7 @@ class RecordsService:
         return await self._producer.send(topic, records, partition)
 
 
-def _reply_v2(deliveries: Sequence[Delivery]) -> Response:
+def _reply_v2(deliveries: Sequence[Delivery], records: object) -> Response:
     """Status 401 or 403 if that is what befell some record, though the others may be stored (§6.3)."""
     codes: set[int] = set()
     rows = [
@@ -83,7 +84,13 @@ def _reply_v2(deliveries: Sequence[Delivery]) -> Response:
         for each in deliveries
     ]
     status = 401 if KafkaAuthentication.error_code in codes else 403 if KafkaAuthorization.error_code in codes else 200
-    return Response(ProduceReply(rows), status)
+    return Response(_reply(rows, records), status)
+
+
+def _reply(rows: list[Produced], records: object) -> ProduceReply:
+    if isinstance(records, SchemaRecords):
+        return ProduceReply(rows, records.key_schema_id, records.value_schema_id)
+    return ProduceReply(rows)
 
 
 def _failed_v2(error: ServiceError, codes: set[int]) -> Produced:
@@ -93,12 +100,12 @@ def _failed_v2(error: ServiceError, codes: set[int]) -> Produced:
     return Produced(None, None, code, error.message)
 
 
-def _reply_v1(deliveries: Sequence[Delivery]) -> Response:
+def _reply_v1(deliveries: Sequence[Delivery], records: object) -> Response:
     rows = [
         _failed_v1(each) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
         for each in deliveries
     ]
-    return Response(ProduceReply(rows))
+    return Response(_reply(rows, records))
 
 
 def _failed_v1(error: ServiceError) -> Produced:

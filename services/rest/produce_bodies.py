@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Optional, cast
 
 from kafka_gateway import jsonio
@@ -20,15 +21,14 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.errors import (
     BadRequest,
-    KeySchemaMissing,
     PayloadTooLarge,
-    SerializationError,
+    SchemasUnavailable,
     Unprocessable,
     UnsupportedMediaType,
-    ValueSchemaMissing,
 )
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.records import OutgoingRecord, RecordToSend
+from kafka_gateway.schemas import Preparing, Schemas
 from kafka_gateway.services.common.json_members import (
     NULL,
     has_many_parts,
@@ -42,6 +42,7 @@ from kafka_gateway.services.common.json_members import (
     unknown_member,
 )
 from kafka_gateway.services.common.timestamps import parse_instant
+from kafka_gateway.services.rest.schema_bodies import GivenSchemas, RawRecord, SchemaReader
 
 _Partition = Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]
 _Millis = Annotated[int, jsonio.Meta(ge=0, le=2**63 - 1)]
@@ -52,6 +53,7 @@ OBJECTS_MAX = 100_000
 records, which would keep the event loop busy for half a minute and take gigabytes."""
 
 _MESSAGE_MAX = 300
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _binary = BinaryCodec()
 
 Headers = list[tuple[str, bytes | None]]
@@ -66,6 +68,8 @@ class _Header(jsonio.Struct, forbid_unknown_fields=True, gc=False):
 class RecordsReader:
     """Reads produce bodies of one generation; used as ``Route.takes``.
 
+    ``prepares``: it wants the path's parameters, and what it reads may have to wait for a schema.
+
     Args:
         generation: "v1" or "v2"; they refuse bad base64 differently.
         with_partition: whether records may name a partition. The partition resource of v1 does not know that member
@@ -74,40 +78,60 @@ class RecordsReader:
             them in order: 25,000 of a few bytes hold it for 45 ms.
     """
 
-    def __init__(self, generation: str, with_partition: bool = True, records_max: int = OBJECTS_MAX) -> None:
+    prepares = True
+
+    def __init__(
+        self,
+        generation: str,
+        with_partition: bool = True,
+        records_max: int = OBJECTS_MAX,
+        schemas: Schemas | None = None,
+    ) -> None:
         self._v1 = generation == "v1"
         self._records_max = records_max
         self._with_partition = with_partition
         self._known = {"key", "value", "timestamp", "headers"} | ({"partition"} if with_partition else set())
         self._fast: dict[Codec, Parse] = {}
+        self._with_schemas = None if schemas is None else SchemaReader(generation, schemas)
         self._datums: dict[Codec, jsonio.Decoder[Any]] = {}
 
-    def __call__(self, body: bytes, codec: Codec | None) -> Sequence[RecordToSend]:
-        """The records of the body, at least one.
+    def __call__(
+        self, body: bytes, codec: Codec | None, params: Mapping[str, Any] = _NO_PARAMS
+    ) -> Sequence[RecordToSend] | Preparing:
+        """The records of the body, at least one; Preparing if a schema has to be asked for first.
 
         Raises:
             BadRequest: not JSON, a member of the wrong type, data that the format cannot store.
             Unprocessable: no records, an unknown member, a negative number; v1: bad base64.
-            KeySchemaMissing, ValueSchemaMissing, SerializationError: formats with schema.
             UnsupportedMediaType: without a format.
             PayloadTooLarge: more than ``records_max`` records or OBJECTS_MAX objects.
+            What `SchemaReader.read` raises: formats with schemas.
         """
-        records = self._records(body, codec)
-        if len(records) > self._records_max:
-            raise PayloadTooLarge(
-                f"The request has {len(records)} records; at most {self._records_max} are taken at a time "
-                "(produce.records.max). Send them in several requests."
-            )
-        return records
-
-    def _records(self, body: bytes, codec: Codec | None) -> Sequence[RecordToSend]:
         if codec is None:
             raise UnsupportedMediaType()
         if has_more(body, b"{", OBJECTS_MAX):
             raise PayloadTooLarge(
                 f"The body has more than {OBJECTS_MAX} objects; send the records in several requests."
             )
-        if body and codec.family != "schema":
+        if codec.schema_type:
+            raw, given = self._raw_records(body, codec)
+            self._check_count(raw)
+            if self._with_schemas is None:
+                raise SchemasUnavailable()
+            return self._with_schemas.read(codec.name, str(params.get("topic", "")), raw, given)
+        records = self._records(body, codec)
+        self._check_count(records)
+        return records
+
+    def _check_count(self, records: Sequence[object]) -> None:
+        if len(records) > self._records_max:
+            raise PayloadTooLarge(
+                f"The request has {len(records)} records; at most {self._records_max} are taken at a time "
+                "(produce.records.max). Send them in several requests."
+            )
+
+    def _records(self, body: bytes, codec: Codec) -> Sequence[RecordToSend]:
+        if body:
             fast = self._fast.get(codec)
             if fast is None:
                 fast = self._fast[codec] = _fast_parse(codec, self._with_partition)
@@ -123,14 +147,37 @@ class RecordsReader:
                     raise
         return self._read(body, codec)
 
+    def _raw_records(self, body: bytes, codec: Codec) -> tuple[list[RawRecord], GivenSchemas]:
+        """The records with their data as they are in the body, and what it says of their schemas."""
+        if body:
+            decoder = self._datums.get(codec)
+            if decoder is None:
+                decoder = self._datums[codec] = _document_decoder(Raw, NULL, self._with_partition)
+            try:
+                return _fast_raw(jsonio.decode(body, decoder), self._with_partition)
+            except ValueError as reason:
+                if has_many_parts(body):
+                    raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)}") from None
+            except BadRequest:
+                if not body.isspace():
+                    raise
+        elements, schemas = self._members(body)
+        raw = [RawRecord(*self._record(element, codec, f"records[{i}]")) for i, element in enumerate(elements)]
+        return raw, GivenSchemas(**schemas)  # type: ignore[arg-type]
+
     # --- the exact reading ------------------------------------------------------------------------------------------
 
     def _read(self, body: bytes, codec: Codec) -> list[OutgoingRecord]:
+        elements, _ = self._members(body)
+        return [self._record(element, codec, f"records[{i}]") for i, element in enumerate(elements)]
+
+    def _members(self, body: bytes) -> tuple[list[dict[str, Raw]], dict[str, str | int | None]]:
+        """The members of each record, and those that speak of schemas."""
         members = read_document(body)
         if members is None:
             raise Unprocessable('The body must not be null: {"records": [{"key": …, "value": …}, …]} is expected.')
         elements: list[dict[str, Raw]] = []
-        schemas: dict[str, str | int | None] = {}
+        schemas: dict[str, str | int | None] = dict.fromkeys(GivenSchemas._fields)
         for name, raw in members.items():
             if name == "records":
                 elements = [_element(element, i) for i, element in enumerate(read_list(raw, "records") or ())]
@@ -142,10 +189,7 @@ class RecordsReader:
                 raise unknown_member(name)
         if not elements:
             raise Unprocessable("records must not be empty (was [])")
-        records = [self._record(element, codec, f"records[{i}]") for i, element in enumerate(elements)]
-        if codec.family == "schema":
-            self._check_schemas(records, schemas)
-        return records
+        return elements, schemas
 
     def _record(self, members: dict[str, Raw], codec: Codec, place: str) -> OutgoingRecord:
         key = value = partition = headers = None
@@ -169,8 +213,8 @@ class RecordsReader:
     def _datum(self, raw: Raw, codec: Codec, place: str) -> bytes | None:
         if raw == NULL:
             return None
-        if codec.family == "schema":
-            return bytes(raw)  # only whether it is null counts: _check_schemas lets nothing else pass
+        if codec.schema_type:
+            return bytes(raw)  # encoded when its schema is known
         if self._v1 and codec.name == "binary":
             return _binary_v1(raw, place)
         text = bytes(raw)
@@ -185,23 +229,6 @@ class RecordsReader:
             return codec.store(datum)
         except ValueError as reason:
             raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)} At {place}.") from None
-
-    def _check_schemas(self, records: list[OutgoingRecord], schemas: dict[str, str | int | None]) -> None:
-        """Without a registry records of these formats can be all null, and no more (§4.5, §6.3)."""
-        has_key = schemas.get("key_schema_id") is not None or schemas.get("key_schema") is not None
-        has_value = schemas.get("value_schema_id") is not None or schemas.get("value_schema") is not None
-        no_registry = SerializationError(
-            "Error serializing message. Schema Registry must be configured when using schemas."
-        )
-        # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).
-        if not self._v1 and (has_key or has_value):
-            raise no_registry
-        if not has_key and any(record.key is not None for record in records):
-            raise KeySchemaMissing()
-        if not has_value and any(record.value is not None for record in records):
-            raise ValueSchemaMissing()
-        if has_key or has_value:
-            raise no_registry
 
 
 def _element(raw: Raw, index: int) -> dict[str, Raw]:
@@ -287,6 +314,30 @@ def _fast_parse(codec: Codec, with_partition: bool) -> Parse:
     raw = codec.datum is Raw
     datum: Any = codec.datum if raw or codec.datum is Any else Optional[codec.datum]  # noqa: UP045 (a runtime value)
     null = NULL if raw else None
+    decoder = _document_decoder(datum, null, with_partition)
+    store = codec.store
+    as_it_is = type(codec) is BinaryCodec
+
+    def parse(body: bytes) -> Sequence[RecordToSend]:
+        """The decoded records themselves, mended in place: they have the shape that the producer reads."""
+        records = jsonio.decode(body, decoder).records
+        for record in records:
+            if record.headers is not None:
+                record.headers = _fast_headers(record.headers)
+            if as_it_is:
+                continue
+            key, value = record.key, record.value
+            record.key = None if key is None or key == null else store(key)
+            record.value = None if value is None or value == null else store(value)
+        if with_partition:
+            return cast(Sequence[RecordToSend], records)
+        return [OutgoingRecord(each.key, each.value, None, each.timestamp_ms, each.headers) for each in records]
+
+    return parse
+
+
+def _document_decoder(datum: Any, null: object, with_partition: bool) -> jsonio.Decoder[Any]:
+    """Decodes bodies whose keys and values are of this type; ``null`` is what stands for one that is absent."""
     fields: list[Any] = [("key", datum, null), ("value", datum, null)]
     if with_partition:
         fields.append(("partition", _Partition | None, None))
@@ -307,26 +358,25 @@ def _fast_parse(codec: Codec, with_partition: bool) -> Parse:
         forbid_unknown_fields=True,
         gc=False,
     )
-    decoder: jsonio.Decoder[Any] = jsonio.Decoder(document)
-    store = codec.store
-    as_it_is = type(codec) is BinaryCodec
+    return jsonio.Decoder(document)
 
-    def parse(body: bytes) -> Sequence[RecordToSend]:
-        """The decoded records themselves, mended in place: they have the shape that the producer reads."""
-        records = jsonio.decode(body, decoder).records
-        for record in records:
-            if record.headers is not None:
-                record.headers = _fast_headers(record.headers)
-            if as_it_is:
-                continue
-            key, value = record.key, record.value
-            record.key = None if key is None or key == null else store(key)
-            record.value = None if value is None or value == null else store(value)
-        if with_partition:
-            return cast(Sequence[RecordToSend], records)
-        return [OutgoingRecord(each.key, each.value, None, each.timestamp_ms, each.headers) for each in records]
 
-    return parse
+def _fast_raw(document: Any, with_partition: bool) -> tuple[list[RawRecord], GivenSchemas]:
+    records = []
+    for record in document.records:
+        key, value = record.key, record.value
+        records.append(
+            RawRecord(
+                None if key == NULL else bytes(key),
+                None if value == NULL else bytes(value),
+                record.partition if with_partition else None,
+                record.timestamp_ms,
+                None if record.headers is None else _fast_headers(record.headers),
+            )
+        )
+    return records, GivenSchemas(
+        document.key_schema, document.key_schema_id, document.value_schema, document.value_schema_id
+    )
 
 
 def _fast_headers(headers: list[_Header]) -> Headers | None:

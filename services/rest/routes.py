@@ -17,6 +17,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
 from kafka_gateway.services.common.health import HealthService
 from kafka_gateway.services.common.names import TopicRules
@@ -59,10 +60,11 @@ class RestServices(Service):
     Every route names it as its service.
     """
 
-    def __init__(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec]) -> None:
+    def __init__(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas) -> None:
         self.config = config
         self.codecs = codecs
-        admin, rules, encoders = kafka.admin, TopicRules(config), RecordEncoders(codecs)
+        self.schemas = schemas
+        admin, rules, encoders = kafka.admin, TopicRules(config), RecordEncoders(codecs, schemas)
         self.registry = InstanceRegistry(config)
         self.subscriptions = Subscriptions(rules, admin)
         creation = Creation(config, kafka, codecs, self.registry, BaseUrls(config))
@@ -72,7 +74,7 @@ class RestServices(Service):
         self.records = RecordsService(kafka.producer, admin, rules)
         self.consumers = Consumers(config, codecs, encoders, creation, self.registry, self.subscriptions)
         self.consumers_v1 = ConsumersV1(config, encoders, creation, self.registry, rules, admin)
-        self.streams = Streams(config, kafka, codecs, rules)
+        self.streams = Streams(config, kafka, codecs, schemas, rules)
         self.pushes = Pushes(config, encoders, self.registry, self.consumers, self.consumers_v1, self.streams)
         self.simple_reads = SimpleReads(kafka.reader, admin, encoders, rules)
         self.health = HealthService(config, admin)
@@ -116,7 +118,7 @@ class RestServices(Service):
         return routes
 
     def _reader(self, generation: str, with_partition: bool = True) -> RecordsReader:
-        return RecordsReader(generation, with_partition, self.config.integer("produce.records.max"))
+        return RecordsReader(generation, with_partition, self.config.integer("produce.records.max"), self.schemas)
 
     def _socket_path(self, path: str) -> str:
         return f"/{self.config.text('websocket.path.prefix').strip('/')}{path}"

@@ -12,48 +12,21 @@ from typing import Any
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
-
-UNDECODABLE = 42208
-"""``error_code`` of a record that the format cannot express."""
-
-STRING = "string"
-"""The format for keys and values that are text. It is no embedded format of the REST API."""
+from kafka_gateway.schemas import Part, Schemas
+from kafka_gateway.services.streams.row_types import (
+    AUTO,
+    STRING,
+    UNDECODABLE,
+    PlainRow,
+    RowError,
+    StreamHeader,
+    StreamRow,
+    headers_of,
+    on_one_line,
+)
+from kafka_gateway.services.streams.schema_rows import PartLoader, schema_stream_encoder
 
 Load = Callable[[bytes], Any]
-
-
-class StreamHeader(jsonio.Struct, gc=False):
-    name: str
-    value: bytes | None
-
-
-class RowError(jsonio.Struct, gc=False):
-    error_code: int
-    message: str
-
-
-class StreamRow(jsonio.Struct, gc=False):
-    """One record; members that are UNSET are left out."""
-
-    topic: str | None
-    partition: int | None
-    offset: int | None
-    timestamp: int | jsonio.UnsetType
-    key: Any
-    value: Any
-    headers: list[StreamHeader] | jsonio.UnsetType = jsonio.UNSET
-    error: RowError | jsonio.UnsetType = jsonio.UNSET
-
-
-class PlainRow(jsonio.Struct, gc=False):
-    """A StreamRow of a record as most are. It takes half the time: to look for members to leave out is not free."""
-
-    topic: str | None
-    partition: int | None
-    offset: int | None
-    timestamp: int
-    key: Any
-    value: Any
 
 
 def stream_encoder(key_format: str, load_key: Load, value_format: str, load_value: Load) -> RecordsEncoder:
@@ -97,7 +70,7 @@ def stream_encoder(key_format: str, load_key: Load, value_format: str, load_valu
 
     def line(record: ConsumedRecord) -> bytes:
         row = StreamRow(
-            record.topic(), record.partition(), record.offset(), _timestamp(record), None, None, _headers_of(record)
+            record.topic(), record.partition(), record.offset(), _timestamp(record), None, None, headers_of(record)
         )
         for part, stored, load, format in (
             ("key", record.key(), load_key, key_format),
@@ -107,7 +80,7 @@ def stream_encoder(key_format: str, load_key: Load, value_format: str, load_valu
                 continue
             try:
                 # A value may load and still not encode, e.g. a format of a plugin that loads something strange.
-                setattr(row, part, jsonio.Raw(_on_one_line(jsonio.encode(load(stored)))))
+                setattr(row, part, jsonio.Raw(on_one_line(jsonio.encode(load(stored)))))
             except ValueError as reason:
                 if row.error is jsonio.UNSET:
                     row.error = RowError(UNDECODABLE, f"The {part} is not {format}: {reason}.")
@@ -121,39 +94,44 @@ def load_string(stored: bytes) -> str:
     return stored.decode()
 
 
-def _on_one_line(text: bytes) -> bytes:
-    # Outside of strings, where they are escaped, line ends are blanks like any other (RFC 8259 §2).
-    return text.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in text or b"\r" in text else text
-
-
 def _timestamp(record: ConsumedRecord) -> int | jsonio.UnsetType:
     kind, at = record.timestamp()
     return at if kind else jsonio.UNSET
 
 
-def _headers_of(record: ConsumedRecord) -> list[StreamHeader] | jsonio.UnsetType:
-    headers = record.headers()
-    if not headers:
-        return jsonio.UNSET
-    return [StreamHeader(name.encode("utf-8", "replace").decode(), value) for name, value in headers]
-
-
 class StreamEncoders:
     """One encoder for each pair of formats, made when it is first wanted: a batch remembers its payload by encoder."""
 
-    def __init__(self, codecs: Mapping[str, Codec]) -> None:
-        self._loads: dict[str, Load] = {codec.name: codec.load for codec in codecs.values()}
-        self._loads[STRING] = load_string
+    def __init__(self, codecs: Mapping[str, Codec], schemas: Schemas) -> None:
+        self._codecs = {codec.name: codec for codec in codecs.values()}
+        self._schemas = schemas
         self._encoders: dict[tuple[str, str], RecordsEncoder] = {}
 
     @property
     def formats(self) -> tuple[str, ...]:
         """The names of all formats."""
-        return tuple(self._loads)
+        return (*self._codecs, STRING, AUTO)
 
     def get(self, key_format: str, value_format: str) -> RecordsEncoder:
         encoder = self._encoders.get((key_format, value_format))
         if encoder is None:
-            encoder = stream_encoder(key_format, self._loads[key_format], value_format, self._loads[value_format])
-            self._encoders[key_format, value_format] = encoder
+            encoder = self._encoders[key_format, value_format] = self._make(key_format, value_format)
         return encoder
+
+    def _make(self, key_format: str, value_format: str) -> RecordsEncoder:
+        if AUTO in (key_format, value_format) or any(
+            name in self._codecs and self._codecs[name].schema_type for name in (key_format, value_format)
+        ):
+            key, value = self._part_loader("key", key_format), self._part_loader("value", value_format)
+            return schema_stream_encoder(key, value)
+        return stream_encoder(key_format, self._load(key_format), value_format, self._load(value_format))
+
+    def _load(self, format: str) -> Load:
+        return load_string if format == STRING else self._codecs[format].load
+
+    def _part_loader(self, part: Part, format: str) -> PartLoader:
+        if format == AUTO:
+            return PartLoader(part, format, None, self._schemas)
+        if format != STRING and self._codecs[format].schema_type:
+            return PartLoader(part, format, None, self._schemas)
+        return PartLoader(part, format, self._load(format), self._schemas)

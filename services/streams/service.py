@@ -21,6 +21,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, TailStart, TopicInfo, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordsEncoder
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.common.names import TopicRules, check_group
 from kafka_gateway.services.streams.group_stream import GroupStream
 from kafka_gateway.services.streams.parameters import BadParameter, StreamParameters, read_parameters
@@ -35,10 +36,12 @@ _CLIENT_ID = "rest-consumer-stream"
 class Streams:
     """The handler of streams, and the streams that are open."""
 
-    def __init__(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], rules: TopicRules) -> None:
+    def __init__(
+        self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas, rules: TopicRules
+    ) -> None:
         self._kafka = kafka
         self._rules = rules
-        self.encoders = StreamEncoders(codecs)
+        self.encoders = StreamEncoders(codecs, schemas)
         self._topics_max = config.integer("stream.max.topics")
         self._per_session_max = config.integer("stream.max.per.session")
         self._buffer_bytes = config.integer("stream.buffer.bytes")

@@ -6,6 +6,7 @@ batch, so that for clients in step it is a look-up and a write; no task is woken
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from kafka_gateway import jsonio
@@ -13,6 +14,7 @@ from kafka_gateway.dialect import error_event
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports import Gap, PartitionOffset, Tail, TailBatch
 from kafka_gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.schemas import SchemaPending
 from kafka_gateway.services.streams.token import token, token_part
 from kafka_gateway.stream import Feed, Payload
 
@@ -37,7 +39,18 @@ def end_event(cursor: bytes) -> Payload:
 class TopicStream(Feed):
     """All topics of one client. ``left`` is called once, when it is over."""
 
-    __slots__ = ("_caught_up", "_left", "_legs", "_limit", "_paused", "_until_end", "encoder")
+    __slots__ = (
+        "_caught_up",
+        "_held",
+        "_left",
+        "_legs",
+        "_limit",
+        "_paused",
+        "_until_end",
+        "_waiting",
+        "_waits",
+        "encoder",
+    )
 
     def __init__(
         self,
@@ -56,6 +69,10 @@ class TopicStream(Feed):
         self._legs: tuple[Leg, ...] = ()
         self._paused = True
         self._caught_up = False
+        self._waits = bool(getattr(encoder, "waits", False))
+        self._held: list[Callable[[], None]] | None = None
+        """What came while a schema is being fetched."""
+        self._waiting: asyncio.Task[None] | None = None
 
     def set_legs(self, legs: Sequence[Leg]) -> None:
         """What it reads. The tails have been opened, and are paused."""
@@ -74,6 +91,8 @@ class TopicStream(Feed):
 
     def resume(self) -> None:
         self._paused = False
+        if self._held is not None:
+            return
         for leg in self._legs:
             leg.tail.resume()
             if self._paused:  # the first records were too many already
@@ -81,6 +100,8 @@ class TopicStream(Feed):
 
     def close(self) -> None:
         self._paused = True
+        if self._waiting is not None:
+            self._waiting.cancel()
         legs, self._legs = self._legs, ()
         for leg in legs:
             leg.tail.close()
@@ -91,12 +112,40 @@ class TopicStream(Feed):
     # --- what the tails call ----------------------------------------------------------------------------------------
 
     def records(self, leg: Leg, batch: TailBatch) -> None:
+        if self._held is not None:
+            self._held.append(lambda: self.records(leg, batch))
+            return
+        if self._waits:
+            try:
+                batch.records.encode(self.encoder)
+            except SchemaPending as pending:
+                self._hold(lambda: self.records(leg, batch), pending)
+                return
         if self._limit:
             self._limited(leg, batch)
             return
         leg.positions = batch.positions
         if not self.outlet.write(self._event(leg, batch)):
             self.pause()
+
+    def _hold(self, again: Callable[[], None], pending: SchemaPending) -> None:
+        """Keeps what comes until a schema is there. Mostly the reading thread has fetched it before."""
+        self._held = [again]
+        for leg in self._legs:
+            leg.tail.pause()
+        self._waiting = asyncio.get_running_loop().create_task(self._go_on(pending))
+
+    async def _go_on(self, pending: SchemaPending) -> None:
+        await pending.wait()
+        held, self._held, self._waiting = self._held or [], None, None
+        for again in held:
+            if self._legs:
+                again()
+        self._resume_if_wanted()
+
+    def _resume_if_wanted(self) -> None:
+        if self._held is None and not self._paused:
+            self.resume()
 
     def _event(self, leg: Leg, batch: TailBatch) -> Payload:
         derived = batch.derived
@@ -138,6 +187,9 @@ class TopicStream(Feed):
             self.pause()
 
     def gap(self, leg: Leg, gap: Gap) -> None:
+        if self._held is not None:
+            self._held.append(lambda: self.gap(leg, gap))
+            return
         leg.moved_to(
             [each._replace(offset=gap.end) if each.partition == gap.partition else each for each in leg.positions]
         )
@@ -146,6 +198,9 @@ class TopicStream(Feed):
             self.pause()
 
     def caught_up(self) -> None:
+        if self._held is not None:
+            self._held.append(self.caught_up)
+            return
         if self._caught_up or not all(leg.is_caught_up for leg in self._legs):
             return
         self._caught_up = True

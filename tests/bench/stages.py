@@ -24,6 +24,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.kafka.ports import Delivery, Stored
 from kafka_gateway.messages import Request
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Router
 from kafka_gateway.services.common.rows import v2_encoder
 from kafka_gateway.services.rest.produce_bodies import RecordsReader
@@ -93,7 +94,12 @@ def null_gateway() -> Gateway:
     codecs = {codec.name: codec for codec in builtin.gateway_codecs(config)}
     kafka = FakeKafka()
     kafka.producer = NullProducer()  # type: ignore[assignment]
-    return Gateway(config, Router(RestServices(config, kafka, codecs).routes()), codecs, NoAuthentication())
+    return Gateway(
+        config,
+        Router(RestServices(config, kafka, codecs, Catalogue(config, codecs)).routes()),
+        codecs,
+        NoAuthentication(),
+    )
 
 
 Stage = tuple[str, int, Callable[[], object]]

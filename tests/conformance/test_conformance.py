@@ -13,8 +13,17 @@ import pytest
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
+from tests.registry_server import SchemaRegistry
 
 HERE = Path(__file__).parent
+
+
+def compare(*arguments: str | Path) -> None:
+    """Fails with the differences, if the gateway's replies are not as recorded."""
+    replay = subprocess.run(
+        [sys.executable, HERE / "replay.py", "compare", *arguments], capture_output=True, text=True, check=False
+    )
+    assert replay.returncode == 0, replay.stdout[-20_000:] + replay.stderr[-2_000:]
 
 
 @pytest.mark.slow
@@ -22,18 +31,25 @@ HERE = Path(__file__).parent
 def test_v2_replies_are_those_of_the_recorded_server(kafka: KafkaCluster) -> None:
     # That server had no v1: with it, `application/json` would choose v1 (kafka-rest-http.md §3.1).
     with GatewayProcess("api.v1.enable=false", bootstrap=kafka.bootstrap) as gateway:
-        replay = subprocess.run(
-            [
-                sys.executable,
-                HERE / "replay.py",
-                "compare",
-                *("--url", gateway.url),
-                *("--bootstrap", kafka.bootstrap),
-                *("--with", HERE / "transcripts" / "confluent-8.1.1.jsonl"),
-                *("--only", "v2."),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
+        compare(
+            *("--url", gateway.url),
+            *("--bootstrap", kafka.bootstrap),
+            *("--with", HERE / "transcripts" / "confluent-8.1.1.jsonl"),
+            *("--only", "v2."),
         )
-    assert replay.returncode == 0, replay.stdout[-20_000:] + replay.stderr[-2_000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_replies_with_schemas_are_those_of_the_recorded_server(kafka: KafkaCluster, registry: SchemaRegistry) -> None:
+    """That server had Confluent's registry, this one Apicurio's: ten cases fit the former only."""
+    properties = ("api.v1.enable=false", f"schema.registry.url={registry.url}")
+    with GatewayProcess(*properties, bootstrap=kafka.bootstrap) as gateway:
+        compare(
+            *("--url", gateway.url),
+            *("--bootstrap", kafka.bootstrap),
+            *("--registry", registry.url),
+            *("--with", HERE / "transcripts" / "confluent-8.1.1-formats.jsonl"),
+            *("--only", "fmt.avro.", "--only", "fmt.json.", "--only", "fmt.proto."),
+            "--skip-confluent",
+        )

@@ -42,12 +42,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.door.proofs",
         "gateway.door.request",
     ),
-    "gateway.settings": ("gateway",),
+    "gateway.settings": ("gateway", "gateway.registry.keys"),
     "gateway.door": ("gateway", "gateway.settings"),
     "gateway.wire": ("gateway",),
     "gateway.authenticators": ("gateway",),
     "gateway.authorizers": ("gateway",),
     "gateway.codecs": ("gateway",),
+    "gateway.registry": ("gateway",),
     "gateway.kafka": (
         "gateway",
         "gateway.kafka.clients",
@@ -67,6 +68,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.codecs",
         "gateway.door",
         "gateway.kafka",
+        "gateway.registry",
         "gateway.settings",
     ),
     "gateway.commands": (
@@ -127,7 +129,18 @@ EXCEPT: dict[str, tuple[str, ...]] = {
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("gateway.kafka",),
-    "aiohttp": ("gateway.door", "gateway.authenticators", "gateway.assembly", "gateway.transport", "transports"),
+    "aiohttp": (
+        "gateway.registry.client",
+        "gateway.door",
+        "gateway.authenticators",
+        "gateway.assembly",
+        "gateway.transport",
+        "transports",
+    ),
+    "fastavro": ("gateway.codecs",),
+    "google": ("gateway.codecs",),
+    "jsonschema": ("gateway.codecs", "gateway", "services"),
+    "jsonschema_rs": ("gateway.codecs",),
     "msgspec": ("gateway.jsonio", "transports"),
     "prometheus_client": ("services.websocket_proxy", "gateway"),
 }

@@ -30,6 +30,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.commands.main import main
 from kafka_gateway.config import Config, ConfigKey, load
 from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Route
 from kafka_gateway.transport import Transport
 from tests.services.fake_kafka import FakeKafka
@@ -452,7 +453,7 @@ def test_a_built_in_can_be_switched_off() -> None:
     plugins = Plugins(disabled=[name for name in BUILT_IN if name != "core"], installed=False)
     config = load(plugins.config_keys())
     assert plugins.transports(config) == []
-    assert plugins.routes(config, NO_KAFKA, plugins.codecs(config)) == []
+    assert plugins.routes(config, NO_KAFKA, plugins.codecs(config), Catalogue(config, {})) == []
     with pytest.raises(PluginError, match=r"core"):
         Plugins(disabled=["core"])
 
@@ -513,7 +514,7 @@ def test_http_is_asked_last(on_path: None) -> None:
 def test_nothing_comes_in_but_through_the_hooks() -> None:
     plugins = Plugins(installed=False)
     config = load(plugins.config_keys())
-    routes = plugins.routes(config, NO_KAFKA, plugins.codecs(config))
+    routes = plugins.routes(config, NO_KAFKA, plugins.codecs(config), Catalogue(config, {}))
     assert {route.owner for route in routes} <= set(BUILT_IN)
     assert {type(each).__mro__[-2] for each in plugins.codecs(config).values()} == {Codec}
     assert isinstance(plugins.authenticator(config), Authenticator)

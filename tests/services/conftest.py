@@ -16,6 +16,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
 from kafka_gateway.messages import Request
+from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Router
 from kafka_gateway.services.rest.routes import RestServices
 from kafka_gateway.services.v3 import plugin as v3
@@ -62,7 +63,8 @@ class Rest:
 
     def __init__(self, kafka: FakeKafka, config: Config) -> None:
         self.kafka = kafka
-        self.services = RestServices(config, kafka, codecs(config))
+        self.schemas = Catalogue(config, codecs(config))
+        self.services = RestServices(config, kafka, codecs(config), self.schemas)
         routes = [*self.services.routes(), *v3.gateway_routes(config, kafka)]
         self.gateway = Gateway(config, Router(routes), codecs(config), NoAuthentication())
         self.session = Session("test")
@@ -130,7 +132,9 @@ async def start(fake: FakeKafka) -> AsyncIterator[Start]:
     started: list[Rest] = []
 
     def make(**values: object) -> Rest:
-        started.append(Rest(fake, configuration(**{"consumer_request_timeout_ms": 200, **values})))
+        started.append(
+            Rest(fake, configuration(**{"consumer_request_timeout_ms": 200, "schema_registry_url": (), **values}))
+        )
         return started[-1]
 
     yield make

@@ -301,12 +301,12 @@ async def test_v1_binary_ignores_white_space(rest: Rest, fake: FakeKafka) -> Non
     [
         ("v2", {"records": [{"value": 1}]}, 42202),
         ("v2", {"records": [{"key": 1, "value": 1}]}, 42201),
-        ("v2", {"records": [{"key": 1, "value": 1}], "value_schema": '"int"'}, 42207),
-        ("v2", {"records": [{"value": 1}], "value_schema": '"int"'}, 42207),
-        ("v2", {"records": [{"value": 1}], "value_schema_id": 1}, 42207),
+        ("v2", {"records": [{"key": 1, "value": 1}], "value_schema": '"int"'}, 42206),
+        ("v2", {"records": [{"value": 1}], "value_schema": '"int"'}, 42206),
+        ("v2", {"records": [{"value": 1}], "value_schema_id": 1}, 42206),
         ("v1", {"records": [{"value": 1}]}, 42202),
         ("v1", {"records": [{"key": 1, "value": 1}], "value_schema": '"int"'}, 42201),
-        ("v1", {"records": [{"value": 1}], "value_schema_id": 1}, 42207),
+        ("v1", {"records": [{"value": 1}], "value_schema_id": 1}, 42206),
     ],
 )
 async def test_formats_with_schema(rest: Rest, generation: str, body: Any, code: int) -> None:

@@ -8,9 +8,12 @@ import pytest
 
 from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.codecs.json import JsonCodec
+from kafka_gateway.config import load
 from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import OutgoingRecord, RecordBatch
+from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.services.common.rows import RecordEncoders, v1_encoder, v2_encoder
+from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeRecord
 
 
@@ -44,7 +47,7 @@ def test_undecodable(value: bytes) -> None:
 
 
 def test_encoders_are_the_same_each_time() -> None:
-    encoders = RecordEncoders({"binary": BinaryCodec()})
+    encoders = RecordEncoders({"binary": BinaryCodec()}, Catalogue(load(BUILTIN_KEYS), {}))
     batch = RecordBatch([record(None, b"x")], 1)
     assert batch.encode(encoders.get("v2", "binary")) is batch.encode(encoders.get("v2", "binary"))
     assert batch.encode(encoders.get("v1", "binary")) != batch.encode(encoders.get("v2", "binary"))

@@ -1,0 +1,486 @@
+"""All schemas of one gateway: found in the registry once, compiled once, kept (kafka-rest-http.md §4.5).
+
+What an id means never changes, so it is kept for as long as there is room. What is "latest" is kept for a second, and
+so is the registry's word that something is not there. Equal questions that are asked at the same time are one.
+
+Records are decoded on Kafka's reading threads. They look into the same tables, which only the event loop changes, and
+wait there for a schema that is not in them; on the event loop nobody waits (`SchemaPending`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.errors import (
+    BadRequest,
+    InvalidSchema,
+    KafkaAuthorization,
+    SchemasUnavailable,
+    SerializationError,
+    ServiceError,
+)
+from kafka_gateway.records import ConsumedRecord
+from kafka_gateway.registry.bounded import BoundedMap
+from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
+from kafka_gateway.registry.framing import SchemaKey, read_frame
+from kafka_gateway.registry.references import imports_of, references_of
+from kafka_gateway.registry.settings import registry_settings
+from kafka_gateway.schemas import (
+    LATEST,
+    RECORD_NAME,
+    TOPIC_NAME,
+    CompiledSchema,
+    Part,
+    Schema,
+    SchemaChoice,
+    SchemaName,
+    SchemaPending,
+    UnusableSchema,
+    Writer,
+)
+
+log = logging.getLogger("gateway.registry")
+T = TypeVar("T")
+
+FRESH_S = 1.0
+"""How long "latest" and "not there" are believed."""
+_LONG_TEXT = 20_000
+"""Characters of a schema that is compiled on a thread."""
+_TEXT_SHOWN_MAX = 1000
+UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
+
+
+@dataclasses.dataclass(slots=True)
+class Stored:
+    """A schema that the registry has. ``compiled`` is None if it cannot be compiled; ``fault`` says why."""
+
+    id: int
+    type: str
+    format: str
+    schema: Schema
+    compiled: CompiledSchema | None
+    fault: str = ""
+    places: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Subjects under which it is known to be registered, and the version there."""
+
+
+class _Failed:
+    """What the registry said when it was asked, believed until ``until``."""
+
+    __slots__ = ("error", "until")
+
+    def __init__(self, error: Exception, until: float) -> None:
+        self.error = error
+        self.until = until
+
+
+class Catalogue:
+    """Implements `gateway.schemas.Schemas`. Belongs to one event loop."""
+
+    def __init__(self, config: Config, codecs: Mapping[str, Codec]) -> None:
+        """ConfigError for settings that cannot be used."""
+        settings = registry_settings(config)
+        self.client = RegistryClient(settings) if settings is not None else None
+        self._wait_s = settings.total_timeout_s + 1 if settings is not None else 0.0
+        self._strategy = config.text("schema.subject.strategy")
+        self._codecs = {codec.schema_type: codec for codec in codecs.values() if codec.schema_type}
+        self._types = {codec.name: type_ for type_, codec in self._codecs.items()}
+        room = config.integer("schema.cache.max")
+        self._stored: BoundedMap[SchemaKey, Stored | _Failed] = BoundedMap(room)
+        self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(room)
+        self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(room)
+        self._refused: BoundedMap[SchemaChoice, _Failed] = BoundedMap(1000)
+        self._flights: dict[object, asyncio.Task[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._away: _Failed | None = None
+        self._closing = False
+        self._draining = False
+        self._waiting: set[concurrent.futures.Future[None]] = set()
+
+    def __len__(self) -> int:
+        """How many schemas are kept."""
+        return len(self._stored)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> Any:
+        """Runs while the gateway serves: reading threads find the event loop through it."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            self._closing = True
+            flights = list(self._flights.values())
+            for flight in flights:
+                flight.cancel()
+            await asyncio.gather(*flights, return_exceptions=True)
+            if self.client is not None:
+                await self.client.aclose()
+
+    def drain(self) -> None:
+        """The gateway is about to stop: threads that wait for a schema wait no longer."""
+        self._draining = True
+        for waiting in list(self._waiting):
+            waiting.cancel()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def known(self, choice: SchemaChoice) -> Writer | None:
+        writer = self._writers.get(choice)
+        if writer is not None:
+            return writer
+        latest = self._latest.get(choice)
+        return latest[0] if latest is not None and time.monotonic() < latest[1] else None
+
+    async def resolve(self, choice: SchemaChoice) -> Writer:
+        writer = self.known(choice)
+        if writer is not None:
+            return writer
+        refused = self._refused.get(choice)
+        if refused is not None and time.monotonic() < refused.until:
+            raise refused.error
+        return await self._once(("resolve", choice), lambda: self._resolve(choice))
+
+    async def _resolve(self, choice: SchemaChoice) -> Writer:
+        if self.client is None:
+            raise SchemasUnavailable()
+        error: ServiceError
+        try:
+            if choice.id is not None:
+                writer = await self._by_id(choice, choice.id)
+            elif choice.text is not None:
+                writer = await self._by_text(choice, choice.text)
+            else:
+                writer = await self._by_version(choice, LATEST if choice.version is None else choice.version)
+        except RegistryRefusal as refusal:
+            error = _refused(refusal, "Error when asking the schema registry.")
+        except RegistryAway as away:
+            error = _away(away)
+        except ServiceError as found:
+            error = found
+        else:
+            if choice.id is None and choice.text is None and choice.version in (None, LATEST):
+                self._latest.put(choice, (writer, time.monotonic() + FRESH_S))
+            else:
+                self._writers.put(choice, writer)
+            return writer
+        self._refused.put(choice, _Failed(error, time.monotonic() + FRESH_S))
+        raise error
+
+    async def _by_id(self, choice: SchemaChoice, id: int) -> Writer:
+        try:
+            stored = await self._fetch(id)
+        except RegistryRefusal as refusal:
+            raise _refused(refusal, f"Error when fetching schema by id. schemaId = {id}") from None
+        self._check_format(choice, stored)
+        subject = self._subject(choice, stored.compiled)
+        version = stored.places.get(subject)
+        if version is None:
+            version = await self._version_of(subject, stored)
+        return self._writer(stored, subject, version)
+
+    async def _version_of(self, subject: str, stored: Stored) -> int:
+        """The version that a schema has under a subject; SerializationError if it has none."""
+        assert self.client is not None
+        try:
+            found = await self.client.ask("POST", f"/subjects/{part(subject)}", _body(stored.schema))
+        except RegistryRefusal as refusal:
+            raise _refused(
+                refusal,
+                f"Error when fetching schema version. subject = {subject}, schemaId = {stored.id}: "
+                "the schema is not registered under this subject.",
+            ) from None
+        version = _integer(found, "version")
+        stored.places[subject] = version
+        return version
+
+    async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:
+        assert self.client is not None
+        codec = self._codec(choice)
+        schema = Schema(codec.schema_type, text)
+        try:
+            compiled = await _compile(codec, schema)
+        except UnusableSchema as reason:
+            raise SerializationError(f"Error serializing message. The schema cannot be used: {reason}") from None
+        except ValueError as reason:
+            shown = text if len(text) <= _TEXT_SHOWN_MAX else f"{text[:_TEXT_SHOWN_MAX]}…"
+            format = codec.name.upper()
+            raise InvalidSchema(
+                f"Invalid schema: Error when parsing raw schema. format = {format}, schema = {shown}\n{reason}"
+            ) from None
+        subject = self._subject(choice, compiled)
+        place = f"/subjects/{part(subject)}"
+        canonical = dataclasses.replace(schema, text=codec.canonical(text))
+        found = await self._look_up(place, schema)
+        if found is None and canonical != schema:
+            found = await self._look_up(place, canonical)
+        version: int | None
+        if found is not None:
+            id, version = found
+        else:
+            try:
+                id = _integer(await self.client.ask("POST", f"{place}/versions", _body(canonical)), "id")
+            except RegistryRefusal as refusal:
+                raise _refused(
+                    refusal,
+                    f"Error when registering schema. format = {codec.name.upper()}, subject = {subject}",
+                ) from None
+            # Some registries answer with nothing but the id.
+            found = await self._look_up(place, canonical) if choice.versioned else None
+            version = None if found is None else found[1]
+        return Writer(codec.name, id, subject, version, compiled)
+
+    async def _look_up(self, place: str, schema: Schema) -> tuple[int, int] | None:
+        """Id and version of a schema under a subject; None if it is not there."""
+        assert self.client is not None
+        try:
+            found = await self.client.ask("POST", place, _body(schema))
+        except RegistryRefusal as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+        return _integer(found, "id"), _integer(found, "version")
+
+    async def _by_version(self, choice: SchemaChoice, version: int) -> Writer:
+        assert self.client is not None
+        subject = self._subject(choice, None)
+        word = "latest" if version == LATEST else str(version)
+        try:
+            found = await self.client.ask("GET", f"/subjects/{part(subject)}/versions/{word}")
+        except RegistryRefusal as refusal:
+            if version == LATEST or refusal.status not in (404, 422):
+                raise _refused(
+                    refusal, f"Error when fetching schema version. subject = {subject}, version = {word}"
+                ) from None
+            raise BadRequest(f"Bad Request: Schema does not exist for subject: {subject}, version: {word}") from None
+        id, number = _integer(found, "id"), _integer(found, "version")
+        stored = await self._fetch(id)
+        self._check_format(choice, stored)
+        stored.places[subject] = number
+        return self._writer(stored, subject, number)
+
+    def _writer(self, stored: Stored, subject: str, version: int) -> Writer:
+        if stored.compiled is None:
+            raise SerializationError(
+                f"Error serializing message. The schema {stored.id} cannot be used: {stored.fault}"
+            )
+        return Writer(stored.format, stored.id, subject, version, stored.compiled)
+
+    def _codec(self, choice: SchemaChoice) -> Codec:
+        type_ = self._types.get(choice.format)
+        if type_ is None:
+            raise BadRequest(f"Bad Request: {choice.format!r} is no format with schemas.")
+        return self._codecs[type_]
+
+    def _check_format(self, choice: SchemaChoice, stored: Stored) -> None:
+        if choice.format and choice.format != stored.format:
+            raise SerializationError(
+                f"Error serializing message. The schema {stored.id} is of the format {stored.format or stored.type}, "
+                f"the request of {choice.format}."
+            )
+
+    def _subject(self, choice: SchemaChoice, compiled: CompiledSchema | None) -> str:
+        if choice.subject is not None:
+            return choice.subject
+        strategy = choice.strategy or self._strategy
+        if strategy == TOPIC_NAME:
+            return f"{choice.topic}-{choice.part}"
+        if compiled is None:
+            raise BadRequest(f"Bad Request: Cannot use schema_subject_strategy={strategy} without schema_id or schema.")
+        if not compiled.name:
+            raise SerializationError(
+                f"Error serializing message. The strategy {strategy} needs a schema with a name, and this one has none."
+            )
+        return compiled.name if strategy == RECORD_NAME else f"{choice.topic}-{compiled.name}"
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def load(self, format: str, part: Part, record: ConsumedRecord) -> Any:
+        key, payload, rest = read_frame(part, record)
+        stored = self._stored.get(key)
+        if stored is None or (isinstance(stored, _Failed) and time.monotonic() >= stored.until):
+            stored = self._wait_for(key, stored)
+        if isinstance(stored, _Failed):
+            raise ValueError(str(stored.error))
+        if format and stored.format != format:
+            raise ValueError(f"its schema {stored.id} is of the format {stored.format or stored.type}")
+        if stored.compiled is None:
+            raise ValueError(f"its schema {stored.id} cannot be used: {stored.fault}")
+        return stored.compiled.decode(payload, rest)
+
+    def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:
+        try:
+            stored = self._stored.get(read_frame(part, record).schema)
+        except ValueError:
+            return None
+        if not isinstance(stored, Stored):
+            return None
+        name = stored.compiled.name if stored.compiled is not None else ""
+        return SchemaName(stored.id, stored.format, name, tuple(sorted(stored.places.items())))
+
+    def _wait_for(self, key: SchemaKey, last: _Failed | None) -> Stored | _Failed:
+        """The schema, after waiting for it; on the event loop SchemaPending, unless it was asked for in vain before."""
+        if self.client is None:
+            return _Failed(ValueError(SchemasUnavailable.text), 0.0)
+        away = self._away
+        if away is not None and time.monotonic() < away.until:
+            return away
+        loop = self._loop
+        if loop is None or self._draining or self._closing:
+            return _Failed(ValueError("the gateway is stopping"), 0.0)
+        if asyncio._get_running_loop() is not None:
+            if last is not None:
+                return last
+            raise SchemaPending(lambda: self._look(key))
+        waiting = asyncio.run_coroutine_threadsafe(self._look(key), loop)
+        self._waiting.add(waiting)
+        try:
+            waiting.result(self._wait_s)
+        except (concurrent.futures.CancelledError, TimeoutError):
+            waiting.cancel()
+        finally:
+            self._waiting.discard(waiting)
+        found = self._stored.get(key)
+        return found if found is not None else _Failed(ValueError("the schema registry did not answer in time"), 0.0)
+
+    async def _look(self, key: SchemaKey) -> None:
+        """Puts the schema, or why there is none, into the table."""
+        with contextlib.suppress(RegistryRefusal, RegistryAway):
+            await self._fetch(key)
+
+    async def _fetch(self, key: SchemaKey) -> Stored:
+        """The schema with this id or GUID. RegistryRefusal, RegistryAway."""
+        found = self._stored.get(key)
+        if isinstance(found, Stored):
+            return found
+        if found is not None and time.monotonic() < found.until:
+            raise found.error
+        return await self._once(("fetch", key), lambda: self._ask_for(key))
+
+    async def _ask_for(self, key: SchemaKey) -> Stored:
+        assert self.client is not None
+        began = time.monotonic()
+        try:
+            stored = await self._read(self.client, key)
+        except (RegistryRefusal, RegistryAway) as error:
+            # A registry that is away keeps its readers as long again as they had to wait, so that topics with other
+            # records get through half of the time at least.
+            now = time.monotonic()
+            failed = _Failed(error, now + max(FRESH_S, now - began))
+            self._stored.put(key, failed)
+            if isinstance(error, RegistryAway):
+                self._away = failed
+            raise
+        self._away = None
+        self._stored.put(key, stored)
+        return stored
+
+    async def _read(self, client: RegistryClient, key: SchemaKey) -> Stored:
+        if isinstance(key, bytes):
+            path = f"/schemas/guids/{uuid.UUID(bytes=key)}"
+            answer, id = await client.ask("GET", path), 0
+            places: dict[str, int] = {}
+        else:
+            id = key - 2**32 if key >= 2**31 else key
+            answer, places = await asyncio.gather(client.ask("GET", f"/schemas/ids/{id}"), self._places(client, id))
+        text = answer.get("schema") if isinstance(answer, dict) else None
+        if not isinstance(text, str):
+            raise RegistryRefusal(502, 0, "the schema registry answers without a schema")
+        type_ = str(answer.get("schemaType") or "AVRO")
+        references = references_of(answer)
+        codec = self._codecs.get(type_)
+        stored = Stored(id, type_, codec.name if codec else "", Schema(type_, text, references), None, "", places)
+        if codec is None:
+            stored.fault = f"there is no format for schemas of the type {type_}"
+            return stored
+        try:
+            if references:
+                imports = await imports_of(client, references)
+                stored.schema = dataclasses.replace(stored.schema, imports=imports)
+            stored.compiled = await _compile(codec, stored.schema)
+        except ValueError as reason:
+            stored.fault = str(reason)
+            log.warning("the schema %s of the registry cannot be used: %s", id or key, reason)
+        return stored
+
+    async def _places(self, client: RegistryClient, id: int) -> dict[str, int]:
+        """Subject → version, as far as this registry tells it."""
+        try:
+            answer = await client.ask("GET", f"/schemas/ids/{id}/versions")
+        except (RegistryRefusal, RegistryAway):
+            return {}
+        places: dict[str, int] = {}
+        for each in answer if isinstance(answer, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("subject"), str) and isinstance(each.get("version"), int):
+                places[each["subject"]] = each["version"]
+        return places
+
+    # --- one flight for equal questions -------------------------------------------------------------------------------
+
+    async def _once(self, key: object, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``work``, which runs once for all who ask while it runs. Who is cancelled leaves it running."""
+        flight = self._flights.get(key)
+        if flight is None:
+            if self._closing:
+                raise RegistryAway("the gateway is stopping")
+            flight = self._flights[key] = asyncio.ensure_future(_run(work))
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        result: T = await asyncio.shield(flight)
+        return result
+
+    def _landed(self, key: object, flight: asyncio.Task[Any]) -> None:
+        self._flights.pop(key, None)
+        if not flight.cancelled():
+            flight.exception()  # everybody who asked may have gone
+
+
+async def _run(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
+
+
+async def _compile(codec: Codec, schema: Schema) -> CompiledSchema:
+    if len(schema.text) + sum(len(text) for _, text in schema.imports) > _LONG_TEXT:
+        return await asyncio.to_thread(_compiled, codec, schema)
+    return _compiled(codec, schema)
+
+
+def _compiled(codec: Codec, schema: Schema) -> CompiledSchema:
+    try:
+        return codec.compile(schema)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _body(schema: Schema) -> dict[str, Any]:
+    body: dict[str, Any] = {"schema": schema.text}
+    if schema.type != "AVRO":
+        body["schemaType"] = schema.type
+    if schema.references:
+        body["references"] = [dataclasses.asdict(reference) for reference in schema.references]
+    return body
+
+
+def _integer(answer: Any, name: str) -> int:
+    number = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(number, int):
+        raise RegistryRefusal(502, 0, f"the schema registry answers without {name!r}")
+    return number
+
+
+def _refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAuthorization:
+    if refusal.status == 403 or refusal.error_code == 40301:
+        return KafkaAuthorization(f"The schema registry does not allow it: {refusal.message}")
+    return SerializationError(f"Error serializing message. {what}\n{refusal.message}; error code: {refusal.error_code}")
+
+
+def _away(away: RegistryAway) -> SerializationError:
+    return SerializationError(f"Error serializing message. The schema registry does not answer: {away}")

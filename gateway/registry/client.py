@@ -1,0 +1,162 @@
+"""Asks a schema registry over HTTP: Confluent's API, as Confluent, Apicurio and Karapace answer it.
+
+Only addresses from the configuration are asked, redirects are not followed, and what comes back is bounded and read as
+JSON or not at all: no client can have the gateway fetch anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from kafka_gateway import jsonio
+from kafka_gateway.registry.settings import RegistrySettings
+
+log = logging.getLogger("gateway.registry")
+
+MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
+_ANSWER_MAX = 32 * 1024 * 1024
+_ROUNDS = 3
+"""How often all addresses are tried."""
+_PAUSE_S = 0.1
+"""Before the second round; twice as long before the third."""
+_AGAIN = frozenset({429, 500, 502, 503, 504})
+"""Statuses that may be another on the next attempt. Registering twice is harmless: it gives the same id, and a registry
+may answer 500 to what it has stored."""
+
+
+class RegistryRefusal(Exception):
+    """The registry's answer is an error. ``error_code`` 0: it says none."""
+
+    def __init__(self, status: int, error_code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_code = error_code
+        self.message = message
+
+
+class RegistryAway(Exception):
+    """No address answers, or none with anything that could be a registry's."""
+
+
+class RegistryClient:
+    """Belongs to one event loop. Several questions may be on their way."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._settings = settings
+        self._first = 0
+        """The address that answered last is asked first."""
+        self._session: aiohttp.ClientSession | None = None
+        self.asked = 0
+        """Requests sent, for tests and metrics."""
+
+    async def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None) -> Any:
+        """The answer's JSON. ``path`` is below the base URL, its parts quoted with ``part``.
+
+        Raises RegistryRefusal for an error that another attempt would not change, and RegistryAway after
+        schema.registry.request.timeout.ms.
+        """
+        data = None if body is None else jsonio.encode(body)
+        reason: Exception | None = None
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._settings.total_timeout_s):
+                for round_ in range(_ROUNDS):
+                    if round_:
+                        await asyncio.sleep(_PAUSE_S * round_)
+                    for _ in self._settings.urls:
+                        try:
+                            return await self._once(method, path, data, query)
+                        except RegistryRefusal as refusal:
+                            if refusal.status not in _AGAIN:
+                                raise
+                            reason = refusal
+                        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+                            reason = error
+                        self._first = (self._first + 1) % len(self._settings.urls)
+        except TimeoutError:
+            reason = reason or TimeoutError(f"no answer within {self._settings.total_timeout_s:g} s")
+        if isinstance(reason, RegistryRefusal):
+            raise reason
+        log.warning(
+            "the schema registry does not answer (%s %s, %.1f s): %s",
+            method,
+            path.partition("?")[0],
+            time.monotonic() - began,
+            _told(reason),
+        )
+        raise RegistryAway(_told(reason)) from reason
+
+    async def aclose(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _once(self, method: str, path: str, data: bytes | None, query: Mapping[str, str] | None) -> Any:
+        settings = self._settings
+        url = URL(settings.urls[self._first] + path, encoded=True).with_query(query or {})
+        headers = {"Accept": f"{MEDIA_TYPE}, application/json"}
+        if data is not None:
+            headers["Content-Type"] = MEDIA_TYPE
+        if authorization := settings.authorization[self._first]:
+            headers["Authorization"] = authorization
+        self.asked += 1
+        async with self._connection().request(
+            method, url, data=data, headers=headers, allow_redirects=False
+        ) as response:
+            content = await response.content.read(_ANSWER_MAX + 1)
+            while not response.content.at_eof() and len(content) <= _ANSWER_MAX:
+                content += await response.content.read(_ANSWER_MAX + 1 - len(content))
+            if len(content) > _ANSWER_MAX:
+                raise ValueError(f"the answer is longer than {_ANSWER_MAX} bytes")
+            if 300 <= response.status < 400:
+                raise ValueError(f"the answer is a redirect ({response.status}), which is not followed")
+            if response.status >= 400:
+                raise _refusal(response.status, content)
+        return jsonio.decode_value(content) if content else None
+
+    def _connection(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            settings = self._settings
+            connector = aiohttp.TCPConnector(limit=16, ssl=settings.tls or True)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(
+                    total=settings.connect_timeout_s + settings.read_timeout_s,
+                    sock_connect=settings.connect_timeout_s,
+                    sock_read=settings.read_timeout_s,
+                ),
+                # No cookies, no netrc, no proxy from the environment.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+
+def part(name: object) -> str:
+    """One part of a path: subjects may hold any character."""
+    return quote(str(name), safe="")
+
+
+def _refusal(status: int, content: bytes) -> RegistryRefusal:
+    try:
+        answer = jsonio.decode_value(content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        return RegistryRefusal(status, 0, f"HTTP {status}")
+    code, message = answer.get("error_code"), answer.get("message")
+    return RegistryRefusal(
+        status, code if isinstance(code, int) else 0, str(message)[:1000] if message else f"HTTP {status}"
+    )
+
+
+def _told(reason: Exception | None) -> str:
+    return str(reason) or type(reason).__name__

@@ -1,0 +1,155 @@
+"""Records of produce bodies whose format has schemas: the schemas are found first, then all data are encoded.
+
+The schemas of one request are two at most, one of all keys and one of all values. When both are known already, which
+they are but for the first request, nothing is awaited; otherwise the body is `Preparing` while the registry is asked.
+Any failure refuses the whole request, before anything is sent (kafka-rest-http.md §4.5, §5.3, §6.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kafka_gateway.errors import (
+    BadRequest,
+    ConversionError,
+    KeySchemaMissing,
+    RegistryFailure,
+    SerializationError,
+    ServiceError,
+    ValueSchemaMissing,
+)
+from kafka_gateway.records import Headers, OutgoingRecord
+from kafka_gateway.schemas import Misfit, Part, Preparing, SchemaChoice, Schemas, Writer
+from kafka_gateway.services.common.json_members import shown
+
+_OFF_LOOP_BYTES = 64 * 1024
+"""Of data: about what is encoded in five milliseconds. More is encoded on a thread."""
+_MESSAGE_MAX = 500
+
+
+class RawRecord(NamedTuple):
+    """A record whose key and value are JSON text still; None for one that is absent or null."""
+
+    key: bytes | None
+    value: bytes | None
+    partition: int | None
+    timestamp_ms: int
+    headers: Headers | None
+
+
+class GivenSchemas(NamedTuple):
+    """What the body says of the schemas."""
+
+    key_schema: str | None
+    key_schema_id: int | None
+    value_schema: str | None
+    value_schema_id: int | None
+
+
+class SchemaRecords(list[OutgoingRecord]):
+    """Records that are ready to be sent, and the ids of the schemas that they were written with."""
+
+    __slots__ = ("key_schema_id", "value_schema_id")
+
+    def __init__(self, records: Sequence[OutgoingRecord], key: Writer | None, value: Writer | None) -> None:
+        super().__init__(records)
+        self.key_schema_id = None if key is None else key.schema_id
+        self.value_schema_id = None if value is None else value.schema_id
+
+
+class SchemaReader:
+    """Encodes the records of one generation's produce bodies."""
+
+    def __init__(self, generation: str, schemas: Schemas) -> None:
+        self._v1 = generation == "v1"
+        self._schemas = schemas
+
+    def read(
+        self, format: str, topic: str, records: Sequence[RawRecord], given: GivenSchemas
+    ) -> SchemaRecords | Preparing:
+        """The records, or what has to be waited for first.
+
+        Raises:
+            KeySchemaMissing, ValueSchemaMissing: data without a schema.
+            BadRequest (v2), ConversionError (v1): a datum that does not fit; the message names its place.
+            InvalidSchema, SchemasUnavailable, SerializationError (v2), RegistryFailure (v1): no such schema.
+        """
+        key_choice = self._choice(format, topic, "key", given.key_schema, given.key_schema_id)
+        value_choice = self._choice(format, topic, "value", given.value_schema, given.value_schema_id)
+        if self._v1:
+            _check_missing(records, key_choice, value_choice)
+        key = None if key_choice is None else self._schemas.known(key_choice)
+        value = None if value_choice is None else self._schemas.known(value_choice)
+        long = sum(len(each.value or b"") + len(each.key or b"") for each in records) > _OFF_LOOP_BYTES
+        if long or (key_choice is not None and key is None) or (value_choice is not None and value is None):
+            return Preparing(lambda: self._prepare(records, key_choice, value_choice, long))
+        if not self._v1:
+            _check_missing(records, key_choice, value_choice)
+        return self._encode(records, key, value)
+
+    async def _prepare(
+        self,
+        records: Sequence[RawRecord],
+        key_choice: SchemaChoice | None,
+        value_choice: SchemaChoice | None,
+        long: bool,
+    ) -> SchemaRecords:
+        try:
+            key = None if key_choice is None else await self._schemas.resolve(key_choice)
+            value = None if value_choice is None else await self._schemas.resolve(value_choice)
+        except SerializationError as error:
+            raise RegistryFailure(f"{RegistryFailure.text}: {error.message}") if self._v1 else error from None
+        # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).
+        if not self._v1:
+            _check_missing(records, key_choice, value_choice)
+        if long:
+            return await asyncio.to_thread(self._encode, records, key, value)
+        return self._encode(records, key, value)
+
+    def _choice(self, format: str, topic: str, part: Part, text: str | None, id: int | None) -> SchemaChoice | None:
+        if text is not None and id is not None:
+            if not self._v1:
+                raise BadRequest(f"Only one of {part}_schema and {part}_schema_id can be given.")
+            text = None  # the id wins (§4.5)
+        if text is None and id is None:
+            return None
+        return SchemaChoice(topic, part, format, id=id, text=text)
+
+    def _encode(self, records: Sequence[RawRecord], key: Writer | None, value: Writer | None) -> SchemaRecords:
+        encoded: list[OutgoingRecord] = []
+        part, writer = "key", key
+        try:
+            for record in records:
+                # A schema that is given is applied to a null, too (observed §4.5).
+                stored_key = stored_value = None
+                if key is not None:
+                    part, writer = "key", key
+                    stored_key = key.store(record.key or b"null")
+                if value is not None:
+                    part, writer = "value", value
+                    stored_value = value.store(record.value or b"null")
+                encoded.append(
+                    OutgoingRecord(stored_key, stored_value, record.partition, record.timestamp_ms, record.headers)
+                )
+        except ValueError as reason:
+            assert writer is not None
+            raise self._misfit(f"records[{len(encoded)}].{part}", writer, reason) from None
+        return SchemaRecords(encoded, key, value)
+
+    def _misfit(self, place: str, writer: Writer, reason: ValueError) -> ServiceError:
+        told = reason.under(place) if isinstance(reason, Misfit) else f"{place}: {reason}"
+        told = shown(told, _MESSAGE_MAX)
+        if self._v1:
+            return ConversionError(f"Conversion of JSON to {writer.format.capitalize()} failed: {told}")
+        return BadRequest(f"Bad Request: {told}")
+
+
+def _check_missing(
+    records: Sequence[RawRecord], key_choice: SchemaChoice | None, value_choice: SchemaChoice | None
+) -> None:
+    if key_choice is None and any(record.key is not None for record in records):
+        raise KeySchemaMissing()
+    if value_choice is None and any(record.value is not None for record in records):
+        raise ValueSchemaMissing()
