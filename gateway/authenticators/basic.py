@@ -41,8 +41,8 @@ _PASSWORD_MAX: Final = 72
 """Bytes of a password that bcrypt looks at; htpasswd cuts longer ones too."""
 
 _AT_ONCE: Final = 2
-_WAITING_MAX: Final = 32
-"""Different credentials being checked or waiting for it: with two threads, a second's worth."""
+_WAITING_MAX: Final = 256
+"""Different credentials being checked or waiting for it. One address has a few of them at most (door/guesses.py)."""
 _KNOWN_MAX: Final = 10_000
 _KNOWN_S: Final = 300.0
 _TRUST_S: Final = 2.5
@@ -120,17 +120,27 @@ class BasicAuthenticator(Authenticator):
             found += error.faults
         return found
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        self._reload()
+        token = _token(headers.get("authorization", ""))
+        return self._recall(hmac.digest(self._key, token.encode(), "sha256")) if token is not None else None
+
+    def _recall(self, digest: bytes) -> Principal | None:
+        now = time.monotonic()
+        known = self._known.get(digest)
+        if known is not None and now < known[2] and self._users.get(known[0]) == known[1]:
+            return Principal(known[0], known[1].roles, now + _TRUST_S)
+        self._known.pop(digest, None)
+        return None
+
     async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
         self._reload()
         token = _token(headers.get("authorization", ""))
         if token is None:
             raise self._refusal()
         digest = hmac.digest(self._key, token.encode(), "sha256")
-        now = time.monotonic()
-        known = self._known.get(digest)
-        if known is not None and now < known[2] and self._users.get(known[0]) == known[1]:
-            return Principal(known[0], known[1].roles, now + _TRUST_S)
-        self._known.pop(digest, None)
+        if (known := self._recall(digest)) is not None:
+            return known
         credentials = _credentials(token)
         if credentials is None:
             raise self._refusal()

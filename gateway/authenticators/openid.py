@@ -9,8 +9,11 @@ signature is found right.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
+import math
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -35,6 +38,7 @@ _STALE_S: Final = 3600.0
 """How long keys go on while the provider is down."""
 _BROKEN = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError)
 """What the library raises for tokens that somebody made up."""
+_KNOWN_MAX: Final = 10_000
 _FETCH_S: Final = 10.0
 _SIZE_MAX: Final = 1024 * 1024
 _REQUIRED: Final = (
@@ -46,6 +50,12 @@ _REQUIRED: Final = (
     "subject_types_supported",
     "id_token_signing_alg_values_supported",
 )
+
+
+def _token(headers: Mapping[str, str]) -> str:
+    """The bearer's token; empty if there is none."""
+    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 class ProviderUnreachable(Unavailable):
@@ -74,6 +84,9 @@ class OpenIdAuthenticator(Authenticator):
         self._tried_at = float("-inf")
         self._failure: Unavailable | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._secret = secrets.token_bytes(32)
+        self._known: dict[bytes, tuple[dict[str, Any], str, Any]] = {}
+        """Tokens that were found right, under an HMAC with a key of this process: what they say, and their key."""
 
     def faults(self) -> Sequence[Fault]:
         found = [
@@ -85,28 +98,52 @@ class OpenIdAuthenticator(Authenticator):
             found.append(Fault(self._config.place(_KEY + "realm"), _KEY + "realm", "is not visible ASCII"))
         return found
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        token = _token(headers)
+        known = self._known.get(hmac.digest(self._secret, token.encode(), "sha256")) if token else None
+        if known is None or not self._is_usable():
+            return None
+        claims, key_id, key = known
+        if claims.get("exp", math.inf) <= time.time() or self._keys.get(key_id, (None,))[0] is not key:
+            return None
+        if not self._is_fresh():
+            self._refresh()
+        return self._principal(claims)
+
     async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
-        scheme, _, token = headers.get("authorization", "").strip().partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = _token(headers)
+        if not token:
             raise Unauthorized(NOT_SUPPLIED, self._challenge)
-        claims = await self._claims(token.strip())
+        if (known := self.recall(headers)) is not None:
+            return known
+        key_id, key, claims = await self._claims(token)
+        if len(self._known) >= _KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[hmac.digest(self._secret, token.encode(), "sha256")] = (claims, key_id, key)
+        return self._principal(claims)
+
+    def _principal(self, claims: dict[str, Any]) -> Principal:
         now = time.time()
         until = min(claims.get("exp", now + self._again_s), now + self._again_s)
         return Principal(str(claims.get("sub") or "token"), until=time.monotonic() + until - now)
 
-    async def _claims(self, token: str) -> dict[str, Any]:
-        await self._refresh(_KEPT_S)
+    async def _claims(self, token: str) -> tuple[str, Any, dict[str, Any]]:
+        """The id of the key and the key with which the token is signed, and what it says. Unauthorized, Unavailable."""
+        if not self._is_usable():
+            await self._refreshed()
+        elif not self._is_fresh():
+            self._refresh()  # the keys that are known go on meanwhile, however long the provider takes
         try:
             key_id = str(jwt.get_unverified_header(token)["kid"]).lower()
         except (*_BROKEN, KeyError):
             raise self._invalid() from None
         if key_id not in self._keys:
-            await self._refresh(_AGAIN_S)
+            await self._refreshed()
         if key_id not in self._keys:
             raise self._invalid()
         key, algorithms = self._keys[key_id]
         try:
-            return jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=algorithms,
@@ -117,27 +154,40 @@ class OpenIdAuthenticator(Authenticator):
         except _BROKEN as error:
             log.info("refused a token: %s", type(error).__name__)
             raise self._invalid() from None
+        return key_id, key, claims
 
     def _invalid(self) -> Unauthorized:
         return Unauthorized(INVALID, self._challenge)
 
-    async def _refresh(self, kept_s: float) -> None:
-        """Fetches what is older than ``kept_s``; all who ask at the same time share one flight."""
-        now = time.monotonic()
-        if now - self._fetched_at < kept_s:
-            return
-        usable = now - self._fetched_at < _STALE_S
-        if now - self._tried_at < _AGAIN_S and self._fetching is None:
-            if self._failure is not None and not usable:
-                raise self._failure
-            return
-        if self._fetching is None:
+    # --- the provider's keys ----------------------------------------------------------------------------------------
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._fetched_at < _KEPT_S
+
+    def _is_usable(self) -> bool:
+        return time.monotonic() - self._fetched_at < _STALE_S
+
+    def _refresh(self) -> None:
+        """Begins to fetch the keys, unless that is under way or was tried just now."""
+        if self._fetching is None and time.monotonic() - self._tried_at >= _AGAIN_S:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch(), name="fetch-openid-keys")
             self._fetching.add_done_callback(self._fetched)
+
+    async def _refreshed(self) -> None:
+        """Returns when the keys have been fetched; all who ask at the same time share one flight.
+
+        Raises Unavailable if that failed and there are no keys that could go on.
+        """
+        self._refresh()
+        fetching = self._fetching
+        if fetching is None:
+            if self._failure is not None and not self._is_usable():
+                raise self._failure
+            return
         try:
-            await asyncio.shield(self._fetching)
+            await asyncio.shield(fetching)
         except Unavailable:
-            if not usable:
+            if not self._is_usable():
                 raise
 
     def _fetched(self, task: asyncio.Task[None]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import time
+from urllib.parse import unquote_plus
 
 from kafka_gateway.session import Session
 
@@ -56,15 +57,32 @@ class AccessLog:
                 escape(principal),
                 when,
                 escape(method),
-                escape(_TOKEN.sub(r"\1[hidden]", target) if "access_token=" in target else target),
+                escape(without_secrets(target)),
                 status,
                 size_bytes,
                 seconds * 1000,
             )
 
 
-_TOKEN = re.compile(r"([?&]access_token=)[^&]*")
-"""A bearer's token in a query (RFC 6750 §2.3) is a secret."""
+_SECRET = re.compile(r"auth|token|passw|secret|credential|signature|api[-_.]?key|jwt", re.IGNORECASE)
+"""In the name of a query parameter whose value is nobody's business: ``Authorization`` as Atmosphere clients put
+headers into the query, ``access_token`` (RFC 6750 §2.3), and whatever else people send so."""
+_USER = re.compile(r"(?<=://)[^/?#]*@")
+
+
+def without_secrets(target: str) -> str:
+    """A request target without the values of parameters that may be secrets, and without a user's part of a URL."""
+    path, mark, query = target.partition("?")
+    if "@" in path:
+        path = _USER.sub("[hidden]@", path)
+    if not mark:
+        return path
+    parts = query.split("&")
+    for place, part in enumerate(parts):
+        name, equals, _ = part.partition("=")
+        if equals and _SECRET.search(unquote_plus(name)):
+            parts[place] = f"{name}=[hidden]"
+    return f"{path}?{'&'.join(parts)}"
 
 
 def escape(text: str) -> str:

@@ -24,6 +24,7 @@ from kafka_gateway.config import load
 from kafka_gateway.errors import Unauthorized, Unavailable
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
+from tests.transports.wire import until
 
 KEY = "kafka.ws.proxy.server.openid-connect."
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -36,6 +37,8 @@ class Provider:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.up = True
+        self.answers: asyncio.Event | None = None
+        """Set when it answers; None: always."""
         self.keys = [{**json.loads(RSAAlgorithm.to_jwk(PRIVATE.public_key())), "kid": "Key-1", "use": "sig"}]
         self.document: dict[str, Any] = {}
         app = web.Application()
@@ -58,6 +61,8 @@ class Provider:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if self.answers is not None:
+            await self.answers.wait()
         if not self.up:
             return web.Response(status=500)
         return web.json_response(self.document if request.path == "/well-known" else {"keys": self.keys})
@@ -201,10 +206,28 @@ async def test_known_keys_go_on_while_the_provider_is_down(
     monkeypatch.setattr(openid, "_KEPT_S", 0.0)
     monkeypatch.setattr(openid, "_AGAIN_S", 0.0)
     assert await ask(authenticator, token()) == "somebody"
-    assert len(provider.asked) > 2
+    await until(lambda: len(provider.asked) > 2)
     monkeypatch.setattr(openid, "_STALE_S", 0.0)
     with pytest.raises(Unavailable, match="Could not load"):
         await ask(authenticator, token())
+
+
+async def test_a_provider_that_hangs_holds_up_nobody_with_a_known_key(
+    authenticator: OpenIdAuthenticator, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 10 of issue 11: keys 300 s old, and each valid token waited for the provider, 10 s out of 15."""
+    await ask(authenticator, token())
+    monkeypatch.setattr(openid, "_KEPT_S", 0.0)
+    monkeypatch.setattr(openid, "_AGAIN_S", 0.0)
+    provider.answers = asyncio.Event()
+    try:
+        for number in range(3):
+            async with asyncio.timeout(5):
+                assert await ask(authenticator, token(jti=str(number))) == "somebody"
+        await until(lambda: len(provider.asked) > 2)
+    finally:
+        provider.answers.set()
+    await until(lambda: authenticator._fetching is None)  # refreshed in the background
 
 
 async def test_a_provider_that_is_down_is_not_asked_by_every_request(
