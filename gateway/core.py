@@ -105,6 +105,8 @@ class Gateway:
         self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
         """What clients may make the gateway hold, all of them together."""
+        self.base_url = ""
+        """What absolute URLs in replies begin with for requests of transports that do not say: the first listener."""
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
         self.heartbeats = HeartbeatTimer()
@@ -170,6 +172,8 @@ class Gateway:
             if self._requests_max and self.running > self._requests_max:
                 raise _too_busy()
             headers, body = request.headers, request.body
+            if not request.base_url:
+                request.base_url = self.base_url
             has_body = body is not None and len(body) > 0 if isinstance(body, (bytes, type(None))) else True
             accept, content_type = headers.get("accept"), headers.get("content-type")
             default, area = request.default_generation, request.area
@@ -260,6 +264,10 @@ class Gateway:
     def meter(self, resource: Route) -> Meter | None:
         """The rate limit for the messages of an open socket; ``resource`` is one of `Transport.resources`."""
         return self._limits.meter(resource)
+
+    def refusal(self, error: ServiceError) -> Reply:
+        """The reply for what is no request at all."""
+        return Reply(error.status, media.JSON, REST.error(error), error.headers)
 
     def has_stream(self, path: str) -> bool:
         """Whether a plain WebSocket to this path, undecoded, is for a record stream (streams.md §2)."""

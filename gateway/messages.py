@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.query import parse_query
+
 if TYPE_CHECKING:
     from kafka_gateway.dialect import Dialect
     from kafka_gateway.router import Route
@@ -52,6 +55,29 @@ class Request:
     """The transport will call ``Reply.settle``."""
     area: str = ""
     """Whose routes it may find (`gateway.router.Route.area`); the transport says it, never the client."""
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        line: str,
+        headers: Mapping[str, str] | None = None,
+        body: Any = b"",
+        **more: Any,
+    ) -> Request:
+        """The request that ``"GET /topics?a=b"`` names: method, path, query. BadRequest for a line that is none.
+
+        Args:
+            headers: by name in any case.
+            body: bytes, or what the route takes: for the resources that produce, a list of `OutgoingRecord`.
+            more: further fields.
+        """
+        method, blank, target = line.partition(" ")
+        if not blank or not method or not target.startswith("/"):
+            raise BadRequest("A request is METHOD /path?query.")
+        path, _, query = target.partition("?")
+        fields = {name.lower(): value for name, value in headers.items()} if headers else NOTHING
+        return cls(session, method.upper(), path, parse_query(query) if query else NOTHING, fields, body, **more)
 
 
 @dataclasses.dataclass(slots=True)

@@ -40,6 +40,9 @@ class Transport:
     """
 
     name: str = ""
+    port: int = 0
+    """Of a transport with a port of its own: the one that it is bound to, once its ``lifespan`` has begun."""
+
     named_only: bool = False
     """Offered only by listeners that name it (``listener.name.<name>.transports``)."""
 

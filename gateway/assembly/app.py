@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,6 +35,8 @@ class App:
     kafka: Kafka
     transports: tuple[str, ...]
     """Names of the transports that are offered."""
+    ports: Mapping[str, int]
+    """The port of each transport that has one of its own, by the transport's name."""
 
     @property
     def addresses(self) -> list[str]:
@@ -78,10 +81,13 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         _check_offers(config, {each.name for each in transports})
         host = Host(config, gateway, transports)
         try:
+            gateway.base_url = _base_url([str(listener) for listener in config.listeners()])
             for transport in transports:
                 await _enter(stack, f"transport {transport.name}", partial(transport.lifespan, gateway))
             await host.open()
-            yield App(gateway, host, kafka, tuple(each.name for each in transports))
+            gateway.base_url = _base_url(host.addresses)
+            ports = {each.name: each.port for each in transports if each.port}
+            yield App(gateway, host, kafka, tuple(each.name for each in transports), ports)
         finally:
             started = time.monotonic()
             await host.stop_listening()
@@ -93,6 +99,13 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             if not finished:
                 log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)
             await host.close(max(0.1, grace_s - (time.monotonic() - started)))
+
+
+def _base_url(addresses: Iterable[str]) -> str:
+    """The first address at which HTTP clients reach this gateway. ``advertised.listeners`` and ``host.name`` beat it
+    where it is shown (kafka-rest-http.md §3.8)."""
+    url = next((each for each in addresses if each.startswith("http")), "http://localhost")
+    return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace("//[::]:", f"//{socket.gethostname()}:")
 
 
 async def _enter(

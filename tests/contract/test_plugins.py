@@ -109,9 +109,7 @@ class Lines:
 
     @classmethod
     async def connect(cls, app: App) -> Lines:
-        transports: Any = app.host.transports
-        port = next(each.port for each in transports if each.name == "lines")
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+        return cls(*await asyncio.open_connection("127.0.0.1", app.ports["lines"]))
 
     async def send(self, **fields: Any) -> None:
         self.writer.write(json.dumps(fields).encode() + b"\n")
@@ -191,7 +189,7 @@ async def test_requests_are_answered_while_a_stream_runs_and_leaving_ends_it(run
 
 async def test_a_line_that_is_no_request_is_answered_and_ends_the_connection(running: Running) -> None:
     async with running(**{"request.max.bytes": 1000}) as app:
-        for line, status in ((b"{\n", 400), (b'{"path": 1}\n', 400), (b'"x"\n', 400), (b"x" * 3000 + b"\n", 413)):
+        for line, status in ((b"{\n", 400), (b'{"paht": "/"}\n', 400), (b'"x"\n', 400), (b"x" * 3000 + b"\n", 413)):
             client = await Lines.connect(app)
             client.writer.write(line)
             assert (await client.receive())["status"] == status

@@ -29,6 +29,7 @@ from kafka_gateway.errors import (
     UpgradeRequired,
 )
 from kafka_gateway.messages import Reply, Request
+from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload, Stream
 from kafka_gateway.transport import Transport, refusal
@@ -40,7 +41,6 @@ from kafka_gateway.transports.atmosphere.sse import SSE
 from kafka_gateway.transports.atmosphere.streaming import STREAMING
 from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import CLOSED, TrackedClient, TrackingIds
-from kafka_gateway.transports.http.query import parse_query
 
 _FRAMINGS = {framing.name: framing for framing in (SSE, STREAMING, LONG_POLLING)}
 _EXPOSED = "X-Atmosphere-tracking-id, X-Heartbeat-Server"

@@ -29,13 +29,13 @@ from kafka_gateway.errors import (
     TooManyRequests,
 )
 from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.sequences import Sequences
 from kafka_gateway.transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.records.frames import array
 
 _INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")

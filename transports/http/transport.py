@@ -28,10 +28,10 @@ from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
 from kafka_gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Stream
 from kafka_gateway.transport import Transport
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.http.stream import BODIES, GzipFeed, HttpOutlet, StreamBody
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 

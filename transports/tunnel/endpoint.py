@@ -36,10 +36,10 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.limits import TokenBucket
 from kafka_gateway.memory_budget import MemoryShare
+from kafka_gateway.query import parse_query
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.tunnel import apis, sasl
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses, node_of, of_query, ports_of
 from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection, connect

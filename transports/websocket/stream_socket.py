@@ -17,9 +17,9 @@ from kafka_gateway.dialect import error_event
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
 from kafka_gateway.messages import Reply, Request
+from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
 from kafka_gateway.transports.websocket.handshake import shake_hands

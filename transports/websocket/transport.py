@@ -20,6 +20,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.door.request import ANSWERED, HttpRequest
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
+from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed
 from kafka_gateway.transport import Transport, refusal
@@ -27,7 +28,6 @@ from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
 from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.records.connection import StreamLimits
 from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
 from kafka_gateway.transports.websocket.stream_socket import feed_socket, open_stream, serve_stream

@@ -13,9 +13,9 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
 from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.websocket_proxy.transport import ProxyDialect
 
 _PATHS = ("/healthcheck", "/kafka/cluster/info")

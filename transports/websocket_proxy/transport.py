@@ -28,11 +28,11 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.jsonio import encode
 from kafka_gateway.messages import Request
+from kafka_gateway.query import parse_query
 from kafka_gateway.router import served
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
-from kafka_gateway.transports.http.query import parse_query
 from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
 from kafka_gateway.transports.websocket_proxy.messages import produce_decoder
 from kafka_gateway.transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters

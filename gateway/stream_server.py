@@ -1,0 +1,253 @@
+"""A port of a transport's own, for clients that stay connected: accepting, sessions, slow clients, stopping.
+
+A transport brings the protocol: a coroutine function that gets a `StreamClient` and reads requests from it until the
+client leaves. All else is here, so that every such port behaves alike. docs/plugins.md §7 has an example.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from kafka_gateway.config import ConfigError, Fault
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import GONE, SHUTDOWN, SLOW, CloseReason, ServiceError
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Payload, Stream
+
+_log = logging.getLogger("gateway.stream_server")
+
+_STOP_S = 2.0
+"""How long a client that is told to go may take for the last bytes."""
+
+Serve = Callable[["StreamClient"], Awaitable[None]]
+
+
+class StreamServer:
+    """Accepts connections and runs ``serve(client)`` for each, in a task of its own.
+
+    Args:
+        transport: its name; sessions and logs have it.
+        serve: reads and answers requests; returns when its client has left or is to be left. What it raises of
+            ConnectionError and asyncio.IncompleteReadError is a client that left; anything else is logged.
+        host, port: where to listen; port 0: any. `port` has the real one once the server is open.
+        tls: speaks TLS with this context.
+        limit: bytes that a line may have, and that are read ahead of the protocol.
+        write_timeout_s: a client that takes no byte for this time although some wait is given up.
+        farewell: the last bytes for a client whose session the gateway ends; none if not given.
+    """
+
+    def __init__(
+        self,
+        transport: str,
+        serve: Serve,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        limit: int = 1 << 20,
+        write_timeout_s: float = 60.0,
+        farewell: Callable[[CloseReason], bytes] = lambda _: b"",
+    ) -> None:
+        self.transport, self.host, self.port = transport, host, port
+        self.farewell, self.write_timeout_s = farewell, write_timeout_s
+        self._serve, self._tls, self._limit = serve, tls, limit
+        self._clients: dict[StreamClient, asyncio.Task[None]] = {}
+
+    @contextlib.asynccontextmanager
+    async def open(self, gateway: Gateway) -> AsyncIterator[None]:
+        """Listens for as long as the block runs; at its end all clients are gone. For `Transport.lifespan`.
+
+        Raises:
+            ConfigError: the address is open beyond this machine, and nobody need authenticate
+                (``listeners.insecure=true`` allows it).
+            OSError: the address cannot be had.
+        """
+        self._check_address(gateway)
+        most = gateway.config.integer("connections.max")
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if len(self._clients) >= most or gateway.stopping:
+                writer.transport.abort()
+                return
+            client = StreamClient(self, gateway, reader, writer)
+            # Not a coroutine function: asyncio prints a traceback when its own tasks for those are cancelled.
+            self._clients[client] = asyncio.get_running_loop().create_task(self._run(client))
+
+        server = await asyncio.start_server(accept, self.host, self.port, limit=self._limit, ssl=self._tls)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            tasks = list(self._clients.values())
+            for client in list(self._clients):
+                client.close(SHUTDOWN)
+            if tasks:
+                _, late = await asyncio.wait(tasks, timeout=_STOP_S)
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
+
+    async def _run(self, client: StreamClient) -> None:
+        try:
+            await self._serve(client)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client left
+        except asyncio.CancelledError:
+            pass  # the gateway stops, and waited long enough
+        except Exception:
+            _log.exception("transport %s: a connection failed", self.transport)
+        finally:
+            await client.end()
+            self._clients.pop(client, None)
+
+    def _check_address(self, gateway: Gateway) -> None:
+        config = gateway.config
+        if config.text("authentication.method").upper() != "NONE" or config.flag("listeners.insecure"):
+            return
+        with contextlib.suppress(ValueError):
+            if self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback:
+                return
+        message = (
+            f"{self.host} can be reached from other machines, and nobody need authenticate: listen on 127.0.0.1, set"
+            " authentication.method, or listeners.insecure=true if that is what you want"
+        )
+        raise ConfigError([Fault("", f"transport.{self.transport}", message)])
+
+
+class StreamClient:
+    """One client of a `StreamServer`. Belongs to the event loop; it ends with its connection."""
+
+    def __init__(
+        self, server: StreamServer, gateway: Gateway, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.gateway, self.reader = gateway, reader
+        self.session: Session | None = None
+        """None until `sign_in`."""
+        self.state: Any = None
+        """For the transport."""
+        self._server, self._writer = server, writer
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        name = self._writer.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    async def sign_in(self, headers: Mapping[str, str] | None = None) -> Session:
+        """Opens the client's session with what it proves itself with: header fields, as an HTTP client would send them.
+
+        A second call replaces the session; the streams of the first end. ServiceError if it gets none: Unauthorized,
+        Forbidden, TooManyRequests.
+        """
+        fields = {name.lower(): value for name, value in (headers or {}).items()}
+        session = await self.gateway.open_session(self._server.transport, fields, peer=self.peer)
+        before, self.session = self.session, session
+        if before is not None:
+            before.on_close = None
+            await self.gateway.close_session(before, GONE)
+        session.on_close = self.close
+        return session
+
+    async def ask(self, line: str, headers: Mapping[str, str] | None = None, body: Any = b"", **more: Any) -> Reply:
+        """The reply to ``"GET /topics?x=y"`` (see `Request.of`): write it with `answer`, a stream with `follow`.
+
+        Without `sign_in` the client is one that proves nothing.
+        """
+        session = self.session or await self.sign_in()
+        try:
+            request = Request.of(session, line, headers, body, settles=True, **more)
+        except ServiceError as error:
+            return self.gateway.refusal(error)
+        return await self.gateway.dispatch(request)
+
+    async def write(self, data: bytes) -> None:
+        """Sends the data; returns when there is room for more. ConnectionError: the client left, or takes nothing."""
+        if self._writer.transport.is_closing():
+            raise ConnectionResetError("the client left")
+        self._writer.write(data)
+        try:
+            async with asyncio.timeout(self._server.write_timeout_s):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()
+            raise ConnectionResetError("the client takes nothing") from None
+
+    async def answer(self, reply: Reply, data: bytes) -> None:
+        """Sends what the protocol makes of the reply; records of a read that is not taken stay for the next one."""
+        written = False
+        try:
+            await self.write(data)
+            written = True
+        finally:
+            if reply.settle is not None:
+                reply.settle(written)
+
+    def follow(
+        self,
+        stream: Stream,
+        frame: Callable[[Payload], bytes],
+        end: Callable[[ServiceError | None], bytes] = lambda _: b"",
+    ) -> asyncio.Task[None]:
+        """Sends what the stream yields until it ends, while the client's further requests are served.
+
+        ``frame`` makes the bytes of a payload. ``end`` those behind the last one, of the error that ended the stream if
+        one did. Cancelling the task ends the stream.
+        """
+        session = self.session
+        assert session is not None, "a stream came from a request, and a request has a session"
+        return session.spawn(self._deliver(stream, frame, end, session), f"{self._server.transport} stream")
+
+    async def _deliver(
+        self,
+        stream: Stream,
+        frame: Callable[[Payload], bytes],
+        end: Callable[[ServiceError | None], bytes],
+        session: Session,
+    ) -> None:
+        try:
+            reason = await self.gateway.deliver(stream, _Sink(self, frame), session, self._server.write_timeout_s)
+        except ServiceError as error:
+            last = end(error)
+        else:
+            if reason is SLOW:
+                self._writer.transport.abort()
+                return
+            last = end(None)
+        with contextlib.suppress(ConnectionError):
+            await self.write(last)
+
+    def close(self, reason: CloseReason = GONE) -> None:
+        """Says farewell and closes the connection; `serve` finds its end in the reader."""
+        if not self._writer.transport.is_closing():
+            self._writer.write(self._server.farewell(reason))
+            self._writer.close()
+        if not self.reader.at_eof():
+            self.reader.feed_eof()
+
+    async def end(self) -> None:
+        """The connection is over: so is the session."""
+        session, self.session = self.session, None
+        if session is not None:
+            session.on_close = None
+            await self.gateway.close_session(session, SHUTDOWN if self.gateway.stopping else GONE)
+        self._writer.close()
+
+
+class _Sink:
+    """The payloads of one stream (`kafka_gateway.core.Sink`)."""
+
+    __slots__ = ("_client", "_frame")
+
+    def __init__(self, client: StreamClient, frame: Callable[[Payload], bytes]) -> None:
+        self._client, self._frame = client, frame
+
+    async def send(self, payload: Payload) -> None:
+        await self._client.write(self._frame(payload))

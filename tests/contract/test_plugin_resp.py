@@ -1,0 +1,151 @@
+"""A transport with a port of its own, as a plugin's author writes it: the protocol of Redis in less than 90 lines."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from kafka_gateway.assembly.app import App, serve
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.config import load
+
+SOURCE = Path(__file__).parents[1] / "plugin_resp"
+MODULE = SOURCE / "kafka_gateway_resp" / "__init__.py"
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+V2 = "application/vnd.kafka.v2+json"
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SOURCE))
+    return importlib.import_module("kafka_gateway_resp")
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+async def app(plugin: ModuleType, settings: dict[str, Any]) -> AsyncIterator[App]:
+    plugins = Plugins(extra=[plugin], installed=False)
+    values = {"port": 0, "transport.resp.port": 0, "access.log.enable": False, **settings}
+    async with serve(load(plugins.config_keys()).with_values(values), plugins) as running:
+        yield running
+
+
+class Redis:
+    """As much of a Redis client as that takes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, app: App) -> AsyncIterator[Redis]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.ports["resp"])
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def ask(self, *words: str | bytes) -> Any:
+        parts = [word.encode() if isinstance(word, str) else word for word in words]
+        lines = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
+        self.writer.write(b"".join(lines))
+        return await self.receive()
+
+    async def receive(self) -> Any:
+        line = (await asyncio.wait_for(self.reader.readline(), 20)).rstrip()
+        kind, rest = line[:1], line[1:]
+        match kind:
+            case b"*":
+                return [await self.receive() for _ in range(int(rest))]
+            case b"$":
+                return (await self.reader.readexactly(int(rest) + 2))[:-2]
+            case b":":
+                return int(rest)
+        return line.decode()
+
+
+def test_it_is_short_and_uses_what_the_page_names() -> None:
+    source = MODULE.read_text()
+    assert sum(bool(line.strip()) for line in source.splitlines()) < 90
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kafka_gateway"):
+            row = next((line for line in PAGE.splitlines() if line.startswith(f"| `{node.module}` |")), "")
+            for each in node.names:
+                assert f"`{each.name}`" in row, f"docs/plugins.md does not name {node.module}.{each.name}"
+    attributes = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    own = {"_server", "_max", "_serve", "_run", "_command"}
+    assert {name for name in attributes if name.startswith("_")} <= own
+
+
+@pytest.fixture
+async def redis(app: App) -> AsyncIterator[Redis]:
+    async with Redis.connect(app) as client:
+        yield client
+
+
+async def test_records_go_in_as_they_are_and_come_out(app: App, redis: Redis) -> None:
+    assert await redis.ask("PING") == "+PONG"
+    assert await redis.ask("PUBLISH", "t", b"\x00\xff\r\n") == 0  # made the topic
+    async with Redis.connect(app) as other:
+        assert await other.ask("SUBSCRIBE", "t") == [b"subscribe", b"t", 1]
+        await redis.ask("PUBLISH", "t", b"{}")
+        kind, channel, record = await other.receive()
+        assert (kind, channel) == (b"message", b"t")
+        assert json.loads(record)["value"] == "e30="
+        assert await other.ask("PING") == "+PONG"  # while the stream goes on
+
+
+async def test_errors_are_replies(redis: Redis) -> None:
+    assert (await redis.ask("PUBLISH", "../x", "v")).startswith("-ERR ")
+    assert (await redis.ask("SUBSCRIBE", "nothing")).startswith("-ERR ")
+    assert (await redis.ask("CALL", "nonsense"))[0] == b"400"
+    assert (await redis.ask("CALL", "GET /topics/nothing"))[0] == b"404"
+    assert (await redis.ask("FLUSHALL")) == "-ERR no such command, or with other arguments"
+
+
+async def test_urls_in_replies_are_those_of_this_gateway(app: App, redis: Redis) -> None:
+    """kafka-rest-http.md §3.8: for a transport that says no base URL, too."""
+    status, _, body = await redis.ask("CALL", "POST /consumers/g", '{"name": "c", "format": "json"}', V2)
+    assert (status, json.loads(body)["base_uri"]) == (b"200", f"{app.addresses[0]}/consumers/g/instances/c")
+    assert (await redis.ask("CALL", "DELETE /consumers/g/instances/c", "", V2))[0] == b"204"
+
+
+async def test_it_ends_with_the_gateway(plugin: ModuleType) -> None:
+    plugins = Plugins(extra=[plugin], installed=False)
+    config = load(plugins.config_keys()).with_values({"port": 0, "transport.resp.port": 0})
+    async with contextlib.AsyncExitStack() as stack:
+        async with serve(config, plugins) as app:
+            redis = await stack.enter_async_context(Redis.connect(app))
+            assert await redis.ask("PUBLISH", "t", "1") == 0
+            await redis.ask("SUBSCRIBE", "t")
+        assert await redis.receive() == "-ERR gateway is shutting down"
+        assert await redis.reader.read() == b""
+        assert not app.gateway.sessions
+
+
+def test_pip_finds_the_gateway_that_it_depends_on_in_the_environment(tmp_path: Path) -> None:
+    """An index is not asked for our name: somebody else could have it there."""
+    copy = tmp_path / "plugin"
+    shutil.copytree(SOURCE, copy)  # building leaves traces beside the source
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-build-isolation", str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Would install kafka-gateway-resp-1.0" in done.stdout
