@@ -20,10 +20,10 @@ from typing import Literal
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.headers import SinkHeaderRules, http_headers
-from kafka_gateway.services.bridges.offsets import Progress
 from kafka_gateway.services.bridges.outcomes import (
     Answer,
     Decision,
@@ -74,11 +74,12 @@ class DeliveryCounters:
 class _Partition:
     """A partition that is ours, from its assignment to its end."""
 
-    __slots__ = ("busy", "bytes", "committed", "halted", "name", "paused", "posting", "progress", "quiet", "records")
+    __slots__ = ("busy", "bytes", "committed", "halted", "name", "paused", "posting", "quiet", "records", "unfinished")
 
     def __init__(self, name: TopicPartition) -> None:
         self.name = name
-        self.progress = Progress()
+        self.unfinished: Unfinished[None] = Unfinished()
+        """Of this assignment: what an earlier one has still at work counts no more (bridges.md A-28)."""
         self.committed: int | None = None
         self.halted = asyncio.Event()
         """Nothing of it is begun any more, and nothing of it waits."""
@@ -90,6 +91,17 @@ class _Partition:
         self.paused = False
         self.records = 0
         self.bytes = 0
+
+    @property
+    def position(self) -> int | None:
+        """What may be committed; None as long as nothing is done."""
+        return self.unfinished.position(self.name)
+
+    @property
+    def done_before(self) -> int | None:
+        """Where what is not done begins, also if nothing is done yet; None before the first record."""
+        position = self.position
+        return self.unfinished.first(self.name) if position is None else position
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -174,7 +186,7 @@ class Delivery:
         size = len(record.value() or b"") + len(record.key() or b"") + _RECORD_COST_BYTES
         size += sum(len(name) + len(value or b"") for name, value in record.headers() or ())
         item = _Item(record, partition, size, now)
-        partition.progress.begin(record.offset() or 0)
+        partition.unfinished.sent(partition.name, record.offset() or 0, None)
         partition.records += 1
         partition.bytes += size
         self.counters.consumed += 1
@@ -201,9 +213,9 @@ class Delivery:
     def uncommitted(self) -> list[PartitionOffset]:
         """The positions that have moved since they were committed."""
         return [
-            PartitionOffset(*each.name, each.progress.position)
+            PartitionOffset(*each.name, position)
             for each in self._partitions.values()
-            if each.progress.position is not None and each.progress.position != each.committed
+            if (position := each.position) is not None and position != each.committed
         ]
 
     def committed(self, offsets: Iterable[PartitionOffset]) -> None:
@@ -214,11 +226,7 @@ class Delivery:
 
     def positions(self) -> dict[TopicPartition, int]:
         """Where what is not done begins, of each partition that had a record."""
-        return {
-            each.name: position
-            for each in self._partitions.values()
-            if (position := each.progress.done_before) is not None
-        }
+        return {each.name: position for each in self._partitions.values() if (position := each.done_before) is not None}
 
     def oldest_s(self) -> float:
         """For how long the oldest record has been at work; 0 if there is none."""
@@ -256,7 +264,7 @@ class Delivery:
             # In the same breath: nothing may be posted behind what is committed.
             if self._partitions.get(partition.name) is partition:
                 del self._partitions[partition.name]
-                position = partition.progress.position
+                position = partition.position
                 if position is not None and position != partition.committed:
                     offsets.append(PartitionOffset(*partition.name, position))
         return offsets
@@ -356,7 +364,7 @@ class Delivery:
         return answer
 
     def _done(self, item: _Item) -> None:
-        item.partition.progress.end(item.record.offset() or 0)
+        item.partition.unfinished.end(item.partition.name, item.record.offset() or 0)
 
     async def _decide(self, decision: Decision, item: _Item, answer: Answer, attempts: int) -> None:
         if decision == "drop":

@@ -1,16 +1,14 @@
-"""What a stream has sent and its client has not acknowledged yet, and the commits of what it has (streams.md §5)."""
+"""Acknowledgements of a stream's client, and the commits of what it has (streams.md §5)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports import Consumer, PartitionOffset, TopicPartition
-from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.services.streams.parameters import BadParameter
 from kafka_gateway.services.streams.token import read_token
 
@@ -41,35 +39,6 @@ def read_ack(message: bytes) -> Mapping[TopicPartition, int] | None:
         for topic, named in positions.items()
         for partition, offset in named.items()
     }
-
-
-class Unacked:
-    """Offsets that are in flight, by partition. What is acknowledged may be in any order between partitions."""
-
-    def __init__(self) -> None:
-        self._sent: dict[TopicPartition, deque[int]] = {}
-        self.count = 0
-
-    def sent(self, records: Iterable[ConsumedRecord]) -> None:
-        for record in records:
-            partition = TopicPartition(record.topic() or "", record.partition() or 0)
-            self._sent.setdefault(partition, deque()).append(record.offset() or 0)
-            self.count += 1
-
-    def acknowledge(self, partition: TopicPartition, position: int) -> int | None:
-        """The offset to commit, if that moves it: the client has all below ``position``. Never beyond what was sent."""
-        offsets = self._sent.get(partition)
-        last = None
-        while offsets and offsets[0] < position:
-            last = offsets.popleft()
-            self.count -= 1
-        return None if last is None else last + 1
-
-    def keep(self, partitions: Iterable[TopicPartition]) -> None:
-        """Only these are assigned now: acknowledgements of the others come too late, other members have them."""
-        kept = set(partitions)
-        for partition in self._sent.keys() - kept:
-            self.count -= len(self._sent.pop(partition))
 
 
 class Committer:

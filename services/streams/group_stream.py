@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from kafka_gateway.dialect import error_event
 from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports import Consumer, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
-from kafka_gateway.services.streams.acks import Committer, Unacked, read_ack
+from kafka_gateway.services.streams.acks import Committer, read_ack
 from kafka_gateway.services.streams.token import token, token_part
 from kafka_gateway.services.streams.topic_stream import end_event, ready_event
 from kafka_gateway.stream import Payload
@@ -54,7 +55,7 @@ class GroupStream:
         """Whether commits are made here."""
         self._consumer: Consumer
         self._committer: Committer
-        self._unacked = Unacked()
+        self._unacked: Unfinished[None] = Unfinished()
         self._positions: dict[TopicPartition, int] = {}
         """The next offset to send, for each assigned partition."""
         self._events: deque[Payload] = deque()
@@ -115,7 +116,7 @@ class GroupStream:
             self.fail(error)
             return
         for partition, position in (positions or {}).items():
-            offset = self._unacked.acknowledge(partition, position)
+            offset = self._unacked.end_below(partition, position)
             if offset is not None:
                 self._committer.commit(partition, offset)
         self._changed.set()
@@ -138,7 +139,7 @@ class GroupStream:
             if self._events:
                 return self._events.popleft()
             if self._last:
-                if self._hopeless or not self._unacked.count:
+                if self._hopeless or not self._unacked:
                     break  # else the acknowledgement of what was sent last is still to come
             elif self._records:
                 if (event := self._next_piece()) is not None:
@@ -220,14 +221,15 @@ class GroupStream:
         """As many of the records as limits allow; None if none are allowed now."""
         count = len(self._records)
         if self._max_unacked:
-            count = min(count, self._max_unacked - self._unacked.count)
+            count = min(count, self._max_unacked - len(self._unacked))
         if self._left_of_limit:
             count = min(count, self._left_of_limit)
         if count <= 0:
             return None
         self._written = [self._records.popleft() for _ in range(count)]
         if self._max_unacked:
-            self._unacked.sent(self._written)
+            for record in self._written:
+                self._unacked.sent(_place(record), record.offset() or 0, None)
         self._move(self._written)
         return Payload(self._encoder(self._written), "record", self._cursor())
 

@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 
+from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.services.websocket_proxy.ports import Place
 
-_Entry = tuple[int, int, float]
-"""Offset, timestamp, when it was sent."""
-
 
 class CommitStack:
-    """One list for each partition, with ``size`` entries at most: the oldest is dropped for the newest."""
+    """The ids of each partition that a client can commit. All that it was sent is among them until it is committed:
+    whoever sends stops while the stack is `full`, and goes on when it is `half_empty`."""
 
     def __init__(self, size: int) -> None:
+        """``size``: how many ids of a partition make the stack full."""
         self._size = size
-        self._entries: dict[tuple[str, int], deque[_Entry]] = {}
+        self._sent: Unfinished[tuple[int, float]] = Unfinished()
+        """With the timestamp of each record, and when it was sent."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._entries.values()))
+        return len(self._sent)
+
+    @property
+    def full(self) -> bool:
+        return len(self._sent) >= self._size and self._most() >= self._size
+
+    @property
+    def half_empty(self) -> bool:
+        return self._most() * 2 <= self._size
+
+    def _most(self) -> int:
+        return max(map(self._sent.count, self._sent.places), default=0)
 
     def add(self, records: Sequence[ConsumedRecord], now: float) -> None:
         """The records were sent, in this order."""
         for record in records:
-            name = (record.topic() or "", record.partition() or 0)
-            entries = self._entries.get(name)
-            if entries is None:
-                entries = self._entries[name] = deque(maxlen=self._size)
-            entries.append((record.offset() or 0, record.timestamp()[1], now))
+            place = (record.topic() or "", record.partition() or 0)
+            self._sent.sent(place, record.offset() or 0, (record.timestamp()[1], now))
 
     def take(self, place: Place) -> bool:
         """Whether the place is known; it and all that is older in its partition are removed."""
-        entries = self._entries.get((place.topic, place.partition))
-        if not entries:
-            return False
-        for number, (offset, timestamp, _) in enumerate(entries):
+        name = (place.topic, place.partition)
+        for offset, (timestamp, _) in self._sent.notes(name):
             if offset == place.offset:
                 if timestamp != place.timestamp:
                     return False
-                for _ in range(number + 1):
-                    entries.popleft()
+                self._sent.end_below(name, offset + 1)
                 return True
         return False
 
     def take_older(self, than: float) -> list[Place]:
         """Removes what was sent before that time; the newest of it in each partition."""
         newest = []
-        for (topic, partition), entries in self._entries.items():
-            last: _Entry | None = None
-            while entries and entries[0][2] < than:
-                last = entries.popleft()
-            if last is not None:
-                newest.append(Place(topic, partition, last[0], last[1]))
+        for name in self._sent.places:
+            old = [(offset, timestamp) for offset, (timestamp, sent) in self._sent.notes(name) if sent < than]
+            if old:
+                self._sent.end_below(name, old[-1][0] + 1)
+                newest.append(Place(*name, *old[-1]))
         return newest
 
     def drop(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """They belong to another member now."""
-        for topic, partition in partitions:
-            self._entries.pop((topic, partition), None)
+        """They belong to another member now, or are those of another topic under the old name."""
+        self._sent.drop(partitions)

@@ -53,7 +53,7 @@ class ConsumeSockets:
                 wanted.topic,
                 follower,
                 wanted.encoder,
-                most_records=wanted.batch_size if wanted.batch_size > 0 else lease.batch_size or _MOST_RECORDS,
+                most_records=follower.at_once(wanted.batch_size if wanted.batch_size > 0 else lease.batch_size),
                 commit_interval_s=AUTO_COMMIT_S if wanted.auto_commit else 0.0,
             )
         except BaseException:
@@ -75,11 +75,18 @@ class Follower:
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._stack = None if wanted.auto_commit else CommitStack(settings.max_stack_size)
+        self._stack_full = False
+        """Whether sending waits for commits of the client."""
         self._settings = settings
         rates = [rate for rate in (lease.rate, wanted.rate) if rate > 0]
         self._bucket = TokenBucket(min(rates), self._loop.time()) if rates else None
         self._timer: asyncio.TimerHandle | None = None
         self._commit_timer: asyncio.TimerHandle | None = None
+
+    def at_once(self, wished: int) -> int:
+        """How many records may come at once where ``wished`` are wanted (0: nobody has a wish)."""
+        most = wished or _MOST_RECORDS
+        return most if self._stack is None else min(most, max(1, self._settings.max_stack_size))
 
     # --- what the transport calls -------------------------------------------------------------------------------------
 
@@ -107,8 +114,8 @@ class Follower:
             return
         self._counters.answers += 1
         if stack.take(place):
-            self._counters.uncommitted = len(stack)
             self.member.commit([PartitionOffset(place.topic, place.partition, place.offset + 1)])
+            self._stack_shrank(stack)
 
     def end(self, code: int) -> None:
         if self._ended:
@@ -132,6 +139,9 @@ class Follower:
         if self._stack is not None:
             self._stack.add(batch.records, self._loop.time())
             self._counters.uncommitted = len(self._stack)
+            if self._stack.full:
+                self._stack_full = True
+                self.member.pause()
         self._listener.records(batch)
         if self._bucket is not None:
             self._bucket.spend(len(batch))
@@ -140,7 +150,7 @@ class Follower:
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         if self._stack is not None:
             self._stack.drop(partitions)
-            self._counters.uncommitted = len(self._stack)
+            self._stack_shrank(self._stack)
 
     def failed(self, error: ServiceError) -> None:
         if self._listener is not None and not self._ended:
@@ -150,7 +160,7 @@ class Follower:
 
     def _allow(self) -> None:
         """Lets as many records come as the rate has permits for, and looks again when there is another."""
-        if self._paused or self._ended:
+        if self._paused or self._ended or self._stack_full:
             return
         if self._bucket is None:
             self.member.resume()
@@ -165,6 +175,13 @@ class Follower:
         self._timer = None
         self._allow()
 
+    def _stack_shrank(self, stack: CommitStack) -> None:
+        self._counters.uncommitted = len(stack)
+        # Not with every single commit: to pause and to go on costs a member more than a record.
+        if self._stack_full and stack.half_empty:
+            self._stack_full = False
+            self._allow()
+
     def _commit_old(self) -> None:
         """Commits what the client has had for long (``commit-handler.auto-commit-enabled``, §3.6)."""
         settings = self._settings
@@ -173,7 +190,7 @@ class Follower:
             return
         old = self._stack.take_older(self._loop.time() - settings.auto_commit_max_age_s)
         if old:
-            self._counters.uncommitted = len(self._stack)
+            self._stack_shrank(self._stack)
             self.member.commit([PartitionOffset(one.topic, one.partition, one.offset + 1) for one in old])
 
 

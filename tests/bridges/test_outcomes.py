@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from kafka_gateway.services.bridges.offsets import Progress
+from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.services.bridges.outcomes import Outcome, RetryRules, outcome, retry_after_s, status_class
 
 
@@ -50,14 +50,16 @@ def test_classes_of_status() -> None:
 def test_a_position_never_passes_what_is_not_done(seed: int) -> None:
     random = Random(seed)
     offsets = sorted(random.sample(range(50), random.randint(1, 30)))  # with gaps, as compaction leaves them
-    progress = Progress()
+    place = ("t", 0)
+    unfinished: Unfinished[None] = Unfinished()
     for offset in offsets:
-        progress.begin(offset)
-    assert (progress.position, progress.done_before) == (None, offsets[0])
+        unfinished.sent(place, offset, None)
+    assert (unfinished.position(place), unfinished.first(place)) == (None, offsets[0])
     order = random.sample(offsets, len(offsets))
     for done, offset in enumerate(order, 1):
-        progress.end(offset)
+        moved = unfinished.end(place, offset)
         open_ones = sorted(order[done:])
         before = [each for each in offsets if not open_ones or each < open_ones[0]]
-        assert progress.position == (before[-1] + 1 if before else None)
-        assert len(progress) == len(offsets) - len(before)
+        assert unfinished.position(place) == (before[-1] + 1 if before else None)
+        assert moved in (None, unfinished.position(place))
+        assert len(unfinished) == len(offsets) - len(before)

@@ -25,6 +25,8 @@ KAFKA = ("gateway", "gateway.kafka")
 PORTS = "gateway.kafka.ports"
 ADMIN_PORTS = "gateway.kafka.admin.ports"
 """All that services see of Kafka; a module among the groups below stands for itself."""
+UNFINISHED = "gateway.kafka.unfinished"
+"""The tracker of records that are not done, for whoever sends some: offsets and nothing of Kafka's library."""
 
 SETTINGS_BELOW = tuple(
     f"gateway.settings.{name}"
@@ -79,12 +81,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.settings",
     ),
     "services.common": ("gateway", PORTS),
-    "services.streams": (*COMMON, PORTS),
+    "services.streams": (*COMMON, PORTS, UNFINISHED),
     "services.instances": (*COMMON, PORTS, "services.streams"),
     "services.rest": (*COMMON, PORTS, "gateway.codecs", "services.instances", "services.streams"),
-    "services.bridges": (*COMMON, PORTS),
+    "services.bridges": (*COMMON, PORTS, UNFINISHED),
     "services.push_pull": (*COMMON, PORTS),
-    "services.websocket_proxy": (*COMMON, PORTS),
+    "services.websocket_proxy": (*COMMON, PORTS, UNFINISHED),
     "services.v3": (*COMMON, PORTS, ADMIN_PORTS, "services.rest.base_uri"),
     "transports.records": ("gateway", "gateway.door"),
     "transports.http": ("gateway", "gateway.door", "transports.records"),

@@ -33,12 +33,22 @@ def place(partition: int, offset: int) -> Place:
     return Place("t", partition, offset, 1000 + offset)
 
 
-def test_of_twenty_records_on_three_partitions_the_last_three_of_each_remain() -> None:
+def test_all_that_was_sent_can_be_committed_and_a_full_stack_says_so() -> None:
     stack = CommitStack(3)
+    assert not stack.full
     stack.add([Record(number % 3, number // 3) for number in range(20)], 0.0)
-    assert len(stack) == 9
-    assert [stack.take(place(0, offset)) for offset in (3, 4, 5, 6)] == [False, True, True, True]
-    assert len(stack) == 6
+    assert len(stack) == 20
+    assert stack.full
+    assert [stack.take(place(0, offset)) for offset in (0, 1, 6)] == [True, True, True]
+    assert stack.full, "another partition is"
+    assert stack.take(place(1, 4))
+    assert stack.take(place(2, 3))
+    assert not stack.full
+    assert not stack.half_empty, "two of three"
+    assert stack.take(place(1, 5))
+    assert stack.take(place(2, 4))
+    assert stack.half_empty
+    assert len(stack) == 2
 
 
 def test_a_commit_removes_what_is_older_in_its_partition_only() -> None:

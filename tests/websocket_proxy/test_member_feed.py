@@ -51,7 +51,8 @@ async def test_every_group_gets_every_record_once(
 ) -> None:
     topic = new_topic(partitions=2)
     followers = [Follower(await sockets.consumer(topic, f"c{number}", groupId=unique("g"))) for number in range(6)]
-    manual = Follower(await sockets.consumer(topic, "manual", groupId=unique("g"), autoCommit="false", batchSize=7))
+    manual_peer = await sockets.consumer(topic, "manual", groupId=unique("g"), autoCommit="false", batchSize=7)
+    manual = Follower(manual_peer, True)
     limited = Follower(await sockets.consumer(topic, "limited", groupId=unique("g"), rate=100))
     shared = unique("g")
     sharing = [Follower(await sockets.consumer(topic, "first", groupId=shared, autoCommit="false"), True)]
