@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -17,12 +18,14 @@ from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import Role, client_properties
+from kafka_gateway.kafka.consuming.client import Build
 from kafka_gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.consuming.group import KafkaGroupReader
 from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
-from kafka_gateway.kafka.consuming.member import Build, KafkaMember, member_fetching
+from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
 from kafka_gateway.kafka.consuming.reader import KafkaReader
+from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
 from kafka_gateway.kafka.consuming.worker import Rebalanced
 from kafka_gateway.kafka.ports import (
     CompactedLog,
@@ -68,6 +71,10 @@ class KafkaCluster:
         self._reader = KafkaReader(clients, self._admin, config)
         self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
         self._members = LoopPolledMembers(self._build_feed)
+        self._group_readers: weakref.WeakSet[KafkaGroupReader] = weakref.WeakSet()
+        if not embedded:  # where no topic changes
+            changes = TopicChanges(lambda: (*self._consumers, *self._group_readers, self._members))
+            self._admin.watch_topics(changes.topics, changes.found)
 
     @property
     def producer(self) -> KafkaProducer:
@@ -124,7 +131,9 @@ class KafkaCluster:
     ) -> KafkaGroupReader:
         if self._closing:
             raise ShuttingDown
-        return await KafkaGroupReader.open(self._clients, self._config, settings, topics, work)
+        reader = await KafkaGroupReader.open(self._clients, self._config, settings, topics, work)
+        self._group_readers.add(reader)
+        return reader
 
     async def member(
         self,

@@ -57,6 +57,8 @@ class TopicInfo:
     name: str
     internal: bool
     partitions: tuple[PartitionInfo, ...]
+    topic_id: str = ""
+    """Of this life of the topic; "" where the brokers tell none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -257,8 +259,28 @@ class Admin(Protocol):
     async def topics(self) -> list[TopicInfo]:
         """All topics, internal ones included, by name."""
 
-    async def topic(self, name: str) -> TopicInfo:
-        """Raises UnknownTopicOrPartition; never creates the topic."""
+    async def topic(self, name: str, fresh: bool = False) -> TopicInfo:
+        """The topic as it was within the last second, or as it is now. Never creates the topic.
+
+        Raises UnknownTopicOrPartition, which counts for half a second unless ``fresh``.
+        """
+
+    async def describe_topics(self, names: Iterable[str]) -> Mapping[str, TopicInfo | ServiceError]:
+        """All of these as they are now, with one question; where there is no answer, the error that says why."""
+
+    def watch_topics(
+        self, interested: Callable[[], Iterable[str]], told: Callable[[str, TopicInfo | ServiceError], object]
+    ) -> None:
+        """Looks at the topics that ``interested`` names, once a second for ever, and tells what was found of each."""
+
+    async def make_topic(self, name: str) -> TopicInfo:
+        """Asks for a topic in such a way that the brokers make it, if auto.create.topics.enable says so there.
+
+        Raises UnknownTopicOrPartition if they do not; TooManyRequests if too many topics are being made.
+        """
+
+    def forget_topic(self, name: str) -> None:
+        """The topic was created, deleted or changed just now: the next answer is a new one."""
 
     async def topic_configs(self, name: str) -> list[ConfigEntry]:
         """All effective settings, by name. An empty list on the embedded Kafka, which keeps none."""

@@ -145,7 +145,10 @@ async def test_direct_reads_wait_for_their_turn(bootstrap: str, filled: Topic, m
     filled.write([b"a"])
     monkeypatch.setattr(reader, "POOL_SIZE", 0)
     monkeypatch.setattr(reader, "POOL_WAIT_S", 0.05)
-    monkeypatch.setattr(reader.concurrent.futures, "ThreadPoolExecutor", lambda *_: _NoThreads())
+    pool = reader.concurrent.futures.ThreadPoolExecutor
+    monkeypatch.setattr(
+        reader.concurrent.futures, "ThreadPoolExecutor", lambda most, *name: pool(most, *name) if most else _NoThreads()
+    )
     async with open_cluster(bootstrap) as cluster:
         with pytest.raises(SimpleReaderUnavailable):
             await cluster.reader.fetch(filled.name, 0, 0, 1, places)

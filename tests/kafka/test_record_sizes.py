@@ -168,7 +168,7 @@ async def test_a_limit_that_is_raised_is_noticed(
     kafka: Brokers, limited: Limited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kafka_gateway.kafka.producing.size_limits.ASK_AGAIN_S", 0.0)
-    monkeypatch.setattr("kafka_gateway.kafka.producing.producer._KNOWN_FOR_S", 0.0)
+    monkeypatch.setattr("kafka_gateway.kafka.producing.known_topics.KNOWN_FOR_S", 0.0)
     topic = limited(50_000)
     async with open_cluster(kafka.bootstrap) as cluster:
         assert errors(await send(cluster, topic, [record(0, 60_000)])) == [RecordTooLarge]

@@ -386,11 +386,14 @@ class FakeAdmin:
         self._kafka.called("topics")
         return [self._info(name) for name in self._kafka.logs]
 
-    async def topic(self, name: str) -> TopicInfo:
+    async def topic(self, name: str, fresh: bool = False) -> TopicInfo:
         self._kafka.called("topic", name)
         if name not in self._kafka.logs:
             raise UnknownTopicOrPartition()
         return self._info(name)
+
+    def forget_topic(self, name: str) -> None:
+        self._kafka.called("forget_topic", name)
 
     async def topic_configs(self, name: str) -> list[ConfigEntry]:
         self._kafka.called("topic_configs", name)

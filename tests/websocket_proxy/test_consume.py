@@ -236,3 +236,48 @@ async def test_a_deleted_topic_leaves_the_socket_silent_and_is_not_made_again(
     await peer.silence(2)
     with pytest.raises(Refused, match=f"Topic {topic} does not exist"):
         await sockets.consumer(topic, "other")
+
+
+async def test_a_client_that_lags_can_commit_all_that_it_was_sent(
+    sockets: Sockets, new_topic: NewTopic, log: Log, unique: Unique
+) -> None:
+    """The oldest ids were forgotten while the gateway sent on, so that none of them was ever committed."""
+    topic, group = new_topic(), unique("group")
+    log.append(topic, *(b"%d" % number for number in range(250)))
+    peer = await sockets.consumer(topic, groupId=group, autoCommit="false")
+    first = await peer.hear(100)
+    await peer.silence(1)  # sending waits for the client
+    for record in first[:40]:
+        await peer.say({"wsProxyMessageId": record["wsProxyMessageId"]})
+    await log.committed_becomes(group, topic, 40)
+    waiting = first[40:]
+    while waiting:
+        record = waiting.pop(0)
+        await peer.say({"wsProxyMessageId": record["wsProxyMessageId"]})
+        if len(waiting) == 50 and record["offset"] < 200:
+            waiting += await peer.hear(min(50, 249 - waiting[-1]["offset"]))
+    await log.committed_becomes(group, topic, 250)
+
+
+async def test_a_topic_that_was_made_again_is_read_from_its_beginning(
+    sockets: Sockets, new_topic: NewTopic, log: Log
+) -> None:
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    topic = new_topic()
+    log.append(topic, *(b"old" for _ in range(200)))
+    peer = await sockets.consumer(topic)
+    await peer.hear(200)
+    await peer.silence(1.5)  # until the gateway has looked at the topic
+    admin = AdminClient({"bootstrap.servers": log._bootstrap})
+    admin.delete_topics([topic])[topic].result(20)
+    while topic in admin.list_topics(timeout=5).topics:
+        pass
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
+    await asyncio.to_thread(Log(log._bootstrap).append, topic, *(b"new" for _ in range(300)))
+    offsets: set[int] = set()
+    while len(offsets) < 300:
+        (record,) = await peer.hear(within_s=20)
+        if record["value"]["value"] == "new":
+            offsets.add(record["offset"])
+    assert offsets == set(range(300))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import confluent_kafka
@@ -16,7 +16,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ConfigSource,
     NewTopic,
     OffsetSpec,
-    TopicMetadata,
 )
 
 from kafka_gateway.errors import (
@@ -25,22 +24,25 @@ from kafka_gateway.errors import (
     LeaderNotAvailable,
     NotSupported,
     PartitionNotFound,
+    ServiceError,
+    TooManyRequests,
     UnknownTopicOrPartition,
 )
 from kafka_gateway.kafka.admin.groups import KafkaGroups
+from kafka_gateway.kafka.admin.topic_directory import TopicDirectory, info_of
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.names import check_topic_name
-from kafka_gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionInfo, PartitionOffset, TopicInfo
+from kafka_gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionOffset, TopicInfo
 from kafka_gateway.upstream import Broker
 
 DEADLINE_S = 5.0
 """After this long a question has failed: a frozen broker holds a call as long as it may (reliability.md §3b)."""
 
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
-"""Kafka's own list (`Topic.INTERNAL_TOPICS`); the metadata of the binding does not carry the mark."""
-
 _THREADS = 8
+_MAKE_S = 2.0
+"""How long a topic may take to appear that the brokers were asked to make."""
+_MAKING_MAX = 200
 _IN_SYNC_S = 30.0
 _IN_SYNC_MAX = 1000
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -66,6 +68,11 @@ class KafkaAdmin:
         self._client = clients.admin()
         self._groups = KafkaGroups(self._client, DEADLINE_S)
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "kafka-admin")
+        # A probe must not wait for a thread behind clients' questions.
+        self._probes = concurrent.futures.ThreadPoolExecutor(1, "kafka-probe")
+        self._makers = concurrent.futures.ThreadPoolExecutor(1, "kafka-topic-maker")
+        self._making = 0
+        self.directory = TopicDirectory(self._client, lambda: self._metadata(None))
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._in_sync: dict[str, tuple[int, float]] = {}
         """min.insync.replicas by topic, and until when it counts."""
@@ -107,6 +114,8 @@ class KafkaAdmin:
             cause = kafka_error(error)
             if cause is None or cause.code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                 raise to_service_error(error) from error
+        finally:
+            self.forget_topic(name)
 
     async def groups(self) -> list[GroupInfo]:
         return list(await self._shared(("groups",), self._about_groups().all))
@@ -137,17 +146,54 @@ class KafkaAdmin:
     async def _list_topics(self) -> list[TopicInfo]:
         metadata = await self._metadata(None)
         # The mock cluster lists a topic without a name.
-        return [_topic_info(metadata.topics[name]) for name in sorted(metadata.topics) if name]
+        return [info_of(metadata.topics[name]) for name in sorted(metadata.topics) if name]
 
-    async def topic(self, name: str) -> TopicInfo:
+    async def topic(self, name: str, fresh: bool = False) -> TopicInfo:
         check_topic_name(name)
-        topic = (await self._metadata(name)).topics.get(name)
-        if topic is None:
-            raise UnknownTopicOrPartition
-        if topic.error is not None and not topic.partitions:
-            failure = to_service_error(topic.error)
-            raise UnknownTopicOrPartition if isinstance(failure, UnknownTopicOrPartition) else failure
-        return _topic_info(topic)
+        self._clients.check_process()
+        return await self.directory.topic(name, fresh)
+
+    async def describe_topics(self, names: Iterable[str]) -> Mapping[str, TopicInfo | ServiceError]:
+        return await self.directory.describe(names)
+
+    def watch_topics(
+        self, interested: Callable[[], Iterable[str]], told: Callable[[str, TopicInfo | ServiceError], object]
+    ) -> None:
+        self.directory.watch(interested, told)
+
+    async def make_topic(self, name: str) -> TopicInfo:
+        check_topic_name(name)
+        if self._making >= _MAKING_MAX:
+            raise TooManyRequests("Too many topics are being created; try again later.")
+        self._making += 1
+        try:
+            return await self._shared(("make", name), lambda: self._make_topic(name))
+        finally:
+            self._making -= 1
+
+    async def _make_topic(self, name: str) -> TopicInfo:
+        def ask() -> None:
+            # A client of its own, which goes at once: it would keep the name, and ask for it for ever.
+            self._clients.topic_maker().list_topics(name, timeout=_MAKE_S)
+
+        await asyncio.get_running_loop().run_in_executor(self._makers, ask)
+        until = time.monotonic() + _MAKE_S
+        wait_s = 0.02
+        while True:
+            try:
+                found = await self.directory.topic(name, fresh=True)
+                if found.partitions and all(one.leader >= 0 for one in found.partitions):
+                    return found
+            except UnknownTopicOrPartition:
+                if time.monotonic() >= until:
+                    raise
+            if time.monotonic() >= until:
+                raise LeaderNotAvailable
+            await asyncio.sleep(wait_s)
+            wait_s = min(0.3, wait_s * 2)
+
+    def forget_topic(self, name: str) -> None:
+        self.directory.forget(name)
 
     async def topic_configs(self, name: str) -> list[ConfigEntry]:
         check_topic_name(name)
@@ -156,11 +202,11 @@ class KafkaAdmin:
         return await self._shared(("configs", name), lambda: self._describe_configs(name))
 
     async def offsets(self, topic: str, partition: int) -> tuple[int, int]:
-        check_topic_name(topic)
+        await self.topic(topic)  # librdkafka keeps names that it is asked for
         return await self._shared(("offsets", topic, partition), lambda: self._list_offsets(topic, partition))
 
     async def all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-        check_topic_name(topic)
+        await self.topic(topic)
         return await self._shared(
             ("all-offsets", topic, *partitions), lambda: self._list_all_offsets(topic, partitions)
         )
@@ -195,13 +241,18 @@ class KafkaAdmin:
 
     async def check(self, timeout_s: float) -> None:
         try:
-            await self._shared(("check",), lambda: self._blocking(self._client.list_topics, _PROBE, timeout_s))
+            await self._shared(("check",), lambda: self._ping(timeout_s))
         except Exception as error:
             raise BrokerNotAvailable from error
 
+    async def _ping(self, timeout_s: float) -> ClusterMetadata:
+        return await self._blocking(self._client.list_topics, _PROBE, timeout_s, threads=self._probes)
+
     async def aclose(self) -> None:
         """Fails the open questions; a call that Kafka holds ends by its own deadline on its thread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self.directory.aclose()
+        for threads in (self._threads, self._probes, self._makers):
+            threads.shutdown(wait=False, cancel_futures=True)
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
@@ -271,14 +322,16 @@ class KafkaAdmin:
             # One after the other: that tells what is wrong with which, and waits for leaders that are being elected.
             return {partition: await self._list_offsets(topic, partition) for partition in partitions}
 
-    async def _blocking(self, call: Callable[..., Answer], *args: object) -> Answer:
+    async def _blocking(
+        self, call: Callable[..., Answer], *args: object, threads: concurrent.futures.Executor | None = None
+    ) -> Answer:
         def run() -> Answer:
             try:
                 return call(*args)
             finally:
                 self._client.poll(0)  # hands librdkafka's log lines out; nothing else does
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        return await asyncio.get_running_loop().run_in_executor(threads or self._threads, run)
 
     async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         """The answer of the flight under this key; starts it if there is none. Cancelling leaves it to the others."""
@@ -312,19 +365,3 @@ async def _result(future: concurrent.futures.Future[Any]) -> Any:
 def _places(topic: str, partitions: list[int]) -> str:
     listed = ", ".join(map(str, partitions[:5])) + (", …" if len(partitions) > 5 else "")
     return f"partition {listed} of {topic} has" if len(partitions) == 1 else f"partitions {listed} of {topic} have"
-
-
-def _topic_info(topic: TopicMetadata) -> TopicInfo:
-    return TopicInfo(
-        name=str(topic.topic),
-        internal=topic.topic in INTERNAL_TOPICS,
-        partitions=tuple(
-            PartitionInfo(
-                partition=number,
-                leader=partition.leader,
-                replicas=tuple(partition.replicas),
-                in_sync=tuple(partition.isrs),
-            )
-            for number, partition in sorted(topic.partitions.items())
-        ),
-    )

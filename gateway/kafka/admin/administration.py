@@ -12,7 +12,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re
 
 from kafka_gateway.errors import KafkaAuthorization, NotSupported, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.acls import Acls
-from kafka_gateway.kafka.admin.admin import INTERNAL_TOPICS, KafkaAdmin
+from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
 from kafka_gateway.kafka.admin.configs import Configs
 from kafka_gateway.kafka.admin.consumer_groups import ConsumerGroups
@@ -31,6 +31,7 @@ from kafka_gateway.kafka.admin.ports import (
 )
 from kafka_gateway.kafka.admin.shared_answers import SharedAnswers
 from kafka_gateway.kafka.admin.topic_changes import TopicChanges
+from kafka_gateway.kafka.admin.topic_directory import INTERNAL_TOPICS
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
@@ -127,6 +128,7 @@ class KafkaAdministration:
             return await self._changes.create(topic, validate_only, await self._controller())
         finally:
             self._shared.forget()
+            self._admin.forget_topic(topic.name)
 
     async def add_partitions(self, topic: str, total: int) -> None:
         self._check_real("has as many partitions a topic as embedded.topics says")
@@ -135,6 +137,7 @@ class KafkaAdministration:
             await self._changes.enlarge(topic, total)
         finally:
             self._shared.forget()
+            self._admin.forget_topic(topic)
 
     async def delete_topic(self, topic: str) -> None:
         self._check_real("deletes no topics")
@@ -143,6 +146,7 @@ class KafkaAdministration:
             await self._changes.delete(topic)
         finally:
             self._shared.forget()
+            self._admin.forget_topic(topic)
 
     async def offsets(
         self, partitions: Sequence[TopicPartition], at: str = "latest", time_ms: int = 0, committed: bool = False

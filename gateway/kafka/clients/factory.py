@@ -72,6 +72,9 @@ class ClientFactory:
             "enable.idempotence": True,
             # The partition of a key that Java's producers choose.
             "partitioner": "murmur2_random",
+            # Topics are made by `KafkaAdmin.make_topic`: a producer that once wrote to a topic makes it again, without
+            # being asked, a moment after somebody has deleted it (reliability.md §3c).
+            "allow.auto.create.topics": False,
             # How long a topic may stay unknown before its records fail; 30 s by default, the time of a whole request.
             "topic.metadata.propagation.max.ms": 4000,
         }
@@ -100,6 +103,9 @@ class ClientFactory:
         defaults: Settings = {
             "auto.offset.reset": "latest",
             "partition.assignment.strategy": "range,roundrobin",
+            # Partitions that were just added are assigned within 10 s: librdkafka compares what its group has with
+            # what there is only when it looks by itself, every five minutes by default.
+            "topic.metadata.refresh.interval.ms": 5000,
             **(EMBEDDED_GROUPS if self._embedded else {}),
             **fetch_settings(self._config.integer("consumer.buffer.bytes")),
         }
@@ -127,6 +133,10 @@ class ClientFactory:
         # It is built on a producer, whose metadata requests make unknown topics; with this one they do not. librdkafka
         # calls that a consumer's property, but heeds it (test_admin: an unknown name is not created).
         return self._merged("admin", {}, {"allow.auto.create.topics": False})
+
+    def topic_maker(self) -> AdminClient:
+        """An admin client whose questions for unknown topics make them, if the brokers do that; for one question."""
+        return AdminClient(self._merged("admin", {}, {}))
 
     def consumer(self, settings: ConsumerSettings, **more: object) -> confluent_kafka.Consumer:
         """A new consumer; takes some milliseconds, so call it off the event loop. Raises InvalidConsumerConfig."""

@@ -52,6 +52,7 @@ _PLACE_AGAIN_S = 1.0
 _LOOK_AGAIN_S = 1.0
 _LOOK_S = 0.1
 _SLICE_S = 0.5
+_LEARN_S = 2.0
 
 _UNKNOWN = confluent_kafka.OFFSET_INVALID
 
@@ -129,6 +130,8 @@ class GroupClient:
         """Partitions whose start is not known, and why."""
         self._place_at = math.inf
         self._look_at = 0.0
+        self._anew: set[str] = set()
+        """Topics that begin at the beginning when they are assigned next."""
 
     @property
     def is_open(self) -> bool:
@@ -307,6 +310,8 @@ class GroupClient:
         if gone:
             self.restart(dict.fromkeys(gone, confluent_kafka.OFFSET_BEGINNING))
             self.starts |= dict.fromkeys(gone, 0)
+        else:
+            self._anew.add(topic)  # the group took it away when it was deleted, and will give it back
         return gone
 
     # --- starts that are not known yet --------------------------------------------------------------------------------
@@ -364,7 +369,7 @@ class GroupClient:
         if not self.learn(topic, _LOOK_S):
             self.missing.add(topic)
 
-    def learn(self, topic: str, within_s: float = QUERY_S) -> bool:
+    def learn(self, topic: str, within_s: float = _LEARN_S) -> bool:
         """Has librdkafka ask for the topic now, so that it knows of new partitions; whether there is such a topic.
 
         Blocks. May be called on any thread.
@@ -443,7 +448,15 @@ class GroupClient:
             self._forget(mine)
             self.missing -= {topic for topic, _ in mine}
             starts = self._first_starts(consumer, mine)
-            placed = [TopicPartition(*place, starts.get(place, _UNKNOWN)) for place in mine]
+            anew = {place for place in mine if place[0] in self._anew}
+            placed = [
+                TopicPartition(
+                    *place, confluent_kafka.OFFSET_BEGINNING if place in anew else starts.get(place, _UNKNOWN)
+                )
+                for place in mine
+            ]
+            starts |= dict.fromkeys(anew, 0)
+            self._anew.difference_update(topic for topic, _ in anew)
             if self._cooperative:
                 consumer.incremental_assign(placed)
             else:
@@ -494,7 +507,7 @@ class GroupClient:
         """What the group has committed, without partitions of which it has nothing. Blocks."""
         return committed_offsets(self.client, partitions)
 
-    def offsets_for_times(self, times: Mapping[Partition, int]) -> dict[Partition, int]:
+    def offsets_at_times(self, times: Mapping[Partition, int]) -> dict[Partition, int]:
         """The first record at or after each time (epoch ms), or the end of the log if there is none. Blocks."""
         return offsets_at_times(self.client, times)
 

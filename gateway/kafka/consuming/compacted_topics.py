@@ -12,14 +12,17 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import confluent_kafka
+from confluent_kafka import OFFSET_BEGINNING
 
 from kafka_gateway.errors import KafkaRefused, NotSupported, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
-from kafka_gateway.kafka.errors import describe, to_service_error
+from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports import Admin, CompactedTopic, ConsumerSettings, LogListener, Producer
 from kafka_gateway.records import OutgoingRecord
 
@@ -32,10 +35,6 @@ _LOOK_S = 3.0
 _BATCH = 1000
 _REPLICAS_MAX = 3
 _CLOSE_S = 3.0
-
-Code = confluent_kafka.KafkaError
-_PASSING = (Code._TRANSPORT, Code._ALL_BROKERS_DOWN, Code._TIMED_OUT, Code._RESOLVE)
-"""librdkafka gets over these by itself."""
 
 _Given = tuple[bytes, bytes | None, int]
 
@@ -162,57 +161,59 @@ class KafkaCompactedLog:
     # --- on the thread ------------------------------------------------------------------------------------------------
 
     def _read(self, stop: threading.Event, end: Callable[[Exception | None], None]) -> None:
-        member: confluent_kafka.Consumer | None = None
-        reader: confluent_kafka.Consumer | None = None
+        place = (self._topic.name, 0)
+        settings = ConsumerSettings(self._reader, self._reader, auto_offset_reset="earliest", auto_commit=False)
+        reader = GroupClient(partial(self._clients.consumer, settings, **{"enable.partition.eof": True}))
+        member: GroupClient | None = None
         failure: Exception | None = None
         try:
-            settings = ConsumerSettings(self._reader, self._reader, auto_offset_reset="earliest", auto_commit=False)
             member = self._join(settings)
-            reader = self._clients.consumer(settings, **{"enable.partition.eof": True})
-            reader.assign([confluent_kafka.TopicPartition(self._topic.name, 0, confluent_kafka.OFFSET_BEGINNING)])
+            reader.open()
+            reader.assign([place], {place: OFFSET_BEGINNING})
             caught_up = False
             while not stop.is_set():
-                records: list[_Given] = []
-                at_end = False
-                for message in reader.consume(_BATCH, _POLL_S):
-                    error = message.error()
-                    if error is None:
-                        records.append((_bytes(message.key()) or b"", _bytes(message.value()), message.offset() or 0))
-                    elif error.code() == Code._PARTITION_EOF:
-                        at_end = not caught_up
-                    elif error.code() in _PASSING and not error.fatal():
-                        log.debug("topic %s: %s", self._topic.name, describe(error))
-                    else:
-                        raise confluent_kafka.KafkaException(error)
+                records = [
+                    (_bytes(message.key()) or b"", _bytes(message.value()), message.offset() or 0)
+                    for message in reader.poll(_BATCH, _POLL_S)
+                ]
+                at_end = not caught_up and place in reader.ends
                 if records or at_end:
                     caught_up = caught_up or at_end
                     self._loop.call_soon_threadsafe(self._take, records, at_end)
+                _raise_failure(reader)
                 if member is not None:
-                    member.poll(0)
+                    member.tend(time.monotonic())
+                    member.poll(1, 0)
         except confluent_kafka.KafkaException as error:
             failure = to_service_error(error)
         except Exception as error:
             failure = error
         finally:
-            for consumer in (member, reader):
-                if consumer is not None:
-                    consumer.close()
+            for client in (member, reader):
+                if client is not None:
+                    client.close()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(end, failure)
 
-    def _join(self, settings: ConsumerSettings) -> confluent_kafka.Consumer | None:
+    def _join(self, settings: ConsumerSettings) -> GroupClient | None:
         if not self._topic.presence_s:
             return None
         timeout_ms = int(self._topic.presence_s * 1000)
         session = {"session.timeout.ms": timeout_ms, "heartbeat.interval.ms": max(1, timeout_ms // 4)}
-        member = self._clients.consumer(settings, **session)
-
-        def rest(consumer: confluent_kafka.Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
-            consumer.assign(partitions)
-            consumer.pause(partitions)
-
-        member.subscribe([self._topic.name], on_assign=rest)
+        member = GroupClient(partial(self._clients.consumer, settings, **session), blocking=False)
+        member.open()
+        member.hold_all(True)  # it is there, and reads nothing
+        member.subscribe([self._topic.name])
         return member
+
+
+def _raise_failure(reader: GroupClient) -> None:
+    """Raises what ends the reading; brokers that are away do not."""
+    failure = reader.failure or next(iter(reader.stopped.values()), None)
+    if failure is not None:
+        raise failure
+    if reader.missing:
+        raise UnknownTopicOrPartition
 
 
 def _end(ended: asyncio.Future[None], failure: Exception | None) -> None:

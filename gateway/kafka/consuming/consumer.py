@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ class KafkaConsumer:
         self._closed = closed
         self._closing: asyncio.Task[None] | None = None
         self._returned: dict[Partition, int] = {}
+        self._topics: frozenset[str] = frozenset()
 
     @classmethod
     async def open(
@@ -65,12 +66,23 @@ class KafkaConsumer:
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         await self._ask(partial(self._worker.subscribe, list(topics)))
+        self._topics = frozenset(topics)
 
     async def unsubscribe(self) -> None:
         await self._ask(self._worker.unsubscribe)
+        self._topics = frozenset()
 
     async def assign(self, partitions: Sequence[TopicPartition]) -> None:
         await self._ask(partial(self._worker.assign, list(partitions)))
+        self._topics = frozenset(one.topic for one in partitions)
+
+    def topics(self) -> Collection[str]:
+        """What it reads."""
+        return self._topics
+
+    async def topic_changed(self, topic: str, anew: bool) -> None:
+        """See `gateway.kafka.consuming.topic_changes`."""
+        await self._ask(partial(self._worker.topic_changed, topic, anew))
 
     async def assignment(self) -> list[TopicPartition]:
         found: list[TopicPartition] = await self._ask(self._worker.assignment)

@@ -47,7 +47,9 @@ T = TypeVar("T")
 class KafkaGroupReader:
     """The `GroupReader` port. Made by `open`; all methods belong to the event loop and raise ServiceErrors."""
 
-    def __init__(self, clients: ClientFactory, config: Config, settings: ConsumerSettings, work: GroupWork) -> None:
+    def __init__(
+        self, clients: ClientFactory, config: Config, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork
+    ) -> None:
         more: dict[str, Any] = {}
         if _STRATEGY not in client_properties(config, "consumer"):
             # A partition that stays with its member is not interrupted when another one comes or goes.
@@ -59,6 +61,7 @@ class KafkaGroupReader:
             cooperative=properties[_STRATEGY] == "cooperative-sticky",
             reset=properties["auto.offset.reset"],
         )
+        self._topics = frozenset(topics)
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._questions = Questions(self._loop)
@@ -77,7 +80,7 @@ class KafkaGroupReader:
         cls, clients: ClientFactory, config: Config, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork
     ) -> KafkaGroupReader:
         """A reader that has begun. InvalidConsumerConfig if librdkafka does not take the settings."""
-        reader = cls(clients, config, settings, work)
+        reader = cls(clients, config, settings, topics, work)
         ready = reader._questions.ask(partial(reader._open, list(topics)))
         reader._thread.start()
         await ready
@@ -90,6 +93,14 @@ class KafkaGroupReader:
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         self._questions.post(partial(self._client.flow, list(partitions)))
+
+    def topics(self) -> Collection[str]:
+        """What it reads."""
+        return self._topics
+
+    async def topic_changed(self, topic: str, anew: bool) -> None:
+        """See `gateway.kafka.consuming.topic_changes`."""
+        await self._ask(partial(self._topic_changed, topic, anew))
 
     def silent(self) -> Mapping[TopicPartition, str]:
         return {TopicPartition(*place): why for place, why in self._silent.items()}
@@ -190,6 +201,19 @@ class KafkaGroupReader:
 
     def _pause(self, partitions: list[TopicPartition]) -> None:
         self._client.hold(each for each in partitions if each in self._client.assigned)
+
+    def _topic_changed(self, topic: str, anew: bool) -> None:
+        self._client.learn(topic)
+        if not anew:
+            return
+        # What is known of the old life is dropped as if the group had taken it away.
+        gone = [place for place in self._client.assigned if place[0] == topic]
+        if gone:
+            _log.warning("Topic %s was deleted and made again; its group goes on at its beginning", topic)
+            self.lost(gone)
+        self._client.begin_again(topic)
+        if gone:
+            self.assigned(gone)
 
     def _commit(self, offsets: list[PartitionOffset], done: asyncio.Future[None]) -> None:
         # A partition that was given up meanwhile has an owner who may have committed more.

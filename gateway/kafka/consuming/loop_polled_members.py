@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.consuming.member import Build, KafkaMember
+from kafka_gateway.kafka.consuming.client import Build
+from kafka_gateway.kafka.consuming.member import KafkaMember
 from kafka_gateway.kafka.consuming.shared_fetcher import SharedFetcher
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,23 @@ class LoopPolledMembers:
             self._members.remove(member)
             self._keys[member.feed_key] -= 1
         self._leave(member)
+
+    # --- topics that change -------------------------------------------------------------------------------------------
+
+    def topics(self) -> set[str]:
+        """Topics that are read."""
+        return {member.topic for member in self._members}
+
+    async def topic_changed(self, topic: str, anew: bool) -> None:
+        """See `gateway.kafka.consuming.topic_changes`."""
+        members = [member for member in self._members if member.topic == topic]
+        await asyncio.gather(*(asyncio.to_thread(member.learn) for member in members), return_exceptions=True)
+        if anew:
+            for feed in self._feeds.values():
+                if feed.topic == topic:
+                    feed.fail()
+            for member in members:
+                member.begin_again()
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 

@@ -6,16 +6,16 @@ import asyncio
 import concurrent.futures
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
-import confluent_kafka
-from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import KafkaError, ServiceError, ShuttingDown, SimpleReaderUnavailable
+from kafka_gateway.errors import KafkaError, ShuttingDown, SimpleReaderUnavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
-from kafka_gateway.kafka.consuming.buffer import RecordBuffer
+from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer
+from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports import Admin, ConsumerSettings, ReadLimits
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
@@ -44,7 +44,7 @@ class KafkaReader:
         self._settings = ConsumerSettings("kafka-gateway-reader", "kafka-gateway-reader", auto_offset_reset="none")
         self._turns = asyncio.Semaphore(POOL_SIZE)
         self._threads = concurrent.futures.ThreadPoolExecutor(POOL_SIZE, "kafka-reader")
-        self._idle: list[confluent_kafka.Consumer] = []
+        self._idle: list[GroupClient] = []
         self._closing = False
 
     async def fetch(self, topic: str, partition: int, offset: int, count: int, encoder: RecordsEncoder) -> RecordBatch:
@@ -53,7 +53,6 @@ class KafkaReader:
         first, end = await self._admin.offsets(topic, partition)
         if not first <= offset <= end:
             raise KafkaError(_OUT_OF_RANGE)
-        place = confluent_kafka.TopicPartition(topic, partition, offset)
         wanted = min(count, self._most_records, end - offset)
         if wanted <= 0:
             batch = RecordBatch((), 0)
@@ -64,7 +63,9 @@ class KafkaReader:
                 await self._turns.acquire()
         except TimeoutError:
             raise SimpleReaderUnavailable from None
-        reading = asyncio.get_running_loop().run_in_executor(self._threads, self._read, place, wanted, end, encoder)
+        reading = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._read, (topic, partition), offset, wanted, end, encoder
+        )
         reading.add_done_callback(self._done)
         # The thread reads to its end even if nobody waits for it any more; its turn is over only then.
         return await asyncio.shield(reading)
@@ -80,30 +81,35 @@ class KafkaReader:
         if not reading.cancelled():
             reading.exception()  # whoever asked may have gone; then nobody else looks at it
 
-    def _read(
-        self, place: confluent_kafka.TopicPartition, wanted: int, end: int, encoder: RecordsEncoder
-    ) -> RecordBatch:
+    def _read(self, place: Partition, offset: int, wanted: int, end: int, encoder: RecordsEncoder) -> RecordBatch:
         """On a thread of the pool."""
         try:
-            consumer = self._idle.pop()
+            client = self._idle.pop()
         except IndexError:
-            # The end of the partition is an event here: behind the last record there may be markers of transactions,
-            # so that its offset alone does not tell.
-            # A fetch that is on its way for the place before holds up the next by its waiting time, 500 ms by default.
-            consumer = self._clients.consumer(self._settings, **{"enable.partition.eof": True, "fetch.wait.max.ms": 10})
+            client = self._new_client()
         try:
-            consumer.assign([place])
-            records = self._collect(consumer, wanted, end)
-            consumer.unassign()
+            if not client.is_open:
+                client.open()
+            client.assign([place], {place: offset})
+            records = self._collect(client, place, wanted, end)
+            client.unsubscribe()
         except KafkaException as error:
-            raise to_service_error(error) from error  # and the consumer is dropped with what it may still hold
+            raise to_service_error(error) from error  # and the client is dropped with what it may still hold
         if len(self._idle) < _IDLE and not self._closing:
-            self._idle.append(consumer)
+            self._idle.append(client)
         batch = RecordBatch(cast(Sequence[ConsumedRecord], records), 0)
         batch.encode(encoder)
         return batch
 
-    def _collect(self, consumer: confluent_kafka.Consumer, wanted: int, end: int) -> list[Message]:
+    def _new_client(self) -> GroupClient:
+        # The end of the partition is an event here: behind the last record there may be markers of transactions, so
+        # that its offset alone does not tell.
+        # A fetch that is on its way for the place before holds up the next by its waiting time, 500 ms by default.
+        return GroupClient(
+            partial(self._clients.consumer, self._settings, **{"enable.partition.eof": True, "fetch.wait.max.ms": 10})
+        )
+
+    def _collect(self, client: GroupClient, place: Partition, wanted: int, end: int) -> list[Message]:
         found = RecordBuffer()
         until = time.monotonic() + DEADLINE_S
         over = False
@@ -111,25 +117,13 @@ class KafkaReader:
             left = until - time.monotonic()
             if left <= 0:
                 break
-            records = consumer.consume(1, min(left, 0.5))
-            if records and wanted - len(found) > 1:
-                records += consumer.consume(wanted - len(found) - 1, 0)
-            good = []
-            for record in records:
-                error = record.error()
-                if error is None:
-                    good.append(record)
-                    over = over or (record.offset() or 0) + 1 >= end
-                elif error.code() == Code._PARTITION_EOF:
-                    over = True
-                else:
-                    raise _failure(error)
-            found.extend(good)
+            records = client.poll(wanted - len(found), min(left, 0.5))
+            if client.failure is not None:
+                raise client.failure
+            if client.missing:
+                raise UnknownTopicOrPartition
+            if place in client.stopped:
+                raise KafkaError(_OUT_OF_RANGE)  # retention has passed the offset since it was checked
+            over = place in client.ends or any((record.offset() or 0) + 1 >= end for record in records[-1:])
+            found.extend(records)
         return found.take(ReadLimits(self._most_bytes, 0, inclusive=True), wanted)[0]
-
-
-def _failure(error: confluent_kafka.KafkaError) -> ServiceError:
-    if error.code() in (Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE):
-        # Retention has passed the offset since it was checked.
-        return KafkaError(_OUT_OF_RANGE)
-    return to_service_error(error)

@@ -11,44 +11,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-import confluent_kafka
-from confluent_kafka import KafkaError as Code
-from confluent_kafka import Message
-
-from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
-from kafka_gateway.kafka.errors import describe
+from kafka_gateway.kafka.consuming.client import Build, GroupClient
+from kafka_gateway.kafka.consuming.member import KafkaMember
 from kafka_gateway.records import ConsumedRecord, RecordBatch
-
-if TYPE_CHECKING:
-    from kafka_gateway.kafka.consuming.member import Build, KafkaMember
 
 _log = logging.getLogger(__name__)
 
 _MOST_RECORDS = 500
 _UNUSED_S = 5.0
 """A feed without members ends after this time."""
-_PASSING = frozenset(
-    {
-        Code.UNKNOWN_TOPIC_OR_PART,
-        Code.UNKNOWN_TOPIC_ID,
-        Code._UNKNOWN_TOPIC,
-        Code._UNKNOWN_PARTITION,
-        Code._ALL_BROKERS_DOWN,
-        Code._TRANSPORT,
-        Code._RESOLVE,
-        Code._TIMED_OUT,
-    }
-)
 
 
 class SharedFetcher:
     """Belongs to the event loop; made by `gateway.kafka.consuming.loop_polled_members`."""
 
     def __init__(self, topic: str) -> None:
-        self._topic = topic
-        self._consumer: confluent_kafka.Consumer | None = None
+        self.topic = topic
+        self._client: GroupClient | None = None
         self.next: dict[int, int] = {}
         """The offset that comes next, of every partition that is read."""
         self.members: dict[KafkaMember, None] = {}
@@ -58,15 +39,17 @@ class SharedFetcher:
 
     def build(self, build: Build) -> None:
         """On a thread."""
-        self._consumer = build()
+        client = GroupClient(build, blocking=False)
+        client.open()
+        self._client = client
 
     def offers(self, partition: int, offset: int) -> bool:
         """Whether it will bring all records of the partition from this offset on. The first who asks decides where."""
-        if self._failed or self._consumer is None:
+        if self._failed or self._client is None:
             return False
         at = self.next.get(partition)
         if at is None:
-            self._consumer.incremental_assign([confluent_kafka.TopicPartition(self._topic, partition, offset)])
+            self._client.add({(self.topic, partition): offset})
             self.next[partition] = offset
             for member in self.members:  # it has a partition more than they have
                 if member.exact:
@@ -76,22 +59,20 @@ class SharedFetcher:
 
     def poll(self, now: float) -> bool:
         """Hands out what there is; True if there may be more."""
-        if self._consumer is None or self._failed:
+        client = self._client
+        if client is None or self._failed:
             return False
         if self.members:
             self._used_at = now
-        found = self._consumer.consume(_MOST_RECORDS, 0)
+        found = client.poll(_MOST_RECORDS, 0)
+        if client.failure is not None or client.stopped:
+            failure = client.failure or next(iter(client.stopped.values()))
+            _log.info("The topic %s is not read once for all any more: %s", self.topic, failure.message)
+            self.fail()
+            return False
         if not found:
             return False
         more = len(found) == _MOST_RECORDS
-        if any(map(Message.error, found)):
-            for record in found:
-                if (error := record.error()) is not None and error.code() not in _PASSING:
-                    _log.info("The topic %s is not read once for all any more: %s", self._topic, describe(error))
-                    self.fail()
-                    return False
-            found = [record for record in found if record.error() is None]
-        without_unreadable_headers(found)
         ends = {record.partition() or 0: (record.offset() or 0) + 1 for record in found}
         # Before they are handed out: who leaves meanwhile has had them.
         self.next.update(ends)
@@ -119,6 +100,6 @@ class SharedFetcher:
 
     def leave(self) -> None:
         """On a thread of its own."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()

@@ -405,7 +405,7 @@ class Worker:
     def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
         asked = {(one.topic, one.partition): one.offset for one in times}
         self._client.check_assigned(asked)
-        found = self._client.offsets_for_times(asked)
+        found = self._client.offsets_at_times(asked)
         self.seek([PartitionOffset(*one, offset) for one, offset in found.items()])
 
     def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
@@ -433,8 +433,11 @@ class Worker:
     def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
         return self._client.committed([(one.topic, one.partition) for one in partitions])
 
-    def begin_again(self, topic: str) -> None:
-        """The topic was deleted and made again; see `GroupClient.begin_again`."""
+    def topic_changed(self, topic: str, anew: bool) -> None:
+        """It has other partitions, or was deleted and made again (``anew``); see `GroupClient`."""
+        self._client.learn(topic)
+        if not anew:
+            return
         gone = self._client.begin_again(topic)
         if gone:
             _log.warning("Topic %s was deleted and made again; a consumer goes on at its beginning", topic)
@@ -442,10 +445,6 @@ class Worker:
             # Not ours and ours again: whoever is told drops what it knows of the old life.
             self._tell(self._client.assigned.difference(gone))
             self._tell(self._client.assigned)
-
-    def learn(self, topic: str) -> None:
-        """The topic has new partitions; see `GroupClient.learn`."""
-        self._client.learn(topic)
 
     def _close(self, until: float) -> None:
         self._closing = until

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import confluent_kafka
@@ -24,10 +23,11 @@ from kafka_gateway.errors import (
     ShuttingDown,
     TooManyRequests,
     Unavailable,
-    UnknownTopicOrPartition,
 )
+from kafka_gateway.kafka.errors import UnknownTopicTimeout
 from kafka_gateway.kafka.ports import Admin, Delivery
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
+from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Batch, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
@@ -35,9 +35,6 @@ from kafka_gateway.records import RecordToSend
 
 RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
-
-_KNOWN_FOR_S = 4.0
-"""How long a topic counts as existing after Kafka said so (F10: a deleted topic answers 404 within 5 s)."""
 
 
 class ProducerClients(Protocol):
@@ -62,7 +59,6 @@ class KafkaProducer:
         self._admin = admin
         self._queue_bytes = queue_bytes
         self._queue_records = queue_records
-        self._create_topics = create_topics
         self._loop = asyncio.get_running_loop()
         self._open: dict[Batch, None] = {}
         """In the order of their sending."""
@@ -70,8 +66,8 @@ class KafkaProducer:
         """Answered before all of their reports came."""
         self._open_bytes = 0
         self._open_records = 0
-        self._known: dict[str, float] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._topics = KnownTopics(admin, create_topics, self._learn)
+        self._asking_limits: dict[str, asyncio.Task[None]] = {}
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
         self._limits = SizeLimits(admin, _largest_batch(clients.producer_config()))
@@ -92,37 +88,17 @@ class KafkaProducer:
     # --- on the loop ------------------------------------------------------------------------------------------------
 
     def ready(self, topic: str) -> Awaitable[None] | None:
-        """See the port. With auto.create.topics.enable it is always None: Kafka itself decides about unknown topics."""
-        if self._create_topics:
-            if self._limits.due(topic) and topic not in self._asking:
-                self._start_asking(topic, self._ask_limit(topic))
-            return None
-        asking = self._asking.get(topic)
-        if asking is None:
-            if self._known.get(topic, 0.0) > time.monotonic():
-                return None
-            asking = self._start_asking(topic, self._ask(topic))
-        # All waiters share one task and are woken in the order in which they came.
-        return asyncio.shield(asking)
+        """See the port."""
+        if self._limits.due(topic) and topic not in self._asking_limits:
+            # Nobody waits for it: until it is known, a refusal teaches it and costs no record.
+            asking = self._asking_limits[topic] = self._loop.create_task(self._ask_limit(topic))
+            asking.add_done_callback(lambda _: self._asking_limits.pop(topic, None))
+        return self._topics.ready(topic)
 
-    def _start_asking(self, topic: str, question: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        asking = self._asking[topic] = self._loop.create_task(question)
-        asking.add_done_callback(lambda task: self._asking.pop(topic, None))
-        return asking
-
-    async def _ask(self, topic: str) -> None:
-        limit = self._loop.create_task(self._ask_limit(topic)) if self._limits.due(topic) else None
-        try:
-            await self._admin.topic(topic)
-        except UnknownTopicOrPartition:
-            self._known.pop(topic, None)
-            raise
-        finally:
-            if limit is not None:
-                await limit
-        if len(self._known) > 10_000:
-            self._known.clear()
-        self._known[topic] = time.monotonic() + _KNOWN_FOR_S
+    async def _learn(self, topic: str) -> None:
+        """Has all producers ask for the topic's partitions now."""
+        for sender in {self._wide, *self._routes.values()}:
+            await asyncio.to_thread(sender.learn, topic)
 
     async def _ask_limit(self, topic: str) -> None:
         await self._limits.ask(topic)
@@ -145,6 +121,9 @@ class KafkaProducer:
         future: asyncio.Future[list[Delivery]] = self._loop.create_future()
         if not size:
             future.set_result([])
+            return future
+        if self._topics.is_absent(topic):
+            future.set_result([UnknownTopicTimeout() for _ in records])
             return future
         sender = self._routes.get(topic, self._wide) if self._routes else self._wide
         batch = Batch(topic, size, cost, self._loop.time(), future, sender)
@@ -211,6 +190,7 @@ class KafkaProducer:
         """Takes no more records, waits for the reports of those on their way, and fails the rest as unknown."""
         self._closing = True
         self._trouble.close()
+        self._topics.close()
         end = self._loop.time() + timeout_s
         flushed = False
         while not flushed or (self._moves and self._loop.time() < end):

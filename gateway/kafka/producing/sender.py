@@ -29,6 +29,7 @@ from kafka_gateway.records import RecordToSend
 log = logging.getLogger("gateway.kafka.producer")
 
 _POLL_S = 0.2
+_LEARN_S = 2.0
 
 FULL = (
     "The producer's queue is full: Kafka takes records more slowly than they come. Nothing of this request was sent; "
@@ -184,6 +185,13 @@ class Sender:
                 batch.rows[index] = _not_queued(error)
                 failed += 1
         return failed > 0 and _without(batch, failed)
+
+    def learn(self, topic: str) -> None:
+        """Has librdkafka ask for the topic, which has changed, at once instead of within five minutes. Blocks."""
+        try:
+            self.producer.list_topics(topic, timeout=_LEARN_S)
+        except confluent_kafka.KafkaException as error:
+            log.info("the partitions of topic %s are not known yet: %s", topic, error)
 
     def hand_over(self) -> None:
         """Finishes all batches that are complete by now."""

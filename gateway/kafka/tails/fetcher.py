@@ -15,15 +15,14 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
-import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaException, Message
 
 from kafka_gateway.errors import KafkaAuthentication, KafkaAuthorization, ServiceError
-from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
-from kafka_gateway.kafka.consuming.buffer import size_of
-from kafka_gateway.kafka.errors import describe, to_service_error
+from kafka_gateway.kafka.consuming.buffer import Partition, size_of
+from kafka_gateway.kafka.consuming.client import Build, GroupClient
+from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ RECORD_BYTES = 256
 
 _QUERY_S = 2.0
 _AGAIN_S = 1.0
-_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 
 Filter = frozenset[int] | None
 """Partitions that somebody follows; None: all."""
@@ -115,7 +113,7 @@ class Fetcher:
 
     def __init__(
         self,
-        build: Callable[[], confluent_kafka.Consumer],
+        build: Build,
         topic: str,
         starts: Mapping[int, int],
         deliver: Callable[[list[Item]], None],
@@ -125,7 +123,6 @@ class Fetcher:
         self.audience: Audience = ()
         """For whom the thread encodes; replaced as a whole."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._build = build
         self._topic = topic
         self._deliver = deliver
         self._window = window_bytes
@@ -141,7 +138,7 @@ class Fetcher:
         # On the thread.
         self._next = dict(starts)
         self._lost: dict[int, int] = {}
-        self._consumer: Any = None
+        self._client = GroupClient(build)
         # Daemon: a thread that hangs in librdkafka must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=f"kafka-feed-{topic}", daemon=True)
         self._thread.start()
@@ -169,8 +166,8 @@ class Fetcher:
 
     def _run(self) -> None:
         try:
-            self._consumer = self._build()
-            self._consumer.incremental_assign(self._places(self._next))
+            self._client.open()
+            self._client.add(self._places(self._next))
             while not self._stopping:
                 self._round()
         except Exception as error:
@@ -178,7 +175,7 @@ class Fetcher:
             self._hand_over([to_service_error(error)])
         finally:
             # Dropped: there is no group to leave, and close() takes 5 s with a frozen broker (reliability.md §3b).
-            self._consumer = None
+            self._client.drop()
             with contextlib.suppress(RuntimeError):  # the event loop has ended
                 self._loop.call_soon_threadsafe(_done, self.ended)
 
@@ -193,14 +190,16 @@ class Fetcher:
         self._answer_questions(0.0)
         if self._lost:
             self._find_again()
-        records = self._consumer.consume(1, _AGAIN_S / 5 if self._lost else SLICE_S)
-        if not records or self._stopping:
+        client = self._client
+        records = client.poll(CHUNK_RECORDS, _AGAIN_S / 5 if self._lost else SLICE_S)
+        if self._stopping:
             return
-        records += self._consumer.consume(CHUNK_RECORDS - 1, 0)
-        ends: dict[int, int] = {}
-        if any(map(Message.error, records)):
-            records = self._without_errors(records, ends)
-        without_unreadable_headers(records)
+        if client.stopped or client.failure is not None:
+            self._lost_positions(records)
+        ends = {partition: end for (_, partition), end in client.ends.items()}
+        client.ends.clear()
+        if not records and not ends:
+            return
         chunks = [Chunk(run, {}) for run in _cut(records)]
         for partition, end in ends.items():
             if end > self._next[partition]:
@@ -241,37 +240,27 @@ class Fetcher:
         if items and not self._stopping:
             self._deliver(items)
 
-    def _without_errors(self, records: list[Message], ends: dict[int, int]) -> list[Message]:
-        good = []
-        for record in records:
-            error = record.error()
-            if error is None:
-                good.append(record)
+    def _lost_positions(self, records: list[Message]) -> None:
+        """Notes partitions that Kafka has no position for any more, and what else it says."""
+        client = self._client
+        for (_, partition), why in list(client.stopped.items()):
+            if partition in self._lost or partition not in self._next:
                 continue
-            code, partition = error.code(), record.partition()
-            if code == KafkaError._PARTITION_EOF:
-                ends[partition or 0] = record.offset() or 0
-            elif code in _LOST and partition is not None and partition in self._next:
-                self._lost[partition] = self._next[partition]
-            else:
-                failure = to_service_error(error)
-                if isinstance(failure, KafkaAuthorization | KafkaAuthentication):
-                    self._hand_over([failure])
-                # Everything else passes: brokers come back, and the topic's end is noticed by who looks after it.
-                _log.info("Reading topic %s: %s", self._topic, describe(error))
-        # What arrived of a partition before its position was lost counts.
-        for partition in self._lost:
-            mine = [record.offset() or 0 for record in good if record.partition() == partition]
-            if mine:
-                self._lost[partition] = mine[-1] + 1
-        return good
+            _log.info("Reading topic %s: %s", self._topic, why.message)
+            # What arrived of it before its position was lost counts.
+            mine = [record.offset() or 0 for record in records if record.partition() == partition]
+            self._lost[partition] = mine[-1] + 1 if mine else self._next[partition]
+        if client.failure is not None:
+            failure, client.failure = client.failure, None
+            # All but a refusal passes: brokers come back, and the topic's end is noticed by who looks after it.
+            if isinstance(failure, KafkaAuthorization | KafkaAuthentication):
+                self._hand_over([failure])
 
     def _find_again(self) -> None:
         """Looks where partitions go on whose position Kafka does not have (reliability.md §3d)."""
         for partition, offset in list(self._lost.items()):
-            place = confluent_kafka.TopicPartition(self._topic, partition)
             try:
-                first, end = self._consumer.get_watermark_offsets(place, timeout=_QUERY_S)
+                first, end = self._client.bounds((self._topic, partition), _QUERY_S)
             except KafkaException as error:
                 _log.info("Reading topic %s: %s", self._topic, error)
                 return
@@ -287,20 +276,16 @@ class Fetcher:
             self._go_on({partition: start})
 
     def _add(self, starts: Mapping[int, int]) -> None:
-        with contextlib.suppress(KafkaException):
-            # librdkafka would learn of new partitions after five minutes.
-            self._consumer.list_topics(self._topic, timeout=_QUERY_S)
+        self._client.learn(self._topic, _QUERY_S)
         self._next |= starts
-        self._consumer.incremental_assign(self._places(starts))
+        self._client.add(self._places(starts))
 
     def _go_on(self, starts: dict[int, int]) -> None:
         self._next |= starts
-        # seek() is refused in this state.
-        self._consumer.incremental_unassign(self._places(starts))
-        self._consumer.incremental_assign(self._places(starts))
+        self._client.restart(self._places(starts))
 
-    def _places(self, starts: Mapping[int, int]) -> list[confluent_kafka.TopicPartition]:
-        return [confluent_kafka.TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()]
+    def _places(self, starts: Mapping[int, int]) -> dict[Partition, int]:
+        return {(self._topic, partition): offset for partition, offset in starts.items()}
 
 
 def batch_of(records: Sequence[ConsumedRecord]) -> RecordBatch:

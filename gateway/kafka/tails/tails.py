@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
-from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.config import Config
@@ -25,12 +24,12 @@ from kafka_gateway.errors import (
     KafkaAuthorization,
     KafkaRetriable,
     PartitionNotFound,
+    ServiceError,
     ShuttingDown,
     TopicNotFound,
     UnknownTopicOrPartition,
 )
 from kafka_gateway.kafka.clients.factory import ClientFactory
-from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports import (
     Admin,
@@ -40,6 +39,7 @@ from kafka_gateway.kafka.ports import (
     Tail,
     TailListener,
     TailStart,
+    TopicInfo,
 )
 from kafka_gateway.kafka.tails.fetcher import Fetcher, Item
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
@@ -48,14 +48,11 @@ from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
-WATCH_S = 1.0
-"""How often the topics that are being read are looked at, all in one request."""
 GONE_AFTER = 3
 """So many looks in a row must miss a topic: a broker that is just starting may not know it yet."""
 CLOSE_S = 3.0
 
 _SETTINGS = ConsumerSettings("kafka-gateway-streams", "kafka-gateway-streams", auto_offset_reset="none")
-_QUERY_S = 5.0
 _FETCH = {
     # What is good for hundreds of consumer instances holds these few back: 940,000 records/s (100 bytes, 4 partitions)
     # against 170,000 with `gateway.kafka.clients.factory.fetch_settings`.
@@ -74,7 +71,7 @@ class KafkaTails:
     ) -> None:
         """``client`` is for questions that the port of ``admin`` does not know."""
         self._clients = clients
-        self._client = client
+        self._admin = admin
         self._embedded = embedded
         isolation = clients.consumer_config(_SETTINGS).get("isolation.level", "read_committed")
         asking = TopicOffsets(admin, client, isolation == "read_committed")
@@ -82,7 +79,8 @@ class KafkaTails:
         self._times: Lookups[tuple[str, tuple[int, ...], int], Mapping[int, int]] = Lookups(asking.at_time)
         self._topics: dict[str, TailTopic] = {}
         self._ending: set[TailTopic] = set()
-        self._watch: asyncio.Task[None] | None = None
+        if not embedded:  # where no topic changes
+            admin.watch_topics(lambda: self._topics, self._found)
         self._closing = False
         self.turns = Turns(config.integer("stream.max.catchup.readers"))
         self.ring_bytes = config.integer("stream.buffer.bytes")
@@ -116,16 +114,12 @@ class KafkaTails:
         if found is None:
             found = self._topics[topic] = TailTopic(topic, self)
         found.knows(bounds)
-        if self._watch is None and not self._embedded:
-            self._watch = asyncio.get_running_loop().create_task(self._look_after())
         opening = starting_positions(topic, start, numbers, bounds, times)
         return found.open(opening, listener, encoder, partitions, until_end)
 
     async def aclose(self) -> None:
         """Tells every listener, and ends all that reads; answers within `CLOSE_S`."""
         self._closing = True
-        if self._watch is not None:
-            self._watch.cancel()
         for topic in list(self._topics.values()):
             topic.fail(ShuttingDown())
         ending = [asyncio.ensure_future(topic.aclose()) for topic in self._ending]
@@ -165,7 +159,7 @@ class KafkaTails:
             # only looks when this time is up.
             more["fetch.wait.max.ms"] = 20
         return Fetcher(
-            lambda: self._clients.consumer(_SETTINGS, **more),
+            partial(self._clients.consumer, _SETTINGS, **more),
             topic,
             starts,
             deliver,
@@ -173,7 +167,9 @@ class KafkaTails:
         )
 
     async def look(self, topic: TailTopic) -> bool:
-        return await self._look([topic])
+        if self._embedded:
+            return True  # no topic changes there
+        return self._found(topic.name, (await self._admin.describe_topics([topic.name]))[topic.name])
 
     def unused(self, topic: TailTopic) -> None:
         if self._topics.get(topic.name) is topic:
@@ -185,49 +181,28 @@ class KafkaTails:
 
     # --- topics that change -------------------------------------------------------------------------------------------
 
-    async def _look_after(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            if self._topics:
-                try:
-                    await self._look(list(self._topics.values()))
-                except Exception:
-                    _log.exception("Looking after the topics of streams failed")
-
-    async def _look(self, topics: list[TailTopic]) -> bool:
-        if self._embedded:
-            return True  # no topic changes there
-        try:
-            asked: dict[str, Any] = self._client.describe_topics(
-                TopicCollection([topic.name for topic in topics]), request_timeout=_QUERY_S
-            )
-        except KafkaException as error:
-            _log.info("Looking after the topics of streams: %s", error)
+    def _found(self, name: str, found: TopicInfo | ServiceError) -> bool:
+        """What Kafka says of a topic that is being read; False if that is nothing."""
+        topic = self._topics.get(name)
+        if topic is None:
+            return True
+        if isinstance(found, UnknownTopicOrPartition):
+            topic.missed += 1
+            if topic.missed >= GONE_AFTER:
+                topic.fail(TopicNotFound())
+        elif isinstance(found, KafkaAuthorization):
+            topic.fail(found)
+        elif isinstance(found, ServiceError):
             return False
-        answered = True
-        for topic in topics:
-            try:
-                description = await asyncio.wrap_future(asked[topic.name])
-            except KafkaException as error:
-                failure = to_service_error(error)
-                if isinstance(failure, UnknownTopicOrPartition):
-                    topic.missed += 1
-                    if topic.missed >= GONE_AFTER:
-                        topic.fail(TopicNotFound())
-                elif isinstance(failure, KafkaAuthorization):
-                    topic.fail(failure)
-                else:
-                    answered = False
-                continue
+        else:
             topic.missed = 0
-            topic_id = str(description.topic_id)
             if topic.topic_id is None:
-                topic.topic_id = topic_id
-            if topic.topic_id != topic_id:
-                topic.begin_again(topic_id, len(description.partitions))
+                topic.topic_id = found.topic_id
+            if topic.topic_id != found.topic_id:
+                topic.begin_again(found.topic_id, len(found.partitions))
             else:
-                topic.grow(len(description.partitions))
-        return answered
+                topic.grow(len(found.partitions))
+        return True
 
 
 def starting_positions(

@@ -1,0 +1,65 @@
+"""Topics that change while they are read: new partitions, and topics that were deleted and made again.
+
+librdkafka learns of new partitions after five minutes. Of a new topic under an old name it says nothing at all: it goes
+on at the old offset as soon as the new log has one (reliability.md §3c).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports import TopicInfo
+
+_log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Something that reads topics."""
+
+    def topics(self) -> Collection[str]: ...
+    async def topic_changed(self, topic: str, anew: bool) -> None:
+        """The topic has other partitions, or is another one under its name (``anew``)."""
+
+
+class TopicChanges:
+    """Compares what Kafka says of topics that are read. Belongs to the event loop; asked as a watcher of topics."""
+
+    def __init__(self, readers: Callable[[], Iterable[Reader]]) -> None:
+        self._readers = readers
+        self._known: dict[str, tuple[str, int]] = {}
+        """Id and number of partitions of each topic that is read."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def topics(self) -> Collection[str]:
+        """All that are read now."""
+        read = {topic for reader in self._readers() for topic in reader.topics()}
+        self._known = {topic: each for topic, each in self._known.items() if topic in read}
+        return read
+
+    def found(self, name: str, found: TopicInfo | ServiceError) -> None:
+        """What Kafka says of a topic."""
+        if not isinstance(found, TopicInfo):
+            return
+        now = (found.topic_id, len(found.partitions))
+        before = self._known.get(name, now)
+        self._known[name] = now
+        if before == now:
+            return
+        anew = bool(before[0] and now[0] and before[0] != now[0])
+        for reader in self._readers():
+            if name in reader.topics():
+                task = asyncio.get_running_loop().create_task(self._tell(reader, name, anew))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, reader: Reader, topic: str, anew: bool) -> None:
+        try:
+            await reader.topic_changed(topic, anew)
+        except ServiceError as error:
+            _log.debug("a reader of topic %s did not hear that it changed: %s", topic, error.message)
+        except Exception:
+            _log.exception("a reader of topic %s could not be told that it changed", topic)

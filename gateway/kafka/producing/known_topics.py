@@ -1,0 +1,144 @@
+"""Which topics can be produced to: asked before a record is handed to librdkafka.
+
+A librdkafka producer keeps every name that it was ever given and asks for it for ever, and it learns of new partitions
+after five minutes. So unknown names stay here, and a topic that was written to within the last second is looked at once
+a second (with all others in one request): its new partitions are known within two seconds, and its end is, too.
+
+Belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.ports import Admin, TopicInfo
+
+_log = logging.getLogger(__name__)
+
+KNOWN_FOR_S = 4.0
+"""How long a topic counts as existing after Kafka said so (F10: a deleted topic answers 404 within 5 s)."""
+ABSENT_FOR_S = 0.5
+"""How long a topic that the broker would not make counts as unknown."""
+_PATIENCE_S = 0.5
+"""How long a record waits for word of its topic where unknown topics are made: if Kafka is away, it is librdkafka that
+keeps the record and knows its deadline."""
+_KEPT = 100_000
+
+
+class KnownTopics:
+    """What is known of topics that are written to."""
+
+    def __init__(self, admin: Admin, create: bool, learn: Callable[[str], Awaitable[None]]) -> None:
+        """``create``: unknown topics are to be made. ``learn`` has librdkafka ask for a topic that has changed."""
+        self._admin = admin
+        self._create = create
+        self._learn = learn
+        self._loop = asyncio.get_running_loop()
+        self._known: dict[str, float] = {}
+        """Until when a topic counts as known."""
+        self._absent: dict[str, float] = {}
+        self._partitions: dict[str, int] = {}
+        """How many a topic had when librdkafka was told of it last."""
+        self._used: set[str] = set()
+        """Since they were looked at last."""
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        admin.watch_topics(self._take_used, self._looked_at)
+
+    def ready(self, topic: str) -> Awaitable[None] | None:
+        """None if records for this topic can be sent at once; else what to await first. See `Producer.ready`."""
+        self._used.add(topic)
+        if self._known.get(topic, 0.0) > time.monotonic():
+            return None
+        # All waiters share one task and are woken in the order in which they came.
+        return asyncio.shield(self._asking.get(topic) or self._start(topic, self._ask(topic)))
+
+    def is_absent(self, topic: str) -> bool:
+        """Whether Kafka has just said that there is no such topic, and would not make it."""
+        return bool(self._absent) and self._absent.get(topic, 0.0) > time.monotonic()
+
+    def close(self) -> None:
+        for asking in self._asking.values():
+            asking.cancel()
+
+    def _start(self, topic: str, question: Awaitable[None]) -> asyncio.Task[None]:
+        asking = self._asking[topic] = self._loop.create_task(_run(question))
+        asking.add_done_callback(lambda task: self._answered(topic, task))
+        return asking
+
+    def _answered(self, topic: str, task: asyncio.Task[None]) -> None:
+        if self._asking.get(topic) is task:
+            del self._asking[topic]
+        if not task.cancelled():
+            task.exception()  # those who waited for it may have gone
+
+    async def _ask(self, topic: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S if self._create else None):
+                found = await self._admin.topic(topic)
+        except UnknownTopicOrPartition:
+            self._known.pop(topic, None)
+            if not self._create:
+                raise
+            await self._make(topic)
+        except KafkaAuthorization:
+            if not self._create:
+                raise
+            self._note(self._known, topic, KNOWN_FOR_S)  # who may write to a topic need not be allowed to see it
+        except (ServiceError, TimeoutError) as error:
+            if not self._create:
+                raise
+            _log.debug("whether there is a topic %s is not known: %s", topic, error)
+        else:
+            await self._found(topic, found)
+
+    async def _make(self, topic: str) -> None:
+        try:
+            found = await self._admin.make_topic(topic)
+        except UnknownTopicOrPartition:
+            self._note(self._absent, topic, ABSENT_FOR_S)
+        except ServiceError as error:
+            _log.debug("whether there is a topic %s now is not known: %s", topic, error.message)
+        else:
+            await self._found(topic, found)
+
+    async def _found(self, topic: str, found: TopicInfo) -> None:
+        self._absent.pop(topic, None)
+        count = len(found.partitions)
+        before = self._partitions.pop(topic, count)
+        if len(self._partitions) >= _KEPT:
+            del self._partitions[next(iter(self._partitions))]
+        self._partitions[topic] = count
+        if before != count:
+            _log.info("Topic %s has %d partitions now, %d before", topic, count, before)
+            await self._learn(topic)
+        self._note(self._known, topic, KNOWN_FOR_S)
+
+    @staticmethod
+    def _note(notes: dict[str, float], topic: str, for_s: float) -> None:
+        if len(notes) >= _KEPT:
+            notes.clear()
+        notes[topic] = time.monotonic() + for_s
+
+    # --- looking, once a second ---------------------------------------------------------------------------------------
+
+    def _take_used(self) -> Iterable[str]:
+        used, self._used = self._used, set()
+        return used
+
+    def _looked_at(self, topic: str, found: TopicInfo | ServiceError) -> None:
+        if isinstance(found, UnknownTopicOrPartition):
+            self._known.pop(topic, None)
+        elif isinstance(found, TopicInfo) and topic not in self._asking:
+            if self._partitions.get(topic, len(found.partitions)) == len(found.partitions):
+                self._note(self._known, topic, KNOWN_FOR_S)
+            else:
+                self._known.pop(topic, None)  # records wait until librdkafka knows its partitions
+                self._start(topic, self._found(topic, found))
+
+
+async def _run(question: Awaitable[None]) -> None:
+    await question

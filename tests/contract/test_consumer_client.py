@@ -1,0 +1,63 @@
+"""One place calls librdkafka's consumers: gateway/kafka/consuming/client.py and what it is made of."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KAFKA = ROOT / "gateway" / "kafka"
+CLIENT = {"client.py", "flow.py", "offset_queries.py", "commits.py"}
+"""In consuming/. They pass a consumer to each other, and to nobody else."""
+FACTORY = KAFKA / "clients" / "factory.py"
+"""Builds consumers, and does nothing with them."""
+PROBE = KAFKA / "clients" / "probe.py"
+"""`--check` builds one of each kind of client, to see whether librdkafka takes the settings."""
+ONLY_CONSUMERS = {
+    "consume",
+    "incremental_assign",
+    "incremental_unassign",
+    "get_watermark_offsets",
+    "offsets_for_times",
+    "store_offsets",
+    "memberid",
+}
+"""Methods that nothing but a consumer of confluent_kafka has."""
+MODULES = sorted(
+    path
+    for room in ("gateway", "services", "transports")
+    for path in (ROOT / room).rglob("*.py")
+    if not (path.parent == KAFKA / "consuming" and path.name in CLIENT)
+)
+
+
+def consumers_in(tree: ast.AST) -> list[str]:
+    """What in a module names, builds or calls a consumer of confluent_kafka."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            is_class = owner == "confluent_kafka" and node.attr in ("Consumer", "DeserializingConsumer")
+            if is_class or node.attr in ONLY_CONSUMERS:
+                found.append(f"line {node.lineno}: {owner}.{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("confluent_kafka"):
+            found += [f"line {node.lineno}: {each.name}" for each in node.names if each.name.endswith("Consumer")]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("clients.consumer"):
+            # It may be handed to a GroupClient as what builds (partial(clients.consumer, …)), but not called.
+            found.append(f"line {node.lineno}: {ast.unparse(node.func)}(…)")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_client_calls_consumers(path: Path) -> None:
+    if path in (FACTORY, PROBE):
+        return
+    assert consumers_in(ast.parse(path.read_text())) == []
+
+
+def test_what_is_looked_for() -> None:
+    assert len(consumers_in(ast.parse(FACTORY.read_text()))) == 2  # the annotation, and the building
+    assert consumers_in(ast.parse("self._clients.consumer(settings)\nx.consume(1)")) != []
+    assert consumers_in(ast.parse("GroupClient(partial(clients.consumer, settings))")) == []
