@@ -128,7 +128,7 @@ def test_what_a_leaving_client_held_is_free_at_once(kind: str) -> None:
                 client.leave()
             kept = settles(lambda: gateway.rss_bytes() - before, KEPT_MAX)
             print(f"{kind}: {before / MIB:.0f} MiB, {peak / MIB:.0f} with them, {kept / MIB:.0f} kept")
-            assert peak - before > CLIENTS * HELD * 0.8
+            assert peak - before > CLIENTS * HELD * 0.5
             assert kept <= KEPT_MAX
 
 

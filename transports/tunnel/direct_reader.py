@@ -7,16 +7,15 @@ to aiohttp's own reader, so pings, closing and errors stay with aiohttp.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode
 
+from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.wire.frames import WireError
 
 _CONTINUATION, _TEXT, _BINARY = 0, 1, 2
-_LEN16, _LEN64 = struct.Struct(">H"), struct.Struct(">Q")
 
 
 class DirectReader:
@@ -81,40 +80,18 @@ class DirectReader:
                 if not self._left and self._final:
                     self._ended()
                 continue
-            head = self._head(data, at, end)
-            if head is None:
+            head = read_head(data, at, end)
+            if head is not None and (head.first & 0x70 or head.masked):
+                raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "reserved bits or a mask")
+            if head is None or (head.is_control and head.begin + head.length > end):
                 self._rest = data[at:]
                 return
-            opcode, final, length, begin = head
-            if opcode >= 8:
-                if begin + length > end:
-                    self._rest = data[at:]
-                    return
-                self._reader.feed_data(data[at : begin + length])
-                at = begin + length
+            if head.is_control:
+                at, begin = head.begin + head.length, at
+                self._reader.feed_data(data[begin:at])
             else:
-                self._begin(opcode, final, length)
-                at = begin
-
-    def _head(self, data: bytes, at: int, end: int) -> tuple[int, bool, int, int] | None:
-        """Opcode, whether it is the last fragment, length, and where the payload begins; None if some is missing."""
-        if end - at < 2:
-            return None
-        first, length = data[at], data[at + 1]
-        if first & 0x70 or length & 0x80:
-            raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "reserved bits or a mask")
-        opcode, begin = first & 0x0F, at + 2
-        if opcode >= 8:
-            return opcode, True, length & 0x7F, begin
-        if length == 126:
-            if end - begin < 2:
-                return None
-            length, begin = _LEN16.unpack_from(data, begin)[0], begin + 2
-        elif length == 127:
-            if end - begin < 8:
-                return None
-            length, begin = _LEN64.unpack_from(data, begin)[0], begin + 8
-        return opcode, bool(first & 0x80), length, begin
+                self._begin(head.opcode, head.is_final, head.length)
+                at = head.begin
 
     def _begin(self, opcode: int, final: bool, length: int) -> None:
         if opcode == _TEXT:

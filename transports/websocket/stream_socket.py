@@ -22,6 +22,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
+from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.handshake import shake_hands
 from kafka_gateway.transports.websocket.socket import Socket
 
@@ -131,27 +132,23 @@ class _Frame(NamedTuple):
     @classmethod
     def read(cls, data: bytes, at: int) -> _Frame | None:
         """The frame that begins there; None if it is not complete."""
-        if len(data) - at < 2:
+        head = read_head(data, at, len(data))
+        if head is None:
             return None
-        first, second = data[at], data[at + 1]
-        opcode, length, head = first & 15, second & 127, at + 2
-        if first & 0x70 or not second & 0x80 or opcode not in _KNOWN or (opcode > 7 and (length > 125 or first < 0x80)):
+        opcode = head.opcode
+        if head.first & 0x70 or not head.masked or opcode not in _KNOWN:
             return cls(opcode, at, len(data), 1002)
-        if length > 125:
-            size = 2 if length == 126 else 8
-            if len(data) - head < size:
-                return None
-            length = int.from_bytes(data[head : head + size], "big")
-            head += size
-        if length > _FRAME_MAX:
+        if head.is_control and (head.length > 125 or not head.is_final):
+            return cls(opcode, at, len(data), 1002)
+        if head.length > _FRAME_MAX:
             return cls(opcode, at, len(data), 1009)
-        end = head + 4 + length
-        return cls(opcode, head, end) if len(data) >= end else None
+        end = head.begin + head.length
+        return cls(opcode, head.begin, end) if len(data) >= end else None
 
     def payload(self, data: bytes) -> bytes:
         """Its content, unmasked."""
-        mask = data[self.start : self.start + 4]
-        return bytes(each ^ mask[place & 3] for place, each in enumerate(data[self.start + 4 : self.end]))
+        mask = data[self.start - 4 : self.start]
+        return bytes(each ^ mask[place & 3] for place, each in enumerate(data[self.start : self.end]))
 
 
 async def open_stream(request: HttpRequest, session: Session, gateway: Gateway) -> Reply:
