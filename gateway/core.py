@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from kafka_gateway import media
 from kafka_gateway.auth import Authenticator
@@ -36,7 +36,7 @@ from kafka_gateway.errors import (
     Unauthorized,
     Unavailable,
 )
-from kafka_gateway.heartbeats import HeartbeatTimer
+from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
@@ -406,14 +406,27 @@ class Gateway:
 
     # --- streams ----------------------------------------------------------------------------------------------------
 
-    async def deliver(self, stream: Stream, sink: Sink, session: Session, write_timeout_s: float = 60.0) -> CloseReason:
+    async def deliver(
+        self,
+        stream: Stream,
+        sink: Sink,
+        session: Session,
+        write_timeout_s: float = 60.0,
+        *,
+        give_up: Callable[[CloseReason], None] | None = None,
+        heartbeat_s: int = 0,
+    ) -> CloseReason:
         """Moves a stream into a sink until it ends, and says why it did.
 
         A payload is taken only when the one before has been accepted, so a slow client holds back its own stream and
-        nothing else. One that accepts nothing for ``write_timeout_s`` is given up (SLOW); one that leaves is the normal
-        end (GONE). A ServiceError that ends the stream is raised: the transport writes it as its last frame.
+        nothing else. One that accepts nothing for ``write_timeout_s`` is given up: ``give_up`` is called with SLOW, to
+        close its connection. One that leaves is the normal end (GONE). A ServiceError that ends the stream is raised:
+        the transport writes it as its last frame. Every ``heartbeat_s`` seconds, if it is not 0, ``beat`` of the sink
+        is called, which shows the client a sign of life.
         """
         takes_errors = getattr(sink, "takes_errors", False)
+        if heartbeat_s:
+            self.heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
         try:
             async for payload in stream:
                 if payload.error is not None and not takes_errors:
@@ -422,11 +435,15 @@ class Gateway:
                     async with asyncio.timeout(write_timeout_s):
                         await sink.send(payload)
                 except TimeoutError:
+                    if give_up is not None:
+                        give_up(SLOW)
                     return SLOW
                 except ConnectionError:
                     return GONE
             return GONE
         finally:
+            if heartbeat_s:
+                self.heartbeats.remove(cast(Heartbeating, sink))
             session.streams.discard(stream)
             await stream.aclose()
 

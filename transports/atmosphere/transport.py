@@ -269,12 +269,15 @@ class AtmosphereTransport(Transport):
 
     async def _deliver(self, stream: Stream, client: TrackedClient, gateway: Gateway) -> None:
         try:
-            reason = await gateway.deliver(stream, _Sink(client), client.session, self._conversations.write_timeout_s)
+            await gateway.deliver(
+                stream,
+                _Sink(client),
+                client.session,
+                self._conversations.write_timeout_s,
+                give_up=client.channel.close,
+            )
         except ServiceError as error:
             client.conversation.send(REST.error(error))
-            return
-        if reason is SLOW:
-            client.channel.close(SLOW)
 
     # --- responses --------------------------------------------------------------------------------------------------
 

@@ -415,15 +415,15 @@ class EnvelopeSession:
             self._acknowledged = (self._acknowledged or {}) | {part.id: stream}
         sink = _Sink(self, reply, part)
         try:
-            reason = await self._gateway.deliver(stream, sink, request.session, self._settings.write_timeout_s)
+            await self._gateway.deliver(
+                stream, sink, request.session, self._settings.write_timeout_s, give_up=self._channel.close
+            )
         except ServiceError as error:
             self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
             return
         finally:
             if self._acknowledged is not None:
                 self._acknowledged.pop(part.id, None)
-        if reason is SLOW:
-            self._channel.close(SLOW)
         self._tell_revoked(request.session, reply, part)
 
     async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:

@@ -237,13 +237,12 @@ class HttpTransport(Transport):
         outlet.put(head + body.opening if heartbeat_s else head)
         if heartbeat_s:
             session.on_close = partial(_tell_closed, outlet, body)
-            gateway.heartbeats.add(outlet, heartbeat_s)
+        limits = self._limits
         try:
-            await gateway.deliver(stream, outlet, session, self._limits.write_timeout_s)
+            await gateway.deliver(stream, outlet, session, limits.write_timeout_s, heartbeat_s=heartbeat_s)
         except ServiceError as error:
             outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
         finally:
-            gateway.heartbeats.remove(outlet)
             session.on_close = None
             outlet.release()
         outlet.put(body.goodbye)

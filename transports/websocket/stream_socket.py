@@ -194,12 +194,12 @@ async def serve_stream(
             outlet.put(text_frame(error_event(ProofEnded())))
         socket.close(reason)
 
-    gateway.heartbeats.add(outlet, getattr(stream, "heartbeat_s", HEARTBEAT_S))
+    heartbeat_s = getattr(stream, "heartbeat_s", HEARTBEAT_S)
     session.on_close = closed
 
     async def deliver() -> None:
         try:
-            await gateway.deliver(stream, outlet, session, limits.write_timeout_s)
+            await gateway.deliver(stream, outlet, session, limits.write_timeout_s, heartbeat_s=heartbeat_s)
         except ServiceError as error:
             outlet.put(text_frame(error_event(error)))
         socket.close(SHUTDOWN if gateway.stopping else GONE)
@@ -213,7 +213,6 @@ async def serve_stream(
         await socket.run(take)
     finally:
         session.on_close = None
-        gateway.heartbeats.remove(outlet)
         outlet.release()
         session.streams.discard(stream)
         await stream.aclose()
