@@ -41,7 +41,10 @@ USED: dict[str, dict[str, type]] = {
         "_request_in_progress": RequestHandler,
         "_task_handler": RequestHandler,
     },
-    "gateway/door/request.py": {"_prepare_hook": web.BaseRequest},  # CORS headers of aiohttp's own responses
+    "gateway/door/request.py": {
+        "_prepare_hook": web.BaseRequest,  # CORS headers of the responses that aiohttp writes
+        "_read_bytes": web.BaseRequest,  # a body is read once
+    },
     "transports/tunnel/direct_reader.py": {  # the client's end of a tunnel reads past the queue of messages
         "_conn": aiohttp.ClientWebSocketResponse,
         "_payload_parser": ResponseHandler,
