@@ -14,8 +14,8 @@ from typing import Any
 
 from kafka_gateway.codecs.avro_schema import Node, is_empty
 
-_DEEPEST = 150
-"""Types inside each other; JSON of twice that depth is read everywhere."""
+_DEEPEST = 400
+"""Types inside each other, each of which takes a few of Python's thousand frames."""
 _EMPTY_ITEMS_MAX = 100_000
 
 

@@ -9,15 +9,27 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class BoundedMap(Generic[K, V]):
-    """When it is full, what was not asked for since its last turn goes first (the clock algorithm).
+_COUNT_MAX = 7
 
-    One thread puts, any may ask: asking marks an entry and moves nothing, so readers need no lock.
+
+class _Entry(Generic[V]):
+    __slots__ = ("count", "value")
+
+    def __init__(self, value: V) -> None:
+        self.value = value
+        self.count = 0
+
+
+class BoundedMap(Generic[K, V]):
+    """When it is full, what was asked for least goes first (the clock algorithm, with counts instead of marks).
+
+    One thread puts, any may ask: asking counts up and moves nothing, so readers need no lock; a count that is lost
+    between two of them does not matter.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._entries: dict[K, list[object]] = {}
+        self._entries: dict[K, _Entry[V]] = {}
         self._turns: deque[K] = deque()
 
     def __len__(self) -> int:
@@ -27,22 +39,23 @@ class BoundedMap(Generic[K, V]):
         entry = self._entries.get(key)
         if entry is None:
             return None
-        entry[1] = True
-        return entry[0]  # type: ignore[return-value]
+        if entry.count < _COUNT_MAX:
+            entry.count += 1
+        return entry.value
 
     def put(self, key: K, value: V) -> None:
         """Keeps the value, or replaces the one that is there."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry[0] = value
+            entry.value = value
             return
         while len(self._entries) >= self._most:
             oldest = self._turns.popleft()
             entry = self._entries[oldest]
-            if entry[1]:
-                entry[1] = False
+            if entry.count:
+                entry.count -= 1
                 self._turns.append(oldest)
             else:
                 del self._entries[oldest]
-        self._entries[key] = [value, False]
+        self._entries[key] = _Entry(value)
         self._turns.append(key)

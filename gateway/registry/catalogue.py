@@ -310,7 +310,7 @@ class Catalogue:
         if stored is None or (isinstance(stored, _Failed) and time.monotonic() >= stored.until):
             stored = self._wait_for(key, stored)
         if isinstance(stored, _Failed):
-            raise ValueError(str(stored.error))
+            raise ValueError(_told(stored.error))
         if format and stored.format != format:
             raise ValueError(f"its schema {stored.id} is of the format {stored.format or stored.type}")
         if stored.compiled is None:
@@ -480,6 +480,10 @@ def _refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaA
     if refusal.status == 403 or refusal.error_code == 40301:
         return KafkaAuthorization(f"The schema registry does not allow it: {refusal.message}")
     return SerializationError(f"Error serializing message. {what}\n{refusal.message}; error code: {refusal.error_code}")
+
+
+def _told(error: Exception) -> str:
+    return f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
 
 
 def _away(away: RegistryAway) -> SerializationError:

@@ -7,6 +7,7 @@ JSON or not at all: no client can have the gateway fetch anything else.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import time
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ class RegistryClient:
             headers["Authorization"] = authorization
         self.asked += 1
         async with self._connection().request(
-            method, url, data=data, headers=headers, allow_redirects=False
+            method, url, data=_content_of(data), headers=headers, allow_redirects=False
         ) as response:
             content = await response.content.read(_ANSWER_MAX + 1)
             while not response.content.at_eof() and len(content) <= _ANSWER_MAX:
@@ -138,6 +139,11 @@ class RegistryClient:
                 trust_env=False,
             )
         return self._session
+
+
+def _content_of(data: bytes | None) -> io.BytesIO | None:
+    # aiohttp warns of long bodies in one piece.
+    return None if data is None else io.BytesIO(data)
 
 
 def part(name: object) -> str:

@@ -1,0 +1,302 @@
+"""What is asked of a registry, how often, and what happens when it does not answer (gateway/registry/)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kafka_gateway.config import ConfigError, load
+from kafka_gateway.errors import BadRequest, InvalidSchema, SchemasUnavailable, SerializationError
+from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.registry.settings import registry_settings
+from kafka_gateway.schemas import LATEST, SchemaChoice, SchemaPending
+from tests.keys import BUILTIN_KEYS
+from tests.registry.fake_registry import FakeRegistry, half_body, html, never, redirect, server_error, serving
+from tests.services.fake_kafka import FakeRecord
+
+RECORD = json.dumps({"type": "record", "name": "a.R", "fields": [{"name": "x", "type": "int"}]})
+
+
+def framed(id: int, payload: bytes, headers: Any = None) -> FakeRecord:
+    value = b"\0" + id.to_bytes(4, "big") + payload
+    return FakeRecord("t", 0, 0, OutgoingRecord(None, value, headers=headers))
+
+
+async def on_thread(catalogue: Any, record: FakeRecord, format: str = "avro") -> Any:
+    return await asyncio.to_thread(catalogue.load, format, "value", record)
+
+
+# --- how often it is asked --------------------------------------------------------------------------------------------
+
+
+async def test_text_is_registered_once_and_known_then(fake: FakeRegistry, catalogue: Any) -> None:
+    schemas = await catalogue()
+    choice = SchemaChoice("t", "value", "avro", text=RECORD)
+    assert schemas.known(choice) is None
+    writers = await asyncio.gather(*(schemas.resolve(choice) for _ in range(50)))
+    assert {writer.schema_id for writer in writers} == {1}
+    assert [path for _, path, _ in fake.asked] == ["/base/v7/subjects/t-value", "/base/v7/subjects/t-value/versions"]
+    writer = schemas.known(choice)
+    assert writer is not None
+    assert writer.store(b'{"x": 1}') == b"\0\0\0\0\1\2"
+    assert len(fake.asked) == 2
+
+
+async def test_text_that_is_there_takes_one_round_trip(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", RECORD)
+    writer = await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", text=RECORD))
+    assert (writer.schema_id, writer.version, len(fake.asked)) == (1, 1, 1)
+
+
+async def test_id_takes_one_round_trip(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", RECORD)
+    writer = await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", id=1))
+    assert (writer.schema_id, writer.subject, writer.version) == (1, "t-value", 1)
+    assert sorted(path for _, path, _ in fake.asked) == ["/base/v7/schemas/ids/1", "/base/v7/schemas/ids/1/versions"]
+
+
+async def test_latest_is_a_second_old_at_most(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", '"int"')
+    schemas = await catalogue()
+    choice = SchemaChoice("t", "value", version=LATEST)
+    assert (await schemas.resolve(choice)).version == 1
+    fake.add("t-value", '"long"')
+    assert schemas.known(choice).version == 1
+    await asyncio.sleep(1.05)
+    assert schemas.known(choice) is None
+    assert (await schemas.resolve(choice)).version == 2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "subject"), [("TOPIC_NAME", "t-value"), ("RECORD_NAME", "a.R"), ("TOPIC_RECORD_NAME", "t-a.R")]
+)
+async def test_subject_strategies(fake: FakeRegistry, catalogue: Any, strategy: str, subject: str) -> None:
+    schemas = await catalogue(schema_subject_strategy=strategy)
+    assert (await schemas.resolve(SchemaChoice("t", "value", "avro", text=RECORD))).subject == subject
+    assert list(fake.subjects) == [subject]
+
+
+async def test_not_there_is_believed_for_a_second(fake: FakeRegistry, catalogue: Any) -> None:
+    schemas = await catalogue()
+    for _ in range(5):
+        with pytest.raises(ValueError, match="not found"):
+            await on_thread(schemas, framed(7, b""))
+    assert len(fake.asked) == 2  # the schema, and where it is registered
+    await asyncio.sleep(1.05)
+    fake.add("t-value", '"int"', id=7)
+    assert await on_thread(schemas, framed(7, b"\2")) == 1
+
+
+async def test_threads_that_miss_one_schema_ask_once(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", '"int"')
+    schemas = await catalogue()
+    assert await asyncio.gather(*(on_thread(schemas, framed(1, b"\2")) for _ in range(4))) == [1] * 4
+    assert len(fake.asked) == 2
+    named = schemas.name("value", framed(1, b"\2"))
+    assert named is not None
+    assert (named.format, named.subjects) == ("avro", (("t-value", 1),))
+
+
+async def test_on_the_event_loop_nobody_waits(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", '"int"')
+    schemas = await catalogue()
+    with pytest.raises(SchemaPending) as pending:
+        schemas.load("avro", "value", framed(1, b"\2"))
+    await pending.value.wait()
+    assert schemas.load("avro", "value", framed(1, b"\2")) == 1
+
+
+async def test_the_cache_is_bounded(fake: FakeRegistry, catalogue: Any) -> None:
+    for i in range(30):
+        fake.add(f"s{i}", '"int"')
+    schemas = await catalogue(schema_cache_max=10)
+    for i in range(1, 31):
+        assert await on_thread(schemas, framed(i, b"\2")) == 1
+        assert await on_thread(schemas, framed(1, b"\2")) == 1  # what is used stays
+    assert len(schemas) == 10
+    assert sum(path.endswith("/ids/1") for _, path, _ in fake.asked) == 1
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+async def test_references_of_references(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("inner", json.dumps({"type": "enum", "name": "a.E", "symbols": ["X", "Y"]}))
+    middle = {"type": "record", "name": "a.M", "fields": [{"name": "e", "type": "a.E"}]}
+    fake.add("middle", json.dumps(middle), references=[{"name": "a.E", "subject": "inner", "version": 1}])
+    outer = {"type": "record", "name": "a.O", "fields": [{"name": "m", "type": "a.M"}]}
+    fake.add("t-value", json.dumps(outer), references=[{"name": "a.M", "subject": "middle", "version": 1}])
+    assert await on_thread(await catalogue(), framed(3, b"\2")) == {"m": {"e": "Y"}}
+
+
+async def test_references_in_a_circle(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", '"int"', references=[{"name": "a", "subject": "t-value", "version": 1}])
+    with pytest.raises(ValueError, match="circle"):
+        await on_thread(await catalogue(), framed(1, b"\2"))
+
+
+async def test_a_hundred_references(fake: FakeRegistry, catalogue: Any) -> None:
+    fields, references = [], []
+    for i in range(100):
+        fake.add(f"s{i}", json.dumps({"type": "fixed", "name": f"F{i}", "size": 1}))
+        fields.append({"name": f"f{i}", "type": f"F{i}"})
+        references.append({"name": f"F{i}", "subject": f"s{i}", "version": 1})
+    outer = {"type": "record", "name": "O", "fields": fields}
+    id = fake.add("t-value", json.dumps(outer), references=references)
+    decoded = await on_thread(await catalogue(**{"schema_registry_request_timeout_ms": 10_000}), framed(id, b"a" * 100))
+    assert decoded == {f"f{i}": "a" for i in range(100)}
+
+
+# --- schemas that are large or wrong ----------------------------------------------------------------------------------
+
+
+async def test_a_schema_of_a_megabyte_with_ten_thousand_fields(fake: FakeRegistry, catalogue: Any) -> None:
+    fields = [{"name": f"field_{i}", "type": "int", "doc": "x" * 60} for i in range(10_000)]
+    text = json.dumps({"type": "record", "name": "Big", "fields": fields})
+    assert len(text) > 1_000_000
+    schemas = await catalogue(schema_registry_request_timeout_ms=30_000)
+    writer = await schemas.resolve(SchemaChoice("t", "value", "avro", text=text))
+    stored = writer.store(json.dumps({field["name"]: 1 for field in fields}).encode())
+    assert len(stored) == 5 + 10_000
+
+
+@pytest.mark.parametrize("format", ["avro", "jsonschema", "protobuf"])
+async def test_a_text_that_is_no_schema_is_not_registered(fake: FakeRegistry, catalogue: Any, format: str) -> None:
+    with pytest.raises(InvalidSchema, match="Invalid schema"):
+        await (await catalogue()).resolve(SchemaChoice("t", "value", format, text="{"))
+    assert fake.asked == []
+
+
+async def test_what_does_not_exist(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("other-value", '"int"')
+    schemas = await catalogue()
+    with pytest.raises(SerializationError, match=r"schemaId = 9"):
+        await schemas.resolve(SchemaChoice("t", "value", "avro", id=9))
+    with pytest.raises(SerializationError, match="not registered under this subject"):
+        await schemas.resolve(SchemaChoice("t", "value", "avro", id=1))
+    with pytest.raises(SerializationError, match="of the format avro"):
+        await schemas.resolve(SchemaChoice("other", "value", "protobuf", id=1))
+    with pytest.raises(BadRequest, match="does not exist for subject: other-value, version: 5"):
+        await schemas.resolve(SchemaChoice("other", "value", version=5))
+    with pytest.raises(SerializationError, match="latest"):
+        await schemas.resolve(SchemaChoice("t", "value", version=LATEST))
+
+
+async def test_incompatible_schemas_are_told(fake: FakeRegistry, catalogue: Any) -> None:
+    async def conflict(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("versions"):
+            return web.json_response({"error_code": 409, "message": "incompatible"}, status=409)
+        return web.json_response({"error_code": 40401, "message": "Subject not found"}, status=404)
+
+    fake.misbehave = conflict
+    with pytest.raises(SerializationError, match="incompatible"):
+        await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", text=RECORD))
+
+
+# --- a registry that does not answer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [never, html, server_error, redirect, half_body])
+async def test_a_registry_that_misbehaves(fake: FakeRegistry, catalogue: Any, fault: Any) -> None:
+    fake.add("t-value", RECORD)
+    schemas = await catalogue()
+    known = SchemaChoice("t", "value", "avro", text=RECORD)
+    await schemas.resolve(known)
+    assert await on_thread(schemas, framed(1, b"\2")) == {"x": 1}
+    fake.misbehave = fault
+    began = time.monotonic()
+    with pytest.raises(SerializationError):
+        await schemas.resolve(SchemaChoice("t", "value", "avro", text='"int"'))
+    with pytest.raises(ValueError, match=r"schema registry|HTTP 500"):
+        await on_thread(schemas, framed(2, b"\2"))
+    assert time.monotonic() - began < 6
+    # What is known goes on without it.
+    writer = schemas.known(known)
+    assert writer is not None
+    assert writer.store(b'{"x": 1}') == b"\0\0\0\0\1\2"
+    assert await on_thread(schemas, framed(1, b"\2")) == {"x": 1}
+    # And so does everything once it is back.
+    fake.misbehave = None
+    await asyncio.sleep(2.5)
+    assert (await schemas.resolve(SchemaChoice("t", "value", "avro", text='"int"'))).schema_id == 2
+
+
+async def test_stored_although_it_says_500(fake: FakeRegistry, catalogue: Any) -> None:
+    failed = 0
+
+    async def once(request: web.Request) -> web.StreamResponse:
+        nonlocal failed
+        fake.misbehave = None
+        answer = await fake.answer(request)
+        if request.path.endswith("versions") and not failed:
+            failed += 1
+            answer = web.json_response({"error_code": 50002, "message": "Register operation timed out"}, status=500)
+        fake.misbehave = once
+        return answer
+
+    fake.misbehave = once
+    assert (await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", text=RECORD))).schema_id == 1
+    assert fake.subjects["t-value"] == [1]
+
+
+async def test_the_next_address_is_asked(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", RECORD)
+    async with serving(FakeRegistry()) as broken:
+        broken.misbehave = server_error
+        schemas = await catalogue(schema_registry_url=("http://127.0.0.1:1/none", broken.url, fake.url + "/"))
+        assert (await schemas.resolve(SchemaChoice("t", "value", "avro", text=RECORD))).schema_id == 1
+        asked = len(broken.asked)
+        fake.add("u-value", RECORD)
+        assert (await schemas.resolve(SchemaChoice("u", "value", "avro", text=RECORD))).schema_id == 2
+        assert len(broken.asked) == asked  # the one that answered is asked first
+
+
+async def test_without_a_registry(catalogue: Any) -> None:
+    schemas = await catalogue(schema_registry_url=())
+    with pytest.raises(SchemasUnavailable):
+        await schemas.resolve(SchemaChoice("t", "value", "avro", text=RECORD))
+    with pytest.raises(ValueError, match="must be configured"):
+        await on_thread(schemas, framed(1, b""))
+
+
+async def test_credentials(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", RECORD)
+    schemas = await catalogue(schema_registry_url=(fake.url.replace("http://", "http://alice:s%20t@"),))
+    await schemas.resolve(SchemaChoice("t", "value", "avro", text=RECORD))
+    assert {proof for *_, proof in fake.asked} == {"Basic YWxpY2U6cyB0"}
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def settings(*overrides: str) -> Any:
+    return registry_settings(load(BUILTIN_KEYS, overrides=overrides))
+
+
+def test_settings() -> None:
+    assert settings("schema.registry.url=") is None
+    found = settings("schema.registry.url=http://a:8081/x/,http://[::1]:1", "schema.registry.bearer.auth.token=CANARY")
+    assert found.urls == ("http://a:8081/x", "http://[::1]:1")
+    assert found.authorization == ("Bearer CANARY", "Bearer CANARY")
+    assert "CANARY" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("schema.registry.url=ftp://a", "schema.registry.url"),
+        ("schema.registry.basic.auth.credentials.source=SASL_INHERIT", "is not URL or USER_INFO"),
+        ("schema.registry.basic.auth.credentials.source=USER_INFO", "user:password"),
+        ("schema.registry.auto.register.schemas=true", "is always false"),
+        ("schema.registry.http.read.timeout.ms=x", "milliseconds"),
+        ("schema.registry.nonsense=1", "unknown"),
+    ],
+)
+def test_faulty_settings(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        settings(override)
