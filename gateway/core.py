@@ -278,6 +278,18 @@ class Gateway:
         by_name = accept is not None and media.EVENTS in accept.lower()
         return any(by_name or kind == "always" for kind in self._stream_kinds(path))
 
+    def takes_pieces(self, method: str, path: str) -> bool:
+        """Whether the body of such a request may be handed over piece by piece while it arrives.
+
+        That is what a route with ``extras["streams_body"]`` does: its ``Request.body`` is an asynchronous iterator of
+        bytes then, or bytes where all of it came with the head.
+        """
+        try:
+            routes = self.router.match(method, path).routes.values()
+        except ServiceError:
+            return False
+        return any("streams_body" in route.extras for route in routes)
+
     def _stream_kinds(self, path: str) -> list[str]:
         """What ``extras["streams"]`` says of the routes that fit: ``always``; ``accepted``, for who accepts events and
         for sockets; ``events``, for who accepts events.

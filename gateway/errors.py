@@ -268,6 +268,12 @@ class SchemasUnavailable(Unprocessable):
     error_code, text = 42206, "Payload error. Schema Registry must be configured when using schemas."
 
 
+class InvalidBatch(Unprocessable):
+    """A produce batch of v3 that is malformed as a whole."""
+
+    error_code, text = 42208, "Empty batch."
+
+
 class SerializationError(Unprocessable):
     error_code, text = 42207, "Error serializing message."
 
@@ -315,6 +321,16 @@ class NotAMember(KafkaError):
 
 class KafkaRetriable(ServiceError):
     status, error_code, retriable, text = 500, 50003, True, "Kafka error; the request can be retried"
+
+
+class UnknownTopicTimeout(KafkaRetriable):
+    """The topic or partition did not appear in time (`topic.metadata.propagation.max.ms`); it may be on its way.
+
+    Java's producer waits in vain for metadata here and reports a retriable timeout: 50003 in the rows of v1 and v2 and
+    40401 in v3 (kafka-rest-http.md §3.7 "not present in metadata", §11 "Unknown topic on produce").
+    """
+
+    text = "The topic or partition is not known to Kafka."
 
 
 class OutcomeUnknown(KafkaRetriable):

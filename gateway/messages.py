@@ -30,7 +30,8 @@ class Request:
 
     ``path`` is undecoded and without query; ``headers`` are looked up by lower-case name; of a query parameter given
     several times the first counts (kafka-rest-http-observed.md §3.1). ``body`` is the raw bytes, or already an instance
-    of what the route takes. ``base_url`` is what absolute URLs in replies start with, e.g. ``http://host:8082``, or
+    of what the route takes; for a route that streams bodies (`gateway.core.Gateway.takes_pieces`) also an asynchronous
+    iterator of bytes. ``base_url`` is what absolute URLs in replies start with, e.g. ``http://host:8082``, or
     what makes it when it is wanted.
     ``default_generation`` is the API that a request is for whose media types and path do not tell; empty for
     ``api.default.generation``.

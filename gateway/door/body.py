@@ -7,6 +7,7 @@ comes: when that is used up nothing more is read of it, and it may be given up.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -15,6 +16,7 @@ from aiohttp.web_exceptions import HTTPException
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
+from kafka_gateway.door.body_stream import pieces
 from kafka_gateway.door.inflate import CODINGS, inflate, too_large
 from kafka_gateway.errors import (
     BadRequest,
@@ -53,15 +55,22 @@ class BodyReader:
                 raise PayloadTooLarge(f"The body has more than {most} bytes; this path takes no more.") from None
             except RequestTimeout as error:
                 raise Unavailable(error.message) from None
-        coding = request._message.compression or ""
-        named = request.headers.get("Content-Encoding", "identity")
-        if coding not in CODINGS and named.lower() != "identity":
-            raise UnsupportedMediaType(f"The body is {named[:100]!r}; the gateway can undo gzip, and deflate.")
+        coding = _coding(request)
         if not coding:
             return await self._read(request, gateway, min(self._sent_max, self._decoded_max))
         body = await self._read(request, gateway, self._sent_max)
         with gateway.arriving():
             return await inflate(body, coding, self._decoded_max)
+
+    def open(self, request: web.BaseRequest, gateway: Gateway) -> AsyncIterator[bytes]:
+        """The body in pieces, as it arrives; for as long as the client sends, and of any length.
+
+        A client that waits with its body is told to go on. Raises OutOfMemory, UnsupportedMediaType.
+        """
+        coding = _coding(request)
+        gateway.memory.check()
+        self._expect(request)
+        return pieces(request, coding, gateway.memory)
 
     async def _read(self, request: web.BaseRequest, gateway: Gateway, body_max: int) -> bytes:
         length = request.content_length
@@ -100,6 +109,15 @@ class BodyReader:
         transport = request.transport
         if transport is not None and not request.content.total_bytes:  # else the client did not wait
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _coding(request: web.BaseRequest) -> str:
+    """How the body is packed: one of CODINGS, or "". UnsupportedMediaType for what cannot be undone."""
+    coding = request._message.compression or ""
+    named = request.headers.get("Content-Encoding", "identity")
+    if coding not in CODINGS and named.lower() != "identity":
+        raise UnsupportedMediaType(f"The body is {named[:100]!r}; the gateway can undo gzip, and deflate.")
+    return coding
 
 
 class _Incoming:

@@ -25,19 +25,10 @@ from kafka_gateway.errors import (
     ServiceError,
     Unavailable,
     UnknownTopicOrPartition,
+    UnknownTopicTimeout,
 )
 
 Code = confluent_kafka.KafkaError
-
-
-class UnknownTopicTimeout(KafkaRetriable):
-    """The topic or partition did not appear in time (`topic.metadata.propagation.max.ms`); it may be on its way.
-
-    Java's producer waits in vain for metadata here and reports a retriable timeout: 50003 in the rows of v1 and v2 and
-    40401 in v3 (§3.7 "not present in metadata", §11 "Unknown topic on produce").
-    """
-
-    text = "The topic or partition is not known to Kafka."
 
 
 _AUTHENTICATION = (Code._AUTHENTICATION, Code.SASL_AUTHENTICATION_FAILED, Code.UNSUPPORTED_SASL_MECHANISM)
@@ -60,6 +51,7 @@ _REFUSED = (
     Code.TOPIC_ALREADY_EXISTS,
     Code.TOPIC_DELETION_DISABLED,
     Code.SECURITY_DISABLED,
+    Code.INVALID_REPLICA_ASSIGNMENT,
     Code.UNSUPPORTED_VERSION,
     Code.UNKNOWN,  # Java's UnknownServerException
 )

@@ -136,6 +136,14 @@ class TakenBatch:
             settle(accepted)
 
 
+class Sending(Protocol):
+    """Records on their way to Kafka."""
+
+    @property
+    def deliveries(self) -> Sequence[Delivery | None]:
+        """One a record, in their order; None for what is not known yet."""
+
+
 class Producer(Protocol):
     def send(
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
@@ -145,6 +153,12 @@ class Producer(Protocol):
         ``partition`` is for records that name none. Batches sent one after the other reach a partition in that order.
         Raises TooManyRequests when the queue has no room for the batch (nothing of it was taken), Unavailable when the
         gateway stops. Cancelling the future does not recall the records.
+        """
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Sending:
+        """As ``send``, for at least one record, for who wants to know of each as soon as Kafka has confirmed it.
+
+        ``progress`` is called on the event loop when more is known, not once a record.
         """
 
     def ready(self, topic: str) -> Awaitable[None] | None:

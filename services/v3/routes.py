@@ -5,18 +5,24 @@ Resource names are those of §14.1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kafka_gateway import media
+from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
+from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.v3.acls import AclsService, read_acl, read_acls
 from kafka_gateway.services.v3.clusters import ClustersService
 from kafka_gateway.services.v3.configs import ConfigsService, read_alter, read_alter_many, read_value
 from kafka_gateway.services.v3.consumer_groups import ConsumerGroupsService
 from kafka_gateway.services.v3.links import ClusterLinks
 from kafka_gateway.services.v3.partitions import PartitionsService
+from kafka_gateway.services.v3.produce import ProduceService
+from kafka_gateway.services.v3.record_schemas import RecordSchemas
 from kafka_gateway.services.v3.topics import TopicsService, read_create_topic, read_partitions_count
 
 CLUSTER = "/v3/clusters/{cluster_id}"
@@ -30,7 +36,7 @@ CONSUMER = GROUP + "/consumers/{consumer_id}"
 class V3Routes:
     """The services behind v3, and their routes."""
 
-    def __init__(self, config: Config, kafka: Kafka) -> None:
+    def __init__(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas) -> None:
         administration = kafka.administration
         links = ClusterLinks(config, administration)
         self.clusters = ClustersService(administration, links)
@@ -39,9 +45,16 @@ class V3Routes:
         self.partitions = PartitionsService(administration, links)
         self.acls = AclsService(administration, links)
         self.groups = ConsumerGroupsService(administration, links)
+        self.produce = ProduceService(config, kafka.producer, codecs, TopicRules(config), RecordSchemas(schemas))
 
     def routes(self) -> list[Route]:
-        return [*self._of_brokers(), *self._of_topics(), *self._of_acls(), *self._of_groups()]
+        return [
+            *self._of_brokers(),
+            *self._of_topics(),
+            *self._of_acls(),
+            *self._of_groups(),
+            *self._of_producing(),
+        ]
 
     def _of_brokers(self) -> list[Route]:
         c, configs = self.clusters, self.configs
@@ -121,6 +134,36 @@ class V3Routes:
             _route("GET", GROUP + "/lags" + place, g.lag, "consumer-lags.get", "group:describe"),
             _route("GET", GROUP + "/lag-summary", g.lag_summary, "consumer-group-lag-summary.get", "group:describe"),
         ]  # fmt: skip
+
+    def _of_producing(self) -> list[Route]:
+        produce = self.produce
+        return [
+            Route(
+                "POST",
+                TOPIC + "/records",
+                produce.records,
+                "api.v3.produce.produce-to-topic",
+                generation="v3",
+                permission="topic:write",
+                body="required",
+                produces=_PRODUCES,
+                consumes=media.takes_json_records(),
+                service=produce,
+                extras={"streams_body": True},
+            ),
+            Route(
+                "POST",
+                TOPIC + "/records:batch",
+                produce.batch,
+                "api.v3.batch-produce.produce-to-topic",
+                generation="v3",
+                permission="topic:write",
+                body="required",
+                produces=_PRODUCES,
+                consumes=_CONSUMES,
+                service=produce,
+            ),
+        ]
 
 
 _PRODUCES = media.plain_json()

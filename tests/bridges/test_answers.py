@@ -8,8 +8,7 @@ from typing import Any, cast
 import pytest
 
 from kafka_gateway import errors
-from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.errors import UnknownTopicTimeout
+from kafka_gateway.errors import ServiceError, UnknownTopicTimeout
 from kafka_gateway.messages import Call, Request
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.produce import ProducerBridge, ProducerSettings

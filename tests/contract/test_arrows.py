@@ -87,7 +87,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "services.bridges": (*COMMON, PORTS, UNFINISHED),
     "services.push_pull": (*COMMON, PORTS),
     "services.websocket_proxy": (*COMMON, PORTS, UNFINISHED),
-    "services.v3": (*COMMON, PORTS, ADMIN_PORTS, "services.rest.base_uri"),
+    "services.v3": (*COMMON, PORTS, ADMIN_PORTS, "gateway.codecs", "services.rest.base_uri"),
     "transports.records": ("gateway", "gateway.door"),
     "transports.http": ("gateway", "gateway.door", "transports.records"),
     "transports.envelope": ("gateway", "gateway.door", "transports.records", "transports.http"),

@@ -19,7 +19,7 @@ from kafka_gateway.messages import Request
 from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Router
 from kafka_gateway.services.rest.routes import RestServices
-from kafka_gateway.services.v3 import plugin as v3
+from kafka_gateway.services.v3.routes import V3Routes
 from kafka_gateway.session import Principal, Session
 from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
@@ -65,7 +65,9 @@ class Rest:
         self.kafka = kafka
         self.schemas = Catalogue(config, codecs(config))
         self.services = RestServices(config, kafka, codecs(config), self.schemas)
-        routes = [*self.services.routes(), *v3.gateway_routes(config, kafka)]
+        v3_routes = V3Routes(config, kafka, codecs(config), self.schemas)
+        self.v3_produce = v3_routes.produce
+        routes = [*self.services.routes(), *(v3_routes.routes() if config.flag("api.v3.enable") else ())]
         self.gateway = Gateway(config, Router(routes), codecs(config), NoAuthentication())
         self.session = Session("test")
         self.base_url = "http://gateway.example:8082"

@@ -84,6 +84,9 @@ class FakeKafka:
         self.calls: list[tuple[str, object]] = []
         self.consumers: list[FakeConsumer] = []
         self.auto_create = True
+        self.holds = False
+        """Whether records that are followed wait for a call of what is in ``unconfirmed``, with a number of them."""
+        self.unconfirmed: list[Callable[[int], None]] = []
         self.create_gate: asyncio.Event | None = None
         """If set, new consumers are ready only once it is."""
         self.changed = asyncio.Event()
@@ -142,6 +145,13 @@ def as_values(records: Iterable[RecordToSend]) -> list[OutgoingRecord]:
     return [OutgoingRecord(each.key, each.value, each.partition, each.timestamp_ms, each.headers) for each in records]
 
 
+class FakeSending:
+    """Records on their way; None for those that are not confirmed."""
+
+    def __init__(self, deliveries: list[Delivery | None]) -> None:
+        self.deliveries = deliveries
+
+
 class FakeProducer:
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
@@ -165,6 +175,25 @@ class FakeProducer:
             self._kafka.add_topic(topic)
         future.set_result([self._deliver(topic, record, partition) for record in records])
         return future
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> FakeSending:
+        records = as_values(records)
+        self._kafka.called("follow", (topic, records))
+        if topic not in self._kafka.logs:
+            self._kafka.add_topic(topic)
+        sending = FakeSending([None] * len(records))
+
+        def confirm(count: int) -> None:
+            done = [place for place, row in enumerate(sending.deliveries) if row is None][:count]
+            for place in done:
+                sending.deliveries[place] = self._deliver(topic, records[place], None)
+            if done:
+                progress()
+
+        self._kafka.unconfirmed.append(confirm)
+        if not self._kafka.holds:
+            confirm(len(records))
+        return sending
 
     def _deliver(self, topic: str, record: OutgoingRecord, partition: int | None) -> Delivery:
         if self._kafka.failures.get("delivery"):

@@ -100,10 +100,13 @@ class HttpTransport(Transport):
         if len(accepts := request.headers.getall("Accept", _ABSENT)) > 1:
             headers = {name.lower(): value for name, value in reversed([*request.headers.items()])}
             headers["accept"] = ", ".join(accepts)  # several fields are one list (RFC 9110 §5.3)
-        body: bytes = b""
+        body: bytes | AsyncIterator[bytes] = b""
         raw = self._raw.get(path if path[:1] == "/" else request.path) if self._raw else None
         if request.body_exists:
-            body = await self._bodies.read(request, gateway, raw)
+            if not request.content.is_eof() and gateway.takes_pieces(method, path):
+                body = self._bodies.open(request, gateway)
+            else:
+                body = await self._bodies.read(request, gateway, raw)
         if method == "OPTIONS" and self._reject_options:
             allow = tuple(each for each in gateway.router.allowed(path) if each != "OPTIONS")
             raise MethodNotAllowed(None, allow)
@@ -119,6 +122,8 @@ class HttpTransport(Transport):
             reply.headers += request.cors
         if not isinstance(reply.body, bytes):
             return await self._stream(request, reply, reply.body, session, gateway, close)
+        # What is left of a body that was to be read in pieces would be read as the next request's head.
+        close = close or (not isinstance(body, bytes) and not request.content.is_eof())
         sent = await self._write_and_settle(request, reply, reply.body, method == "HEAD", close)
         return ANSWERED(reply.status, not close, sent)
 
@@ -246,7 +251,8 @@ class HttpTransport(Transport):
             session.on_close = None
             outlet.release()
         outlet.put(body.goodbye)
-        return ANSWERED(reply.status, not (close or gateway.stopping), outlet.written_bytes)
+        close = close or gateway.stopping or not request.content.is_eof()
+        return ANSWERED(reply.status, not close, outlet.written_bytes)
 
     def _feed(
         self, request: HttpRequest, reply: Reply, feed: Feed, body: StreamBody, session: Session, gateway: Gateway

@@ -151,12 +151,6 @@ class KafkaAdministration:
     async def offsets(
         self, partitions: Sequence[TopicPartition], at: str = "latest", time_ms: int = 0, committed: bool = False
     ) -> dict[TopicPartition, int]:
-        key = ("offsets", tuple(partitions), at, time_ms, committed)
-        return dict(await self._shared.get(key, lambda: self._offsets(partitions, at, time_ms, committed)))
-
-    async def _offsets(
-        self, partitions: Sequence[TopicPartition], at: str, time_ms: int, committed: bool
-    ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
         spec: Any = OffsetSpec.for_timestamp(time_ms) if at == "time" else getattr(OffsetSpec, at)()
@@ -262,7 +256,7 @@ class KafkaAdministration:
 
     async def committed(self, group: str) -> list[PartitionOffset]:
         self._check_real("tells nothing of groups")
-        return list(await self._shared.get(("committed", group), lambda: self._admin.group_offsets(group)))
+        return await self._admin.group_offsets(group)
 
     async def commit(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
         try:

@@ -1,8 +1,8 @@
 """The administration of a cluster as the services see it: settings, topics, reassignments, ACLs, groups.
 
 What `gateway.kafka.ports.Admin` has already is asked there. All methods belong to the event loop; failures are
-ServiceErrors whose message is Kafka's own text. Answers to questions are shared by all who ask the same within 100 ms,
-until something is changed through this object.
+ServiceErrors whose message is Kafka's own text. Descriptions are shared by all who ask for the same within 100 ms,
+until something is changed through this object; offsets never are: whoever has produced or committed wants to see it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import confluent_kafka
@@ -23,13 +23,13 @@ from kafka_gateway.errors import (
     ShuttingDown,
     TooManyRequests,
     Unavailable,
+    UnknownTopicTimeout,
 )
-from kafka_gateway.kafka.errors import UnknownTopicTimeout
 from kafka_gateway.kafka.ports import Admin, Delivery
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
-from kafka_gateway.kafka.producing.sender import FULL, Batch, Sender
+from kafka_gateway.kafka.producing.sender import FULL, Batch, FollowedBatch, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.records import RecordToSend
 
@@ -108,6 +108,24 @@ class KafkaProducer:
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:
         """See the port. An empty batch is complete at once."""
+        cost, sender = self._admit(topic, records)
+        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
+        if not records:
+            future.set_result([])
+            return future
+        self._queue(Batch(topic, len(records), cost, self._loop.time(), future, sender), records, partition)
+        return future
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> FollowedBatch:
+        """See the port."""
+        cost, sender = self._admit(topic, records)
+        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
+        batch = FollowedBatch(progress, topic, len(records), cost, self._loop.time(), future, sender)
+        self._queue(batch, records, None)
+        return batch
+
+    def _admit(self, topic: str, records: Sequence[RecordToSend]) -> tuple[int, Sender]:
+        """What a batch counts for the queue, and who sends it. ShuttingDown, TooManyRequests."""
         if self._closing:
             raise ShuttingDown()
         size = len(records)
@@ -118,27 +136,25 @@ class KafkaProducer:
             self._open_bytes + cost > self._queue_bytes or self._open_records + size > self._queue_records
         ):
             raise TooManyRequests(FULL)
-        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
-        if not size:
-            future.set_result([])
-            return future
-        if self._topics.is_absent(topic):
-            future.set_result([UnknownTopicTimeout() for _ in records])
-            return future
-        sender = self._routes.get(topic, self._wide) if self._routes else self._wide
-        batch = Batch(topic, size, cost, self._loop.time(), future, sender)
+        return cost, self._routes.get(topic, self._wide) if self._routes else self._wide
+
+    def _queue(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
+        if self._topics.is_absent(batch.topic):
+            batch.future.set_result([UnknownTopicTimeout() for _ in records])
+            return
         self._open[batch] = None
-        self._open_bytes += cost
-        self._open_records += size
-        if self._moves and topic in self._moves:
+        self._open_bytes += batch.cost_bytes
+        self._open_records += len(records)
+        if self._moves and batch.topic in self._moves:
             self._rerouting.hold(batch, records, partition)
-        elif sender.send(batch, records, partition):
+        elif batch.sender.send(batch, records, partition):
             self._finish((batch,))
         self._trouble.sent()
-        return future
 
     def _finish(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
+            if batch.has_more_to_come():
+                continue
             if (batch.refused or self._moves) and self._rerouting.completed(batch):
                 continue
             if batch in self._open:

@@ -87,6 +87,14 @@ class Batch:
         self.refused: list[Refused] | None = None
         """The records whose batch was too large for Kafka; their rows are empty."""
 
+    def has_more_to_come(self) -> bool:
+        """Whether some reports have not come yet; for batches that the loop sees before they are complete."""
+        return False
+
+    def restart(self, expected: int) -> None:
+        """So many of its records are sent again."""
+        self.arrived, self.expected = 0, expected
+
     def delivered(self, index: int, error: Any, message: Any) -> None:
         """The delivery report of one record; on the poll thread, so it does as little as it can."""
         self.rows[index] = message if error is None else self._outcome(index, error, message)
@@ -106,6 +114,56 @@ class Batch:
             self.refused = []
         self.refused.append(Refused(index, message, failure))
         return None
+
+
+class FollowedBatch(Batch):
+    """A batch whose sender is told of reports as they come: once for all that come in one round of the poll thread."""
+
+    __slots__ = ("_has_news", "_is_seen", "_progress")
+
+    def __init__(self, progress: Callable[[], None], *values: Any) -> None:
+        """``progress`` is called on the loop when ``deliveries`` has changed, and not any more when it is complete."""
+        super().__init__(*values)
+        self._progress = progress
+        self._has_news = self._is_seen = False
+        self.future.add_done_callback(lambda done: progress())
+
+    @property
+    def deliveries(self) -> Sequence[Delivery | None]:
+        """One a record; None for what is not known yet."""
+        if not self.future.done():
+            return self.rows
+        error = self.future.exception()
+        if error is None:
+            return self.future.result()
+        failure = error if isinstance(error, ServiceError) else to_delivery_error(Exception(str(error)))
+        return [failure if row is None else row for row in self.rows]
+
+    def has_more_to_come(self) -> bool:
+        # In this order: a report that comes meanwhile sets the mark again.
+        self._has_news = False
+        if self.arrived < self.expected:
+            if not self.future.done():
+                self._progress()
+            return True
+        if self._is_seen:  # the mark was set once more while it was looked at: it is not to be finished twice
+            return True
+        self._is_seen = True
+        return False
+
+    def restart(self, expected: int) -> None:
+        super().restart(expected)
+        self._is_seen = False
+
+    def delivered_alone(self, error: Any, message: Any) -> None:
+        self.delivered(0, error, message)
+
+    def delivered(self, index: int, error: Any, message: Any) -> None:
+        self.rows[index] = message if error is None else self._outcome(index, error, message)
+        self.arrived += 1
+        if not self._has_news:
+            self._has_news = True
+            self.sender.done.append(self)
 
 
 class Sender:
@@ -171,7 +229,8 @@ class Sender:
         """Queues the refused records of the batch, as they were sent before; returns as ``send``."""
         refused, batch.refused = batch.refused or [], None
         extras = batch.extras or {}
-        batch.sender, batch.arrived, batch.expected = self, 0, len(refused)
+        batch.sender = self
+        batch.restart(len(refused))
         failed = 0
         for index, record, _ in sorted(refused, key=lambda each: each.place):
             timestamp_ms, headers = extras.get(index, (0, None))

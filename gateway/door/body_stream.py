@@ -1,0 +1,54 @@
+"""Bodies that are worked on while they arrive: piece by piece, for as long as their client sends.
+
+Nothing is counted in the memory budget here: what is kept of such a body is aiohttp's read buffer, which stops reading
+when nobody takes what is in it. While the budget is used up nothing more is taken.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_exceptions import HTTPException
+
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.memory_budget import MemoryBudget
+
+_PIECE = 64 * 1024
+_GZIP_OR_ZLIB = 47
+"""zlib's window bits for "whichever it is"."""
+
+
+async def pieces(request: web.BaseRequest, coding: str, memory: MemoryBudget) -> AsyncIterator[bytes]:
+    """The body as it comes, unpacked. BadRequest if it is broken; ConnectionError if the client has left."""
+    content: Any = request.content
+    unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if coding else None
+    try:
+        while not content.at_eof():
+            piece = await content.readany()
+            await memory.room()
+            if unpack is None:
+                if piece:
+                    yield piece
+                continue
+            while piece:
+                try:
+                    plain = unpack.decompress(piece, _PIECE)
+                except zlib.error as error:
+                    raise BadRequest(f"The body is not {coding}: {error}") from None
+                piece = unpack.unconsumed_tail
+                if plain:
+                    yield plain
+                if unpack.eof:
+                    piece, unpack = unpack.unused_data, zlib.decompressobj(_GZIP_OR_ZLIB)
+                elif not plain and not piece:
+                    break
+    except HttpProcessingError as error:
+        raise BadRequest(f"The body cannot be read: {error.message}") from None
+    except web.RequestPayloadError as error:
+        raise BadRequest(f"The body is broken: {error}") from None
+    except HTTPException as error:
+        raise BadRequest(f"The body is not acceptable: {error.reason}") from None

@@ -1,0 +1,232 @@
+"""Producing with v3: one record, a stream of them, or a batch (kafka-rest-http.md §7.10 to §7.12)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+
+from kafka_gateway import jsonio
+from kafka_gateway.codec import Codec
+from kafka_gateway.config import Config
+from kafka_gateway.errors import BadRequest, InvalidBatch, PayloadError, ServiceError, TooManyRequests
+from kafka_gateway.jsonio import Raw
+from kafka_gateway.kafka.ports import Delivery, Producer
+from kafka_gateway.messages import Call, Response
+from kafka_gateway.schemas import Preparing, in_order
+from kafka_gateway.service import Service
+from kafka_gateway.services.common.json_members import NULL, check_names, read_list, read_object
+from kafka_gateway.services.common.names import TopicRules
+from kafka_gateway.services.v3.bodies import required
+from kafka_gateway.services.v3.produce_stream import ProduceStream, StreamLimits, piece
+from kafka_gateway.services.v3.rate_limits import RateLimits
+from kafka_gateway.services.v3.record_schemas import RecordSchemas
+from kafka_gateway.services.v3.records import Record, RecordBody, RecordReader, read_members
+from kafka_gateway.services.v3.reports import BatchFailure, Reports, code_and_message
+
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
+_UNSUPPORTED = 'Unsupported charset in Content-Type header. Supports "UTF-8" and "ISO-8859-1".'
+_EMPTY = "Payload error. Request body is empty. Data is required."
+_ID = re.compile(r"[0-9A-Za-z_-]{1,80}")
+_ENTRY = ("id", "partition_id", "headers", "key", "value", "timestamp")
+
+
+class ProduceService(Service):
+    """The handlers of ``…/records`` and ``…/records:batch``."""
+
+    def __init__(
+        self,
+        config: Config,
+        producer: Producer,
+        codecs: Mapping[str, Codec],
+        rules: TopicRules,
+        schemas: RecordSchemas,
+    ) -> None:
+        self._producer = producer
+        self._rules = rules
+        self._reader = RecordReader(codecs)
+        self._schemas = schemas
+        self._rates = RateLimits(config)
+        self._entries_max = config.integer("api.v3.produce.batch.maximum.entries")
+        limit = config.integer("api.v3.produce.request.size.limit.max.bytes")
+        self._limits = StreamLimits(
+            record_max=limit or config.integer("request.max.bytes"),
+            duration_s=config.seconds("streaming.connection.max.duration.ms"),
+            grace_s=config.seconds("streaming.connection.max.duration.grace.period.ms"),
+            rest_timeout_s=config.seconds("request.body.timeout.ms"),
+        )
+        self._streams: set[ProduceStream] = set()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for stream in list(self._streams):
+                await stream.aclose()
+
+    def drain(self) -> None:
+        """Takes nothing more from open requests; what is on its way is reported, and they end."""
+        for stream in list(self._streams):
+            stream.end_input()
+
+    # --- one record, or a stream ------------------------------------------------------------------------------------
+
+    async def records(self, call: Call) -> Response:
+        """``POST …/records``. The status is 200, whatever becomes of the records (§7.10)."""
+        body = call.request.body
+        latin = _is_latin(call.request.headers.get("content-type"))
+        if isinstance(body, bytes):
+            if not body:
+                if call.request.headers.get("content-type") is None:
+                    raise PayloadError(_EMPTY)
+                return Response(b"")
+            if latin:
+                body, latin = body.decode("latin-1").encode(), False
+            if (reply := self._alone(call, body)) is not None:
+                return await reply
+            body = piece(body)
+        return Response(self._stream(call, body, latin))
+
+    def _alone(self, call: Call, body: bytes) -> Awaitable[Response] | None:
+        """The reply to a request that is one record and nothing else; None for any other."""
+        if len(body) > self._limits.record_max:
+            return None
+        found = self._reader.read_block(body)
+        if found is None or len(found) != 1:
+            return None
+        return self._one(call, found[0], len(body))
+
+    async def _one(self, call: Call, body: RecordBody, size: int) -> Response:
+        topic = str(call.params["topic_name"])
+        reports = Reports(str(call.params["cluster_id"]), topic)
+        try:
+            record = self._reader.record(body)
+            if (refusal := self._rates.refusal(size) or self._rules.refusal(topic)) is not None:
+                raise refusal
+            if (record.unready is not None and not self._schemas.complete_now(record, topic)) or call.session.preparing:
+                await in_order(call.session, Preparing(lambda: self._schemas.complete(record, topic)))
+            if (waiting := self._producer.ready(topic)) is not None:
+                await waiting
+            (delivery,) = await self._producer.send(topic, (record,))
+        except ServiceError as error:
+            return Response(reports.failure(error))
+        return Response(reports.of(delivery, record))
+
+    def _stream(self, call: Call, body: AsyncIterator[bytes], latin: bool) -> ProduceStream:
+        topic = str(call.params["topic_name"])
+        stream = ProduceStream(
+            _recoded(body) if latin else body,
+            topic,
+            Reports(str(call.params["cluster_id"]), topic),
+            self._producer,
+            self._reader,
+            self._schemas,
+            self._rates,
+            self._rules.refusal(topic),
+            self._limits,
+            self._streams.discard,
+        )
+        self._streams.add(stream)
+        stream.start()
+        return stream
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    async def batch(self, call: Call) -> Response:
+        """``POST …/records:batch``: 207, or a refusal of the whole batch, of which nothing is sent then."""
+        topic = str(call.params["topic_name"])
+        entries = self._entries(call.request.body)
+        reports = Reports(str(call.params["cluster_id"]), topic)
+        outcomes: list[Record | ServiceError] = [self._prepared(body, size, topic) for _, body, size in entries]
+        for i, outcome in enumerate(outcomes):
+            if isinstance(outcome, Record) and outcome.unready is not None:
+                try:
+                    if not self._schemas.complete_now(outcome, topic):
+                        await self._schemas.complete(outcome, topic)
+                except ServiceError as error:
+                    outcomes[i] = error
+        records = [each for each in outcomes if isinstance(each, Record)]
+        deliveries = iter(await self._send(topic, records))
+        successes, failures = [], []
+        for (name, _, _), outcome in zip(entries, outcomes, strict=True):
+            delivery = outcome if isinstance(outcome, ServiceError) else next(deliveries)
+            if isinstance(delivery, ServiceError):
+                failures.append(jsonio.encode(BatchFailure(name, *code_and_message(delivery, topic))))
+            else:
+                assert isinstance(outcome, Record)
+                successes.append(b'{"id":"%b",%b' % (name.encode(), reports.success(delivery, outcome)))
+        return Response(b'{"successes":[%b],"failures":[%b]}' % (b",".join(successes), b",".join(failures)), 207)
+
+    def _prepared(self, body: RecordBody, size: int, topic: str) -> Record | ServiceError:
+        try:
+            record = self._reader.record(body)
+        except ServiceError as error:
+            return error
+        return self._rates.refusal(size) or self._rules.refusal(topic) or record
+
+    async def _send(self, topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
+        if not records:
+            return ()
+        try:
+            if (waiting := self._producer.ready(topic)) is not None:
+                await waiting
+            return await self._producer.send(topic, records)
+        except (TooManyRequests, BadRequest, PayloadError) as error:
+            return [error] * len(records)
+
+    def _entries(self, body: bytes) -> list[tuple[str, RecordBody, int]]:
+        """Id, record and length of each entry; nothing of a batch that is malformed is sent."""
+        if not body.strip() or body.strip() == b"null":
+            raise InvalidBatch("Request body is empty. Data is required.")
+        members = read_object(_document(body), "The body") or {}
+        check_names(members, ("entries",))
+        elements = read_list(members.get("entries", NULL), "entries") or []
+        entries = [
+            required(read_object(element, f"entries[{i}]"), f"entries[{i}]") for i, element in enumerate(elements)
+        ]
+        names = [_id(entry.get("id"), f"entries[{i}].id") for i, entry in enumerate(entries)]
+        if len(set(names)) < len(names):
+            raise InvalidBatch("Batch entry IDs are not distinct.")
+        if not entries:
+            raise InvalidBatch("Empty batch.")
+        if len(entries) > self._entries_max:
+            raise InvalidBatch("Too many entries in batch.")
+        found = []
+        for i, (name, entry, element) in enumerate(zip(names, entries, elements, strict=True)):
+            check_names(entry, _ENTRY, f"entries[{i}]")
+            record = read_members({key: raw for key, raw in entry.items() if key != "id"}, f"entries[{i}]")
+            self._reader.check(record)
+            found.append((name, record, len(bytes(element))))
+        return found
+
+
+def _id(raw: Raw | None, place: str) -> str:
+    if raw is None or raw == NULL:
+        raise BadRequest(f"{place} must not be null.")
+    value = jsonio.decode_value(bytes(raw))
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidBatch("Batch entry identifier is not a valid string.")
+    return value
+
+
+_RAW: jsonio.Decoder[Raw] = jsonio.Decoder(Raw)
+
+
+def _document(body: bytes) -> Raw:
+    return jsonio.decode(body, _RAW)
+
+
+def _is_latin(content_type: str | None) -> bool:
+    """Whether the body is ISO-8859-1; BadRequest if it is neither that nor UTF-8."""
+    found = _CHARSET.search(content_type) if content_type is not None and ";" in content_type else None
+    if found is None or found[1].upper() == "UTF-8":
+        return False
+    if found[1].upper() == "ISO-8859-1":
+        return True
+    raise BadRequest(_UNSUPPORTED)
+
+
+async def _recoded(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for data in body:
+        yield data.decode("latin-1").encode()

@@ -1,0 +1,68 @@
+"""Keys and values of v3 records that need a schema (kafka-rest-http.md §7.10 "Which schema is used")."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from kafka_gateway import jsonio
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.schemas import Part, SchemaChoice, Schemas, Writer
+from kafka_gateway.services.common.json_members import shown
+from kafka_gateway.services.v3.records import WITH_SCHEMA, Choice, Record, shown_part
+
+_TYPES = {format_: kind for kind, format_ in WITH_SCHEMA.items()}
+_MESSAGE_MAX = 300
+
+
+class RecordSchemas:
+    """Finds the schemas of records, and makes their data bytes."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+
+    def complete_now(self, record: Record, topic: str) -> bool:
+        """As ``complete``, if that needs no waiting; whether it did not. Raises as it does."""
+        writers = [self._schemas.known(_wanted(choice, topic, part)) for part, _, choice in record.unready or ()]
+        if not all(writers):
+            return False
+        for (part, text, _), writer in zip(record.unready or (), writers, strict=True):
+            if writer is not None:
+                _fill(record, part, text, writer)
+        record.unready = None
+        return True
+
+    async def complete(self, record: Record, topic: str) -> None:
+        """Fills in what is ``unready`` in a record. Raises the ServiceError that its report is to show."""
+        for part, text, choice in record.unready or ():
+            _fill(record, part, text, await self._schemas.resolve(_wanted(choice, topic, part)))
+        record.unready = None
+
+
+def _wanted(choice: Choice, topic: str, part: str) -> SchemaChoice:
+    return SchemaChoice(
+        topic,
+        cast(Part, part),
+        WITH_SCHEMA[choice.type] if choice.type is not None else "",
+        choice.id,
+        choice.version,
+        choice.schema,
+        choice.subject,
+        choice.strategy or "",
+        versioned=True,
+    )
+
+
+def _fill(record: Record, part: str, text: bytes, writer: Writer) -> None:
+    try:
+        stored = writer.store(text)
+    except ValueError as reason:
+        raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)} (in {part})") from None
+    subject = b',"subject":%b,"schema_id":%d' % (jsonio.encode(writer.subject), writer.schema_id)
+    if writer.version is not None:
+        subject += b',"schema_version":%d' % writer.version
+    size = -1 if stored is None else len(stored)
+    about = shown_part(part, _TYPES.get(writer.format, writer.format.upper()), size, subject)
+    if part == "key":
+        record.key, record.key_shown = stored, about
+    else:
+        record.value, record.value_shown = stored, about
