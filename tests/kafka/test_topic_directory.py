@@ -9,10 +9,9 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
-from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition, UnknownTopicTimeout
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.errors import UnknownTopicTimeout
 from kafka_gateway.kafka.ports import TopicInfo
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import Topic
