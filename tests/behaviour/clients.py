@@ -4,82 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import itertools
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import aiohttp
 
-V1 = "application/vnd.kafka.v1+json"
-V2 = "application/vnd.kafka.v2+json"
+from kafka_gateway.testing.client import V1, V2, Answer, Client, HttpClient, StreamError, encoded, v1, v2
 
-
-def v1(fmt: str) -> str:
-    return f"application/vnd.kafka.{fmt}.v1+json"
-
-
-def v2(fmt: str) -> str:
-    return f"application/vnd.kafka.{fmt}.v2+json"
-
-
-class Answer(NamedTuple):
-    status: int
-    media_type: str
-    payload: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.payload)
-
-    @property
-    def error_code(self) -> int:
-        code: int = self.json["error_code"]
-        return code
-
-    @property
-    def message(self) -> str:
-        text: str = self.json["message"]
-        return text
-
-
-class Client(Protocol):
-    """``body`` is JSON-encoded unless it is bytes already; None sends none."""
-
-    async def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str | None = None, accept: str | None = None
-    ) -> Answer: ...
-
-    async def close(self) -> None: ...
-
-
-def encoded(body: Any) -> bytes | None:
-    if body is None or isinstance(body, bytes):
-        return body
-    return json.dumps(body).encode()
-
-
-class HttpClient:
-    """Plain HTTP with keep-alive."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._session = aiohttp.ClientSession()
-
-    async def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str | None = None, accept: str | None = None
-    ) -> Answer:
-        headers = {"Content-Type": content_type} if content_type else {}
-        if accept:
-            headers["Accept"] = accept
-        skip = () if content_type else ("Content-Type",)
-        async with self._session.request(
-            method, self._url + path, data=encoded(body), headers=headers, skip_auto_headers=skip
-        ) as response:
-            return Answer(response.status, response.headers.get("Content-Type", ""), await response.read())
-
-    async def close(self) -> None:
-        await self._session.close()
+__all__ = ["TRANSPORTS", "V1", "V2", "Answer", "Client", "EnvelopeClient", "HttpClient", "SseClient", "v1", "v2"]
 
 
 class EnvelopeClient:
@@ -89,6 +24,9 @@ class EnvelopeClient:
         self._url = url
         self._session = aiohttp.ClientSession()
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._streams: dict[str, asyncio.Queue[Any]] = {}
+        self.room = asyncio.Event()
+        self.room.set()
         self._parts: dict[str, bytes] = {}
         self._numbers = itertools.count()
         self._receiving: asyncio.Task[None] | None = None
@@ -96,19 +34,43 @@ class EnvelopeClient:
     async def request(
         self, method: str, path: str, body: Any = None, *, content_type: str | None = None, accept: str | None = None
     ) -> Answer:
-        id = str(next(self._numbers))
+        id = await self._connected()
         head = {"id": id, "method": method, "path": path, "type": content_type, "accept": accept}
+        answer = self._waiting[id] = asyncio.get_running_loop().create_future()
+        await self.send(json.dumps(head).encode() + (encoded(body) or b""))
+        return await answer
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """Its replies stay unread, and so does the connection, while more than a few wait."""
+        id = await self._connected()
+        self._streams[id] = asyncio.Queue()
+        head = {"id": id, "method": "GET", "path": path, "accept": "text/event-stream"}
+        await self.send(json.dumps(head).encode())
+        yield self._payloads(self._streams[id])
+
+    async def _payloads(self, queue: asyncio.Queue[Any]) -> AsyncIterator[tuple[str, bytes]]:
+        while (found := await queue.get()) is not None:
+            if not any(each.qsize() > FEW for each in self._streams.values()):
+                self.room.set()
+            name, answer = found
+            if answer.status >= 400:
+                raise StreamError(answer.message)
+            yield name, answer.payload
+
+    async def _connected(self) -> str:
+        """The id of the next request, on a connection that is there."""
         if self._receiving is None:
             connected = asyncio.get_running_loop().create_future()
             self._receiving = asyncio.get_running_loop().create_task(self.receive(connected))
             self._receiving.add_done_callback(self._ended)
             await asyncio.wait({connected, self._receiving}, return_when=asyncio.FIRST_COMPLETED)
-        answer = self._waiting[id] = asyncio.get_running_loop().create_future()
-        await self.send(json.dumps(head).encode() + (encoded(body) or b""))
-        return await answer
+        return str(next(self._numbers))
 
     def _ended(self, receiving: asyncio.Task[None]) -> None:
         error = None if receiving.cancelled() else receiving.exception()
+        for queue in self._streams.values():
+            queue.put_nowait(None)
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(error or ConnectionError("the gateway ended the connection"))
@@ -124,7 +86,13 @@ class EnvelopeClient:
         if head.get("continue"):
             self._parts[head["id"]] = payload
         else:
-            self._waiting.pop(head["id"]).set_result(Answer(head["code"], head.get("type", ""), payload))
+            answer = Answer(head["code"], head.get("type", ""), payload)
+            if (queue := self._streams.get(head["id"])) is not None:
+                queue.put_nowait((head.get("event", ""), answer))
+                if queue.qsize() > FEW:
+                    self.room.clear()
+            else:
+                self._waiting.pop(head["id"]).set_result(answer)
 
     async def send(self, message: bytes) -> None:
         raise NotImplementedError
@@ -141,6 +109,8 @@ class EnvelopeClient:
 
 
 PART = 60_000
+FEW = 20
+"""Payloads of a stream that may wait before the connection is left unread."""
 
 
 class WebSocketClient(EnvelopeClient):
@@ -165,6 +135,7 @@ class WebSocketClient(EnvelopeClient):
             connected.set_result(None)
             async for message in self._socket:
                 self.take(message.data)
+                await self.room.wait()
 
 
 class AtmosphereClient(EnvelopeClient):
@@ -208,6 +179,7 @@ class StreamingClient(AtmosphereClient):
         async with self._session.get(self.target, timeout=aiohttp.ClientTimeout()) as response:
             async for chunk in response.content.iter_any():
                 text = self.messages(text + decoder.decode(chunk))
+                await self.room.wait()
                 if self.id != "0" and not connected.done():
                     connected.set_result(None)
 
@@ -217,7 +189,7 @@ class SseClient(AtmosphereClient):
 
     async def receive(self, connected: asyncio.Future[None]) -> None:
         data: list[str] = []
-        async with self._session.get(self.target, timeout=aiohttp.ClientTimeout(), read_bufsize=1 << 26) as response:
+        async with self._session.get(self.target, timeout=aiohttp.ClientTimeout(), read_bufsize=1 << 23) as response:
             async for raw in response.content:
                 line = raw.decode().removesuffix("\n").removesuffix("\r")
                 if line.startswith("data:"):
@@ -227,6 +199,7 @@ class SseClient(AtmosphereClient):
                     data = []
                     if not connected.done():
                         connected.set_result(None)
+                    await self.room.wait()
 
 
 class LongPollingClient(AtmosphereClient):
@@ -239,6 +212,7 @@ class LongPollingClient(AtmosphereClient):
                 assert self.messages(await response.text("utf-8")) == ""
             if not connected.done():
                 connected.set_result(None)
+            await self.room.wait()
 
 
 TRANSPORTS: dict[str, Callable[[str], Client]] = {

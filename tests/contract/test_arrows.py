@@ -80,6 +80,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.kafka.clients",
         "gateway.settings",
     ),
+    "gateway.testing": ("gateway", "gateway.assembly"),
     "services.common": ("gateway", PORTS),
     "services.streams": (*COMMON, PORTS, UNFINISHED),
     "services.instances": (*COMMON, PORTS, "services.streams"),
@@ -132,6 +133,7 @@ EXCEPT: dict[str, tuple[str, ...]] = {
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("gateway.kafka",),
     "aiohttp": (
+        "gateway.testing.client",
         "gateway.registry.client",
         "gateway.door",
         "gateway.authenticators",
