@@ -1,4 +1,4 @@
-"""The built-in plugin ``console``: the console page."""
+"""The built-in plugin ``console``: the console page, and the page at ``/``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from kafka_gateway.transport import Transport, hookimpl
 
 @hookimpl
 def gateway_transports(config: Config) -> list[Transport]:
-    """None unless ``console.enabled``: true, or auto with the embedded Kafka."""
+    """The console only with ``console.enabled``: true, or auto with the embedded Kafka."""
+    from kafka_gateway.transports.console.start_page import StartPage
     from kafka_gateway.transports.console.transport import ConsoleTransport
 
     wanted = config.text("console.enabled").lower()
     enabled = wanted == "true" or (wanted == "auto" and not config.items("bootstrap.servers"))
-    return [ConsoleTransport()] if enabled else []
+    start = StartPage(enabled)
+    return [start, ConsoleTransport()] if enabled else [start]

@@ -1,0 +1,71 @@
+"""What a person sees who opens the gateway's address in a browser: a page with links. Programs get the API's ``{}``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.router import served
+from kafka_gateway.session import Session
+from kafka_gateway.transport import Transport
+
+_PAGE = served("GET", "/", "console.start")
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Vary": "Accept",
+}
+_JAVA = "text/html, image/gif, image/jpeg"
+"""How the Accept of Java's HttpURLConnection begins, which wants no page: it sends that with everything."""
+
+_HTML = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Kafka Gateway</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ margin: 2rem auto; max-width: 40rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif }}
+code {{ font-size: .9em }}
+</style>
+</head>
+<body>
+<h1>Kafka Gateway</h1>
+<p>This is a gateway between HTTP, WebSockets and Apache Kafka. Programs use its API at this address.</p>
+<ul>
+<li>{console}</li>
+<li><a href="health/ready">Health</a>: whether Kafka answers</li>
+<li><a href="topics">Topics</a>: what the API answers to <code>GET /topics</code></li>
+</ul>
+<p>Documentation comes with the program: <code>README.md</code> is where to begin; <code>docs/rest.md</code> is about
+the REST API, <code>docs/streaming.md</code> about record streams, <code>docs/sockets.md</code> about WebSockets, and
+<code>docs/configuration.md</code> lists all properties.</p>
+</body>
+</html>
+"""
+_CONSOLE = '<a href="console">Console</a>: follow topics and produce records'
+_NO_CONSOLE = "Console: switched off; <code>console.enabled=true</code> switches it on"
+
+
+class StartPage(Transport):
+    name = "start-page"
+    plain = True
+    resources = (_PAGE,)
+
+    def __init__(self, console: bool) -> None:
+        self._page = _HTML.format(console=_CONSOLE if console else _NO_CONSOLE).encode()
+
+    def claims(self, request: HttpRequest) -> bool:
+        if request.raw_path != "/" or request.method not in ("GET", "HEAD"):
+            return False
+        accept = request.headers.get("Accept", "")
+        return "text/html" in accept and not accept.startswith(_JAVA) and "Upgrade" not in request.headers
+
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+        await gateway.admit(session, _PAGE)
+        return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=_HEADERS)
