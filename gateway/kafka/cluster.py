@@ -66,6 +66,7 @@ class KafkaCluster:
             queue_bytes=config.integer("producer.queue.bytes"),
             queue_records=config.integer("producer.queue.records"),
             create_topics=config.flag("auto.create.topics.enable"),
+            all_down=self._admin.presence.suspect_soon,
         )
         self._administration = KafkaAdministration(self._admin, self.upstream, embedded)
         self._reader = KafkaReader(clients, self._admin, config)

@@ -39,6 +39,7 @@ _AUTHORIZATION = (
     Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     Code.DELEGATION_TOKEN_AUTHORIZATION_FAILED,
 )
+_UNANSWERED = (Code._TIMED_OUT, Code._TRANSPORT, Code._ALL_BROKERS_DOWN, Code._RESOLVE)
 _UNREACHABLE = (Code.BROKER_NOT_AVAILABLE, Code._RESOLVE)
 _REFUSED = (
     Code.TOPIC_EXCEPTION,  # Java's InvalidTopicException
@@ -156,6 +157,15 @@ def to_service_error(error: confluent_kafka.KafkaError | Exception) -> ServiceEr
     if found is None:
         found = KafkaRetriable if cause.retriable() else KafkaError
     return found(describe(cause))
+
+
+def to_question_error(error: confluent_kafka.KafkaError | Exception) -> ServiceError:
+    """What a failed question about the cluster is to the client: as `to_service_error`, but BrokerNotAvailable where no
+    broker could be asked, or none has answered in time."""
+    cause = kafka_error(error)
+    if cause is not None and cause.code() in _UNANSWERED:
+        return BrokerNotAvailable(f"No Kafka broker has answered: {describe(cause)}")
+    return to_service_error(error)
 
 
 def to_delivery_error(error: confluent_kafka.KafkaError | Exception) -> ServiceError:

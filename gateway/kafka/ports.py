@@ -306,6 +306,10 @@ class Admin(Protocol):
         """Log start and high watermark of these partitions, with two questions for all. Raises as ``offsets`` does,
         and LeaderNotAvailable, if one of them has none."""
 
+    async def log_ends(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
+        """The high watermark of each partition of these topics, with one question to each broker. What is unknown, or
+        has no leader, is left out."""
+
     async def trouble(self, topic: str) -> str:
         """Why some partition of the topic takes no records at present, beginning with the name of Kafka's error; "" if
         all take them. Raises UnknownTopicOrPartition.

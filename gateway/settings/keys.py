@@ -669,6 +669,12 @@ OPERATION = section(
         choices=("auto", "true", "false"),
         doc="Whether the console page is served at /console; auto: with the embedded Kafka.",
     ),
+    ConfigKey(
+        name="console.admins",
+        type="list",
+        default=(),
+        doc="Principals whom the console page shows all clients; to others it shows those of their own name.",
+    ),
     ConfigKey(name="access.log.enable", type="bool", default=True, doc="Log one line for every request."),
     ConfigKey(
         name="log.level",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import aiohttp
+import bcrypt
 import pytest
 
 from tests.transports.conftest import gateway
@@ -49,3 +52,20 @@ async def test_it_says_how_to_have_a_console() -> None:
         page = (await ask(f"{app.addresses[0]}/", CHROMIUM))[2]
         assert "console.enabled=true" in page
         assert 'href="console"' not in page
+
+
+@pytest.mark.parametrize(("admins", "seen"), [("", {"alice"}), ("alice", {"alice", "bob"}), ("bob", {"alice"})])
+async def test_who_sees_which_clients(tmp_path: Path, admins: str, seen: set[str]) -> None:
+    users = tmp_path / "users"
+    users.write_bytes(
+        b"".join(b"%b:%b\n" % (name, bcrypt.hashpw(name, bcrypt.gensalt(4))) for name in (b"alice", b"bob"))
+    )
+    settings = {"authentication_method": "BASIC", "authentication_basic_file": users, "embedded_enable": True}
+    async with gateway(console_enabled="true", console_admins=admins, **settings) as app:
+        url = app.addresses[0]
+        alice, bob = ({"Authorization": aiohttp.encode_basic_auth(name, name)} for name in ("alice", "bob"))
+        async with aiohttp.ClientSession(headers=bob) as other, aiohttp.ClientSession(headers=alice) as client:
+            async with other.get(f"{url}/topics") as response:
+                assert response.status == 200
+            async with client.get(f"{url}/console/clients") as response:
+                assert {each["principal"] for each in await response.json()} == seen

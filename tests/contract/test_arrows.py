@@ -112,7 +112,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "transports.push_pull": ("gateway", "gateway.door", PORTS, "services.push_pull", "transports.http"),
     # Assembly: services and sinks meet here, and nowhere else.
     "transports.bridges": ("gateway", "gateway.door", PORTS, "services.bridges", *COMMON),
-    "transports.console": ("gateway", "gateway.door"),
+    "transports.console": ("gateway", "gateway.door", PORTS, "services.common"),
     "transports.tunnel": (
         "gateway",
         "gateway.commands.output",

@@ -437,6 +437,11 @@ class FakeAdmin:
     async def all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
         return {partition: await self.offsets(topic, partition) for partition in partitions}
 
+    async def log_ends(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
+        self._kafka.called("log_ends", sorted(topics))
+        logs = self._kafka.logs
+        return {name: {place: len(log) for place, log in enumerate(logs[name])} for name in topics if name in logs}
+
     async def check(self, timeout_s: float) -> None:
         self._kafka.called("check")
 

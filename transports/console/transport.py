@@ -12,6 +12,7 @@ from importlib import resources
 from aiohttp import web
 
 from kafka_gateway import jsonio
+from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
@@ -21,6 +22,7 @@ _FILES = {
     "/console": ("index.html", "text/html"),
     "/console/console.css": ("console.css", "text/css"),
     "/console/console.js": ("console.js", "text/javascript"),
+    "/console/records.js": ("records.js", "text/javascript"),
     "/console/kafka-gateway.mjs": ("kafka-gateway.mjs", "text/javascript"),
     "/console/kafka-gateway-stream.mjs": ("kafka-gateway-stream.mjs", "text/javascript"),
 }
@@ -55,7 +57,8 @@ class ConsoleTransport(Transport):
     plain = True
     resources = (_PAGE, _LIST)
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
+        self._admins = frozenset(config.items("console.admins"))
         folder = resources.files("kafka_gateway.transports.console") / "static"
         self._files: dict[str, tuple[bytes, str, str]] = {}
         for path, (name, media_type) in _FILES.items():
@@ -74,20 +77,22 @@ class ConsoleTransport(Transport):
         if path == "/console/":  # the page refers to its parts from here
             return web.Response(status=308, headers={**_HEADERS, "Location": "/console"})
         if path == _CLIENTS:
-            return web.Response(body=_clients(gateway), content_type="application/json", headers=_HEADERS)
+            return web.Response(body=self._clients(gateway, session), content_type="application/json", headers=_HEADERS)
         content, media_type, tag = self._files[path]
         headers = {**_HEADERS, "ETag": tag}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         return web.Response(body=content, content_type=media_type, charset="utf-8", headers=headers)
 
-
-def _clients(gateway: Gateway) -> bytes:
-    now = time.monotonic()
-    sessions = sorted(gateway.sessions, key=lambda each: each.opened_at)[:_CLIENTS_MAX]
-    return jsonio.encode(
-        [
-            ClientRow(each.peer, each.transport, each.principal.name, now - each.opened_at, len(each.streams))
-            for each in sessions
-        ]
-    )
+    def _clients(self, gateway: Gateway, asking: Session) -> bytes:
+        """The sessions of who asks, or those of all for ``console.admins``: who else is there, and from where, is
+        nobody's business."""
+        now = time.monotonic()
+        name = asking.principal.name
+        found = [each for each in gateway.sessions if name in self._admins or each.principal.name == name]
+        return jsonio.encode(
+            [
+                ClientRow(each.peer, each.transport, each.principal.name, now - each.opened_at, len(each.streams))
+                for each in sorted(found, key=lambda each: each.opened_at)[:_CLIENTS_MAX]
+            ]
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import confluent_kafka
@@ -29,9 +29,10 @@ from kafka_gateway.errors import (
     UnknownTopicOrPartition,
 )
 from kafka_gateway.kafka.admin.groups import KafkaGroups
+from kafka_gateway.kafka.admin.presence import Presence
 from kafka_gateway.kafka.admin.topic_directory import TopicDirectory, info_of
 from kafka_gateway.kafka.clients.factory import ClientFactory
-from kafka_gateway.kafka.errors import kafka_error, to_service_error
+from kafka_gateway.kafka.errors import kafka_error, to_question_error, to_service_error
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionOffset, TopicInfo
 from kafka_gateway.upstream import Broker
@@ -76,6 +77,8 @@ class KafkaAdmin:
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._in_sync: dict[str, tuple[int, float]] = {}
         """min.insync.replicas by topic, and until when it counts."""
+        self.presence = Presence(self.check, clients.servers)
+        """Who thinks that Kafka is away tells this."""
 
     @property
     def client(self) -> AdminClient:
@@ -211,6 +214,27 @@ class KafkaAdmin:
             ("all-offsets", topic, *partitions), lambda: self._list_all_offsets(topic, partitions)
         )
 
+    async def log_ends(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
+        wanted = frozenset(topics)
+        return await self._shared(("log-ends", wanted), lambda: self._list_log_ends(wanted))
+
+    async def _list_log_ends(self, topics: Collection[str]) -> dict[str, dict[int, int]]:
+        places = [
+            confluent_kafka.TopicPartition(info.name, each.partition)
+            for info in await self.topics()
+            if info.name in topics
+            for each in info.partitions
+            if each.leader >= 0
+        ]
+        found: dict[str, dict[int, int]] = {}
+        if places:
+            asked = self._client.list_offsets(dict.fromkeys(places, _LATEST), request_timeout=DEADLINE_S)
+            answers = await asyncio.gather(*map(_result, asked.values()), return_exceptions=True)
+            for place, answer in zip(asked, answers, strict=True):
+                if not isinstance(answer, BaseException):
+                    found.setdefault(place.topic, {})[place.partition] = int(answer.offset)
+        return found
+
     async def trouble(self, topic: str) -> str:
         partitions = (await self.topic(topic)).partitions
         leaderless = [one.partition for one in partitions if one.leader < 0]
@@ -246,10 +270,16 @@ class KafkaAdmin:
             raise BrokerNotAvailable from error
 
     async def _ping(self, timeout_s: float) -> ClusterMetadata:
-        return await self._blocking(self._client.list_topics, _PROBE, timeout_s, threads=self._probes)
+        # Who asked may have given up when this fails.
+        try:
+            return await self._blocking(self._client.list_topics, _PROBE, timeout_s, threads=self._probes)
+        except Exception:
+            self.presence.suspect()
+            raise
 
     async def aclose(self) -> None:
         """Fails the open questions; a call that Kafka holds ends by its own deadline on its thread."""
+        self.presence.close()
         await self.directory.aclose()
         for threads in (self._threads, self._probes, self._makers):
             threads.shutdown(wait=False, cancel_futures=True)
@@ -353,9 +383,9 @@ async def _in_time(answer: Coroutine[Any, Any, Answer]) -> Answer:
         async with asyncio.timeout(DEADLINE_S):
             return await answer
     except TimeoutError as error:
-        raise to_service_error(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)) from error
+        raise BrokerNotAvailable(f"No Kafka broker has answered within {DEADLINE_S:g} s.") from error
     except confluent_kafka.KafkaException as error:
-        raise to_service_error(error) from error
+        raise to_question_error(error) from error
 
 
 async def _result(future: concurrent.futures.Future[Any]) -> Any:

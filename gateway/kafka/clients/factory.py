@@ -55,6 +55,11 @@ class ClientFactory:
         self._log = ClientLog(logging.getLogger("gateway.kafka.librdkafka"))
 
     @property
+    def servers(self) -> str:
+        """The addresses that clients begin with."""
+        return self._bootstrap
+
+    @property
     def embedded_bootstrap(self) -> str:
         """Where the embedded Kafka listens; "" if there is none."""
         return self._bootstrap if self._embedded else ""

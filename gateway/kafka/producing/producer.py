@@ -54,11 +54,15 @@ class KafkaProducer:
         queue_bytes: int,
         queue_records: int,
         create_topics: bool,
+        all_down: Callable[[], None] = lambda: None,
     ) -> None:
+        """``all_down`` is called on a thread of its own when there is no connection to any broker."""
         self._clients = clients
         self._admin = admin
         self._queue_bytes = queue_bytes
         self._queue_records = queue_records
+        self._all_down = all_down
+        self._create_topics = create_topics
         self._loop = asyncio.get_running_loop()
         self._open: dict[Batch, None] = {}
         """In the order of their sending."""
@@ -81,19 +85,36 @@ class KafkaProducer:
         smaller = {} if batch_bytes == self._limits.largest else {"batch.size": batch_bytes}
 
         def make() -> confluent_kafka.Producer:
-            return confluent_kafka.Producer({**self._clients.producer_config(), **smaller})
+            return confluent_kafka.Producer(
+                {**self._clients.producer_config(), **smaller, "error_cb": self._client_error}
+            )
 
         return Sender(make, batch_bytes, self._finish, self._broken)
+
+    def _client_error(self, error: confluent_kafka.KafkaError) -> None:
+        """What librdkafka tells beside the records; on a poll thread."""
+        if error.code() == confluent_kafka.KafkaError._ALL_BROKERS_DOWN:
+            self._all_down()
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 
     def ready(self, topic: str) -> Awaitable[None] | None:
         """See the port."""
-        if self._limits.due(topic) and topic not in self._asking_limits:
-            # Nobody waits for it: until it is known, a refusal teaches it and costs no record.
+        known = self._topics.ready(topic)
+        asking = self._asking_limits.get(topic)
+        if asking is None and self._limits.due(topic):
             asking = self._asking_limits[topic] = self._loop.create_task(self._ask_limit(topic))
             asking.add_done_callback(lambda _: self._asking_limits.pop(topic, None))
-        return self._topics.ready(topic)
+        if asking is None or self._create_topics or self._limits.knows(topic):
+            return known  # a change that is not known yet costs a refusal, and no record
+        # With a batch that is refused, what comes behind it could be stored before it.
+        return self._when_both(asking, known)
+
+    async def _when_both(self, asking: asyncio.Task[None], known: Awaitable[None] | None) -> None:
+        # All who wait for a topic wait for the same, and are woken in the order in which they came.
+        await asyncio.shield(asking)
+        if known is not None:
+            await known
 
     async def _learn(self, topic: str) -> None:
         """Has all producers ask for the topic's partitions now."""

@@ -34,22 +34,30 @@ class SizeLimits:
         self._shown: dict[str, tuple[int, int]] = {}
         """What refusals have shown, and what Kafka said then: counts until it says something else."""
         self._asked: dict[str, float] = {}
+        self._answered: set[str] = set()
 
     def due(self, topic: str) -> bool:
         """Whether Kafka should be asked about the topic (again)."""
         return self._asked.get(topic, 0.0) <= time.monotonic()
+
+    def knows(self, topic: str) -> bool:
+        """Whether Kafka has been asked about the topic once, whatever it said."""
+        return topic in self._answered
 
     async def ask(self, topic: str) -> None:
         """Asks Kafka for the topic's limit. Raises nothing: without an answer the last one counts."""
         if len(self._asked) >= _TOPICS_MAX:
             self._asked.clear()
             self._told.clear()
+            self._answered.clear()
         self._asked[topic] = time.monotonic() + ASK_AGAIN_S
         try:
             settings = {entry.name: entry.value for entry in await self._admin.topic_configs(topic)}
         except ServiceError as error:
             _log.debug("the largest batch of topic %s is not known: %s", topic, error.message)
             return
+        finally:
+            self._answered.add(topic)
         limits = [int(text) for name in ("max.message.bytes", "segment.bytes") if (text := settings.get(name))]
         if limits:
             self._told[topic] = min(limits)

@@ -1,10 +1,13 @@
 // The console: a client of the gateway like any other, with the rights of whoever looks at it.
 // What it counts adds up: received = shown + older + filtered + dropped.
-import { connect, fromBase64 } from './kafka-gateway.mjs';
+import { connect } from './kafka-gateway.mjs';
 import { stream } from './kafka-gateway-stream.mjs';
+import { exported, matches, shown, shownHeaders, size, whole } from './records.js';
 
 const SHOWN = 500; // rows in the window
-const RATED = 40; // topics whose rate is asked for
+const HIDDEN = 2000; // records that the filter hides and that are kept, for when it is changed
+const KEPT_CHARS = 48 << 20; // of all records that are kept
+const ASKED = 100; // topics in one question
 const LOOK_MS = 2000; // how often rates, clients and the log ends are asked for
 const V2 = 'application/vnd.kafka.v2+json';
 const $ = (id) => document.getElementById(id);
@@ -29,7 +32,7 @@ function open() {
   gateway = mine;
 }
 
-const get = async (where) => (await gateway.request({ path: where, accept: V2, idempotent: true, timeoutMs: 15000 })).body;
+const get = async (where, accept = V2) => (await gateway.request({ path: where, accept, idempotent: true, timeoutMs: 15000 })).body;
 const post = (where, body) => gateway.request({ method: 'POST', path: where, type: V2, body });
 
 // --- topics ---
@@ -37,18 +40,15 @@ const post = (where, body) => gateway.request({ method: 'POST', path: where, typ
 let topics = [];
 const rates = new Map(); // topic → {at, end, rate}
 
-async function ends(topic) {
-  const partitions = await get(`${path(topic)}/partitions`);
-  return Promise.all(
-    partitions.map(async ({ partition }) => ({ partition, ...(await get(`${path(topic)}/partitions/${partition}/offsets`)) })),
-  );
-}
+// The ends of the logs: topic → partition → offset. One question for all of them.
+const ends = (names) => (names.length === 0 ? {} : get(`/console/ends?topics=${names.join(',')}`, 'application/json'));
 
-async function rate(topic) {
-  const end = (await ends(topic)).reduce((sum, one) => sum + one.end_offset, 0);
-  const at = performance.now();
-  const old = rates.get(topic);
-  rates.set(topic, { at, end, rate: old && ((end - old.end) * 1000) / (at - old.at) });
+// The topics whose place in the list can be seen.
+function inView() {
+  const box = $('topic-list').getBoundingClientRect();
+  const bottom = Math.min(box.bottom, innerHeight);
+  const seen = ({ top, bottom: end }) => end > Math.max(box.top, 0) && top < bottom;
+  return [...$('topic-list').children].filter((item) => seen(item.getBoundingClientRect())).map((item) => item.firstChild.firstChild.textContent);
 }
 
 function listTopics() {
@@ -78,9 +78,17 @@ function listTopics() {
 
 async function lookAtTopics() {
   topics = await get('/topics');
-  const word = $('find').value.toLowerCase();
-  await Promise.all(topics.filter((topic) => topic.toLowerCase().includes(word)).slice(0, RATED).map(rate));
   listTopics();
+  const asked = [...new Set([...(view ? [view.topic] : []), ...inView()])].slice(0, ASKED);
+  const found = await ends(asked);
+  const at = performance.now();
+  for (const [topic, partitions] of Object.entries(found)) {
+    const end = Object.values(partitions).reduce((sum, one) => sum + one, 0);
+    const old = rates.get(topic);
+    rates.set(topic, { at, end, rate: old && ((end - old.end) * 1000) / (at - old.at) });
+  }
+  listTopics();
+  if (view) lookBehind(found[view.topic]);
 }
 
 // --- reading ---
@@ -91,10 +99,11 @@ class View {
   topic;
   received = 0;
   older = 0;
-  filtered = 0;
   dropped = 0;
-  rows = []; // newest last
-  fresh = [];
+  rows = []; // shown, newest last
+  hidden = []; // kept, but not shown: the filter does not let them pass
+  fresh = []; // to be shown with the next drawing
+  chars = 0; // of all three
   paused = null; // {promise, resolve}
   ended = false;
 
@@ -119,8 +128,10 @@ class View {
       });
       try {
         for await (const records of this.stream.batches()) {
+          while (this.paused) await this.paused.promise;
+          if (this.ended) return;
           this.#take(records);
-          if (this.paused) await this.paused.promise;
+          this.reached = this.stream.token;
         }
       } catch {
         await wait(1000); // the note says why
@@ -130,18 +141,32 @@ class View {
   }
 
   #take(records) {
-    const at = Date.now();
+    const word = filterWord();
     for (const record of records) {
-      this.received += 1;
-      const row = { at, partition: record.partition, offset: record.offset, key: shown(record.key), value: shown(record.value) };
-      if (matches(row)) this.fresh.push(row);
-      else this.filtered += 1;
+      const row = { number: this.received++, record, chars: size(record) };
+      this.chars += row.chars;
+      (matches(record, word) ? this.fresh : this.hidden).push(row);
     }
-    if (this.fresh.length > SHOWN) {
-      this.older += this.fresh.length - SHOWN;
-      this.fresh.splice(0, this.fresh.length - SHOWN);
-    }
+    this.trim();
     schedule();
+  }
+
+  // Lets go of the oldest.
+  trim() {
+    while (this.rows.length + this.fresh.length > SHOWN) this.#drop(this.rows.length > 0 ? this.rows : this.fresh);
+    while (this.hidden.length > HIDDEN) this.#drop(this.hidden);
+    while (this.chars > KEPT_CHARS && this.rows.length + this.fresh.length + this.hidden.length > 1) {
+      const lists = [this.rows, this.fresh, this.hidden].filter((list) => list.length > 0);
+      this.#drop(lists.reduce((oldest, list) => (list[0].number < oldest[0].number ? list : oldest)));
+    }
+  }
+
+  #drop(list) {
+    const row = list.shift();
+    this.chars -= row.chars;
+    this.older += 1;
+    row.line?.remove();
+    row.opened?.remove();
   }
 
   end() {
@@ -151,27 +176,7 @@ class View {
   }
 }
 
-const text = new TextDecoder('utf-8', { fatal: true });
-
-// A key or value as people read it; what is no text is shown as bytes, and says so.
-function shown(data) {
-  if (data === null) return { odd: true, text: '(null)' };
-  const bytes = fromBase64(data);
-  try {
-    const decoded = text.decode(bytes);
-    // eslint-disable-next-line no-control-regex
-    if (!/[\u0000-\u0008\u000e-\u001f]/.test(decoded)) return { odd: false, text: decoded.slice(0, 4000) };
-  } catch {
-    // shown as bytes
-  }
-  const hex = [...bytes.slice(0, 64)].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
-  return { odd: true, text: `not text · ${bytes.length} B · ${hex}${bytes.length > 64 ? ' …' : ''}` };
-}
-
-function matches(row) {
-  const word = $('filter').value;
-  return word === '' || row.key.text.includes(word) || row.value.text.includes(word);
-}
+const filterWord = () => $('filter').value.toLowerCase();
 
 let scheduled = false;
 
@@ -189,43 +194,80 @@ function cell(content, odd = false) {
   return made;
 }
 
+// The row of a table for a record; its first cell opens the whole of it.
+function lineOf(row) {
+  const { partition, offset, timestamp, key, value } = row.record;
+  const line = document.createElement('tr');
+  const time = document.createElement('td');
+  const opener = document.createElement('button');
+  opener.type = 'button';
+  opener.className = 'opener';
+  opener.setAttribute('aria-expanded', 'false');
+  opener.title = 'the whole record';
+  opener.textContent = timestamp === undefined ? '–' : new Date(timestamp).toISOString().replace('T', ' ').slice(0, 23);
+  opener.onclick = () => toggle(row, opener);
+  time.append(opener);
+  const [k, v] = [shown(key), shown(value)];
+  line.append(time, cell(`${partition} @${offset}`), cell(k.text, k.odd), cell(v.text, v.odd), cell(shownHeaders(row.record)));
+  return line;
+}
+
+function toggle(row, opener) {
+  opener.setAttribute('aria-expanded', String(!row.opened));
+  if (row.opened) {
+    row.opened.remove();
+    row.opened = undefined;
+    return;
+  }
+  row.opened = document.createElement('tr');
+  row.opened.className = 'opened';
+  const place = document.createElement('td');
+  place.colSpan = 5;
+  const list = document.createElement('dl');
+  for (const [name, content] of whole(row.record)) {
+    const [term, data] = [document.createElement('dt'), document.createElement('dd')];
+    term.textContent = name;
+    data.textContent = content;
+    list.append(term, data);
+  }
+  place.append(list);
+  row.opened.append(place);
+  row.line.after(row.opened);
+}
+
 function draw() {
   scheduled = false;
-  if (!view) return;
-  const body = $('rows');
+  if (!view || view.paused) return;
   const made = document.createDocumentFragment();
   for (const row of view.fresh) {
-    const line = document.createElement('tr');
-    const time = new Date(row.at).toISOString().slice(11, 23);
-    line.append(cell(time), cell(`${row.partition} @${row.offset}`), cell(row.key.text, row.key.odd), cell(row.value.text, row.value.odd));
-    row.line = line;
-    made.prepend(line);
+    row.line = lineOf(row);
+    made.prepend(row.line);
   }
-  body.prepend(made);
+  $('rows').prepend(made);
   view.rows.push(...view.fresh);
   view.fresh = [];
-  while (view.rows.length > SHOWN) {
-    view.rows.shift().line.remove();
-    view.older += 1;
-  }
   count();
 }
 
 function count() {
-  const { received, rows, older, filtered, dropped } = view;
+  const { received, rows, fresh, hidden, older, dropped } = view;
   const n = (number) => number.toLocaleString('en');
-  $('counts').textContent = `received ${n(received)} = ${n(rows.length)} shown + ${n(older)} older + ${n(filtered)} filtered + ${n(dropped)} dropped`;
+  $('counts').textContent = `received ${n(received)} = ${n(rows.length + fresh.length)} shown + ${n(older)} older + ${n(hidden.length)} filtered + ${n(dropped)} dropped`;
   $('save').disabled = rows.length === 0;
 }
 
+// Shows what the filter lets pass now, of all that is kept: also what it hid before.
 function filterAgain() {
   if (!view) return;
-  view.rows = view.rows.filter((row) => {
-    if (matches(row)) return true;
-    row.line.remove();
-    view.filtered += 1;
-    return false;
-  });
+  const word = filterWord();
+  const kept = [...view.rows, ...view.fresh, ...view.hidden].sort((a, b) => a.number - b.number);
+  view.rows = [];
+  view.fresh = [];
+  view.hidden = [];
+  for (const row of kept) (matches(row.record, word) ? view.rows : view.hidden).push(row);
+  view.trim();
+  for (const row of view.rows) row.line ??= lineOf(row);
+  $('rows').replaceChildren(...view.rows.flatMap((row) => (row.opened ? [row.opened, row.line] : [row.line])).reverse());
   count();
 }
 
@@ -251,8 +293,10 @@ async function follow() {
 function pause() {
   if (!view) return;
   if (view.paused) {
-    view.paused.resolve();
+    const { resolve } = view.paused;
     view.paused = null;
+    resolve();
+    schedule();
   } else {
     let resolve;
     const promise = new Promise((done) => (resolve = done));
@@ -261,18 +305,18 @@ function pause() {
   $('pause').textContent = view.paused ? 'Go on' : 'Pause';
 }
 
-async function lookBehind() {
-  const mine = view;
-  if (!mine?.stream?.token) return;
-  const next = new Map(JSON.parse(mine.stream.token).map((one) => [one.partition, one.offset]));
-  const behind = (await ends(mine.topic)).reduce((sum, one) => sum + Math.max(0, one.end_offset - (next.get(one.partition) ?? one.end_offset)), 0);
-  $('behind').textContent = `behind the log end: ${behind.toLocaleString('en')} records${mine.paused ? ' (paused: the gateway keeps them)' : ''}`;
+function lookBehind(partitions) {
+  const reached = view.reached ?? view.stream?.token;
+  if (!reached || !partitions) return;
+  const next = new Map(JSON.parse(reached).map((one) => [String(one.partition), one.offset]));
+  const behind = Object.entries(partitions).reduce((sum, [partition, end]) => sum + Math.max(0, end - (next.get(partition) ?? end)), 0);
+  $('behind').textContent = `behind the log end: ${behind.toLocaleString('en')} records${view.paused ? ' (paused: the gateway keeps them)' : ''}`;
 }
 
 function save() {
-  const lines = view.rows.map((row) => JSON.stringify({ topic: view.topic, partition: row.partition, offset: row.offset, key: row.key.text, value: row.value.text }));
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([lines.join('\n') + '\n'], { type: 'application/x-ndjson' }));
+  const lines = view.rows.map(({ record }) => `${exported(record)}\n`);
+  link.href = URL.createObjectURL(new Blob(lines, { type: 'application/x-ndjson' }));
   link.download = `${view.topic}.ndjson`;
   link.click();
   URL.revokeObjectURL(link.href);
@@ -403,5 +447,4 @@ restore();
 open();
 void look(lookAtTopics);
 void look(lookAtClients);
-void look(lookBehind);
 if ($('topic').value) void follow();

@@ -1,0 +1,71 @@
+"""Telling in the log when Kafka goes away and when it is back: one line each, however many clients notice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from kafka_gateway.errors import ServiceError
+
+_log = logging.getLogger("kafka_gateway.kafka")
+
+CHECK_S = 1.5
+"""How long Kafka has for an answer."""
+PAUSE_S = 1.0
+"""Between two questions, while it is away."""
+
+
+class Presence:
+    """Asks Kafka when somebody suspects that it is away, until it answers. Belongs to the event loop."""
+
+    def __init__(self, check: Callable[[float], Awaitable[None]], servers: str) -> None:
+        """
+        Args:
+            check: raises ServiceError if no broker answers in so many seconds.
+            servers: what to call Kafka, ``bootstrap.servers``.
+        """
+        self._check = check
+        self._servers = servers
+        self._loop = asyncio.get_running_loop()
+        self._watching: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def suspect(self) -> None:
+        """Something that Kafka should have answered was not."""
+        if self._watching is None and not self._closed:
+            self._watching = self._loop.create_task(self._watch(), name="watch whether Kafka is back")
+
+    def suspect_soon(self) -> None:
+        """As ``suspect``, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.suspect)
+        except RuntimeError:  # the loop is closed
+            return
+
+    def close(self) -> None:
+        """Asks and tells no more."""
+        self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        since = time.monotonic()
+        try:
+            if await self._answers():
+                return  # a connection broke, or one broker of several is gone
+            _log.error("Kafka is away: no broker of %s answers. It is asked again every second.", self._servers)
+            while not await self._answers():  # noqa: ASYNC110 (nothing announces it)
+                await asyncio.sleep(PAUSE_S)
+            _log.warning("Kafka is back, after %.0f s.", time.monotonic() - since)
+        finally:
+            self._watching = None
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._check(CHECK_S)
+            return True
+        except (ServiceError, TimeoutError):
+            return False
