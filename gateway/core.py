@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from kafka_gateway import media
@@ -22,6 +22,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.door.admission import Admission
 from kafka_gateway.door.counters import Counters
 from kafka_gateway.door.proofs import Proofs
 from kafka_gateway.errors import (
@@ -29,6 +30,7 @@ from kafka_gateway.errors import (
     SLOW,
     CloseReason,
     NotAcceptable,
+    NotAuthorized,
     NotFound,
     RequestTimeout,
     ServiceError,
@@ -40,6 +42,7 @@ from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.rights import Authorizer, Need
 from kafka_gateway.router import Match, Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session
@@ -66,6 +69,7 @@ class _Plan:
     cost: int
     prepares: bool
     """Whether ``takes`` wants the path's parameters and may answer a Preparing."""
+    needs: tuple[Need, ...] = ()
 
 
 def _too_busy() -> Unavailable:
@@ -95,12 +99,16 @@ class Gateway:
         router: Router,
         codecs: Mapping[str, Codec],
         authenticator: Authenticator,
+        authorizers: Sequence[Authorizer] = (),
     ) -> None:
         self.config = config
         self.router = router
         self.codecs = codecs
         self.proofs = Proofs(config, authenticator)
         """Who asks: the sessions, and the proofs that opened them."""
+        self.admission = Admission(config, authorizers, self.proofs.sessions, self.close_session)
+        """What they may do, and how much of it."""
+        self.proofs.welcome, self.proofs.refused = self.admission.welcome, self.admission.audit.refused_proof
         self.counters = Counters()
         self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
@@ -187,9 +195,12 @@ class Gateway:
                 plan = made
             if self.memory.used_up and not is_probe(plan.route):
                 raise OutOfMemory
+            route = plan.route
+            guarded = request.session.guarded
+            if guarded:
+                self.admission.admit(request, route, plan.needs, plan.media_type)
             if plan.cost:
                 await self._limits.take(plan.cost)
-            route = plan.route
             if route.takes is not None and isinstance(body, bytes):
                 if plan.prepares:
                     body = route.takes(body, plan.codec, plan.params)
@@ -205,9 +216,13 @@ class Gateway:
                     response = await work
             else:
                 response = await work
+            if guarded:
+                self.admission.answered(call, response, plan.needs)
             reply = self._reply(request, response, plan)
             return reply
         except ServiceError as error:
+            if isinstance(error, NotAuthorized):
+                self.admission.refused(request, error)
             if call is None:
                 self.counters.refuse(error)
             reply = self._error_reply(request, error, plan)
@@ -230,7 +245,7 @@ class Gateway:
         """Lets a client have what a transport serves by itself, without ``dispatch``: a page, a tunnel.
 
         ``resource`` is one of `Transport.resources`. Raises what ``dispatch`` would answer: Unauthorized, NotFound or
-        MethodNotAllowed where it is switched off, TooManyRequests, Unavailable.
+        MethodNotAllowed where it is switched off, NotAuthorized, TooManyRequests, Unavailable.
         """
         try:
             if not session.proven and not self.proofs.is_open(resource.template):
@@ -240,6 +255,9 @@ class Gateway:
             if self.is_full:
                 raise _too_busy()
             self._limits.check_offered(resource.name, resource)
+            if session.guarded:
+                request = Request(session, resource.method, resource.template)
+                self.admission.admit(request, resource, resource.needs({}), media.JSON)
             if cost := self._limits.cost(resource.name, resource):
                 await self._limits.take(cost)
         except ServiceError as error:
@@ -326,6 +344,7 @@ class Gateway:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
         route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
+        plan.needs = route.needs(match.params)
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
@@ -452,6 +471,8 @@ class Gateway:
                     return SLOW
                 except ConnectionError:
                     return GONE
+                if session.guarded and (wait_s := session.allowance.consumed(len(payload))) > 0:
+                    await asyncio.sleep(wait_s)
             return GONE
         finally:
             if heartbeat_s:

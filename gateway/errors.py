@@ -61,6 +61,19 @@ class Forbidden(ServiceError):
     status, error_code, text = 403, 403, "HTTP 403 Forbidden"
 
 
+class NotAuthorized(Forbidden):
+    """The principal may not do that (security.md §3); gateway.rights.not_authorized says what."""
+
+    error_code, text = 40301, "Not authorized."
+
+    def __init__(self, message: str | None = None, need: tuple[str, str, str] | None = None) -> None:
+        super().__init__(message)
+        self.need = need
+        """Operation, resource and name that were asked for."""
+        self.audited = False
+        """Whether the audit log has it."""
+
+
 class NotFound(ServiceError):
     status, error_code, text = 404, 404, "HTTP 404 Not Found"
 
@@ -363,6 +376,7 @@ GONE = CloseReason(1000, "client left", False)
 SHUTDOWN = CloseReason(1001, "gateway is shutting down", True)
 NO_MEMORY = CloseReason(1013, "memory is short (memory.max.bytes)", True)
 SLOW = CloseReason(1008, "client reads too slowly", True)
+NOT_AUTHORIZED = CloseReason(1008, "not authorized any more", False)
 REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
 IDLE = CloseReason(1001, "idle for too long", True)
 FAILED = CloseReason(1011, "internal error", True)

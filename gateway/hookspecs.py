@@ -14,6 +14,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.markers import NAME, hookimpl, hookspec
+from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.transport import Transport
@@ -34,6 +35,11 @@ def gateway_codecs(config: Config) -> Sequence[Codec]:  # type: ignore[empty-bod
 @hookspec
 def gateway_authenticators(config: Config) -> Sequence[Authenticator]:  # type: ignore[empty-body]
     """Ways to tell who is asking; ``authentication.method`` names the one that is used."""
+
+
+@hookspec
+def gateway_authorizers(config: Config) -> Sequence[Authorizer]:  # type: ignore[empty-body]
+    """Who says what principals may do. All that are answered count: each of them must allow."""
 
 
 @hookspec

@@ -8,7 +8,7 @@ gets a :class:`Reply`: bytes, or a stream of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from kafka_gateway.query import parse_query
 
 if TYPE_CHECKING:
     from kafka_gateway.dialect import Dialect
+    from kafka_gateway.rights import Need
     from kafka_gateway.router import Route
     from kafka_gateway.session import Session
     from kafka_gateway.stream import Stream
@@ -93,6 +94,18 @@ class Call:
     format: str
     """The embedded format: of the body for a produce request, of the response for a read; "" if there is none."""
     body: Any = None
+    needs: tuple[Need, ...] = ()
+    """What was required of names that do not stand in the path."""
+    changing_needs: Callable[[], Iterable[Need]] | None = None
+    """What an open stream needs beside that, where it changes while the stream is open."""
+
+    def require(self, operation: str, resource: str, *names: str) -> None:
+        """Raises gateway.errors.NotAuthorized unless the client may do this with all of the names.
+
+        For names that do not stand in the path. What becomes a stream ends when the rules forbid one of them later.
+        """
+        self.request.session.rights.require(operation, resource, *names)
+        self.needs += tuple((operation, resource, name) for name in names)
 
     @property
     def session(self) -> Session:

@@ -12,11 +12,13 @@ all generations, and media types choose among them later (:func:`gateway.media.c
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotFound
 from kafka_gateway.media import Consumes, Produces
+from kafka_gateway.rights import Need, Permission, read_permissions
 from kafka_gateway.service import Service
 
 
@@ -38,6 +40,7 @@ class Route:
     """The type of the body; None for no body, or one that the handler reads as bytes."""
     body: Literal["required", "optional", "none"] = "none"
     permission: str = ""
+    """What a principal must be allowed to: ``write topic:{topic}``, or ``open`` (`gateway.rights.read_permissions`)."""
     produces: Produces | None = None
     consumes: Consumes | None = None
     owner: str = "gateway"
@@ -46,6 +49,15 @@ class Route:
     service: Service | None = dataclasses.field(default=None, compare=False)
     """Whose handler it is, if that has a life of its own (gateway/service.py)."""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def permissions(self) -> tuple[Permission, ...]:
+        """What ``permission`` says."""
+        return read_permissions(self.permission)
+
+    def needs(self, params: Mapping[str, Any]) -> tuple[Need, ...]:
+        """What a request with these path parameters needs, as far as the path tells."""
+        return tuple(need for each in self.permissions for need in each.needs(params))
 
 
 def served(method: str, template: str, name: str, **more: Any) -> Route:
@@ -84,6 +96,7 @@ class Router:
         self._root = _Node()
         self._areas = {"": self._root}
         for route in self.routes:
+            _check_permission(route)
             self._add(route)
 
     def match(self, method: str, raw_path: str, area: str = "") -> Match:
@@ -157,6 +170,18 @@ class Router:
             if (name, place, is_integer) not in target.variables:
                 target.variables.append((name, place, is_integer))
         target.routes[route.generation] = route
+
+
+def _check_permission(route: Route) -> None:
+    try:
+        permissions = route.permissions
+    except ValueError as error:
+        raise RouteClash(f"{route.method} {route.template} of {route.owner!r}: permission: {error}") from None
+    for each in permissions:
+        if each.parameter and not re.search(r"\{" + each.parameter + r"(:int)?\}", route.template):
+            raise RouteClash(
+                f"{route.method} {route.template} of {route.owner!r}: permission: no segment is {{{each.parameter}}}"
+            )
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------

@@ -55,7 +55,10 @@ class Session:
     """
 
     __slots__ = (
+        "__weakref__",
+        "allowance",
         "closed",
+        "guarded",
         "id",
         "listener",
         "on_close",
@@ -94,6 +97,10 @@ class Session:
         """False for a session that was let in for one open path: it is served nothing else."""
         self.rights: Rights = EVERYTHING
         """What its principal may do."""
+        self.allowance: Any = None
+        """How much its principal may use (gateway.door.quotas.Allowance), from the moment when it was let in."""
+        self.guarded = False
+        """Whether rights, quotas or the audit log have to look at its requests."""
         self.streams: set[Stream] = set()
         self.preparing: asyncio.Future[None] | None = None
         """Done when the newest request that waits for a schema, or behind one that does, is on its way (see

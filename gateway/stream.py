@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from kafka_gateway.errors import ServiceError
 
+from kafka_gateway.errors import ServiceError
+
 
 class Stream(Protocol):
     """An endless reply: payloads in order. ``aclose`` may be called twice and ends the iteration.
+
+    One that has ``fail(error)`` can be ended for a reason that is not its own, such as rights that were taken away: its
+    client is told. Of one that has not, the whole session is closed then.
 
     Whoever asks for a payload has written the one before: that is how a stream of records knows what was delivered.
     """
@@ -119,6 +124,12 @@ class StreamBuffer:
             self._ended, self._error = True, error
             self._wake()
 
+    def fail(self, error: BaseException) -> None:
+        """Drops what waits; the iteration raises the error."""
+        self._payloads.clear()
+        self.size_bytes = 0
+        self.end(error)
+
     def __aiter__(self) -> StreamBuffer:
         return self
 
@@ -178,7 +189,7 @@ class Feed:
     write to ``outlet``, and call ``end``. Everything happens on the event loop.
     """
 
-    __slots__ = ("_buffer", "_over", "heartbeat_s", "outlet")
+    __slots__ = ("__weakref__", "_buffer", "_over", "heartbeat_s", "outlet")
 
     def __init__(self, heartbeat_s: int) -> None:
         self.heartbeat_s = heartbeat_s
@@ -212,6 +223,10 @@ class Feed:
         over = asyncio.Event()
         self.connect(outlet, over.set)
         await over.wait()
+
+    def fail(self, error: ServiceError) -> None:
+        """Says why, and ends."""
+        raise NotImplementedError
 
     def end(self) -> None:
         """Nothing comes any more: ``run`` returns."""

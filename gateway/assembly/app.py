@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from kafka_gateway.door.host import Host
 from kafka_gateway.kafka.cluster import open_kafka
 from kafka_gateway.kafka.ports import Kafka
 from kafka_gateway.registry.catalogue import Catalogue
-from kafka_gateway.router import RouteClash, Router
+from kafka_gateway.router import Route, RouteClash, Router
 from kafka_gateway.upstream import Upstream
 
 log = logging.getLogger("gateway")
@@ -58,6 +58,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         plugins.authenticator(config),
         plugins.transports(config),
     )
+    authorizers = plugins.authorizers(config)
     async with contextlib.AsyncExitStack() as stack:
         kafka = await stack.enter_async_context(open_kafka(config))
         schemas = Catalogue(config, codecs)
@@ -71,8 +72,11 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         resources = [resource for each in transports for resource in each.resources]
         if faults := limits.faults(config, [*routes, *resources]):
             raise ConfigError(faults)
-        gateway = Gateway(config, router, codecs, authenticator)
+        if authorizers:
+            _check_declared(routes)
+        gateway = Gateway(config, router, codecs, authenticator, authorizers)
         stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
+        await stack.enter_async_context(gateway.admission.watching())
         await stack.enter_async_context(gateway.proofs.watching())
         gateway.state[Upstream] = lambda: kafka.upstream()
         owners = {route.service: route.owner for route in routes if route.service is not None}
@@ -106,6 +110,16 @@ def _base_url(addresses: Iterable[str]) -> str:
     where it is shown (kafka-rest-http.md §3.8)."""
     url = next((each for each in addresses if each.startswith("http")), "http://localhost")
     return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace("//[::]:", f"//{socket.gethostname()}:")
+
+
+def _check_declared(routes: Sequence[Route]) -> None:
+    """Where rights are judged, a route that says nothing of what it needs would be a way round them."""
+    for route in routes:
+        if not route.permission:
+            raise PluginError(
+                f"plugin {route.owner}: {route.method} {route.template} does not declare what it needs; "
+                "give the route a permission, such as 'read topic:{topic}', or 'open' (docs/plugins.md)"
+            )
 
 
 async def _enter(
@@ -149,6 +163,9 @@ def tell(app: App) -> None:
     log.info("Listening on %s", ", ".join(app.addresses))
     if "console" in app.transports and app.addresses[0].startswith("http"):
         log.info("The console page is at %s/console", app.addresses[0])
+    config = app.gateway.config
+    if not app.gateway.admission.authorization.is_on and config.text("authentication.method").upper() != "NONE":
+        log.info("No authorization.file: whoever proves who they are may do everything (docs/security.md)")
     if app.kafka.embedded:
         log.warning(
             "No bootstrap.servers: using the EMBEDDED Kafka, in memory and for trying out only. "
@@ -157,11 +174,11 @@ def tell(app: App) -> None:
 
 
 async def run_until(
-    stop: asyncio.Event, config: Config, plugins: Plugins, ready: Callable[[], None] = lambda: None
+    stop: asyncio.Event, config: Config, plugins: Plugins, ready: Callable[[App], None] = lambda app: None
 ) -> None:
     """Serves until ``stop`` is set; calls ``ready`` when it serves."""
     async with serve(config, plugins) as app:
         tell(app)
-        ready()
+        ready(app)
         await stop.wait()
         log.info("stopping")

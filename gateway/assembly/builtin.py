@@ -5,6 +5,7 @@ from __future__ import annotations
 from kafka_gateway.auth import Authenticator, NoAuthentication
 from kafka_gateway.authenticators.basic import BasicAuthenticator
 from kafka_gateway.authenticators.single_user import SingleUserAuthenticator
+from kafka_gateway.authorizers.file import FileAuthorizer
 from kafka_gateway.codec import Codec
 from kafka_gateway.codecs.avro import AvroCodec
 from kafka_gateway.codecs.binary import BinaryCodec
@@ -13,6 +14,7 @@ from kafka_gateway.codecs.json_schema import JsonSchemaCodec
 from kafka_gateway.codecs.protobuf import ProtobufCodec
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.markers import hookimpl
+from kafka_gateway.rights import Authorizer
 from kafka_gateway.settings.keys import CORE_KEYS
 
 
@@ -42,3 +44,8 @@ def gateway_authenticators(config: Config) -> list[Authenticator]:
 
         found.append(OpenIdAuthenticator(config))
     return found
+
+
+@hookimpl
+def gateway_authorizers(config: Config) -> list[Authorizer]:
+    return [FileAuthorizer(config)] if config.text("authorization.file") else []

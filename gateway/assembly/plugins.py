@@ -24,6 +24,7 @@ from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
 from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.settings.keys import TRANSPORTS
@@ -137,6 +138,13 @@ class Plugins:
             raise ConfigError(faults)
         return chosen
 
+    def authorizers(self, config: Config) -> list[Authorizer]:
+        """All that are in use. ConfigError if the settings of one are faulty."""
+        found = [authorizer for _, authorizer in self._call("gateway_authorizers", Authorizer, config=config)]
+        if faults := [fault for each in found for fault in each.faults()]:
+            raise ConfigError(faults)
+        return found
+
     def routes(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas) -> list[Route]:
         """All routes, each marked with its plugin's name."""
         found = self._call("gateway_routes", Route, config=config, kafka=kafka, codecs=codecs, schemas=schemas)
@@ -149,11 +157,13 @@ class Plugins:
 
     def faults(self, config: Config) -> list[Fault]:
         """What is wrong with a configuration that only plugins can tell: one of the checks of gateway.config.load."""
-        try:
-            self.authenticator(config)
-        except ConfigError as error:
-            return list(error.faults)
-        return []
+        found: list[Fault] = []
+        for judged in (self.authenticator, self.authorizers):
+            try:
+                judged(config)
+            except ConfigError as error:
+                found += error.faults
+        return found
 
     def _named(self, hook: str, kind: type[Named], word: re.Pattern[str], **arguments: Any) -> list[Named]:
         """What the plugins offer; no two have the same name, whatever its case."""

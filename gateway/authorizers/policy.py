@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from kafka_gateway.authorizers.rules_file import NamePattern, PrincipalPattern, QuotaLine, Rule, RulesFile
+from kafka_gateway.rights import Decision
 from kafka_gateway.session import Principal
 
 IMPLIED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -23,15 +24,6 @@ IMPLIED: Final[Mapping[str, tuple[str, ...]]] = {
     "alter-configs": ("describe-configs",),
 }
 """What an allowed operation allows with it, as Kafka's StandardAuthorizer has it. A denied one denies itself only."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether, and the rule that decides; None if none does."""
-
-    allowed: bool
-    rule: Rule | None = None
-    super_user: bool = False
 
 
 class _Names:
@@ -185,17 +177,18 @@ class PrincipalRules:
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         """Whether the principal may, and the rule that says so. ``name`` is "" for the cluster."""
         if self.super_user:
-            return Decision(True, None, True)
+            return _SUPER
         for group in self.groups:
             if (rule := group.denies(operation, resource, name)) is not None:
-                return Decision(False, rule)
+                return Decision(False, rule.said)
         for group in self.groups:
             if (rule := group.allows(operation, resource, name)) is not None:
-                return Decision(True, rule)
+                return Decision(True, rule.said)
         return _NO
 
 
 _NO: Final = Decision(False)
+_SUPER: Final = Decision(True, "authorization.super.users")
 _ROLE: Final = 2
 
 

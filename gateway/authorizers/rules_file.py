@@ -18,18 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
-OPERATIONS: Final = ("read", "write", "create", "delete", "describe", "alter", "describe-configs", "alter-configs")
-"""Kafka's words."""
-
-RESOURCES: Final[Mapping[str, tuple[str, ...]]] = {
-    "topic": OPERATIONS,
-    "group": ("read", "describe", "delete", "alter"),
-    "transactional-id": ("write", "describe"),
-    "cluster": ("create", "describe", "alter", "describe-configs", "alter-configs"),
-    "gateway": ("read", "write", "describe", "alter"),
-}
-"""Resource → the operations that there are on it. ``alter`` of a group is the gateway's own: the use of other
-principals' consumer instances."""
+from kafka_gateway.rights import OPERATIONS, RESOURCES
 
 QUOTAS: Final = (
     "requests.per.sec",
@@ -101,6 +90,11 @@ class Rule:
     line: int
     text: str
     """The line as it stands in the file, without its comment."""
+
+    @property
+    def said(self) -> str:
+        """The rule as operators are told it."""
+        return f"line {self.line}: {self.text}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

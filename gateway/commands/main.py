@@ -38,6 +38,7 @@ kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
 kafka-gateway flasfka-serve: push and pull alone. Each has a --help of its own.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
+with --may: 0 yes, 1 no, 2 faulty rules or question;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
 
 
@@ -57,6 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="report every faulty key, then try Kafka step by step; serve nothing"
     )
+    parser.add_argument(
+        "--may",
+        nargs=3,
+        metavar=("PRINCIPAL", "OPERATION", "RESOURCE"),
+        help="say whether the rules allow it, such as User:alice read topic:orders, and which line decides",
+    )
+    parser.add_argument("--role", action="append", default=[], help="with --may: a role of the principal")
+    parser.add_argument(
+        "--claim", action="append", default=[], metavar="NAME=VALUE", help="with --may: a claim of its token"
+    )
     parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
     parser.add_argument("--version", action="version", version=f"kafka-gateway {VERSION}")
     options = parser.parse_intermixed_args(words)
@@ -72,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from kafka_gateway.commands.check import check
 
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
+        if options.may:
+            from kafka_gateway.commands.may import may
+
+            config = load(keys, file, overrides, os.environ)
+            return may(config, plugins, options.may, options.role, options.claim, sys.stdout, sys.stderr)
         config = load(keys, file, overrides, os.environ, checks=(kafka_faults, embedded_faults, plugins.faults))
     except PluginError as error:
         print(f"kafka-gateway: {error}", file=sys.stderr)

@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.commands import logs
@@ -16,6 +18,9 @@ from kafka_gateway.commands.output import write_line
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.kafka.clients.properties import client_notes
+
+if TYPE_CHECKING:
+    from kafka_gateway.assembly.app import App
 
 log = logging.getLogger("gateway")
 
@@ -33,7 +38,8 @@ _NOT_YET = ("SIGHUP", "SIGUSR1", "SIGUSR2")
 def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130).
 
-    SIGHUP, SIGUSR1 and SIGUSR2 are logged and change nothing: what a signal does without a handler is to kill.
+    SIGHUP has the rules read again, and the audit log opened again. SIGUSR1 and SIGUSR2 are logged and change nothing:
+    what a signal does without a handler is to kill.
     """
     for name in _NOT_YET:
         if number := getattr(signal, name, None):
@@ -79,11 +85,24 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
             os._exit(130)
         loop.call_soon_threadsafe(stop.set)
 
+    reload: Callable[[], None] | None = None
+
+    def ready(app: App) -> None:
+        nonlocal reload
+        reload = app.gateway.admission.reload
+        write_line(READY)
+
+    def reload_soon(*_: object) -> None:
+        if reload is not None:
+            loop.call_soon_threadsafe(reload)
+
     # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
     before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        await run_until(stop, config, plugins, lambda: write_line(READY))
+        if any(config.text(key) for key in ("authorization.file", "audit.log")):
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload_soon)
+        await run_until(stop, config, plugins, ready)
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

@@ -16,9 +16,8 @@ from typing import Final
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.config import Config
 from kafka_gateway.door.guesses import Guesses
-from kafka_gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, Unauthorized
+from kafka_gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, TooManyRequests, Unauthorized
 from kafka_gateway.messages import NOTHING
-from kafka_gateway.rights import EVERYTHING, Rights
 from kafka_gateway.session import Principal, Session
 
 log = logging.getLogger("gateway.auth")
@@ -33,8 +32,10 @@ class Proofs:
 
     def __init__(self, config: Config, authenticator: Authenticator) -> None:
         self.sessions: set[Session] = set()
-        self.rights_of: Callable[[Principal], Rights] = lambda principal: EVERYTHING
-        """What a principal may do; whoever judges rights sets it at start."""
+        self.welcome: Callable[[Session], None] = lambda session: None
+        """Gives a session what its principal may do; may raise TooManyRequests. The gateway sets it."""
+        self.refused: Callable[[str, str, str], None] = lambda peer, transport, reason: None
+        """Is told of proofs that prove nothing: address, transport, reason."""
         self._authenticator = authenticator
         self._names = tuple(name.lower() for name in authenticator.proof)
         self.fields = frozenset(name.encode() for name in self._names)
@@ -58,22 +59,28 @@ class Proofs:
         Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), Unavailable.
         """
         shown = self.shown(headers)
-        principal = await self._prove(headers, shown, peer)
+        try:
+            principal = await self._prove(headers, shown, peer)
+        except (Unauthorized, Forbidden, TooManyRequests) as error:
+            if shown:
+                self.refused(peer, transport, error.message)
+            raise
         session = Session(transport, listener, peer, principal, shown)
-        session.rights = self.rights_of(principal)
+        self.welcome(session)
         self.sessions.add(session)
         return session
 
     def open_beside(self, session: Session, transport: str) -> Session:
         """A further session of the same client, with the same proof: for what outlives its connection."""
         opened = Session(transport, session.listener, session.peer, session.principal, session.proof)
-        opened.rights = session.rights
+        self.welcome(opened)
         self.sessions.add(opened)
         return opened
 
     def open_unproven(self, transport: str, listener: str = "", peer: str = "") -> Session:
         """A session for one request whose path needs no proof; `Gateway.dispatch` serves it nothing else."""
         session = Session(transport, listener, peer, proven=False)
+        self.welcome(session)  # with the rights of User:anonymous
         self.sessions.add(session)
         return session
 
@@ -114,16 +121,16 @@ class Proofs:
         """Takes a newer proof for the session. Forbidden if it is another principal's; otherwise as ``open``."""
         shown = self.shown(headers)
         principal = await self._prove(headers, shown, session.peer)
-        if not session.proven or principal.name != session.principal.name:
+        if not session.proven or str(principal) != str(session.principal):
             raise Forbidden("The new proof is not the one of the principal that opened this session.")
         self.take_over(session, principal, shown)
 
     def take_over(self, session: Session, principal: Principal, shown: Mapping[str, str]) -> None:
         """Gives the session a proof that was found right."""
         session.proof = shown
-        if principal.roles != session.principal.roles:
-            session.rights = self.rights_of(principal)
-        session.principal = principal
+        before, session.principal = session.principal, principal
+        if principal.roles != before.roles or principal.attributes != before.attributes:
+            self.welcome(session)
 
     def keep_newer(self, session: Session, shown_by: Session) -> None:
         """Gives a session the proof with which its client, the same principal, came again."""
@@ -153,7 +160,7 @@ class Proofs:
         shown = session.proof
         try:
             principal = self._authenticator.recall(shown) or await self._authenticator.authenticate(shown, session.peer)
-            if principal.name != session.principal.name:
+            if str(principal) != str(session.principal):
                 raise Unauthorized()
             self._check_roles(principal)
         except (Unauthorized, Forbidden):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from kafka_gateway.config import ConfigKey, section
 from kafka_gateway.registry.keys import REGISTRY_KEYS
+from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
@@ -788,6 +789,9 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *HTTP,
     *CORS,
     *AUTHENTICATION,
+    *AUTHORIZATION,
+    *QUOTAS,
+    *AUDIT,
     *REGISTRY_KEYS,
     *RATE_LIMIT,
     *TRANSPORTS,

@@ -60,6 +60,7 @@ class PushStream:
         """Its payloads are being written."""
         self._payloads: deque[Payload] = deque()
         self._ended = False
+        self._failure: ServiceError | None = None
         self._settled = asyncio.Event()
         self._settled.set()
         """Set unless records are out."""
@@ -99,6 +100,9 @@ class PushStream:
                 return self._open(taken)
             taken.confirm()
         self.end()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise self._translate(failure)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -123,6 +127,12 @@ class PushStream:
             asyncio.get_running_loop().call_later(GRACE_S, self._settle, False)
         self._instance.running -= 1
         self._instance.used_at = time.monotonic()  # the clock of its expiry starts (§2.5)
+
+    def fail(self, error: ServiceError) -> None:
+        """Ends it for a reason that is not its own: whoever iterates gets the error."""
+        if not self._ended:
+            self._failure = error
+            self.end()
 
     async def settled(self) -> None:
         """Returns when it is known of every record whether it was delivered: soon, for a stream that has ended."""

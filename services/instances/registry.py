@@ -21,7 +21,9 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.rights import EVERYTHING, Need, Rights
 from kafka_gateway.services.common.patterns import TopicPattern
+from kafka_gateway.session import Session
 
 log = logging.getLogger("gateway.consumers")
 
@@ -54,11 +56,20 @@ class ConsumerInstance:
     """
 
     def __init__(
-        self, key: InstanceKey, owner: str, codec: Codec, consumer: Consumer, timeout_s: float, min_bytes: int | None
+        self,
+        key: InstanceKey,
+        owner: str,
+        codec: Codec,
+        consumer: Consumer,
+        timeout_s: float,
+        min_bytes: int | None,
+        rights: Rights = EVERYTHING,
     ) -> None:
         self.key = key
         self.owner = owner
-        """Name of the principal that made it."""
+        """The principal that made it, as ``kind:name``."""
+        self.rights = rights
+        """What that principal may do; a pattern gets the topics that it may read."""
         self.codec = codec
         self.consumer = consumer
         self.timeout_s = timeout_s
@@ -130,6 +141,21 @@ class ConsumerInstance:
         left_s = max(0.0, limits.timeout_s - (time.monotonic() - began))
         return dataclasses.replace(limits, timeout_s=left_s)
 
+    def needs(self) -> list[Need]:
+        """What a principal needs that reads from it: of the topics that it reads now, but for a pattern's."""
+        topics = self.topics if self.reads_from != "pattern" else ()
+        names = dict.fromkeys([*topics, *(each.topic for each in self.partitions)])
+        return [("read", "group", self.key.group), *(("read", "topic", name) for name in names)]
+
+    def check_rights(self, session: Session) -> None:
+        """NotAuthorized if the session's principal may not read what the instance reads: the rules may have changed
+        since it subscribed, or it is another principal's instance."""
+        if session.rights is not EVERYTHING:
+            for need in self.needs():
+                session.rights.require(*need)
+            if self.reads_from == "pattern" and session.rights is not self.rights:
+                session.rights.require("read", "topic", *self.topics)
+
     def interrupt(self) -> None:
         """Ends the push, and the reads that wait; what they had taken goes back to the next read (§13 no. 18)."""
         self._interrupted = True
@@ -165,6 +191,8 @@ class InstanceRegistry:
         self._max = config.integer("consumer.instances.max")
         self._instances: dict[InstanceKey, ConsumerInstance | None] = {}
         """None: its name is taken, it is being made."""
+        self._making: dict[InstanceKey, str] = {}
+        """Who makes those."""
         self._ending: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
@@ -172,12 +200,12 @@ class InstanceRegistry:
         """How many instances there are, those being made included."""
         return len(self._instances)
 
-    async def create(self, key: InstanceKey, make: Make) -> ConsumerInstance:
+    async def create(self, key: InstanceKey, make: Make, owner: str = "", owned_max: int = 0) -> ConsumerInstance:
         """The instance that ``make`` returns, known under the key from now on.
 
         Raises:
             InstanceExists: the name is taken, whoever took it.
-            TooManyRequests: there are consumer.instances.max instances.
+            TooManyRequests: there are consumer.instances.max instances, or ``owned_max`` of this owner (0: no limit).
             ServiceError: whatever ``make`` raises; the name is free again then.
         """
         if self._closing.is_set():
@@ -189,10 +217,14 @@ class InstanceRegistry:
                 f"There are {len(self._instances)} consumer instances, as many as consumer.instances.max allows. "
                 "Delete one that is no longer needed, or try again later."
             )
+        if owned_max and self._owned(owner) >= owned_max:
+            raise TooManyRequests(f"{owner} has {owned_max} consumer instances, as many as its quota allows.")
         self._instances[key] = None
+        self._making[key] = owner
         making = asyncio.ensure_future(make(key))
         try:
             instance = await asyncio.shield(making)
+            self._making.pop(key, None)
         except asyncio.CancelledError:
             # The client left while Kafka's consumer is being made, which cannot be called off: the name stays taken
             # until that is over, and the consumer nobody knows is closed.
@@ -200,6 +232,7 @@ class InstanceRegistry:
             raise
         except BaseException:
             del self._instances[key]
+            self._making.pop(key, None)
             raise
         if self._closing.is_set():
             del self._instances[key]
@@ -208,20 +241,26 @@ class InstanceRegistry:
         self._instances[key] = instance
         return instance
 
-    def find(self, key: InstanceKey, owner: str) -> ConsumerInstance:
-        """The instance of that name that belongs to ``owner``; InstanceNotFound if there is none.
+    def find(self, key: InstanceKey, session: Session) -> ConsumerInstance:
+        """The instance of that name that the session's principal made; InstanceNotFound if there is none.
+
+        Where rights are judged, somebody who may ``alter`` the group has everybody's (security.md §3).
 
         Every lookup comes through here: gateways that know of each other would answer "elsewhere" in this place.
         """
         instance = self._instances.get(key)
-        if instance is None or instance.owner != owner:
+        if instance is None:
             raise InstanceNotFound()
+        if instance.owner != str(session.principal):
+            rights = session.rights
+            if rights is EVERYTHING or not rights.allows("alter", "group", key.group):
+                raise InstanceNotFound()
         return instance
 
     @contextlib.contextmanager
-    def use(self, key: InstanceKey, owner: str) -> Iterator[ConsumerInstance]:
+    def use(self, key: InstanceKey, session: Session) -> Iterator[ConsumerInstance]:
         """The instance, which does not expire inside; its clock starts again at the end, however that is reached."""
-        instance = self.find(key, owner)
+        instance = self.find(key, session)
         instance.running += 1
         try:
             yield instance
@@ -229,14 +268,18 @@ class InstanceRegistry:
             instance.running -= 1
             instance.used_at = time.monotonic()
 
+    def _owned(self, owner: str) -> int:
+        made = sum(each is not None and each.owner == owner for each in self._instances.values())
+        return made + sum(each == owner for each in self._making.values())
+
     def generation_of(self, group: str, name: str) -> str | None:
         """The one generation in which an instance of that name exists; None if there is none, or one in each (§3.1)."""
         found = [each for each in ("v2", "v1") if InstanceKey(each, group, name) in self._instances]
         return found[0] if len(found) == 1 else None
 
-    async def remove(self, key: InstanceKey, owner: str) -> None:
+    async def remove(self, key: InstanceKey, session: Session) -> None:
         """Closes the instance. Others do not find it any more at once. InstanceNotFound."""
-        instance = self.find(key, owner)
+        instance = self.find(key, session)
         del self._instances[key]
         if key.generation == "v1":
             await asyncio.shield(self._end(instance, interrupt=False))  # reads in flight are waited for (§5.8)
@@ -279,6 +322,7 @@ class InstanceRegistry:
 
     def _abandon(self, key: InstanceKey, making: asyncio.Future[ConsumerInstance]) -> None:
         self._instances.pop(key, None)
+        self._making.pop(key, None)
         if making.cancelled():
             return
         if making.exception() is not None:

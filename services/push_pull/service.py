@@ -37,6 +37,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.ports import Admin, Kafka
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.push_pull.group_pull import Pulls, Wanted, as_base64, as_text, show
@@ -72,18 +73,18 @@ class PushPull:
         self.pulls = Pulls(config, kafka)
 
     def routes(self) -> list[Route]:
-        def route(method: str, path: str, handler: Any, permission: str = "") -> Route:
+        def route(method: str, path: str, handler: Any, permission: str) -> Route:
             template = self._prefix.rstrip("/") + path
             name = "push-pull.push" if method == "POST" else "push-pull.pull"
             return Route(method, template, handler, name, permission=permission, service=self.pulls)
 
         return [
             route(*each)
-            for path in ("/{topic}", "/{topic}/{name}")
+            for path, group in (("/{topic}", self._default_group), ("/{topic}/{name}", "{name}"))
             for each in (
-                ("POST", path, partial(self._answer, self._push, {"produced": 0}), "topic:write"),
-                ("GET", path, partial(self._answer, self._pull, {}), "group:read"),
-                ("HEAD", path, partial(self._answer, self._refuse, {})),
+                ("POST", path, partial(self._answer, self._push, {"produced": 0}), "write topic:{topic}"),
+                ("GET", path, partial(self._answer, self._pull, {}), f"read topic:{{topic}}; read group:{group}"),
+                ("HEAD", path, partial(self._answer, self._refuse, {}), OPEN),
             )
         ]
 

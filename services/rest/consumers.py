@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.errors import FormatMismatch, NotSubscribed, ServiceError
-from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.errors import FormatMismatch, NotAuthorized, NotSubscribed, ServiceError
+from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.names import invalid_topics, is_topic
@@ -59,7 +59,7 @@ class Consumers:
 
     async def delete(self, call: Call) -> Response:
         """``DELETE /consumers/{group}/instances/{instance}``: reads that wait answer with nothing."""
-        await self._registry.remove(_key(call), call.session.principal.name)
+        await self._registry.remove(_key(call), call.session)
         return NO_CONTENT
 
     # --- subscription and assignment (§6.5) --------------------------------------------------------------------------
@@ -69,6 +69,7 @@ class Consumers:
         request: SubscriptionRequest = call.body
         with self._use(call) as instance:
             if request.topics is not None:
+                call.require("read", "topic", *request.topics)
                 await self._subscriptions.subscribe(instance, request.topics)
             elif request.pattern is not None:
                 await self._subscriptions.subscribe_pattern(instance, request.pattern)
@@ -88,6 +89,7 @@ class Consumers:
     async def assign(self, call: Call) -> Response:
         """``POST …/assignments``"""
         with self._use(call) as instance:
+            call.require("read", "topic", *_topics(call.body))
             await self._subscriptions.assign(instance, call.body)
         return NO_CONTENT
 
@@ -103,6 +105,7 @@ class Consumers:
         """``POST …/positions``: first all offsets, then all times."""
         request: PositionsRequest = call.body
         with self._use(call) as instance:
+            call.require("read", "topic", *_topics(request.offsets), *_topics(request.times))
             check_seekable(request.offsets)
             check_seekable(request.times)
             if request.offsets:
@@ -115,6 +118,7 @@ class Consumers:
         """``POST …/positions/beginning``; no partitions means all that are assigned."""
         partitions: list[TopicPartition] = call.body
         with self._use(call) as instance:
+            call.require("read", "topic", *_topics(partitions))
             check_seekable(partitions)
             if instance.reads_from != "nothing" or partitions:
                 await instance.consumer.seek_to_beginning(partitions)
@@ -124,6 +128,7 @@ class Consumers:
         """``POST …/positions/end``; no partitions means all that are assigned."""
         partitions: list[TopicPartition] = call.body
         with self._use(call) as instance:
+            call.require("read", "topic", *_topics(partitions))
             check_seekable(partitions)
             if instance.reads_from != "nothing" or partitions:
                 await instance.consumer.seek_to_end(partitions)
@@ -140,6 +145,7 @@ class Consumers:
         with self._use(call) as instance:
             offsets = None
             if given is not None:
+                call.require("read", "topic", *_topics(given))
                 illegal = [each.topic for each in given if not is_topic(each.topic)]
                 if illegal:
                     raise invalid_topics(illegal)
@@ -155,6 +161,7 @@ class Consumers:
         """``GET …/offsets``: the committed offsets of the partitions asked for, without those that have none."""
         asked: list[TopicPartition] = call.body
         with self._use(call) as instance:
+            call.require("describe", "topic", *_topics(asked))
             real = list(dict.fromkeys(real_partitions(asked)))
             found = {
                 (each.topic, each.partition): each for each in (await instance.consumer.committed(real) if real else ())
@@ -195,13 +202,13 @@ class Consumers:
             if timeout_ms >= 0:
                 limits = dataclasses.replace(limits, timeout_s=min(timeout_ms / 1000, limits.timeout_s))
             encoder = self._encoders.get("v2", call.format)
-            return read_reply(await instance.read(limits, encoder), encoder)
+            return await read_reply(call, instance, limits, encoder)
 
     def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
         """Checks that the call may read from the instance, and says how much and how long.
 
         Raises:
-            FormatMismatch, NotSubscribed, KafkaRefused: looked for in this order.
+            FormatMismatch, NotSubscribed, KafkaRefused, NotAuthorized: looked for in this order.
         """
         codec = instance.codec
         if call.format != codec.name and (
@@ -212,15 +219,26 @@ class Consumers:
             raise NotSubscribed()
         if instance.illegal:
             raise invalid_topics(instance.illegal)
+        instance.check_rights(call.session)
         return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=instance.min_bytes)
 
     def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
-        return self._registry.use(_key(call), call.session.principal.name)
+        return self._registry.use(_key(call), call.session)
 
 
-def read_reply(taken: TakenBatch, encoder: RecordsEncoder) -> Response:
-    """The records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
+async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits, encoder: RecordsEncoder) -> Response:
+    """The next records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
+    taken = await instance.read(limits, encoder)
+    try:
+        instance.check_rights(call.session)  # the rules may have changed while the read waited
+    except NotAuthorized:
+        taken.put_back()
+        raise
     return Response(taken.batch.encode(encoder), settle=taken.settle)
+
+
+def _topics(places: Iterable[TopicPartition | PartitionOffset]) -> list[str]:
+    return list(dict.fromkeys(each.topic for each in places))
 
 
 def _key(call: Call) -> InstanceKey:

@@ -62,13 +62,15 @@ class Creation:
         name = request.name if request.name is not None else self._generated_name()
         check_instance(name)
         settings = _settings(group, name, request, generation)
-        owner = call.session.principal.name
+        session = call.session
+        owner, rights = str(session.principal), session.rights
 
         async def make(key: InstanceKey) -> ConsumerInstance:
             consumer = await self._kafka.consumer(settings)
-            return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes)
+            return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes, rights)
 
-        await self._registry.create(InstanceKey(generation, group, name), make)
+        owned_max = session.allowance.instances_max if session.allowance is not None else 0
+        await self._registry.create(InstanceKey(generation, group, name), make, owner, owned_max)
         return InstanceReply(name, self._urls.instance(call.base_url, group, name))
 
     def _generated_name(self) -> str:

@@ -16,6 +16,7 @@ from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
@@ -50,6 +51,15 @@ from kafka_gateway.services.streams.service import Streams
 TOPIC = "/topics/{topic}"
 PARTITION = "/topics/{topic}/partitions/{partition:int}"
 INSTANCE = "/consumers/{group}/instances/{instance}"
+
+# What the routes need (security.md §3). Of topics in bodies the handlers require it.
+_CLUSTER = "describe cluster"
+_DESCRIBE = "describe topic:{topic}"
+_READ = "read topic:{topic}"
+_WRITE = "write topic:{topic}"
+_GROUP = "read group:{group}"
+_GROUP_AND_TOPIC = f"{_READ}; {_GROUP}"
+_TOPICS_LISTED = "describe topic"
 
 _FORMAT_NAMES = {"jsonschema": "json-schema"}
 
@@ -133,7 +143,7 @@ class RestServices(Service):
         return {each: f"{name}{separator}{_FORMAT_NAMES.get(each, each)}" for each in self._formats(generation)}
 
     def _health(self) -> list[Route]:
-        route = partial(self._route, produces=media.plain_json())
+        route = partial(self._route, produces=media.plain_json(), permission=OPEN)
         return [
             route("GET", "/health/live", self.health.live, "health.live"),
             route("GET", "/health/ready", self.health.ready, "health.ready"),
@@ -142,7 +152,13 @@ class RestServices(Service):
     def _streams(self) -> list[Route]:
         route = partial(self._route, extras={"streams": "always"})
         return [
-            route("GET", "/topics/{topics}/stream", self.streams.stream, "streams.topics", permission="topic:read"),
+            route(
+                "GET",
+                "/topics/{topics}/stream",
+                self.streams.stream,
+                "streams.topics",
+                permission="read topic:{topics...}; read group",
+            ),
         ]
 
     def _v1(self) -> list[Route]:
@@ -152,7 +168,7 @@ class RestServices(Service):
         records, consumer = media.v1_takes_records(formats), media.v1_takes_consumer(formats)
         brokers, topics, partitions, c = self.brokers, self.topics, self.partitions, self.consumers_v1
 
-        def get(path: str, handler: Any, name: str, permission: str = "cluster:describe", **more: Any) -> Route:
+        def get(path: str, handler: Any, name: str, permission: str = _CLUSTER, **more: Any) -> Route:
             more = {"produces": metadata, "consumes": plain} | more
             return self._route("GET", path, handler, f"api.v1.{name}", generation="v1", permission=permission, **more)
 
@@ -167,35 +183,35 @@ class RestServices(Service):
         pushes = self._socket_path(INSTANCE)
         to_topic, to_partition = self._reader("v1"), self._reader("v1", with_partition=False)
         return [
-            get("/", brokers.root, "root.get"),
-            post("/", brokers.root, "root.post", "cluster:describe", read_free_map,
+            get("/", brokers.root, "root.get", OPEN),
+            post("/", brokers.root, "root.post", OPEN, read_free_map,
                  body="optional", produces=metadata, consumes=plain),
             get("/brokers", brokers.list_v1, "brokers.list"),
-            get("/topics", topics.list_v1, "topics.list"),
-            get(TOPIC, topics.get_v1, "topics.get", "topic:describe"),
-            post(TOPIC, self.records.to_topic_v1, "produce-to-topic", "topic:write", to_topic,
+            get("/topics", topics.list_v1, "topics.list", _TOPICS_LISTED),
+            get(TOPIC, topics.get_v1, "topics.get", _DESCRIBE),
+            post(TOPIC, self.records.to_topic_v1, "produce-to-topic", _WRITE, to_topic,
                  body="required", produces=metadata, consumes=records, extras={"names": named("produce-to-topic")}),
-            get(TOPIC + "/partitions", partitions.list_v1, "partitions.list", "topic:describe", produces=partitioned),
-            get(PARTITION, partitions.get_v1, "partitions.get", "topic:describe", produces=partitioned),
-            post(PARTITION, self.records.to_partition_v1, "produce-to-partition", "topic:write", to_partition,
+            get(TOPIC + "/partitions", partitions.list_v1, "partitions.list", _DESCRIBE, produces=partitioned),
+            get(PARTITION, partitions.get_v1, "partitions.get", _DESCRIBE, produces=partitioned),
+            post(PARTITION, self.records.to_partition_v1, "produce-to-partition", _WRITE, to_partition,
                  body="required", produces=partitioned, consumes=records,
                  extras={"names": named("produce-to-partition")}),
-            get(PARTITION + "/messages", self.simple_reads.read, "partitions.consume", "topic:read",
+            get(PARTITION + "/messages", self.simple_reads.read, "partitions.consume", _READ,
                 produces=reads, extras={"reads": True, "names": named("partitions.consume", "-")}),
-            post("/consumers/{group}", c.create, "consumers.create", "group:read", read_instance_v1,
+            post("/consumers/{group}", c.create, "consumers.create", _GROUP, read_instance_v1,
                  body="optional", produces=managed, consumes=consumer),
-            get(INSTANCE + "/topics/{topic}", c.read, "consumers.consume", "group:read", produces=reads,
+            get(INSTANCE + "/topics/{topic}", c.read, "consumers.consume", _GROUP_AND_TOPIC, produces=reads,
                 consumes=consumer, extras={"reads": True, "names": named("consumers.consume", "-")}),
-            post(INSTANCE + "/offsets", c.commit, "consumers.commit-offsets", "group:read", None,
+            post(INSTANCE + "/offsets", c.commit, "consumers.commit-offsets", _GROUP, None,
                  body="optional", produces=managed, consumes=consumer),
             self._route("DELETE", INSTANCE, c.delete, "api.v1.consumers.delete", generation="v1",
-                        permission="group:read", produces=managed, consumes=consumer),
-            get(pushes + "/topics/{topic}", self.pushes.subscribe_v1, "consumers.push", "group:read",
+                        permission=_GROUP, produces=managed, consumes=consumer),
+            get(pushes + "/topics/{topic}", self.pushes.subscribe_v1, "consumers.push", _GROUP_AND_TOPIC,
                 produces=media.with_events(reads),
                 consumes=consumer, extras={"reads": True, "names": named("consumers.push", "-"),
                                                         "streams": "events"}),
             self._route("DELETE", pushes + "/topics/{topic}", self.pushes.unsubscribe_v1, "api.v1.consumers.end-push",
-                        generation="v1", permission="group:read", produces=managed, consumes=consumer),
+                        generation="v1", permission=_GROUP, produces=managed, consumes=consumer),
         ]  # fmt: skip
 
     def _v2(self) -> list[Route]:
@@ -206,7 +222,7 @@ class RestServices(Service):
         records, consumer = media.v2_takes_records(formats), media.v2_takes_consumer(formats)
         brokers, topics, partitions, c = self.brokers, self.topics, self.partitions, self.consumers
 
-        def get(path: str, handler: Any, name: str, permission: str = "cluster:describe", **more: Any) -> Route:
+        def get(path: str, handler: Any, name: str, permission: str = _CLUSTER, **more: Any) -> Route:
             more = {"produces": metadata, "consumes": plain} | more
             return self._route("GET", path, handler, f"api.v2.{name}", generation="v2", permission=permission, **more)
 
@@ -214,12 +230,12 @@ class RestServices(Service):
             more = {"body": "required" if takes else "none", "produces": managed, "consumes": consumer} | more
             return self._route(
                 method, path, handler, f"api.v2.consumers.{name}",
-                generation="v2", permission="group:read", takes=takes, **more,
+                generation="v2", permission=_GROUP, takes=takes, **more,
             )  # fmt: skip
 
         def produce(path: str, handler: Any, name: str) -> Route:
             return self._route(
-                "POST", path, handler, f"api.v2.{name}", generation="v2", permission="topic:write", takes=to_topic,
+                "POST", path, handler, f"api.v2.{name}", generation="v2", permission=_WRITE, takes=to_topic,
                 body="required", produces=produced, consumes=records,
                 extras={"names": self._named("v2", f"api.v2.{name}", ".")},
             )  # fmt: skip
@@ -228,16 +244,16 @@ class RestServices(Service):
         to_topic = self._reader("v2")
         read_names = self._named("v2", "api.v2.consumers.consume", "-")
         return [
-            get("/", brokers.root, "root.get"),
-            self._route("POST", "/", brokers.root, "api.v2.root.post", generation="v2", permission="cluster:describe",
+            get("/", brokers.root, "root.get", OPEN),
+            self._route("POST", "/", brokers.root, "api.v2.root.post", generation="v2", permission=OPEN,
                         takes=read_free_map, body="optional", produces=metadata, consumes=plain),
             get("/brokers", brokers.list, "brokers.list"),
-            get("/topics", topics.list, "topics.list"),
-            get(TOPIC, topics.get, "topics.get", "topic:describe"),
+            get("/topics", topics.list, "topics.list", _TOPICS_LISTED),
+            get(TOPIC, topics.get, "topics.get", _DESCRIBE),
             produce(TOPIC, self.records.to_topic, "produce-to-topic"),
-            get(TOPIC + "/partitions", partitions.list, "partitions.list", "topic:describe"),
-            get(PARTITION, partitions.get, "partitions.get", "topic:describe"),
-            get(PARTITION + "/offsets", partitions.offsets, "partitions.get-offsets", "topic:describe"),
+            get(TOPIC + "/partitions", partitions.list, "partitions.list", _DESCRIBE),
+            get(PARTITION, partitions.get, "partitions.get", _DESCRIBE),
+            get(PARTITION + "/offsets", partitions.offsets, "partitions.get-offsets", _DESCRIBE),
             produce(PARTITION, self.records.to_partition, "produce-to-partition"),
             managing("POST", "/consumers/{group}", c.create, "create", read_instance_v2, body="optional"),
             managing("DELETE", INSTANCE, c.delete, "delete"),

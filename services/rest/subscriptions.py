@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from kafka_gateway.errors import IllegalState, ServiceError
@@ -20,6 +21,9 @@ log = logging.getLogger("gateway.consumers")
 REFRESH_S = 5.0
 """How often topics are looked for that a pattern matches. Java's consumer looks every five minutes
 (metadata.max.age.ms), which its users lower as a rule."""
+
+_RIGHTS_S = 1.0
+"""How often it is looked whether the rights of somebody with a pattern have changed."""
 
 _EXCLUSIVE = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"
 
@@ -74,7 +78,7 @@ class Subscriptions:
         async with instance.lock:
             if instance.reads_from not in ("nothing", "pattern"):
                 raise IllegalState(_EXCLUSIVE)
-            matched = await pattern.matches(known)
+            matched = await pattern.matches(instance.rights.filter("read", "topic", known))
             await _take_matched(instance, matched)
             instance.reads_from = "pattern"
             instance.pattern = pattern
@@ -132,11 +136,20 @@ class Subscriptions:
         """Looks for new topics, for ever, while some instance has a pattern."""
         while True:
             await self._some_pattern.wait()
-            await asyncio.sleep(self._refresh_s)
+            await self._refresh_due()
             try:
                 await self.refresh()
             except Exception:  # a bug; without this task patterns would silently stop following new topics
                 log.exception("topics for patterns could not be looked for")
+
+    async def _refresh_due(self) -> None:
+        """Returns when topics should be looked for again, or when the rights of somebody with a pattern changed."""
+        known = {instance: instance.rights.generation for instance in self._with_pattern}
+        until = time.monotonic() + self._refresh_s
+        while (left_s := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, _RIGHTS_S))
+            if any(instance.rights.generation != known.get(instance, 0) for instance in self._with_pattern):
+                return
 
     async def refresh(self) -> None:
         """Brings all instances with a pattern up to date with the topics there are now."""
@@ -156,7 +169,8 @@ class Subscriptions:
                 if instance.closed or instance.pattern is None:
                     continue
                 try:
-                    await _take_matched(instance, await instance.pattern.matches(known))
+                    readable = instance.rights.filter("read", "topic", known)
+                    await _take_matched(instance, await instance.pattern.matches(readable))
                 except ServiceError as error:
                     log.warning("the topics of group %r stay as they are: %s", instance.key.group, error.message)
 

@@ -18,12 +18,14 @@ class TopicsService:
 
     async def list(self, call: Call) -> Response:
         """``GET /topics`` of v2: without internal topics."""
-        return Response(sorted(topic.name for topic in await self._admin.topics() if not topic.internal))
+        names = [topic.name for topic in await self._admin.topics() if not topic.internal]
+        return Response(sorted(call.session.rights.filter("describe", "topic", names)))
 
     async def list_v1(self, call: Call) -> Response:
         """``GET /topics`` of v1: with internal topics."""
         with v1_errors():
-            return Response(sorted(topic.name for topic in await self._admin.topics()))
+            names = [topic.name for topic in await self._admin.topics()]
+            return Response(sorted(call.session.rights.filter("describe", "topic", names)))
 
     async def get(self, call: Call) -> Response:
         """``GET /topics/{topic}`` of v2: with all effective settings."""

@@ -54,7 +54,7 @@ class ConsumersV1:
         with v1_errors(), self._use(call) as instance:
             limits = await self.prepare(call, instance, max_bytes)
             encoder = self._encoders.get("v1", call.format)
-            return read_reply(await instance.read(limits, encoder), encoder)
+            return await read_reply(call, instance, limits, encoder)
 
     async def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
         """Checks that the call may read from the instance, subscribes to its topic if it is the first, and says how
@@ -68,6 +68,7 @@ class ConsumersV1:
             raise FormatMismatch()
         if instance.topics != (topic,):
             await self._subscribe(instance, topic)
+        instance.check_rights(call.session)
         return ReadLimits(
             max_bytes,
             timeout_s=instance.timeout_s,
@@ -91,7 +92,7 @@ class ConsumersV1:
     async def delete(self, call: Call) -> Response:
         """``DELETE …/instances/{instance}``: after the reads in flight."""
         with v1_errors():
-            await self._registry.remove(_key(call), call.session.principal.name)
+            await self._registry.remove(_key(call), call.session)
         return NO_CONTENT
 
     async def _subscribe(self, instance: ConsumerInstance, topic: str) -> None:
@@ -112,7 +113,7 @@ class ConsumersV1:
             instance.topics = (topic,)
 
     def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
-        return self._registry.use(_key(call), call.session.principal.name)
+        return self._registry.use(_key(call), call.session)
 
 
 def _key(call: Call) -> InstanceKey:

@@ -60,6 +60,8 @@ class Streams:
         media_type, format = negotiate(request.headers.get("accept"), self.encoders.formats)
         topics = self._topics(str(call.params["topics"]))
         parameters = read_parameters(request.query, request.headers, format, self.encoders.formats)
+        if parameters.group is not None:
+            call.require("read", "group", parameters.group)
         if self._stopping:
             raise ShuttingDown()
         if len(request.session.streams) >= self._per_session_max:

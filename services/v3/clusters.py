@@ -73,7 +73,14 @@ class ClustersService:
         number = int(call.params["broker_id"])
         await self._find(number, f"Broker {number} cannot be found.")
         topics = await self._administration.topics()
-        held = [(topic, one) for topic in topics for one in topic.partitions if number in one.replicas]
+        shown = set(call.session.rights.filter("describe", "topic", [each.name for each in topics]))
+        held = [
+            (topic, one)
+            for topic in topics
+            if topic.name in shown
+            for one in topic.partitions
+            if number in one.replicas
+        ]
 
         def make() -> Any:
             data: list[Any] = [replica(topic.name, one, number, links) for topic, one in held]

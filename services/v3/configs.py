@@ -116,7 +116,8 @@ class ConfigsService:
         """``GET …/topics/-/configs``: by topic and name; topics that are being deleted are left out."""
         links = await self._links.of(call)
         topics = [each.name for each in await self._administration.topics() if not each.internal]
-        return await self._of_all([ConfigOf("TOPIC", name) for name in topics], "/topics/-/configs", links)
+        shown = call.session.rights.filter("describe-configs", "topic", topics)
+        return await self._of_all([ConfigOf("TOPIC", name) for name in shown], "/topics/-/configs", links)
 
     async def of_all_brokers(self, call: Call) -> Response:
         """``GET …/brokers/-/configs``: by broker and name."""
@@ -173,8 +174,9 @@ class ConfigsService:
 
     async def alter_topics(self, call: Call) -> Response:
         """``POST …/topics/-/configs:alter``: each topic as a whole or not at all, 207 if some were refused."""
-        await self._links.of(call)
         request: AlterManyRequest = call.body
+        call.require("alter-configs", "topic", *request.changes)
+        await self._links.of(call)
         changes = {ConfigOf("TOPIC", topic): listed_ for topic, listed_ in request.changes.items()}
         known = await self._administration.configs(list(changes))
         for of, wanted in changes.items():

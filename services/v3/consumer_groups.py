@@ -117,7 +117,9 @@ class ConsumerGroupsService:
     async def list(self, call: Call) -> Response:
         """``GET …/consumer-groups``: those that may be described, by name."""
         links = await self._links.of(call, _CLUSTER)
-        groups = await self._administration.groups()
+        found = await self._administration.groups()
+        shown = set(call.session.rights.filter("describe", "group", [each.name for each in found]))
+        groups = [each for each in found if each.name in shown]
 
         def make() -> Any:
             data: list[Any] = [_group(each, links) for each in groups]
@@ -237,7 +239,9 @@ class ConsumerGroupsService:
     async def _behind(self, call: Call) -> tuple[GroupDetails, Sequence[Behind]]:
         """One element for each partition with a committed offset, the greatest lag first; at least one."""
         group = await self._find(call, "Consumer Group {} could not be found.")
-        offsets = await self._administration.committed(group.name)
+        committed = await self._administration.committed(group.name)
+        shown = set(call.session.rights.filter("describe", "topic", dict.fromkeys(each.topic for each in committed)))
+        offsets = [each for each in committed if each.topic in shown]
         places = [TopicPartition(each.topic, each.partition) for each in offsets]
         ends = await self._administration.offsets(places, committed=True)
         readers = {place: member for member in group.members for place in member.assignment}

@@ -32,6 +32,11 @@ PARTITION = TOPIC + "/partitions/{partition_id:int}"
 GROUP = CLUSTER + "/consumer-groups/{consumer_group_id}"
 CONSUMER = GROUP + "/consumers/{consumer_id}"
 
+# What most routes need (security.md §3); of names in bodies the handlers require it.
+_DESCRIBE = "describe topic:{topic_name}"
+_DESCRIBE_GROUP = "describe group:{consumer_group_id}"
+_GROUP_AND_TOPIC = f"{_DESCRIBE_GROUP}; {_DESCRIBE}"
+
 
 class V3Routes:
     """The services behind v3, and their routes."""
@@ -60,13 +65,14 @@ class V3Routes:
         c, configs = self.clusters, self.configs
         cluster_configs = CLUSTER + "/broker-configs"
         return [
-            _route("GET", "/v3/clusters", c.list, "clusters.list", "cluster:describe"),
-            _route("GET", CLUSTER, c.get, "clusters.get", "cluster:describe"),
-            _route("GET", CLUSTER + "/brokers", c.brokers, "brokers.list", "cluster:describe"),
-            _route("GET", BROKER, c.broker, "brokers.get", "cluster:describe"),
-            _route("GET", BROKER + "/partition-replicas", c.replicas, "replicas.search-by-broker", "topic:describe"),
+            _route("GET", "/v3/clusters", c.list, "clusters.list", "describe cluster"),
+            _route("GET", CLUSTER, c.get, "clusters.get", "describe cluster"),
+            _route("GET", CLUSTER + "/brokers", c.brokers, "brokers.list", "describe cluster"),
+            _route("GET", BROKER, c.broker, "brokers.get", "describe cluster"),
+            _route("GET", BROKER + "/partition-replicas", c.replicas, "replicas.search-by-broker",
+                   "describe cluster; describe topic"),
             _route("GET", CLUSTER + "/brokers/-/configs", configs.of_all_brokers, "brokers-configs.list",
-                   "cluster:describe-configs"),
+                   "describe-configs cluster"),
             *self._of_configs(BROKER + "/configs", "broker-configs", "cluster"),
             *self._of_configs(cluster_configs, "cluster-configs", "cluster"),
         ]  # fmt: skip
@@ -74,7 +80,7 @@ class V3Routes:
     def _of_configs(self, path: str, name: str, resource: str) -> list[Route]:
         """The five methods that topics, brokers and the cluster have for their settings alike."""
         configs = self.configs
-        see, change = f"{resource}:describe-configs", f"{resource}:alter-configs"
+        see, change = f"describe-configs {resource}", f"alter-configs {resource}"
         return [
             _route("GET", path, configs.list, f"{name}.list", see),
             _route("GET", path + "/{name}", configs.get, f"{name}.get", see),
@@ -87,52 +93,52 @@ class V3Routes:
         t, p, configs = self.topics, self.partitions, self.configs
         all_topics = CLUSTER + "/topics/-"
         return [
-            _route("GET", CLUSTER + "/topics", t.list, "topics.list", "topic:describe"),
-            _route("POST", CLUSTER + "/topics", t.create, "topics.create", "topic:create", read_create_topic),
-            _route("GET", TOPIC, t.get, "topics.get", "topic:describe"),
-            _route("PATCH", TOPIC, t.enlarge, "topics.partitions", "topic:alter", read_partitions_count),
-            _route("DELETE", TOPIC, t.delete, "topics.delete", "topic:delete"),
+            _route("GET", CLUSTER + "/topics", t.list, "topics.list", "describe topic"),
+            _route("POST", CLUSTER + "/topics", t.create, "topics.create", "create topic", read_create_topic),
+            _route("GET", TOPIC, t.get, "topics.get", _DESCRIBE),
+            _route("PATCH", TOPIC, t.enlarge, "topics.partitions", "alter topic:{topic_name}", read_partitions_count),
+            _route("DELETE", TOPIC, t.delete, "topics.delete", "delete topic:{topic_name}"),
             _route("GET", all_topics + "/configs", configs.of_all_topics, "topic-configs.list",
-                   "topic:describe-configs"),
+                   "describe-configs topic"),
             _route("POST", all_topics + "/configs:alter", configs.alter_topics, "topic-configs.alter-multi",
-                   "topic:alter-configs", read_alter_many),
-            *self._of_configs(TOPIC + "/configs", "topic-configs", "topic"),
-            _route("GET", TOPIC + "/partitions", p.list, "partitions.list", "topic:describe"),
-            _route("GET", PARTITION, p.get, "partitions.get", "topic:describe"),
-            _route("GET", PARTITION + "/offset", p.offsets, "partitions.list.offsets", "topic:describe"),
-            _route("GET", PARTITION + "/replicas", p.replicas, "replicas.list", "topic:describe"),
-            _route("GET", PARTITION + "/replicas/{broker_id:int}", p.replica, "replicas.get", "topic:describe"),
+                   "alter-configs topic", read_alter_many),
+            *self._of_configs(TOPIC + "/configs", "topic-configs", "topic:{topic_name}"),
+            _route("GET", TOPIC + "/partitions", p.list, "partitions.list", _DESCRIBE),
+            _route("GET", PARTITION, p.get, "partitions.get", _DESCRIBE),
+            _route("GET", PARTITION + "/offset", p.offsets, "partitions.list.offsets", _DESCRIBE),
+            _route("GET", PARTITION + "/replicas", p.replicas, "replicas.list", _DESCRIBE),
+            _route("GET", PARTITION + "/replicas/{broker_id:int}", p.replica, "replicas.get", _DESCRIBE),
             _route("GET", PARTITION + "/reassignment", p.reassignment, "partition-reassignments.get",
-                   "cluster:describe"),
+                   "describe cluster"),
             _route("GET", TOPIC + "/partitions/-/reassignment", p.reassignments_of_topic,
-                   "partition-reassignments.search-by-topic", "cluster:describe"),
+                   "partition-reassignments.search-by-topic", "describe cluster"),
             _route("GET", all_topics + "/partitions/-/reassignment", p.reassignments,
-                   "partition-reassignments.list", "cluster:describe"),
+                   "partition-reassignments.list", "describe cluster"),
         ]  # fmt: skip
 
     def _of_acls(self) -> list[Route]:
         a = self.acls
         return [
-            _route("GET", CLUSTER + "/acls", a.search, "acls.list", "cluster:describe"),
-            _route("POST", CLUSTER + "/acls", a.create, "acls.create", "cluster:alter", read_acl),
-            _route("DELETE", CLUSTER + "/acls", a.delete, "acls.delete", "cluster:alter"),
-            _route("POST", CLUSTER + "/acls:batch", a.create_many, "acls.batch-create", "cluster:alter", read_acls),
+            _route("GET", CLUSTER + "/acls", a.search, "acls.list", "describe cluster"),
+            _route("POST", CLUSTER + "/acls", a.create, "acls.create", "alter cluster", read_acl),
+            _route("DELETE", CLUSTER + "/acls", a.delete, "acls.delete", "alter cluster"),
+            _route("POST", CLUSTER + "/acls:batch", a.create_many, "acls.batch-create", "alter cluster", read_acls),
         ]
 
     def _of_groups(self) -> list[Route]:
         g = self.groups
         place = "/{topic_name}/partitions/{partition_id:int}"
         return [
-            _route("GET", CLUSTER + "/consumer-groups", g.list, "consumer-groups.list", "group:describe"),
-            _route("GET", GROUP, g.get, "consumer-groups.get", "group:describe"),
-            _route("GET", GROUP + "/consumers", g.consumers, "consumers.list", "group:describe"),
-            _route("GET", CONSUMER, g.consumer, "consumers.get", "group:describe"),
-            _route("GET", CONSUMER + "/assignments", g.assignments, "consumer-assignments.list", "group:describe"),
+            _route("GET", CLUSTER + "/consumer-groups", g.list, "consumer-groups.list", "describe group"),
+            _route("GET", GROUP, g.get, "consumer-groups.get", _DESCRIBE_GROUP),
+            _route("GET", GROUP + "/consumers", g.consumers, "consumers.list", _DESCRIBE_GROUP),
+            _route("GET", CONSUMER, g.consumer, "consumers.get", _DESCRIBE_GROUP),
+            _route("GET", CONSUMER + "/assignments", g.assignments, "consumer-assignments.list", _DESCRIBE_GROUP),
             _route("GET", CONSUMER + "/assignments" + place, g.assignment, "consumer-assignments.get",
-                   "group:describe"),
-            _route("GET", GROUP + "/lags", g.lags, "consumer-lags.list", "group:describe"),
-            _route("GET", GROUP + "/lags" + place, g.lag, "consumer-lags.get", "group:describe"),
-            _route("GET", GROUP + "/lag-summary", g.lag_summary, "consumer-group-lag-summary.get", "group:describe"),
+                   _GROUP_AND_TOPIC),
+            _route("GET", GROUP + "/lags", g.lags, "consumer-lags.list", _DESCRIBE_GROUP),
+            _route("GET", GROUP + "/lags" + place, g.lag, "consumer-lags.get", _GROUP_AND_TOPIC),
+            _route("GET", GROUP + "/lag-summary", g.lag_summary, "consumer-group-lag-summary.get", _DESCRIBE_GROUP),
         ]  # fmt: skip
 
     def _of_producing(self) -> list[Route]:
@@ -144,7 +150,7 @@ class V3Routes:
                 produce.records,
                 "api.v3.produce.produce-to-topic",
                 generation="v3",
-                permission="topic:write",
+                permission="write topic:{topic_name}",
                 body="required",
                 produces=_PRODUCES,
                 consumes=media.takes_json_records(),
@@ -157,7 +163,7 @@ class V3Routes:
                 produce.batch,
                 "api.v3.batch-produce.produce-to-topic",
                 generation="v3",
-                permission="topic:write",
+                permission="write topic:{topic_name}",
                 body="required",
                 produces=_PRODUCES,
                 consumes=_CONSUMES,

@@ -59,7 +59,9 @@ class TopicsService:
     async def list(self, call: Call) -> Response:
         """``GET …/topics``: without Kafka's own."""
         links = await self._links.of(call)
-        topics = [each for each in await self._administration.topics(_wants_operations(call)) if not each.internal]
+        found = [each for each in await self._administration.topics(_wants_operations(call)) if not each.internal]
+        shown = set(call.session.rights.filter("describe", "topic", [each.name for each in found]))
+        topics = [each for each in found if each.name in shown]
 
         def make() -> Any:
             data: list[Any] = [_topic(each, links) for each in topics]
@@ -75,8 +77,10 @@ class TopicsService:
 
     async def create(self, call: Call) -> Response:
         """``POST …/topics``"""
-        links = await self._links.of(call)
         request: CreateTopicRequest = call.body
+        if not call.session.rights.allows("create", "cluster", ""):  # as in Kafka, either is enough
+            call.require("create", "topic", request.topic.name)
+        links = await self._links.of(call)
         made = await self._administration.create_topic(request.topic, request.validate_only)
         topic = _created(request.topic, made, links)
         location = (("Location", topic.metadata.url),)

@@ -10,6 +10,7 @@ from kafka_gateway import jsonio, media
 from kafka_gateway.errors import BadRequest, GroupActive, KafkaAuthentication, KafkaAuthorization, ServiceError
 from kafka_gateway.kafka.ports import Admin, GroupInfo, PartitionOffset
 from kafka_gateway.messages import Call, Response
+from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.websocket_proxy.control import ProxyControl
 from kafka_gateway.services.websocket_proxy.limits import DEFAULT, ClientLimits, Side, read_limits
@@ -21,6 +22,13 @@ Answer = TypeVar("Answer")
 PUBLIC_AREA = "websocket-proxy"
 ADMIN_AREA = "websocket-proxy-admin"
 METRICS_AREA = "websocket-proxy-metrics"
+
+# What the routes need (security.md §3): of groups, what Kafka wants for it.
+_METRICS = "read gateway:metrics"
+_DESCRIBE = "describe group:{group}"
+_ALTER = "read group:{group}; read topic:{topic}"
+_DELETE = "delete group:{group}"
+_DELETE_TOPIC = f"{_DELETE}; read topic:{{topic}}"
 
 _HEALTHY = b"""{ "response": "I'm healthy" }"""
 _ACTIVE = frozenset({"STABLE", "PREPARING_REBALANCE", "COMPLETING_REBALANCE"})
@@ -56,14 +64,16 @@ class ProxyAdmin:
     def routes(self) -> list[Route]:
         """Each in the area of the listener that it belongs to."""
 
-        def route(area: str, method: str, path: str, handler: Callable[..., Any], name: str) -> Route:
+        def route(
+            area: str, method: str, path: str, handler: Callable[..., Any], name: str, permission: str = ""
+        ) -> Route:
             return Route(
                 method,
                 path,
                 handler,
                 f"proxy.{name}",
                 area=area,
-                permission="cluster:describe" if method == "GET" else "cluster:alter",
+                permission=permission or ("read gateway:admin" if method == "GET" else "alter gateway:admin"),
                 produces=media.plain_json(),
                 body="optional",
                 service=self._control,
@@ -71,11 +81,11 @@ class ProxyAdmin:
 
         public, admin = partial(route, PUBLIC_AREA), partial(route, ADMIN_AREA)
         routes = [
-            public("GET", "/healthcheck", self.healthcheck, "healthcheck"),
-            public("GET", "/kafka/cluster/info", self.brokers, "cluster.info"),
-            admin("GET", "/admin/kafka/info", self.brokers, "cluster.admin-info"),
-            admin("GET", "/metrics", self.metrics, "metrics"),
-            route(METRICS_AREA, "GET", "/metrics", self.metrics, "metrics.exporter"),
+            public("GET", "/healthcheck", self.healthcheck, "healthcheck", OPEN),
+            public("GET", "/kafka/cluster/info", self.brokers, "cluster.info", "describe cluster"),
+            admin("GET", "/admin/kafka/info", self.brokers, "cluster.admin-info", "describe cluster"),
+            admin("GET", "/metrics", self.metrics, "metrics", _METRICS),
+            route(METRICS_AREA, "GET", "/metrics", self.metrics, "metrics.exporter", _METRICS),
             admin("GET", "/admin/client/config", self.all_limits, "limits.all"),
             admin("DELETE", "/admin/client/config", self.clear_limits, "limits.clear"),
         ]
@@ -92,12 +102,18 @@ class ProxyAdmin:
         group = "/admin/consumer-group/{group}"
         return [
             *routes,
-            admin("GET", "/admin/consumer-group/all", self.groups, "groups.all"),
-            admin("GET", group + "/describe", self.describe_group, "groups.describe"),
-            admin("GET", group + "/offsets", self.offsets, "groups.offsets"),
-            admin("PUT", group + "/offsets/alter/{topic}", self.alter_offsets, "groups.alter"),
-            admin("DELETE", group + "/offsets/delete/{topic}", self.delete_offsets, "groups.delete-topic"),
-            admin("DELETE", group + "/offsets", self.delete_offsets, "groups.delete"),
+            admin("GET", "/admin/consumer-group/all", self.groups, "groups.all", "describe group"),
+            admin("GET", group + "/describe", self.describe_group, "groups.describe", _DESCRIBE),
+            admin("GET", group + "/offsets", self.offsets, "groups.offsets", _DESCRIBE),
+            admin("PUT", group + "/offsets/alter/{topic}", self.alter_offsets, "groups.alter", _ALTER),
+            admin(
+                "DELETE",
+                group + "/offsets/delete/{topic}",
+                self.delete_offsets,
+                "groups.delete-topic",
+                _DELETE_TOPIC,
+            ),
+            admin("DELETE", group + "/offsets", self.delete_offsets, "groups.delete", _DELETE),
         ]
 
     # --- the cluster ------------------------------------------------------------------------------------------------
@@ -158,10 +174,14 @@ class ProxyAdmin:
 
     async def groups(self, call: Call) -> Response:
         active, internal = _flag(call, "activeOnly"), _flag(call, "includeInternals")
+        groups = await _plainly(self._admin.groups())
+        shown = set(call.session.rights.filter("describe", "group", [each.name for each in groups]))
         found = [
             {"groupId": each.name, "isSimple": each.simple, "state": each.state, "members": []}
-            for each in await _plainly(self._admin.groups())
-            if (internal or not each.name.startswith(_INTERNAL)) and (not active or each.state in _ACTIVE)
+            for each in groups
+            if each.name in shown
+            and (internal or not each.name.startswith(_INTERNAL))
+            and (not active or each.state in _ACTIVE)
         ]
         return Response(pretty(found))
 
@@ -170,8 +190,14 @@ class ProxyAdmin:
         return Response(pretty(_group(found)))
 
     async def offsets(self, call: Call) -> Response:
-        found = await _plainly(self._admin.group_offsets(call.params["group"]))
+        found = await self._offsets_shown(call)
         return Response(pretty(_offset_documents(found))) if found else _UNKNOWN
+
+    async def _offsets_shown(self, call: Call) -> list[PartitionOffset]:
+        """The group's offsets, of topics that the client may know of."""
+        found = await _plainly(self._admin.group_offsets(call.params["group"]))
+        topics = set(call.session.rights.filter("describe", "topic", dict.fromkeys(each.topic for each in found)))
+        return [each for each in found if each.topic in topics]
 
     async def alter_offsets(self, call: Call) -> Response:
         group = call.params["group"]
@@ -179,12 +205,13 @@ class ProxyAdmin:
             wanted = jsonio.decode(call.body or b"", _offsets)
         except ValueError as error:
             raise BadRequest(str(error)) from None
+        call.require("read", "topic", *dict.fromkeys(each.topic for each in wanted))
         places = [PartitionOffset(each.topic, each.partition, each.offset, each.metadata or "") for each in wanted]
         if any(each.partition < 0 or each.offset < 0 for each in places):
             raise BadRequest("A partition or an offset is negative.")
         if places:
             await _plainly(self._admin.alter_group_offsets(group, places))
-        return Response(pretty(_offset_documents(await _plainly(self._admin.group_offsets(group)))))
+        return Response(pretty(_offset_documents(await self._offsets_shown(call))))
 
     async def delete_offsets(self, call: Call) -> Response:
         await _plainly(self._admin.delete_group_offsets(call.params["group"], call.params.get("topic")))

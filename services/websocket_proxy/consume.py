@@ -36,6 +36,8 @@ class ConsumeSockets:
         wanted = call.body
         if not isinstance(wanted, FollowerRequest):
             raise BadRequest("Expected WebSocket Upgrade request")
+        call.require("read", "topic", wanted.topic)
+        call.require("read", "group", wanted.group_id)
         partitions = await partitions_of(self._kafka, wanted.topic, self._settings.hidden_topics)
         lease = await self._sessions.open_consumer(
             ConsumerSocket(wanted.client_id, wanted.group_id, wanted.topic, partitions)
@@ -129,6 +131,10 @@ class Follower:
 
     async def aclose(self) -> None:
         self.end(1006)
+
+    def fail(self, error: ServiceError) -> None:
+        """Ends it for a reason that is not its own; its socket says why."""
+        self.failed(error)
 
     # --- what the member calls ----------------------------------------------------------------------------------------
 

@@ -44,6 +44,9 @@ class ProduceSockets:
         if not isinstance(wanted, SenderRequest):
             raise BadRequest("Expected WebSocket Upgrade request")
         self._check(wanted)
+        call.require("write", "topic", wanted.topic)
+        if wanted.transactional:
+            call.require("write", "transactional-id", f"{wanted.client_id}-{wanted.instance_id}")
         await partitions_of(self._kafka, wanted.topic, self._settings.hidden_topics)
         keyed = not wanted.transactional and await self._needs_keys(wanted.topic)
         lease = await self._sessions.open_producer(

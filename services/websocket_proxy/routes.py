@@ -17,8 +17,9 @@ def routes(config: Config, kafka: Kafka) -> list[Route]:
     control = ProxyControl(config, kafka)
     produce = ProduceSockets(kafka, control.settings, control)
     consume = ConsumeSockets(kafka, control.settings, control)
+    writes, reads = "write topic; write transactional-id", "read topic; read group"  # their names are in the query
     return [
-        Route("GET", "/socket/in", produce.open, "socket.in", permission="topic:write", service=control),
-        Route("GET", "/socket/out", consume.open, "socket.out", permission="group:read", service=control),
+        Route("GET", "/socket/in", produce.open, "socket.in", permission=writes, service=control),
+        Route("GET", "/socket/out", consume.open, "socket.out", permission=reads, service=control),
         *ProxyAdmin(control, kafka.admin).routes(),
     ]

@@ -40,6 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         PORTS,
         # What gateway.core, the kernel, has of the door, and the request that transports get.
         "gateway.door.access_log",
+        "gateway.door.admission",
         "gateway.door.counters",
         "gateway.door.proofs",
         "gateway.door.request",
@@ -67,6 +68,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.assembly": (
         "gateway",
         "gateway.authenticators",
+        "gateway.authorizers",
         "gateway.codecs",
         "gateway.door",
         "gateway.kafka",

@@ -9,6 +9,7 @@ import pytest
 
 from kafka_gateway.errors import KafkaError
 from kafka_gateway.services.instances.registry import InstanceKey
+from kafka_gateway.session import Session
 from tests.services.conftest import V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 
@@ -138,4 +139,4 @@ async def test_generation_of(rest: Rest) -> None:
     await rest.instance("g", "c")
     assert rest.services.generation_of("g", "c") == "v2"
     assert rest.services.generation_of("g", "d") is None
-    assert registry.find(InstanceKey("v2", "g", "c"), "anonymous").key.name == "c"
+    assert registry.find(InstanceKey("v2", "g", "c"), Session("test")).key.name == "c"

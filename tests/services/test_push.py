@@ -29,7 +29,7 @@ def row(value: Any, offset: int, partition: int = 0) -> dict[str, Any]:
 
 
 def instance_of(rest: Rest, generation: str = "v1", name: str = "c") -> ConsumerInstance:
-    return rest.services.registry.find(InstanceKey(generation, "g", name), "anonymous")
+    return rest.services.registry.find(InstanceKey(generation, "g", name), rest.session)
 
 
 def reads(fake: FakeKafka) -> int:

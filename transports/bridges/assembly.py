@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
 from kafka_gateway.services.bridges.delivery import DeliverySettings
@@ -45,15 +46,17 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
     health = HealthService(config, kafka.admin, lambda: silence(consumers))
     bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
     routes = [
-        Route("GET", "/bridges", bridges.list, "bridge.list", permission="cluster:describe", service=bridges),
-        Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="cluster:describe"),
-        Route("GET", "/healthz", bridges.live, "bridge.healthz"),
-        Route("GET", "/readyz", bridges.ready, "bridge.readyz"),
+        Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
+        Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics"),
+        Route("GET", "/healthz", bridges.live, "bridge.healthz", permission=OPEN),
+        Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),
     ]
+    asks = config.text("authentication.method").upper() != "NONE"  # a webhook's sender proves nothing
     for bridge in producers:
         routes += [
             Route(
-                method, path, bridge.post, f"bridge.produce.{bridge.settings.name}", permission="topic:write",
+                method, path, bridge.post, f"bridge.produce.{bridge.settings.name}",
+                permission=f"write topic:{bridge.settings.topic}" if asks else OPEN,
                 body="optional", extras={"raw": bridge.settings.max_body_bytes},
             )
             for path in bridge.settings.paths

@@ -280,6 +280,7 @@ class TunnelTransport(Transport):
                     socket.close(reason)
 
             session.on_close = close
+            gateway.admission.hold(session, _OPEN.needs({}))
             relay.attach(socket)
             code = (await socket.run(relay.take)).code
         except ConnectionError:

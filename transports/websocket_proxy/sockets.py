@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import CloseReason, ServiceError
+from kafka_gateway.errors import NOT_AUTHORIZED, CloseReason, NotAuthorized, ServiceError
 from kafka_gateway.limits import Meter
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -52,6 +52,8 @@ def keep_alive(socket: Socket) -> None:
 
 
 def failed(error: ServiceError) -> CloseReason:
+    if isinstance(error, NotAuthorized):
+        return CloseReason(NOT_AUTHORIZED.code, error.message, NOT_AUTHORIZED.reconnect)
     return CloseReason(1011, error.message, True)
 
 

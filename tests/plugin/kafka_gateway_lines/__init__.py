@@ -6,10 +6,12 @@ from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route
 from kafka_gateway.transport import Transport
 from kafka_gateway_lines.api_keys import ApiKeyAuthenticator
 from kafka_gateway_lines.lines import LinesTransport
+from kafka_gateway_lines.read_only import ReadOnly
 from kafka_gateway_lines.resources import ROUTES
 from kafka_gateway_lines.text import TextCodec
 
@@ -30,6 +32,7 @@ def gateway_config_keys() -> list[ConfigKey]:
             type="secret",
             doc="Keys of APIKEY: NAME:KEY, separated by commas.",
         ),
+        ConfigKey(name="lines.read.only", type="bool", default=False, doc="Nobody may change anything."),
     ]
 
 
@@ -41,6 +44,11 @@ def gateway_codecs() -> list[Codec]:
 @hookimpl
 def gateway_authenticators(config: Config) -> list[Authenticator]:
     return [ApiKeyAuthenticator(config)]
+
+
+@hookimpl
+def gateway_authorizers(config: Config) -> list[Authorizer]:
+    return [ReadOnly()] if config.flag("lines.read.only") else []
 
 
 @hookimpl

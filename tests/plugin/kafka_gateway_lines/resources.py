@@ -59,6 +59,6 @@ def _number(call: Call, name: str, default: int) -> int:
 
 
 ROUTES = [
-    Route("GET", "/plugin/echo", echo, name="plugin.echo", produces=plain_json()),
-    Route("GET", "/plugin/ticks", ticks, name="plugin.ticks"),
+    Route("GET", "/plugin/echo", echo, name="plugin.echo", produces=plain_json(), permission="open"),
+    Route("GET", "/plugin/ticks", ticks, name="plugin.ticks", permission="read gateway:ticks"),
 ]

@@ -1,0 +1,156 @@
+"""What every request of a guarded session passes: rights, quotas, and the audit log (security.md §3, §5, §7).
+
+A session that may do everything, has no limits and is not written down is not guarded, and costs one look at a flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+from kafka_gateway import media
+from kafka_gateway.config import Config
+from kafka_gateway.door.audit import Audit
+from kafka_gateway.door.authorization import Authorization, Needs
+from kafka_gateway.door.quotas import UNLIMITED, Quotas
+from kafka_gateway.door.slowed_feed import SlowedFeed
+from kafka_gateway.errors import NotAuthorized
+from kafka_gateway.messages import Call, Request, Response
+from kafka_gateway.rights import EVERYTHING, Authorizer, Need, not_authorized
+from kafka_gateway.router import Route
+from kafka_gateway.session import Principal, Session
+from kafka_gateway.stream import Feed
+
+_SOCKETS: Final = ("socket.", "tunnel.")
+_PUSHES: Final = ("consumers.push",)
+
+
+class Admission:
+    """One for a gateway. Belongs to its event loop.
+
+    Args:
+        sessions: those that are open.
+        close: a coroutine function that ends a session.
+    """
+
+    def __init__(self, config: Config, authorizers: Sequence[Authorizer], sessions: set[Session], close: Any) -> None:
+        self._authorizers = tuple(authorizers)
+        self._sessions = sessions
+        self.authorization = Authorization(authorizers, close)
+        self.quotas = Quotas(config, self._limits_of)
+        self.audit = Audit(config.text("audit.log"))
+
+    def _limits_of(self, principal: Principal) -> Mapping[str, int]:
+        limits: dict[str, int] = {}
+        for each in self._authorizers:
+            limits |= each.quotas(principal)
+        return limits
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follows the rules and writes the audit log for as long as the context is open."""
+        async with self.audit.writing(), self.authorization.watching(self._rules_changed):
+            yield
+
+    def reload(self) -> None:
+        """The operator asks for what has been read to be read again (SIGHUP)."""
+        self.authorization.reload()
+        self.audit.reopen()
+
+    def _rules_changed(self) -> None:
+        self.quotas.renew(self._sessions)
+        for session in self._sessions:
+            session.guarded = self._guards(session)
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def welcome(self, session: Session) -> None:
+        """Gives a session the rights and the allowance of its principal. TooManyRequests: it has one too many."""
+        allowance = self.quotas.of(session.principal)
+        if allowance is not UNLIMITED and session not in allowance.sessions:
+            allowance.check_connections()
+            allowance.sessions.add(session)
+        session.allowance = allowance
+        session.rights = self.authorization.rights_of(session.principal)
+        session.guarded = self._guards(session)
+
+    def _guards(self, session: Session) -> bool:
+        return session.rights is not EVERYTHING or session.allowance.metered or self.audit.enabled
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def admit(self, request: Request, route: Route, needs: Sequence[Need], media_type: str) -> None:
+        """Lets the request in. NotAuthorized, TooManyRequests."""
+        session = request.session
+        allowance = session.allowance
+        if allowance.metered:
+            allowance.take_request()
+        self.judge(session, needs, request)
+        if allowance.metered:
+            for permission in route.permissions:
+                if permission.operation == "write" and permission.resource == "topic":
+                    allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0)
+                elif permission.operation == "read" and permission.resource in ("topic", "group"):
+                    allowance.check_consume()
+            if _opens_stream(route, media_type):
+                allowance.check_streams()
+
+    def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
+        """NotAuthorized for the first of the needs that the session's principal may not have."""
+        rights, audit = session.rights, self.audit
+        for need in needs:
+            decision = rights.decide(*need)
+            if audit.enabled:
+                audit.decided(session, need, decision.allowed, decision.rule, _told(request))
+            if not decision.allowed:
+                error = not_authorized(session.principal, *need)
+                error.audited = True
+                raise error
+
+    def refused(self, request: Request, error: NotAuthorized) -> None:
+        """A handler has refused a name of the body: it is written down as every refusal."""
+        if self.audit.enabled and error.need is not None and not error.audited:
+            error.audited = True
+            decision = request.session.rights.decide(*error.need)
+            self.audit.decided(request.session, error.need, False, decision.rule, _told(request))
+
+    def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
+        """Keeps an eye on what the response leaves open, and counts what it has brought."""
+        session, value = call.session, response.value
+        if hasattr(value, "aclose"):
+            self._opened(call, response, needs)
+        elif session.allowance.consume_bytes is not None and isinstance(value, bytes):
+            session.allowance.consumed(len(value))
+
+    def _opened(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
+        session, stream = call.session, response.value
+        if isinstance(stream, Feed) and session.allowance.consume_bytes is not None:
+            stream = response.value = SlowedFeed(stream, session.allowance.consumed)
+        changing = call.changing_needs
+        if changing is None:
+            self.authorization.hold(stream, session, (*needs, *call.needs))
+        else:
+            fixed = tuple(needs)
+            self.authorization.hold(stream, session, lambda: (*fixed, *changing()))
+        if self.audit.enabled:
+            self.audit.opened(session, stream, _told(call.request))
+
+    def hold(self, session: Session, needs: Needs) -> None:
+        """Ends the whole session when it may not have all of this any more: for sockets that are no stream."""
+        self.authorization.hold(session, session, needs)
+
+
+def _opens_stream(route: Route, media_type: str) -> bool:
+    """Whether the reply stays open, as far as that is known before."""
+    kind = route.extras.get("streams")
+    return (
+        kind == "always"
+        or media_type == media.EVENTS
+        or route.name.endswith(_PUSHES)
+        or (route.name.startswith(_SOCKETS))
+    )
+
+
+def _told(request: Request | None) -> str:
+    return f"{request.method} {request.path}" if request is not None else ""

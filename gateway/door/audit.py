@@ -1,0 +1,247 @@
+"""The audit log: what was decided about whom, one JSON line a decision (security.md §7).
+
+Lines are made on the event loop and written by a thread, in bundles. The queue between them is bounded: what finds no
+room is counted, and the log says how many lines are missing. Ordinary reads and writes are told once for a session and
+a resource, and then counted for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import itertools
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Final, TextIO
+
+from kafka_gateway import jsonio
+from kafka_gateway.rights import Need
+from kafka_gateway.session import Session
+
+log = logging.getLogger("gateway.auth")
+
+_ORDINARY: Final = frozenset({"read", "write", "describe", "describe-configs"})
+"""Operations that are counted; those on the gateway itself are not ordinary, but for looking at it."""
+_WAITING_MAX: Final = 10_000
+_COUNTED_MAX: Final = 50_000
+"""Sessions and resources that are counted at the same time."""
+_COUNT_S: Final = 60
+_SHOWN_MAX: Final = 500
+
+
+class AuditLine(jsonio.Struct, omit_defaults=True):
+    """One line of the log."""
+
+    at: str
+    principal: str
+    peer: str
+    transport: str
+    operation: str
+    resource: str
+    allowed: bool
+    rule: str = ""
+    request: str = ""
+    count: int = 0
+    """Further decisions like it since the line before; such lines come once a minute."""
+
+
+class _Dropped(jsonio.Struct):
+    at: str
+    dropped: int
+    """Lines that found no room since the last one of these."""
+
+
+class Audit:
+    """The log of one gateway. ``path`` is a file's, ``stderr``, or "" for none. Belongs to the event loop."""
+
+    def __init__(self, path: str) -> None:
+        self.enabled = bool(path)
+        self.dropped = 0
+        """Lines that were lost: since the start, not only since it was said."""
+        self._writer = _Writer(path) if path else None
+        self._counts: dict[tuple[Session, Need], tuple[AuditLine, int]] = {}
+        self._open: dict[Any, tuple[Session, str]] = {}
+        """Streams that were told as opened, with the request that opened each."""
+
+    def decided(self, session: Session, need: Need, allowed: bool, rule: str, request: str) -> None:
+        """What was decided about a request; call it only where ``enabled``."""
+        operation, resource, name = need
+        if allowed and operation in _ORDINARY:
+            key = (session, need)
+            known = self._counts.get(key)
+            if known is not None:
+                self._counts[key] = (known[0], known[1] + 1)
+                return
+            if len(self._counts) >= _COUNTED_MAX:
+                self.tell_counts()
+            line = _line(session, operation, _named(resource, name), allowed, rule, request)
+            self._counts[key] = (line, 0)
+        else:
+            line = _line(session, operation, _named(resource, name), allowed, rule, request)
+        self._put(line)
+
+    def happened(self, session: Session, operation: str, resource: str, request: str = "") -> None:
+        """A thing that is told whatever the rules are: an instance made, a stream closed."""
+        if self.enabled:
+            self._put(_line(session, operation, resource, True, "", request))
+
+    def opened(self, session: Session, stream: Any, request: str) -> None:
+        """A stream or a socket was opened; its end is told, too."""
+        if self.enabled:
+            self._open[stream] = (session, request)
+            self.happened(session, "open", "stream", request)
+
+    def tell_closed(self) -> None:
+        """Writes which streams have ended since it was asked last."""
+        for stream, (session, request) in list(self._open.items()):
+            if session.closed is not None or stream not in session.streams:
+                del self._open[stream]
+                self.happened(session, "close", "stream", request)
+
+    def refused_proof(self, peer: str, transport: str, reason: str) -> None:
+        """Somebody came with a proof that proves nothing."""
+        if self.enabled:
+            self._put(AuditLine(_now(), "-", peer, transport, "authenticate", "gateway", False, reason))
+
+    def tell_counts(self) -> None:
+        """Writes how often each ordinary thing was done since it was told last."""
+        counts, self._counts = self._counts, {}
+        for (session, need), (line, count) in counts.items():
+            if count:
+                self._put(
+                    AuditLine(
+                        _now(), line.principal, line.peer, line.transport, line.operation, line.resource, True,
+                        line.rule, line.request, count,
+                    )
+                )  # fmt: skip
+            if session.closed is None:
+                self._counts[session, need] = (line, 0)
+        if len(self._counts) >= _COUNTED_MAX:
+            self._counts.clear()
+
+    def reopen(self) -> None:
+        """The file has been moved away: lines go into a new one."""
+        if self._writer is not None:
+            self._writer.reopen()
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Writes for as long as the context is open, and all that waits at its end. OSError: the file cannot be had."""
+        if self._writer is None:
+            yield
+            return
+        self._writer.start()
+        task = asyncio.get_running_loop().create_task(self._count(), name="audit counts")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self.tell_closed()
+            self.tell_counts()
+            await asyncio.to_thread(self._writer.stop)
+
+    async def _count(self) -> None:
+        for second in itertools.count(1):
+            await asyncio.sleep(1.0)
+            self.tell_closed()
+            if not second % _COUNT_S:
+                self.tell_counts()
+
+    def _put(self, line: AuditLine) -> None:
+        if self._writer is not None and not self._writer.put(line):
+            self.dropped += 1
+
+
+class _Writer:
+    """The thread that writes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lines: deque[AuditLine] = deque()
+        self._dropped = 0
+        self._wake = threading.Event()
+        self._ending = False
+        self._reopen = False
+        self._file: TextIO | None = None
+        self._thread = threading.Thread(target=self._run, name="audit-log", daemon=True)
+
+    def start(self) -> None:
+        self._file = self._open()
+        self._thread.start()
+
+    def put(self, line: AuditLine) -> bool:
+        """False if there is no room."""
+        if len(self._lines) >= _WAITING_MAX:
+            self._dropped += 1
+            return False
+        self._lines.append(line)
+        self._wake.set()
+        return True
+
+    def reopen(self) -> None:
+        self._reopen = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._ending = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+
+    def _open(self) -> TextIO:
+        if self._path == "stderr":
+            return sys.stderr
+        # Who may read it: nobody but the gateway's user, unless the operator made the file before.
+        return open(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a", encoding="utf-8")
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            ending = self._ending
+            try:
+                self._write()
+            except OSError as error:
+                log.error("audit.log: %s cannot be written: %s", self._path, error.strerror)
+            except Exception:  # a bug; without this thread nothing would be written any more
+                log.exception("audit.log cannot be written")
+            if ending:
+                if self._file is not None and self._file is not sys.stderr:
+                    self._file.close()
+                return
+
+    def _write(self) -> None:
+        if self._reopen:
+            self._reopen = False
+            if self._file is not None and self._file is not sys.stderr:
+                self._file.close()
+            self._file = self._open()
+        count = len(self._lines)
+        texts = [jsonio.encode(self._lines.popleft()).decode() for _ in range(count)]
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            texts.append(jsonio.encode(_Dropped(_now(), dropped)).decode())
+        if texts and self._file is not None:
+            self._file.write("\n".join(texts) + "\n")
+            self._file.flush()
+
+
+def _line(session: Session, operation: str, resource: str, allowed: bool, rule: str, request: str) -> AuditLine:
+    return AuditLine(
+        _now(), str(session.principal), session.peer, session.transport, operation, resource[:_SHOWN_MAX], allowed,
+        rule[:_SHOWN_MAX], request[:_SHOWN_MAX],
+    )  # fmt: skip
+
+
+def _named(resource: str, name: str) -> str:
+    return f"{resource}:{name}" if name else resource
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,157 @@
+"""How much each principal may use (security.md §5): buckets and counts that all its sessions share.
+
+What is too much is refused with 429 and ``Retry-After``, before any of it was done; streams are not refused what they
+have begun, they are slowed down. A principal without limits costs nothing: its sessions share `UNLIMITED`.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from kafka_gateway.config import Config
+from kafka_gateway.errors import TooManyRequests
+from kafka_gateway.limits import TokenBucket
+from kafka_gateway.session import Principal, Session
+
+NAMES: Final = (
+    "requests.per.sec",
+    "produce.bytes.per.sec",
+    "consume.bytes.per.sec",
+    "connections",
+    "streams",
+    "consumer.instances",
+)
+
+
+class Allowance:
+    """The limits of one principal, and what of them is used. Belongs to the event loop."""
+
+    __slots__ = (
+        "__weakref__",
+        "consume_bytes",
+        "limits",
+        "metered",
+        "principal",
+        "produce_bytes",
+        "requests",
+        "sessions",
+    )
+
+    def __init__(self, principal: Principal | None, limits: Mapping[str, int]) -> None:
+        self.principal = principal
+        self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self.limits: Mapping[str, int] = {}
+        self.requests: TokenBucket | None = None
+        self.produce_bytes: TokenBucket | None = None
+        self.consume_bytes: TokenBucket | None = None
+        self.metered = False
+        """Whether single requests have to be looked at."""
+        self.set(limits)
+
+    def set(self, limits: Mapping[str, int]) -> None:
+        """Takes other limits; a bucket whose rate stays keeps what it has."""
+        before, self.limits = self.limits, dict(limits)
+
+        def bucket(name: str, kept: TokenBucket | None) -> TokenBucket | None:
+            rate = limits.get(name, 0)
+            return None if not rate else kept if kept is not None and before.get(name) == rate else TokenBucket(rate)
+
+        self.requests = bucket("requests.per.sec", self.requests)
+        self.produce_bytes = bucket("produce.bytes.per.sec", self.produce_bytes)
+        self.consume_bytes = bucket("consume.bytes.per.sec", self.consume_bytes)
+        self.metered = any(limits.get(name, 0) for name in NAMES if name not in ("connections", "consumer.instances"))
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def take_request(self) -> None:
+        """TooManyRequests if the principal has none left in this second."""
+        if self.requests is not None:
+            self._take(self.requests, 1, "quota.requests.per.sec")
+
+    def take_produce(self, size_bytes: int) -> None:
+        """TooManyRequests if so much cannot be produced now; what is more than a second's worth goes once alone."""
+        if self.produce_bytes is not None:
+            self._take(self.produce_bytes, size_bytes, "quota.produce.bytes.per.sec")
+
+    def check_consume(self) -> None:
+        """TooManyRequests if earlier reads have used up the bytes of this second."""
+        if self.consume_bytes is not None and (wait_s := self.consume_bytes.wait_s(0)) > 0:
+            raise self._refusal("quota.consume.bytes.per.sec", wait_s)
+
+    def consumed(self, size_bytes: int) -> float:
+        """Counts bytes that were read, and says for how many seconds nothing more should be."""
+        return self.consume_bytes.wait_s(size_bytes) if self.consume_bytes is not None else 0.0
+
+    # --- what stays open --------------------------------------------------------------------------------------------
+
+    def check_connections(self) -> None:
+        """TooManyRequests if another connection is one too many."""
+        most = self.limits.get("connections", 0)
+        if most and sum(each.closed is None for each in self.sessions) >= most:
+            raise self._refusal("quota.connections", 1.0)
+
+    def check_streams(self) -> None:
+        """TooManyRequests if another stream is one too many."""
+        most = self.limits.get("streams", 0)
+        if most and sum(len(each.streams) for each in self.sessions) >= most:
+            raise self._refusal("quota.streams", 1.0)
+
+    @property
+    def instances_max(self) -> int:
+        """Consumer instances that the principal may have; 0: any number."""
+        return self.limits.get("consumer.instances", 0)
+
+    def _take(self, bucket: TokenBucket, cost: float, name: str) -> None:
+        wait_s = bucket.wait_s(cost)
+        if wait_s:
+            bucket.give_back(cost)
+            raise self._refusal(name, wait_s)
+
+    def _refusal(self, name: str, wait_s: float) -> TooManyRequests:
+        return TooManyRequests(f"{self.principal} has used up its {name}.", max(1, math.ceil(wait_s)))
+
+
+UNLIMITED: Final = Allowance(None, {})
+
+
+class Quotas:
+    """The allowances of all principals that are here.
+
+    Args:
+        of_principal: limits of a principal that differ from the configuration's.
+    """
+
+    def __init__(self, config: Config, of_principal: Callable[[Principal], Mapping[str, int]]) -> None:
+        self._usual = {name: config.integer(f"quota.{name}") for name in NAMES}
+        if config.text("authentication.method").upper() == "NONE" and not config.given("quota.consumer.instances"):
+            self._usual["consumer.instances"] = 0  # all clients are one principal
+        self._of_principal = of_principal
+        self._known: weakref.WeakValueDictionary[str, Allowance] = weakref.WeakValueDictionary()
+
+    def of(self, principal: Principal) -> Allowance:
+        """The allowance of the principal, the same for all its sessions."""
+        name = str(principal)
+        known = self._known.get(name)
+        if known is None:
+            limits = self._limits(principal)
+            if not any(limits.values()):
+                return UNLIMITED
+            known = self._known[name] = Allowance(principal, limits)
+        return known
+
+    def renew(self, sessions: set[Session]) -> None:
+        """The rules have changed: everybody gets the limits of now."""
+        for allowance in list(self._known.values()):
+            if allowance.principal is not None:
+                allowance.set(self._limits(allowance.principal))
+        for session in sessions:
+            if session.allowance is UNLIMITED:
+                session.allowance = self.of(session.principal)
+                if session.allowance is not UNLIMITED:
+                    session.allowance.sessions.add(session)
+
+    def _limits(self, principal: Principal) -> dict[str, int]:
+        return {**self._usual, **self._of_principal(principal)}

@@ -1,0 +1,62 @@
+"""A feed whose client may have only so many bytes a second: it is paused until its principal may have more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.stream import Feed, Payload
+
+Consumed = Callable[[int], float]
+"""Takes a number of bytes that were sent; for how many seconds nothing more should be."""
+
+
+class SlowedFeed(Feed):
+    """Stands before a feed, and is the outlet of it."""
+
+    __slots__ = ("_consumed", "_feed", "_full", "_timer")
+
+    def __init__(self, feed: Feed, consumed: Consumed) -> None:
+        super().__init__(feed.heartbeat_s)
+        self._feed = feed
+        self._consumed = consumed
+        self._timer: asyncio.TimerHandle | None = None
+        self._full = False
+        """Whether the client's connection has no room."""
+
+    def begin(self) -> None:
+        self._feed.connect(self, self.end)
+
+    def write(self, payload: Payload) -> bool:
+        """Passes on what the feed writes (gateway.stream.Outlet)."""
+        room = self.outlet.write(payload)
+        self._full = not room
+        wait_s = self._consumed(len(payload.data))
+        if wait_s > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._go_on)
+        return room and self._timer is None
+
+    def pause(self) -> None:
+        self._full = True
+        self._feed.pause()
+
+    def resume(self) -> None:
+        self._full = False
+        if self._timer is None:
+            self._feed.resume()
+
+    def fail(self, error: ServiceError) -> None:
+        """Says why and ends."""
+        self._feed.fail(error)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._feed.end()
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if not self._full:
+            self._feed.resume()
