@@ -76,6 +76,7 @@ def _too_busy() -> Unavailable:
     return Unavailable("The gateway is at work on requests.max requests; send this one again later.")
 
 
+_WAIT = frozenset({"reads", "streams", "waits"})
 _LEFT = 499
 """The status that is counted for a client that left before its reply."""
 
@@ -307,6 +308,16 @@ class Gateway:
         except ServiceError:
             return False
         return any("streams_body" in route.extras for route in routes)
+
+    def waits(self, method: str, path: str) -> bool:
+        """Whether such a request is answered when there are records, or answered with a stream of them."""
+        if method not in ("GET", "HEAD"):
+            return False
+        try:
+            routes = self.router.match("GET", path).routes.values()
+        except ServiceError:
+            return False
+        return any(not _WAIT.isdisjoint(route.extras) for route in routes)
 
     def _stream_kinds(self, path: str) -> list[str]:
         """What ``extras["streams"]`` says of the routes that fit: ``always``; ``accepted``, for who accepts events and

@@ -28,6 +28,7 @@ def check_head(request: web.BaseRequest) -> None:
     """Refuses a head that is disputable (reliability.md §2.3; RFC 9112 §3.2, §6.1). Raises a ServiceError."""
     headers, version = request.headers, request.version
     if version != HttpVersion11 and version != HttpVersion10:
+        request._cache["version"] = HttpVersion11  # that of the reply
         raise HttpVersionNotSupported(f"The gateway speaks HTTP/1.1, not HTTP/{version.major}.{version.minor}.")
     if request.method == "CONNECT":  # what follows would be a tunnel's, if anybody granted it
         raise _Disputable("The gateway is no proxy.")

@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
@@ -50,7 +50,7 @@ _TELL_EVERY_S = 10.0
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_abort_at", "_head_deadline", "_host", "handed_over", "session", "transports")
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "half_closed", "handed_over", "session", "transports")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
@@ -61,6 +61,7 @@ class HttpConnection(RequestHandler):
         """The session that went with the connection to another protocol."""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._abort_at: asyncio.TimerHandle | None = None
+        self.half_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -139,6 +140,27 @@ class HttpConnection(RequestHandler):
         """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at the answer
+        """The client has closed its sending side, as ``nc -N`` does: what it asked is answered, then the connection
+        ends. What waits for records, or lasts, ends at once: a client that is gone looks the same.
+        """
+        self.half_closed = self.ssl_context is None and self._all_is_answered_soon()
+        if self.half_closed and self._current_request is not None and not self._messages:
+            self._close = True
+        return self.half_closed
+
+    def close_behind_the_last(self) -> None:
+        """For a request at work: whether the connection ends behind it, since nothing else has arrived."""
+        self._close = not self._messages
+
+    def _all_is_answered_soon(self) -> bool:
+        if self._upgraded or (self._waiter is not None and not self._messages):
+            return False
+        # One that has been taken from the queue in this turn of the loop is looked at when its turn comes.
+        asked: list[Any] = [] if self._current_request is None else [self._current_request]
+        asked += [self._host.request_of(message, payload, self) for message, payload in self._messages]
+        return all(request.content.is_eof() and not self._host.door.waits(request, self) for request in asked)
 
     def handle_error(
         self,
@@ -237,6 +259,10 @@ class Host:
         self._paths: list[str] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._following: list[asyncio.Task[None]] = []
+
+    def request_of(self, message: Any, payload: Any, connection: HttpConnection) -> HttpRequest:
+        """A request that has arrived and waits for its turn."""
+        return HttpRequest(message, payload, connection, cast(Any, None), cast(Any, None), connection._loop)
 
     def server_of(self, listener: str) -> Server:
         return self._servers[listener]

@@ -51,6 +51,11 @@ class Door:
         request = cast(HttpRequest, asked)
         connection = cast("HttpConnection", request.protocol)
         started = time.perf_counter()
+        if connection.half_closed:
+            if not request.content.is_eof() or self.waits(request, connection):
+                connection.force_close()
+                raise ConnectionResetError("the client left")
+            connection.close_behind_the_last()
         transport: Transport | None = None
         session: Session | None = None
         response: web.StreamResponse
@@ -94,6 +99,14 @@ class Door:
                 peer = peer_of(connection.peername)
                 self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
         return response
+
+    def waits(self, request: HttpRequest, connection: HttpConnection) -> bool:
+        """Whether the reply may be long in coming, or never end: a client that leaves meanwhile must be missed."""
+        try:
+            transport = _transport_of(request, connection)
+        except ServiceError:
+            return False
+        return not transport.plain or self._gateway.waits(request.method, request.raw_path.partition("?")[0])
 
     async def read_body(self, request: HttpRequest) -> bytes:
         """`HttpRequest.read`."""

@@ -76,7 +76,8 @@ class PushPull:
         def route(method: str, path: str, handler: Any, permission: str) -> Route:
             template = self._prefix.rstrip("/") + path
             name = "push-pull.push" if method == "POST" else "push-pull.pull"
-            return Route(method, template, handler, name, permission=permission, service=self.pulls)
+            extras = {"waits": True} if method == "GET" else {}
+            return Route(method, template, handler, name, extras=extras, permission=permission, service=self.pulls)
 
         return [
             route(*each)

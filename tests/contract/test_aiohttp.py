@@ -31,7 +31,9 @@ MODULES = [
 USED: dict[str, dict[str, type]] = {
     "gateway/door/body.py": {"_message": web.BaseRequest},  # Content-Encoding, while auto_decompress is off
     "gateway/door/cors.py": {"_transport_sslcontext": web.BaseRequest},  # whether it came over TLS, at no cost
+    "gateway/door/head.py": {"_cache": web.BaseRequest},  # the version of the reply to another version
     "gateway/door/host.py": {  # one client's connection: its stop, its hand-over, its backpressure
+        "_close": RequestHandler,
         "_current_request": RequestHandler,
         "_drain_waiter": RequestHandler,
         "_loop": RequestHandler,
@@ -40,6 +42,8 @@ USED: dict[str, dict[str, type]] = {
         "_request_count": RequestHandler,
         "_request_in_progress": RequestHandler,
         "_task_handler": RequestHandler,
+        "_upgraded": RequestHandler,
+        "_waiter": RequestHandler,
     },
     "gateway/door/request.py": {
         "_prepare_hook": web.BaseRequest,  # CORS headers of the responses that aiohttp writes

@@ -1,0 +1,212 @@
+"""Request lines, Host, transfer codings, empty bodies of handshakes, and clients that close their sending side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kafka_gateway.assembly.app import App
+from tests.door.conftest import BASIC
+from tests.door.test_who_asks_first import WAYS, Way, raw
+from tests.transports.conftest import gateway
+from tests.transports.stub_service import StubService
+from tests.transports.wire import PATIENCE_S, V2, Wire, produce, request, until
+
+
+@pytest.fixture
+def settings() -> dict[str, object]:
+    return {}
+
+
+@pytest.fixture
+def service() -> StubService:
+    return StubService()
+
+
+@pytest.fixture
+async def app(service: StubService, settings: dict[str, object]) -> AsyncIterator[App]:
+    async with gateway(service, **{**BASIC, "authentication.method": "NONE", **settings}) as running:
+        yield running
+
+
+async def answer(app: App, data: bytes | str) -> bytes:
+    """All that comes back until the gateway closes the connection."""
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(data)
+        return await wire.closed()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /stub/echo HTTP/2.0", 505),
+        ("GET /stub/echo HTTP/0.9", 505),
+        ("GET /stub/echo HTTP/3.0", 400),
+        ("GET /stub/echo HTTP/1.2", 505),
+        ("GET /stub/echo HTTP/1", 400),
+        ("GET /stub/echo HTTPS/1.1", 400),
+        ("GET /stub/echo", 505),
+        ("PRI * HTTP/2.0", 400),
+    ],
+)
+async def test_request_lines_of_other_protocols(app: App, service: StubService, line: str, status: int) -> None:
+    reply = await answer(app, f"{line}\r\nHost: x\r\n\r\n")
+    assert reply.startswith(b"HTTP/1."), reply
+    assert int(reply.split()[1]) in (status, 400)
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example/x?y=",
+        "evil.example#",
+        "user@evil.example",
+        "evil example",
+        "a,b",
+        "x:port",
+        "x:123456",
+        "[::1",
+        "[x]",
+        "x\\y",
+        '"',
+        "<script>",
+        "x%2Fy",
+    ],
+)
+async def test_a_host_that_is_none(app: App, service: StubService, host: str) -> None:
+    reply = await answer(app, f"GET /stub/echo HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    assert b" 400 " in reply.split(b"\r\n")[0]
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    "host", ["x", "X.example", "x:8082", "127.0.0.1", "[::1]", "[::1]:8082", "a_b", "xn--e1a.example.", ""]
+)
+async def test_a_host(app: App, host: str) -> None:
+    async with await Wire.open(app.addresses[0]) as wire:
+        reply = await wire.ask("GET", "/stub/echo", Host=host)
+        assert reply.json["base_url"] == f"http://{host or 'localhost'}"
+
+
+@pytest.mark.parametrize("hosts", [(), ("x", "x"), ("x", "y")])
+async def test_one_host(app: App, hosts: tuple[str, ...]) -> None:
+    lines = "".join(f"Host: {host}\r\n" for host in hosts)
+    assert b" 400 " in (await answer(app, f"GET /stub/echo HTTP/1.1\r\n{lines}\r\n")).split(b"\r\n")[0]
+
+
+async def test_http_1_0_needs_no_host(app: App) -> None:
+    assert b" 200 " in (await answer(app, "GET /stub/echo HTTP/1.0\r\n\r\n")).split(b"\r\n")[0]
+
+
+async def test_no_host_gets_into_a_url(app: App) -> None:
+    body = b'{"format":"json"}'
+    for host in ("evil.example/x?y=", "evil.example"):
+        async with await Wire.open(app.addresses[0]) as wire:
+            await wire.send(request("POST", "/consumers/g", body, Host=host, Content_Type=V2))
+            reply = await wire.reply()
+            assert reply.status == 400 or reply.json["base_uri"].startswith("http://evil.example/consumers/g/")
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip,chunked", "chunked, chunked", "identity", "x"])
+async def test_transfer_codings(app: App, service: StubService, coding: str) -> None:
+    data = request("POST", "/stub/echo", b"1\r\nx\r\n0\r\n\r\n", Transfer_Encoding=coding)
+    first = (await answer(app, data + request("GET", "/stub/echo"))).split(b"\r\n")[0]
+    assert b" 501 " in first or b" 400 " in first
+    if coding == "gzip, chunked":
+        assert b" 501 " in first
+    assert service.requests == []  # and nothing behind it was taken for a request
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.status == 101])
+@pytest.mark.parametrize("length", ["0", "00"])
+async def test_a_length_of_0_is_no_body(app: App, name: str, length: str) -> None:
+    """Java's own java.net.http.WebSocket sends it."""
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(raw(WAYS[name], "GET", {"Content-Length": length}))
+        assert (await wire.reply(head_only=True)).status == 101
+
+
+@pytest.mark.parametrize("more", [{"Content-Length": "1"}, {"Transfer-Encoding": "chunked"}])
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.status == 101])
+async def test_a_handshake_with_a_body_is_none(app: App, name: str, more: dict[str, str]) -> None:
+    assert b" 400 " in (await answer(app, raw(WAYS[name], "GET", more))).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("name", ["envelope socket", "stream socket", "socket in", "socket out"])
+async def test_a_handshake_is_a_get(app: App, name: str, method: str) -> None:
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(raw(WAYS[name], method, {}))
+        assert (await wire.reply(head_only=True)).status in (400, 405)
+
+
+# --- clients that close their sending side ---------------------------------------------------------------------------
+
+
+async def half_closed(app: App, data: bytes) -> bytes:
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(data)
+        wire.writer.write_eof()
+        return await wire.closed()
+
+
+async def test_who_closes_its_sending_side_is_answered(app: App, topic: str) -> None:
+    """``nc -N`` and ``socat`` do so: nothing came back, though the record was stored (issue 12, 3)."""
+    reply = await half_closed(app, produce(topic))
+    assert reply.startswith(b"HTTP/1.1 200 OK\r\n"), reply
+    assert b'"offset":0' in reply
+    for way in ("rest", "plugin", "push", "bridge", "console"):
+        data = raw(WAYS[way], WAYS[way].method, {}, WAYS[way].body)
+        assert b" %d " % WAYS[way].status in (await half_closed(app, data)).split(b"\r\n")[0], way
+
+
+async def test_all_of_a_pipeline_is_answered(app: App, topic: str) -> None:
+    assert (await half_closed(app, produce(topic) * 3)).count(b"HTTP/1.1 200 OK\r\n") == 3
+
+
+async def test_an_answer_that_takes_its_time(app: App, service: StubService) -> None:
+    way = Way("POST", "/stub/back", {}, b"x")
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(raw(Way("GET", "/stub/gate/one"), "GET", {}) + raw(way, "POST", {}, b"x"))
+        wire.writer.write_eof()
+        assert await service.waiting.get() == "one"
+        await asyncio.sleep(0.05)
+        service.gates["one"].set()
+        assert (await wire.closed()).count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert service.cancelled == []
+    await until(lambda: app.host.connection_count == 0)
+
+
+@pytest.mark.parametrize("name", ["envelope socket", "stream", "stream socket", "sse", "long-polling", "socket out"])
+async def test_what_lasts_ends_with_its_client(app: App, name: str) -> None:
+    """A client that is gone looks the same: what waits for records must not wait for nobody."""
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(raw(WAYS[name], "GET", {}))
+        async with asyncio.timeout(PATIENCE_S):
+            await wire.reader.readuntil(b"\r\n\r\n")
+        wire.writer.write_eof()
+        await until(lambda: app.host.connection_count == 0)
+
+
+async def test_a_read_that_waits_ends_with_its_client(app: App, topic: str) -> None:
+    async with await Wire.open(app.addresses[0]) as wire:
+        path = f"/consumers/g-{topic}"
+        made = await wire.ask("POST", path, b'{"format":"json","auto.offset.reset":"earliest"}', Content_Type=V2)
+        path = f"{path}/instances/{made.json['instance_id']}"
+        body = json.dumps({"topics": [topic]}).encode()
+        assert (await wire.ask("POST", f"{path}/subscription", body, Content_Type=V2)).status == 204
+        await wire.send(request("GET", f"{path}/records?timeout=30000", Accept="application/vnd.kafka.json.v2+json"))
+        await until(lambda: app.gateway.running == 1)
+        wire.writer.write_eof()
+        await until(lambda: app.gateway.running == 0)
+
+
+async def test_half_a_request_is_none(app: App, service: StubService) -> None:
+    for data in (b"POST /stub/back HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", b"GET /stub/echo HTT", b""):
+        await half_closed(app, data)
+    await until(lambda: app.host.connection_count == 0)
+    assert service.requests == []
