@@ -25,6 +25,9 @@ from kafka_gateway.upstream import Upstream
 
 log = logging.getLogger("gateway")
 
+_COUNT_EVERY_S = 1.0
+"""How often the fetched records are counted that are held."""
+
 
 @dataclass(frozen=True, slots=True)
 class App:
@@ -78,6 +81,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
         await stack.enter_async_context(gateway.admission.watching())
         await stack.enter_async_context(gateway.proofs.watching())
+        await stack.enter_async_context(_counting(gateway, kafka))
         gateway.state[Upstream] = lambda: kafka.upstream()
         owners = {route.service: route.owner for route in routes if route.service is not None}
         for service, owner in owners.items():
@@ -103,6 +107,26 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             if not finished:
                 log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)
             await host.close(max(0.1, grace_s - (time.monotonic() - started)))
+
+
+@contextlib.asynccontextmanager
+async def _counting(gateway: Gateway, kafka: Kafka) -> AsyncIterator[None]:
+    """Counts the records that were fetched and are held, which happens on threads, in the memory budget."""
+    claim = gateway.memory.claim()
+
+    async def count() -> None:
+        while True:
+            claim.set_to(kafka.held_bytes)
+            await asyncio.sleep(_COUNT_EVERY_S)
+
+    task = asyncio.get_running_loop().create_task(count(), name="count fetched records")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        claim.release()
 
 
 def _base_url(addresses: Iterable[str]) -> str:

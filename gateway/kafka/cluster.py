@@ -78,6 +78,10 @@ class KafkaCluster:
             self._admin.watch_topics(changes.topics, changes.found)
 
     @property
+    def held_bytes(self) -> int:
+        return sum(consumer.held_bytes for consumer in self._consumers) + self._tails.held_bytes
+
+    @property
     def producer(self) -> KafkaProducer:
         return self._producer
 

@@ -522,6 +522,12 @@ class Kafka(Protocol):
     def secured(self) -> bool:
         """Whether the brokers want credentials, and the gateway has some: they are its own, not its clients'."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Keys and values of records that were fetched and are not handed on, or kept for clients that follow a topic.
+        What librdkafka has in its queues is not among them (consumer.buffer.bytes bounds it).
+        """
+
     async def consumer(
         self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
     ) -> Consumer:

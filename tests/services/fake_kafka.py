@@ -73,6 +73,7 @@ class FakeKafka:
     """All of it: logs, committed offsets, and the clients."""
 
     embedded = True
+    held_bytes = 0
 
     def __init__(self, **topics: int) -> None:
         self.logs: dict[str, list[list[FakeRecord]]] = {}

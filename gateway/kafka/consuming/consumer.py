@@ -64,6 +64,11 @@ class KafkaConsumer:
         await worker.start()
         return cls(clients, worker, closed)
 
+    @property
+    def held_bytes(self) -> int:
+        """Of records that were fetched and not returned."""
+        return self._worker.held_bytes
+
     async def subscribe(self, topics: Sequence[str]) -> None:
         await self._ask(partial(self._worker.subscribe, list(topics)))
         self._topics = frozenset(topics)

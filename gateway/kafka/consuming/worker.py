@@ -122,6 +122,11 @@ class Worker:
         self._thread.start()
         return ready
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the records that were fetched and not returned; the thread may change it meanwhile."""
+        return self._buffer.size_bytes
+
     def ask(self, question: Callable[[], Any]) -> asyncio.Future[Any]:
         """Has the thread call this and answers with its result, or with its error as a ServiceError."""
         return self._questions.ask(question)

@@ -143,6 +143,11 @@ class Fetcher:
         self._thread = threading.Thread(target=self._run, name=f"kafka-feed-{topic}", daemon=True)
         self._thread.start()
 
+    @property
+    def held_bytes(self) -> int:
+        """Of records that were fetched and that the loop has not taken."""
+        return self._handed - self._taken
+
     def taken(self, size_bytes: int) -> None:
         """The loop is done with so many bytes of chunks."""
         self._taken += size_bytes

@@ -111,6 +111,11 @@ class LiveEdge:
             cohort.skip(partition, offset, back)
         self._settle()
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the records that are kept for those who are a little behind."""
+        return self._size
+
     def stop(self) -> None:
         self.feed.stop()
 

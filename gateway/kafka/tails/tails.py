@@ -150,6 +150,11 @@ class KafkaTails:
                 raise ShuttingDown from None
             raise
 
+    @property
+    def held_bytes(self) -> int:
+        """Of records that were fetched for those who follow topics."""
+        return sum(topic.held_bytes for topic in self._topics.values())
+
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Fetcher:

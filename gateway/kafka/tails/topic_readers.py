@@ -107,6 +107,12 @@ class TailTopic:
         self._feeds: set[Fetcher] = set()
         self._over = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the records at the live edge, and of those that its fetchers have ready."""
+        kept = self._live.kept_bytes if self._live is not None else 0
+        return kept + sum(fetcher.held_bytes for fetcher in self._feeds)
+
     # --- opening and closing ------------------------------------------------------------------------------------------
 
     def knows(self, bounds: LogOffsets) -> None:
