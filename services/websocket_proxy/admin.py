@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from kafka_gateway.kafka.ports import Admin, GroupInfo, PartitionOffset
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
+from kafka_gateway.services.websocket_proxy.avro_schemas import SCHEMAS
 from kafka_gateway.services.websocket_proxy.control import ProxyControl
 from kafka_gateway.services.websocket_proxy.limits import DEFAULT, ClientLimits, Side, read_limits
 from kafka_gateway.services.websocket_proxy.metrics import CONTENT_TYPE
@@ -83,6 +84,10 @@ class ProxyAdmin:
         routes = [
             public("GET", "/healthcheck", self.healthcheck, "healthcheck", OPEN),
             public("GET", "/kafka/cluster/info", self.brokers, "cluster.info", "describe cluster"),
+            *(
+                public("GET", path, partial(self.schema, schema), path.strip("/").replace("/", "."), OPEN)
+                for path, schema in SCHEMAS.items()
+            ),
             admin("GET", "/admin/kafka/info", self.brokers, "cluster.admin-info", "describe cluster"),
             admin("GET", "/metrics", self.metrics, "metrics", _METRICS),
             route(METRICS_AREA, "GET", "/metrics", self.metrics, "metrics.exporter", _METRICS),
@@ -121,6 +126,10 @@ class ProxyAdmin:
     async def healthcheck(self, call: Call) -> Response:
         """200 for as long as the process answers; Kafka is not asked."""
         return Response(_HEALTHY)
+
+    async def schema(self, schema: Mapping[str, Any], call: Call) -> Response:
+        """``GET /schemas/avro/…``: the schema of a message."""
+        return Response(pretty(schema))
 
     async def brokers(self, call: Call) -> Response:
         nodes = await _plainly(self._admin.nodes())

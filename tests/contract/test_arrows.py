@@ -143,7 +143,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "gateway.transport",
         "transports",
     ),
-    "fastavro": ("gateway.codecs",),
+    "fastavro": ("gateway.codecs", "transports.websocket_proxy.avro_messages"),
     "google": ("gateway.codecs",),
     "jsonschema": ("gateway.codecs", "gateway", "services"),
     "jsonschema_rs": ("gateway.codecs",),

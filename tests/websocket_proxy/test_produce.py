@@ -23,7 +23,6 @@ NewTopic = Callable[..., str]
         ({"clientId": "", "topic": "t"}, "Request param 'clientId' is missing."),
         ({"clientId": "c"}, "Request param 'topic' is missing."),
         ({"clientId": "c", "topic": "t", "socketPayload": "protobuf"}, "'protobuf' is not a valid socket payload"),
-        ({"clientId": "c", "topic": "t", "socketPayload": "avro"}, "'avro' is not a valid socket payload"),
         ({"clientId": "c", "topic": "t", "valType": "foobar"}, "'foobar' is not a valid format type"),
         ({"clientId": "c", "topic": "t", "transactional": "maybe"}, "'maybe' is not a valid Boolean value"),
         ({"clientId": "c", "topic": "missing-topic"}, "Topic missing-topic does not exist"),

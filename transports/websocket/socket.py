@@ -53,6 +53,11 @@ def text_frame(payload: bytes) -> bytes:
     return frame_head(len(payload)) + payload
 
 
+def binary_frame(payload: bytes) -> bytes:
+    """A binary message, as ``text_frame``."""
+    return frame_head(len(payload), _BINARY) + payload
+
+
 NOT_UTF8 = CloseReason(1007, "text that is not UTF-8", False)
 TOO_LARGE = CloseReason(1009, "message too large", False)
 

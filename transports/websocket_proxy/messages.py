@@ -226,9 +226,16 @@ _commit = msgspec.json.Decoder(_Commit).decode
 def read_commit(text: bytes) -> Place | None:
     """The place that a commit names, or None for anything else: that is ignored (§3.6)."""
     try:
-        message_id = _commit(text).wsProxyMessageId
+        return place_of(_commit(text).wsProxyMessageId)
+    except (ValueError, RecursionError):
+        return None
+
+
+def place_of(message_id: str) -> Place | None:
+    """The place that a wsProxyMessageId names; None for a text that is none."""
+    try:
         topic, partition, offset, timestamp = message_id.rsplit("-", 3)
         place = Place(topic, int(partition), int(offset), int(timestamp))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return place if message_id == f"{topic}-{place.partition}-{place.offset}-{place.timestamp}" else None

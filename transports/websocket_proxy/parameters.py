@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, SenderRequest
+from kafka_gateway.transports.websocket_proxy.avro_messages import avro_record_encoder
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS, Format
 from kafka_gateway.transports.websocket_proxy.messages import record_encoder
 
@@ -21,23 +22,23 @@ _ISOLATIONS = frozenset({"read_uncommitted", "read_committed"})
 class Formats:
     key: Format | None
     value: Format
+    avro: bool
+    """Whether messages are Avro, not JSON."""
 
 
 def produce_parameters(query: Mapping[str, str]) -> tuple[SenderRequest, Formats]:
     """BadRequest with the text of the parameter that is missing or wrong."""
     client_id = _required(query, "clientId")
     topic = _required(query, "topic")
-    _check_payload(query)
     formats = _formats(query)
     transactional = _boolean(query, "transactional", False)
     return SenderRequest(client_id, topic, query.get("instanceId"), transactional), formats
 
 
-def consume_parameters(query: Mapping[str, str]) -> FollowerRequest:
+def consume_parameters(query: Mapping[str, str]) -> tuple[FollowerRequest, Formats]:
     """As `produce_parameters`."""
     client_id = _required(query, "clientId")
     topic = _required(query, "topic")
-    _check_payload(query)
     formats = _formats(query)
     reset = query.get("offsetResetStrategy", "earliest")
     if reset.lower() not in _RESETS:
@@ -48,17 +49,18 @@ def consume_parameters(query: Mapping[str, str]) -> FollowerRequest:
             f"Read isolation '{isolation}' is not a valid value. Please use one of 'read_committed' or "
             "'read_uncommitted'."
         )
-    return FollowerRequest(
+    request = FollowerRequest(
         client_id,
         query.get("groupId") or f"{client_id}-group",  # librdkafka knows no group with an empty name
         topic,
-        record_encoder(topic, formats.key, formats.value),
+        (avro_record_encoder if formats.avro else record_encoder)(topic, formats.key, formats.value),
         reset.lower(),
         isolation.lower(),
         _boolean(query, "autoCommit", True),
         _integer(query, "rate"),
         _integer(query, "batchSize"),
     )
+    return request, formats
 
 
 def _required(query: Mapping[str, str], name: str) -> str:
@@ -68,16 +70,16 @@ def _required(query: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _check_payload(query: Mapping[str, str]) -> None:
-    # Avro payloads are refused like any word that is none; so does the newest release of the proxy.
+def _is_avro(query: Mapping[str, str]) -> bool:
     payload = query.get("socketPayload", "json")
-    if payload.lower() != "json":
+    if payload.lower() not in ("json", "avro"):
         raise BadRequest(f"'{payload}' is not a valid socket payload")
+    return payload.lower() == "avro"
 
 
 def _formats(query: Mapping[str, str]) -> Formats:
-    key = query.get("keyType")
-    return Formats(None if key is None else _format(key), _format(query.get("valType", "string")))
+    avro, key = _is_avro(query), query.get("keyType")
+    return Formats(None if key is None else _format(key), _format(query.get("valType", "string")), avro)
 
 
 def _format(name: str) -> Format:

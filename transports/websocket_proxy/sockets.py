@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import NOT_AUTHORIZED, CloseReason, NotAuthorized, ServiceError
@@ -19,7 +20,8 @@ from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 from kafka_gateway.transports.websocket.socket import Socket
-from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit, result_frame
+from kafka_gateway.transports.websocket_proxy.avro_messages import WrongBranch, read_avro_commit
+from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit
 
 log = logging.getLogger("gateway.websocket_proxy")
 
@@ -57,6 +59,16 @@ def failed(error: ServiceError) -> CloseReason:
     return CloseReason(1011, error.message, True)
 
 
+class Messages(NamedTuple):
+    """How the messages of a produce socket are read, and their results written."""
+
+    decode: Callable[[bytes], ProduceMessage]
+    """Raises Undecodable, WrongBranch."""
+    result: Callable[[StoredRecord, bytes | None], bytes]
+    """A frame."""
+    binary: bool
+
+
 class ProduceConversation:
     """Frames in, results out, both in the same order."""
 
@@ -64,21 +76,20 @@ class ProduceConversation:
         self,
         socket: Socket,
         sender: RecordSender,
-        topic: bytes,
-        decode: Callable[[bytes], ProduceMessage],
+        messages: Messages,
         claim: Claim,
         gateway: Gateway,
         meter: Meter | None,
     ) -> None:
-        """``topic`` is JSON text; ``claim`` is where what Kafka has not confirmed counts.
+        """``claim`` is where what Kafka has not confirmed counts.
 
         ``gateway`` counts what is on its way as work, ``meter`` is the rate limit that all clients share.
         """
         self._gateway, self._meter = gateway, meter
         self._socket = socket
         self._sender = sender
-        self._topic = topic
-        self._decode = decode
+        self._messages = messages
+        self._decode = messages.decode
         self._loop = asyncio.get_running_loop()
         self._bucket = TokenBucket(sender.rate, self._loop.time()) if sender.rate else None
         self._frames: deque[bytes] = deque()
@@ -95,8 +106,8 @@ class ProduceConversation:
         self._settled: asyncio.Event | None = None
 
     def take(self, payload: bytes, text: bool) -> None:
-        """A message. Empty ones and binary ones change nothing (§1.9, §2.5)."""
-        if not text or not payload or self._end is not None:
+        """A message. Those of the other kind change nothing, and neither do empty texts (§1.9, §2.5)."""
+        if text is self._messages.binary or (text and not payload) or self._end is not None:
             return
         self._frames.append(payload)
         if not self._planned:
@@ -147,6 +158,7 @@ class ProduceConversation:
     def _produce(self, frames: list[bytes]) -> bool:
         """False if one of them ends the socket; those before it have been sent."""
         messages: list[ProduceMessage] = []
+        wrong: CloseReason | None = None
         decode = self._decode
         size = 0
         for frame in frames:
@@ -156,12 +168,20 @@ class ProduceConversation:
                 log.info("a produce socket is closed: its message is %s", error)
                 self._end = CloseReason(1000, f"undecodable message: {error}", False)
                 break
+            except WrongBranch as error:
+                log.info("a produce socket is closed: its message has %s", error)
+                self._end = wrong = CloseReason(1011, str(error), False)
+                break
             size += len(frame)
         if self._sender.one_by_one:
             for message, frame in zip(messages, frames, strict=False):
                 self._send([message], len(frame))
         elif messages:
             self._send(messages, size)
+        if wrong is not None:  # at once: results that are still to come are lost (§1.9)
+            self._sent.clear()
+            self._socket.close(wrong)
+            self._tell_settled()
         return self._end is None
 
     def _send(self, messages: list[ProduceMessage], size: int) -> None:
@@ -179,7 +199,7 @@ class ProduceConversation:
 
     def _answer(self, _: object) -> None:
         """Sends all results that are at the head by now (§2.2: in input order across all partitions)."""
-        topic, sent = self._topic, self._sent
+        result, sent = self._messages.result, self._sent
         frames: list[bytes] = []
         failure: ServiceError | None = None
         while sent and sent[0][0].done() and failure is None:
@@ -193,7 +213,7 @@ class ProduceConversation:
                 if isinstance(stored, ServiceError):
                     failure = stored
                     break
-                frames.append(result_frame(topic, stored, message_id))
+                frames.append(result(stored, message_id))
         self._count()
         if frames:
             self._socket.send_frames(b"".join(frames))
@@ -252,11 +272,14 @@ class ProduceConversation:
 class ConsumeConversation:
     """Records out, commits in."""
 
-    def __init__(self, socket: Socket, follower: RecordFollower, encoder: RecordsEncoder, auto_commit: bool) -> None:
+    def __init__(
+        self, socket: Socket, follower: RecordFollower, encoder: RecordsEncoder, auto_commit: bool, avro: bool
+    ) -> None:
         self._socket = socket
         self._follower = follower
         self._encoder = encoder
         self._auto_commit = auto_commit
+        self._avro = avro
         self._loop = asyncio.get_running_loop()
         self._leaving: deque[tuple[int, RecordBatch]] = deque()
         """Batches that have not left this process yet, each with its mark."""
@@ -265,7 +288,15 @@ class ConsumeConversation:
 
     def take(self, payload: bytes, text: bool) -> None:
         """A commit; with automatic commits everything is read and dropped (§1.6)."""
-        if text and not self._auto_commit and (place := read_commit(payload)) is not None:
+        if self._auto_commit or text is self._avro:
+            return
+        try:
+            place = read_avro_commit(payload) if self._avro else read_commit(payload)
+        except Undecodable as error:  # in JSON it would be ignored (§3.6)
+            log.info("a consume socket is closed: its commit is %s", error)
+            self._socket.close(CloseReason(1011, f"undecodable commit: {error}", False))
+            return
+        if place is not None:
             self._follower.commit(place)
 
     def records(self, batch: RecordBatch) -> None:

@@ -34,9 +34,15 @@ from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, Record
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
-from kafka_gateway.transports.websocket_proxy.messages import produce_decoder
+from kafka_gateway.transports.websocket_proxy.avro_messages import avro_produce_decoder, avro_result
+from kafka_gateway.transports.websocket_proxy.messages import produce_decoder, result_frame
 from kafka_gateway.transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters
-from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation, ProduceConversation, keep_alive
+from kafka_gateway.transports.websocket_proxy.sockets import (
+    ConsumeConversation,
+    Messages,
+    ProduceConversation,
+    keep_alive,
+)
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 """The protocol has no limit; clients may rely on 8 MiB (§1.9)."""
@@ -85,11 +91,10 @@ class WebSocketProxyTransport(Transport):
         path, _, query_text = request.raw_path.partition("?")
         query = parse_query(query_text)
         wanted: SenderRequest | FollowerRequest
-        formats: Formats | None = None
         if path == "/socket/in":
             wanted, formats = produce_parameters(query)
         else:
-            wanted = consume_parameters(query)
+            wanted, formats = consume_parameters(query)
         _check_upgrade(request)
         if gateway.stopping:
             raise ShuttingDown()
@@ -103,15 +108,15 @@ class WebSocketProxyTransport(Transport):
             behind.end(0)
             session.streams.discard(reply.body)
             raise
-        session.on_close = partial(_session_closed, socket, behind, 1000 if formats is not None else 1011)
+        session.on_close = partial(_session_closed, socket, behind, 1000 if isinstance(wanted, SenderRequest) else 1011)
         _watch_peer(request)
         keep_alive(socket)
         code = 1006
         try:
-            if isinstance(wanted, SenderRequest) and formats is not None:
+            if isinstance(wanted, SenderRequest):
                 code = await self._produce(socket, cast(RecordSender, behind), wanted, formats, gateway)
-            elif isinstance(wanted, FollowerRequest):
-                code = await self._consume(socket, cast(RecordFollower, behind), wanted)
+            else:
+                code = await self._consume(socket, cast(RecordFollower, behind), wanted, formats)
         finally:
             session.on_close = None
             behind.end(code)
@@ -121,17 +126,23 @@ class WebSocketProxyTransport(Transport):
     async def _produce(
         self, socket: Socket, sender: RecordSender, wanted: SenderRequest, formats: Formats, gateway: Gateway
     ) -> int:
-        decode = produce_decoder(formats.key, formats.value)
+        if formats.avro:
+            messages = Messages(avro_produce_decoder(formats.key, formats.value), avro_result(wanted.topic), True)
+        else:
+            decode = produce_decoder(formats.key, formats.value)
+            messages = Messages(decode, partial(result_frame, encode(wanted.topic)), False)
         conversation = ProduceConversation(
-            socket, sender, encode(wanted.topic), decode, gateway.memory.claim(), gateway, gateway.meter(_FRAMES)
+            socket, sender, messages, gateway.memory.claim(), gateway, gateway.meter(_FRAMES)
         )
         try:
             return (await socket.run(conversation.take, conversation.before_close)).code
         finally:
             conversation.stop()
 
-    async def _consume(self, socket: Socket, follower: RecordFollower, wanted: FollowerRequest) -> int:
-        conversation = ConsumeConversation(socket, follower, wanted.encoder, wanted.auto_commit)
+    async def _consume(
+        self, socket: Socket, follower: RecordFollower, wanted: FollowerRequest, formats: Formats
+    ) -> int:
+        conversation = ConsumeConversation(socket, follower, wanted.encoder, wanted.auto_commit, formats.avro)
         follower.start(conversation)
         try:
             return (await socket.run(conversation.take)).code
