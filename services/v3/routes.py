@@ -20,6 +20,7 @@ from kafka_gateway.services.v3.clusters import ClustersService
 from kafka_gateway.services.v3.configs import ConfigsService, read_alter, read_alter_many, read_value
 from kafka_gateway.services.v3.consumer_groups import ConsumerGroupsService
 from kafka_gateway.services.v3.links import ClusterLinks
+from kafka_gateway.services.v3.offsets_reset import OffsetsResetService, read_reset
 from kafka_gateway.services.v3.partitions import PartitionsService
 from kafka_gateway.services.v3.produce import ProduceService
 from kafka_gateway.services.v3.record_schemas import RecordSchemas
@@ -50,6 +51,7 @@ class V3Routes:
         self.partitions = PartitionsService(administration, links)
         self.acls = AclsService(administration, links)
         self.groups = ConsumerGroupsService(administration, links)
+        self.resets = OffsetsResetService(administration, links)
         self.produce = ProduceService(config, kafka.producer, codecs, TopicRules(config), RecordSchemas(schemas))
 
     def routes(self) -> list[Route]:
@@ -136,6 +138,8 @@ class V3Routes:
             _route("GET", CONSUMER + "/assignments", g.assignments, "consumer-assignments.list", _DESCRIBE_GROUP),
             _route("GET", CONSUMER + "/assignments" + place, g.assignment, "consumer-assignments.get",
                    _GROUP_AND_TOPIC),
+            _route("POST", GROUP + "/offsets:reset", self.resets.reset, "consumer-groups.reset-offsets",
+                   "alter group:{consumer_group_id}; read topic", read_reset),
             _route("GET", GROUP + "/lags", g.lags, "consumer-lags.list", _DESCRIBE_GROUP),
             _route("GET", GROUP + "/lags" + place, g.lag, "consumer-lags.get", _GROUP_AND_TOPIC),
             _route("GET", GROUP + "/lag-summary", g.lag_summary, "consumer-group-lag-summary.get", _DESCRIBE_GROUP),

@@ -23,6 +23,8 @@ async def confirmed(sending: Sending, news: asyncio.Event, within_s: float = 20)
 
 async def test_all_are_confirmed_in_order(cluster: KafkaCluster, topic: str) -> None:
     news = asyncio.Event()
+    if (waiting := cluster.producer.ready(topic)) is not None:
+        await waiting
     sendings = [
         cluster.producer.follow(topic, [OutgoingRecord(None, b"%d" % n, 0) for n in range(size)], news.set)
         for size in (1, 500, 1, 2)
@@ -38,6 +40,8 @@ async def test_all_are_confirmed_in_order(cluster: KafkaCluster, topic: str) -> 
 async def test_a_record_that_is_refused_says_so_and_the_others_are_stored(bootstrap: str, topic: str) -> None:
     async with open_cluster(bootstrap, "producer.message.max.bytes=2000") as cluster:
         news = asyncio.Event()
+        if (waiting := cluster.producer.ready(topic)) is not None:
+            await waiting
         records = [OutgoingRecord(None, b"x" * size, 0) for size in (10, 5000, 10)]
         sending = cluster.producer.follow(topic, records, news.set)
         await confirmed(sending, news)

@@ -148,6 +148,7 @@ v3 GET    /v3/clusters/{cluster_id}/consumer-groups/{consumer_group_id}/consumer
 v3 GET    /v3/clusters/{cluster_id}/consumer-groups/{consumer_group_id}/lags describe group:g
 v3 GET    /v3/clusters/{cluster_id}/consumer-groups/{consumer_group_id}/lags/{topic_name}/partitions/{partition_id:int} describe group:g; describe topic:orders
 v3 GET    /v3/clusters/{cluster_id}/consumer-groups/{consumer_group_id}/lag-summary describe group:g
+v3 POST   /v3/clusters/{cluster_id}/consumer-groups/{consumer_group_id}/offsets:reset alter group:g
 v3 POST   /v3/clusters/{cluster_id}/topics/{topic_name}/records     write topic:orders
 v3 POST   /v3/clusters/{cluster_id}/topics/{topic_name}/records:batch write topic:orders
 """  # noqa: E501
