@@ -50,6 +50,7 @@ websocket-proxy-admin  DELETE /admin/consumer-group/{group}/offsets             
 -  DELETE /write                                                    open
 -  OPTIONS /write                                                   open
 -  TRACE  /write                                                    open
+-  GET    /console/ends                                             read gateway:console
 -  GET    /healthz                                                  open
 -  GET    /readyz                                                   open
 -  POST   /flasfka/{topic}                                          write topic:orders
@@ -161,6 +162,7 @@ query or the body, and tests of their own look at it.
 SERVED = {
     "console.page": "read gateway:console",
     "console.clients": "read gateway:console",
+    "console.start": "open",
     "tunnel.open": "read gateway:tunnel",
     "tunnel.brokers": "read gateway:tunnel",
     "socket.in.produce": "",  # the messages of a socket whose opening was judged

@@ -6,11 +6,12 @@ from aiohttp import web
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.rights import OPEN
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
 
-_PAGE = served("GET", "/", "console.start")
+_PAGE = served("GET", "/", "console.start", permission=OPEN)
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",

@@ -1,0 +1,342 @@
+"""``authorization.file`` in a running gateway, ``--may``, quotas, and the audit log (security.md §3, §5, §7)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import timeit
+from collections.abc import AsyncIterator, Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from kafka_gateway.assembly.app import App
+from kafka_gateway.assembly.plugins import Plugins
+from kafka_gateway.authorizers.file import FileAuthorizer
+from kafka_gateway.commands.may import may
+from kafka_gateway.config import Config, ConfigError, load
+from kafka_gateway.door.audit import Audit
+from kafka_gateway.door.authorization import Authorization
+from kafka_gateway.door.quotas import Allowance
+from kafka_gateway.errors import TooManyRequests
+from kafka_gateway.session import Principal, Session
+from tests.keys import BUILTIN_KEYS
+from tests.rights.conftest import EVERYTHING_ON
+from tests.transports.conftest import gateway
+
+SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
+V2 = {"Content-Type": "application/vnd.kafka.json.v2+json"}
+RECORDS = b'{"records":[{"value":1}]}'
+
+
+def configured(**values: Any) -> Config:
+    return load(BUILTIN_KEYS).with_values({name.replace("_", "."): value for name, value in values.items()})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules"
+    path.write_text("allow User:* read topic:orders\n")
+    return path
+
+
+@pytest.fixture
+async def app(file: Path, settings: dict[str, Any]) -> AsyncIterator[App]:
+    async with gateway(**{**EVERYTHING_ON, "authorization.file": str(file), **settings}) as running:
+        yield running
+
+
+async def status(app: App, target: str = "/topics/orders/partitions", **headers: str) -> int:
+    async with aiohttp.ClientSession(app.addresses[0]) as client, client.get(target, headers=headers) as reply:
+        return reply.status
+
+
+async def true(condition: Callable[[], bool]) -> None:
+    """Returns when it is; the file is looked at every second, and the machine may be busy."""
+    async with asyncio.timeout(15):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.05)
+
+
+def put(file: Path, text: str) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, file)
+
+
+async def replace(app: App, file: Path, text: str) -> None:
+    """Returns when the gateway has read the new rules."""
+    authorization = app.gateway.admission.authorization
+    before = authorization.changes
+    put(file, text)
+    await true(lambda: authorization.changes > before)
+
+
+async def test_the_file_is_read_again_when_it_changes(app: App, file: Path) -> None:
+    assert await status(app) == 200
+    await replace(app, file, "allow User:* read topic:second\n")
+    assert await status(app) == 403
+
+
+async def test_a_faulty_file_changes_nothing_and_is_told(
+    app: App, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(file, "allow User:* read topic:orders\nalow User:* read topic:*\ndeny\n")
+    await true(lambda: "the changed file is faulty, 2 faults" in caplog.text)
+    assert "line 2, column 1: 'alow' is not allow, deny or quota (did you mean allow?)" in caplog.text
+    assert "line 3, column 5: a principal is expected here" in caplog.text
+    assert await status(app) == 200
+    os.unlink(file)
+    await true(lambda: "cannot be read" in caplog.text)
+    assert await status(app) == 200
+    await replace(app, file, "")
+    assert await status(app) == 403
+
+
+async def test_the_operator_may_have_it_read_at_once(app: App, file: Path) -> None:
+    seen = app.gateway.admission.authorization.changes
+    app.gateway.admission.reload()
+    await true(lambda: app.gateway.admission.authorization.changes > seen)
+
+
+def test_a_faulty_file_is_refused_at_start_with_all_faults(file: Path) -> None:
+    file.write_text("allow nobody read topic:t\nallow User:a raed topic:t\n")
+    config = configured(authorization_file=str(file), authorization_super_users="admin,User:*")
+    with pytest.raises(ConfigError) as refused:
+        Plugins(installed=False).authorizers(config)
+    said = [str(fault) for fault in refused.value.faults]
+    assert len(said) == 4
+    assert any("line 1, column 7" in each for each in said)
+    assert any("line 2, column 14" in each for each in said)
+    assert any("'admin' is not KIND:NAME" in each for each in said)
+    assert any("'User:*' would be everybody" in each for each in said)
+
+
+@pytest.mark.parametrize(
+    ("asked", "more", "answer", "code"),
+    [
+        (("User:a", "read", "topic:orders"), ((), ()), "yes: line 1: allow User:* read topic:orders\n", 0),
+        (("User:a", "write", "topic:orders"), ((), ()), "no: no line allows it\n", 1),
+        (("User:a", "write", "topic:x"), (("r",), ()), "yes: line 2: allow Role:r write topic:x\n", 0),
+        (("User:a", "read", "topic:t.u"), ((), ("t=u",)), "yes: line 3: allow User:* read topic:t.${claim:t}\n", 0),
+        (("User:root", "alter", "cluster"), ((), ()), "yes: authorization.super.users\n", 0),
+        (("a", "read", "topic:orders"), ((), ()), "", 2),
+        (("User:a", "read", "cluster"), ((), ()), "", 2),
+        (("User:a", "read", "topic"), ((), ()), "", 2),
+    ],
+)
+def test_may(file: Path, asked: tuple[str, ...], more: Any, answer: str, code: int) -> None:
+    file.write_text(
+        "allow User:* read topic:orders\nallow Role:r write topic:x\nallow User:* read topic:t.${claim:t}\n"
+    )
+    config = configured(authorization_file=str(file), authorization_super_users="User:root")
+    out = StringIO()
+    assert may(config, Plugins(installed=False), asked, *more, out, StringIO()) == code
+    assert out.getvalue() == answer
+
+
+def set_ups() -> dict[str, str]:
+    """The rules of the worked set-ups of the page, by their names."""
+    return dict(re.findall(r"<!-- set-up: (\w+) -->\n```\n(.*?)```", SECURITY.read_text(), re.DOTALL))
+
+
+TENANT = Principal("ann", attributes={"tenant": "acme"})
+ANYBODY = Principal("anonymous")
+
+
+@pytest.mark.parametrize(
+    ("name", "principal", "need", "allowed"),
+    [
+        ("oidc", TENANT, ("write", "topic", "acme.orders"), True),
+        ("oidc", TENANT, ("read", "group", "acme.g"), True),
+        ("oidc", TENANT, ("write", "topic", "acme.audit"), False),
+        ("oidc", TENANT, ("read", "topic", "other.orders"), False),
+        ("oidc", Principal("eve"), ("read", "topic", ".orders"), False),
+        ("feed", ANYBODY, ("read", "topic", "public.news"), True),
+        ("feed", ANYBODY, ("write", "topic", "public.news"), False),
+        ("feed", ANYBODY, ("read", "gateway", "console"), False),
+        ("machines", Principal("sensor-7"), ("write", "topic", "measured.sensor-7"), True),
+        ("machines", Principal("sensor-7"), ("write", "topic", "measured.sensor-8"), False),
+        ("machines", Principal("sensor-7"), ("read", "topic", "measured.sensor-7"), False),
+        ("machines", Principal("reporter"), ("read", "topic", "measured.sensor-7"), True),
+    ],
+)
+def test_the_set_ups_of_the_page(
+    file: Path, name: str, principal: Principal, need: tuple[str, str, str], allowed: bool
+) -> None:
+    file.write_text(set_ups()[name])
+    authorizer = FileAuthorizer(configured(authorization_file=str(file)))
+    assert authorizer.faults() == []
+    assert authorizer.judge(principal)(*need).allowed is allowed
+
+
+async def test_the_public_feed_as_the_page_says(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text(set_ups()["feed"])
+    settings = {**EVERYTHING_ON, "embedded.topics": "public.news,private", "authorization.file": str(rules)}
+    async with gateway(**settings) as app, aiohttp.ClientSession(app.addresses[0]) as client:
+        async with client.get("/topics/public.news/stream?until=end") as reply:
+            assert reply.status == 200
+        async with client.get("/topics/private/stream?until=end") as reply:
+            assert reply.status == 403
+        async with client.post("/topics/public.news", data=RECORDS, headers=V2) as reply:
+            assert reply.status == 403
+        async with client.get("/console") as reply:
+            assert reply.status == 403
+
+
+# --- what it costs ---------------------------------------------------------------------------------------------------
+
+
+def test_a_remembered_decision_costs_no_more_than_half_a_microsecond(file: Path) -> None:
+    lines = [f"allow User:u{number} all topic:t{number}.*" for number in range(1000)]
+    file.write_text("\n".join([*lines, "allow User:alice write topic:orders"]))
+    authorizer = FileAuthorizer(configured(authorization_file=str(file)))
+    assert authorizer.faults() == []
+    rights = Authorization([authorizer]).rights_of(Principal("alice"))
+    assert rights.allows("write", "topic", "orders")
+    best = min(timeit.repeat(lambda: rights.decide("write", "topic", "orders"), number=10_000, repeat=20)) / 10_000
+    assert best < 0.5e-6, f"{best * 1e6:.2f} µs"
+
+
+def test_what_is_remembered_is_bounded(file: Path) -> None:
+    authorizer = FileAuthorizer(configured(authorization_file=str(file)))
+    authorizer.faults()
+    rights: Any = Authorization([authorizer]).rights_of(Principal("alice"))
+    for number in range(5000):
+        rights.allows("read", "topic", f"made-up-{number}")
+    assert len(rights._known) <= 1000
+
+
+# --- quotas ----------------------------------------------------------------------------------------------------------
+
+
+async def test_requests_above_the_quota_are_told_when_to_come_back(app: App, file: Path) -> None:
+    await replace(app, file, "allow User:* read topic:orders\nquota User:anonymous requests.per.sec=1\n")
+    async with aiohttp.ClientSession(app.addresses[0]) as client:
+        replies = await asyncio.gather(*(client.get("/topics/orders/partitions") for _ in range(6)))
+        refused = [each for each in replies if each.status == 429]
+        assert refused
+        assert int(refused[0].headers["Retry-After"]) >= 1
+        assert "quota.requests.per.sec" in await refused[0].text()
+
+
+@pytest.mark.parametrize("settings", [{"quota.produce.bytes.per.sec": 1000}])
+async def test_what_is_produced_is_counted_in_bytes(app: App, file: Path) -> None:
+    await replace(app, file, "allow User:* write topic:orders\n")
+    body = json.dumps({"records": [{"value": "x" * 600}]})
+    async with aiohttp.ClientSession(app.addresses[0]) as client:
+        seen = []
+        for _ in range(3):
+            async with client.post("/topics/orders", data=body, headers=V2) as reply:
+                seen.append(reply.status)
+    assert seen[0] == 200
+    assert seen[-1] == 429
+
+
+@pytest.mark.parametrize("settings", [{"quota.streams": 1}])
+async def test_so_many_streams_and_no_more(app: App) -> None:
+    async with (
+        aiohttp.ClientSession(app.addresses[0]) as client,
+        client.get("/topics/orders/stream") as one,
+        client.get("/topics/orders/stream") as two,
+    ):
+        assert (one.status, two.status) == (200, 429)
+
+
+@pytest.mark.parametrize("settings", [{"quota.connections": 2}])
+async def test_so_many_connections_and_no_more(app: App) -> None:
+    async with (
+        aiohttp.ClientSession(app.addresses[0]) as client,
+        client.get("/topics/orders/stream") as one,
+        client.get("/topics/orders/stream") as two,
+    ):
+        assert (one.status, two.status) == (200, 200)
+        assert await status(app) == 429
+    async with asyncio.timeout(15):
+        while await status(app) != 200:  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.05)
+
+
+def test_buckets_are_shared_and_kept_when_other_limits_change() -> None:
+    allowance = Allowance(Principal("a"), {"requests.per.sec": 1})
+    allowance.take_request()
+    with pytest.raises(TooManyRequests):
+        allowance.take_request()
+    allowance.set({"requests.per.sec": 1, "streams": 5})
+    with pytest.raises(TooManyRequests):
+        allowance.take_request()
+    allowance.set({})
+    allowance.take_request()
+
+
+@pytest.mark.parametrize("settings", [{"quota.consume.bytes.per.sec": 2000}])
+async def test_a_stream_above_the_quota_is_slowed_down_and_loses_nothing(app: App, file: Path) -> None:
+    await replace(app, file, "allow User:* read,write topic:orders\n")
+    records = json.dumps({"records": [{"value": "x" * 500, "partition": 0} for _ in range(8)]})
+    async with aiohttp.ClientSession(app.addresses[0]) as client:
+        async with client.post("/topics/orders", data=records, headers=V2) as reply:
+            assert reply.status == 200
+        target = "/topics/orders/stream?offset=earliest&format=json&limit=16"
+        async with client.get(target, headers={"Accept": "application/x-ndjson"}) as reply:
+            seen = b""
+            async with asyncio.timeout(30):
+                while seen.count(b'"value"') < 8:
+                    seen += await reply.content.readany()
+                began = asyncio.get_running_loop().time()
+                async with client.post("/topics/orders", data=records, headers=V2) as produced:
+                    assert produced.status == 200
+                while seen.count(b'"value"') < 16:
+                    seen += await reply.content.readany()
+            assert asyncio.get_running_loop().time() - began > 0.5
+
+
+# --- the audit log ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_audit_log(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    settings = {**EVERYTHING_ON, "authorization.file": str(file), "audit.log": str(path)}
+    async with gateway(**settings) as app, aiohttp.ClientSession(app.addresses[0]) as client:
+        for _ in range(3):
+            async with client.get("/topics/orders/partitions") as reply:
+                assert reply.status == 200
+        async with client.post("/topics/orders?access_token=hidden", data=RECORDS, headers=V2) as reply:
+            assert reply.status == 403
+        async with client.get("/topics/orders/stream?until=end") as reply:
+            await reply.read()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    told = [(each["operation"], each["resource"], each["allowed"], each.get("count", 0)) for each in lines]
+    assert told.count(("describe", "topic:orders", True, 0)) == 1
+    assert ("describe", "topic:orders", True, 2) in told
+    assert ("write", "topic:orders", False, 0) in told
+    assert ("open", "stream", True, 0) in told
+    assert ("close", "stream", True, 0) in told
+    allowed = next(each for each in lines if each["operation"] == "describe")
+    assert allowed["rule"] == "line 1: allow User:* read topic:orders"
+    assert allowed["principal"] == "User:anonymous"
+    assert allowed["request"] == "GET /topics/orders/partitions"
+    assert "hidden" not in path.read_text()
+    assert oct(path.stat().st_mode & 0o777) in ("0o640", "0o600")
+
+
+def test_lines_that_find_no_room_are_counted(tmp_path: Path) -> None:
+    audit = Audit(str(tmp_path / "log"))
+    session = Session("test")
+    for number in range(10_100):  # nobody writes yet
+        audit.decided(session, ("alter", "topic", str(number)), True, "", "")
+    assert audit.dropped == 100
+
+    async def write() -> None:
+        async with audit.writing():
+            pass
+
+    asyncio.run(write())
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 10_001
+    assert json.loads(lines[-1])["dropped"] == 100

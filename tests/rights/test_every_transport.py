@@ -1,0 +1,291 @@
+"""What is allowed passes, what is not does nothing, on every transport; there is no way round (security.md §8)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType
+
+from kafka_gateway.assembly.app import App
+from tests.rights.conftest import Rules
+from tests.transports.wire import Reply, Wire, request
+
+JSON = {"Content-Type": "application/vnd.kafka.json.v2+json"}
+RECORDS = b'{"records":[{"value":"mark"}]}'
+WRITE, READ = "allow * write topic:secret", "allow * read topic:secret\nallow * read group:*"
+OTHERS = "allow * all topic:orders\nallow * read group:*\nallow * all cluster"
+"""Rules that allow much, and nothing of the topic ``secret``."""
+
+
+@pytest.fixture
+async def client(app: App) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(app.addresses[0]) as session:
+        yield session
+
+
+async def stored(client: aiohttp.ClientSession, rules: Rules) -> int:
+    """How many records the topic has."""
+    rules.set("allow * all *")
+    url = "/topics/secret/stream?offset=earliest&until=end"
+    async with client.get(url, headers={"Accept": "application/x-ndjson"}) as reply:
+        assert reply.status == 200
+        lines = [json.loads(line) for line in (await reply.text()).splitlines() if line.strip()]
+    return sum("value" in line for line in lines)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+async def by_http(client: aiohttp.ClientSession) -> int:
+    async with client.post("/topics/secret", data=RECORDS, headers=JSON) as reply:
+        return reply.status
+
+
+async def by_partition(client: aiohttp.ClientSession) -> int:
+    async with client.post("/topics/secret/partitions/0", data=RECORDS, headers=JSON) as reply:
+        return reply.status
+
+
+async def by_envelope(client: aiohttp.ClientSession) -> int:
+    async with client.ws_connect("/") as socket:
+        head = {"id": "1", "method": "POST", "path": "/topics/secret", "type": JSON["Content-Type"]}
+        await socket.send_str(json.dumps(head) + RECORDS.decode())
+        reply, _ = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=10))
+        return int(reply.get("status", reply.get("code", 0)))
+
+
+async def by_push(client: aiohttp.ClientSession) -> int:
+    async with client.post("/flasfka/secret/", json={"messages": ["mark"]}) as reply:
+        return reply.status
+
+
+async def by_socket_in(client: aiohttp.ClientSession) -> int:
+    try:
+        socket = await client.ws_connect("/socket/in?clientId=c&topic=secret")
+    except aiohttp.WSServerHandshakeError as error:
+        return error.status
+    await socket.send_str('{"value":{"value":"mark","format":"string"}}')
+    await socket.receive(timeout=10)
+    await socket.close()
+    return 200
+
+
+WAYS_TO_WRITE = {
+    "http": by_http,
+    "partition": by_partition,
+    "envelope": by_envelope,
+    "push": by_push,
+    "socket in": by_socket_in,
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_WRITE)
+async def test_who_may_not_write_stores_nothing(client: aiohttp.ClientSession, rules: Rules, way: str) -> None:
+    rules.set(OTHERS)
+    assert await WAYS_TO_WRITE[way](client) == 403
+    assert await stored(client, rules) == 0
+    rules.set(WRITE + "\nallow * read topic:secret")
+    assert await WAYS_TO_WRITE[way](client) in (200, 204)
+    assert await stored(client, rules) == 1
+
+
+@pytest.mark.parametrize("settings", [{"bridge.producer.in.topic": "secret"}])
+async def test_a_bridge_takes_what_comes_where_nobody_is_asked(client: aiohttp.ClientSession, rules: Rules) -> None:
+    """Webhooks prove nothing: without authentication a bridge is as open as its operator made it."""
+    rules.set(OTHERS)
+    async with client.post("/write", data=b"x") as reply:
+        assert reply.status == 200
+    assert await stored(client, rules) == 1
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+TO_READ = {
+    "stream": "/topics/secret/stream?offset=earliest",
+    "several": "/topics/orders,secret/stream?offset=earliest",
+    "with a group": "/topics/secret/stream?group=g",
+    "messages": "/topics/secret/partitions/0/messages",
+    "pull": "/flasfka/secret/g/",
+}
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson", "*/*"])
+@pytest.mark.parametrize("way", TO_READ)
+async def test_who_may_not_read_gets_nothing(
+    client: aiohttp.ClientSession, rules: Rules, way: str, accept: str
+) -> None:
+    if way in ("messages", "pull") and accept != "*/*":
+        accept = "*/*"
+    rules.set(WRITE)
+    await by_http(client)
+    rules.set(OTHERS)
+    async with client.get(TO_READ[way], headers={"Accept": accept}) as reply:
+        text = await reply.text()
+        assert reply.status == 403
+        assert "User:anonymous may not read topic secret." in text
+        assert "mark" not in text
+
+
+@pytest.mark.parametrize(
+    "target", ["/topics/secret/stream", "/topics/orders,secret/stream", "/socket/out?clientId=c&topic=secret"]
+)
+async def test_who_may_not_read_gets_no_socket(client: aiohttp.ClientSession, rules: Rules, target: str) -> None:
+    rules.set(OTHERS)
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await client.ws_connect(target)
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/console", "/console/", "/console/clients", "/console/console.js", "/kafka", "/kafka/brokers"]
+)
+async def test_parts_of_the_gateway_are_closed(client: aiohttp.ClientSession, rules: Rules, path: str) -> None:
+    rules.set(OTHERS)
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"} if path == "/kafka" else {}
+    async with client.get(path, allow_redirects=False, headers=headers) as reply:
+        assert reply.status == 403
+        assert "may not read gateway" in await reply.text()
+    rules.set("allow * read gateway:console\nallow * read gateway:tunnel")
+    async with client.get(path, allow_redirects=False) as reply:
+        assert reply.status != 403
+
+
+# --- what is open when the rules change ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
+@pytest.mark.parametrize("group", ["", "&group=g"])
+async def test_a_stream_ends_when_the_rules_forbid_it(
+    client: aiohttp.ClientSession, rules: Rules, accept: str, group: str
+) -> None:
+    rules.set(f"{READ}\n{WRITE}")
+    await by_http(client)
+    async with client.get(
+        f"/topics/secret/stream?offset=earliest&format=json{group}", headers={"Accept": accept}
+    ) as reply:
+        assert reply.status == 200
+        seen = b""
+        async with asyncio.timeout(20):
+            while b"mark" not in seen:
+                seen += await reply.content.readany()
+            rules.set(OTHERS)
+            rest = await reply.content.read()
+        assert b"40301" in rest
+        assert b"User:anonymous may not read topic secret." in rest
+
+
+async def test_a_stream_on_a_socket_ends_when_the_rules_forbid_it(client: aiohttp.ClientSession, rules: Rules) -> None:
+    rules.set(READ)
+    async with client.ws_connect("/topics/secret/stream") as socket:
+        await socket.receive(timeout=10)
+        rules.set(OTHERS)
+        texts = []
+        async with asyncio.timeout(10):
+            while (message := await socket.receive()).type is WSMsgType.TEXT:
+                texts.append(message.data)
+        assert "40301" in texts[-1]
+
+
+async def test_a_stream_in_an_envelope_ends_and_the_others_go_on(client: aiohttp.ClientSession, rules: Rules) -> None:
+    rules.set(f"{READ}\n{OTHERS}")
+    async with client.ws_connect("/") as socket:
+        for id, topic in (("1", "secret"), ("2", "orders")):
+            await socket.send_str(json.dumps({"id": id, "method": "GET", "path": f"/topics/{topic}/stream"}))
+        rules.set(f"{READ}\n{OTHERS}")
+        await asyncio.sleep(0.3)
+        rules.set(OTHERS)
+        async with asyncio.timeout(10):
+            while "40301" not in (text := await socket.receive_str()):
+                pass
+        assert json.JSONDecoder().raw_decode(text)[0]["id"] == "1"
+        await socket.send_str(json.dumps({"id": "3", "method": "GET", "path": "/topics"}))
+        async with asyncio.timeout(10):
+            while json.JSONDecoder().raw_decode(text := await socket.receive_str())[0].get("id") != "3":
+                pass
+        assert "orders" in text
+
+
+@pytest.mark.parametrize(("target", "need"), [
+    ("/socket/in?clientId=c&topic=secret", "write topic secret"),
+    ("/socket/out?clientId=c&topic=secret", "read topic secret"),
+])  # fmt: skip
+async def test_a_proxy_socket_ends_with_1008(
+    client: aiohttp.ClientSession, rules: Rules, target: str, need: str
+) -> None:
+    rules.set(f"{READ}\n{WRITE}")
+    async with client.ws_connect(target) as socket:
+        await asyncio.sleep(0.2)
+        rules.set(OTHERS)
+        message = await socket.receive(timeout=10)
+        assert message.type is WSMsgType.CLOSE
+        assert message.data == 1008
+        assert message.extra == f"User:anonymous may not {need.replace('write topic', 'write to topic')}."
+
+
+# --- no way round ----------------------------------------------------------------------------------------------------
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "MDEyMzQ1Njc4OTAxMjM0NQ==",
+}
+SPELLINGS = (
+    "/topics/secret", "/topics/secret/", "/topics/%73ecret", "/topics/%73%65%63%72%65%74", "//topics/secret",
+    "/topics//secret", "/./topics/secret", "/topics/x/../secret", "/topics/secret?topic=orders", "/topics/secret%20",
+    "/%74opics/secret", "/topics/secret#orders", "/TOPICS/secret", "/topics/secret;a=b",
+)  # fmt: skip
+
+
+async def ask(app: App, method: str, target: str, body: bytes = b"", **headers: str) -> Reply:
+    named = {name.replace("-", "_"): value for name, value in headers.items()}
+    async with await Wire.open(app.addresses[0]) as wire:
+        await wire.send(request(method, target, body, **named))
+        return await wire.reply(head_only=True)
+
+
+async def test_no_method_word_and_no_spelling_stores_or_reads(
+    app: App, client: aiohttp.ClientSession, rules: Rules
+) -> None:
+    rules.set(OTHERS)
+    base = app.addresses[0].removeprefix("http:")
+    for target in (*SPELLINGS, f"http:{base}/topics/secret", "/topics/secret/stream", "/topics/secret/partitions/0"):
+        for method in METHODS:
+            for more in ({}, UPGRADE, {"X-HTTP-Method-Override": "POST"}):
+                reply = await ask(app, method, target, RECORDS, **JSON, **more)
+                allowed = reply.status >= 400 or method in ("OPTIONS",)
+                assert allowed, (method, target, more, reply.status)
+    assert await stored(client, rules) == 0
+
+
+async def test_an_override_of_the_method_is_ignored(app: App, client: aiohttp.ClientSession, rules: Rules) -> None:
+    rules.set("allow * describe topic:secret")
+    reply = await ask(app, "GET", "/topics/secret", b"", **{"X-HTTP-Method-Override": "DELETE"})
+    assert reply.status == 200
+    assert await stored(client, rules) == 0
+
+
+async def test_a_refusal_harms_no_other_request_of_the_connection(app: App, rules: Rules) -> None:
+    rules.set(OTHERS)
+    asked = [("POST", "/topics/secret"), ("POST", "/topics/orders"), ("POST", "/topics/secret")]
+    async with await Wire.open(app.addresses[0]) as wire:
+        for method, target in asked:
+            await wire.send(request(method, target, RECORDS, Content_Type=JSON["Content-Type"]))
+        assert [(await wire.reply()).status for _ in asked] == [403, 200, 403]
+
+
+async def test_an_envelope_cannot_name_another_area(client: aiohttp.ClientSession, rules: Rules) -> None:
+    rules.set("allow * all topic:*")
+    async with client.ws_connect("/") as socket:
+        for path in ("/admin/client/config", "/metrics", "/socket/in?topic=secret&clientId=c"):
+            await socket.send_str(
+                json.dumps({"id": "1", "method": "GET", "path": path, "area": "websocket-proxy-admin"})
+            )
+            reply: Any = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=10))[0]
+            assert int(reply.get("status", reply.get("code", 0))) in (400, 403, 404, 426), (path, reply)
