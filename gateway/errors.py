@@ -8,7 +8,8 @@ answering a request with an error: that is a :class:`CloseReason`.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
@@ -191,6 +192,21 @@ class UnknownTopicOrPartition(NotFound):
     """Kafka's "unknown topic or partition"; the code is that of InstanceNotFound too (§3.6: overloaded)."""
 
     error_code, text = 40403, "This server does not host this topic-partition."
+
+
+class CommittedWithoutTopics(UnknownTopicOrPartition):
+    """A commit was stored, but for offsets of topics that are gone: what can be committed is (§6.7)."""
+
+    def __init__(self, topics: Iterable[str], offsets: Sequence[Any] = ()) -> None:
+        """``offsets``: the positions that Kafka's client has reported as failed."""
+        self.offsets = offsets
+        self.topics = tuple(sorted(set(topics)))
+        super().__init__(f"Offsets of topics that are gone were not committed: {', '.join(self.topics)}.")
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """For the reply to a request that went well but for them."""
+        return (("Warning", f'199 kafka-gateway "{self.message}"'),)
 
 
 class LeaderNotAvailable(NotFound):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.errors import FormatMismatch, NotAuthorized, NotSubscribed, ServiceError
+from kafka_gateway.errors import CommittedWithoutTopics, FormatMismatch, NotAuthorized, NotSubscribed, ServiceError
 from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
@@ -139,6 +139,7 @@ class Consumers:
     async def commit(self, call: Call) -> Response:
         """``POST …/offsets``: what was returned so far or, with a body, one more than each offset given.
 
+        Of topics that are gone nothing can be committed: the header ``Warning`` names them, and the rest is stored.
         With ``async=true`` the answer does not wait for Kafka's; a failure is then in the log only.
         """
         given: list[PartitionOffset] | None = call.body if call.body != b"" else None
@@ -154,7 +155,10 @@ class Consumers:
                 if call.query.get("async", "").lower() == "true":
                     self._commit_later(instance, offsets)
                 else:
-                    await instance.consumer.commit(offsets)
+                    try:
+                        await instance.consumer.commit(offsets)
+                    except CommittedWithoutTopics as gone:
+                        return Response([], headers=gone.headers)
         return Response([])
 
     async def committed(self, call: Call) -> Response:

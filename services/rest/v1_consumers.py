@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import AlreadySubscribed, FormatMismatch, TopicNotFound
+from kafka_gateway.errors import AlreadySubscribed, CommittedWithoutTopics, FormatMismatch, TopicNotFound
 from kafka_gateway.kafka.ports import Admin, PartitionOffset, ReadLimits
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.services.common.names import TopicRules, is_topic
@@ -84,9 +84,14 @@ class ConsumersV1:
             returned = instance.consumer.returned()
             if returned:
                 # These very offsets, and not "what was returned so far": another read may begin while Kafka works.
-                await instance.consumer.commit(
-                    [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in returned]
-                )
+                try:
+                    await instance.consumer.commit(
+                        [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in returned]
+                    )
+                except CommittedWithoutTopics as gone:
+                    left = [each for each in returned if each.topic not in gone.topics]
+                    rows = [CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in left]
+                    return Response(rows, headers=gone.headers)
             return Response([CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in returned])
 
     async def delete(self, call: Call) -> Response:

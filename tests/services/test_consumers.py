@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
+from kafka_gateway.errors import BrokerNotAvailable, CommittedWithoutTopics, KafkaAuthorization, KafkaRefused
 from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits
 from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, V2, Rest, Start, embedded
@@ -774,3 +774,13 @@ async def test_kafka_refuses_a_consumer(rest: Rest, fake: FakeKafka) -> None:
 
 def test_offsets_are_exact() -> None:
     assert PartitionOffset("t", 0, 2**53 + 1).offset == 2**53 + 1
+
+
+async def test_a_commit_without_a_topic_that_is_gone(rest: Rest, fake: FakeKafka) -> None:
+    """The rest is stored, and the client is told in a header: 40403 is for instances."""
+    instance = await rest.instance()
+    await rest.post(f"{instance}/subscription", {"topics": ["t"]}, V2)
+    fake.fail("commit", CommittedWithoutTopics(["gone", "away"]))
+    answer = await rest.post(f"{instance}/offsets")
+    assert (answer.status, answer.body) == (200, [])
+    assert "away, gone" in answer.headers["Warning"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import confluent_kafka
 
-from kafka_gateway.errors import ServiceError
+from kafka_gateway.errors import CommittedWithoutTopics, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports import PartitionOffset
@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 COMMIT_S = 5.0
 """How long a commit may take before it counts as failed."""
+
+_GONE = (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError.UNKNOWN_TOPIC_ID)
 
 Done = Callable[[ServiceError | None], None]
 
@@ -70,8 +72,7 @@ class Commits:
                     break
             else:
                 return  # its time was up
-            cause = error or next((one.error for one in partitions if one.error), None)
-            done(to_service_error(cause) if cause else None)
+            done(_outcome(error, partitions))
         except Exception:
             _log.exception("The report of a commit could not be handled")
 
@@ -92,6 +93,18 @@ class Commits:
 def next_offsets(positions: Mapping[Partition, int]) -> list[PartitionOffset]:
     """Positions as what is to be committed."""
     return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in positions.items()]
+
+
+def _outcome(
+    error: confluent_kafka.KafkaError | None, partitions: Sequence[confluent_kafka.TopicPartition]
+) -> ServiceError | None:
+    """What a report says. ``error`` is the one of some partition if others went well, so these are looked at first."""
+    failed = [one for one in partitions if one.error]
+    if failed and all(one.error.code() in _GONE for one in failed):
+        offsets = [PartitionOffset(one.topic, one.partition, one.offset) for one in failed]
+        return CommittedWithoutTopics({one.topic for one in failed}, offsets)
+    cause = next((one.error for one in failed if one.error.code() not in _GONE), None) or error
+    return to_service_error(cause) if cause else None
 
 
 def _content(partitions: Sequence[confluent_kafka.TopicPartition]) -> frozenset[tuple[str, int, int]]:

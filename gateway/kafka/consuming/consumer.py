@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import InstanceNotFound
+from kafka_gateway.errors import CommittedWithoutTopics, InstanceNotFound
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.worker import Read, Rebalanced, Worker
@@ -108,7 +108,19 @@ class KafkaConsumer:
     async def commit(self, offsets: Sequence[PartitionOffset] | None = None) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._ask(partial(self._worker.commit, None if offsets is None else list(offsets), done))
-        await done
+        try:
+            await done
+        except CommittedWithoutTopics as error:
+            gone = await self._not_stored(error)
+            if gone:
+                raise CommittedWithoutTopics(gone) from error
+
+    async def _not_stored(self, error: CommittedWithoutTopics) -> set[str]:
+        """The topics whose offsets were not committed: librdkafka reports one partition's failure for all."""
+        sent = {(each.topic, each.partition): each.offset for each in error.offsets}
+        stored = await self.committed([TopicPartition(*place) for place in sent])
+        kept = {(each.topic, each.partition): each.offset for each in stored}
+        return {topic for (topic, partition), offset in sent.items() if kept.get((topic, partition)) != offset}
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
         found: list[PartitionOffset] = await self._ask(partial(self._worker.committed, list(partitions)))

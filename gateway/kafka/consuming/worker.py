@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message
 
-from kafka_gateway.errors import IllegalState, InstanceNotFound, NotSubscribed, ServiceError
+from kafka_gateway.errors import CommittedWithoutTopics, IllegalState, InstanceNotFound, NotSubscribed, ServiceError
 from kafka_gateway.heap import trimmer
 from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_offsets, partition_of
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
@@ -483,7 +483,9 @@ class Worker:
 
     def _commit_quietly(self, positions: dict[Partition, int]) -> None:
         def done(error: ServiceError | None) -> None:
-            if error is not None:
+            if isinstance(error, CommittedWithoutTopics):
+                _log.warning("An automatic commit named a topic that is gone: %s", error.message)
+            elif error is not None:
                 self._position_moved()  # so it is tried again
                 _log.warning("An automatic commit failed: %s", error.message)
 

@@ -1,0 +1,50 @@
+"""A commit when a topic is gone: what can be committed is, and the topic is named (kafka-rest-http.md §6.7)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from kafka_gateway.errors import CommittedWithoutTopics
+from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from tests.kafka.conftest import Opener, Topic, read_until, until
+from tests.kafka_cluster import KafkaCluster
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def bootstrap(kafka: KafkaCluster) -> str:
+    return kafka.bootstrap
+
+
+async def test_the_others_are_committed(
+    kafka: KafkaCluster, open_consumer: Opener, kafka_topic: Callable[[str, str, int], None], topic: str
+) -> None:
+    stays, goes = f"{topic}-stays", f"{topic}-goes"
+    for name in (stays, goes):
+        kafka_topic(kafka.bootstrap, name, 1)
+        Topic(kafka.bootstrap, name).write([b"1", b"2"])
+    consumer = await open_consumer(auto_commit=False)
+    await consumer.subscribe([stays, goes])
+    await read_until(consumer, 4)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.delete_topics([goes])[goes].result()
+    both = [PartitionOffset(goes, 0, 1), PartitionOffset(stays, 0, 1)]
+
+    async def refused() -> tuple[str, ...]:
+        try:
+            await consumer.commit(both)
+        except CommittedWithoutTopics as error:
+            return error.topics
+        return ()
+
+    await until(refused)
+    assert await refused() == (goes,)
+    assert await consumer.committed([TopicPartition(stays, 0)]) == [PartitionOffset(stays, 0, 1)]
+    with contextlib.suppress(CommittedWithoutTopics):  # unless the group has taken the topic away already
+        await consumer.commit(None)
+    assert await consumer.committed([TopicPartition(stays, 0)]) == [PartitionOffset(stays, 0, 2)]
