@@ -35,6 +35,7 @@ from kafka_gateway.kafka.ports import (
     LogListener,
     MemberListener,
 )
+from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
 from kafka_gateway.kafka.tails.tails import KafkaTails
@@ -60,6 +61,7 @@ class KafkaCluster:
         self._opening = 0
         self._closing = False
         self._admin = KafkaAdmin(clients, embedded)
+        times = EmbeddedTimes() if embedded else None
         self._producer = KafkaProducer(
             clients,
             self._admin,
@@ -67,10 +69,11 @@ class KafkaCluster:
             queue_records=config.integer("producer.queue.records"),
             create_topics=config.flag("auto.create.topics.enable"),
             all_down=self._admin.presence.suspect_soon,
+            times=times,
         )
         self._administration = KafkaAdministration(self._admin, self.upstream, embedded)
         self._reader = KafkaReader(clients, self._admin, config)
-        self._tails = KafkaTails(clients, self._admin, self._admin.client, config, embedded)
+        self._tails = KafkaTails(clients, self._admin, self._admin.client, config, times)
         self._members = LoopPolledMembers(self._build_feed)
         self._group_readers: weakref.WeakSet[KafkaGroupReader] = weakref.WeakSet()
         if not embedded:  # where no topic changes

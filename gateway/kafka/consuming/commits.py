@@ -99,11 +99,12 @@ def _outcome(
     error: confluent_kafka.KafkaError | None, partitions: Sequence[confluent_kafka.TopicPartition]
 ) -> ServiceError | None:
     """What a report says. ``error`` is the one of some partition if others went well, so these are looked at first."""
-    failed = [one for one in partitions if one.error]
-    if failed and all(one.error.code() in _GONE for one in failed):
-        offsets = [PartitionOffset(one.topic, one.partition, one.offset) for one in failed]
-        return CommittedWithoutTopics({one.topic for one in failed}, offsets)
-    cause = next((one.error for one in failed if one.error.code() not in _GONE), None) or error
+    failed = [(one, one.error) for one in partitions if one.error is not None]
+    others = [failure for _, failure in failed if failure.code() not in _GONE]
+    if failed and not others:
+        offsets = [PartitionOffset(one.topic, one.partition, one.offset) for one, _ in failed]
+        return CommittedWithoutTopics({one.topic for one in offsets}, offsets)
+    cause = others[0] if others else error
     return to_service_error(cause) if cause else None
 
 

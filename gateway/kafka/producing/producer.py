@@ -27,6 +27,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.ports import Admin, Delivery
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
+from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Batch, FollowedBatch, Sender
@@ -55,8 +56,14 @@ class KafkaProducer:
         queue_records: int,
         create_topics: bool,
         all_down: Callable[[], None] = lambda: None,
+        times: EmbeddedTimes | None = None,
     ) -> None:
-        """``all_down`` is called on a thread of its own when there is no connection to any broker."""
+        """
+        Args:
+            all_down: is called on a thread of its own when there is no connection to any broker.
+            times: of the embedded Kafka, which does not keep any.
+        """
+        self._times = times
         self._clients = clients
         self._admin = admin
         self._queue_bytes = queue_bytes
@@ -89,7 +96,11 @@ class KafkaProducer:
                 {**self._clients.producer_config(), **smaller, "error_cb": self._client_error}
             )
 
-        return Sender(make, batch_bytes, self._finish, self._broken)
+        if self._times is None:
+            return Sender(make, batch_bytes, self._finish, self._broken)
+        sender = EmbeddedSender(make, batch_bytes, self._finish, self._broken)
+        sender.times = self._times
+        return sender
 
     def _client_error(self, error: confluent_kafka.KafkaError) -> None:
         """What librdkafka tells beside the records; on a poll thread."""

@@ -205,11 +205,11 @@ class Sender:
         size = len(records)
         if partition is None:
             partition = -1
-        produce, delivered = self.producer.produce, batch.delivered
-        topic = batch.topic
+        produce, topic = self.producer.produce, batch.topic
+        delivered, delivered_alone = self.reports(batch, records)
         failed = 0
         for index, record in enumerate(records):
-            report = batch.delivered_alone if size == 1 else partial(delivered, index)
+            report = delivered_alone if size == 1 else partial(delivered, index)
             place = partition if (own := record.partition) is None else own
             try:
                 if (headers := record.headers) is None and not record.timestamp_ms:
@@ -224,6 +224,12 @@ class Sender:
                 batch.rows[index] = _not_queued(error)
                 failed += 1
         return failed > 0 and _without(batch, failed)
+
+    def reports(
+        self, batch: Batch, records: Sequence[RecordToSend]
+    ) -> tuple[Callable[[int, Any, Any], None], Callable[[Any, Any], None]]:
+        """Who takes the delivery reports: of one record among several, and of a single one. On the poll thread."""
+        return batch.delivered, batch.delivered_alone
 
     def send_again(self, batch: Batch) -> bool:
         """Queues the refused records of the batch, as they were sent before; returns as ``send``."""

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 from confluent_kafka.admin import AdminClient
 
@@ -63,23 +64,31 @@ _FETCH = {
 }
 
 
+class Times(Protocol):
+    async def at_time(self, question: tuple[str, tuple[int, ...], int]) -> Mapping[int, int]:
+        """Topic, partitions and epoch milliseconds: the first record at or after it; -1 where there is none."""
+
+
 class KafkaTails:
     """The `Tails` port. Belongs to the event loop."""
 
     def __init__(
-        self, clients: ClientFactory, admin: Admin, client: AdminClient, config: Config, embedded: bool
+        self, clients: ClientFactory, admin: Admin, client: AdminClient, config: Config, times: Times | None = None
     ) -> None:
-        """``client`` is for questions that the port of ``admin`` does not know."""
+        """``client`` is for questions that the port of ``admin`` does not know; ``times`` are those of the embedded
+        Kafka, which does not keep any."""
         self._clients = clients
         self._admin = admin
-        self._embedded = embedded
+        self._embedded = times is not None
         isolation = clients.consumer_config(_SETTINGS).get("isolation.level", "read_committed")
         asking = TopicOffsets(admin, client, isolation == "read_committed")
         self._bounds: Lookups[str, LogOffsets] = Lookups(asking.bounds)
-        self._times: Lookups[tuple[str, tuple[int, ...], int], Mapping[int, int]] = Lookups(asking.at_time)
+        self._times: Lookups[tuple[str, tuple[int, ...], int], Mapping[int, int]] = Lookups(
+            times.at_time if times is not None else asking.at_time
+        )
         self._topics: dict[str, TailTopic] = {}
         self._ending: set[TailTopic] = set()
-        if not embedded:  # where no topic changes
+        if times is None:  # where no topic changes
             admin.watch_topics(lambda: self._topics, self._found)
         self._closing = False
         self.turns = Turns(config.integer("stream.max.catchup.readers"))

@@ -1,0 +1,62 @@
+"""Times of records on the embedded Kafka, which does not keep any (gateway/kafka/producing/embedded_times.py)."""
+
+from __future__ import annotations
+
+import time
+
+import aiohttp
+
+from kafka_gateway.config import load
+from kafka_gateway.kafka.cluster import open_kafka
+from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
+from kafka_gateway.records import OutgoingRecord
+from tests.keys import BUILTIN_KEYS
+from tests.transports.conftest import gateway
+from tests.transports.wire import Wire
+
+JSON = "application/vnd.kafka.json.v2+json"
+
+
+async def test_the_first_record_at_or_after_a_time() -> None:
+    times = EmbeddedTimes()
+    for offset, stamp in enumerate([100, 300, 200, 400], 5):
+        times.add("t", 0, offset, stamp)
+    times.add("t", 0, 5, 900)  # reported twice
+    found = {moment: (await times.at_time(("t", (0, 1), moment))) for moment in (0, 100, 150, 300, 301, 401)}
+    assert {moment: each[0] for moment, each in found.items()} == {0: 5, 100: 5, 150: 6, 300: 6, 301: 8, 401: -1}
+    assert all(each[1] == -1 for each in found.values())
+
+
+async def test_records_of_others_have_the_time_of_the_one_before() -> None:
+    times = EmbeddedTimes()
+    times.add("t", 0, 0, 100)
+    times.add("t", 0, 3, 200)
+    assert (await times.at_time(("t", (0,), 101)))[0] == 3
+
+
+async def test_results_carry_the_time_of_the_record() -> None:
+    async with open_kafka(load(BUILTIN_KEYS)) as kafka:
+        ready = kafka.producer.ready("t")
+        if ready is not None:
+            await ready
+        before_ms = int(time.time() * 1000)
+        records = [OutgoingRecord(None, b"1", 0), OutgoingRecord(None, b"2", 0, 1_700_000_000_123)]
+        first, second = await kafka.producer.send("t", records)
+        (alone,) = await kafka.producer.send("t", records[:1])
+        assert second.timestamp()[1] == 1_700_000_000_123  # type: ignore[union-attr]
+        for row in (first, alone):
+            assert before_ms <= row.timestamp()[1] <= time.time() * 1000  # type: ignore[union-attr]
+
+
+async def test_a_stream_since_a_time_has_its_records() -> None:
+    async with gateway() as app, await Wire.open(app.addresses[0]) as wire:
+        for number in range(3):
+            stamp = 1_700_000_000_000 + number * 60_000
+            body = b'{"records":[{"value":%d,"partition":0,"timestamp":%d}]}' % (number, stamp)
+            assert (await wire.ask("POST", "/topics/t", body, Content_Type=JSON)).status == 200
+        moment = "2023-11-14T22:14:20Z"  # of the second
+        async with aiohttp.ClientSession() as client:
+            query = f"since={moment}&until=end&format=json"
+            async with client.get(f"{app.addresses[0]}/topics/t/stream?{query}") as response:
+                text = await response.text()
+        assert [f'"value":{number}' in text for number in range(3)] == [False, True, True]
