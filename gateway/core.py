@@ -68,7 +68,7 @@ class _Plan:
     codec: Codec | None
     cost: int
     prepares: bool
-    """Whether ``takes`` wants the path's parameters and may answer a Preparing."""
+    """Whether ``takes`` wants the parameters of path and query, and may answer a Preparing."""
     needs: tuple[Need, ...] = ()
 
 
@@ -204,7 +204,7 @@ class Gateway:
                 await self._limits.take(plan.cost)
             if route.takes is not None and isinstance(body, bytes):
                 if plan.prepares:
-                    body = route.takes(body, plan.codec, plan.params)
+                    body = route.takes(body, plan.codec, plan.params, request.query)
                     # Awaits only where a schema must be asked for, and behind requests of this session that do.
                     if isinstance(body, Preparing) or request.session.preparing is not None:
                         body = await in_order(request.session, body)

@@ -143,6 +143,8 @@ class SchemaChoice:
     """One of STRATEGIES; "" for the configured one."""
     versioned: bool = False
     """Whether ``Writer.version`` is wanted; it may take the registry another answer."""
+    registers: bool = True
+    """Whether a text that is new is registered. If not, it is judged, and the writer's ``schema_id`` is 0."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Catalogue:
         else:
             if choice.id is None and choice.text is None and choice.version in (None, LATEST):
                 self._latest.put(choice, (writer, time.monotonic() + FRESH_S))
-            else:
+            elif writer.schema_id:
                 self._writers.put(choice, writer)
             return writer
         self._refused.put(choice, _Failed(error, time.monotonic() + FRESH_S))
@@ -226,6 +226,9 @@ class Catalogue:
         version: int | None
         if found is not None:
             id, version = found
+        elif not choice.registers:
+            await self._check_compatible(subject, canonical)
+            id, version = 0, None
         else:
             try:
                 id = _integer(await self.client.ask("POST", f"{place}/versions", _body(canonical)), "id")
@@ -238,6 +241,22 @@ class Catalogue:
             found = await self._look_up(place, canonical) if choice.versioned else None
             version = None if found is None else found[1]
         return Writer(codec.name, id, subject, version, compiled)
+
+    async def _check_compatible(self, subject: str, schema: Schema) -> None:
+        """SerializationError if the registry would refuse the schema under this subject."""
+        assert self.client is not None
+        try:
+            path = f"/compatibility/subjects/{part(subject)}/versions/latest"
+            found = await self.client.ask("POST", path, _body(schema))
+        except RegistryRefusal as refusal:
+            if refusal.status == 404:  # the first schema of this subject
+                return
+            raise
+        if isinstance(found, dict) and found.get("is_compatible") is False:
+            raise SerializationError(
+                "Error serializing message. Error when registering schema. "
+                f"subject = {subject}: the schema is incompatible with an earlier one."
+            )
 
     async def _look_up(self, place: str, schema: Schema) -> tuple[int, int] | None:
         """Id and version of a schema under a subject; None if it is not there."""

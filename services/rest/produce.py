@@ -25,6 +25,7 @@ from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.rest.bodies import Produced, ProduceReply
+from kafka_gateway.services.rest.dry_run import DryRun, is_dry
 from kafka_gateway.services.rest.partitions import find_partition
 from kafka_gateway.services.rest.schema_bodies import SchemaRecords
 from kafka_gateway.services.rest.topics import find_topic_v1
@@ -37,26 +38,27 @@ class RecordsService:
     ``call.body`` is what services.rest.produce_bodies.RecordsReader makes of the body.
     """
 
-    def __init__(self, producer: Producer, admin: Admin, rules: TopicRules) -> None:
+    def __init__(self, producer: Producer, admin: Admin, rules: TopicRules, creates_topics: bool = True) -> None:
         self._producer = producer
         self._rules = rules
         self._partitions = _KnownPartitions(admin)
+        self._dry_run = DryRun(admin, rules, creates_topics)
 
     async def to_topic(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v2"""
-        return _reply_v2(await self._send(str(call.params["topic"]), call.body, None), call.body)
+        return _reply_v2(await self._send(str(call.params["topic"]), call, None), call.body)
 
     async def to_partition(self, call: Call) -> Response:
         """``POST /topics/{topic}/partitions/{partition}`` of v2; a record's own partition beats the path's."""
         partition: int = call.params["partition"]
         if partition < 0:
             raise Unprocessable(f"The partition must be greater than or equal to 0 (was {partition})")
-        return _reply_v2(await self._send(str(call.params["topic"]), call.body, partition), call.body)
+        return _reply_v2(await self._send(str(call.params["topic"]), call, partition), call.body)
 
     async def to_topic_v1(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v1"""
         with v1_errors():
-            return _reply_v1(await self._send(str(call.params["topic"]), call.body, None), call.body)
+            return _reply_v1(await self._send(str(call.params["topic"]), call, None), call.body)
 
     async def to_partition_v1(self, call: Call) -> Response:
         """``POST /topics/{topic}/partitions/{partition}`` of v1: 40402 if the topic exists without that partition."""
@@ -64,9 +66,12 @@ class RecordsService:
         with v1_errors():
             if is_topic(topic) and not self._partitions.has(topic, partition):
                 await self._partitions.look_up(topic, partition)
-            return _reply_v1(await self._send(topic, call.body, partition), call.body)
+            return _reply_v1(await self._send(topic, call, partition), call.body)
 
-    async def _send(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> Sequence[Delivery]:
+    async def _send(self, topic: str, call: Call, partition: int | None) -> Sequence[Delivery]:
+        records: Sequence[RecordToSend] = call.body
+        if call.query and is_dry(call.query):
+            return await self._dry_run.judge(topic, records, partition)
         refusal = self._rules.refusal(topic)
         if refusal is not None:
             return [refusal] * len(records)

@@ -42,6 +42,7 @@ from kafka_gateway.services.common.json_members import (
     unknown_member,
 )
 from kafka_gateway.services.common.timestamps import parse_instant
+from kafka_gateway.services.rest.dry_run import is_dry
 from kafka_gateway.services.rest.schema_bodies import GivenSchemas, RawRecord, SchemaReader
 
 _Partition = Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]
@@ -53,7 +54,7 @@ OBJECTS_MAX = 100_000
 records, which would keep the event loop busy for half a minute and take gigabytes."""
 
 _MESSAGE_MAX = 300
-_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _binary = BinaryCodec()
 
 Headers = list[tuple[str, bytes | None]]
@@ -68,7 +69,7 @@ class _Header(jsonio.Struct, forbid_unknown_fields=True, gc=False):
 class RecordsReader:
     """Reads produce bodies of one generation; used as ``Route.takes``.
 
-    ``prepares``: it wants the path's parameters, and what it reads may have to wait for a schema.
+    ``prepares``: it wants the parameters of path and query, and what it reads may have to wait for a schema.
 
     Args:
         generation: "v1" or "v2"; they refuse bad base64 differently.
@@ -96,7 +97,11 @@ class RecordsReader:
         self._datums: dict[Codec, jsonio.Decoder[Any]] = {}
 
     def __call__(
-        self, body: bytes, codec: Codec | None, params: Mapping[str, Any] = _NO_PARAMS
+        self,
+        body: bytes,
+        codec: Codec | None,
+        params: Mapping[str, Any] = _NOTHING,
+        query: Mapping[str, str] = _NOTHING,
     ) -> Sequence[RecordToSend] | Preparing:
         """The records of the body, at least one; Preparing if a schema has to be asked for first.
 
@@ -118,7 +123,8 @@ class RecordsReader:
             self._check_count(raw)
             if self._with_schemas is None:
                 raise SchemasUnavailable()
-            return self._with_schemas.read(codec.name, str(params.get("topic", "")), raw, given)
+            topic = str(params.get("topic", ""))
+            return self._with_schemas.read(codec.name, topic, raw, given, is_dry(query))
         records = self._records(body, codec)
         self._check_count(records)
         return records

@@ -81,7 +81,7 @@ class RestServices(Service):
         self.brokers = BrokersService(admin)
         self.topics = TopicsService(admin)
         self.partitions = PartitionsService(admin)
-        self.records = RecordsService(kafka.producer, admin, rules)
+        self.records = RecordsService(kafka.producer, admin, rules, config.flag("auto.create.topics.enable"))
         self.consumers = Consumers(config, codecs, encoders, creation, self.registry, self.subscriptions)
         self.consumers_v1 = ConsumersV1(config, encoders, creation, self.registry, rules, admin)
         self.streams = Streams(config, kafka, codecs, schemas, rules)

@@ -55,8 +55,8 @@ class SchemaRecords(list[OutgoingRecord]):
 
     def __init__(self, records: Sequence[OutgoingRecord], key: Writer | None, value: Writer | None) -> None:
         super().__init__(records)
-        self.key_schema_id = None if key is None else key.schema_id
-        self.value_schema_id = None if value is None else value.schema_id
+        self.key_schema_id = None if key is None else key.schema_id or None
+        self.value_schema_id = None if value is None else value.schema_id or None
 
 
 class SchemaReader:
@@ -67,17 +67,17 @@ class SchemaReader:
         self._schemas = schemas
 
     def read(
-        self, format: str, topic: str, records: Sequence[RawRecord], given: GivenSchemas
+        self, format: str, topic: str, records: Sequence[RawRecord], given: GivenSchemas, dry: bool = False
     ) -> SchemaRecords | Preparing:
-        """The records, or what has to be waited for first.
+        """The records, or what has to be waited for first. ``dry``: no schema is registered.
 
         Raises:
             KeySchemaMissing, ValueSchemaMissing: data without a schema.
             BadRequest (v2), ConversionError (v1): a datum that does not fit; the message names its place.
             InvalidSchema, SchemasUnavailable, SerializationError (v2), RegistryFailure (v1): no such schema.
         """
-        key_choice = self._choice(format, topic, "key", given.key_schema, given.key_schema_id)
-        value_choice = self._choice(format, topic, "value", given.value_schema, given.value_schema_id)
+        key_choice = self._choice(format, topic, "key", given.key_schema, given.key_schema_id, dry)
+        value_choice = self._choice(format, topic, "value", given.value_schema, given.value_schema_id, dry)
         if self._v1:
             _check_missing(records, key_choice, value_choice)
         key = None if key_choice is None else self._schemas.known(key_choice)
@@ -108,14 +108,16 @@ class SchemaReader:
             return await asyncio.to_thread(self._encode, records, key, value)
         return self._encode(records, key, value)
 
-    def _choice(self, format: str, topic: str, part: Part, text: str | None, id: int | None) -> SchemaChoice | None:
+    def _choice(
+        self, format: str, topic: str, part: Part, text: str | None, id: int | None, dry: bool
+    ) -> SchemaChoice | None:
         if text is not None and id is not None:
             if not self._v1:
                 raise BadRequest(f"Only one of {part}_schema and {part}_schema_id can be given.")
             text = None  # the id wins (§4.5)
         if text is None and id is None:
             return None
-        return SchemaChoice(topic, part, format, id=id, text=text)
+        return SchemaChoice(topic, part, format, id=id, text=text, registers=not dry)
 
     def _encode(self, records: Sequence[RawRecord], key: Writer | None, value: Writer | None) -> SchemaRecords:
         encoded: list[OutgoingRecord] = []

@@ -1,0 +1,107 @@
+"""Produce requests that are only judged: ``?dry_run=true``. Nothing is written, no topic made, no schema registered.
+
+The body has been read, and its data encoded, when this begins; what is left to judge is what Kafka would say. The reply
+is that of the request without ``dry_run``, with the partition where it can be told, and without offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kafka_gateway.errors import BadRequest, KafkaRetriable, RecordTooLarge, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.kafka.ports import Admin, Delivery
+from kafka_gateway.records import RecordToSend
+from kafka_gateway.services.common.names import TopicRules
+
+NAME = "dry_run"
+_OVERHEAD = 70
+"""Bytes that a batch of one record takes beside the record (KIP-98), at least."""
+
+
+def is_dry(query: Mapping[str, str]) -> bool:
+    """Whether the request is one. BadRequest for any value but true and false."""
+    text = query.get(NAME)
+    if text is None or text.lower() == "false":
+        return False
+    if text.lower() in ("true", ""):
+        return True
+    raise BadRequest(f"{NAME} is true or false, not {text[:40]!r}.")
+
+
+class Judged:
+    """A record that would be stored. ``partition`` is None where the producer chooses it."""
+
+    __slots__ = ("_partition",)
+
+    def __init__(self, partition: int | None) -> None:
+        self._partition = partition
+
+    def partition(self) -> int | None:
+        return self._partition
+
+    def offset(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, 0
+
+
+class DryRun:
+    """Says what Kafka would say to records."""
+
+    def __init__(self, admin: Admin, rules: TopicRules, creates_topics: bool) -> None:
+        """``creates_topics``: whether records may go to topics that are not there."""
+        self._admin = admin
+        self._rules = rules
+        self._creates_topics = creates_topics
+
+    async def judge(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> list[Delivery]:
+        """A Judged or an error for each record. Raises what Kafka's metadata raise, but for an unknown topic."""
+        refusal = self._rules.refusal(topic)
+        if refusal is not None:
+            return [refusal] * len(records)
+        try:
+            count = len((await self._admin.topic(topic)).partitions)
+            limit = await self._limit(topic)
+        except UnknownTopicOrPartition as error:
+            if not self._creates_topics:
+                return [error] * len(records)
+            count, limit = 0, 0
+        return [self._one(record, partition, count, limit) for record in records]
+
+    def _one(self, record: RecordToSend, path_partition: int | None, count: int, limit: int) -> Delivery:
+        partition = path_partition if record.partition is None else record.partition
+        if count and partition is not None and partition >= count:
+            return UnknownTopicOrPartition(f"The topic has {count} partitions: there is no partition {partition}.")
+        size = len(record.key or b"") + len(record.value or b"") + _OVERHEAD
+        size += sum(len(name) + len(value or b"") for name, value in record.headers or ())
+        if limit and size > limit:
+            return RecordTooLarge(f"The record takes {size} bytes, the topic at most {limit} (max.message.bytes).")
+        if partition is None and record.key is not None and count:
+            partition = murmur2(record.key) % count
+        return Judged(partition)
+
+    async def _limit(self, topic: str) -> int:
+        """The largest record of the topic; 0 if Kafka does not tell."""
+        try:
+            configs = {each.name: each.value for each in await self._admin.topic_configs(topic)}
+        except KafkaRetriable:
+            raise
+        except ServiceError:
+            return 0
+        return int(configs.get("max.message.bytes") or 0)
+
+
+def murmur2(key: bytes) -> int:
+    """The positive hash by which Java's clients, and this gateway, choose the partition of a key."""
+    mask, m = 0xFFFFFFFF, 0x5BD1E995
+    h = (0x9747B28C ^ len(key)) & mask
+    whole = len(key) & ~3
+    for i in range(0, whole, 4):
+        k = (int.from_bytes(key[i : i + 4], "little") * m) & mask
+        k = ((k ^ (k >> 24)) * m) & mask
+        h = ((h * m) & mask) ^ k
+    if rest := key[whole:]:
+        h = ((h ^ int.from_bytes(rest, "little")) * m) & mask
+    h = ((h ^ (h >> 13)) * m) & mask
+    return (h ^ (h >> 15)) & 0x7FFFFFFF
