@@ -9,10 +9,11 @@ that takes the time. Wall time would blame the gateway for a busy machine, so tw
 
 * CPU time of the loop's thread (``time.thread_time``), less that of the garbage collector, which has the objects of
   the whole test run to look at. This is work.
-* For callbacks that took long without work, the system's count of how often this thread was interrupted, and a second
-  thread that wakes up every 5 ms. If the one was not interrupted and the other was on time, the machine was not the
-  reason: the callback was blocked (``time.sleep``, a blocking call of librdkafka). Else nobody can tell, and nobody is
-  blamed.
+* For callbacks that took long without work, the time for which the system let this thread wait for a processor
+  (Linux: schedstat) and that of the garbage collector are taken off. What is left may still be the machine's doing: the
+  system's count of how often this thread was interrupted, and a second thread that wakes up every 5 ms, tell. If the
+  one was not interrupted and the other was on time, the callback was blocked (``time.sleep``, a blocking call of
+  librdkafka). Else nobody can tell, and nobody is blamed.
 
 uvloop's handles are not asyncio's and cannot be watched; the tests that measure run on asyncio's own loop.
 """
@@ -23,6 +24,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import os
 import resource
 import threading
 import time
@@ -45,8 +47,10 @@ class LoopWatch:
         self.held: list[str] = []
         self._paused = 0
         self._thread = threading.get_ident()
-        self._collecting_since = 0.0
-        self._collected_s = 0.0
+        self._collecting_since = self._collecting_from = 0.0
+        self._collected_s = self._collecting_s = 0.0
+        """Of the garbage collector: of the processor's time, and by the clock."""
+        self._schedstat = -1
         self._ticks: list[float] = []
         self._ticking = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="loop-watch", daemon=True)
@@ -58,14 +62,17 @@ class LoopWatch:
             if threading.get_ident() != self._thread:
                 original(handle)
                 return
-            collected, interrupted = self._collected_s, _interruptions()
-            cpu, wall = time.thread_time(), time.monotonic()
+            collected, interrupted, waited = self._collected_s, _interruptions(), self._waited_s()
+            collecting, cpu, wall = self._collecting_s, time.thread_time(), time.monotonic()
             try:
                 original(handle)
             finally:
                 worked = time.thread_time() - cpu - (self._collected_s - collected)
-                self._judge(handle, worked, wall, _interruptions() != interrupted)
+                excused = self._waited_s() - waited + self._collecting_s - collecting
+                self._judge(handle, worked, wall, excused, _interruptions() != interrupted)
 
+        with contextlib.suppress(OSError):
+            self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
         asyncio.Handle._run = run  # type: ignore[assignment,method-assign]
         gc.callbacks.append(self._on_collection)
         self._ticker.start()
@@ -75,6 +82,9 @@ class LoopWatch:
         asyncio.Handle._run = self._original  # type: ignore[method-assign]
         gc.callbacks.remove(self._on_collection)
         self._ticker.join()
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
+            self._schedstat = -1
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -89,7 +99,7 @@ class LoopWatch:
     def _go_on(self) -> None:
         self._paused -= 1
 
-    def _judge(self, handle: asyncio.Handle, worked: float, began: float, interrupted: bool) -> None:
+    def _judge(self, handle: asyncio.Handle, worked: float, began: float, excused: float, interrupted: bool) -> None:
         if self._paused:
             return
         self.longest_s = max(self.longest_s, worked)
@@ -97,9 +107,10 @@ class LoopWatch:
             self.held.append(f"{worked * 1000:.0f} ms of work in {handle!r}")
             return
         took = time.monotonic() - began
-        if took - worked > self.limit_s and not interrupted and self._on_time(began, began + took):
+        blocked = took - worked - excused
+        if blocked > self.limit_s and not interrupted and self._on_time(began, began + took):
             self.longest_s = max(self.longest_s, took)
-            self.held.append(f"blocked for {(took - worked) * 1000:.0f} ms in {handle!r}")
+            self.held.append(f"blocked for {blocked * 1000:.0f} ms in {handle!r}")
 
     def _on_time(self, began: float, ended: float) -> bool:
         """Whether the other thread ran all the time between; then this one could have."""
@@ -113,9 +124,17 @@ class LoopWatch:
     def _on_collection(self, phase: str, info: dict[str, Any]) -> None:
         if threading.get_ident() == self._thread:
             if phase == "start":
-                self._collecting_since = time.thread_time()
+                self._collecting_since, self._collecting_from = time.thread_time(), time.monotonic()
             else:
                 self._collected_s += time.thread_time() - self._collecting_since
+                self._collecting_s += time.monotonic() - self._collecting_from
+
+    def _waited_s(self) -> float:
+        """For how long this thread has been ready to run and had no processor, ever; 0 where the system does not tell.
+
+        A thread that waits for a lock and gets it is not interrupted: on a busy machine it waits 50 ms for its turn.
+        """
+        return int(os.pread(self._schedstat, 64, 0).split()[1]) / 1e9 if self._schedstat >= 0 else 0.0
 
 
 def _interruptions() -> int:

@@ -131,7 +131,7 @@ async def test_f14_an_exception_fails_its_request_only(
         times = TIMES if case != "codec, reading" else 20  # each fetches the record from Kafka
         for number in range(times):
             if number == times // 2:  # caches are filled by now
-                before = _objects()
+                before = await _objects(app)
             await wire.send(data)
             reply = await wire.reply()
             assert (reply.status, reply.json) == (500, {"error_code": 500, "message": "Internal Server Error"}), reply
@@ -139,8 +139,9 @@ async def test_f14_an_exception_fails_its_request_only(
                 assert await wire.closed() == b""
                 wire.writer.close()
                 wire = await Wire.open(app.addresses[0])
-        # Of 500 requests: a leak of one object each is found. What caches keep is not the same each time.
-        assert _objects() - before < 300
+        # Of 500 requests: it is none, or a few less. Now and then a thread still holds the last exception that it
+        # raised, with its frames and what is in them: 35 objects for each of up to three threads.
+        assert await _objects(app) - before < 150
         wire.writer.close()
     await other.send(produce("f14"))
     assert (await other.reply()).json["offsets"][0]["error_code"] is None
@@ -150,9 +151,15 @@ async def test_f14_an_exception_fails_its_request_only(
     loop_watch.held.clear()  # counting objects takes its time
 
 
-def _objects() -> int:
-    """How many there are, but for timers that were cancelled: asyncio's loop keeps up to a hundred of these, each with
-    a context, and forgets them when it has more or when they are due."""
+async def _objects(app: App) -> int:
+    """How many there are when both connections are idle: one that is still being closed counts for fifty.
+
+    But for timers that were cancelled: asyncio's loop keeps up to a hundred of these, each with a context, and forgets
+    them when it has more or when they are due.
+    """
+    await until(lambda: (app.host.connection_count, app.gateway.running) == (2, 0))
+    for _ in range(3):  # what was closed is called back once more
+        await asyncio.sleep(0)
     gc.collect()
     objects = gc.get_objects()
     timers = sum(1 for each in objects if type(each) is asyncio.TimerHandle and each.cancelled())

@@ -47,6 +47,12 @@ def test_a_blocking_call_is_found() -> None:
     assert any("blocked for" in line for _ in range(10) for line in watched(lambda: time.sleep(0.1)))
 
 
+def test_the_wait_for_a_processor_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the time is such a wait here; without that it is blamed (the test above)."""
+    monkeypatch.setattr(LoopWatch, "_waited_s", lambda _: time.monotonic())
+    assert watched(lambda: time.sleep(0.1)) == []
+
+
 def test_what_waits_properly_is_let_pass() -> None:
     async def main() -> None:
         await asyncio.sleep(0.1)
