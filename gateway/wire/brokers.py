@@ -87,8 +87,11 @@ class Brokers:
         client = await self._client(address)
         try:
             return await client.ask(api, body)
-        except TimeoutError:
-            client.close()
+        except asyncio.CancelledError:
+            # Given up, most likely for being late: a broker answers in order, so nothing more is to wait behind it.
+            if self._clients.get(address) is client:
+                del self._clients[address]
+            client.close_when_idle()
             raise
         except ConnectionLost:
             self._clients.pop(address, None)

@@ -50,6 +50,7 @@ class BrokerClient(asyncio.Protocol):
         self.opened_at = asyncio.get_running_loop().time()
         self.used_at = self.opened_at
         self.closed = False
+        self._is_leaving = False
 
     # --- the transport's side ---------------------------------------------------------------------------------------
 
@@ -142,6 +143,8 @@ class BrokerClient(asyncio.Protocol):
             return await waiting
         finally:
             self._waiting.pop(number, None)
+            if self._is_leaving and not self._waiting:
+                self.close()
 
     async def _ask_bare(self, request: bytes) -> bytes:
         """For the login: one frame out, the next one in."""
@@ -154,6 +157,12 @@ class BrokerClient(asyncio.Protocol):
             return await bare
         finally:
             self._bare = None
+
+    def close_when_idle(self) -> None:
+        """Ends the connection behind the requests that are under way."""
+        self._is_leaving = True
+        if not self._waiting:
+            self.close()
 
     def close(self) -> None:
         """Ends the connection; requests under way fail with ConnectionLost. Safe to call twice."""

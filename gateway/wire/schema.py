@@ -39,8 +39,9 @@ class Layout:
     """
 
     def __init__(self, fields: Fields, flexible: bool) -> None:
-        self._read = _reader(fields, flexible)
-        self._write = _writer(fields, flexible)
+        # As a tuple: a list is the description of an array.
+        self._read = _reader(tuple(fields), flexible)
+        self._write = _writer(tuple(fields), flexible)
 
     def decode(self, data: bytes, at: int = 0) -> dict[str, Any]:
         """The message that begins at ``at``; bytes behind it are ignored. WireError if it is cut short or broken."""

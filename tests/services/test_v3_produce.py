@@ -274,6 +274,16 @@ async def test_a_hundred_records_in_order(rest: Rest, fake: FakeKafka) -> None:
     assert [each.value for each in sent(fake)] == [b"%d" % number for number in range(100)] * 3
 
 
+async def test_in_an_envelope_all_reports_are_one_reply(rest: Rest) -> None:
+    body = json.dumps(text("1")).encode() * 3
+    for one_reply in (False, True):
+        request = Request(rest.session, "POST", PATH, headers={"content-type": JSON}, body=body, one_reply=one_reply)
+        reply = await rest.gateway.dispatch(request)
+        assert isinstance(reply.body, bytes) is not one_reply
+        content = reply.body if isinstance(reply.body, bytes) else b"".join([part.data async for part in reply.body])
+        assert content.count(b'"error_code":200') == 3
+
+
 async def test_pieces_end_anywhere(rest: Rest, fake: FakeKafka) -> None:
     body = b"\n".join(json.dumps(text("ü" * number, partition_id=0)).encode() for number in range(40))
     for size in (1, 7, 100, 1000):

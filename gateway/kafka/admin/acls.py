@@ -20,6 +20,8 @@ _OPERATIONS = (
     *("DESCRIBE_CONFIGS", "ALTER_CONFIGS", "IDEMPOTENT_WRITE", "CREATE_TOKENS", "DESCRIBE_TOKENS"),
     "TWO_PHASE_COMMIT",
 )
+_AT_ONCE = 1000
+"""ACLs of one request. Kafka takes fewer than 10,000 changes in one, and needs a second for some thousand."""
 _PERMISSIONS = ("UNKNOWN", "ANY", "DENY", "ALLOW")
 """Kafka's words by their numbers in the protocol (`AclOperation` and others)."""
 
@@ -36,11 +38,11 @@ class Acls:
         return [_acl(resource | one) for resource in answer["resources"] for one in resource["acls"]]
 
     async def create(self, acls: Sequence[Acl], controller: int | None = None) -> None:
-        if not acls:
-            return
-        answer = await self._questions.ask(CREATE_ACLS, {"creations": [_numbers(acl) for acl in acls]}, controller)
-        for result in answer["results"]:
-            check(result["error_code"], result["error_message"])
+        for start in range(0, len(acls), _AT_ONCE):
+            part = [_numbers(acl) for acl in acls[start : start + _AT_ONCE]]
+            answer = await self._questions.ask(CREATE_ACLS, {"creations": part}, controller)
+            for result in answer["results"]:
+                check(result["error_code"], result["error_message"])
 
     async def delete(self, matching: AclFilter, controller: int | None = None) -> list[Acl]:
         answer = await self._questions.ask(DELETE_ACLS, {"filters": [_numbers(matching)]}, controller)

@@ -209,7 +209,7 @@ class Administration(Protocol):
         """Raises KafkaRefused if the brokers have no authorizer."""
 
     async def create_acls(self, acls: Sequence[Acl]) -> None:
-        """In one request. Those that are there already stay. Raises the first failure."""
+        """In one request, up to a thousand. Those that are there already stay. Raises the first failure."""
 
     async def delete_acls(self, matching: AclFilter) -> list[Acl]:
         """The ACLs that were deleted."""

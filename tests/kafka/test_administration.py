@@ -1,0 +1,165 @@
+"""The administration of a real Kafka: a broker with an authorizer, groups of both protocols (kafka-rest-http.md §7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import confluent_kafka
+import pytest
+
+from kafka_gateway.errors import KafkaRefused, NotFound, UnknownTopicOrPartition
+from kafka_gateway.kafka.admin.administration import KafkaAdministration
+from kafka_gateway.kafka.admin.ports import (
+    CLUSTER_WIDE,
+    Acl,
+    AclFilter,
+    ConfigChange,
+    ConfigOf,
+    Created,
+    Setting,
+    TopicToCreate,
+)
+from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from tests.kafka.conftest import open_cluster
+from tests.kafka_cluster import KafkaCluster as Kafka
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Kafka]:
+    """One broker with StandardAuthorizer, which lets us do everything."""
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    with Kafka(settings=settings) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def administration(guarded: Kafka) -> AsyncIterator[KafkaAdministration]:
+    async with open_cluster(guarded.bootstrap) as cluster:
+        yield cluster.administration
+
+
+async def described(administration: KafkaAdministration, name: str, partitions: int) -> None:
+    """Returns when the broker knows the topic: a moment after the controller does."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if len((await administration.topic(name)).partitions) == partitions:
+                    return
+            except UnknownTopicOrPartition:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def test_topics(administration: KafkaAdministration, unique: Callable[..., str]) -> None:
+    name = unique()
+    assert await administration.create_topic(TopicToCreate(name), validate_only=True) == Created(1, 1)
+    with pytest.raises(UnknownTopicOrPartition):
+        await administration.topic(name)
+    made = await administration.create_topic(TopicToCreate(name, assignments={0: [1], 1: [1]}))
+    assert made == Created(2, 1)
+    await described(administration, name, 2)
+    with pytest.raises(KafkaRefused) as raised:
+        await administration.create_topic(TopicToCreate(name))
+    assert raised.value.message == f"Topic '{name}' already exists."
+    assert "READ" in (await administration.topic(name, operations=True)).operations
+    await administration.add_partitions(name, 3)
+    await described(administration, name, 3)
+    with pytest.raises(KafkaRefused):
+        await administration.add_partitions(name, 3)
+    assert await administration.reassignments() == []
+    await administration.delete_topic(name)
+
+
+async def test_settings(administration: KafkaAdministration, unique: Callable[..., str]) -> None:
+    name = unique()
+    await administration.create_topic(TopicToCreate(name, configs=[("retention.ms", "3600000")]))
+    await described(administration, name, 1)
+    topic, broker, unknown = ConfigOf("TOPIC", name), ConfigOf("BROKER", "1"), ConfigOf("BROKER", "987")
+
+    async def setting(of: ConfigOf, wanted: str) -> Setting | None:
+        found = (await administration.configs([of]))[of]
+        assert isinstance(found, list), found
+        return next((each for each in found if each.name == wanted), None)
+
+    retention = await setting(topic, "retention.ms")
+    assert retention is not None
+    assert (retention.value, retention.source) == ("3600000", "DYNAMIC_TOPIC_CONFIG")
+    outcome = await administration.alter_configs({topic: [ConfigChange("retention.ms", "x")]})
+    assert isinstance(outcome[topic], KafkaRefused)
+    change = {CLUSTER_WIDE: [ConfigChange("log.cleaner.backoff.ms", "20000")]}
+    assert await administration.alter_configs(change) == {CLUSTER_WIDE: None}
+    async with asyncio.timeout(20):
+        while (found := await setting(CLUSTER_WIDE, "log.cleaner.backoff.ms")) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert (found.value, found.source) == ("20000", "DYNAMIC_DEFAULT_BROKER_CONFIG")
+    roles = await setting(broker, "process.roles")
+    assert roles is not None
+    assert roles.read_only
+    answers = await administration.configs([topic, broker, unknown, ConfigOf("TOPIC", unique())])
+    kinds = [type(answer) for answer in answers.values()]
+    assert kinds == [list, list, NotFound, UnknownTopicOrPartition]
+
+
+async def test_acls(administration: KafkaAdministration, unique: Callable[..., str]) -> None:
+    name = unique()
+    alice = Acl("TOPIC", name, "LITERAL", "User:alice", "*", "READ", "ALLOW")
+    bob = Acl("TOPIC", name, "PREFIXED", "User:bob", "10.0.0.1", "ALL", "DENY")
+    await administration.create_acls([alice, bob])
+    await administration.create_acls([alice])
+    search = AclFilter("TOPIC", name)
+    async with asyncio.timeout(20):
+        while sorted(await administration.acls(search)) != sorted([alice, bob]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert await administration.acls(AclFilter("TOPIC", name, "ANY", "User:bob")) == [bob]
+    assert await administration.delete_acls(search) in ([alice, bob], [bob, alice])
+    assert await administration.delete_acls(search) == []
+
+
+async def test_thousands_of_acls(administration: KafkaAdministration, unique: Callable[..., str]) -> None:
+    name = unique()
+    acls = [Acl("TOPIC", name, "LITERAL", f"User:{number}", "*", "READ", "ALLOW") for number in range(2500)]
+    await administration.create_acls(acls)
+    assert len(await administration.delete_acls(AclFilter("TOPIC", name))) == 2500
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+async def test_groups(
+    administration: KafkaAdministration, guarded: Kafka, unique: Callable[..., str], protocol: str
+) -> None:
+    topic, group = unique(), unique()
+    await administration.create_topic(TopicToCreate(topic, 2))
+    await described(administration, topic, 2)
+    assert not (await administration.group(group)).exists
+    settings = {
+        "bootstrap.servers": guarded.bootstrap,
+        "group.id": group,
+        "group.protocol": protocol,
+        "client.id": "member",
+        "group.instance.id": "static",
+        "enable.auto.commit": False,
+    }
+    consumer = confluent_kafka.Consumer(settings)
+    consumer.subscribe([topic])
+    try:
+        async with asyncio.timeout(60):
+            while len(consumer.assignment()) < 2:
+                await asyncio.to_thread(consumer.poll, 0.2)
+        offsets = [confluent_kafka.TopicPartition(topic, 0, 0)]
+        await asyncio.to_thread(consumer.commit, offsets=offsets, asynchronous=False)
+        found = await administration.group(group)
+        assert (found.state, found.type, found.simple) == ("STABLE", protocol.upper(), False)
+        (member,) = found.members
+        assert (member.client_id, member.instance_id) == ("member", "static")
+        assert member.assignment == (TopicPartition(topic, 0), TopicPartition(topic, 1))
+        assert group in [each.name for each in await administration.groups()]
+        assert await administration.committed(group) == [PartitionOffset(topic, 0, 0)]
+    finally:
+        await asyncio.to_thread(consumer.close)
+    places = [TopicPartition(topic, 0), TopicPartition(topic, 9), TopicPartition(unique(), 0)]
+    assert await administration.offsets(places, committed=True) == {places[0]: 0}
