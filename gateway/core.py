@@ -240,7 +240,9 @@ class Gateway:
             template, method = (plan.route.template, plan.route.method) if plan is not None else ("", "")
             status = reply.status if reply is not None else _LEFT
             self.counters.add(request.session.transport, template, method, status, time.perf_counter() - started)
-            self.end_work()
+            self.running -= 1
+            if self.stopping:
+                self._idle.set()
 
     async def admit(self, session: Session, resource: Route) -> None:
         """Lets a client have what a transport serves by itself, without ``dispatch``: a page, a tunnel.

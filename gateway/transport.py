@@ -51,6 +51,11 @@ class Transport:
     GET then, since their browsers keep the reply from them, and ``authentication.skip.paths`` counts. Of other
     transports a foreign page gets nothing, and each of their requests needs a proof."""
 
+    paths: tuple[str, ...] = ("*",)
+    """The paths that it may claim, as they are sent; one that ends with ``*`` stands for all that begin so. About
+    requests for other paths it is not asked, unless it is the last to be."""
+    upgrades: bool = False
+    """Whether it claims nothing but requests with an ``Upgrade``."""
     resources: Sequence[Route] = ()
     """What it serves by itself, without ``Gateway.dispatch``: each asks ``Gateway.admit`` first, so that lists and
     limits count it. These routes have names, and their handlers are never called."""

@@ -25,7 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door import tls
-from kafka_gateway.door.http import Door, peer_of
+from kafka_gateway.door.http import Door, Offer, peer_of
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
 from kafka_gateway.errors import (
@@ -50,18 +50,19 @@ _TELL_EVERY_S = 10.0
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_abort_at", "_head_deadline", "_host", "half_closed", "handed_over", "session", "transports")
+    __slots__ = ("_abort_at", "_head_deadline", "_host", "_lost", "half_closed", "handed_over", "offer", "session")
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
         self._host = host
-        self.transports = host.transports_of(listener)
+        self.offer = host.offer_of(listener)
         self.session: Session | None = None
         self.handed_over: Session | None = None
         """The session that went with the connection to another protocol."""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._abort_at: asyncio.TimerHandle | None = None
         self.half_closed = False
+        self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -78,6 +79,7 @@ class HttpConnection(RequestHandler):
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._lost = True
         self._host.connection_count -= 1
         if self._head_deadline is not None:
             self._head_deadline.cancel()
@@ -99,7 +101,9 @@ class HttpConnection(RequestHandler):
 
     def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
         """A connection that is closed stays until its last reply is read: for so long, and no longer."""
-        if transport is not None and self._abort_at is None and transport.get_write_buffer_size():
+        if self._lost or transport is None or self._abort_at is not None:
+            return  # asyncio's TLS transport cannot be asked any more once it is lost
+        if transport.get_write_buffer_size():
             self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
 
     def retire(self) -> None:
@@ -253,7 +257,7 @@ class Host:
         self.door = Door(config, gateway, self.forget)
         self._config = config
         self.transports = tuple(transports)
-        self._offered: dict[str, tuple[Transport, ...]] = {}
+        self._offers: dict[str, Offer] = {}
         self._servers: dict[str, Server] = {}
         self._sockets: list[asyncio.Server] = []
         self._paths: list[str] = []
@@ -267,9 +271,9 @@ class Host:
     def server_of(self, listener: str) -> Server:
         return self._servers[listener]
 
-    def transports_of(self, listener: str) -> tuple[Transport, ...]:
-        """What this listener offers, in the order in which they are asked."""
-        return self._offered[listener]
+    def offer_of(self, listener: str) -> Offer:
+        """The transports of this listener."""
+        return self._offers[listener]
 
     async def open(self) -> None:
         """Opens every listener. OSError names the address that cannot be had."""
@@ -288,7 +292,7 @@ class Host:
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():
             name = str(listener)
-            self._offered[name] = offered(listener, self.transports)
+            self._offers[name] = Offer(offered(listener, self.transports))
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             context = self._tls_context(listener) if listener.tls else None
             try:

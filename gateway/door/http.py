@@ -73,7 +73,7 @@ class Door:
                 session = connection.session
                 if (
                     session is None
-                    or self._proofs.shown(request.headers) != session.proof
+                    or (self._proofs.fields and self._proofs.shown(request.headers) != session.proof)
                     or session.principal.until < time.monotonic()
                     or session.closed is not None
                 ):
@@ -156,12 +156,48 @@ class Door:
         return response
 
 
+_CANDIDATES_MAX: Final = 4096
+_PATH_MAX: Final = 512
+"""Characters of a remembered path: hostile clients must not fill the memory with long ones."""
+
+
+class Offer:
+    """What a listener offers: its transports, in the order in which they are asked."""
+
+    __slots__ = ("_candidates", "transports")
+
+    def __init__(self, transports: tuple[Transport, ...]) -> None:
+        self.transports = transports
+        self._candidates: dict[tuple[str, bool], tuple[Transport, ...]] = {}
+
+    def candidates(self, path: str, upgrade: bool) -> tuple[Transport, ...]:
+        """Those that may claim a request for this path: most paths have two, and asking all costs microseconds."""
+        found = self._candidates.get((path, upgrade))
+        if found is None:
+            last = self.transports[-1:]  # takes what nobody else wants
+            found = tuple(
+                each
+                for each in self.transports
+                if (each in last or path[:1] != "/" or _fits(path, each.paths)) and (upgrade or not each.upgrades)
+            )
+            if len(path) <= _PATH_MAX:
+                if len(self._candidates) >= _CANDIDATES_MAX:
+                    self._candidates.clear()
+                self._candidates[path, upgrade] = found
+        return found
+
+
+def _fits(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(path.startswith(each[:-1]) if each.endswith("*") else path == each for each in patterns)
+
+
 def _transport_of(request: HttpRequest, connection: HttpConnection) -> Transport:
     """The transport that takes the request. BadRequest if there is none."""
-    transports = connection.transports
-    if len(transports) == 1:
-        return transports[0]
-    for each in transports:
+    offer = connection.offer
+    if len(offer.transports) == 1:
+        return offer.transports[0]
+    path = request.raw_path.partition("?")[0]
+    for each in offer.candidates(path, "Upgrade" in request.headers):
         if each.claims(request):
             return each
     raise BadRequest("No transport takes this request.")

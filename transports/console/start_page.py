@@ -56,6 +56,7 @@ _NO_CONSOLE = "Console: switched off; <code>console.enabled=true</code> switches
 class StartPage(Transport):
     name = "start-page"
     plain = True
+    paths = ("/",)
     resources = (_PAGE,)
 
     def __init__(self, console: bool) -> None:

@@ -55,6 +55,7 @@ class ClientRow(jsonio.Struct):
 class ConsoleTransport(Transport):
     name = "console"
     plain = True
+    paths = ("/console*",)
     resources = (_PAGE, _LIST)
 
     def __init__(self, config: Config) -> None:

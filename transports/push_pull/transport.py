@@ -39,6 +39,7 @@ class PushPullTransport(HttpTransport):
         super().__init__(config)
         self._root = config.text("push.pull.prefix").rstrip("/")
         self._below = self._root + "/"
+        self.paths = (self._root, self._below + "*")
         self._extra.append(_HEADER)
 
     def claims(self, request: web.BaseRequest) -> bool:

@@ -89,6 +89,7 @@ class TunnelTransport(Transport):
     def __init__(self, config: Config) -> None:
         self._path = "/" + config.text("tunnel.path").strip("/")
         self._prefix = f"{self._path}/brokers"
+        self.paths = (self._path, self._prefix, self._prefix + "/*", "/")
         self._mode = config.text("tunnel.advertise.mode")
         self._advertise = _advertise(config, self._mode)
         self._vhost = _vhost(self._advertise) if self._mode == "vhost" else None
@@ -362,7 +363,7 @@ def _wants_upgrade(request: web.BaseRequest) -> bool:
 def _has_own_listener(request: web.BaseRequest) -> bool:
     """Whether its listener offers nothing but the tunnel (``listener.name.<name>.transports``)."""
     offered: Any = request.protocol
-    return len(offered.transports) == 1
+    return len(offered.offer.transports) == 1
 
 
 def _local_port(request: web.BaseRequest) -> int | None:

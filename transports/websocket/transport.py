@@ -35,6 +35,7 @@ from kafka_gateway.transports.websocket.stream_socket import feed_socket, open_s
 
 class WebSocketTransport(Transport):
     name = "websocket"
+    upgrades = True
 
     def __init__(self, config: Config) -> None:
         self._settings = EnvelopeSettings.of(config)

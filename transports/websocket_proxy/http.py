@@ -43,13 +43,14 @@ class ProxyHttp(Transport):
 
     def __init__(self, config: Config, name: str, area: str, named_only: bool) -> None:
         self.name = name
+        self.paths = (*_PATHS, _BELOW + "*")
         self.named_only = named_only
         self._area = area
         self._bodies = BodyReader(config)
 
     def claims(self, request: web.BaseRequest) -> bool:
         # Where there are other transports but the sockets, they have other paths.
-        transports = request.protocol.transports  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
+        transports = request.protocol.offer.transports  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
         if transports[-1] is self:
             return True
         path = request.raw_path.partition("?")[0]

@@ -68,6 +68,7 @@ _FRAMES = served("GET", "/socket/in", "socket.in.produce")
 
 class WebSocketProxyTransport(Transport):
     name = "websocket-proxy"
+    paths = ("/socket/*",)
     resources = (_FRAMES,)
 
     def __init__(self, config: Config) -> None:
