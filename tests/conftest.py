@@ -24,6 +24,7 @@ __all__ = ["pytest_collectreport", "pytest_runtest_logreport", "pytest_sessionfi
 # No deadline for an example: a busy machine is no fault of the gateway.
 settings.register_profile("full", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=15)
+settings.register_profile("thorough", deadline=None, max_examples=1000)  # --hypothesis-profile=thorough
 settings.load_profile("full")
 
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}

@@ -257,6 +257,8 @@ def _read_partitions(members: dict[str, Raw]) -> list[TopicPartition]:
     return partitions
 
 
+_OFFSET_MAX = 2**63 - 2
+
 # --- bodies: positions and offsets (§6.6, §6.7) ----------------------------------------------------------------------
 
 
@@ -328,6 +330,8 @@ def read_commit(body: bytes, codec: Codec | None) -> list[PartitionOffset] | Non
         if partition < 0 or offset < 0:
             name, number = ("partition", partition) if partition < 0 else ("offset", offset)
             raise Unprocessable(f"{place}.{name} must be greater than or equal to 0 (was {number})")
+        if offset > _OFFSET_MAX:  # what is stored is one more
+            raise Unprocessable(f"{place}.offset must be less than or equal to {_OFFSET_MAX} (was {offset})")
         metadata = read_text(entry.get("metadata", NULL), f"{place}.metadata") or ""
         offsets[topic, partition] = PartitionOffset(topic, partition, offset, metadata)
     return list(offsets.values())

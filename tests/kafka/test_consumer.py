@@ -420,6 +420,13 @@ async def test_seek_to_time(kafka: object, topic: str, kafka_topic: Callable[[st
         assert len(await consumer.read(limits(0.3), places)) == 0
         await asyncio.to_thread(filled.write, [b"newest"])
         assert await read_until(consumer, 1) == [(0, 2)]
+        for early in (-1, -1_000, -(2**63)):  # before 1970, and no names for the ends of the log
+            await consumer.seek_to_time([PartitionOffset(topic, 0, early)])
+            assert (await read_until(consumer, 3))[0] == (0, 0)
+        await consumer.seek_to_time([PartitionOffset(topic, 0, 2**63 - 1)])
+        assert len(await consumer.read(limits(0.3), places)) == 0
+        await consumer.commit([PartitionOffset(topic, 0, 2**63 - 1)])
+        assert await consumer.committed([TopicPartition(topic, 0)]) == [PartitionOffset(topic, 0, 2**63 - 1)]
 
 
 async def test_no_reset(filled: Topic, open_consumer: Opener) -> None:

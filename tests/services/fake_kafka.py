@@ -22,6 +22,8 @@ from kafka_gateway.kafka.ports import (
     ConsumerSettings,
     Delivery,
     Gap,
+    GroupWork,
+    MemberListener,
     PartitionInfo,
     PartitionOffset,
     ReadLimits,
@@ -35,6 +37,7 @@ from kafka_gateway.kafka.ports import (
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 from kafka_gateway.upstream import Broker, Upstream
 from tests.services.fake_administration import FakeAdministration
+from tests.services.fake_groups import FakeGroupReader, FakeMember
 
 
 class FakeRecord:
@@ -74,6 +77,7 @@ class FakeKafka:
 
     embedded = True
     held_bytes = 0
+    secured = False
 
     def __init__(self, **topics: int) -> None:
         self.logs: dict[str, list[list[FakeRecord]]] = {}
@@ -84,6 +88,8 @@ class FakeKafka:
         self.failures: dict[str, list[ServiceError]] = {}
         self.calls: list[tuple[str, object]] = []
         self.consumers: list[FakeConsumer] = []
+        self.group_readers: list[FakeGroupReader] = []
+        self.members: list[FakeMember] = []
         self.auto_create = True
         self.holds = False
         """Whether records that are followed wait for a call of what is in ``unconfirmed``, with a number of them."""
@@ -139,6 +145,24 @@ class FakeKafka:
             await self.create_gate.wait()
         self.consumers.append(FakeConsumer(self, settings, rebalanced))
         return self.consumers[-1]
+
+    async def group_reader(self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork) -> FakeGroupReader:
+        self.called("group_reader", settings)
+        self.group_readers.append(FakeGroupReader(self, settings, work))
+        return self.group_readers[-1]
+
+    async def member(
+        self,
+        settings: ConsumerSettings,
+        topic: str,
+        listener: MemberListener,
+        encoder: RecordsEncoder,
+        most_records: int = 500,
+        commit_interval_s: float = 0.0,
+    ) -> FakeMember:
+        self.called("member", settings)
+        self.members.append(FakeMember(self, settings, topic, listener, encoder, most_records))
+        return self.members[-1]
 
 
 def as_values(records: Iterable[RecordToSend]) -> list[OutgoingRecord]:

@@ -509,6 +509,7 @@ async def test_a_failed_asynchronous_commit_is_logged(
         ({"offsets": [{"topic": "t", "offset": 0}]}, 422),
         ({"offsets": [{**T0, "offset": -1}]}, 422),
         ({"offsets": [{"topic": "t", "partition": -1, "offset": 1}]}, 422),
+        ({"offsets": [{**T0, "offset": 2**63 - 1}]}, 422),  # one more is stored
         ({"offsets": [{**T0, "offset": 1, "x": 1}]}, 422),
         ({"offsets": [{**T0, "offset": 1, "partition": "a"}]}, 400),
         ({"offsets": {}}, 400),

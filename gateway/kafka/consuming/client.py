@@ -310,7 +310,7 @@ class GroupClient:
         if gone:
             self.restart(dict.fromkeys(gone, confluent_kafka.OFFSET_BEGINNING))
             self.starts |= dict.fromkeys(gone, 0)
-        else:
+        elif self.mode == "group":
             self._anew.add(topic)  # the group took it away when it was deleted, and will give it back
         return gone
 
@@ -352,8 +352,8 @@ class GroupClient:
             self._unplaced = dict.fromkeys(waiting, _text(error))
             return
         self._unplaced = {}
-        if starts:
-            self.restart(starts)
+        # Those without a start (auto.offset.reset=none) too: librdkafka is to say that they have none.
+        self.restart(dict.fromkeys(waiting, _UNKNOWN) | starts)
 
     def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
         committed, others = starting_offsets(consumer, partitions, self._reset)
@@ -383,6 +383,7 @@ class GroupClient:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self.missing.clear()
+        self._anew.clear()
         self.client.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self.mode = "group"
 

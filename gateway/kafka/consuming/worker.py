@@ -410,7 +410,10 @@ class Worker:
     def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
         asked = {(one.topic, one.partition): one.offset for one in times}
         self._client.check_assigned(asked)
-        found = self._client.offsets_at_times(asked)
+        # Before 1970 is before every record; Kafka has names of its own for negative times (-1: the end).
+        early = {one: OFFSET_BEGINNING for one, time_ms in asked.items() if time_ms < 0}
+        late = {one: time_ms for one, time_ms in asked.items() if time_ms >= 0}
+        found = early | (self._client.offsets_at_times(late) if late else {})
         self.seek([PartitionOffset(*one, offset) for one, offset in found.items()])
 
     def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:

@@ -12,6 +12,7 @@ partitions.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -105,6 +106,8 @@ class KafkaTails:
         until_end: bool = False,
     ) -> Tail:
         check_topic_name(topic)
+        if start.at == "time" and start.value < 0:  # before 1970, and before every record
+            start = dataclasses.replace(start, at="earliest")
         bounds = await self.bounds(topic)
         if partitions is not None and not partitions.issubset(bounds.end):
             raise PartitionNotFound
