@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.bench.formats import measure
 from tests.bench.stages import microseconds, stages
 
 
@@ -11,3 +12,9 @@ def test_every_stage_runs() -> None:
         names.append(name)
         assert microseconds(operations, call, rounds=1, seconds=0) > 0
     assert len(set(names)) == len(names) >= 9
+
+
+def test_every_format_is_measured() -> None:
+    found = list(measure())
+    assert [name for name, *_ in found] == ["json", "avro", "jsonschema", "protobuf"]
+    assert all(produce > 0 and read > 0 for _, produce, read in found)

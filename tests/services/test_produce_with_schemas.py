@@ -1,0 +1,101 @@
+"""Produce requests that wait for a schema: their order, and what befalls the others (kafka-rest-http.md §4.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.registry.fake_registry import FakeRegistry, serving
+from tests.services.conftest import Rest, Start, embedded
+
+AVRO, JSON = embedded("avro"), embedded("json")
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    async with serving(FakeRegistry()) as found:
+        yield found
+
+
+@pytest.fixture
+async def avro(start: Start, registry: FakeRegistry) -> AsyncIterator[Rest]:
+    rest = start(schema_registry_url=(registry.url,))
+    async with rest.schemas.lifespan():
+        yield rest
+
+
+async def test_requests_of_one_connection_keep_their_order(avro: Rest, registry: FakeRegistry) -> None:
+    release = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        registry.misbehave = None
+        return await registry.answer(request)
+
+    registry.misbehave = slow
+    body = {"value_schema": '"int"', "records": [{"value": 1, "partition": 0}]}
+    first = asyncio.create_task(avro.post("/topics/t", body, AVRO))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(avro.produce("t", {"value": 2, "partition": 0}))
+    other = avro.as_principal("somebody else")
+    assert (await other.produce("t", {"value": 3, "partition": 0})).body["offsets"][0]["offset"] == 0
+    assert not second.done()
+    third = asyncio.create_task(avro.produce("t", {"value": 4, "partition": 0}))
+    given_up = asyncio.create_task(avro.produce("t", {"value": 5, "partition": 0}))
+    last = asyncio.create_task(avro.produce("t", {"value": 6, "partition": 0}))
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await given_up
+    await asyncio.sleep(0.05)
+    assert not last.done()  # it does not pass those before because one of them has gone
+    release.set()
+    answers = [await each for each in (first, second, third, last)]
+    assert [answer.body["offsets"][0]["offset"] for answer in answers] == [1, 2, 3, 4]
+    # Once the schema is known nobody waits for anything.
+    registry.misbehave = slow
+    assert (await avro.post("/topics/t", body, AVRO)).body["value_schema_id"] == 1
+
+
+async def test_a_long_batch_is_encoded_and_keeps_its_order(avro: Rest) -> None:
+    body: dict[str, Any] = {"value_schema": '"string"', "records": [{"value": "x" * 1000, "partition": 0}] * 200}
+    long = asyncio.create_task(avro.post("/topics/t", body, AVRO))
+    await asyncio.sleep(0)
+    short = asyncio.create_task(avro.produce("t", {"value": 1, "partition": 0}))
+    assert [row["offset"] for row in (await long).body["offsets"]] == list(range(200))
+    assert (await short).body["offsets"][0]["offset"] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "said"),
+    [
+        (
+            {"value_schema": '"int"', "records": [{"value": 1}, {"value": "x"}]},
+            400,
+            400,
+            "records[1].value: expected int",
+        ),
+        ({"value_schema": '"int"', "records": [{"key": 1}]}, 422, 42201, "key schema"),
+        ({"value_schema": '"int"', "records": [{}]}, 400, 400, "records[0].value: expected int, not null"),
+        ({"records": [{"value": 1}]}, 422, 42202, "value schema"),
+        ({"value_schema": "nothing", "records": [{"value": 1}]}, 422, 42205, "Invalid schema"),
+        ({"value_schema_id": 77, "records": [{"value": 1}]}, 422, 42207, "schemaId = 77"),
+        ({"value_schema_id": 1, "value_schema": '"int"', "records": [{"value": 1}]}, 400, 400, "Only one of"),
+    ],
+)
+async def test_refusals(avro: Rest, body: Any, status: int, code: int, said: str) -> None:
+    answer = await avro.post("/topics/t", body, AVRO)
+    assert (answer.status, answer.code) == (status, code)
+    assert said in answer.message
+    assert (await avro.produce("t", {"value": 1, "partition": 0})).body["offsets"][0]["offset"] == 0  # nothing was sent
+
+
+async def test_null_where_the_schema_allows_it(avro: Rest) -> None:
+    body = {"value_schema": json.dumps(["null", "int"]), "records": [{"value": None}, {"value": {"int": 1}}]}
+    assert (await avro.post("/topics/t", body, AVRO)).status == 200
