@@ -15,7 +15,7 @@ from kafka_gateway.registry.keys import REGISTRY_KEYS
 from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
-_NO_JVM = "it belonged to the Java server; metrics have their own endpoint"
+_NO_JVM = "it belonged to the Java server"
 _NO_JETTY = "there are no server threads; see connections.max and requests.max"
 _PEM_HINT = (
     "write PEM: keytool -importkeystore -srckeystore S.jks -destkeystore S.p12 -deststoretype PKCS12,"

@@ -165,7 +165,7 @@ def test_arguments(copy: Copy) -> None:
     _, err = process.communicate(timeout=10)
     assert err.splitlines() == [
         "Ignored, it is for a Java virtual machine: -Djava.awt.headless=true",
-        "JMX_PORT is ignored: there is no JMX here; see the metrics instead",
+        "JMX_PORT is ignored: there is no JMX here",
     ]
 
 
