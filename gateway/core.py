@@ -22,7 +22,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.access_log import AccessLog
-from kafka_gateway.door.admission import Admission
+from kafka_gateway.door.admission import NO_DEMAND, Admission, Demand, demand_of
 from kafka_gateway.door.counters import Counters
 from kafka_gateway.door.proofs import Proofs
 from kafka_gateway.errors import (
@@ -42,7 +42,7 @@ from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
-from kafka_gateway.rights import Authorizer, Need
+from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Match, Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session
@@ -69,7 +69,7 @@ class _Plan:
     cost: int
     prepares: bool
     """Whether ``takes`` wants the parameters of path and query, and may answer a Preparing."""
-    needs: tuple[Need, ...] = ()
+    demand: Demand = NO_DEMAND
 
 
 def _too_busy() -> Unavailable:
@@ -199,7 +199,7 @@ class Gateway:
             route = plan.route
             guarded = request.session.guarded
             if guarded:
-                self.admission.admit(request, route, plan.needs, plan.media_type)
+                self.admission.admit(request, plan.demand)
             if plan.cost:
                 await self._limits.take(plan.cost)
             if route.takes is not None and isinstance(body, bytes):
@@ -218,7 +218,7 @@ class Gateway:
             else:
                 response = await work
             if guarded:
-                self.admission.answered(call, response, plan.needs)
+                self.admission.answered(call, response, plan.demand.needs)
             reply = self._reply(request, response, plan)
             return reply
         except ServiceError as error:
@@ -260,7 +260,7 @@ class Gateway:
             self._limits.check_offered(resource.name, resource)
             if session.guarded:
                 request = Request(session, resource.method, resource.template)
-                self.admission.admit(request, resource, resource.needs({}), media.JSON)
+                self.admission.admit(request, demand_of(resource, {}, media.JSON))
             if cost := self._limits.cost(resource.name, resource):
                 await self._limits.take(cost)
         except ServiceError as error:
@@ -357,7 +357,7 @@ class Gateway:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
         route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
-        plan.needs = route.needs(match.params)
+        plan.demand = demand_of(route, match.params, plan.media_type)
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()

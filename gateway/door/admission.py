@@ -6,6 +6,7 @@ A session that may do everything, has no limits and is not written down is not g
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -24,6 +25,29 @@ from kafka_gateway.stream import Feed
 
 _SOCKETS: Final = ("socket.", "tunnel.")
 _PUSHES: Final = ("consumers.push",)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Demand:
+    """What a request wants of its principal, worked out once for each spelling of it."""
+
+    needs: tuple[Need, ...] = ()
+    writes: bool = False
+    """Whether its body is produced."""
+    reads: bool = False
+    """Whether records are read."""
+    opens_stream: bool = False
+    """Whether its reply stays open, as far as that is known before."""
+
+
+NO_DEMAND: Final = Demand()
+
+
+def demand_of(route: Route, params: Mapping[str, Any], media_type: str) -> Demand:
+    """What a request with these path parameters, answered with this media type, demands."""
+    told = {(each.operation, each.resource) for each in route.permissions}
+    reads = ("read", "topic") in told or ("read", "group") in told
+    return Demand(route.needs(params), ("write", "topic") in told, reads, _opens_stream(route, media_type))
 
 
 class Admission:
@@ -80,21 +104,23 @@ class Admission:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def admit(self, request: Request, route: Route, needs: Sequence[Need], media_type: str) -> None:
+    def admit(self, request: Request, demand: Demand) -> None:
         """Lets the request in. NotAuthorized, TooManyRequests."""
         session = request.session
         allowance = session.allowance
-        if allowance.metered:
+        if not allowance.metered:
+            if demand.needs:
+                self.judge(session, demand.needs, request)
+            return
+        if allowance.requests is not None:
             allowance.take_request()
-        self.judge(session, needs, request)
-        if allowance.metered:
-            for permission in route.permissions:
-                if permission.operation == "write" and permission.resource == "topic":
-                    allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0)
-                elif permission.operation == "read" and permission.resource in ("topic", "group"):
-                    allowance.check_consume()
-            if _opens_stream(route, media_type):
-                allowance.check_streams()
+        self.judge(session, demand.needs, request)
+        if demand.writes and allowance.produce_bytes is not None:
+            allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0)
+        if demand.reads and allowance.consume_bytes is not None:
+            allowance.check_consume()
+        if demand.opens_stream:
+            allowance.check_streams()
 
     def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
         """NotAuthorized for the first of the needs that the session's principal may not have."""

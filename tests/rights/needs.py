@@ -17,6 +17,11 @@ TABLE = """
 -  GET    /socket/out                                               read nothing
 websocket-proxy        GET    /healthcheck                          open
 websocket-proxy        GET    /kafka/cluster/info                   describe cluster
+websocket-proxy        GET    /schemas/avro/producer/record              open
+websocket-proxy        GET    /schemas/avro/producer/result              open
+websocket-proxy        GET    /schemas/avro/producer/commit              open
+websocket-proxy        GET    /schemas/avro/consumer/record              open
+websocket-proxy        GET    /schemas/avro/consumer/commit              open
 websocket-proxy-admin  GET    /admin/kafka/info                     describe cluster
 websocket-proxy-admin  GET    /metrics                              read gateway:metrics
 websocket-proxy-metrics GET   /metrics                              read gateway:metrics
