@@ -381,18 +381,17 @@ class BrokerNotAvailable(Unavailable):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CloseReason:
-    """Why a client session ends: a WebSocket close code (RFC 6455 §7.4), a text, and whether to come back."""
+    """Why a client session ends: a WebSocket close code (RFC 6455 §7.4) and a text."""
 
     code: int
     text: str
-    reconnect: bool
 
 
-GONE = CloseReason(1000, "client left", False)
-SHUTDOWN = CloseReason(1001, "gateway is shutting down", True)
-NO_MEMORY = CloseReason(1013, "memory is short (memory.max.bytes)", True)
-SLOW = CloseReason(1008, "client reads too slowly", True)
-NOT_AUTHORIZED = CloseReason(1008, "not authorized any more", False)
-REVOKED = CloseReason(1008, "the proof of identity is not valid any more", False)
-IDLE = CloseReason(1001, "idle for too long", True)
-FAILED = CloseReason(1011, "internal error", True)
+GONE = CloseReason(1000, "client left")
+SHUTDOWN = CloseReason(1001, "gateway is shutting down")
+NO_MEMORY = CloseReason(1013, "memory is short (memory.max.bytes)")
+SLOW = CloseReason(1008, "client reads too slowly")
+NOT_AUTHORIZED = CloseReason(1008, "not authorized any more")
+REVOKED = CloseReason(1008, "the proof of identity is not valid any more")
+IDLE = CloseReason(1001, "idle for too long")
+FAILED = CloseReason(1011, "internal error")

@@ -177,7 +177,7 @@ class Authorization:
         if fail is not None:
             fail(error)
         elif self._close is not None:
-            await self._close(session, CloseReason(NOT_AUTHORIZED.code, error.message, NOT_AUTHORIZED.reconnect))
+            await self._close(session, CloseReason(NOT_AUTHORIZED.code, error.message))
 
 
 def _refusal(rights: Rights, needs: Needs) -> ServiceError | None:

@@ -35,7 +35,7 @@ ROUTES = [
     ("/topics/t/stream", "GET, HEAD, OPTIONS"),
 ]
 
-ELSEWHERE = ("/ws/", "/socket/", "/flasfka/", "/v3/")
+ELSEWHERE = ("/ws/", "/socket/", "/flasfka/", "/v3/", "/console/")
 
 
 def test_the_table_of_routes_is_complete(app: App) -> None:
@@ -61,7 +61,7 @@ async def test_options_tells_the_methods(wire: Wire) -> None:
 
 async def test_options_of_the_whole_server(wire: Wire) -> None:
     reply = await wire.ask("OPTIONS", "*")
-    assert (reply.status, reply.headers["allow"]) == (200, "DELETE, GET, HEAD, OPTIONS, POST")
+    assert (reply.status, reply.headers["allow"]) == (200, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 
 
 @pytest.mark.parametrize("settings", [{"reject.options.request": True}])

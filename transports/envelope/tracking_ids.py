@@ -17,8 +17,8 @@ from kafka_gateway.errors import CloseReason
 from kafka_gateway.session import Session
 from kafka_gateway.transports.envelope.session import Channel, EnvelopeSession
 
-CLOSED = CloseReason(1000, "closed by the client", False)
-TAKEN_OVER = CloseReason(1000, "connected again with this tracking id", False)
+CLOSED = CloseReason(1000, "closed by the client")
+TAKEN_OVER = CloseReason(1000, "connected again with this tracking id")
 
 
 @dataclass(slots=True, eq=False)

@@ -29,15 +29,15 @@ from kafka_gateway.wire.frames import Cursor, WireError
 
 log = logging.getLogger("gateway.tunnel")
 
-TEXT = CloseReason(1003, "text message, Kafka frames are binary", False)
-NO_FRAME = CloseReason(1007, "not one whole Kafka frame", False)
-DENIED = CloseReason(1008, "this API is not relayed", False)
-REPLY_TOO_LARGE = CloseReason(1009, "reply over the limit", False)
-NO_MATCH = CloseReason(1011, "reply out of order", True)
-NOT_REWRITTEN = CloseReason(1011, "reply with addresses that cannot be rewritten", False)
-SHED = CloseReason(1013, "memory is short and this request does not come to an end", True)
-UPSTREAM_CLOSED = CloseReason(1000, "broker closed the connection", True)
-UPSTREAM_LOST = CloseReason(1014, "broker closed the connection with requests open", True)
+TEXT = CloseReason(1003, "text message, Kafka frames are binary")
+NO_FRAME = CloseReason(1007, "not one whole Kafka frame")
+DENIED = CloseReason(1008, "this API is not relayed")
+REPLY_TOO_LARGE = CloseReason(1009, "reply over the limit")
+NO_MATCH = CloseReason(1011, "reply out of order")
+NOT_REWRITTEN = CloseReason(1011, "reply with addresses that cannot be rewritten")
+SHED = CloseReason(1013, "memory is short and this request does not come to an end")
+UPSTREAM_CLOSED = CloseReason(1000, "broker closed the connection")
+UPSTREAM_LOST = CloseReason(1014, "broker closed the connection with requests open")
 
 _REQUEST = struct.Struct(">ihhih")
 """Size, API key, API version, correlation id, length of the client id: every request begins so, flexible or not."""
@@ -450,7 +450,7 @@ class Relay:
     def _check_drained(self) -> None:
         if self._draining is not None and not self._busy():
             self._draining.cancel()
-            self.end(CloseReason(1001, "gateway is shutting down", True))
+            self.end(CloseReason(1001, "gateway is shutting down"))
 
     def end(self, reason: CloseReason) -> None:
         """Closes both sides; the first reason counts."""

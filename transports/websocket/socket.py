@@ -58,8 +58,8 @@ def binary_frame(payload: bytes) -> bytes:
     return frame_head(len(payload), _BINARY) + payload
 
 
-NOT_UTF8 = CloseReason(1007, "text that is not UTF-8", False)
-TOO_LARGE = CloseReason(1009, "message too large", False)
+NOT_UTF8 = CloseReason(1007, "text that is not UTF-8")
+TOO_LARGE = CloseReason(1009, "message too large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Socket:
             try:
                 message: Any = await read()
             except WebSocketError as error:
-                return CloseReason(error.code, str(error), False)
+                return CloseReason(error.code, str(error))
             except (EofStream, ConnectionError):
                 raise ConnectionResetError("the client left") from None
             if self._closing is not None:
@@ -564,8 +564,8 @@ def _answer_to(code: int, text: str = GONE.text) -> CloseReason:
     1006 pass (Autobahn case 7.9.5).
     """
     if code and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-        return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code", False)
-    return CloseReason(code, text, False)
+        return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code")
+    return CloseReason(code, text)
 
 
 def _compressor(wbits: int) -> Any:

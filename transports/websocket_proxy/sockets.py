@@ -55,8 +55,8 @@ def keep_alive(socket: Socket) -> None:
 
 def failed(error: ServiceError) -> CloseReason:
     if isinstance(error, NotAuthorized):
-        return CloseReason(NOT_AUTHORIZED.code, error.message, NOT_AUTHORIZED.reconnect)
-    return CloseReason(1011, error.message, True)
+        return CloseReason(NOT_AUTHORIZED.code, error.message)
+    return CloseReason(1011, error.message)
 
 
 class Messages(NamedTuple):
@@ -166,11 +166,11 @@ class ProduceConversation:
                 messages.append(decode(frame))
             except Undecodable as error:
                 log.info("a produce socket is closed: its message is %s", error)
-                self._end = CloseReason(1000, f"undecodable message: {error}", False)
+                self._end = CloseReason(1000, f"undecodable message: {error}")
                 break
             except WrongBranch as error:
                 log.info("a produce socket is closed: its message has %s", error)
-                self._end = wrong = CloseReason(1011, str(error), False)
+                self._end = wrong = CloseReason(1011, str(error))
                 break
             size += len(frame)
         if self._sender.one_by_one:
@@ -263,7 +263,7 @@ class ProduceConversation:
         """The socket is over."""
         self._claim.release()
         if self._end is None:
-            self._end = CloseReason(1006, "", False)
+            self._end = CloseReason(1006, "")
         if self._timer is not None:
             self._timer.cancel()
         self._frames.clear()
@@ -294,7 +294,7 @@ class ConsumeConversation:
             place = read_avro_commit(payload) if self._avro else read_commit(payload)
         except Undecodable as error:  # in JSON it would be ignored (§3.6)
             log.info("a consume socket is closed: its commit is %s", error)
-            self._socket.close(CloseReason(1011, f"undecodable commit: {error}", False))
+            self._socket.close(CloseReason(1011, f"undecodable commit: {error}"))
             return
         if place is not None:
             self._follower.commit(place)

@@ -191,7 +191,7 @@ def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple
 def _session_closed(socket: Socket, behind: RecordSender | RecordFollower, fault: int, reason: CloseReason) -> None:
     """Closes the socket whose session ends; the code says that the proof counts no more (§1.3.5, §1.9)."""
     if reason is REVOKED:
-        reason = CloseReason(fault, "the authentication is not valid any more", True)
+        reason = CloseReason(fault, "the authentication is not valid any more")
         behind.end(fault)
     socket.close(reason)
 
