@@ -1,4 +1,4 @@
-"""Produce requests that wait for a schema: their order, and what befalls the others (kafka-rest-http.md §4.5)."""
+"""Requests and streams that wait for a schema: their order, and what befalls the others (kafka-rest-http.md §4.5)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.registry.fake_registry import FakeRegistry, serving
+from tests.registry.fake_registry import FakeRegistry, never, serving
 from tests.services.conftest import Rest, Start, embedded
+from tests.services.fake_kafka import FakeKafka
+from tests.services.test_streams import Client
 
 AVRO, JSON = embedded("avro"), embedded("json")
 
@@ -99,3 +101,51 @@ async def test_refusals(avro: Rest, body: Any, status: int, code: int, said: str
 async def test_null_where_the_schema_allows_it(avro: Rest) -> None:
     body = {"value_schema": json.dumps(["null", "int"]), "records": [{"value": None}, {"value": {"int": 1}}]}
     assert (await avro.post("/topics/t", body, AVRO)).status == 200
+
+
+# --- streams that meet a schema which nobody has asked for yet ------------------------------------------------------
+
+
+def framed(id: int, payload: bytes) -> bytes:
+    return b"\0" + id.to_bytes(4, "big") + payload
+
+
+@pytest.mark.parametrize("limit", ["", "&limit=3"])
+async def test_a_stream_waits_and_keeps_its_order(
+    avro: Rest, registry: FakeRegistry, fake: FakeKafka, limit: str
+) -> None:
+    registry.add("t-value", '"int"')
+    fake.put("t", framed(1, b"\2"))
+    client = await Client(avro).open(f"/topics/t/stream?format=auto&offset=earliest&until=end{limit}")
+    await client.named("ready")
+    fake.put("t", b"2")
+    fake.put("t", framed(1, b"\6"))
+    values: list[Any] = []
+    while (event := await client.event()).name == "record":
+        values += [json.loads(line)["value"] for line in event.data.splitlines()]
+    assert event.name == "end"
+    assert values in ([1], [1, 2], [1, 2, 3])  # what was there at its end, and in this order
+    assert len([path for _, path, _ in registry.asked if path.endswith("/schemas/ids/1")]) == 1
+
+
+async def test_a_stream_that_is_left_while_it_waits(avro: Rest, registry: FakeRegistry, fake: FakeKafka) -> None:
+    registry.misbehave = never
+    fake.put("t", framed(1, b"\2"))
+    client = await Client(avro).open("/topics/t/stream?format=avro&offset=earliest")
+    await client.named("ready")
+    await asyncio.sleep(0.1)
+    await client.leave()
+    assert fake.tails.open_tails == []
+
+
+async def test_a_stream_goes_on_behind_a_schema_that_nobody_has(
+    avro: Rest, registry: FakeRegistry, fake: FakeKafka
+) -> None:
+    fake.put("t", framed(9, b"\2"))
+    fake.put("t", b"2")
+    client = await Client(avro).open("/topics/t/stream?format=auto&offset=earliest&until=end")
+    await client.named("ready")
+    values: list[Any] = []
+    while (event := await client.event()).name == "record":
+        values += [json.loads(line)["value"] for line in event.data.splitlines()]
+    assert values == ["AAAAAAkC", 2]
