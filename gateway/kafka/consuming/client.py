@@ -19,7 +19,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import confluent_kafka
 from confluent_kafka import KafkaError as Code
@@ -38,6 +38,7 @@ from kafka_gateway.kafka.consuming.offset_queries import (
     places,
     starting_offsets,
 )
+from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports import PartitionOffset
 
@@ -58,29 +59,6 @@ _UNKNOWN = confluent_kafka.OFFSET_INVALID
 
 Build = Callable[..., confluent_kafka.Consumer]
 """Makes the client; takes librdkafka's ``on_commit``. Raises InvalidConsumerConfig."""
-
-
-class Owner(Protocol):
-    """Who hears what a group does with the partitions. Called within `GroupClient.poll`, and within nothing else but
-    `GroupClient.close`."""
-
-    def assigned(self, partitions: Collection[Partition]) -> None:
-        """They are this client's, and known to it already."""
-
-    def revoked(self, partitions: Collection[Partition]) -> None:
-        """They are given up as soon as this returns: commits that are sent in here reach Kafka before their next owner
-        asks."""
-
-    def lost(self, partitions: Collection[Partition]) -> None:
-        """Another member may have them already: nothing of them can be committed any more."""
-
-
-class NoOwner:
-    """For clients that are in no group."""
-
-    def assigned(self, partitions: Collection[Partition]) -> None: ...
-    def revoked(self, partitions: Collection[Partition]) -> None: ...
-    def lost(self, partitions: Collection[Partition]) -> None: ...
 
 
 class GroupClient:

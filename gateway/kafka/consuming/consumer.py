@@ -12,7 +12,8 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import CommittedWithoutTopics, InstanceNotFound
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
-from kafka_gateway.kafka.consuming.worker import Read, Rebalanced, Worker
+from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.worker import Rebalanced, Worker
 from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 

@@ -19,9 +19,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, cast
+from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException
 
 from kafka_gateway.errors import CommittedWithoutTopics, IllegalState, InstanceNotFound, NotSubscribed, ServiceError
 from kafka_gateway.heap import trimmer
@@ -29,10 +29,11 @@ from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_o
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.questions import Questions
+from kafka_gateway.kafka.consuming.reads import Read, batch_of, longest_encodable
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
 from kafka_gateway.kafka.unfinished import Unfinished
-from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
+from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -53,21 +54,6 @@ _UNSUBSCRIBED_S = 10.0
 _ILLEGAL_MODE = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"
 
 Rebalanced = Callable[[Sequence[PartitionOffset]], None]
-
-
-class Read:
-    """One read from its request to its acceptance. ``future`` has no value: the answer is ``batch``."""
-
-    __slots__ = ("batch", "deadline", "encoder", "future", "last", "limits")
-
-    def __init__(self, limits: ReadLimits, encoder: RecordsEncoder, future: asyncio.Future[None]) -> None:
-        self.limits = limits
-        self.encoder = encoder
-        self.future = future
-        self.deadline = time.monotonic() + limits.timeout_s
-        self.batch = RecordBatch((), 0)
-        self.last: dict[Partition, int] = {}
-        """The offset of the last record of each partition in the batch."""
 
 
 class Worker:
@@ -264,11 +250,11 @@ class Worker:
         records, size = self._buffer.take(read.limits, self._most(read.limits))
         if self._unsettled is not None:  # only at the end: a second read gets nothing more
             records, size = [], 0
-        batch = _batch(records, size)
+        batch = batch_of(records, size)
         try:
             batch.encode(read.encoder)
         except Exception as error:
-            good = self._encodable(batch, read.encoder)
+            good = longest_encodable(self._buffer, len(batch), read.encoder)
             if not len(good):
                 self._fail(read, error)
                 return
@@ -286,22 +272,6 @@ class Worker:
     def _fail(self, read: Read, error: Exception) -> None:
         self._reads.remove(read)
         self._questions.answer(read.future, None, error)
-
-    def _encodable(self, batch: RecordBatch, encoder: RecordsEncoder) -> RecordBatch:
-        """The longest run from the head that the encoder takes, encoded; maybe none. The next read meets the record."""
-        good, bad = 0, len(batch)
-        best = RecordBatch((), 0)
-        while good + 1 < bad:
-            middle = (good + bad) // 2
-            records, size = self._buffer.take(ReadLimits(_UNLIMITED, 0), middle)
-            attempt = _batch(records, size)
-            try:
-                attempt.encode(encoder)
-            except Exception:
-                bad = middle
-            else:
-                good, best = middle, attempt
-        return best
 
     def _settle(self, read: Read, accepted: bool) -> None:
         if read is not self._unsettled:
@@ -583,11 +553,3 @@ class Worker:
             self._auto_commit()
         self._auto_commit_s = None  # not again when close() revokes the partitions
         self._client.settle_commits((until + time.monotonic()) / 2)
-
-
-_UNLIMITED = 2**63
-
-
-def _batch(records: list[Message], size_bytes: int) -> RecordBatch:
-    # A Message has the shape of a ConsumedRecord; its type says so less exactly.
-    return RecordBatch(cast(Sequence[ConsumedRecord], records), size_bytes)
