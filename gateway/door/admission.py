@@ -24,6 +24,7 @@ from kafka_gateway.session import Principal, Session
 from kafka_gateway.stream import Feed
 
 _SOCKETS: Final = ("socket.", "tunnel.")
+_INSTANCES: Final = (".consumers.create", ".consumers.delete")
 _PUSHES: Final = ("consumers.push",)
 
 
@@ -144,6 +145,9 @@ class Admission:
     def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         """Keeps an eye on what the response leaves open, and counts what it has brought."""
         session, value = call.session, response.value
+        if self.audit.enabled and call.route.name.endswith(_INSTANCES):
+            operation = call.route.name.rpartition(".")[2]
+            self.audit.happened(session, operation, f"instances of group:{call.params['group']}", _told(call.request))
         if hasattr(value, "aclose"):
             self._opened(call, response, needs)
         elif session.allowance.consume_bytes is not None and isinstance(value, bytes):

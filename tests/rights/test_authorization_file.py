@@ -31,6 +31,7 @@ from tests.transports.conftest import gateway
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 V2 = {"Content-Type": "application/vnd.kafka.json.v2+json"}
+MANAGED = {"Content-Type": "application/vnd.kafka.v2+json"}
 RECORDS = b'{"records":[{"value":1}]}'
 
 
@@ -301,6 +302,7 @@ async def test_a_stream_above_the_quota_is_slowed_down_and_loses_nothing(app: Ap
 
 async def test_the_audit_log(tmp_path: Path, file: Path) -> None:
     path = tmp_path / "audit.jsonl"
+    put(file, "allow User:* read topic:orders\nallow User:* read group:g\n")
     settings = {**EVERYTHING_ON, "authorization.file": str(file), "audit.log": str(path)}
     async with gateway(**settings) as app, aiohttp.ClientSession(app.addresses[0]) as client:
         for _ in range(3):
@@ -310,12 +312,18 @@ async def test_the_audit_log(tmp_path: Path, file: Path) -> None:
             assert reply.status == 403
         async with client.get("/topics/orders/stream?until=end") as reply:
             await reply.read()
+        async with client.post("/consumers/g", data='{"name":"c"}', headers=MANAGED) as reply:
+            assert reply.status == 200
+        async with client.delete("/consumers/g/instances/c", headers=MANAGED) as reply:
+            assert reply.status == 204
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     told = [(each["operation"], each["resource"], each["allowed"], each.get("count", 0)) for each in lines]
     assert told.count(("describe", "topic:orders", True, 0)) == 1
     assert ("describe", "topic:orders", True, 2) in told
     assert ("write", "topic:orders", False, 0) in told
     assert ("open", "stream", True, 0) in told
+    assert ("create", "instances of group:g", True, 0) in told
+    assert ("delete", "instances of group:g", True, 0) in told
     assert ("close", "stream", True, 0) in told
     allowed = next(each for each in lines if each["operation"] == "describe")
     assert allowed["rule"] == "line 1: allow User:* read topic:orders"
