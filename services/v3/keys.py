@@ -9,7 +9,7 @@ V3: tuple[ConfigKey, ...] = section(
     ConfigKey(name="api.v3.enable", type="bool", default=True, doc="Serve the v3 API (docs/rest-v3.md)."),
     ConfigKey(
         name="confluent.resource.name.authority",
-        doc="Authority of the resource names in v3 replies: crn://AUTHORITY/kafka=…",
+        doc="Authority of the resource names in v3 replies: crn://AUTHORITY/kafka=….",
     ),
     ConfigKey(
         name="streaming.connection.max.duration.ms",
