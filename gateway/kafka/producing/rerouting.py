@@ -5,6 +5,10 @@ records may be small enough: a record is refused for its own size and never for 
 the old sender have come, what is sent to the topic waits here; then the refused records are sent again, in their order,
 and after them what has waited. A refused batch is not stored, so nothing is stored twice.
 
+Kafka also refuses a whole batch for one faulty record: a time out of bounds, no key for a compacted topic. Its records
+may be of many clients. They are sent again one by one, so that the faulty ones are refused alone; what has waited
+follows when the answers are there.
+
 Order can be lost in one case only: records behind a refused batch that were on their way already, in the moment in
 which a limit was lowered and nobody knew.
 """
@@ -28,6 +32,8 @@ class _Move:
         self.refused: list[Batch] = []
         self.held: list[Held] = []
         self.asking: asyncio.Task[None] | None = None
+        self.taught = False
+        """Whether a batch was too large, so that the limit is not what it was thought to be."""
 
 
 class Rerouting:
@@ -65,7 +71,7 @@ class Rerouting:
     def follow_limit(self, topic: str) -> None:
         """Gives the topic the sender that its limit asks for."""
         if topic not in self.moves and self._limits.batch_bytes(topic) != self._current(topic).batch_bytes:
-            self._begin(topic)
+            self._begin(topic).taught = True
             self._go_on(topic)
 
     def hold(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
@@ -76,9 +82,12 @@ class Rerouting:
         """All reports of the batch have come; whether it has to be sent again, or is done with."""
         move = self.moves.get(batch.topic)
         again = bool(batch.refused) and self._has_a_chance(batch)
+        too_large = again and any(each.too_large for each in batch.refused or ())
         if again and move is None:
-            self._limits.refused(batch.topic, batch.sender.batch_bytes)
             move = self._begin(batch.topic)
+        if move is not None and too_large and not move.taught:
+            move.taught = True
+            self._limits.refused(batch.topic, batch.sender.batch_bytes)
             # What it takes is best learned from Kafka, at once: it may have been changed a moment ago.
             move.asking = asyncio.get_running_loop().create_task(self._ask(batch.topic))
         if move is not None:
@@ -116,11 +125,12 @@ class Rerouting:
 
     @staticmethod
     def _has_a_chance(batch: Batch) -> bool:
-        """Whether some of the refused records may have had neighbours. The others were alone: they are too large."""
+        """Whether some of the refused records may have had neighbours. The others were alone: the fault is theirs."""
         most = batch.sender.batch_bytes
         refused, batch.refused = batch.refused or [], []
         for each in refused:
-            if most > 1 and len(each.record.value() or b"") + len(each.record.key() or b"") < most:
+            small = not each.too_large or len(each.record.value() or b"") + len(each.record.key() or b"") < most
+            if most > 1 and small:
                 batch.refused.append(each)
             else:
                 batch.rows[each.place] = each.error
@@ -145,16 +155,16 @@ class Rerouting:
         move = self.moves[topic]
         if move.waiting or move.asking is not None:
             return
+        if any(not each.too_large for batch in move.refused for each in batch.refused or ()):
+            self._send_singly(move)
+            return
         del self.moves[topic]
         sender = self._sender(self._limits.batch_bytes(topic))
         if sender.batch_bytes == self._limits.largest:
             self.routes.pop(topic, None)
         else:
             self.routes[topic] = sender
-        order = {batch: place for place, batch in enumerate(self._outstanding())} if len(move.refused) > 1 else {}
-        complete = [
-            each for each in sorted(move.refused, key=lambda each: order.get(each, 0)) if sender.send_again(each)
-        ]
+        complete = [each for each in self._in_order(move.refused) if sender.send_again(each)]
         for batch, records, partition in move.held:
             batch.sender = sender
             if sender.send(batch, records, partition):
@@ -163,6 +173,22 @@ class Rerouting:
             self._settled.set()
         if complete:
             self._finished(complete)
+
+    def _send_singly(self, move: _Move) -> None:
+        """Sends the refused records again, each in a batch of its own. The move goes on when their reports are there."""
+        refused, move.refused = self._in_order(move.refused), []
+        move.waiting.update(refused)
+        alone = self._sender(1)
+        complete = [each for each in refused if alone.send_again(each)]
+        if complete:
+            self._finished(complete)
+
+    def _in_order(self, batches: list[Batch]) -> list[Batch]:
+        """As they were sent first."""
+        if len(batches) < 2:
+            return batches
+        order = {batch: place for place, batch in enumerate(self._outstanding())}
+        return sorted(batches, key=lambda each: order.get(each, 0))
 
     def _sender(self, batch_bytes: int) -> Sender:
         sender = self._senders.get(batch_bytes)

@@ -36,8 +36,13 @@ FULL = (
     "send it again later."
 )
 
-_TOO_LARGE = (confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE, confluent_kafka.KafkaError.RECORD_LIST_TOO_LARGE)
+_Code = confluent_kafka.KafkaError
+_TOO_LARGE = (_Code.MSG_SIZE_TOO_LARGE, _Code.RECORD_LIST_TOO_LARGE)
 """How Kafka refuses a batch that is larger than max.message.bytes, or than segment.bytes: none of it is stored."""
+_FAULTY = (_Code.INVALID_TIMESTAMP, _Code.INVALID_RECORD, _Code._INVALID_DIFFERENT_RECORD)
+"""How it refuses a batch for one of its records: a time too far in the past or future
+(message.timestamp.before.max.ms, message.timestamp.after.max.ms), no key for a compacted topic. None of it is stored."""
+_OF_THE_BATCH = frozenset(_TOO_LARGE + _FAULTY)
 
 
 class Refused(NamedTuple):
@@ -46,6 +51,8 @@ class Refused(NamedTuple):
     place: int
     record: confluent_kafka.Message
     error: ServiceError
+    too_large: bool
+    """The batch was; else one of its records was faulty, this one or a neighbour."""
 
 
 class Batch:
@@ -85,7 +92,7 @@ class Batch:
         self.extras: dict[int, tuple[int, Any]] | None = None
         """Timestamps and headers, of records that have them: reports of failures do not tell them."""
         self.refused: list[Refused] | None = None
-        """The records whose batch was too large for Kafka; their rows are empty."""
+        """The records whose batch Kafka has refused, for its size or for one of them; their rows are empty."""
 
     def has_more_to_come(self) -> bool:
         """Whether some reports have not come yet; for batches that the loop sees before they are complete."""
@@ -108,11 +115,11 @@ class Batch:
 
     def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
         failure = to_delivery_error(error)
-        if error.code() not in _TOO_LARGE or message is None:
+        if error.code() not in _OF_THE_BATCH or message is None:
             return failure
         if self.refused is None:
             self.refused = []
-        self.refused.append(Refused(index, message, failure))
+        self.refused.append(Refused(index, message, failure, error.code() in _TOO_LARGE))
         return None
 
 
@@ -238,7 +245,7 @@ class Sender:
         batch.sender = self
         batch.restart(len(refused))
         failed = 0
-        for index, record, _ in sorted(refused, key=lambda each: each.place):
+        for index, record, *_ in sorted(refused, key=lambda each: each.place):
             timestamp_ms, headers = extras.get(index, (0, None))
             partition: Any = record.partition()
             report = partial(batch.delivered, index)
