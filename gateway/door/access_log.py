@@ -64,25 +64,43 @@ class AccessLog:
             )
 
 
-_SECRET = re.compile(r"auth|token|passw|secret|credential|signature|api[-_.]?key|jwt", re.IGNORECASE)
+_SECRET = re.compile(
+    r"auth|token|pass|pwd|secret|credential|bearer|signature|^sig$|api[-_.]?key|jwt|cookie", re.IGNORECASE
+)
 """In the name of a query parameter whose value is nobody's business: ``Authorization`` as Atmosphere clients put
 headers into the query, ``access_token`` (RFC 6750 §2.3), and whatever else people send so."""
-_USER = re.compile(r"(?<=://)[^/?#]*@")
+_PROOF = re.compile(r"\s*(basic|bearer|digest|negotiate)\s+\S", re.IGNORECASE)
+"""A value that is a proof, whatever the parameter is called (RFC 9110 §11.4)."""
+_USER = re.compile(r"(?<=//)[^/?#&;]*@")
+_SEPARATOR = re.compile("([&;])")
+"""Some clients write a semicolon (HTML 4.01 §B.2.2)."""
 
 
 def without_secrets(target: str) -> str:
     """A request target without the values of parameters that may be secrets, and without a user's part of a URL."""
+    if "@" in target:
+        target = _USER.sub("[hidden]@", target)
     path, mark, query = target.partition("?")
-    if "@" in path:
-        path = _USER.sub("[hidden]@", path)
     if not mark:
         return path
-    parts = query.split("&")
+    parts = _SEPARATOR.split(query)
+    hides = False
     for place, part in enumerate(parts):
-        name, equals, _ = part.partition("=")
-        if equals and _SECRET.search(unquote_plus(name)):
-            parts[place] = f"{name}=[hidden]"
-    return f"{path}?{'&'.join(parts)}"
+        if part == "&":
+            hides = False
+        elif part != ";":
+            name, equals, value = part.partition("=")
+            if hides and not equals:
+                parts[place] = ""  # the rest of a value with a semicolon in it
+                continue
+            hides = False
+            name_text = unquote_plus(name)
+            if not equals and _PROOF.match(name_text):
+                parts[place] = "[hidden]"
+            elif equals and (_SECRET.search(name_text) or _PROOF.match(unquote_plus(value))):
+                parts[place] = f"{name}=[hidden]"
+                hides = True
+    return f"{path}?{''.join(parts)}"
 
 
 def escape(text: str) -> str:

@@ -116,7 +116,7 @@ class Door:
 
     def _check_page(self, request: HttpRequest, transport: Transport) -> None:
         """Refuses to pages of foreign origins what changes something, and what lasts."""
-        if transport.plain and request.method in _SAFE:
+        if transport.plain and request.method in _SAFE and not request.body_exists:
             # The page cannot read the reply: its browser keeps it from it. A stream goes on, though.
             path = request.raw_path.partition("?")[0]
             if not self._gateway.wants_stream(path, request.headers.get("Accept")):

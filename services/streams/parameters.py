@@ -124,9 +124,7 @@ def _since(text: str) -> TailStart:
             f"since={_shown(text)} is neither epoch milliseconds nor an ISO 8601 time with its zone, such as "
             "2026-01-31T12:00:00Z (in a URL the + of a zone is written %2B)."
         ) from None
-    if value < 0:
-        raise BadParameter(f"since={_shown(text)} is before 1970.")
-    return TailStart("time", value)
+    return TailStart("time", max(value, 0))  # no record is from before 1970: it is the beginning
 
 
 def _partitions(text: str) -> frozenset[int]:

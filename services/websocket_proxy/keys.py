@@ -118,8 +118,11 @@ def implied(texts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     What stands under the gateway's own name is never overruled.
     """
     given = {name.removeprefix(PREFIX): text.strip() for name, text in texts.items() if name.startswith(PREFIX)}
-    given = {name: text for name, text in given.items() if text}
     found: dict[str, tuple[str, str]] = {}
+    lost = "kafka-client.bootstrap-hosts"
+    if given.get(lost) == "" and "bootstrap.servers" not in texts:
+        found["bootstrap.servers"] = ("", PREFIX + lost)  # given, but empty: no reason for the embedded Kafka
+    given = {name: text for name, text in given.items() if text}
 
     def put(name: str, text: str, source: str) -> None:
         if name not in texts:

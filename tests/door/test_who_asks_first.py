@@ -103,13 +103,23 @@ async def test_options_with_an_upgrade_opens_no_stream(guarded: App) -> None:
 
 async def test_options_with_a_body_stores_nothing(guarded: App, stub: object) -> None:
     """Fault 2 of issue 11: 200, and the record was there."""
-    for headers in ({}, PREFLIGHT):
-        assert (await ask(guarded, raw(WAYS["bridge"], "OPTIONS", headers, b"x"))).status == 401
+    assert (await ask(guarded, raw(WAYS["bridge"], "OPTIONS", {}, b"x"))).status == 401
+    # With a body it is no preflight: the request of a page of a foreign origin.
+    assert (await ask(guarded, raw(WAYS["bridge"], "OPTIONS", PREFLIGHT, b"x"))).status == 403
     # What a browser asks before: answered by the door, for any path, and nothing is done.
     assert (await ask(guarded, raw(WAYS["bridge"], "OPTIONS", PREFLIGHT))).status == 200
     assert (await ask(guarded, raw(WAYS["bridge"], "POST", proof(), b"x"))).status == 200
     metrics = await ask_whole(guarded, "/bridges")
     assert [bridge["stored"] for bridge in metrics["producers"]] == [1]
+
+
+async def test_a_foreign_page_stores_nothing_whatever_its_method(guarded: App) -> None:
+    """A bridge stores what comes with any method: with a body none is safe."""
+    for method in ("GET", "OPTIONS", "HEAD", "POST"):
+        reply = await ask(guarded, raw(WAYS["bridge"], method, {**proof(), "Origin": "http://evil.example"}, b"x"))
+        assert reply.status == 403, method
+    metrics = await ask_whole(guarded, "/bridges")
+    assert [bridge["stored"] for bridge in metrics["producers"]] == [0]
 
 
 async def ask_whole(app: App, path: str) -> dict[str, list[dict[str, int]]]:

@@ -16,6 +16,13 @@ from tests.keys import BUILTIN_KEYS
 PRODUCTION = {
     "an empty variable": ([], {"KAFKA_GATEWAY_BOOTSTRAP_SERVERS": ""}, "it is given, but empty"),
     "a blank property": (["bootstrap.servers= "], {}, "it is given, but empty"),
+    "an empty property of the old WebSocket proxy": (
+        ["kafka.ws.proxy.kafka-client.bootstrap-hosts= "],
+        {},
+        "it is given, but empty",
+    ),
+    "its empty variable": ([], {"WSPROXY_KAFKA_BOOTSTRAP_HOSTS": ""}, "it is given, but empty"),
+    "a ZooKeeper": (["zookeeper.connect=zk:2181"], {}, "zookeeper.connect is set"),
     "authentication": (["authentication.method=BASIC"], {}, "authentication.method is BASIC"),
     "an open listener": (
         ["listeners=http://0.0.0.0:80", "listeners.insecure=true"],

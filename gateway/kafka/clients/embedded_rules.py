@@ -36,6 +36,8 @@ def embedded_faults(config: Config) -> list[Fault]:
 def _signs_of_production(config: Config) -> Iterator[str]:
     if config.given(_KEY):
         yield "it is given, but empty"
+    if config.given("zookeeper.connect"):  # how version 1 of Confluent's proxy found its Kafka
+        yield "zookeeper.connect is set"
     method = config.text("authentication.method")
     if method.upper() != "NONE":
         yield f"authentication.method is {method}"

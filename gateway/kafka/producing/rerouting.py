@@ -175,7 +175,7 @@ class Rerouting:
             self._finished(complete)
 
     def _send_singly(self, move: _Move) -> None:
-        """Sends the refused records again, each in a batch of its own. The move goes on when their reports are there."""
+        """Sends the refused records again, each in its own batch. The move goes on when their reports are there."""
         refused, move.refused = self._in_order(move.refused), []
         move.waiting.update(refused)
         alone = self._sender(1)

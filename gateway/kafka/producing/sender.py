@@ -41,8 +41,9 @@ _TOO_LARGE = (_Code.MSG_SIZE_TOO_LARGE, _Code.RECORD_LIST_TOO_LARGE)
 """How Kafka refuses a batch that is larger than max.message.bytes, or than segment.bytes: none of it is stored."""
 _FAULTY = (_Code.INVALID_TIMESTAMP, _Code.INVALID_RECORD, _Code._INVALID_DIFFERENT_RECORD)
 """How it refuses a batch for one of its records: a time too far in the past or future
-(message.timestamp.before.max.ms, message.timestamp.after.max.ms), no key for a compacted topic. None of it is stored."""
-_OF_THE_BATCH = frozenset(_TOO_LARGE + _FAULTY)
+(message.timestamp.before.max.ms, message.timestamp.after.max.ms), no key for a compacted topic. None of it is stored.
+"""
+_OF_THE_BATCH = frozenset((*_TOO_LARGE, *_FAULTY))
 
 
 class Refused(NamedTuple):
