@@ -40,6 +40,18 @@ class Acknowledged(Protocol):
         """Takes a message of the client, whatever it is."""
 
 
+@runtime_checkable
+class ReplyInParts(Protocol):
+    """A Stream that is one reply whose parts are ready one after the other: it has an end, which its client is told.
+
+    Its payloads are lines. A transport that frames what it sends gives each line a frame of its own.
+    """
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing follows the payload that was taken last."""
+
+
 class Payload:
     """One piece of a stream: what a transport sends as one message, event or line. Nobody changes it.
 

@@ -85,11 +85,7 @@ class ProduceService(Service):
                 body, latin = body.decode("latin-1").encode(), False
             if (reply := self._alone(call, body)) is not None:
                 return await reply
-            stream = self._stream(call, piece(body), latin)
-            if call.request.one_reply:
-                return Response(stream)
-            # In an envelope a reply is one message; the request is over already, so it holds all reports.
-            return Response(b"".join([part.data async for part in stream]))
+            return Response(self._stream(call, piece(body), latin))
         return Response(self._stream(call, body, latin))
 
     def _alone(self, call: Call, body: bytes) -> Awaitable[Response] | None:

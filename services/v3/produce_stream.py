@@ -68,7 +68,7 @@ class _Run:
 
 
 class ProduceStream:
-    """A `gateway.stream.Stream` of reports. Belongs to the event loop."""
+    """A `gateway.stream.ReplyInParts` of reports. Belongs to the event loop."""
 
     def __init__(
         self,
@@ -124,10 +124,15 @@ class ProduceStream:
         while True:
             if reports := self._collect():
                 return Payload(reports)
-            if self._input_over and not self._queue:
+            if self.is_over:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of the request has been read and reported (gateway.stream.ReplyInParts)."""
+        return self._input_over and not self._queue
 
     def _collect(self) -> bytes:
         """The reports that are there, in order, up to a sensible size."""

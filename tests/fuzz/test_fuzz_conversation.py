@@ -23,7 +23,8 @@ from kafka_gateway.assembly import app as assembly
 from kafka_gateway.config import Config
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.errors import CloseReason
-from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
+from kafka_gateway.transports.envelope.session import EnvelopeSession
+from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from tests.fuzz.envelope import CORPUS
 from tests.fuzz.envelope_target import unpack
 from tests.fuzz.mutations import mutate

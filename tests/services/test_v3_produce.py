@@ -20,6 +20,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.messages import Request
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.services.v3.produce_stream import IN_FLIGHT_RECORDS
+from kafka_gateway.stream import ReplyInParts
 from tests.services.conftest import Rest, Start
 from tests.services.fake_kafka import FakeKafka
 
@@ -274,14 +275,15 @@ async def test_a_hundred_records_in_order(rest: Rest, fake: FakeKafka) -> None:
     assert [each.value for each in sent(fake)] == [b"%d" % number for number in range(100)] * 3
 
 
-async def test_in_an_envelope_all_reports_are_one_reply(rest: Rest) -> None:
+async def test_a_reply_in_parts_knows_its_end(rest: Rest) -> None:
     body = json.dumps(text("1")).encode() * 3
-    for one_reply in (False, True):
-        request = Request(rest.session, "POST", PATH, headers={"content-type": JSON}, body=body, one_reply=one_reply)
-        reply = await rest.gateway.dispatch(request)
-        assert isinstance(reply.body, bytes) is not one_reply
-        content = reply.body if isinstance(reply.body, bytes) else b"".join([part.data async for part in reply.body])
-        assert content.count(b'"error_code":200') == 3
+    request = Request(rest.session, "POST", PATH, headers={"content-type": JSON}, body=body)
+    reply = await rest.gateway.dispatch(request)
+    assert isinstance(reply.body, ReplyInParts)
+    assert not reply.body.is_over
+    content = b"".join([part.data async for part in reply.body])
+    assert content.count(b'"error_code":200') == 3
+    assert reply.body.is_over
 
 
 async def test_pieces_end_anywhere(rest: Rest, fake: FakeKafka) -> None:

@@ -39,7 +39,8 @@ from kafka_gateway.transports.atmosphere.long_polling import LONG_POLLING, Polle
 from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Kind, Parameters
 from kafka_gateway.transports.atmosphere.sse import SSE
 from kafka_gateway.transports.atmosphere.streaming import STREAMING
-from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
+from kafka_gateway.transports.envelope.session import EnvelopeSession
+from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import CLOSED, TrackedClient, TrackingIds
 
 _FRAMINGS = {framing.name: framing for framing in (SSE, STREAMING, LONG_POLLING)}

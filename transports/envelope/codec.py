@@ -356,17 +356,21 @@ def reply(
     limit: int = REPLY_MAX,
     headers: tuple[tuple[str, str], ...] = (),
     members: bytes = b"",
+    *,
+    in_parts: bool = False,
+    more: bool = False,
 ) -> tuple[list[bytes], bool]:
     """The messages that carry a reply, and whether they have to be binary ones (§1.4, §1.6, §1.8).
 
     Without an id the payload goes alone, in one message, and an empty one not at all (§1.11). ``headers`` is for
     clients that asked for them (§1.10). A reply of more than ``limit`` UTF-16 code units, which is what the clients'
     limits count, goes in several messages. ``members`` are further members of the head, of the last one if there are
-    several: ``"cursor":[…]``.
+    several: ``"cursor":[…]``. ``in_parts``: the payload is a part of a reply, and with
+    ``more`` not its end: every message says ``continue`` then.
     """
     if id is None:
         return ([payload] if payload else []), not _is_utf8(payload)
-    if form is Form.DETACHED and not headers and not members:
+    if form is Form.DETACHED and not headers and not members and not more:
         before, after = _detached_head(status, media_type)
         message = before + id + after + payload
         if len(message) <= limit and payload.isascii():
@@ -374,11 +378,13 @@ def reply(
         heads = before + id + after, before[:-5] + b'"continue":true,"id":' + id + after
     else:
         heads = _heads(form, id, status, media_type, headers, bool(payload), members)
+        if more:
+            heads = heads[1], heads[1]
     if not payload:
         return [heads[0]], False
     is_text = _is_utf8(payload)
     if form is Form.EMBEDDED:
-        return _embedded_reply(heads, media_type, payload, is_text, limit), False
+        return _embedded_reply(heads, media_type, payload, is_text, limit, in_parts), False
     return _cut(heads, payload, is_text, limit), not is_text
 
 
@@ -421,10 +427,10 @@ def _heads(
 
 
 def _embedded_reply(
-    heads: tuple[bytes, bytes], media_type: str, payload: bytes, is_text: bool, limit: int
+    heads: tuple[bytes, bytes], media_type: str, payload: bytes, is_text: bool, limit: int, in_parts: bool
 ) -> list[bytes]:
     last, more = heads
-    whole = is_text and is_json(media_type) and jsonio.is_json(payload)
+    whole = not in_parts and is_text and is_json(media_type) and jsonio.is_json(payload)
     if whole and _units(last) + 11 + _units(payload) <= limit:
         return [last + b', "data": ' + payload + b"}"]
     if is_text:

@@ -50,6 +50,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, id: bytes | None) -> bool:
+        return id in self._open
+
     @property
     def deadline(self) -> float | None:
         """When the next sequence is given up, on the clock of ``now``; None if none is open."""

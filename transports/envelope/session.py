@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from kafka_gateway import media
-from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST
 from kafka_gateway.errors import (
@@ -31,11 +29,14 @@ from kafka_gateway.errors import (
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
+from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stream
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.sequences import Sequences
+from kafka_gateway.transports.envelope.settings import EnvelopeSettings
+from kafka_gateway.transports.envelope.sinks import PartsSink, PushSink
 from kafka_gateway.transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
+from kafka_gateway.transports.envelope.streamed_bodies import StreamedBodies, StreamedBody
 from kafka_gateway.transports.records.frames import array
 
 _INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
@@ -44,7 +45,6 @@ _REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "www-authenticate
 _IDENTITIES_MAX = 16
 """Different proofs of identity in the envelopes of one client."""
 _HEADER_SETS_MAX = 64
-_FORMS = {"true": Form.DETACHED, "false": Form.EMBEDDED, "lf": Form.DETACHED_LF}
 
 
 class Channel(Protocol):
@@ -60,43 +60,6 @@ class Channel(Protocol):
     def hold(self) -> None: ...
     def release(self) -> None: ...
     def close(self, reason: CloseReason) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class EnvelopeSettings:
-    """What the configuration says about envelopes."""
-
-    requests_max: int
-    sequences_max: int
-    sequence_idle_s: float
-    body_max: int
-    reply_max: int
-    form: Form | None
-    binary: bool
-    heartbeat: bytes
-    generation: str
-    write_timeout_s: float
-    renewal_path: str
-    """Where a client puts a newer proof."""
-
-    @classmethod
-    def of(cls, config: Config) -> EnvelopeSettings:
-        detached = "atmosphere.simple-rest.protocol.detached"
-        own_generation = config.given("api.default.generation") or not config.flag("api.v1.enable")
-        return cls(
-            requests_max=config.integer("transport.websocket.requests.max"),
-            sequences_max=config.integer("transport.websocket.sequences.max"),
-            sequence_idle_s=config.seconds("transport.websocket.sequence.timeout.ms"),
-            body_max=min(config.integer("request.max.bytes"), config.integer("request.decompressed.max.bytes")),
-            reply_max=config.integer("transport.websocket.reply.max.size"),
-            form=_FORMS[config.text(detached)] if config.given(detached) else None,
-            binary=config.flag("org.atmosphere.websocket.binaryWrite"),
-            heartbeat=config.text("org.atmosphere.interceptor.HeartbeatInterceptor.paddingChar").encode(),
-            # The binding was made for v1: to its clients a request without media types is one of v1 (§1.14).
-            generation="" if own_generation else "v1",
-            write_timeout_s=config.seconds("org.atmosphere.websocket.writeTimeout"),
-            renewal_path=f"/{config.text('websocket.path.prefix').strip('/')}/session",
-        )
 
 
 class EnvelopeSession:
@@ -115,6 +78,7 @@ class EnvelopeSession:
         "_acknowledged",
         "_base_url",
         "_binary",
+        "_bodies",
         "_channel",
         "_form",
         "_gateway",
@@ -172,6 +136,7 @@ class EnvelopeSession:
         """Some wait for a request to finish."""
         self._sequences: Sequences | None = None
         self._sequence_timer: asyncio.TimerHandle | None = None
+        self._bodies: StreamedBodies | None = None
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
@@ -190,13 +155,34 @@ class EnvelopeSession:
                 stream.acknowledge(part.content)
             return
         try:
-            if self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
+            if self._bodies is not None and self._bodies.add(part):
+                if self._bodies.is_full:
+                    self._channel.hold()
+            elif part.more and self._takes_pieces(part):
+                self._start(part, self._open_bodies().open(part))
+            elif self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
                 part.drop_blank()
                 self._start(part)
             elif (whole := self._complete(part)) is not None:
                 self._start(whole)
         except ServiceError as error:
             self._refuse(error, part.id, part.form, part.accept)
+
+    def _takes_pieces(self, part: Envelope) -> bool:
+        """Whether the part begins a request whose body is handed over as it comes."""
+        if self._sequences is not None and part.id in self._sequences:
+            return False
+        path = part.path.partition("?")[0].partition("#")[0]
+        return self._gateway.takes_pieces(part.method, path if path[:1] == "/" else "/" + path)
+
+    def _open_bodies(self) -> StreamedBodies:
+        if self._bodies is None:
+            settings, memory = self._settings, self._gateway.memory
+            claim = memory.claim(lambda: self._channel.close(NO_MEMORY))
+            self._bodies = StreamedBodies(
+                settings.sequences_max, settings.sequence_idle_s, memory, claim, self._read_on
+            )
+        return self._bodies
 
     def _complete(self, part: Envelope) -> Envelope | None:
         """The request that the message is, or is the end of."""
@@ -226,7 +212,7 @@ class EnvelopeSession:
                 self._refuse(RequestTimeout("Incomplete message sequence"), first.id, first.form, first.accept)
             self._watch_sequences()
 
-    def _start(self, part: Envelope) -> None:
+    def _start(self, part: Envelope, body: StreamedBody | None = None) -> None:
         path, query = part.path, ""
         if path[:1] != "/" or "?" in path or "#" in path:
             path, query = part.target
@@ -243,7 +229,7 @@ class EnvelopeSession:
             path,
             parse_query(query) if query else NOTHING,
             headers,
-            part.content,
+            part.content if body is None else body,
             self._base_url,
             default_generation=self._settings.generation,
             settles=True,
@@ -300,17 +286,26 @@ class EnvelopeSession:
         finally:
             if holds_place:
                 self._leave()
+            if isinstance(request.body, StreamedBody):
+                request.body.drop()
             self._session.tasks.discard(own[0])
 
     def _leave(self) -> None:
         self._running -= 1
-        if self._running < self._settings.requests_max:
+        self._read_on()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._running >= self._settings.requests_max or (self._bodies is not None and self._bodies.is_full)
+
+    def _read_on(self) -> None:
+        if not self._is_full:
             self._channel.release()
             self._let_in()
 
     async def room(self) -> None:
         """Returns when another request may begin: for channels whose messages do not come in one row."""
-        while self._running >= self._settings.requests_max and self._session.closed is None:
+        while self._is_full and self._session.closed is None:
             if self._vacancy is None:
                 self._vacancy = self._loop.create_future()
             await asyncio.shield(self._vacancy)
@@ -353,8 +348,8 @@ class EnvelopeSession:
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def _reply(self, reply: Reply, payload: bytes | Payload, part: Envelope, method: str = "") -> int:
-        """Sends a reply with this payload; how many bytes it has."""
+    def _reply(self, reply: Reply, payload: bytes | Payload, part: Envelope, method: str = "", **kind: bool) -> int:
+        """Sends a reply with this payload, or a part of one (``codec.reply``); how many bytes it has."""
         media_type, status, members = reply.media_type, reply.status, b""
         if isinstance(payload, Payload):
             if payload.name:
@@ -371,10 +366,12 @@ class EnvelopeSession:
         if self._reply_headers and reply.headers:
             headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
         limit = self._settings.reply_max
-        messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members)
+        messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members, **kind)
         if binary and self._text_only and part.id is not None:
             form = Form.EMBEDDED
-            messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members)
+            messages, binary = envelope.reply(
+                form, part.id, status, media_type, payload, limit, headers, members, **kind
+            )
         for message in messages:
             self.send(message, binary)
         return len(payload)
@@ -413,7 +410,8 @@ class EnvelopeSession:
             return
         if isinstance(stream, Acknowledged):
             self._acknowledged = (self._acknowledged or {}) | {part.id: stream}
-        sink = _Sink(self, reply, part)
+        parts = PartsSink(self, reply, part, stream) if isinstance(stream, ReplyInParts) else None
+        sink = parts or PushSink(self, reply, part)
         try:
             await self._gateway.deliver(
                 stream, sink, request.session, self._settings.write_timeout_s, give_up=self._channel.close
@@ -424,6 +422,8 @@ class EnvelopeSession:
         finally:
             if self._acknowledged is not None:
                 self._acknowledged.pop(part.id, None)
+        if parts is not None and self._session.closed is None:
+            parts.finish()
         self._tell_revoked(request.session, reply, part)
 
     async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:
@@ -453,6 +453,17 @@ class EnvelopeSession:
         self._reply(reply, payload, part)
         await self._channel.drain()
 
+    async def push_parts(self, reply: Reply, parts: list[bytes], part: Envelope, first: bool, ends: bool) -> None:
+        """Sends parts of a reply, each as a message; ``ends``: the last of them is the end."""
+        for number, data in enumerate(parts, 1):
+            more = not (ends and number == len(parts))
+            self._reply(reply, data, part, in_parts=more or not first or number > 1, more=more)
+        await self._channel.drain()
+
+    def end_parts(self, reply: Reply, part: Envelope) -> None:
+        """Sends an empty part, the end of a reply."""
+        self._reply(reply, b"", part)
+
     def _log(self, request: Request, part: Envelope, status: int, sent: int, started: float) -> None:
         session = request.session
         seconds = time.perf_counter() - started
@@ -465,21 +476,9 @@ class EnvelopeSession:
             self._sequence_timer = None
         if self._sequences is not None:
             self._sequences.close()
+        if self._bodies is not None:
+            self._bodies.close()
         self._let_in()
         others, self._others = self._others, {}
         for session in others.values():
             await self._gateway.close_session(session, GONE)
-
-
-class _Sink:
-    """Frames the payloads of a stream (gateway.core.Sink)."""
-
-    __slots__ = ("_conversation", "_part", "_reply")
-
-    takes_errors = True
-
-    def __init__(self, conversation: EnvelopeSession, reply: Reply, part: Envelope) -> None:
-        self._conversation, self._reply, self._part = conversation, reply, part
-
-    async def send(self, payload: Payload) -> None:
-        await self._conversation.push(self._reply, payload, self._part)

@@ -26,7 +26,8 @@ from kafka_gateway.stream import Feed
 from kafka_gateway.transport import Transport, refusal
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
-from kafka_gateway.transports.envelope.session import EnvelopeSession, EnvelopeSettings
+from kafka_gateway.transports.envelope.session import EnvelopeSession
+from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
 from kafka_gateway.transports.records.connection import StreamLimits
 from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
