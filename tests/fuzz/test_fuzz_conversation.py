@@ -21,7 +21,6 @@ import pytest
 
 from kafka_gateway.assembly import app as assembly
 from kafka_gateway.config import Config
-from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.errors import CloseReason
 from kafka_gateway.transports.envelope.session import EnvelopeSession
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
@@ -114,7 +113,7 @@ class Conversations:
         """All that one client says, and the answers to it."""
         session = await self._app.gateway.open_session("websocket", {})
         conversation = EnvelopeSession(
-            self._settings, self.heard, session, self._app.gateway, AccessLog(False), {}, "http://gateway.example"
+            self._settings, self.heard, session, self._app.gateway, {}, "http://gateway.example"
         )
         try:
             for message in messages:
