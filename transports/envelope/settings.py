@@ -40,7 +40,8 @@ class EnvelopeSettings:
             form=_FORMS[config.text(detached)] if config.given(detached) else None,
             binary=config.flag("org.atmosphere.websocket.binaryWrite"),
             heartbeat=config.text("org.atmosphere.interceptor.HeartbeatInterceptor.paddingChar").encode(),
-            # The binding was made for v1: to its clients a request without media types is one of v1 (§1.14).
+            # The binding was made for v1: to its clients a request without media types is one of v1
+            # (atmosphere-binding.md §1.14).
             generation="" if own_generation else "v1",
             write_timeout_s=config.seconds("org.atmosphere.websocket.writeTimeout"),
             renewal_path=f"/{config.text('websocket.path.prefix').strip('/')}/session",

@@ -18,7 +18,7 @@ class Replying(Protocol):
 
 
 class PartsSink:
-    """Sends each line of a reply as a part of it (§1.8), when it is there; the last one says that it is the last.
+    """Sends each line of a reply as a part of it, when it is there; the last one says so (atmosphere-binding.md §1.8).
 
     Where that is not known in time an empty part is the last one.
     """
