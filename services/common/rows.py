@@ -30,6 +30,29 @@ class RowV2(jsonio.Struct, gc=False):
     offset: int | None
 
 
+class RowHeader(jsonio.Struct, gc=False):
+    """A header, as produce requests have it; the value in base64, or null."""
+
+    name: str
+    value: bytes | None
+
+
+class WideRowV2(jsonio.Struct, gc=False):
+    """One element of a v2 read with ``include``; members that are UNSET are left out."""
+
+    topic: str | None
+    key: Any
+    value: Any
+    partition: int | None
+    offset: int | None
+    timestamp: int | jsonio.UnsetType | None = jsonio.UNSET
+    headers: list[RowHeader] | jsonio.UnsetType = jsonio.UNSET
+
+
+INCLUDABLE = ("headers", "timestamp")
+"""What v2 reads can show of a record besides the members that Confluent's have."""
+
+
 class RowV1(jsonio.Struct, gc=False):
     """One element of a v1 read; it has no topic."""
 
@@ -119,6 +142,42 @@ def schema_encoder(generation: str, codec: Codec, schemas: Schemas) -> RecordsEn
     return encode
 
 
+def wide_encoder(codec: Codec, load: LoadPart, include: frozenset[str]) -> RecordsEncoder:
+    """As the encoders for v2, with the further members that ``include`` names; see INCLUDABLE."""
+
+    def encode(records: Sequence[ConsumedRecord]) -> bytes:
+        try:
+            return jsonio.encode(
+                [
+                    WideRowV2(
+                        record.topic(),
+                        None if record.key() is None else load("key", record),
+                        None if record.value() is None else load("value", record),
+                        record.partition(),
+                        record.offset(),
+                        _timestamp(record) if "timestamp" in include else jsonio.UNSET,
+                        _headers(record) if "headers" in include else jsonio.UNSET,
+                    )
+                    for record in records
+                ]
+            )
+        except ValueError:
+            raise _undecodable(records, codec.name, load, UndecodableRecord) from None
+
+    return encode
+
+
+def _timestamp(record: ConsumedRecord) -> int | None:
+    """Milliseconds since 1970; None for a record that has no time."""
+    kind, at = record.timestamp()
+    return at if kind else None
+
+
+def _headers(record: ConsumedRecord) -> list[RowHeader]:
+    """In order, with those that repeat; a name that no JSON can have has "?" in the places."""
+    return [RowHeader(name.encode("utf-8", "replace").decode(), value) for name, value in record.headers() or ()]
+
+
 def _part_of(codec: Codec) -> LoadPart:
     return lambda part, record: codec.load((record.key() if part == "key" else record.value()) or b"")
 
@@ -153,6 +212,18 @@ class RecordEncoders:
             for generation, make in kinds.items()
             for codec in codecs.values()
         }
+
+        self._codecs, self._schemas = codecs, schemas
+        self._wide: dict[tuple[str, frozenset[str]], RecordsEncoder] = {}
+
+    def wide(self, format: str, include: frozenset[str]) -> RecordsEncoder:
+        """The encoder of v2 rows that show more of a record; made when it is first wanted."""
+        encoder = self._wide.get((format, include))
+        if encoder is None:
+            codec = self._codecs[format]
+            load: LoadPart = partial(self._schemas.load, format) if codec.schema_type else _part_of(codec)
+            encoder = self._wide[format, include] = wide_encoder(codec, load, include)
+        return encoder
 
     def get(self, generation: str, format: str) -> RecordsEncoder:
         """The encoder of that format, by its name."""

@@ -15,8 +15,8 @@ from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartitio
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.names import invalid_topics, is_topic
-from kafka_gateway.services.common.query import read_long, read_max_bytes
-from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.common.query import read_include, read_long, read_max_bytes
+from kafka_gateway.services.common.rows import INCLUDABLE, RecordEncoders
 from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
 from kafka_gateway.services.rest.bodies import (
     AssignedPartition,
@@ -194,18 +194,20 @@ class Consumers:
     # --- records (§6.8) ----------------------------------------------------------------------------------------------
 
     async def read(self, call: Call) -> Response:
-        """``GET …/records?timeout=<ms>&max_bytes=<n>``
+        """``GET …/records?timeout=<ms>&max_bytes=<n>&include=headers,timestamp``
 
         It answers as soon as there is a record (or more than ``fetch.min.bytes``, if that is set), and with an empty
-        list when its time is up. ``timeout=0`` asks for what is there at this moment.
+        list when its time is up. ``timeout=0`` asks for what is there at this moment. ``include`` is ours.
         """
         timeout_ms = read_long(call.query, "timeout", -1)
         max_bytes = read_max_bytes(call.query, self._max_bytes)
+        include = read_include(wanted, INCLUDABLE) if (wanted := call.query.get("include")) else None
         with self._use(call) as instance:
             limits = self.prepare(call, instance, max_bytes)
             if timeout_ms >= 0:
                 limits = dataclasses.replace(limits, timeout_s=min(timeout_ms / 1000, limits.timeout_s))
-            encoder = self._encoders.get("v2", call.format)
+            encoders = self._encoders
+            encoder = encoders.wide(call.format, include) if include else encoders.get("v2", call.format)
             return await read_reply(call, instance, limits, encoder)
 
     def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:

@@ -18,8 +18,9 @@ BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 def commands(page: Path, word: str) -> list[list[str]]:
     """The shell commands of the page's examples that begin with this word, a list of arguments each."""
-    lines = "\n".join(BLOCK.findall(page.read_text())).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True) for line in lines if line.startswith(word)]
+    text = "\n".join(BLOCK.findall(page.read_text())).replace("\\\n", " ")
+    found = re.split(r"^(?=\S)", text, flags=re.MULTILINE)  # what is indented belongs to the line before
+    return [shlex.split(each, comments=True) for each in found if each.startswith(word)]
 
 
 @pytest.mark.slow
@@ -46,6 +47,32 @@ def test_the_first_produce_and_consume_of_the_readme() -> None:
         shown = run([each + "&until=end" if "/stream?" in each else each for each in stream])
         amounts = [line["value"]["amount"] for line in map(json.loads, shown.splitlines()) if "value" in line]
         assert sorted(amounts) == [1, 2]
+
+
+@pytest.mark.slow
+def test_from_v3_produce_to_reading() -> None:
+    examples = commands(ROOT / "docs" / "rest.md", "curl")
+    assert len(examples) == 5
+    with GatewayProcess() as gateway:
+
+        def run(arguments: list[str], cluster: str = "") -> str:
+            here = [each.replace("http://127.0.0.1:8082", gateway.url) for each in arguments]
+            here = [each.replace("$CLUSTER", cluster) for each in here]
+            done = subprocess.run([*here, "-sS", "--fail-with-body"], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, (here, done.stdout, done.stderr)
+            return done.stdout
+
+        name, produce, create, subscribe, read = examples
+        assert '"error_code":200' in run(produce, json.loads(run(name))["data"][0]["cluster_id"])
+        run(create)
+        run(subscribe)
+        records: list[dict[str, object]] = []
+        while not records:  # the first reads may come back empty
+            records = json.loads(run(read))
+        (shown,) = records
+        assert shown["value"] == {"amount": 1}
+        assert shown["timestamp"] == 1763699200123
+        assert shown["headers"] == [{"name": "trace", "value": "YWJj"}]
 
 
 def test_every_key_is_in_the_reference() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -558,6 +559,45 @@ async def test_read(rest: Rest, fake: FakeKafka) -> None:
         {"topic": "t", "key": "k", "value": 0, "partition": 0, "offset": 0},
         {"topic": "t", "key": None, "value": None, "partition": 0, "offset": 1},
     ]
+
+
+@pytest.mark.parametrize(
+    ("include", "more"),
+    [
+        ("headers,timestamp", ("timestamp", "headers")),
+        (" timestamp ,", ("timestamp",)),
+        ("headers", ("headers",)),
+        ("", ()),
+    ],
+)
+async def test_a_read_with_headers_and_timestamps(
+    rest: Rest, fake: FakeKafka, include: str, more: tuple[str, ...]
+) -> None:
+    fake.store("t", 0, OutgoingRecord(None, b"0", None, 17, [("a", b"\xff"), ("a", None)]))
+    fake.store("t", 0, OutgoingRecord(None, b"1", None, 18))
+    instance = await rest.instance()
+    await assign(rest, instance, T0)
+    answer = await rest.get(f"{instance}/records?include={quote(include)}", accept=embedded("json"))
+    wide = [
+        {"timestamp": 17, "headers": [{"name": "a", "value": "/w=="}, {"name": "a", "value": None}]},
+        {"timestamp": 18, "headers": []},
+    ]
+    assert answer.body == [
+        {"topic": "t", "key": None, "value": offset, "partition": 0, "offset": offset}
+        | {name: members[name] for name in more}
+        for offset, members in enumerate(wide)
+    ]
+
+
+async def test_a_read_that_wants_what_there_is_not(rest: Rest, fake: FakeKafka) -> None:
+    fake.put("t", b"0")
+    instance = await rest.instance()
+    await assign(rest, instance, T0)
+    answer = await rest.get(f"{instance}/records?include=headers,x", accept=embedded("json"))
+    assert (answer.status, answer.body["message"]) == (
+        400,
+        "include takes headers and timestamp, with commas between; not 'x'.",
+    )
 
 
 async def test_binary_is_the_default_format(rest: Rest, fake: FakeKafka) -> None:
