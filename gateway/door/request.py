@@ -26,6 +26,8 @@ class HttpRequest(web.BaseRequest):
     """The headers that let the page that asks read the reply: aiohttp's responses get them by themselves."""
     goes_on_later = False
     """Set by ``goes_on``."""
+    lasts = False
+    """Whether the reply is a stream that only ends with its client, or with what it tells of."""
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
 

@@ -240,6 +240,8 @@ class HttpTransport(Transport):
             return ANSWERED(reply.status, not close, 0)
         heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
         outlet.put(head + body.opening if heartbeat_s else head)
+        # Not so where the stream answers a body: its client may close its side behind that, and waits for the reports.
+        request.lasts = request.method == "GET"
         if heartbeat_s:
             session.on_close = partial(_tell_closed, outlet, body)
         limits = self._limits

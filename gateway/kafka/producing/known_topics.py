@@ -46,6 +46,8 @@ class KnownTopics:
         self._used: set[str] = set()
         """Since they were looked at last."""
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._late: set[asyncio.Task[None]] = set()
+        """Questions that took longer than a record waits."""
         admin.watch_topics(self._take_used, self._looked_at)
 
     def ready(self, topic: str) -> Awaitable[None] | None:
@@ -61,7 +63,7 @@ class KnownTopics:
         return bool(self._absent) and self._absent.get(topic, 0.0) > time.monotonic()
 
     def close(self) -> None:
-        for asking in self._asking.values():
+        for asking in [*self._asking.values(), *self._late]:
             asking.cancel()
 
     def _start(self, topic: str, question: Awaitable[None]) -> asyncio.Task[None]:
@@ -88,10 +90,28 @@ class KnownTopics:
             if not self._create:
                 raise
             self._note(self._known, topic, KNOWN_FOR_S)  # who may write to a topic need not be allowed to see it
-        except (ServiceError, TimeoutError) as error:
+        except TimeoutError:
             if not self._create:
                 raise
-            _log.debug("whether there is a topic %s is not known: %s", topic, error)
+            # The record goes to librdkafka, which waits for its topic for `topic.metadata.propagation.max.ms`. A Kafka
+            # that is slow, and not away, still has to be asked for a topic that is missing.
+            late = self._loop.create_task(self._make_if_missing(topic))
+            self._late.add(late)
+            late.add_done_callback(self._late.discard)
+        except ServiceError as error:
+            if not self._create:
+                raise
+            _log.debug("whether there is a topic %s is not known: %s", topic, error.message)
+        else:
+            await self._found(topic, found)
+
+    async def _make_if_missing(self, topic: str) -> None:
+        try:
+            found = await self._admin.topic(topic)
+        except UnknownTopicOrPartition:
+            await self._make(topic)
+        except ServiceError as error:
+            _log.debug("whether there is a topic %s is not known: %s", topic, error.message)
         else:
             await self._found(topic, found)
 
