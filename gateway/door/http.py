@@ -106,7 +106,9 @@ class Door:
             transport = _transport_of(request, connection)
         except ServiceError:
             return False
-        return request.lasts or not transport.plain or self._gateway.waits(request.method, request.raw_path.partition("?")[0])
+        if request.lasts or not transport.plain:
+            return True
+        return self._gateway.waits(request.method, request.raw_path.partition("?")[0])
 
     async def read_body(self, request: HttpRequest) -> bytes:
         """`HttpRequest.read`."""

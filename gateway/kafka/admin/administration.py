@@ -113,12 +113,14 @@ class KafkaAdministration:
         futures = self._client.describe_topics(
             TopicCollection(list(names)), include_authorized_operations=True, request_timeout=DEADLINE_S
         )
-        answers = await asyncio.gather(*(_in_time(futures[name]) for name in names), return_exceptions=True)
         found: list[TopicDetails | ServiceError] = []
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, ServiceError):
+        for answer in await self._admin.directory.answers(futures[name] for name in names):
+            if isinstance(answer, confluent_kafka.KafkaException):
+                found.append(to_service_error(answer))
+            elif isinstance(answer, BaseException):
                 raise answer
-            found.append(answer if isinstance(answer, ServiceError) else _topic_details(answer))
+            else:
+                found.append(_topic_details(answer))
         return found
 
     async def create_topic(self, topic: TopicToCreate, validate_only: bool = False) -> Created:

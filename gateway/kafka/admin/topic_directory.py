@@ -33,6 +33,8 @@ GONE_S = 0.5
 WATCH_S = 1.0
 """How often topics in use are looked at."""
 DEADLINE_S = 4.5
+_SOON_S = 0.7
+"""After this time without an answer the controller may be another one by now."""
 
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 """Kafka's own list (`Topic.INTERNAL_TOPICS`); not every answer carries the mark."""
@@ -154,7 +156,7 @@ class TopicDirectory:
             if not self._describes:
                 return {name: every.get(name) or UnknownTopicOrPartition() for name in names}
         asked: dict[str, Any] = self._client.describe_topics(TopicCollection(list(names)), request_timeout=DEADLINE_S)
-        answers = await asyncio.gather(*map(asyncio.wrap_future, asked.values()), return_exceptions=True)
+        answers = await self.answers(asked.values())
         found: dict[str, Found] = {}
         for name, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Exception):
@@ -164,6 +166,20 @@ class TopicDirectory:
             else:
                 found[name] = _described(answer)
         return found
+
+    async def answers(self, asked: Iterable[Any]) -> list[Any]:
+        """What the admin client answers to questions about topics, its exceptions among it.
+
+        It sends them to the controller that it knows, and waits for that one if it is gone. It refreshes its metadata
+        for the sake of topics, of which it knows none; so it is made to, when it does not answer soon.
+        """
+        waiting = [asyncio.wrap_future(each) for each in asked]
+        if waiting and (await asyncio.wait(waiting, timeout=_SOON_S))[1]:
+            try:
+                await self._list_all()
+            except (KafkaException, ServiceError) as error:
+                _log.debug("Kafka does not tell its controller: %s", error)
+        return await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _every(self) -> dict[str, Found]:
         """All topics; also learns what kind of cluster it is."""
