@@ -1,4 +1,4 @@
-"""``python -m gateway`` is the command ``kafka-gateway``."""
+"""``python -m kafka_gateway`` is the command ``kafka-gateway``."""
 
 import sys
 

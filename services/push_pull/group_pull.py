@@ -130,6 +130,8 @@ class Pulls(Service):
                 place.broken = True  # the next pull gets another consumer
             place.turn.release()
             self._left(place)
+            if isinstance(error, UnknownTopicOrPartition):  # it was deleted since Kafka was asked for it
+                return NOTHING
             raise
         return Pulled(pulled.messages, partial(self._settle, place, pulled.ends if wanted.commit else []))
 

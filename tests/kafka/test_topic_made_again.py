@@ -154,7 +154,11 @@ async def test_members_of_groups(
         return all(set(listener.found) >= expected for listener in listeners)
 
     await until(all_new, 30)
-    assert all(listener.gone for listener in listeners), "what was sent of the old life cannot be committed"
+
+    async def all_told() -> bool:  # what was sent of the old life cannot be committed
+        return all(listener.gone for listener in listeners)
+
+    await until(all_told)
     assert not any(listener.failures for listener in listeners)
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def run_gateway(
     *arguments: str, environment: dict[str, str] | None = None, timeout_s: float = 30
 ) -> subprocess.CompletedProcess[str]:
-    """Runs ``python -m gateway`` to its end; ``stdout`` has all that it printed."""
+    """Runs ``python -m kafka_gateway`` to its end; ``stdout`` has all that it printed."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "kafka_gateway", *arguments],
         stdout=subprocess.PIPE,
