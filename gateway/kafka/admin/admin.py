@@ -321,13 +321,17 @@ class KafkaAdmin:
                 earliest, latest = await asyncio.gather(*(_result(future) for future in futures))
                 return int(earliest.offset), int(latest.offset)
             except confluent_kafka.KafkaException as error:
-                # librdkafka says "no leader found" for an unknown topic as well as for an unknown partition.
-                found = next((one for one in (await self.topic(topic)).partitions if one.partition == partition), None)
+                # librdkafka says "no leader found" for an unknown topic as well as for an unknown partition, and for
+                # a Kafka that is away: that raises here.
+                now = await self.topic(topic, fresh=True)
+                found = next((one for one in now.partitions if one.partition == partition), None)
                 if found is None:
                     raise PartitionNotFound from None
                 if found.leader < 0:
                     raise LeaderNotAvailable from None
-                if not to_service_error(error).retriable:
+                cause = kafka_error(error)
+                no_leader = cause is not None and cause.code() == confluent_kafka.KafkaError._NOENT
+                if not no_leader and not to_service_error(error).retriable:
                     raise
             # A topic that was just made: its leader does not know yet that it is one. The deadline ends the trying.
             await asyncio.sleep(_RETRY_S)
