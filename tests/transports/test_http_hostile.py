@@ -86,10 +86,10 @@ def quick(loop_watch: LoopWatch, monkeypatch: pytest.MonkeyPatch) -> list[float]
     """CPU seconds that each reading of a body took, on the event loop."""
     took: list[float] = []
 
-    def timed(reader: producing.RecordsReader, body: bytes, codec: Any) -> Any:
+    def timed(reader: producing.RecordsReader, *arguments: Any) -> Any:
         began = time.thread_time()
         try:
-            return original(reader, body, codec)
+            return original(reader, *arguments)
         except RecursionError:
             pytest.fail("RecursionError")
         finally:

@@ -340,6 +340,7 @@ async def test_a_closed_connection_does_not_wait_for_its_reader(app: App, monkey
 # --- the loop --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 async def test_a_body_in_very_small_chunks(connect: Connect, loop_watch: LoopWatch, topic: str) -> None:
     """reliability.md §2.3: 900,000 chunks of one byte. The loop goes on with others in between."""
     wire = await connect()

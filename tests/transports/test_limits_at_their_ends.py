@@ -82,8 +82,10 @@ async def test_s17_every_limit_at_its_end(caplog: pytest.LogCaptureFixture, end:
                 replies = await ask(app.addresses[0])
         statuses = [reply.status if reply else 0 for reply in replies]
         if end == "greatest" or name not in MAY_BE_REFUSED:
-            # A millisecond may be too short for a request to come at all.
-            expected = {0} if name in ("request.header.timeout.ms", "idle.timeout.ms") and end == "least" else set()
+            # A millisecond may be too short for a request to come at all, such as the subscription of the read.
+            expected = (
+                {0, 500} if name in ("request.header.timeout.ms", "idle.timeout.ms") and end == "least" else set()
+            )
             assert set(statuses) <= {200, 204, *expected} or name in ("rate.limit.default.cost",), (
                 name,
                 value,
@@ -91,5 +93,7 @@ async def test_s17_every_limit_at_its_end(caplog: pytest.LogCaptureFixture, end:
             )
         else:
             assert statuses[1] in (200, MAY_BE_REFUSED[name]), (name, value, replies)
-        wrong = [each for each in caplog.records if each.levelno >= logging.ERROR]
+        # Clients of other tests in this process may still wait for brokers that are gone: "test" is their name.
+        errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+        wrong = [each for each in errors if "[test#" not in each.getMessage()]
         assert wrong == [], (name, value, [each.getMessage() for each in wrong])

@@ -23,7 +23,6 @@ from kafka_gateway.config import ConfigError
 from kafka_gateway.errors import Unauthorized
 from kafka_gateway.session import Principal
 from kafka_gateway.transport import hookimpl
-from kafka_gateway.transports.tunnel import endpoint
 from kafka_gateway.transports.tunnel import inflight_memory as gauge
 from kafka_gateway.transports.tunnel.broker import connect
 from kafka_gateway.transports.tunnel.relay import Counts
@@ -212,7 +211,7 @@ class Passport(Authenticator):
 
 
 async def test_credentials_that_end_end_the_tunnel(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_RENEW_S", 0.05)
+    monkeypatch.setattr("kafka_gateway.door.proofs._LOOK_EVERY_S", 0.05)
     passport = Passport()
 
     class Plugin:

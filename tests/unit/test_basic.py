@@ -295,6 +295,7 @@ async def test_guessing_is_bounded(users: BasicAuthenticator, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 async def test_a_name_that_is_nobodys_costs_as_much_as_a_wrong_password(tmp_path: Path) -> None:
     """reliability.md S9: less than 5 % apart. They take turns, so that the machine's moods meet both."""
     file = tmp_path / "users"

@@ -20,18 +20,18 @@ CONVERSATIONS = [block.splitlines() for block in BLOCK.findall(PAGE) if block.st
 
 async def test_the_conversations_of_the_page(proxy: GatewayProcess, create_topic: Callable[..., str], log: Log) -> None:
     assert len(CONVERSATIONS) == 2
-    topic = create_topic("orders")
+    topic = create_topic()  # its name stands in for that of the page: other pages have one of that name
     last_id = ""
     async with aiohttp.ClientSession() as session:
         for first, *lines in CONVERSATIONS:
             _, option, url = shlex.split(first)
             assert option == "-c"
-            address = url.replace("ws://127.0.0.1:8082", proxy.url)
+            address = url.replace("ws://127.0.0.1:8082", proxy.url).replace("orders", topic)
             async with session.ws_connect(address) as socket:
                 for line in lines:
-                    way, text = line[:2], line[2:]
+                    way, text = line[:2], line[2:].replace("orders", topic)
                     if way == "> ":
-                        await socket.send_str(text.replace("orders-0-0-1554896731782", last_id))
+                        await socket.send_str(text.replace(f"{topic}-0-0-1554896731782", last_id))
                         continue
                     assert way == "< "
                     found: dict[str, Any] = json.loads((await socket.receive(timeout=15)).data)
@@ -39,5 +39,5 @@ async def test_the_conversations_of_the_page(proxy: GatewayProcess, create_topic
                     timestamp = str(found["timestamp"])
                     assert json.dumps(found, separators=(",", ":")).replace(timestamp, "1554896731782") == text
                 await socket.close()
-    assert re.fullmatch(r"orders-0-0-\d+", last_id)
+    assert re.fullmatch(rf"{topic}-0-0-\d+", last_id)
     await log.committed_becomes("mails", topic, 1)
