@@ -159,8 +159,9 @@ async def test_f5_broker_down(own_kafka: KafkaCluster, unique: Callable[..., str
                 timed(rest.request("GET", "/health/live")),
             )
             print(f"F5: produce {known[1]:.2f} s, unknown topic {unknown[1]:.2f} s, ready {ready[1]:.2f} s: {known[0]}")
-            for answer, took in (known, unknown):
-                assert 4.5 <= took <= 6
+            # Half a second for word of the topic, then produce.timeout.ms; librdkafka looks once a second what is over.
+            for (answer, took), most in ((known, 6), (unknown, 7)):
+                assert 4.5 <= took <= most
                 assert answer.status == 200, answer
                 for row in answer.json["offsets"]:
                     assert row["error_code"] == 50003, answer

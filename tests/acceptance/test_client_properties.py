@@ -22,12 +22,13 @@ from tests.behaviour.clients import V1, V2, Answer, v2
 from tests.librdkafka_properties import known_properties
 
 DOCUMENTED = {
-    V1: {"auto.offset.reset": "largest", "auto.commit.enable": "true"},
+    V1: {"auto.offset.reset": "largest", "auto.commit.enable": "true", "session.timeout.ms": "6000"},
     V2: {
         "auto.offset.reset": "earliest",
         "auto.commit.enable": "true",
         "fetch.min.bytes": "1",
         "isolation.level": "read_committed",
+        "session.timeout.ms": "6000",
     },
 }
 """The names that librdkafka has too, with a value."""
