@@ -1,7 +1,9 @@
-"""Times of records on the embedded Kafka, which does not keep any (gateway/kafka/producing/embedded_times.py)."""
+"""What the gateway does for the embedded Kafka: times of records, which it does not keep (embedded_times.py), and the
+first reads of a group, which it takes three seconds to form."""
 
 from __future__ import annotations
 
+import json
 import time
 
 import aiohttp
@@ -60,3 +62,19 @@ async def test_a_stream_since_a_time_has_its_records() -> None:
             async with client.get(f"{app.addresses[0]}/topics/t/stream?{query}") as response:
                 text = await response.text()
         assert [f'"value":{number}' in text for number in range(3)] == [False, True, True]
+
+
+async def test_the_first_read_of_a_group_has_the_records() -> None:
+    async with gateway() as app, await Wire.open(app.addresses[0]) as wire:
+        body = b'{"records":[{"value":1}]}'
+        assert (await wire.ask("POST", "/topics/t", body, Content_Type=JSON)).status == 200
+        v2 = "application/vnd.kafka.v2+json"
+        new = b'{"name":"i","format":"json","auto.offset.reset":"earliest"}'
+        assert (await wire.ask("POST", "/consumers/g", new, Content_Type=v2)).status == 200
+        path = "/consumers/g/instances/i"
+        assert (await wire.ask("POST", f"{path}/subscription", b'{"topics":["t"]}', Content_Type=v2)).status == 204
+        reply = await wire.ask("GET", f"{path}/records", b"", Accept=JSON)
+        assert [each["value"] for each in json.loads(reply.body)] == [1]
+        began = time.monotonic()
+        assert json.loads((await wire.ask("GET", f"{path}/records?timeout=10", b"", Accept=JSON)).body) == []
+        assert time.monotonic() - began < 2  # the group is there: the time is the client's own again

@@ -23,6 +23,11 @@ CLOSE_S = 1.8
 """`KafkaConsumer.close` answers within this time (F4: a DELETE in 2 s); the rest is left to the thread."""
 
 
+_EMBEDDED_GROUP_S = 5.0
+"""The mock cluster takes three seconds to form a group, and nothing makes it shorter: the first reads of every instance
+would be empty. On a real Kafka it is the operator's setting (group.initial.rebalance.delay.ms)."""
+
+
 class KafkaConsumer:
     """The `Consumer` port. Made by `open`; all methods belong to the event loop and raise ServiceErrors.
 
@@ -61,6 +66,7 @@ class KafkaConsumer:
             name=f"kafka-consumer-{settings.client_id}",
             reset=properties["auto.offset.reset"],
             rebalanced=rebalanced,
+            first_assignment_s=_EMBEDDED_GROUP_S if clients.embedded_bootstrap else 0.0,
         )
         await worker.start()
         return cls(clients, worker, closed)

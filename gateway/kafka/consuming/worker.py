@@ -68,12 +68,15 @@ class Worker:
         name: str,
         reset: str = "latest",
         rebalanced: Rebalanced | None = None,
+        first_assignment_s: float = 0.0,
     ) -> None:
         """``build`` makes the client, on the thread. ``auto_commit_s`` None: no commits but those asked for.
 
         ``rebalanced`` hears on the loop of every change of the group's assignment; ``reset`` is librdkafka's
-        ``auto.offset.reset``.
+        ``auto.offset.reset``. ``first_assignment_s``: how long a read that may wait at all waits for the first
+        assignment of the group; from then on it has its own time.
         """
+        self._first_assignment_s = first_assignment_s
         self._client = GroupClient(build, self, cooperative=cooperative, reset=reset)
         self._most_records = most_records
         self._auto_commit_s = auto_commit_s
@@ -120,6 +123,8 @@ class Worker:
     def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> Read:
         """Queues a read. Whoever gets its answer, or stops waiting for it, must `settle` it."""
         read = Read(limits, encoder, self._loop.create_future())
+        if limits.timeout_s > 0 and self._client.mode == "group":
+            read.deadline = max(read.deadline, time.monotonic() + self._first_assignment_s)
         self._questions.post(lambda: self._reads.append(read))
         return read
 
@@ -471,6 +476,10 @@ class Worker:
     # --- the group (the Owner of the client) --------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
+        if self._first_assignment_s:
+            self._first_assignment_s = 0.0
+            for read in self._reads:
+                read.deadline = time.monotonic() + read.limits.timeout_s
         if self._rebalanced is not None:
             self._tell_at = 0.0
         if self._auto_commit_s is None:
