@@ -26,6 +26,8 @@ ABSENT_FOR_S = 0.5
 _PATIENCE_S = 0.5
 """How long a record waits for word of its topic where unknown topics are made: if Kafka is away, it is librdkafka that
 keeps the record and knows its deadline."""
+_SLOW_FOR_S = 2.0
+"""How long no record waits any more after one has waited in vain."""
 _KEPT = 100_000
 
 
@@ -46,6 +48,7 @@ class KnownTopics:
         self._used: set[str] = set()
         """Since they were looked at last."""
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._slow_until = 0.0
         self._late: set[asyncio.Task[None]] = set()
         """Questions that took longer than a record waits."""
         admin.watch_topics(self._take_used, self._looked_at)
@@ -53,7 +56,13 @@ class KnownTopics:
     def ready(self, topic: str) -> Awaitable[None] | None:
         """None if records for this topic can be sent at once; else what to await first. See `Producer.ready`."""
         self._used.add(topic)
-        if self._known.get(topic, 0.0) > time.monotonic():
+        now = time.monotonic()
+        if self._known.get(topic, 0.0) > now:
+            return None
+        if self._slow_until > now:
+            # Kafka has just not answered in time: librdkafka keeps the record, or a full queue refuses it at once.
+            if topic not in self._asking:
+                self._start(topic, self._ask(topic))
             return None
         # All waiters share one task and are woken in the order in which they came.
         return asyncio.shield(self._asking.get(topic) or self._start(topic, self._ask(topic)))
@@ -93,6 +102,7 @@ class KnownTopics:
         except TimeoutError:
             if not self._create:
                 raise
+            self._slow_until = time.monotonic() + _SLOW_FOR_S
             # The record goes to librdkafka, which waits for its topic for `topic.metadata.propagation.max.ms`. A Kafka
             # that is slow, and not away, still has to be asked for a topic that is missing.
             late = self._loop.create_task(self._make_if_missing(topic))

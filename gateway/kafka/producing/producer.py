@@ -77,6 +77,8 @@ class KafkaProducer:
         """Answered before all of their reports came."""
         self._open_bytes = 0
         self._open_records = 0
+        self._refusing = False
+        """Whether the last batch found the queue full, and nothing has left it since."""
         self._topics = KnownTopics(admin, create_topics, self._learn)
         self._asking_limits: dict[str, asyncio.Task[None]] = {}
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
@@ -111,6 +113,8 @@ class KafkaProducer:
 
     def ready(self, topic: str) -> Awaitable[None] | None:
         """See the port."""
+        if self._refusing:
+            return None  # nothing is sent that would have to wait for word of its topic first
         known = self._topics.ready(topic)
         asking = self._asking_limits.get(topic)
         if asking is None and self._limits.due(topic):
@@ -167,6 +171,7 @@ class KafkaProducer:
         if self._open_records and (
             self._open_bytes + cost > self._queue_bytes or self._open_records + size > self._queue_records
         ):
+            self._refusing = True
             raise TooManyRequests(FULL)
         return cost, self._routes.get(topic, self._wide) if self._routes else self._wide
 
@@ -200,6 +205,7 @@ class KafkaProducer:
                 batch.future.set_result(batch.rows)
 
     def _release(self, batch: Batch) -> None:
+        self._refusing = False
         self._open_bytes -= batch.cost_bytes
         self._open_records -= len(batch.rows)
 
