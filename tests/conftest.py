@@ -6,6 +6,7 @@ A test that uses `kafka`, `kafka3` or `own_kafka` gets the marker `broker` by it
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,10 @@ from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
 
 __all__ = ["pytest_collectreport", "pytest_runtest_logreport", "pytest_sessionfinish"]
+
+# What a developer's shell sets for the gateway is not meant for the gateways of the tests.
+for _name in [name for name in os.environ if name.startswith(("KAFKA_GATEWAY_", "KAFKAREST_"))]:
+    del os.environ[_name]
 
 # No deadline for an example: a busy machine is no fault of the gateway.
 settings.register_profile("full", deadline=None)

@@ -28,7 +28,7 @@ class GatewayProcess:
     ) -> None:
         """``own_port`` False: the properties say where it listens."""
         kafka = [f"bootstrap.servers={bootstrap}"] if bootstrap else []
-        self.command = ["gateway", *(["port=0"] if own_port else []), *kafka, *properties]
+        self.command = ["kafka_gateway", *(["port=0"] if own_port else []), *kafka, *properties]
         self._environment = {**os.environ, **NO_OTHERS, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.output: list[str] = []
         self.url = ""

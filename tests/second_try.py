@@ -3,7 +3,7 @@
 A test that compares durations fails on a machine that was busy for a second. Any other test that fails now and then has
 found a fault, of the gateway or of the test, and must not pass because it was asked twice.
 
-With ``KAFKA_GATEWAY_FAILED`` set to the path of a file, that file gets a line for each failed test: ``timing`` or
+With ``BIN_TEST_REPORT`` set to the path of a file, that file gets a line for each failed test: ``timing`` or
 ``other``, a tab, the test's node id. tests/conftest.py has these hooks by importing them.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-VARIABLE = "KAFKA_GATEWAY_FAILED"
+VARIABLE = "BIN_TEST_REPORT"
 
 _failed: dict[str, str] = {}
 
