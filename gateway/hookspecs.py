@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.markers import NAME, hookimpl, hookspec
 from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route

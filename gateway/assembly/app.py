@@ -18,7 +18,7 @@ from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.host import Host
 from kafka_gateway.kafka.cluster import open_kafka
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Route, RouteClash, Router
 from kafka_gateway.upstream import Upstream

@@ -23,7 +23,7 @@ from kafka_gateway.assembly.built_in import BUILT_IN, INDISPENSABLE, OLDER_NAMES
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas

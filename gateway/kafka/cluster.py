@@ -27,14 +27,9 @@ from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
 from kafka_gateway.kafka.consuming.reader import KafkaReader
 from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
 from kafka_gateway.kafka.consuming.worker import Rebalanced
-from kafka_gateway.kafka.ports import (
-    CompactedLog,
-    CompactedTopic,
-    ConsumerSettings,
-    GroupWork,
-    LogListener,
-    MemberListener,
-)
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions

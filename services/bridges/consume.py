@@ -8,7 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import ConsumerSettings, GroupReader, Kafka, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka.ports.members import GroupReader
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.delivery import Delivery, DeliverySettings
 from kafka_gateway.services.bridges.outcomes import RecordSink

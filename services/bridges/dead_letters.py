@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Producer
+from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.records import ConsumedRecord, OutgoingRecord
 from kafka_gateway.services.bridges.outcomes import Answer
 

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.members import GroupReader
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
@@ -131,7 +132,7 @@ _LaneKey = object
 
 
 class Delivery:
-    """The work on one group's records (`gateway.kafka.ports.GroupWork`).
+    """The work on one group's records (`gateway.kafka.ports.members.GroupWork`).
 
     ``reader`` is set by whoever opens it, before the first record comes.
     """

@@ -24,7 +24,7 @@ from kafka_gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from kafka_gateway.kafka.ports import Delivery, Producer
+from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.services.bridges.headers import HeaderRules, RecordHeaders, canonical

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.messages import Call, Response
 
 _FRESH_S = 1.0

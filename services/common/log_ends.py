@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import is_topic
 

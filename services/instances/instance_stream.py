@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from kafka_gateway.dialect import REST
 from kafka_gateway.errors import ServiceError, ShuttingDown
-from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.instances.push_stream import PushStream
 from kafka_gateway.services.instances.registry import ConsumerInstance

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from kafka_gateway.dialect import Dialect
 from kafka_gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, UndecodableRecord
-from kafka_gateway.kafka.ports import ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.consuming import ReadLimits, TakenBatch
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.common.rows import SEEK_PAST
 from kafka_gateway.services.instances.registry import ConsumerInstance, put_back

@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple, Protocol
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
-from kafka_gateway.kafka.ports import Consumer, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.rights import EVERYTHING, Need, Rights
 from kafka_gateway.services.common.patterns import TopicPattern

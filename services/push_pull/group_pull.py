@@ -27,7 +27,9 @@ from kafka_gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from kafka_gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, ReadLimits
+from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.service import Service
 

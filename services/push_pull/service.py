@@ -34,7 +34,8 @@ from kafka_gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
-from kafka_gateway.kafka.ports import Admin, Kafka
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import OPEN

@@ -15,7 +15,7 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import BadRequest, PartitionNotFound, Unprocessable
 from kafka_gateway.jsonio import Raw
-from kafka_gateway.kafka.ports import PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionInfo, PartitionOffset, TopicPartition
 from kafka_gateway.services.common.json_members import (
     NULL,
     check_names,

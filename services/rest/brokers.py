@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.rest.bodies import Brokers
 from kafka_gateway.services.rest.v1_errors import v1_errors

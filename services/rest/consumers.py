@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import CommittedWithoutTopics, FormatMismatch, NotAuthorized, NotSubscribed, ServiceError
-from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.names import invalid_topics, is_topic

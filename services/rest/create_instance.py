@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
-from kafka_gateway.kafka.ports import ConsumerSettings, Kafka
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.messages import Call
 from kafka_gateway.services.common.json_members import shown
 from kafka_gateway.services.common.names import check_group, check_instance

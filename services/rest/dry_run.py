@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kafka_gateway.errors import BadRequest, KafkaRetriable, RecordTooLarge, ServiceError, UnknownTopicOrPartition
-from kafka_gateway.kafka.ports import Admin, Delivery
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.common.names import TopicRules
 

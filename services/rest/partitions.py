@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kafka_gateway.errors import PartitionNotFound
-from kafka_gateway.kafka.ports import Admin, PartitionInfo, TopicInfo
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicInfo
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.rest.bodies import Partition, PartitionOffsets
 from kafka_gateway.services.rest.topics import find_topic, find_topic_v1

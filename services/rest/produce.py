@@ -20,7 +20,8 @@ from kafka_gateway.errors import (
     UnknownTopicOrPartition,
     Unprocessable,
 )
-from kafka_gateway.kafka.ports import Admin, Delivery, Producer
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.common.names import TopicRules, is_topic

@@ -14,7 +14,7 @@ from kafka_gateway import media
 from kafka_gateway.config import Config
 from kafka_gateway.dialect import REST
 from kafka_gateway.errors import AlreadySubscribed, InstanceNotFound, ServiceError, UpgradeRequired
-from kafka_gateway.kafka.ports import ReadLimits
+from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.query import read_max_bytes

@@ -15,7 +15,7 @@ from typing import Any
 from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kafka_gateway.errors import LeaderNotAvailable
-from kafka_gateway.kafka.ports import Admin, Reader
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.consuming import Reader
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.common.query import read_long

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 
 from kafka_gateway.errors import IllegalState, ServiceError
-from kafka_gateway.kafka.ports import Admin, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.services.common.names import TopicRules, is_internal, is_topic
 from kafka_gateway.services.common.patterns import TopicPattern
 from kafka_gateway.services.instances.registry import ConsumerInstance

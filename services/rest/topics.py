@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kafka_gateway.errors import TopicNotFound, UnknownTopicOrPartition
-from kafka_gateway.kafka.ports import Admin, ConfigEntry, TopicInfo
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.topics import ConfigEntry, TopicInfo
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import check_topic, is_topic
 from kafka_gateway.services.rest.bodies import Partition, Topic

@@ -6,7 +6,9 @@ import contextlib
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import AlreadySubscribed, CommittedWithoutTopics, FormatMismatch, TopicNotFound
-from kafka_gateway.kafka.ports import Admin, PartitionOffset, ReadLimits
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.common.query import read_max_bytes

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Consumer, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.consuming import Consumer
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.services.streams.parameters import BadParameter
 from kafka_gateway.services.streams.token import read_token
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kafka_gateway.dialect import error_event
 from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
-from kafka_gateway.kafka.ports import Consumer, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.streams.acks import Committer, read_ack

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from kafka_gateway.errors import BadRequest
-from kafka_gateway.kafka.ports import TailStart
+from kafka_gateway.kafka.ports.tails import TailStart
 from kafka_gateway.services.streams.token import read_token
 
 HEARTBEAT_S = 15

@@ -18,7 +18,10 @@ from kafka_gateway.errors import (
     UnknownTopicOrPartition,
     Unprocessable,
 )
-from kafka_gateway.kafka.ports import Consumer, ConsumerSettings, Kafka, TailStart, TopicInfo, TopicPartition
+from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings
+from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka.ports.tails import TailStart
+from kafka_gateway.kafka.ports.topics import TopicInfo, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.schemas import Schemas

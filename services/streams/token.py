@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka_gateway import jsonio
-from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _OFFSET_MAX = 2**63 - 1
 _PARTITION_MAX = 2**31 - 1

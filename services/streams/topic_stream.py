@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from kafka_gateway import jsonio
 from kafka_gateway.dialect import error_event
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Gap, PartitionOffset, Tail, TailBatch
+from kafka_gateway.kafka.ports.tails import Gap, Tail, TailBatch
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.schemas import SchemaPending
 from kafka_gateway.services.streams.token import token, token_part
@@ -227,7 +228,7 @@ _PART = "part of the token"
 
 
 class Leg:
-    """One topic of a stream (gateway.kafka.ports.TailListener)."""
+    """One topic of a stream (gateway.kafka.ports.tails.TailListener)."""
 
     __slots__ = ("is_caught_up", "part", "positions", "stream", "tail")
 

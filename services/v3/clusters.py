@@ -6,8 +6,8 @@ from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import NotFound
-from kafka_gateway.kafka.admin.ports import Administration, ClusterInfo
-from kafka_gateway.kafka.ports import BrokerNode
+from kafka_gateway.kafka.ports.administration import Administration, ClusterInfo
+from kafka_gateway.kafka.ports.topics import BrokerNode
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Listing, ListMetadata, Metadata, listed
 from kafka_gateway.services.v3.partitions import replica

@@ -10,7 +10,14 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import BadRequest, NotFound, PayloadError, ServiceError
 from kafka_gateway.jsonio import Raw
-from kafka_gateway.kafka.admin.ports import CLUSTER_WIDE, Administration, ConfigChange, ConfigOf, ConfigSynonym, Setting
+from kafka_gateway.kafka.ports.administration import (
+    CLUSTER_WIDE,
+    Administration,
+    ConfigChange,
+    ConfigOf,
+    ConfigSynonym,
+    Setting,
+)
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.services.common.json_members import (
     NULL,

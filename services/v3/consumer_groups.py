@@ -8,8 +8,8 @@ from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import NotFound
-from kafka_gateway.kafka.admin.ports import Administration, GroupDetails, GroupMember
-from kafka_gateway.kafka.ports import TopicPartition
+from kafka_gateway.kafka.ports.administration import Administration, GroupDetails, GroupMember
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import check_group
 from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.errors import NotFound
-from kafka_gateway.kafka.admin.ports import Administration
+from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.rest.base_uri import BaseUrls
 

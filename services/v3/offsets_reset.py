@@ -13,8 +13,8 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import BadRequest, GroupActive, NotFound, PartitionNotFound, PayloadError
 from kafka_gateway.jsonio import Raw
-from kafka_gateway.kafka.admin.ports import Administration
-from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.administration import Administration
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.json_members import (
     NULL,

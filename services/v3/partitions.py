@@ -7,8 +7,8 @@ from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import BadRequest, LeaderNotAvailable, NotFound, PartitionNotFound
-from kafka_gateway.kafka.admin.ports import Administration, Reassignment, TopicDetails
-from kafka_gateway.kafka.ports import PartitionInfo, TopicPartition
+from kafka_gateway.kafka.ports.administration import Administration, Reassignment, TopicDetails
+from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
 

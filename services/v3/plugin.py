@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas

@@ -11,7 +11,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import BadRequest, InvalidBatch, PayloadError, ServiceError, TooManyRequests
 from kafka_gateway.jsonio import Raw
-from kafka_gateway.kafka.ports import Delivery, Producer
+from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.service import Service

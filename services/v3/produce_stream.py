@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from kafka_gateway.errors import BadRequest, RequestTimeout, ServiceError, ShuttingDown, TooManyRequests
-from kafka_gateway.kafka.ports import Producer, Sending
+from kafka_gateway.kafka.ports.producing import Producer, Sending
 from kafka_gateway.services.v3.json_stream import CutOff, JsonSplitter, ValueTooLong
 from kafka_gateway.services.v3.rate_limits import RateLimits
 from kafka_gateway.services.v3.record_schemas import RecordSchemas

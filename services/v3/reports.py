@@ -6,7 +6,7 @@ import time
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import RecordTooLarge, ServiceError, UnknownTopicOrPartition, UnknownTopicTimeout
-from kafka_gateway.kafka.ports import Delivery, Stored
+from kafka_gateway.kafka.ports.producing import Delivery, Stored
 from kafka_gateway.services.v3.records import Record
 
 END = b"\r\n"

@@ -10,7 +10,7 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import BadRequest, KafkaAuthorization, PayloadError, UnknownTopicOrPartition
 from kafka_gateway.jsonio import Raw
-from kafka_gateway.kafka.admin.ports import Administration, Created, TopicDetails, TopicToCreate
+from kafka_gateway.kafka.ports.administration import Administration, Created, TopicDetails, TopicToCreate
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.services.common.json_members import (
     NULL,

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from kafka_gateway import jsonio, media
 from kafka_gateway.errors import BadRequest, GroupActive, KafkaAuthentication, KafkaAuthorization, ServiceError
-from kafka_gateway.kafka.ports import Admin, GroupInfo, PartitionOffset
+from kafka_gateway.kafka.ports.admin import Admin, GroupInfo
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route

@@ -7,7 +7,10 @@ import logging
 from collections.abc import Sequence
 
 from kafka_gateway.errors import BadRequest, ServiceError
-from kafka_gateway.kafka.ports import ConsumerSettings, Kafka, Member, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka.ports.members import Member
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import ConsumedRecord, RecordBatch
 from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack

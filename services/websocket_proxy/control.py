@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from kafka_gateway.config import Config
-from kafka_gateway.kafka.ports import CompactedTopic, Kafka
+from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.service import Service
 from kafka_gateway.services.websocket_proxy.dynamic_limits import DynamicLimits
 from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits

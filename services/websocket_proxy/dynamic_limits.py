@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import CompactedLog, CompactedTopic, Kafka
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits, Side, read_record, record_key
 
 log = logging.getLogger("gateway.config")

@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Admin, BrokerNode
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.topics import BrokerNode
 from kafka_gateway.services.websocket_proxy.session import CONSUMER, Kind
 from kafka_gateway.services.websocket_proxy.sessions import SocketCounters
 

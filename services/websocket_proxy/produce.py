@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from kafka_gateway.errors import BadRequest, KafkaError, KafkaRefused, ServiceError, TooManyRequests
-from kafka_gateway.kafka.ports import Kafka, Transactions
+from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka.ports.producing import Transactions
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.websocket_proxy.ports import SenderRequest, StoredRecord

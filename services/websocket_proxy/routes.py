@@ -5,7 +5,7 @@ with them over plain HTTP, for transports/websocket_proxy/http.py.
 from __future__ import annotations
 
 from kafka_gateway.config import Config
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.services.websocket_proxy.admin import ProxyAdmin
 from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets

@@ -18,7 +18,8 @@ import weakref
 from collections.abc import Iterable
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import CompactedLog, CompactedTopic, Kafka
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.services.websocket_proxy.session import Kind, ProxySession, decode, encode
 from kafka_gateway.services.websocket_proxy.session_table import SessionTable
 from kafka_gateway.services.websocket_proxy.sessions import SessionsUnavailable

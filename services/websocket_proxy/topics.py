@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from kafka_gateway.errors import BadRequest, KafkaRefused, NotFound, NotSupported, ServiceError
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 
 _NO_CREDENTIALS = (
     "The Kafka behind this gateway wants credentials, and sockets of this kind must bring their own (X-Kafka-Auth), "

@@ -21,7 +21,7 @@ from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.codecs.json import JsonCodec
 from kafka_gateway.config import load
 from kafka_gateway.core import Gateway
-from kafka_gateway.kafka.ports import Delivery, Stored
+from kafka_gateway.kafka.ports.producing import Delivery, Stored
 from kafka_gateway.messages import Request
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.registry.catalogue import Catalogue

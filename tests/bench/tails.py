@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from kafka_gateway.config import load
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
-from kafka_gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
+from kafka_gateway.kafka.ports.tails import Gap, Tail, TailBatch, TailStart
 from kafka_gateway.records import ConsumedRecord
 from tests.keys import BUILTIN_KEYS
 

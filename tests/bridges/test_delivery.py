@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kafka_gateway.errors import KafkaRetriable
-from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.delivery import Delivery, DeliverySettings

@@ -14,7 +14,7 @@ from kafka_gateway.config import load
 from kafka_gateway.kafka.clients.factory import EMBEDDED_GROUPS
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
-from kafka_gateway.kafka.ports import ConsumerSettings, ReadLimits
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.records import ConsumedRecord
 from tests.keys import BUILTIN_KEYS
 

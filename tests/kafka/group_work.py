@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import GroupReader, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.members import GroupReader
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord
 from tests.kafka.conftest import places_of
 

@@ -22,7 +22,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.consuming import reader
-from kafka_gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from tests.kafka.conftest import Topic, is_mock, open_cluster, places, places_of
 from tests.keys import BUILTIN_KEYS
 

@@ -10,7 +10,7 @@ import pytest
 
 from kafka_gateway.errors import KafkaRefused, NotFound, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.administration import KafkaAdministration
-from kafka_gateway.kafka.admin.ports import (
+from kafka_gateway.kafka.ports.administration import (
     CLUSTER_WIDE,
     Acl,
     AclFilter,
@@ -20,7 +20,7 @@ from kafka_gateway.kafka.admin.ports import (
     Setting,
     TopicToCreate,
 )
-from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Kafka
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kafka_gateway.errors import IllegalState, ServiceError
 from kafka_gateway.kafka.consuming import client as client_module
 from kafka_gateway.kafka.consuming.client import GroupClient
-from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from tests.kafka.simulated_consumer import Name, SimulatedConsumer, SimulatedKafka
 
 TOPIC = "topic"

@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming import worker
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
-from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import Topic, limits, open_cluster, places, places_of
 from tests.mock_cluster import MOVED, OFFSET_FETCH, MockCluster
 

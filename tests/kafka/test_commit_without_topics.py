@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.errors import CommittedWithoutTopics
-from kafka_gateway.kafka.ports import PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import Opener, Topic, read_until, until
 from tests.kafka_cluster import KafkaCluster
 

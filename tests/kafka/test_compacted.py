@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 from kafka_gateway.config import load
 from kafka_gateway.errors import GroupActive, KafkaError
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
-from kafka_gateway.kafka.ports import CompactedLog, CompactedTopic, PartitionOffset
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from tests import kafka_cluster
 from tests.kafka.conftest import until
 from tests.keys import BUILTIN_KEYS

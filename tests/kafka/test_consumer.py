@@ -25,7 +25,8 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming import questions, worker
-from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord
 from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until, until
 

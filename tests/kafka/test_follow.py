@@ -7,7 +7,7 @@ import asyncio
 from kafka_gateway.config import load
 from kafka_gateway.errors import RecordTooLarge
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
-from kafka_gateway.kafka.ports import Sending
+from kafka_gateway.kafka.ports.producing import Sending
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.keys import BUILTIN_KEYS

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import ConsumerSettings, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from tests.kafka.conftest import Topic, limits, open_cluster, places, read_until
 from tests.kafka_cluster import KafkaCluster
 

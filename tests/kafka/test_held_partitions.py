@@ -9,7 +9,8 @@ import pytest
 
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming import worker
-from kafka_gateway.kafka.ports import ConsumerSettings, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until, until
 from tests.kafka.group_work import Work
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kafka_gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from tests.kafka.conftest import Topic, open_cluster, until
 from tests.kafka.group_work import Work
 from tests.mock_cluster import MOVED, OFFSET_FETCH, MockCluster

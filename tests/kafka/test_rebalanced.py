@@ -9,7 +9,8 @@ import pytest
 
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
-from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from tests.kafka.conftest import Topic, limits, places, places_of, read_until
 
 Told = list[list[PartitionOffset]]

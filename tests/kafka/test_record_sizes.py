@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from kafka_gateway.errors import KafkaAuthorization, RecordTooLarge, ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.ports import Delivery
+from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Brokers

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: 
 
 from kafka_gateway.errors import PartitionNotFound, ServiceError, ShuttingDown, TopicNotFound
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.ports import Gap, Tail, TailBatch, TailStart
+from kafka_gateway.kafka.ports.tails import Gap, Tail, TailBatch, TailStart
 from kafka_gateway.records import RecordsEncoder
 from tests.kafka.conftest import Place, Topic, is_mock, open_cluster, places, places_of
 from tests.kafka_cluster import KafkaCluster as RealKafka

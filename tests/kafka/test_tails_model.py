@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Gap, TailBatch, TailStart
+from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailStart
 from kafka_gateway.kafka.tails.fetcher import RECORD_BYTES, Audience, Chunk, Fetcher, Item, Lost
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets
 from kafka_gateway.kafka.tails.tail import KafkaTail

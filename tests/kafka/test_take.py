@@ -10,7 +10,8 @@ import pytest
 
 from kafka_gateway.errors import InstanceNotFound
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
-from kafka_gateway.kafka.ports import PartitionOffset, TakenBatch, TopicPartition
+from kafka_gateway.kafka.ports.consuming import TakenBatch
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until, until
 
 

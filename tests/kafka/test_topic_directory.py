@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: 
 from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition, UnknownTopicTimeout
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.ports import TopicInfo
+from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import Topic
 

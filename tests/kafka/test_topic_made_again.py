@@ -10,7 +10,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: 
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.ports import ConsumerSettings, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch
 from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of, until
 from tests.kafka.group_work import Work

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kafka_gateway.errors import GroupActive, KafkaRefused, NotFound, ServiceError, UnknownTopicOrPartition
-from kafka_gateway.kafka.admin.ports import (
+from kafka_gateway.kafka.ports.administration import (
     Acl,
     AclFilter,
     ClusterInfo,
@@ -19,7 +19,7 @@ from kafka_gateway.kafka.admin.ports import (
     TopicDetails,
     TopicToCreate,
 )
-from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
 
 if TYPE_CHECKING:
     from tests.services.fake_kafka import FakeKafka

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kafka_gateway.kafka.ports import ConsumerSettings, GroupWork, MemberListener, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 if TYPE_CHECKING:

@@ -17,23 +17,11 @@ from kafka_gateway.errors import (
     TopicNotFound,
     UnknownTopicOrPartition,
 )
-from kafka_gateway.kafka.ports import (
-    ConfigEntry,
-    ConsumerSettings,
-    Delivery,
-    Gap,
-    GroupWork,
-    MemberListener,
-    PartitionInfo,
-    PartitionOffset,
-    ReadLimits,
-    TailBatch,
-    TailListener,
-    TailStart,
-    TakenBatch,
-    TopicInfo,
-    TopicPartition,
-)
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
+from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener, TailStart
+from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, PartitionOffset, TopicInfo, TopicPartition
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 from kafka_gateway.upstream import Broker, Upstream
 from tests.services.fake_administration import FakeAdministration

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from kafka_gateway.errors import BrokerNotAvailable, CommittedWithoutTopics, KafkaAuthorization, KafkaRefused
-from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka

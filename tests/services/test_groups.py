@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import NamedTuple, cast
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import TopicPartition
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Call
 from kafka_gateway.records import ConsumedRecord, RecordBatch
 from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings

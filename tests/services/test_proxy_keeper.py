@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kafka_gateway.errors import BrokerNotAvailable
-from kafka_gateway.kafka.ports import CompactedTopic, GroupInfo, LogListener
+from kafka_gateway.kafka.ports.admin import GroupInfo
+from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic, LogListener
 from kafka_gateway.services.websocket_proxy import session_sync as proxy_keeper
 from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
 from kafka_gateway.services.websocket_proxy.session_sync import SessionSync

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kafka_gateway.errors import KafkaError, KafkaRetriable
-from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.services.conftest import V1, Answer, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
-from kafka_gateway.kafka.admin.ports import CLUSTER_WIDE, Acl, ConfigOf, ConfigSynonym, Reassignment, Setting
-from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, TopicPartition
+from kafka_gateway.kafka.ports.administration import CLUSTER_WIDE, Acl, ConfigOf, ConfigSynonym, Reassignment, Setting
+from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, TopicPartition
 from tests.services.conftest import Rest, Start
 from tests.services.fake_administration import CLUSTER
 from tests.services.fake_kafka import FakeKafka

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kafka_gateway.errors import NotAuthorized
-from kafka_gateway.kafka.admin.ports import GroupDetails, GroupMember
-from kafka_gateway.kafka.ports import TopicPartition
+from kafka_gateway.kafka.ports.administration import GroupDetails, GroupMember
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.rights import Decision, Rights
 from tests.services.conftest import Rest
 from tests.services.fake_administration import CLUSTER

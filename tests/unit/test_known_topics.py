@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from kafka_gateway.errors import UnknownTopicOrPartition
-from kafka_gateway.kafka.ports import Admin, TopicInfo
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.kafka.producing import known_topics
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kafka_gateway.errors import KafkaAuthorization
-from kafka_gateway.kafka.ports import ConfigEntry
+from kafka_gateway.kafka.ports.topics import ConfigEntry
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
 
 LARGEST = 1_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
-from kafka_gateway.kafka.ports import ConfigEntry, PartitionInfo, TopicInfo
+from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, TopicInfo
 from kafka_gateway.kafka.producing import delivery_watch as trouble
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 

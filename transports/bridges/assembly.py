@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from kafka_gateway.config import Config, ConfigError, Fault
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings

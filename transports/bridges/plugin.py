@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kafka_gateway.config import Config, ConfigKey
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.keys import BRIDGES
 from kafka_gateway.transport import hookimpl

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kafka_gateway import media
 from kafka_gateway.config import Config
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.transport import Transport, hookimpl
 

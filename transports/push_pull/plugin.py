@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kafka_gateway.config import Config, ConfigKey
-from kafka_gateway.kafka.ports import Kafka
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.services.push_pull.keys import PUSH_PULL
 from kafka_gateway.transport import Transport, hookimpl

@@ -10,7 +10,7 @@ from typing import Any
 
 from kafka_gateway.errors import KafkaRefused
 from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, check
-from kafka_gateway.kafka.admin.ports import Acl, AclFilter
+from kafka_gateway.kafka.ports.administration import Acl, AclFilter
 from kafka_gateway.wire.apis import CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS
 
 _RESOURCES = ("UNKNOWN", "ANY", "TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN", "USER")

@@ -34,7 +34,8 @@ from kafka_gateway.kafka.admin.topic_directory import TopicDirectory, info_of
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.errors import kafka_error, to_question_error, to_service_error
 from kafka_gateway.kafka.names import check_topic_name
-from kafka_gateway.kafka.ports import BrokerNode, ConfigEntry, GroupInfo, PartitionOffset, TopicInfo
+from kafka_gateway.kafka.ports.admin import GroupInfo
+from kafka_gateway.kafka.ports.topics import BrokerNode, ConfigEntry, PartitionOffset, TopicInfo
 from kafka_gateway.upstream import Broker
 
 DEADLINE_S = 5.0

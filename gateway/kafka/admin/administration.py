@@ -16,7 +16,12 @@ from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
 from kafka_gateway.kafka.admin.configs import Configs
 from kafka_gateway.kafka.admin.consumer_groups import ConsumerGroups
-from kafka_gateway.kafka.admin.ports import (
+from kafka_gateway.kafka.admin.shared_answers import SharedAnswers
+from kafka_gateway.kafka.admin.topic_changes import TopicChanges
+from kafka_gateway.kafka.admin.topic_directory import INTERNAL_TOPICS
+from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.names import check_topic_name
+from kafka_gateway.kafka.ports.administration import (
     Acl,
     AclFilter,
     ClusterInfo,
@@ -29,12 +34,7 @@ from kafka_gateway.kafka.admin.ports import (
     TopicDetails,
     TopicToCreate,
 )
-from kafka_gateway.kafka.admin.shared_answers import SharedAnswers
-from kafka_gateway.kafka.admin.topic_changes import TopicChanges
-from kafka_gateway.kafka.admin.topic_directory import INTERNAL_TOPICS
-from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.names import check_topic_name
-from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
 from kafka_gateway.upstream import Upstream
 
 _DESCRIBED_AT_ONCE = 1000

@@ -11,7 +11,7 @@ from typing import Any
 
 from kafka_gateway.errors import NotFound, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, broker_error
-from kafka_gateway.kafka.admin.ports import ConfigChange, ConfigOf, ConfigSynonym, Setting
+from kafka_gateway.kafka.ports.administration import ConfigChange, ConfigOf, ConfigSynonym, Setting
 from kafka_gateway.wire.apis import DESCRIBE_CONFIGS, INCREMENTAL_ALTER_CONFIGS
 
 _TYPES = {"TOPIC": 2, "BROKER": 4}

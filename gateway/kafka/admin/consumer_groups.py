@@ -14,8 +14,8 @@ import confluent_kafka
 
 from kafka_gateway.errors import KafkaAuthorization, KafkaError, NotSupported
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, broker_error, check
-from kafka_gateway.kafka.admin.ports import GroupDetails, GroupMember
-from kafka_gateway.kafka.ports import TopicPartition
+from kafka_gateway.kafka.ports.administration import GroupDetails, GroupMember
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.wire.apis import (
     CONSUMER_ASSIGNMENT,
     CONSUMER_GROUP_DESCRIBE,

@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.errors import GroupActive, ServiceError
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
-from kafka_gateway.kafka.ports import GroupInfo, PartitionOffset
+from kafka_gateway.kafka.ports.admin import GroupInfo
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 Code = confluent_kafka.KafkaError
 

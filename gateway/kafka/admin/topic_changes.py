@@ -12,8 +12,8 @@ from confluent_kafka.cimpl import NewPartitions
 
 from kafka_gateway.errors import KafkaRefused, Unavailable
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, check
-from kafka_gateway.kafka.admin.ports import Created, Reassignment, TopicToCreate
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
+from kafka_gateway.kafka.ports.administration import Created, Reassignment, TopicToCreate
 from kafka_gateway.wire.apis import CREATE_TOPICS, LIST_PARTITION_REASSIGNMENTS
 
 _TIMEOUT_MS = int(DEADLINE_S * 1000)

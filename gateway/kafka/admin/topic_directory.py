@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[a
 
 from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.errors import to_question_error, to_service_error
-from kafka_gateway.kafka.ports import PartitionInfo, TopicInfo
+from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicInfo
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig
 from kafka_gateway.kafka.clients.properties import Role, client_properties
 from kafka_gateway.kafka.errors import describe, kafka_error
-from kafka_gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 
 Settings = dict[str, Any]
 

@@ -24,7 +24,7 @@ from kafka_gateway.config import Config, Fault
 from kafka_gateway.errors import InvalidConsumerConfig
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import client_properties
-from kafka_gateway.kafka.ports import ConsumerSettings
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 
 NAME, CONNECTION, TLS, SASL, METADATA, ADVERTISED = "name", "connection", "tls", "sasl", "metadata", "advertised"
 """The steps, in their order; `Step.kind` is one of them."""

@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from confluent_kafka import Message
 
-from kafka_gateway.kafka.ports import ReadLimits
+from kafka_gateway.kafka.ports.consuming import ReadLimits
 
 Partition: TypeAlias = tuple[str, int]
 

@@ -40,7 +40,7 @@ from kafka_gateway.kafka.consuming.offset_queries import (
 )
 from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
-from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import confluent_kafka
 from kafka_gateway.errors import CommittedWithoutTopics, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,10 @@ from kafka_gateway.errors import KafkaRefused, NotSupported, ServiceError, Unkno
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports import Admin, CompactedTopic, ConsumerSettings, LogListener, Producer
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic, LogListener
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.records import OutgoingRecord
 
 log = logging.getLogger("gateway.kafka.compacted")

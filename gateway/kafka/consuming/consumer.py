@@ -14,7 +14,8 @@ from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Rebalanced, Worker
-from kafka_gateway.kafka.ports import ConsumerSettings, PartitionOffset, ReadLimits, TakenBatch, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)

@@ -28,7 +28,9 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports import ConsumerSettings, GroupWork, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.members import GroupWork
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 
 _log = logging.getLogger(__name__)
 

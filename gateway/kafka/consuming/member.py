@@ -23,7 +23,8 @@ from confluent_kafka import KafkaException, Message
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, Build, GroupClient
-from kafka_gateway.kafka.ports import MemberListener, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.members import MemberListener
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)

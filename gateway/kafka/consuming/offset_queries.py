@@ -8,7 +8,7 @@ import confluent_kafka
 from confluent_kafka import KafkaException, TopicPartition
 
 from kafka_gateway.kafka.consuming.buffer import Partition
-from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 QUERY_S = 5.0
 """How long Kafka may take to answer a question of a client."""

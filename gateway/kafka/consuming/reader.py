@@ -17,7 +17,8 @@ from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports import Admin, ConsumerSettings, ReadLimits
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 POOL_SIZE = 25

@@ -10,7 +10,7 @@ from typing import cast
 from confluent_kafka import Message
 
 from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer
-from kafka_gateway.kafka.ports import ReadLimits
+from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _UNLIMITED = 2**63

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import TopicInfo
+from kafka_gateway.kafka.ports.topics import TopicInfo
 
 _log = logging.getLogger(__name__)
 

@@ -31,7 +31,8 @@ from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.reads import Read, batch_of, longest_encodable
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports import PartitionOffset, ReadLimits, TopicPartition
+from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import RecordsEncoder
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
 from kafka_gateway.errors import PartitionTrouble, ServiceError, UnknownTopicOrPartition
-from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.kafka.ports.admin import Admin
 
 _log = logging.getLogger(__name__)
 

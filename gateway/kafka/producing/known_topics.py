@@ -15,7 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicOrPartition
-from kafka_gateway.kafka.ports import Admin, TopicInfo
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.topics import TopicInfo
 
 _log = logging.getLogger(__name__)
 

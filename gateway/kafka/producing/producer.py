@@ -25,7 +25,8 @@ from kafka_gateway.errors import (
     Unavailable,
     UnknownTopicTimeout,
 )
-from kafka_gateway.kafka.ports import Admin, Delivery
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
 from kafka_gateway.kafka.producing.known_topics import KnownTopics

@@ -23,7 +23,7 @@ import confluent_kafka
 
 from kafka_gateway.errors import ServiceError, TooManyRequests
 from kafka_gateway.kafka.errors import to_delivery_error
-from kafka_gateway.kafka.ports import Delivery
+from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import RecordToSend
 
 log = logging.getLogger("gateway.kafka.producer")

@@ -11,7 +11,7 @@ import logging
 import time
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.kafka.ports.admin import Admin
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, Message
 
 from kafka_gateway.errors import OutcomeUnknown, ServiceError
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
-from kafka_gateway.kafka.ports import Stored
+from kafka_gateway.kafka.ports.producing import Stored
 from kafka_gateway.records import RecordToSend
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import collections
 from collections.abc import Callable, Iterator, Mapping
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.kafka.tails.fetcher import Audience, Chunk, Fetcher, Filter, Item, Lost
 from kafka_gateway.kafka.tails.tail import Cohort, Positions
 

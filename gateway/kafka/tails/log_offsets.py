@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from kafka_gateway.errors import KafkaRetriable
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports import Admin
+from kafka_gateway.kafka.ports.admin import Admin
 
 DEADLINE_S = 5.0
 _RETRY_S = 0.05

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Gap, PartitionOffset, TailBatch, TailListener
+from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.kafka.tails.fetcher import Chunk, Filter, batch_of
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 

@@ -33,16 +33,10 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.names import check_topic_name
-from kafka_gateway.kafka.ports import (
-    Admin,
-    ConsumerSettings,
-    Gap,
-    PartitionOffset,
-    Tail,
-    TailListener,
-    TailStart,
-    TopicInfo,
-)
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.tails import Gap, Tail, TailListener, TailStart
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicInfo
 from kafka_gateway.kafka.tails.fetcher import Fetcher, Item
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
 from kafka_gateway.kafka.tails.topic_readers import Opening, TailTopic, Turns

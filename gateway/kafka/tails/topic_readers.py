@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import Gap, PartitionOffset, TailListener
+from kafka_gateway.kafka.ports.tails import Gap, TailListener
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.kafka.tails.catch_up import AHEAD_RECORDS, CatchUpReader
 from kafka_gateway.kafka.tails.fetcher import Fetcher, Filter, Item, Lost
 from kafka_gateway.kafka.tails.live_edge import LiveEdge

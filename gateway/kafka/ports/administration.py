@@ -1,6 +1,6 @@
 """The administration of a cluster as the services see it: settings, topics, reassignments, ACLs, groups.
 
-What `gateway.kafka.ports.Admin` has already is asked there. All methods belong to the event loop; failures are
+What `gateway.kafka.ports.admin.Admin` has already is asked there. All methods belong to the event loop; failures are
 ServiceErrors whose message is Kafka's own text. Descriptions are shared by all who ask for the same within 100 ms,
 until something is changed through this object; offsets never are: whoever has produced or committed wants to see it.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
 
 # --- brokers and topics ----------------------------------------------------------------------------------------------
 

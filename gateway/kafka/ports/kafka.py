@@ -1,0 +1,84 @@
+"""Kafka as the services see it: the modules of this folder. The adapters in the folders beside it implement them;
+nothing else knows confluent_kafka.
+
+All methods belong to the event loop; where an answer takes a while they are coroutines or return a future. Failures are
+ServiceErrors (see gateway/kafka/errors.py for which Kafka code becomes which).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.administration import Administration
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
+from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader
+from kafka_gateway.kafka.ports.members import GroupReader, GroupWork, Member, MemberListener
+from kafka_gateway.kafka.ports.producing import Producer, Transactions
+from kafka_gateway.kafka.ports.tails import Tails
+from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.records import RecordsEncoder
+
+
+class Kafka(Protocol):
+    """All of Kafka that a service may use."""
+
+    @property
+    def producer(self) -> Producer: ...
+    @property
+    def admin(self) -> Admin: ...
+    @property
+    def administration(self) -> Administration: ...
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def tails(self) -> Tails: ...
+    @property
+    def embedded(self) -> bool: ...
+    @property
+    def secured(self) -> bool:
+        """Whether the brokers want credentials, and the gateway has some: they are its own, not its clients'."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Keys and values of records that were fetched and are not handed on, or kept for clients that follow a topic.
+        What librdkafka has in its queues is not among them (consumer.buffer.bytes bounds it).
+        """
+
+    async def consumer(
+        self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
+    ) -> Consumer:
+        """A new consumer. TooManyRequests when consumer.instances.max are open; InvalidConsumerConfig.
+
+        ``rebalanced`` is called on the event loop after each change of what a subscription's group assigns to this
+        member, with all partitions it has now and where reading goes on in each.
+        """
+
+    async def group_reader(self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork) -> GroupReader:
+        """A member of ``settings.group`` that hands the records of these topics to ``work``, from now on."""
+
+    async def member(
+        self,
+        settings: ConsumerSettings,
+        topic: str,
+        listener: MemberListener,
+        encoder: RecordsEncoder,
+        most_records: int = 500,
+        commit_interval_s: float = 0.0,
+    ) -> Member:
+        """A new member of ``settings.group``, subscribed to one topic, which it never creates.
+
+        ``most_records`` come in one call of the listener at most; commits go out ``commit_interval_s`` apart at least.
+        Raises InvalidConsumerConfig, ShuttingDown.
+        """
+
+    async def transactions(self, transactional_id: str, client_id: str) -> Transactions:
+        """Fences whoever uses the id, and may begin at once. Raises what Kafka answers, BrokerNotAvailable in time."""
+
+    async def compacted_log(self, topic: CompactedTopic, reader: str, listener: LogListener) -> CompactedLog:
+        """Opens the topic and begins to read it from its start; does not wait for Kafka, and never gives it up.
+
+        ``reader`` is the client id and group id of the reading. The embedded Kafka has no such topics: there the log
+        is kept in memory, for this process alone.
+        """

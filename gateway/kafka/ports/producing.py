@@ -1,0 +1,67 @@
+"""How services send records to Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.records import RecordToSend
+
+
+class Stored(Protocol):
+    """A produced record that Kafka has confirmed: its place in the log."""
+
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """Its kind and epoch milliseconds: the producer's, or the broker's where the topic says so."""
+
+
+Delivery = Stored | ServiceError
+"""What became of one produced record."""
+
+
+class Sending(Protocol):
+    """Records on their way to Kafka."""
+
+    @property
+    def deliveries(self) -> Sequence[Delivery | None]:
+        """One a record, in their order; None for what is not known yet."""
+
+
+class Producer(Protocol):
+    def send(
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
+    ) -> asyncio.Future[list[Delivery]]:
+        """Queues all records, in order, before it returns; the future has one Delivery a record, in the same order.
+
+        ``partition`` is for records that name none. Batches sent one after the other reach a partition in that order.
+        Raises TooManyRequests when the queue has no room for the batch (nothing of it was taken), Unavailable when the
+        gateway stops. Cancelling the future does not recall the records.
+        """
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Sending:
+        """As ``send``, for at least one record, for who wants to know of each as soon as Kafka has confirmed it.
+
+        ``progress`` is called on the event loop when more is known, not once a record.
+        """
+
+    def ready(self, topic: str) -> Awaitable[None] | None:
+        """None if records for this topic can be sent at once; else something to await first.
+
+        Only with auto.create.topics.enable=false, where unknown topics must not be produced to: it raises
+        UnknownTopicOrPartition. Those who wait for one topic go on in the order in which they came.
+        """
+
+
+class Transactions(Protocol):
+    """A producer that makes a transaction of every record (websocket-proxy.md §2.8). Belongs to one client."""
+
+    async def send(self, topic: str, record: RecordToSend) -> Stored:
+        """The record's place, after its transaction was committed. ServiceError: it was aborted, and nothing more can
+        be sent. Calls are carried out one after the other.
+        """
+
+    async def close(self) -> None: ...
