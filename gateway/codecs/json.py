@@ -8,6 +8,9 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.codecs.json_escapes import minimal
 
+_BACKSLASH = 0x5C
+"""As a number: see jsonio.compact."""
+
 
 class JsonCodec(Codec):
     name = "json"
@@ -16,7 +19,7 @@ class JsonCodec(Codec):
 
     def store(self, datum: jsonio.Raw) -> bytes:
         text = jsonio.compact(bytes(datum))
-        return minimal(text) if b"\\" in text else text
+        return minimal(text) if _BACKSLASH in text else text
 
     def load(self, stored: bytes) -> Any:
         if not jsonio.is_json(stored):

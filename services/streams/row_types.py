@@ -88,4 +88,4 @@ def headers_of(record: ConsumedRecord) -> list[StreamHeader] | jsonio.UnsetType:
 def on_one_line(text: bytes) -> bytes:
     """The JSON text without line ends between its parts."""
     # Outside of strings, where they are escaped, line ends are blanks like any other (RFC 8259 §2).
-    return text.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in text or b"\r" in text else text
+    return text.replace(b"\r", b" ").replace(b"\n", b" ") if 0x0A in text or 0x0D in text else text

@@ -51,7 +51,7 @@ def stream_encoder(key_format: str, load_key: Load, value_format: str, load_valu
             )
         except ValueError:
             return b"".join(map(line, records))
-        if lines.count(b"\n") != len(records) or b"\r" in lines:
+        if lines.count(b"\n") != len(records) or 0x0D in lines:
             # JSON values keep their spelling, and one of these is written over several lines.
             return b"".join(map(line, records))
         return lines

@@ -18,7 +18,8 @@ from kafka_gateway.service import Service
 from kafka_gateway.services.common.json_members import NULL, check_names, read_list, read_object
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.v3.bodies import required
-from kafka_gateway.services.v3.produce_stream import ProduceStream, StreamLimits, piece
+from kafka_gateway.services.v3.plain_records import PlainReader
+from kafka_gateway.services.v3.produce_stream import ProduceStream, StreamLimits
 from kafka_gateway.services.v3.rate_limits import RateLimits
 from kafka_gateway.services.v3.record_schemas import RecordSchemas
 from kafka_gateway.services.v3.records import Record, RecordBody, RecordReader, read_members
@@ -27,7 +28,11 @@ from kafka_gateway.services.v3.reports import BatchFailure, Reports, code_and_me
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 _UNSUPPORTED = 'Unsupported charset in Content-Type header. Supports "UTF-8" and "ISO-8859-1".'
 _EMPTY = "Payload error. Request body is empty. Data is required."
-_ID = re.compile(r"[0-9A-Za-z_-]{1,80}")
+_ID_MAX = 80
+_ID_CHARACTERS = re.compile(r"[0-9A-Za-z_-]+")
+_PIECE = 64 * 1024
+"""Bytes of a body that is there as a whole that are looked at together."""
+_REPORTS_KEPT = 1000
 _ENTRY = ("id", "partition_id", "headers", "key", "value", "timestamp")
 
 
@@ -44,6 +49,7 @@ class ProduceService(Service):
     ) -> None:
         self._producer = producer
         self._rules = rules
+        self._plain = PlainReader(codecs)
         self._reader = RecordReader(codecs)
         self._schemas = schemas
         self._rates = RateLimits(config)
@@ -56,6 +62,7 @@ class ProduceService(Service):
             rest_timeout_s=config.seconds("request.body.timeout.ms"),
         )
         self._streams: set[ProduceStream] = set()
+        self._reports: dict[tuple[str, str], Reports] = {}
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -69,6 +76,14 @@ class ProduceService(Service):
         """Takes nothing more from open requests; what is on its way is reported, and they end."""
         for stream in list(self._streams):
             stream.end_input()
+
+    def _reports_on(self, cluster: str, topic: str) -> Reports:
+        found = self._reports.get((cluster, topic))
+        if found is None:
+            if len(self._reports) >= _REPORTS_KEPT:  # names that clients make up
+                self._reports.clear()
+            found = self._reports[cluster, topic] = Reports(cluster, topic)
+        return found
 
     # --- one record, or a stream ------------------------------------------------------------------------------------
 
@@ -85,23 +100,30 @@ class ProduceService(Service):
                 body, latin = body.decode("latin-1").encode(), False
             if (reply := self._alone(call, body)) is not None:
                 return await reply
-            return Response(self._stream(call, piece(body), latin))
+            return Response(self._stream(call, _pieces(body), latin))
         return Response(self._stream(call, body, latin))
 
     def _alone(self, call: Call, body: bytes) -> Awaitable[Response] | None:
         """The reply to a request that is one record and nothing else; None for any other."""
-        if len(body) > self._limits.record_max:
+        size = len(body)
+        if size > self._limits.record_max or size > _PIECE:
             return None
+        if (plain := self._plain.read_run(body)) is not None:
+            if len(plain) != 1:
+                return None
+            records, refused = self._plain.records(plain)
+            return self._one(call, records[0] if records else refused[0], size)
         found = self._reader.read_block(body)
         if found is None or len(found) != 1:
             return None
-        return self._one(call, found[0], len(body))
+        return self._one(call, self._read(found[0]), size)
 
-    async def _one(self, call: Call, body: RecordBody, size: int) -> Response:
+    async def _one(self, call: Call, record: Record | ServiceError, size: int) -> Response:
         topic = str(call.params["topic_name"])
-        reports = Reports(str(call.params["cluster_id"]), topic)
+        reports = self._reports_on(str(call.params["cluster_id"]), topic)
         try:
-            record = self._reader.record(body)
+            if isinstance(record, ServiceError):
+                raise record
             if (refusal := self._rates.refusal(size) or self._rules.refusal(topic)) is not None:
                 raise refusal
             if (record.unready is not None and not self._schemas.complete_now(record, topic)) or call.session.preparing:
@@ -118,8 +140,9 @@ class ProduceService(Service):
         stream = ProduceStream(
             _recoded(body) if latin else body,
             topic,
-            Reports(str(call.params["cluster_id"]), topic),
+            self._reports_on(str(call.params["cluster_id"]), topic),
             self._producer,
+            self._plain,
             self._reader,
             self._schemas,
             self._rates,
@@ -136,34 +159,39 @@ class ProduceService(Service):
     async def batch(self, call: Call) -> Response:
         """``POST …/records:batch``: 207, or a refusal of the whole batch, of which nothing is sent then."""
         topic = str(call.params["topic_name"])
-        entries = self._entries(call.request.body)
-        reports = Reports(str(call.params["cluster_id"]), topic)
-        outcomes: list[Record | ServiceError] = [self._prepared(body, size, topic) for _, body, size in entries]
+        found = self._plain_entries(call.request.body, topic)
+        if found is None:
+            found = self._entries(call.request.body, topic)
+            await self._complete(found[1], topic)
+        names, outcomes = found
+        records = [each for each in outcomes if not isinstance(each, ServiceError)]
+        deliveries = iter(await self._send(topic, records))
+        reports = self._reports_on(str(call.params["cluster_id"]), topic)
+        successes, failures = [], []
+        for name, outcome in zip(names, outcomes, strict=True):
+            if isinstance(outcome, ServiceError):
+                failures.append(_failure(name, outcome, topic))
+            elif isinstance(delivery := next(deliveries), ServiceError):
+                failures.append(_failure(name, delivery, topic))
+            else:
+                successes.append(f'{{"id":"{name}",{reports.success(delivery, outcome)}')
+        return Response(f'{{"successes":[{",".join(successes)}],"failures":[{",".join(failures)}]}}'.encode(), 207)
+
+    async def _complete(self, outcomes: list[Record | ServiceError], topic: str) -> None:
+        """Makes bytes of what needs a schema."""
         for i, outcome in enumerate(outcomes):
-            if isinstance(outcome, Record) and outcome.unready is not None:
+            if not isinstance(outcome, ServiceError) and outcome.unready is not None:
                 try:
                     if not self._schemas.complete_now(outcome, topic):
                         await self._schemas.complete(outcome, topic)
                 except ServiceError as error:
                     outcomes[i] = error
-        records = [each for each in outcomes if isinstance(each, Record)]
-        deliveries = iter(await self._send(topic, records))
-        successes, failures = [], []
-        for (name, _, _), outcome in zip(entries, outcomes, strict=True):
-            delivery = outcome if isinstance(outcome, ServiceError) else next(deliveries)
-            if isinstance(delivery, ServiceError):
-                failures.append(jsonio.encode(BatchFailure(name, *code_and_message(delivery, topic))))
-            else:
-                assert isinstance(outcome, Record)
-                successes.append(b'{"id":"%b",%b' % (name.encode(), reports.success(delivery, outcome)))
-        return Response(b'{"successes":[%b],"failures":[%b]}' % (b",".join(successes), b",".join(failures)), 207)
 
-    def _prepared(self, body: RecordBody, size: int, topic: str) -> Record | ServiceError:
+    def _read(self, body: RecordBody) -> Record | ServiceError:
         try:
-            record = self._reader.record(body)
+            return self._reader.record(body)
         except ServiceError as error:
             return error
-        return self._rates.refusal(size) or self._rules.refusal(topic) or record
 
     async def _send(self, topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
         if not records:
@@ -175,8 +203,21 @@ class ProduceService(Service):
         except (TooManyRequests, BadRequest, PayloadError) as error:
             return [error] * len(records)
 
-    def _entries(self, body: bytes) -> list[tuple[str, RecordBody, int]]:
-        """Id, record and length of each entry; nothing of a batch that is malformed is sent."""
+    def _plain_entries(self, body: bytes, topic: str) -> tuple[list[str], list[Record | ServiceError]] | None:
+        """As ``_entries``, of a batch in which nothing is out of the ordinary; None for any other."""
+        if self._rates.enabled or (entries := self._plain.read_batch(body)) is None:
+            return None
+        names = [entry.id for entry in entries]
+        if not 0 < len(set(names)) == len(names) <= self._entries_max or not _are_ids(names):
+            return None
+        for entry in entries:
+            self._plain.check(entry)
+        records, refused = self._plain.records(entries)
+        refusal, outcomes = self._rules.refusal(topic), iter(records)
+        return names, [refused.get(i) or refusal or next(outcomes) for i in range(len(names))]
+
+    def _entries(self, body: bytes, topic: str) -> tuple[list[str], list[Record | ServiceError]]:
+        """The id of each entry, and its record or why there is none. Raises what is wrong with the whole batch."""
         if not body.strip() or body.strip() == b"null":
             raise InvalidBatch("Request body is empty. Data is required.")
         members = read_object(_document(body), "The body") or {}
@@ -192,20 +233,35 @@ class ProduceService(Service):
             raise InvalidBatch("Empty batch.")
         if len(entries) > self._entries_max:
             raise InvalidBatch("Too many entries in batch.")
-        found = []
-        for i, (name, entry, element) in enumerate(zip(names, entries, elements, strict=True)):
+        bodies = []
+        for i, entry in enumerate(entries):
             check_names(entry, _ENTRY, f"entries[{i}]")
             record = read_members({key: raw for key, raw in entry.items() if key != "id"}, f"entries[{i}]")
             self._reader.check(record)
-            found.append((name, record, len(bytes(element))))
-        return found
+            bodies.append(record)
+        return names, [self._outcome(body, len(bytes(raw)), topic) for body, raw in zip(bodies, elements, strict=True)]
+
+    def _outcome(self, body: RecordBody, size: int, topic: str) -> Record | ServiceError:
+        record = self._read(body)
+        if isinstance(record, ServiceError):
+            return record
+        return self._rates.refusal(size) or self._rules.refusal(topic) or record
+
+
+def _failure(name: str, error: ServiceError, topic: str) -> str:
+    return jsonio.encode(BatchFailure(name, *code_and_message(error, topic))).decode()
+
+
+def _are_ids(names: Sequence[str]) -> bool:
+    lengths = [*map(len, names)]
+    return min(lengths) > 0 and max(lengths) <= _ID_MAX and _ID_CHARACTERS.fullmatch("".join(names)) is not None
 
 
 def _id(raw: Raw | None, place: str) -> str:
     if raw is None or raw == NULL:
         raise BadRequest(f"{place} must not be null.")
     value = jsonio.decode_value(bytes(raw))
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or len(value) > _ID_MAX or not _ID_CHARACTERS.fullmatch(value):
         raise InvalidBatch("Batch entry identifier is not a valid string.")
     return value
 
@@ -230,3 +286,9 @@ def _is_latin(content_type: str | None) -> bool:
 async def _recoded(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for data in body:
         yield data.decode("latin-1").encode()
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    """A body that is there as a whole, in pieces that do not hold up the event loop."""
+    for start in range(0, len(data), _PIECE):
+        yield data[start : start + _PIECE]

@@ -57,9 +57,9 @@ def _fill(record: Record, part: str, text: bytes, writer: Writer) -> None:
         stored = writer.store(text)
     except ValueError as reason:
         raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)} (in {part})") from None
-    subject = b',"subject":%b,"schema_id":%d' % (jsonio.encode(writer.subject), writer.schema_id)
+    subject = f',"subject":{jsonio.encode(writer.subject).decode()},"schema_id":{writer.schema_id}'
     if writer.version is not None:
-        subject += b',"schema_version":%d' % writer.version
+        subject += f',"schema_version":{writer.version}'
     size = -1 if stored is None else len(stored)
     about = shown_part(part, _TYPES.get(writer.format, writer.format.upper()), size, subject)
     if part == "key":

@@ -25,6 +25,7 @@ STRATEGIES = ("TOPIC_NAME", "RECORD_NAME", "TOPIC_RECORD_NAME")
 _TYPES = (*SCHEMALESS, *WITH_SCHEMA)
 _MESSAGE_MAX = 300
 _ABSENT = Raw(b"")
+HALF_A_PAIR = "data holds half of a surrogate pair, which is no character."
 _binary = BinaryCodec()
 
 _Int32 = Annotated[int, jsonio.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -72,23 +73,18 @@ class Choice(jsonio.Struct, frozen=True):
     schema: str | None
 
 
-class Record:
-    """A record to be produced: what the producer reads, and how its report shows key and value.
+class Record(jsonio.Struct, gc=False):
+    """A record to be produced: what the producer reads, and how its report shows key and value."""
 
-    ``unready`` are the members that need a schema before they are bytes: (key or value, its JSON, which schema).
-    """
-
-    __slots__ = ("headers", "key", "key_shown", "partition", "timestamp_ms", "unready", "value", "value_shown")
-
-    def __init__(self) -> None:
-        self.key: bytes | None = None
-        self.value: bytes | None = None
-        self.partition: int | None = None
-        self.timestamp_ms = 0
-        self.headers: Headers | None = None
-        self.key_shown = b""
-        self.value_shown = b""
-        self.unready: list[tuple[str, bytes, Choice]] | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+    partition: int | None = None
+    timestamp_ms: int = 0
+    headers: Headers | None = None
+    key_shown: str = ""
+    value_shown: str = ""
+    unready: list[tuple[str, bytes, Choice]] | None = None
+    """The members that need a schema before they are bytes: key or value, its JSON, which schema."""
 
 
 class RecordReader:
@@ -141,9 +137,9 @@ class RecordReader:
                 raise PartitionNotFound()
             record.partition = body.partition_id
         if body.timestamp is not None:
-            record.timestamp_ms = _timestamp_ms(body.timestamp)
+            record.timestamp_ms = timestamp_ms(body.timestamp)
         if body.headers:
-            record.headers = _headers(body.headers)
+            record.headers = checked_headers(body.headers)
         if (key := body.key) is not None:
             record.key, record.key_shown = self._datum(key, "key", record)
         if (value := body.value) is not None:
@@ -157,11 +153,11 @@ class RecordReader:
                 _check_present(data, part)
                 check_rules(data, part)
         if body.timestamp is not None:
-            _timestamp_ms(body.timestamp)
+            timestamp_ms(body.timestamp)
         if body.headers:
-            _headers(body.headers)
+            checked_headers(body.headers)
 
-    def _datum(self, data: Data, part: str, record: Record) -> tuple[bytes | None, bytes]:
+    def _datum(self, data: Data, part: str, record: Record) -> tuple[bytes | None, str]:
         text = bytes(data.data)
         if not text:
             _check_present(data, part)
@@ -177,7 +173,7 @@ class RecordReader:
                     kind, data.subject, data.subject_name_strategy, data.schema_id, data.schema_version, data.schema
                 )
                 record.unready = [*(record.unready or ()), (part, text, choice)]
-                return None, b""
+                return None, ""
         assert store is not None
         assert kind is not None
         if text == b"null":
@@ -186,7 +182,7 @@ class RecordReader:
             stored = store(text)
         except ValueError as reason:
             raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)}") from None
-        return stored, b',"%b":{"type":"%b","size":%d}' % (part.encode(), kind.encode(), len(stored))
+        return stored, shown_part(part, kind, len(stored))
 
 
 def _check_present(data: Data, part: str) -> None:
@@ -194,9 +190,9 @@ def _check_present(data: Data, part: str) -> None:
         raise BadRequest(f"Bad Request: Null data: {part}.data must be given; null is a null {part}.")
 
 
-def shown_part(part: str, kind: str, size: int, more: bytes = b"") -> bytes:
+def shown_part(part: str, kind: str, size: int, more: str = "") -> str:
     """A key or value as a report shows it: behind a comma, in JSON."""
-    return b',"%b":{"type":"%b"%b,"size":%d}' % (part.encode(), kind.encode(), more, size)
+    return f',"{part}":{{"type":"{kind}"{more},"size":{size}}}'
 
 
 def check_rules(data: Data, part: str) -> None:
@@ -251,10 +247,10 @@ def _read_string(text: bytes) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise ValueError("data holds half of a surrogate pair, which is no character.") from None
+        raise ValueError(HALF_A_PAIR) from None
 
 
-def _timestamp_ms(value: str | int | float) -> int:
+def timestamp_ms(value: str | int | float) -> int:
     """Milliseconds of an ISO-8601 text; numbers, also as texts, are seconds since 1970; 0 for "" (observed §7.10)."""
     if isinstance(value, str):
         text = value.strip()
@@ -277,7 +273,8 @@ def _timestamp_ms(value: str | int | float) -> int:
     return millis
 
 
-def _headers(headers: list[RecordHeader]) -> Headers:
+def checked_headers(headers: list[RecordHeader]) -> Headers:
+    """The headers as the producer takes them. BadRequest for a name that Kafka's clients cannot carry."""
     for header in headers:
         if "\0" in header.name:
             raise BadRequest("The name of a header holds the character NUL, which Kafka's clients cannot carry.")

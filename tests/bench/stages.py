@@ -29,10 +29,14 @@ from kafka_gateway.router import Router
 from kafka_gateway.services.common.rows import v2_encoder
 from kafka_gateway.services.rest.produce_bodies import RecordsReader
 from kafka_gateway.services.rest.routes import RestServices
+from kafka_gateway.services.v3.plain_records import PlainReader
+from kafka_gateway.services.v3.reports import Reports
+from kafka_gateway.services.v3.routes import V3Routes
 from kafka_gateway.session import Session
 from tests.keys import BUILTIN_KEYS
 from tests.services.fake_kafka import FakeKafka
 
+V2 = "application/vnd.kafka.%s.v2+json"
 VALUE = b"x" * 100
 JSON_VALUE = json.dumps({"id": 1, "text": "x" * 80}, separators=(",", ":")).encode()
 
@@ -45,6 +49,9 @@ class Place:
 
     def offset(self) -> int:
         return 0
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
 
 
 class Record(Place):
@@ -89,14 +96,26 @@ def produce_body(count: int, fmt: str) -> bytes:
     return b'{"records":[' + b",".join([b'{"value":%s}' % value] * count) + b"]}"
 
 
+V3_RECORD = b'{"value":{"type":"JSON","data":%s}}' % JSON_VALUE
+
+
+def v3_batch(count: int) -> bytes:
+    return b'{"entries":[' + b",".join(b'{"id":"%d",%s' % (i, V3_RECORD[1:]) for i in range(count)) + b"]}"
+
+
 def null_gateway() -> Gateway:
     config = load(BUILTIN_KEYS)
     codecs = {codec.name: codec for codec in builtin.gateway_codecs(config)}
     kafka = FakeKafka()
     kafka.producer = NullProducer()  # type: ignore[assignment]
+    catalogue = Catalogue(config, codecs)
+    routes = [
+        *RestServices(config, kafka, codecs, catalogue).routes(),
+        *V3Routes(config, kafka, codecs, catalogue).routes(),
+    ]
     return Gateway(
         config,
-        Router(RestServices(config, kafka, codecs, Catalogue(config, codecs)).routes()),
+        Router(routes),
         codecs,
         NoAuthentication(),
     )
@@ -118,21 +137,33 @@ def stages() -> Iterator[Stage]:
         records: Any = [Record(value)] * 1000
         yield f"encode records, {fmt}", 1000, partial(v2_encoder(codec), records)
 
-    session = Session("bench")
-    headers = {"content-type": "application/vnd.kafka.binary.v2+json"}
+    run = V3_RECORD * 500
+    plain = PlainReader({codec.name: codec for codec in (BinaryCodec(), JsonCodec())})
+    bodies = plain.read_run(run) or []
+    made, reports, stored = plain.records(bodies)[0], Reports("cluster", "orders"), [Place()] * 500
+    yield "read a run of v3 records", 500, partial(plain.read_run, run)
+    yield "make them what the producer takes", 500, partial(plain.records, bodies)
+    yield "report on them", 500, partial(reports.run, stored, made, 0, 500)
 
-    def dispatch(count: int) -> Callable[[], object]:
-        request = Request(session, "POST", "/topics/orders", headers=headers, body=produce_body(count, "binary"))
+    session = Session("bench")
+
+    def dispatch(body: bytes, path: str = "/topics/orders", media_type: str = V2 % "binary") -> Callable[[], object]:
+        request = Request(session, "POST", path, headers={"content-type": media_type}, body=body)
 
         async def run() -> None:
             for _ in range(100):
                 reply = await gateway.dispatch(request)
-            assert reply.status == 200, reply
+            assert reply.status in (200, 207), reply
 
         return lambda: asyncio.run(run())
 
-    yield "dispatch a produce of 1", 100, dispatch(1)
-    yield "dispatch a produce of 500", 100 * 500, dispatch(500)
+    yield "dispatch a produce of 1", 100, dispatch(produce_body(1, "binary"))
+    yield "dispatch a produce of 500", 100 * 500, dispatch(produce_body(500, "binary"))
+    records_path = "/v3/clusters/cluster/topics/orders/records"
+    for count in (1, 10):
+        yield f"dispatch a produce of {count}, json", 100, dispatch(produce_body(count, "json"), media_type=V2 % "json")
+    yield "dispatch a v3 record, json", 100, dispatch(V3_RECORD, records_path, "application/json")
+    yield "dispatch a v3 batch of 10, json", 100, dispatch(v3_batch(10), records_path + ":batch", "application/json")
 
 
 def microseconds(operations: int, call: Callable[[], object], rounds: int = 5, seconds: float = 0.1) -> float:

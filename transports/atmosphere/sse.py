@@ -18,14 +18,14 @@ def text(message: bytes) -> bytes:
 
     Lengths are those of this text: with those of another the client would wait for characters that never come.
     """
-    if b"\r" in message:
+    if 0x0D in message:
         message = message.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return atmosphere.as_text(message)
 
 
 def event(message: bytes) -> bytes:
     """The event for a message that ``text`` has made."""
-    if b"\n" not in message and message[:1] != b" ":
+    if 0x0A not in message and message[:1] != b" ":
         return b"data:" + message + b"\r\n\r\n"
     # The client takes one space behind the colon away.
     lines = [(b"data: " if line[:1] == b" " else b"data:") + line for line in message.split(b"\n")]

@@ -152,7 +152,7 @@ class EnvelopeReader:
             quote = message.find(b'"', 7, 7 + ID_MAX - 1)
             if quote > 0 and message.startswith(self._rest, quote):
                 id = message[6 : quote + 1]
-                if id.isascii() and b"\\" not in id and str(id, "ascii").isprintable():
+                if id.isascii() and 0x5C not in id and str(id, "ascii").isprintable():
                     content = message[quote + len(self._rest) :]
                     return Envelope(
                         id, like.method, like.path, like.type, like.accept, like.headers, like.more, content, None
@@ -168,7 +168,7 @@ class EnvelopeReader:
             length = len(message) - len(part.content)
             quote = message.find(b'"', 7)
             rest = message[quote:length] if length <= _REMEMBERED_MAX else b""
-            if rest and message[6 : quote + 1] == part.id and b'"id"' not in rest and b"\\" not in rest:
+            if rest and message[6 : quote + 1] == part.id and b'"id"' not in rest and 0x5C not in rest:
                 self._rest = rest
                 self._like = Envelope(
                     None, part.method, part.path, part.type, part.accept, part.headers, part.more, b"", None
