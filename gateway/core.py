@@ -38,6 +38,7 @@ from kafka_gateway.errors import (
     Unauthorized,
     Unavailable,
 )
+from kafka_gateway.generations import can_mean, classify, error_media_type
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
@@ -407,9 +408,9 @@ class Gateway:
             # Whose the instance is says more than headers that a client sends with all of its requests.
             for service in {route.service for route in routes.values() if route.service is not None}:
                 own = routes.get(service.generation_of(str(group), str(instance)) or "")
-                if own is not None and media.can_mean(own.generation, own.produces, method, accept, content_type):
+                if own is not None and can_mean(own.generation, own.produces, method, accept, content_type):
                     return own, False
-        return routes[media.classify(method, accept, content_type, default, routes.keys())], not about_instance
+        return routes[classify(method, accept, content_type, default, routes.keys())], not about_instance
 
     def _reply(self, request: Request, response: Response, plan: _Plan) -> Reply:
         value = response.value
@@ -437,7 +438,7 @@ class Gateway:
             media_type = plan.media_type if plan.media_type != media.EVENTS else media.JSON
             return Reply(error.status, media_type, dialect.error(error), headers)
         generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
-        media_type = media.error_media_type(
+        media_type = error_media_type(
             request.headers.get("accept"),
             error.status,
             generation or request.default_generation,

@@ -1,4 +1,4 @@
-"""Media types: which one a response gets, which ones a body may have, and which API generation they ask for.
+"""Media types: which one a response gets, and which ones a body may have.
 
 Everything here is decided from header texts and fixed lists, without I/O. References with § are to kafka-rest-http.md,
 corrected where kafka-rest-http-observed.md says that the live proxy does something else.
@@ -10,12 +10,12 @@ the embedded format that each one stands for). Check ``Consumes`` first: a reque
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from kafka_gateway.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from kafka_gateway.media_ranges import MediaRange, MediaType, parse_accept, parse_content_type
 
 JSON: Final = "application/json"
 KAFKA: Final = "application/vnd.kafka+json"
@@ -30,149 +30,6 @@ V2_FORMATS: Final = ("binary", "json", "avro", "jsonschema", "protobuf")
 
 DEFAULT_FORMAT: Final = "binary"
 """The embedded format of requests and reads that name none (§3.2)."""
-
-_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_DIGITS: Final = frozenset("0123456789")
-
-
-# --- headers ---------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MediaType:
-    """One media type or range, all names lower-case; parameter values are as sent, without quotes.
-
-    Parameters do not count in comparisons (§3.2).
-    """
-
-    type: str
-    subtype: str
-    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
-
-    def __str__(self) -> str:
-        """``type/subtype``, without parameters."""
-        return f"{self.type}/{self.subtype}"
-
-    @property
-    def specificity(self) -> int:
-        """0 for ``*/*``, 1 for ``type/*``, 2 for a concrete type."""
-        return (self.type != "*") + (self.subtype != "*")
-
-    def covers(self, other: MediaType) -> bool:
-        """Whether ``other`` is this type or lies in this range."""
-        return self.type in ("*", other.type) and self.subtype in ("*", other.subtype)
-
-    @classmethod
-    def parse(cls, text: str) -> MediaType:
-        """Reads ``type/subtype;name=value``.
-
-        Raises:
-            ValueError: if ``text`` is not of that form.
-        """
-        head, *rest = _split(text, ";")
-        kind, slash, subtype = head.strip(" \t").partition("/")
-        if kind == "*" and not slash:
-            subtype = "*"  # Java's HttpURLConnection sends "*; q=.2" and means everything
-        if not (_is_token(kind) and _is_token(subtype)) or (kind == "*" and subtype != "*"):
-            raise ValueError(f"not a media type: {text[:80]!r}")
-        parameters: dict[str, str] = {}
-        for parameter in rest:
-            parameter = parameter.strip(" \t")
-            if not parameter:
-                continue  # RFC 9110 §5.6.6 allows "a/b;" and "a/b;;c=d"
-            name, equals, value = (part.strip(" \t") for part in parameter.partition("="))
-            if not _is_token(name) or not equals:
-                raise ValueError(f"not a parameter: {parameter[:80]!r}")
-            parameters.setdefault(name.lower(), _unquote(value))
-        return cls(kind.lower(), subtype.lower(), parameters)
-
-
-class MediaRange(NamedTuple):
-    """One element of ``Accept`` and its weight ``q``, 0 to 1."""
-
-    media_type: MediaType
-    q: float
-
-
-def parse_accept(header: str) -> tuple[MediaRange, ...]:
-    """The ranges of an ``Accept`` header in the order given; an empty header is ``*/*`` (§3.3 step 1).
-
-    Elements that are no media range are skipped, so the result may be empty (observed §3.3).
-
-    Raises:
-        BadRequest: for a ``q`` that is not a decimal number between 0 and 1 (observed §3.3).
-    """
-    if not header.strip(" \t,"):
-        return _ANYTHING
-    ranges = []
-    try:
-        elements = _split(header, ",")
-    except ValueError:  # a quote that is never closed: from there on nothing can be told apart
-        elements = header.split(",")
-    for element in elements:
-        try:
-            media_type = MediaType.parse(element)
-        except ValueError:
-            continue
-        q = media_type.parameters.get("q")
-        ranges.append(MediaRange(media_type, 1.0 if q is None else _weight(q)))
-    return tuple(ranges)
-
-
-def parse_content_type(header: str) -> str:
-    """The lower-case ``type/subtype`` of a ``Content-Type`` header, without parameters.
-
-    Raises:
-        BadRequest: if it is empty or not a media type (observed §3.3).
-    """
-    try:
-        return str(MediaType.parse(header))
-    except ValueError:
-        raise BadRequest(f"Bad Request: Content-Type is not a media type: {header[:80]!r}") from None
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """``text`` cut at the separators that stand outside of quoted strings (RFC 9110 §5.6.4)."""
-    if '"' not in text:
-        return text.split(separator)
-    parts, start, quoted, escaped = [], 0, False, False
-    for position, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted:
-            escaped = char == "\\"
-            quoted = char != '"'
-        elif char == '"':
-            quoted = True
-        elif char == separator:
-            parts.append(text[start:position])
-            start = position + 1
-    if quoted:
-        raise ValueError("a quoted string does not end")
-    parts.append(text[start:])
-    return parts
-
-
-def _is_token(text: str) -> bool:
-    return bool(text) and _TOKEN.issuperset(text)
-
-
-def _unquote(value: str) -> str:
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
-        return value
-    return value[1:-1].replace("\\\\", "\0").replace("\\", "").replace("\0", "\\")
-
-
-def _weight(text: str) -> float:
-    whole, _, fraction = text.partition(".")
-    digits = whole + fraction
-    # ".2" passes: HttpURLConnection sends it. "1e-1", "nan" and "-0" are numbers to float(), but not to HTTP.
-    if not digits or not _DIGITS.issuperset(digits) or (weight := float(text)) > 1:
-        raise BadRequest(f"Bad Request: q={text[:80]} in Accept is not a number between 0 and 1.")
-    return weight
-
-
-_ANYTHING: Final = (MediaRange(MediaType("*", "*"), 1.0),)
 
 
 # --- the response side -----------------------------------------------------------------------------------------------
@@ -312,7 +169,7 @@ class Consumes:
 _NO_BODY: Final = Body("", "")
 
 
-# --- generations and embedded formats --------------------------------------------------------------------------------
+# --- embedded formats ------------------------------------------------------------------------------------------------
 
 
 def embedded(fmt: str, version: str) -> str:
@@ -322,7 +179,7 @@ def embedded(fmt: str, version: str) -> str:
 
 def embedded_format(media_type: str) -> str | None:
     """The embedded format that a media type names: "binary", "json", …; None if it names none (§3.2)."""
-    return _vendor(media_type)[0] or None
+    return vendor_parts(media_type)[0] or None
 
 
 def read_format(media_type: str) -> str:
@@ -330,18 +187,7 @@ def read_format(media_type: str) -> str:
     return embedded_format(media_type) or DEFAULT_FORMAT
 
 
-def generation(media_type: str) -> str | None:
-    """The generation that a media type selects: "v1", "v2" or None (§3.1).
-
-    The generic ``application/vnd.kafka+json`` and ``application/json`` select v1.
-    """
-    if media_type in (KAFKA, JSON):
-        return "v1"
-    version = _vendor(media_type)[1]
-    return version if version in ("v1", "v2") else None
-
-
-def _vendor(media_type: str) -> tuple[str, str]:
+def vendor_parts(media_type: str) -> tuple[str, str]:
     """(embedded format, version) of ``application/vnd.kafka[.<format>].<version>+json``, "" for what is missing."""
     if not media_type.startswith("application/vnd.kafka.") or not media_type.endswith("+json"):
         return "", ""
@@ -352,120 +198,6 @@ def _vendor(media_type: str) -> tuple[str, str]:
             return fmt, version
         case _:
             return "", ""
-
-
-def generation_hint(method: str, accept: str | None, content_type: str | None) -> str | None:
-    """The generation that the headers ask for on a path that v1 and v2 share; None if they say nothing (§3.1).
-
-    Requests with a body are told by ``Content-Type`` first, the others by ``Accept`` first. In ``Accept`` the range
-    with the highest ``q`` that says anything decides. A body of ``application/octet-stream`` is v1's if nothing else
-    says more: only older proxies take it (§3.2).
-
-    Raises:
-        BadRequest: as :func:`parse_accept`.
-    """
-    by_accept = None
-    kind = _content_type(content_type)
-    by_type = generation(kind)
-    if by_type is not None and method in _WITH_BODY:
-        return by_type
-    if accept:
-        for media_range, _ in sorted((each for each in parse_accept(accept) if each.q > 0), key=_by_weight):
-            by_accept = generation(str(media_range))
-            if by_accept is not None:
-                break
-    return by_accept or by_type or ("v1" if kind == OCTETS and method in _WITH_BODY else None)
-
-
-def can_mean(own: str, produces: Produces | None, method: str, accept: str | None, content_type: str | None) -> bool:
-    """Whether a request for an object of the generation ``own`` can be meant for it (§3.1).
-
-    Many clients send one ``Accept`` with every request (``application/json, text/plain, */*``), which tells what they
-    can read and not which API they speak. So a request is the other generation's only if it names one of that one's
-    versioned types and accepts nothing that ``own`` would answer, or if ``own`` has no answer that it accepts. A
-    DELETE is answered without content, so the generic types say nothing there.
-
-    Args:
-        produces: what ``own`` answers this request with.
-
-    Raises:
-        BadRequest: as :func:`parse_accept`.
-    """
-    body_version = _vendor(_content_type(content_type))[1]
-    if body_version and method in _WITH_BODY:
-        return body_version == own
-    if not accept:
-        return body_version in ("", own)
-    ranges = [each.media_type for each in parse_accept(accept) if each.q > 0]
-    if produces is None or any(each.covers(kind) for each in ranges for kind, _ in produces.weighted):
-        return True
-    versions = {_vendor(str(each))[1] for each in ranges}
-    return method == "DELETE" and versions <= {"", own}
-
-
-def _content_type(header: str | None) -> str:
-    """The media type of a body; "" for none and for one that cannot be read, which is refused or ignored later."""
-    if header is None:
-        return ""
-    try:
-        return parse_content_type(header)
-    except BadRequest:
-        return ""
-
-
-def classify(method: str, accept: str | None, content_type: str | None, default: str, enabled: Collection[str]) -> str:
-    """The generation that serves a request on a path which the ``enabled`` generations share (§3.1).
-
-    A hint at a generation that is not enabled is no hint: ``application/json`` with v2 alone is v2's 406.
-    """
-    if len(enabled) == 1:
-        return next(iter(enabled))
-    hint = generation_hint(method, accept, content_type)
-    if hint in enabled:
-        return str(hint)
-    return default if default in enabled else min(enabled)
-
-
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-
-
-def _by_weight(media_range: MediaRange) -> float:
-    return -media_range.q
-
-
-# --- errors before a resource was chosen -----------------------------------------------------------------------------
-
-V1_PREFERRED: Final = (V1, KAFKA, JSON)
-CURRENT_PREFERRED: Final = (JSON, V2)
-
-
-def error_media_type(
-    accept: str | None,
-    status: int,
-    generation: str,
-    preferred: Collection[str] | None = None,
-    default: str | None = None,
-) -> str:
-    """The media type of an error raised before a resource and its response type were chosen (§3.3). Never raises.
-
-    v1: the client's first range that is literally one of ``preferred``, else ``default``. Later generations do that for
-    415 alone and answer 404, 405 and 406 as ``application/json`` (observed §3.3).
-
-    Args:
-        preferred: ``response.mediatype.preferred``; None for the generation's own default.
-        default: ``response.mediatype.default``; likewise.
-    """
-    if generation != "v1" and status != 415:
-        return JSON
-    if preferred is None:
-        preferred = V1_PREFERRED if generation == "v1" else CURRENT_PREFERRED
-    if default is None:
-        default = V1 if generation == "v1" else JSON
-    try:
-        ranges = parse_accept(accept or "")
-    except BadRequest:
-        return default
-    return next((str(kind) for kind, _ in sorted(ranges, key=_by_weight) if str(kind) in preferred), default)
 
 
 # --- what each kind of resource produces (§3.2, §3.3) ----------------------------------------------------------------

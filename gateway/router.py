@@ -6,7 +6,7 @@ The templates of all routes form a tree with one level per path segment. A reque
 
 A literal beats an integer variable, and that beats a text variable, segment by segment from the left; of several
 templates that fit, the first in this order that has the method wins. v1 and v2 share paths: a match holds the routes of
-all generations, and media types choose among them later (:func:`gateway.media.classify`).
+all generations, and media types choose among them later (:func:`gateway.generations.classify`).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.tails import TailStart
 from kafka_gateway.kafka.ports.topics import TopicInfo, TopicPartition
+from kafka_gateway.media_ranges import parse_accept
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.schemas import Schemas
@@ -243,7 +244,7 @@ def negotiate(accept: str | None, formats: tuple[str, ...]) -> tuple[str, str]:
         return media.NDJSON, media.DEFAULT_FORMAT
     if accept == media.EVENTS:
         return media.EVENTS, media.DEFAULT_FORMAT
-    ranges = {str(media_type): q for media_type, q in reversed(media.parse_accept(accept))}
+    ranges = {str(media_type): q for media_type, q in reversed(parse_accept(accept))}
     media_type = (
         media.EVENTS
         if ranges.get(media.EVENTS, 0.0) > 0 and ranges[media.EVENTS] >= ranges.get(media.NDJSON, 0.0)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_gateway import media
+from kafka_gateway import generations, media
 from kafka_gateway.errors import BadRequest, NotAcceptable, UnsupportedMediaType
-from kafka_gateway.media import JSON, KAFKA, OCTETS, V1, V2, MediaType, Produces, embedded
+from kafka_gateway.media import JSON, KAFKA, OCTETS, V1, V2, Produces, embedded
+from kafka_gateway.media_ranges import MediaType, parse_accept, parse_content_type
 
 BINARY1, JSON1, AVRO1 = (embedded(fmt, "v1") for fmt in media.V1_FORMATS)
 BINARY2, JSON2, AVRO2, JSONSCHEMA2, PROTOBUF2 = (embedded(fmt, "v2") for fmt in media.V2_FORMATS)
@@ -136,7 +137,7 @@ def test_negotiation(resource: str, accept: str | None, result: str | None) -> N
 @pytest.mark.parametrize("q", ["high", "1.5", "2", "-1", "-0", "nan", "inf", "1e-1", "", ".", "0.5.5", "+0.5", "٠"])
 def test_bad_weight(q: str) -> None:
     with pytest.raises(BadRequest):
-        media.parse_accept(f"{V2};q={q}")
+        parse_accept(f"{V2};q={q}")
     with pytest.raises(BadRequest):
         PRODUCES["v2 metadata"].negotiate(f"*/*, {V2};q={q}")
 
@@ -145,7 +146,7 @@ def test_bad_weight(q: str) -> None:
     ("q", "weight"), [("0", 0), ("1", 1), ("1.000", 1), ("0.", 0), (".2", 0.2), ("0.5", 0.5), ('"0.5"', 0.5)]
 )
 def test_weight(q: str, weight: float) -> None:
-    assert media.parse_accept(f"{V2};q={q};x=y") == ((MediaType.parse(V2), weight),)
+    assert parse_accept(f"{V2};q={q};x=y") == ((MediaType.parse(V2), weight),)
 
 
 def test_remembered_headers_are_bounded() -> None:
@@ -180,10 +181,10 @@ def test_formats_of_plugins() -> None:
 )
 def test_bad_content_type(header: str) -> None:
     if header == "*":  # Java's */*: parsable, though no resource takes it
-        assert media.parse_content_type(header) == "*/*"
+        assert parse_content_type(header) == "*/*"
         return
     with pytest.raises(BadRequest):
-        media.parse_content_type(header)
+        parse_content_type(header)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_bad_content_type(header: str) -> None:
     ],
 )
 def test_content_type(header: str) -> None:
-    assert media.parse_content_type(header) == JSON
+    assert parse_content_type(header) == JSON
 
 
 def test_parameters_are_kept_for_those_who_want_them() -> None:
@@ -312,7 +313,7 @@ def test_broken_content_type(resource: str, header: str) -> None:
 )
 def test_formats_and_generations(media_type: str, fmt: str | None, generation: str | None) -> None:
     assert media.embedded_format(media_type) == fmt
-    assert media.generation(media_type) == generation
+    assert generations.generation(media_type) == generation
     assert media.read_format(media_type) == (fmt or "binary")
 
 
@@ -351,21 +352,21 @@ BOTH = ("v1", "v2")
 def test_generation_of_a_shared_path(
     method: str, accept: str | None, content_type: str | None, result: str | None
 ) -> None:
-    assert media.generation_hint(method, accept, content_type) == result
+    assert generations.generation_hint(method, accept, content_type) == result
     for default in BOTH:
-        assert media.classify(method, accept, content_type, default, BOTH) == (result or default)
+        assert generations.classify(method, accept, content_type, default, BOTH) == (result or default)
         for only in BOTH:
-            assert media.classify(method, accept, content_type, default, {only}) == only
+            assert generations.classify(method, accept, content_type, default, {only}) == only
 
 
 def test_classify_with_foreign_default() -> None:
-    assert media.classify("GET", None, None, "v3", ["v2", "v1"]) == "v1"
+    assert generations.classify("GET", None, None, "v3", ["v2", "v1"]) == "v1"
 
 
 def test_classify_reads_no_header_where_nothing_is_to_be_decided() -> None:
-    assert media.classify("GET", "*/*;q=high", None, "v1", ["v2"]) == "v2"
+    assert generations.classify("GET", "*/*;q=high", None, "v1", ["v2"]) == "v2"
     with pytest.raises(BadRequest):
-        media.classify("GET", "*/*;q=high", None, "v1", BOTH)
+        generations.classify("GET", "*/*;q=high", None, "v1", BOTH)
 
 
 # --- errors before a route was chosen --------------------------------------------------------------------------------
@@ -393,12 +394,12 @@ def test_classify_reads_no_header_where_nothing_is_to_be_decided() -> None:
     ],
 )
 def test_error_media_type(accept: str | None, status: int, generation: str, result: str) -> None:
-    assert media.error_media_type(accept, status, generation) == result
+    assert generations.error_media_type(accept, status, generation) == result
 
 
 def test_error_media_type_by_configuration() -> None:
-    assert media.error_media_type("text/plain", 415, "v2", preferred=[KAFKA], default=V2) == V2
-    assert media.error_media_type(KAFKA, 415, "v2", preferred=[KAFKA], default=V2) == KAFKA
+    assert generations.error_media_type("text/plain", 415, "v2", preferred=[KAFKA], default=V2) == V2
+    assert generations.error_media_type(KAFKA, 415, "v2", preferred=[KAFKA], default=V2) == KAFKA
 
 
 # --- any header ------------------------------------------------------------------------------------------------------
@@ -431,8 +432,8 @@ def test_any_content_type_is_taken_or_refused(header: str, resource: str, has_bo
 @given(_headers, _headers, st.sampled_from(["GET", "POST"]))
 def test_any_headers_choose_a_generation(accept: str, content_type: str, method: str) -> None:
     with contextlib.suppress(BadRequest):
-        assert media.classify(method, accept, content_type, "v2", BOTH) in BOTH
-    assert media.error_media_type(accept, 415, "v2") in media.CURRENT_PREFERRED
+        assert generations.classify(method, accept, content_type, "v2", BOTH) in BOTH
+    assert generations.error_media_type(accept, 415, "v2") in generations.CURRENT_PREFERRED
 
 
 _weights = st.sampled_from(["", ";q=1", ";q=0.5", ";q=0.1", ";q=0"])

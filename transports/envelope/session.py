@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from kafka_gateway import media
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST
 from kafka_gateway.errors import (
@@ -26,6 +25,7 @@ from kafka_gateway.errors import (
     ServiceError,
     TooManyRequests,
 )
+from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
@@ -399,7 +399,7 @@ class EnvelopeSession:
         self._channel.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
 
     def _refuse(self, error: ServiceError, id: bytes | None, form: Form | None, accept: str | None) -> None:
-        media_type = media.error_media_type(accept, error.status, self._settings.generation)
+        media_type = error_media_type(accept, error.status, self._settings.generation)
         part = Envelope(id, "", "", None, accept, None, False, b"", form)
         self._reply(Reply(error.status, media_type, b"", error.headers), REST.error(error), part)
 
