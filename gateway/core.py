@@ -1,16 +1,12 @@
 """The gateway itself: sessions, dispatch, delivery. Everything that a transport ever calls.
 
-``dispatch`` always answers with a Reply: refusals, bad input and bugs become error replies here, once. What is known of
-a request before its body is looked at (route, parameters, media types) is worked out once for each spelling of method,
-path, Accept and Content-Type, and remembered: on the way of the next such request it costs one dictionary lookup.
-A § means kafka-rest-http.md.
+``dispatch`` always answers with a Reply: refusals, bad input and bugs become error replies here, once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -22,62 +18,39 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.access_log import AccessLog
-from kafka_gateway.door.admission import NO_DEMAND, Admission, Demand, demand_of
+from kafka_gateway.door.admission import Admission, demand_of
 from kafka_gateway.door.counters import Counters
 from kafka_gateway.door.proofs import Proofs
 from kafka_gateway.errors import (
     GONE,
     SLOW,
     CloseReason,
-    NotAcceptable,
     NotAuthorized,
-    NotFound,
     RequestTimeout,
     ServiceError,
     ShuttingDown,
     Unauthorized,
     Unavailable,
 )
-from kafka_gateway.generations import can_mean, classify, error_media_type
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.plans import Plan, Plans
+from kafka_gateway.replies import Replies
 from kafka_gateway.rights import Authorizer
-from kafka_gateway.router import Match, Route, Router
+from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Outlet, Payload, Stream
 
 log = logging.getLogger("gateway")
 
-_PLANS_MAX = 4096
-_PLAN_KEY_MAX = 1024
-"""Characters of a remembered spelling: hostile clients must not fill the memory with long ones."""
-
-
-_PlanKey = tuple[str, str, str | None, str | None, bool, str, str]
-"""Method, path, Accept, Content-Type, whether there is a body, the generation of requests that do not tell, area."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Plan:
-    route: Route
-    params: Mapping[str, Any]
-    media_type: str
-    format: str
-    codec: Codec | None
-    cost: int
-    prepares: bool
-    """Whether ``takes`` wants the parameters of path and query, and may answer a Preparing."""
-    demand: Demand = NO_DEMAND
-
 
 def _too_busy() -> Unavailable:
     return Unavailable("The gateway is at work on requests.max requests; send this one again later.")
 
 
-_WAIT = frozenset({"reads", "streams", "waits"})
 _LEFT = 499
 """The status that is counted for a client that left before its reply."""
 
@@ -126,17 +99,12 @@ class Gateway:
         self._arriving = 0
         """Requests whose body is on its way."""
         self.stopping = False
-        self._enabled = {route.generation for route in router.routes}
-        self._default_generation = config.text("api.default.generation")
         self._limits = Limits(config)
+        self._replies = Replies(config, {route.generation for route in router.routes})
+        self._plans = Plans(config, router, codecs, self._limits, self._replies)
         self._requests_max = config.integer("requests.max")
         self._request_timeout_s = config.seconds("request.timeout.ms")
         self._debug = config.flag("debug")
-        given = config.given("response.mediatype.preferred")
-        self._preferred = config.items("response.mediatype.preferred") if given else None
-        given = config.given("response.mediatype.default")
-        self._default_media_type = config.text("response.mediatype.default") if given else None
-        self._plans: dict[_PlanKey, _Plan] = {}
         self._idle = asyncio.Event()
         """Set when a request is over, for ``drain``."""
 
@@ -171,7 +139,7 @@ class Gateway:
         """
         self.running += 1
         started = time.perf_counter()
-        plan: _Plan | None = None
+        plan: Plan | None = None
         call: Call | None = None
         reply: Reply | None = None
         try:
@@ -188,9 +156,9 @@ class Gateway:
             accept, content_type = headers.get("accept"), headers.get("content-type")
             default, area = request.default_generation, request.area
             key = (request.method, request.path, accept, content_type, has_body, default, area)
-            plan = self._plans.get(key)
+            plan = self._plans.known.get(key)
             if plan is None:
-                made = self._plan(request, key)
+                made = self._plans.make(request, key)
                 if isinstance(made, Reply):
                     reply = made
                     return reply
@@ -220,7 +188,7 @@ class Gateway:
                 response = await work
             if guarded:
                 self.admission.answered(call, response, plan.demand.needs)
-            reply = self._reply(request, response, plan)
+            reply = self._replies.render(request, response, plan.media_type)
             return reply
         except ServiceError as error:
             if isinstance(error, NotAuthorized):
@@ -291,47 +259,6 @@ class Gateway:
         """The reply for what is no request at all."""
         return Reply(error.status, media.JSON, REST.error(error), error.headers)
 
-    def has_stream(self, path: str) -> bool:
-        """Whether a plain WebSocket to this path, undecoded, is for a record stream (streams.md §2)."""
-        return any(kind != "events" for kind in self._stream_kinds(path))
-
-    def wants_stream(self, path: str, accept: str | None) -> bool:
-        """Whether a plain GET of this path is answered with a record stream."""
-        by_name = accept is not None and media.EVENTS in accept.lower()
-        return any(by_name or kind == "always" for kind in self._stream_kinds(path))
-
-    def takes_pieces(self, method: str, path: str) -> bool:
-        """Whether the body of such a request may be handed over piece by piece while it arrives.
-
-        That is what a route with ``extras["streams_body"]`` does: its ``Request.body`` is an asynchronous iterator of
-        bytes then, or bytes where all of it came with the head.
-        """
-        try:
-            routes = self.router.match(method, path).routes.values()
-        except ServiceError:
-            return False
-        return any("streams_body" in route.extras for route in routes)
-
-    def waits(self, method: str, path: str) -> bool:
-        """Whether such a request is answered when there are records, or answered with a stream of them."""
-        if method not in ("GET", "HEAD"):
-            return False
-        try:
-            routes = self.router.match("GET", path).routes.values()
-        except ServiceError:
-            return False
-        return any(not _WAIT.isdisjoint(route.extras) for route in routes)
-
-    def _stream_kinds(self, path: str) -> list[str]:
-        """What ``extras["streams"]`` says of the routes that fit: ``always``; ``accepted``, for who accepts events and
-        for sockets; ``events``, for who accepts events.
-        """
-        try:
-            routes = self.router.match("GET", path).routes.values()
-        except ServiceError:
-            return []
-        return [str(route.extras["streams"]) for route in routes if "streams" in route.extras]
-
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:
         """Round the reading of a body: a gateway that stops waits for the request, as for one at work."""
@@ -342,112 +269,8 @@ class Gateway:
             self._arriving -= 1
             self._idle.set()
 
-    def _plan(self, request: Request, key: _PlanKey) -> _Plan | Reply:
-        method, path, accept, content_type, has_body, default, area = key
-        try:
-            match = self.router.match(method, path, area)
-        except NotFound as error:
-            if area:
-                raise
-            nearest = self.router.nearest(method, path)
-            if not nearest:
-                raise
-            route, _ = self._choose(Match(nearest, {}), method, accept, content_type, default)
-            return self._error_reply(request, error, self._negotiated(route, {}, accept, content_type, has_body))
-        if not match.routes:
-            return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
-        route, remember = self._choose(match, method, accept, content_type, default)
-        plan = self._negotiated(route, match.params, accept, content_type, has_body)
-        plan.demand = demand_of(route, match.params, plan.media_type)
-        if remember and len(path) + len(accept or "") + len(content_type or "") <= _PLAN_KEY_MAX:
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[key] = plan
-        return plan
-
-    def _negotiated(
-        self, route: Route, params: Mapping[str, Any], accept: str | None, content_type: str | None, has_body: bool
-    ) -> _Plan:
-        """What the headers say of a request to this route (§3.3)."""
-        format_, codec = "", None
-        if route.consumes is not None:  # before the response: a broken or foreign type is refused whatever is accepted
-            format_ = route.consumes.select(content_type, has_body).format
-        media_type = self._response_type(route, accept)
-        if not format_ and route.extras.get("reads"):
-            format_ = media.read_format(media_type)
-        if format_:
-            codec = self.codecs.get(format_)
-        name = route.extras.get("names", {}).get(format_, route.name)
-        self._limits.check_offered(name, route)
-        prepares = bool(getattr(route.takes, "prepares", False))
-        return _Plan(route, params, media_type, format_, codec, self._limits.cost(name, route), prepares)
-
-    @staticmethod
-    def _response_type(route: Route, accept: str | None) -> str:
-        if route.produces is None:
-            return media.JSON
-        try:
-            return route.produces.negotiate(accept)
-        except NotAcceptable:
-            if route.method != "DELETE":
-                raise
-            # It is answered without content, so there is nothing that its client could not read (RFC 9110 §12.5.1).
-            return route.produces.default
-
-    def _choose(
-        self, match: Match, method: str, accept: str | None, content_type: str | None, default: str
-    ) -> tuple[Route, bool]:
-        """The route among the generations that share the path, and whether the same request always gets it (§3.1)."""
-        routes = match.routes
-        if len(routes) == 1:
-            return next(iter(routes.values())), True
-        default = default or self._default_generation
-        group, instance = match.params.get("group"), match.params.get("instance")
-        about_instance = group is not None and instance is not None
-        if about_instance:
-            # Whose the instance is says more than headers that a client sends with all of its requests.
-            for service in {route.service for route in routes.values() if route.service is not None}:
-                own = routes.get(service.generation_of(str(group), str(instance)) or "")
-                if own is not None and can_mean(own.generation, own.produces, method, accept, content_type):
-                    return own, False
-        return routes[classify(method, accept, content_type, default, routes.keys())], not about_instance
-
-    def _reply(self, request: Request, response: Response, plan: _Plan) -> Reply:
-        value = response.value
-        dialect = request.dialect or REST
-        if hasattr(value, "aclose"):
-            request.session.add_stream(value)
-            body: bytes | Stream = value
-        else:
-            try:
-                body = dialect.render(value)
-            except BaseException:
-                if response.settle is not None:
-                    response.settle(False)
-                raise
-        settle = response.settle
-        if settle is not None and not request.settles:
-            settle(True)
-            settle = None
-        return Reply(response.status, response.media_type or plan.media_type, body, response.headers, settle)
-
-    def _error_reply(self, request: Request, error: ServiceError, plan: _Plan | None) -> Reply:
-        dialect = request.dialect or REST
-        headers = error.headers
-        if plan is not None:
-            media_type = plan.media_type if plan.media_type != media.EVENTS else media.JSON
-            return Reply(error.status, media_type, dialect.error(error), headers)
-        generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
-        media_type = error_media_type(
-            request.headers.get("accept"),
-            error.status,
-            generation or request.default_generation,
-            self._preferred,
-            self._default_media_type,
-        )
-        if error.status == 406 and generation == "v1":  # v1 answers it without a body (§3.3)
-            return Reply(406, "", b"", headers)
-        return Reply(error.status, media_type, dialect.error(error), headers)
+    def _error_reply(self, request: Request, error: ServiceError, plan: Plan | None) -> Reply:
+        return self._replies.render_error(request, error, plan.media_type if plan is not None else None)
 
     # --- streams ----------------------------------------------------------------------------------------------------
 

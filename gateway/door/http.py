@@ -20,6 +20,7 @@ from kafka_gateway.door.cors import Cors, is_preflight
 from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
+from kafka_gateway.route_traits import waits, wants_stream
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
@@ -108,7 +109,7 @@ class Door:
             return False
         if request.lasts or not transport.plain:
             return True
-        return self._gateway.waits(request.method, request.raw_path.partition("?")[0])
+        return waits(self._gateway.router, request.method, request.raw_path.partition("?")[0])
 
     async def read_body(self, request: HttpRequest) -> bytes:
         """`HttpRequest.read`."""
@@ -121,7 +122,7 @@ class Door:
         if transport.plain and request.method in _SAFE and not request.body_exists:
             # The page cannot read the reply: its browser keeps it from it. A stream goes on, though.
             path = request.raw_path.partition("?")[0]
-            if not self._gateway.wants_stream(path, request.headers.get("Accept")):
+            if not wants_stream(self._gateway.router, path, request.headers.get("Accept")):
                 return
         self._cors.check(request)
 

@@ -28,6 +28,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
+from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stream
 from kafka_gateway.transports.envelope import codec as envelope
@@ -173,7 +174,7 @@ class EnvelopeSession:
         if self._sequences is not None and part.id in self._sequences:
             return False
         path = part.path.partition("?")[0].partition("#")[0]
-        return self._gateway.takes_pieces(part.method, path if path[:1] == "/" else "/" + path)
+        return takes_pieces(self._gateway.router, part.method, path if path[:1] == "/" else "/" + path)
 
     def _open_bodies(self) -> StreamedBodies:
         if self._bodies is None:

@@ -29,6 +29,7 @@ from kafka_gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEn
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
+from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Stream
 from kafka_gateway.transport import Transport
@@ -103,7 +104,7 @@ class HttpTransport(Transport):
         body: bytes | AsyncIterator[bytes] = b""
         raw = self._raw.get(path if path[:1] == "/" else request.path) if self._raw else None
         if request.body_exists:
-            if not request.content.is_eof() and gateway.takes_pieces(method, path):
+            if not request.content.is_eof() and takes_pieces(gateway.router, method, path):
                 body = self._bodies.open(request, gateway)
             else:
                 body = await self._bodies.read(request, gateway, raw)

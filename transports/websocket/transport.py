@@ -21,6 +21,7 @@ from kafka_gateway.door.request import ANSWERED, HttpRequest
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
 from kafka_gateway.query import parse_query
+from kafka_gateway.route_traits import has_stream
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed
 from kafka_gateway.transport import Transport, refusal
@@ -79,7 +80,7 @@ class WebSocketTransport(Transport):
             raise NotSupported("WebSockets are switched off (org.atmosphere.useWebSocket).")
         if gateway.stopping:
             raise ShuttingDown()
-        if gateway.has_stream(path):
+        if has_stream(gateway.router, path):
             return await self._stream(request, session, gateway)
         parameters = atmosphere.parameters(request.headers, parse_query(query))
         tracking_id = parameters.tracking_id or atmosphere.new_id()
