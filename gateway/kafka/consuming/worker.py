@@ -13,7 +13,6 @@ accepted moves a position, and only positions are committed.
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 import math
 import threading
@@ -23,17 +22,18 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException
 
-from kafka_gateway.errors import CommittedWithoutTopics, IllegalState, InstanceNotFound, NotSubscribed, ServiceError
+from kafka_gateway.errors import IllegalState, InstanceNotFound, NotSubscribed
 from kafka_gateway.heap import trimmer
-from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_offsets, partition_of
+from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
+from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.questions import Questions
-from kafka_gateway.kafka.consuming.reads import Read, batch_of, longest_encodable
+from kafka_gateway.kafka.consuming.read_queue import ReadQueue
+from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
-from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -79,8 +79,6 @@ class Worker:
         """
         self._first_assignment_s = first_assignment_s
         self._client = GroupClient(build, self, cooperative=cooperative, reset=reset)
-        self._most_records = most_records
-        self._auto_commit_s = auto_commit_s
         self._cooperative = cooperative
         self._rebalanced = rebalanced
         self._tell_at = math.inf
@@ -92,14 +90,9 @@ class Worker:
         self._wake_up = threading.Lock()
         self._wake_up.acquire()
         self._closing: float | None = None
-        self._buffer = RecordBuffer()
-        self._reads: collections.deque[Read] = collections.deque()
-        self._unsettled: Read | None = None
-        self._out: Unfinished[None] = Unfinished()
-        """What the unsettled read was answered with."""
-        self._positions: dict[Partition, int] = {}
-        self._commit_due = 0.0
-        self._uncommitted = False
+        self._auto = AutoCommit(self._client, auto_commit_s)
+        self._reads = ReadQueue(self._questions, most_records, self._auto.move)
+        self._buffer = self._reads.buffer
         self._read_at = time.monotonic()
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -126,13 +119,13 @@ class Worker:
         read = Read(limits, encoder, self._loop.create_future())
         if limits.timeout_s > 0 and self._client.mode == "group":
             read.deadline = max(read.deadline, time.monotonic() + self._first_assignment_s)
-        self._questions.post(lambda: self._reads.append(read))
+        self._questions.post(lambda: self._reads.waiting.append(read))
         return read
 
     def settle(self, read: Read, accepted: bool) -> None:
         """Says whether the records of a read reached the one who asked; if not, they are put back."""
         # Usually nobody waits for it, and the thread hears of it with the next question.
-        self._questions.post(lambda: self._settle(read, accepted), wake=bool(self._reads or not accepted))
+        self._questions.post(lambda: self._reads.settle(read, accepted), wake=bool(self._reads.waiting or not accepted))
 
     def close(self, within_s: float) -> asyncio.Future[None]:
         """Ends the thread: commits if that is automatic, leaves the group, and gives up at that time."""
@@ -167,35 +160,30 @@ class Worker:
         """How long the thread may wait for a question before it has something to do by itself."""
         if self._questions or self._tell_at == 0.0:
             return 0
-        if self._reads:
+        if self._reads.waiting:
             # consume() waits in the place of the lock, but not for a read that may not begin yet.
-            return SLICE_S if self._unsettled is not None else 0
+            return SLICE_S if self._reads.unsettled is not None else 0
         if self._client.commits:
             # consume() hears of the report at once, but returns at once, too, while there are records.
             return self._client.commits.patience_s() if len(self._buffer) else 0
         if not self._client.mode:
             return _UNSUBSCRIBED_S
-        if self._uncommitted and self._auto_commit_s is not None:
-            return min(IDLE_S, max(0.0, self._commit_due - time.monotonic()))
-        return IDLE_S
+        return self._auto.idle_s(IDLE_S)
 
     def _round(self) -> None:
         now = time.monotonic()
         self._client.tend(now)
-        if self._uncommitted and self._auto_commit_s is not None and now >= self._commit_due:
-            if self._client.commits.on_their_way:
-                self._commit_due = now + self._auto_commit_s  # Kafka is slow: they would pile up
-            else:
-                self._auto_commit()
+        self._auto.commit_due(now)
         if now >= self._tell_at:
             self._tell_assignment(now)
-        if self._reads and self._unsettled is None:
-            self._serve(self._reads[0], now)
+        reads = self._reads
+        if reads.waiting and reads.unsettled is None:
+            self._serve(reads.waiting[0], now)
             return
         # Records that a push has taken may be out for as long as its client takes to accept them, and no read overtakes
         # them. Those that a read was answered with are settled in no time, and then the next read gets some of its own.
-        for read in [read for read in self._reads if read.deadline + SLICE_S <= now]:
-            self._return(read)
+        for read in [read for read in reads.waiting if read.deadline + SLICE_S <= now]:
+            reads.answer(read)
         if self._client.mode:
             self._keep_membership(now)
         elif self._client.commits:
@@ -207,14 +195,14 @@ class Worker:
 
     def _serve(self, read: Read, now: float) -> None:
         if read.future.done():
-            self._reads.popleft()
+            self._reads.waiting.popleft()
             return
         client, buffer = self._client, self._buffer
         if not client.mode:
-            self._fail(read, NotSubscribed())
+            self._reads.fail(read, NotSubscribed())
             return
         self._read_at = now
-        most = self._most(read.limits)
+        most = self._reads.most(read.limits)
         try:
             resumed = client.all_held
             client.hold_all(False)
@@ -230,71 +218,20 @@ class Worker:
                     # It gathers until it has enough: not record by record, which would be a busy loop.
                     self._wake_up.acquire(timeout=min(_GATHER_S, read.deadline - now))
         except KafkaException as error:
-            self._fail(read, to_service_error(error))
+            self._reads.fail(read, to_service_error(error))
             return
         client.look_for_missing(now)
         if self._tell_at == 0.0:  # before the records: positions that are told now count from there
             self._tell_assignment(now)
         if buffer.enough(read.limits, most):
-            self._return(read)
+            self._reads.answer(read)
             return
         failure = client.failure or next(iter(client.stopped.values()), None)
         if failure is not None and not len(buffer):
             client.failure = None
-            self._fail(read, failure)
+            self._reads.fail(read, failure)
         else:
-            self._return_late(time.monotonic())
-
-    def _return_late(self, now: float) -> None:
-        """Answers the reads whose time is up, in turn; a later one may be due before the first."""
-        for read in [read for read in self._reads if read.deadline <= now]:
-            if self._unsettled is None:
-                self._return(read)
-
-    def _return(self, read: Read) -> None:
-        """Answers a read with what the buffer has for it, encoded."""
-        records, size = self._buffer.take(read.limits, self._most(read.limits))
-        if self._unsettled is not None:  # only at the end: a second read gets nothing more
-            records, size = [], 0
-        batch = batch_of(records, size)
-        try:
-            batch.encode(read.encoder)
-        except Exception as error:
-            good = longest_encodable(self._buffer, len(batch), read.encoder)
-            if not len(good):
-                self._fail(read, error)
-                return
-            batch = good
-        self._buffer.remove(len(batch), batch.size_bytes)
-        read.batch = batch
-        read.last = last_offsets(records if len(batch) == len(records) else records[: len(batch)])
-        self._reads.remove(read)
-        if records:
-            self._unsettled = read
-            for place, offset in read.last.items():
-                self._out.sent(place, offset, None)
-        self._questions.answer(read.future, None, None)
-
-    def _fail(self, read: Read, error: Exception) -> None:
-        self._reads.remove(read)
-        self._questions.answer(read.future, None, error)
-
-    def _settle(self, read: Read, accepted: bool) -> None:
-        if read is not self._unsettled:
-            if read in self._reads:
-                self._reads.remove(read)
-            return
-        self._unsettled = None
-        if not accepted:
-            # Not those of partitions that were taken away or moved meanwhile.
-            back: Any = [record for record in read.batch.records if partition_of(record) in self._out]  # type: ignore[arg-type]  # our own Messages
-            self._buffer.put_back(back)
-        else:
-            for partition, offset in read.last.items():
-                if (position := self._out.end(partition, offset)) is not None:
-                    self._positions[partition] = position
-            self._position_moved()
-        self._out.keep(())
+            self._reads.answer_late(time.monotonic())
 
     def _fill(self, limits: ReadLimits) -> None:
         """Moves what is there into the buffer, but not much more than a read with these limits can take.
@@ -302,15 +239,12 @@ class Worker:
         500 consumers whose readers took 10 kB at a time kept 3.4 MiB each when everything there was moved: as Python
         objects records are five times as large as in librdkafka.
         """
-        buffer, most = self._buffer, self._most(limits)
+        buffer, most = self._buffer, self._reads.most(limits)
         while len(buffer) < most and buffer.size_bytes <= limits.max_bytes:
             average = buffer.size_bytes // len(buffer) + 1 if len(buffer) else 1
             count = min(most - len(buffer), (limits.max_bytes - buffer.size_bytes) // average + 1)
             if self._poll(count, 0) < count:
                 return
-
-    def _most(self, limits: ReadLimits) -> int:
-        return min(limits.max_records or self._most_records, self._most_records)
 
     def _poll(self, count: int, timeout_s: float) -> int:
         """Moves up to ``count`` records into the buffer, waiting for the first; how many."""
@@ -353,7 +287,7 @@ class Worker:
             self._client.unsubscribe()
             self._wait_for_revocation()
         elif self._client.mode == "manual":
-            self._auto_commit()
+            self._auto.commit()
             self._client.unsubscribe()
         self._client.forget()
         self._forget_all()
@@ -361,7 +295,7 @@ class Worker:
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         if self._client.mode == "group":
             raise IllegalState(_ILLEGAL_MODE)
-        self._auto_commit()
+        self._auto.commit()
         self._client.hold_all(False)
         self._client.assign((one.topic, one.partition) for one in partitions)
         self._forget_all()
@@ -377,11 +311,9 @@ class Worker:
         self._client.check_assigned(targets)
         self._forget(targets)
         self._client.seek(targets)
-        for partition, offset in targets.items():
-            if offset >= 0:
-                # Like Java's client: who says where it stands has read up to there.
-                self._positions[partition] = offset
-                self._position_moved()
+        # Like Java's client: who says where it stands has read up to there.
+        if told := {partition: offset for partition, offset in targets.items() if offset >= 0}:
+            self._auto.move(told)
 
     def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
         asked = {(one.topic, one.partition): one.offset for one in times}
@@ -405,7 +337,7 @@ class Worker:
         """Answers ``done`` by itself, when Kafka has."""
         answer = self._questions.answer
         if offsets is None:
-            offsets = next_offsets(self._positions)
+            offsets = next_offsets(self._auto.positions)
         if not offsets:
             answer(done, None, None)
             return
@@ -437,67 +369,27 @@ class Worker:
 
     def _forget(self, partitions: Collection[Partition]) -> None:
         """Drops all that is kept of these partitions, because they start anew or are no longer ours."""
-        self._buffer.drop(partitions)
-        self._out.drop(partitions)
-        for name in partitions:
-            self._positions.pop(name, None)
+        self._reads.forget(partitions)
+        self._auto.forget(partitions)
 
     def _forget_all(self) -> None:
-        self._buffer.clear()
-        self._out.keep(())
-        self._positions.clear()
+        self._reads.forget_all()
+        self._auto.positions.clear()
         self._tell_at = math.inf
-
-    def _position_moved(self) -> None:
-        if self._auto_commit_s is not None and not self._uncommitted:
-            self._uncommitted = True
-            self._commit_due = time.monotonic() + self._auto_commit_s
-
-    def _auto_commit(self) -> None:
-        """Commits what was returned, without waiting."""
-        if self._auto_commit_s is None:
-            return
-        self._uncommitted = False
-        self._commit_quietly(self._positions)
-
-    def _commit_quietly(self, positions: dict[Partition, int]) -> None:
-        def done(error: ServiceError | None) -> None:
-            if isinstance(error, CommittedWithoutTopics):
-                _log.warning("An automatic commit named a topic that is gone: %s", error.message)
-            elif error is not None:
-                self._position_moved()  # so it is tried again
-                _log.warning("An automatic commit failed: %s", error.message)
-
-        if positions:
-            try:
-                self._client.commit(next_offsets(positions), done)
-            except KafkaException as error:
-                done(to_service_error(error))
 
     # --- the group (the Owner of the client) --------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         if self._first_assignment_s:
             self._first_assignment_s = 0.0
-            for read in self._reads:
+            for read in self._reads.waiting:
                 read.deadline = time.monotonic() + read.limits.timeout_s
         if self._rebalanced is not None:
             self._tell_at = 0.0
-        if self._auto_commit_s is None:
-            return
-        # Where it starts is stored at once: a gateway that is killed before the first commit would begin at the end of
-        # the log after its restart, and skip what came meanwhile.
-        starts = self._client.uncommitted_starts
-        first = {name: starts[name] for name in partitions if name in starts}
-        if first:
-            self._positions |= first
-            self._uncommitted = True
-            self._commit_due = 0.0
+        self._auto.start_at(partitions)
 
     def revoked(self, partitions: Collection[Partition]) -> None:
-        if self._auto_commit_s is not None:
-            # It goes out before the request to join again, on the same connection: whoever gets the partition finds it.
-            self._commit_quietly({name: offset for name, offset in self._positions.items() if name in partitions})
+        self._auto.commit_of(partitions)
         self.lost(partitions)
 
     def lost(self, partitions: Collection[Partition]) -> None:
@@ -516,9 +408,8 @@ class Worker:
 
     def _goes_on(self) -> dict[Partition, int]:
         """The next offset of each partition of which it is known."""
-        out = {name: offset + 1 for name in self._out.places if (offset := self._out.last(name)) is not None}
         starts = {name: offset for name, offset in self._client.starts.items() if offset >= 0}
-        return starts | self._positions | self._buffer.first_offsets() | out
+        return starts | self._auto.positions | self._reads.goes_on()
 
     def _tell(self, assigned: Collection[Partition]) -> None:
         if self._rebalanced is not None:
@@ -556,10 +447,8 @@ class Worker:
 
     def _say_goodbye(self, until: float) -> None:
         """Answers the reads, and commits for the last time if that is automatic."""
-        while self._reads:
+        while self._reads.waiting:
             # A read that a DELETE overtakes ends with what it has (kafka-rest-http.md §6.9).
-            self._return(self._reads[0])
-        if self._uncommitted:
-            self._auto_commit()
-        self._auto_commit_s = None  # not again when close() revokes the partitions
+            self._reads.answer(self._reads.waiting[0])
+        self._auto.finish()
         self._client.settle_commits((until + time.monotonic()) / 2)
