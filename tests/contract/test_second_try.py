@@ -38,6 +38,7 @@ def test_late_and_unclean(unclean, case):
 """
 
 
+@pytest.mark.timeout(180)  # three interpreters start, each with the whole of pytest: a busy machine takes its time
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_what_failed_is_told_with_its_kind(tmp_path: Path, processes: str) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
@@ -50,7 +51,7 @@ def test_what_failed_is_told_with_its_kind(tmp_path: Path, processes: str) -> No
         cwd=tmp_path,
         env=variables,
         capture_output=True,
-        timeout=50,
+        timeout=170,
         check=False,
     )
     assert sorted(failed.read_text().splitlines()) == [
