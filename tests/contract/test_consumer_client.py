@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 KAFKA = ROOT / "gateway" / "kafka"
-CLIENT = {"client.py", "flow.py", "offset_queries.py", "commits.py"}
+CLIENT = {"client.py", "assigned_partitions.py", "flow.py", "offset_queries.py", "commits.py"}
 """In consuming/. They pass a consumer to each other, and to nobody else."""
 FACTORY = KAFKA / "clients" / "factory.py"
 """Builds consumers, and does nothing with them."""

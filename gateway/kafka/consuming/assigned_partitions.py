@@ -1,0 +1,259 @@
+"""The partitions of one consumer: which flow, where reading is in each, and assigning them by hand.
+
+The half of `GroupClient` that has nothing to do with polling and with what a group assigns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
+
+import confluent_kafka
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException, TopicPartition
+
+from kafka_gateway.errors import IllegalState, InstanceNotFound, ServiceError
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.flow import Flow
+from kafka_gateway.kafka.consuming.offset_queries import QUERY_S, committed_offsets, offsets_at_times, places
+from kafka_gateway.kafka.errors import kafka_error
+from kafka_gateway.kafka.ports.topics import PartitionOffset
+
+UNKNOWN = confluent_kafka.OFFSET_INVALID
+"""A start that librdkafka is to find out: the committed offset, or where ``auto.offset.reset`` says."""
+
+
+class AssignedPartitions:
+    """Partitions and what is known of each. Belongs to whoever polls the consumer.
+
+    Raises KafkaException as the binding does, unless a method says otherwise.
+    """
+
+    def __init__(self, cooperative: bool) -> None:
+        """``cooperative``: whether the group's assignments come as differences (``cooperative-sticky``)."""
+        self._cooperative = cooperative
+        self._consumer: confluent_kafka.Consumer | None = None
+        self.mode: Literal["", "group", "manual"] = ""
+        self.assigned: set[Partition] = set()
+        self.starts: dict[Partition, int] = {}
+        """Where librdkafka was last told to go on in each partition. Until a record was polled from there it tells no
+        position by itself; from then on its own counts (see `positions`)."""
+        self.uncommitted_starts: dict[Partition, int] = {}
+        """Those of them that are not what the group had committed, of its latest assignments."""
+        self.stopped: dict[Partition, ServiceError] = {}
+        """Partitions without a position, which only `seek` or a new assignment moves."""
+        self.missing: set[str] = set()
+        """Topics of which something was unknown."""
+        self.ends: dict[Partition, int] = {}
+        """Ends of partitions that were met since they were sought or assigned last (``enable.partition.eof``)."""
+        self.failure: ServiceError | None = None
+        """The last thing that Kafka refused; whoever tells somebody takes it away."""
+        self._flow = Flow()
+        self._unplaced: dict[Partition, str] = {}
+        """Partitions whose start is not known, and why."""
+        self._place_at = math.inf
+        """When Kafka is asked for those starts again."""
+        self._anew: set[str] = set()
+        """Topics that begin at the beginning when they are assigned next."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._consumer is not None
+
+    @property
+    def client(self) -> confluent_kafka.Consumer:
+        """The consumer. Raises InstanceNotFound when there is none."""
+        if self._consumer is None:
+            raise InstanceNotFound
+        return self._consumer
+
+    # --- what flows ---------------------------------------------------------------------------------------------------
+
+    def hold(self, partitions: Iterable[Partition]) -> None:
+        """Nothing comes of these until `flow`, whatever is assigned meanwhile."""
+        self._flow.hold(partitions)
+        self._apply()
+
+    def flow(self, partitions: Iterable[Partition]) -> None:
+        """Lets these come again, behind what was polled of them last."""
+        self._flow.release(partitions)
+        self._apply()
+
+    def release(self, partitions: Iterable[Partition]) -> None:
+        """Forgets that these are to be held, when they come again; changes nothing for now."""
+        self._flow.release(partitions)
+
+    def hold_all(self, held: bool) -> None:
+        """Nothing comes of any partition, whatever is assigned meanwhile; or all but those that `hold` names."""
+        if self._flow.all_held != held:
+            self._flow.all_held = held
+            self._apply()
+
+    @property
+    def all_held(self) -> bool:
+        return self._flow.all_held
+
+    def _apply(self) -> None:
+        self._flow.apply(self.client, self.assigned, self._go_on)
+
+    def _go_on(self, partitions: Collection[Partition]) -> None:
+        for place, offset in self.positions(partitions).items():
+            if offset >= 0:
+                self._seek(place, offset)
+
+    def _let_go(self, partitions: Iterable[Partition]) -> None:
+        self._flow.let_go(self.client, partitions)
+
+    # --- positions ----------------------------------------------------------------------------------------------------
+
+    def check_assigned(self, partitions: Iterable[Partition]) -> None:
+        """Raises IllegalState for one that is not assigned."""
+        for topic, partition in partitions:
+            if (topic, partition) not in self.assigned:
+                raise IllegalState(f"Illegal state: No current assignment for partition {topic}-{partition}")
+
+    def positions(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Where librdkafka goes on in each: behind what was polled last, else where it was sent; below 0 where only
+        librdkafka will find out."""
+        if not partitions:
+            return {}
+        found = {(one.topic, one.partition): one.offset for one in self.client.position(places(partitions))}
+        return {place: offset if offset >= 0 else self.starts.get(place, UNKNOWN) for place, offset in found.items()}
+
+    def seek(self, targets: Mapping[Partition, int]) -> None:
+        """The next records of these come from there; offsets below 0 are librdkafka's names for the ends.
+
+        Raises IllegalState for one that is not assigned; nothing moves then.
+        """
+        self.check_assigned(targets)
+        again = {}
+        for place, offset in targets.items():
+            self.ends.pop(place, None)
+            self._unplaced.pop(place, None)
+            if place in self.stopped or not self._seek(place, offset):
+                again[place] = offset
+        self.starts |= targets
+        if again:
+            self.restart(again)
+
+    def _seek(self, place: Partition, offset: int) -> bool:
+        try:
+            self.client.seek(TopicPartition(*place, offset))
+        except KafkaException as error:
+            cause = kafka_error(error)
+            if cause is None or cause.code() != Code._STATE:
+                raise
+            return False  # it was assigned a moment ago and is not fetched yet
+        self.starts[place] = offset
+        return True
+
+    def restart(self, starts: Mapping[Partition, int]) -> None:
+        """Gives partitions a new start where `seek` cannot; the others go on where they are."""
+        moved = [TopicPartition(*place, offset) for place, offset in starts.items()]
+        if self.mode == "manual" or self._cooperative:
+            self._let_go(starts)
+            self.client.incremental_unassign(places(starts))
+            self.client.incremental_assign(moved)
+        else:
+            # Under the eager protocol only the whole assignment can be replaced.
+            others = self.positions([place for place in self.assigned if place not in starts])
+            self._let_go(self.assigned)
+            self.client.assign([TopicPartition(*place, offset) for place, offset in others.items()] + moved)
+            self.starts |= {place: offset for place, offset in others.items() if offset != UNKNOWN}
+        for place, offset in starts.items():
+            self.stopped.pop(place, None)
+            self.ends.pop(place, None)
+            if offset != UNKNOWN:
+                self.starts[place] = offset
+                self._unplaced.pop(place, None)
+        self._apply()
+
+    def begin_again(self, topic: str) -> list[Partition]:
+        """The topic was deleted and made again: its partitions start at the beginning of its new life. Returns them.
+
+        librdkafka goes on at its old offset, without a word, as soon as the new log has one (reliability.md §3c).
+        """
+        gone = sorted(place for place in self.assigned if place[0] == topic)
+        if gone:
+            self.restart(dict.fromkeys(gone, confluent_kafka.OFFSET_BEGINNING))
+            self.starts |= dict.fromkeys(gone, 0)
+        elif self.mode == "group":
+            self._anew.add(topic)  # the group took it away when it was deleted, and will give it back
+        return gone
+
+    # --- assigning by hand --------------------------------------------------------------------------------------------
+
+    def unsubscribe(self) -> None:
+        """Ends a subscription, whose partitions are revoked within the next polls, or drops an assignment at once."""
+        if self.mode == "group":
+            self.client.unsubscribe()
+        elif self.mode == "manual":
+            self._let_go(self.assigned)
+            self.client.unassign()
+            self.forget()
+        self.mode = ""
+
+    def assign(self, partitions: Iterable[Partition], starts: Mapping[Partition, int] | None = None) -> None:
+        """Takes exactly these, from ``starts``; where that says nothing from the committed offset, as librdkafka finds
+        it."""
+        starts = starts or {}
+        wanted = set(partitions)
+        self._let_go(self.assigned)
+        self.client.assign([TopicPartition(*place, starts.get(place, UNKNOWN)) for place in wanted])
+        self.forget()
+        self.assigned = wanted
+        self.starts = dict(starts)
+        self.mode = "manual" if wanted else ""
+        self._apply()
+
+    def add(self, starts: Mapping[Partition, int]) -> None:
+        """Takes these as well; not for a subscription."""
+        self.client.incremental_assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+        self.assigned |= starts.keys()
+        self.starts |= starts
+        self.mode = "manual"
+        self._apply()
+
+    def forget(self) -> None:
+        """Drops all that is known of partitions. `hold` and `hold_all` stay: they say what whoever polls wants."""
+        self._forget(self.assigned | set(self.starts) | set(self.ends))
+        self.assigned = set()
+        self.stopped.clear()
+        self.missing.clear()
+        self._unplaced.clear()
+        self.failure = None
+        self._place_at = math.inf
+
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        for place in list(partitions):
+            self.assigned.discard(place)
+            self.starts.pop(place, None)
+            self.uncommitted_starts.pop(place, None)
+            self.stopped.pop(place, None)
+            self.ends.pop(place, None)
+            self._unplaced.pop(place, None)
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def committed(self, partitions: Collection[Partition]) -> list[PartitionOffset]:
+        """What the group has committed, without partitions of which it has nothing. Blocks."""
+        return committed_offsets(self.client, partitions)
+
+    def offsets_at_times(self, times: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The first record at or after each time (epoch ms), or the end of the log if there is none. Blocks."""
+        return offsets_at_times(self.client, times)
+
+    def bounds(self, place: Partition, within_s: float = QUERY_S) -> tuple[int, int]:
+        """Where the partition's log begins and ends; below 0 if that is not known. Blocks."""
+        first, end = self.client.get_watermark_offsets(TopicPartition(*place), timeout=within_s)
+        return first, end
+
+    def known_ends(self) -> dict[Partition, int]:
+        """The end of each partition's log as of its last fetch, of those that were fetched."""
+        found = {}
+        for place in self.assigned:
+            watermarks = self.client.get_watermark_offsets(TopicPartition(*place), cached=True)
+            if watermarks[1] >= 0:
+                found[place] = watermarks[1]
+        return found
