@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kafka_gateway import media
 from kafka_gateway.auth import Authenticator
@@ -43,6 +43,9 @@ from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Outlet, Payload, Stream
+
+if TYPE_CHECKING:
+    from kafka_gateway.transport import Transport
 
 log = logging.getLogger("gateway")
 
@@ -90,6 +93,8 @@ class Gateway:
         """What clients may make the gateway hold, all of them together."""
         self.base_url = ""
         """What absolute URLs in replies begin with for requests of transports that do not say: the first listener."""
+        self.transports: Sequence[Transport] = ()
+        """All that are offered."""
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
         self.heartbeats = HeartbeatTimer()
@@ -250,6 +255,19 @@ class Gateway:
         self.running -= 1
         if self.stopping:
             self._idle.set()
+
+    def offered(self) -> list[Route]:
+        """The routes, and the resources of transports, that the lists of allowed and blocked ones leave."""
+        resources = [resource for each in self.transports for resource in each.resources]
+        return [route for route in (*self.router.routes, *resources) if self._is_offered(route)]
+
+    def _is_offered(self, route: Route) -> bool:
+        names = route.extras.get("names", {}).values() or (route.name,)
+        for name in names:
+            with contextlib.suppress(ServiceError):
+                self._limits.check_offered(name, route)
+                return True
+        return False
 
     def meter(self, resource: Route) -> Meter | None:
         """The rate limit for the messages of an open socket; ``resource`` is one of `Transport.resources`."""

@@ -14,12 +14,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotFound
 from kafka_gateway.media import Consumes, Produces
 from kafka_gateway.rights import Need, Permission, read_permissions
 from kafka_gateway.service import Service
+
+if TYPE_CHECKING:
+    from kafka_gateway.description import Description
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Route:
     service: Service | None = dataclasses.field(default=None, compare=False)
     """Whose handler it is, if that has a life of its own (gateway/service.py)."""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    description: Description | None = dataclasses.field(default=None, compare=False)
+    """What clients are told of it in ``/openapi.json``; without one they are told what can be seen of the rest."""
 
     @property
     def permissions(self) -> tuple[Permission, ...]:

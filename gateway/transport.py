@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from kafka_gateway.description import Channel
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import CloseReason, ServiceError, Unavailable
@@ -56,6 +57,10 @@ class Transport:
     requests for other paths it is not asked, unless it is the last to be."""
     upgrades: bool = False
     """Whether it claims nothing but requests with an ``Upgrade``."""
+    area: str = ""
+    """Whose routes its requests find, `Route.area`."""
+    channels: Sequence[Channel] = ()
+    """The sockets and streams that it has, for ``/asyncapi.json``."""
     resources: Sequence[Route] = ()
     """What it serves by itself, without ``Gateway.dispatch``: each asks ``Gateway.admit`` first, so that lists and
     limits count it. These routes have names, and their handlers are never called."""

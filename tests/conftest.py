@@ -16,11 +16,18 @@ from hypothesis import settings
 
 from tests import registry_server
 from tests.cache import UnavailableError, unavailable
+from tests.documented_replies import _watch_replies, documented_replies
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
 
-__all__ = ["pytest_collectreport", "pytest_runtest_logreport", "pytest_sessionfinish"]
+__all__ = [
+    "_watch_replies",
+    "documented_replies",
+    "pytest_collectreport",
+    "pytest_runtest_logreport",
+    "pytest_sessionfinish",
+]
 
 # What a developer's shell sets for the gateway is not meant for the gateways of the tests.
 for _name in [name for name in os.environ if name.startswith(("KAFKA_GATEWAY_", "KAFKAREST_"))]:

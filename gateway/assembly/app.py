@@ -78,6 +78,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         if authorizers:
             _check_declared(routes)
         gateway = Gateway(config, router, codecs, authenticator, authorizers)
+        gateway.transports = tuple(transports)
         stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
         await stack.enter_async_context(gateway.admission.watching())
         await stack.enter_async_context(gateway.proofs.watching())

@@ -15,6 +15,7 @@ BUILT_IN = MappingProxyType(
         "websocket": "kafka_gateway.transports.websocket.plugin",
         "websocket_proxy": "kafka_gateway.transports.websocket_proxy.plugin",
         "console": "kafka_gateway.transports.console.plugin",
+        "docs": "kafka_gateway.transports.docs.plugin",
         "tunnel": "kafka_gateway.transports.tunnel.plugin",
         "core": "kafka_gateway.assembly.builtin",
         "rest": "kafka_gateway.services.rest.plugin",

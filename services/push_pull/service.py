@@ -41,6 +41,7 @@ from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.common.names import TopicRules, is_topic
+from kafka_gateway.services.push_pull.descriptions import DESCRIPTIONS
 from kafka_gateway.services.push_pull.group_pull import Pulls, Wanted, as_base64, as_text, show
 
 EXPECTED = b'expected format: {"messages": ["message1", ...]}'
@@ -78,7 +79,10 @@ class PushPull:
             template = self._prefix.rstrip("/") + path
             name = "push-pull.push" if method == "POST" else "push-pull.pull"
             extras = {"waits": True} if method == "GET" else {}
-            return Route(method, template, handler, name, extras=extras, permission=permission, service=self.pulls)
+            return Route(
+                method, template, handler, name, extras=extras, permission=permission, service=self.pulls,
+                description=DESCRIPTIONS.get(method),
+            )  # fmt: skip
 
         return [
             route(*each)

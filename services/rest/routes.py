@@ -15,6 +15,7 @@ from typing import Any
 from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
+from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
@@ -38,6 +39,7 @@ from kafka_gateway.services.rest.bodies import (
 from kafka_gateway.services.rest.brokers import BrokersService
 from kafka_gateway.services.rest.consumers import Consumers
 from kafka_gateway.services.rest.create_instance import Creation
+from kafka_gateway.services.rest.descriptions import DESCRIPTIONS, PATH
 from kafka_gateway.services.rest.partitions import PartitionsService
 from kafka_gateway.services.rest.produce import RecordsService
 from kafka_gateway.services.rest.produce_bodies import RecordsReader
@@ -125,7 +127,7 @@ class RestServices(Service):
             routes += self._v1()
         if self.config.flag("api.v2.enable"):
             routes += self._v2()
-        return routes
+        return described(routes, DESCRIPTIONS, PATH)
 
     def _reader(self, generation: str, with_partition: bool = True) -> RecordsReader:
         return RecordsReader(generation, with_partition, self.config.integer("produce.records.max"), self.schemas)

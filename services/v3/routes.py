@@ -11,6 +11,7 @@ from typing import Any
 from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
+from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
@@ -19,6 +20,7 @@ from kafka_gateway.services.v3.acls import AclsService, read_acl, read_acls
 from kafka_gateway.services.v3.clusters import ClustersService
 from kafka_gateway.services.v3.configs import ConfigsService, read_alter, read_alter_many, read_value
 from kafka_gateway.services.v3.consumer_groups import ConsumerGroupsService
+from kafka_gateway.services.v3.descriptions import DESCRIPTIONS, PATH
 from kafka_gateway.services.v3.links import ClusterLinks
 from kafka_gateway.services.v3.offsets_reset import OffsetsResetService, read_reset
 from kafka_gateway.services.v3.partitions import PartitionsService
@@ -55,13 +57,14 @@ class V3Routes:
         self.produce = ProduceService(config, kafka.producer, codecs, TopicRules(config), RecordSchemas(schemas))
 
     def routes(self) -> list[Route]:
-        return [
+        routes = [
             *self._of_brokers(),
             *self._of_topics(),
             *self._of_acls(),
             *self._of_groups(),
             *self._of_producing(),
         ]
+        return described(routes, DESCRIPTIONS, PATH)
 
     def _of_brokers(self) -> list[Route]:
         c, configs = self.clusters, self.configs

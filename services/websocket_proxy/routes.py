@@ -5,11 +5,13 @@ with them over plain HTTP, for transports/websocket_proxy/http.py.
 from __future__ import annotations
 
 from kafka_gateway.config import Config
+from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.services.websocket_proxy.admin import ProxyAdmin
 from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets
 from kafka_gateway.services.websocket_proxy.control import ProxyControl
+from kafka_gateway.services.websocket_proxy.descriptions import DESCRIPTIONS, PATH
 from kafka_gateway.services.websocket_proxy.produce import ProduceSockets
 
 
@@ -18,8 +20,9 @@ def routes(config: Config, kafka: Kafka) -> list[Route]:
     produce = ProduceSockets(kafka, control.settings, control)
     consume = ConsumeSockets(kafka, control.settings, control)
     writes, reads = "write topic; write transactional-id", "read topic; read group"  # their names are in the query
-    return [
+    found = [
         Route("GET", "/socket/in", produce.open, "socket.in", permission=writes, service=control),
         Route("GET", "/socket/out", consume.open, "socket.out", permission=reads, service=control),
         *ProxyAdmin(control, kafka.admin).routes(),
     ]
+    return described(found, DESCRIPTIONS, PATH)

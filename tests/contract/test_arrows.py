@@ -117,6 +117,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Assembly: services and sinks meet here, and nowhere else.
     "transports.bridges": ("gateway", "gateway.door", PORTS, "services.bridges", *COMMON),
     "transports.console": ("gateway", "gateway.door", PORTS, "services.common"),
+    "transports.docs": ("gateway", "gateway.door"),
     "transports.tunnel": (
         "gateway",
         "gateway.commands.output",

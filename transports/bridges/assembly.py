@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
 from kafka_gateway.services.bridges.delivery import DeliverySettings
+from kafka_gateway.services.bridges.descriptions import DESCRIPTIONS, of_producer
 from kafka_gateway.services.bridges.headers import HeaderRules, SinkHeaderRules
 from kafka_gateway.services.bridges.outcomes import Decision, RetryRules
 from kafka_gateway.services.bridges.produce import METHODS, ProducerBridge, ProducerSettings
@@ -45,12 +47,13 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
 
     health = HealthService(config, kafka.admin, lambda: silence(consumers))
     bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
-    routes = [
+    pages = [
         Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
         Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics"),
         Route("GET", "/healthz", bridges.live, "bridge.healthz", permission=OPEN),
         Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),
     ]
+    routes = described(pages, DESCRIPTIONS)
     asks = config.text("authentication.method").upper() != "NONE"  # a webhook's sender proves nothing
     for bridge in producers:
         routes += [
@@ -58,6 +61,7 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
                 method, path, bridge.post, f"bridge.produce.{bridge.settings.name}",
                 permission=f"write topic:{bridge.settings.topic}" if asks else OPEN,
                 body="optional", extras={"raw": bridge.settings.max_body_bytes},
+                description=of_producer(bridge.settings.name, bridge.settings.topic),
             )
             for path in bridge.settings.paths
             for method in METHODS

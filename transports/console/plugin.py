@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kafka_gateway import media
 from kafka_gateway.config import Config
+from kafka_gateway.description import Description, Parameter
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
 from kafka_gateway.transport import Transport, hookimpl
@@ -29,7 +30,15 @@ def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
         return []
     handler = LogEnds(kafka.admin).ends
     needs, produces = "read gateway:console", media.plain_json()
-    return [Route("GET", "/console/ends", handler, "console.ends", permission=needs, produces=produces)]
+    told = Description(
+        "Ends of the logs of topics, by partition",
+        tag="Pages",
+        replies={200: dict[str, dict[str, int]]},
+        parameters=(Parameter("topics", "Names of topics, with commas between."),),
+    )
+    return [
+        Route("GET", "/console/ends", handler, "console.ends", permission=needs, produces=produces, description=told)
+    ]
 
 
 def _enabled(config: Config) -> bool:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from kafka_gateway import media
 from kafka_gateway.core import Gateway
+from kafka_gateway.description import Description
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
 
-_PAGE = served("GET", "/", "console.start", permission=OPEN)
+_PAGE = served(
+    "GET",
+    "/",
+    "console.start",
+    permission=OPEN,
+    produces=media.Produces([("text/html", 1.0)]),
+    description=Description(
+        "For browsers: where to go on", tag="Pages", replies={200: {"type": "string"}}, kafka=False
+    ),
+)
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
@@ -41,6 +52,7 @@ code {{ font-size: .9em }}
 <ul>
 <li>{console}</li>
 <li><a href="health/ready">Health</a>: whether Kafka answers</li>
+<li><a href="docs">The API</a>: every resource, every socket, with requests to try out</li>
 <li><a href="topics">Topics</a>: what the API answers to <code>GET /topics</code></li>
 </ul>
 <p>Documentation comes with the program: <code>README.md</code> is where to begin; <code>docs/rest.md</code> is about

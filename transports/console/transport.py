@@ -11,9 +11,10 @@ from importlib import resources
 
 from aiohttp import web
 
-from kafka_gateway import jsonio
+from kafka_gateway import jsonio, media
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
+from kafka_gateway.description import Description
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
@@ -37,10 +38,6 @@ _HEADERS = {
 }
 
 
-_PAGE = served("GET", "/console", "console.page", permission="read gateway:console")
-_LIST = served("GET", _CLIENTS, "console.clients", permission="read gateway:console")
-
-
 class ClientRow(jsonio.Struct):
     """One connected client, as the page lists it."""
 
@@ -50,6 +47,23 @@ class ClientRow(jsonio.Struct):
     seconds: float
     """Since it connected."""
     streams: int
+
+
+_PAGE = served(
+    "GET",
+    "/console",
+    "console.page",
+    permission="read gateway:console",
+    produces=media.Produces([("text/html", 1.0)]),
+    description=Description("The console page", tag="Pages", replies={200: {"type": "string"}, 304: None}, kafka=False),
+)
+_LIST = served(
+    "GET",
+    _CLIENTS,
+    "console.clients",
+    permission="read gateway:console",
+    description=Description("Connected clients", tag="Pages", replies={200: list[ClientRow]}, kafka=False),
+)
 
 
 class ConsoleTransport(Transport):

@@ -22,6 +22,7 @@ from aiohttp import web
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
+from kafka_gateway.description import Description
 from kafka_gateway.errors import (
     REVOKED,
     SHUTDOWN,
@@ -76,8 +77,26 @@ class UpgradeNeeded(ServiceError):
     status, error_code, text = 426, 426, "Expected Upgrade: websocket"
 
 
-_OPEN = served("GET", "/tunnel", "tunnel.open", permission="read gateway:tunnel")
-_BROKERS = served("GET", "/tunnel/brokers", "tunnel.brokers", permission="read gateway:tunnel")
+_OPEN = served(
+    "GET",
+    "/tunnel",
+    "tunnel.open",
+    permission="read gateway:tunnel",
+    description=Description(
+        "A tunnel for Kafka's own protocol",
+        "A WebSocket; the path is tunnel.path. docs/tunnel.md tells more.",
+        tag="Tunnel",
+        replies={101: None},
+        errors=(UpgradeNeeded,),
+    ),
+)
+_BROKERS = served(
+    "GET",
+    "/tunnel/brokers",
+    "tunnel.brokers",
+    permission="read gateway:tunnel",
+    description=Description("How to get to each broker", tag="Tunnel", replies={200: BrokerList}),
+)
 
 
 class TunnelTransport(Transport):

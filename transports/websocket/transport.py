@@ -27,6 +27,7 @@ from kafka_gateway.stream import Feed
 from kafka_gateway.transport import Transport, refusal
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
+from kafka_gateway.transports.envelope.channels import ENVELOPES
 from kafka_gateway.transports.envelope.session import EnvelopeSession
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
@@ -38,6 +39,7 @@ from kafka_gateway.transports.websocket.stream_socket import feed_socket, open_s
 class WebSocketTransport(Transport):
     name = "websocket"
     upgrades = True
+    channels = (ENVELOPES,)
 
     def __init__(self, config: Config) -> None:
         self._settings = EnvelopeSettings.of(config)

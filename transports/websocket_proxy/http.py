@@ -45,7 +45,7 @@ class ProxyHttp(Transport):
         self.name = name
         self.paths = (*_PATHS, _BELOW + "*")
         self.named_only = named_only
-        self._area = area
+        self.area = area
         self._bodies = BodyReader(config)
 
     def claims(self, request: web.BaseRequest) -> bool:
@@ -65,7 +65,7 @@ class ProxyHttp(Transport):
             raise NotFound()
         method = "-" if request.method == "OPTIONS" else request.method  # no route has it: 405 with the others
         reply = await gateway.dispatch(
-            Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self._area)
+            Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self.area)
         )
         response = _response(reply)
         if gateway.stopping:

@@ -35,6 +35,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
 from kafka_gateway.transports.websocket_proxy.avro_messages import avro_produce_decoder, avro_result
+from kafka_gateway.transports.websocket_proxy.channels import CHANNELS
 from kafka_gateway.transports.websocket_proxy.messages import produce_decoder, result_frame
 from kafka_gateway.transports.websocket_proxy.parameters import Formats, consume_parameters, produce_parameters
 from kafka_gateway.transports.websocket_proxy.sockets import (
@@ -70,6 +71,7 @@ class WebSocketProxyTransport(Transport):
     name = "websocket-proxy"
     paths = ("/socket/*",)
     resources = (_FRAMES,)
+    channels = CHANNELS
 
     def __init__(self, config: Config) -> None:
         self._limits = SocketLimits(
