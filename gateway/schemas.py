@@ -156,11 +156,15 @@ class Writer:
     subject: str
     version: int | None
     compiled: CompiledSchema
+    _prefix: bytes = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_prefix", b"\0" + self.schema_id.to_bytes(4, "big", signed=self.schema_id < 0))
 
     def store(self, text: bytes) -> bytes | None:
         """The bytes that Kafka keeps of a datum given as JSON text; see CompiledSchema.encode."""
         payload = self.compiled.encode(text)
-        return None if payload is None else b"\0" + self.schema_id.to_bytes(4, "big") + payload
+        return None if payload is None else self._prefix + payload
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

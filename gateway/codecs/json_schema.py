@@ -1,7 +1,8 @@
 """The embedded format ``jsonschema``: JSON that its schema judges before it is stored (kafka-rest-http.md §4.8).
 
 ``jsonschema`` judges schemas, ``jsonschema-rs`` judges data: it is compiled, and its regular expressions cannot be made
-to run for ever by who writes the schema. Neither ever fetches anything: a ``$ref`` finds what the registry has.
+to run for ever by who writes the schema. Neither ever fetches anything: a ``$ref`` finds what the registry has. Data of
+most records need neither: see `json_types`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jsonschema_rs
 
 from kafka_gateway import jsonio
 from kafka_gateway.codecs.json_defaults import filler
+from kafka_gateway.codecs.json_types import type_reader
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema, UnusableSchema
 
@@ -94,8 +96,17 @@ class JsonSchema(CompiledSchema):
             )
         )
         self._fill = filler(document) if fill_defaults else None
+        self._is_right = None if fill_defaults else type_reader(document)
 
     def encode(self, text: bytes) -> bytes | None:
+        if self._is_right is not None:
+            try:
+                self._is_right(text)
+            except (ValueError, RecursionError):
+                pass  # the schema finds out what it is, and whether it is wrong at all
+            else:
+                if text.isascii() or text.decode():  # parts that may be anything were not looked at
+                    return jsonio.compact(text)
         validator = self._validator
         try:
             value = jsonio.decode_value(text) if self._decode is None else self._decode(text)

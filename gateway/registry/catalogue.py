@@ -490,7 +490,7 @@ def _body(schema: Schema) -> dict[str, Any]:
 
 def _integer(answer: Any, name: str) -> int:
     number = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(number, int):
+    if not isinstance(number, int) or not -(2**31) <= number < 2**32:  # ids are stored in four bytes
         raise RegistryRefusal(502, 0, f"the schema registry answers without {name!r}")
     return number
 

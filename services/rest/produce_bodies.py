@@ -124,7 +124,7 @@ class RecordsReader:
             if self._with_schemas is None:
                 raise SchemasUnavailable()
             topic = str(params.get("topic", ""))
-            return self._with_schemas.read(codec.name, topic, raw, given, is_dry(query))
+            return self._with_schemas.read(codec.name, topic, raw, given, len(body), is_dry(query))
         records = self._records(body, codec)
         self._check_count(records)
         return records
@@ -169,6 +169,9 @@ class RecordsReader:
                     raise
         elements, schemas = self._members(body)
         raw = [RawRecord(*self._record(element, codec, f"records[{i}]")) for i, element in enumerate(elements)]
+        for record in raw:
+            record.key = NULL if record.key is None else record.key
+            record.value = NULL if record.value is None else record.value
         return raw, GivenSchemas(**schemas)  # type: ignore[arg-type]
 
     # --- the exact reading ------------------------------------------------------------------------------------------
@@ -368,18 +371,12 @@ def _document_decoder(datum: Any, null: object, with_partition: bool) -> jsonio.
 
 
 def _fast_raw(document: Any, with_partition: bool) -> tuple[list[RawRecord], GivenSchemas]:
-    records = []
-    for record in document.records:
-        key, value = record.key, record.value
-        records.append(
-            RawRecord(
-                None if key == NULL else bytes(key),
-                None if value == NULL else bytes(value),
-                record.partition if with_partition else None,
-                record.timestamp_ms,
-                None if record.headers is None else _fast_headers(record.headers),
-            )
-        )
+    records = document.records
+    for record in records:
+        if record.headers is not None:
+            record.headers = _fast_headers(record.headers)
+    if not with_partition:
+        records = [RawRecord(each.key, each.value, None, each.timestamp_ms, each.headers) for each in records]
     return records, GivenSchemas(
         document.key_schema, document.key_schema_id, document.value_schema, document.value_schema_id
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kafka_gateway import jsonio
 from kafka_gateway.errors import (
     BadRequest,
     ConversionError,
@@ -20,20 +21,25 @@ from kafka_gateway.errors import (
     ServiceError,
     ValueSchemaMissing,
 )
-from kafka_gateway.records import Headers, OutgoingRecord
+from kafka_gateway.records import Headers, RecordToSend
 from kafka_gateway.schemas import Misfit, Part, Preparing, SchemaChoice, Schemas, Writer
-from kafka_gateway.services.common.json_members import shown
+from kafka_gateway.services.common.json_members import NULL, shown
 
 _OFF_LOOP_BYTES = 64 * 1024
-"""Of data: about what is encoded in five milliseconds. More is encoded on a thread."""
+"""Of the body, and `_BYTES_A_RECORD` more for each record: about what is encoded in five milliseconds. More is encoded
+on a thread."""
+_BYTES_A_RECORD = 40
 _MESSAGE_MAX = 500
 
 
-class RawRecord(NamedTuple):
-    """A record whose key and value are JSON text still; None for one that is absent or null."""
+class RawRecord(jsonio.Struct, gc=False):
+    """A record whose key and value are JSON text, NULL for what is absent, until it is encoded: then they are Kafka's.
 
-    key: bytes | None
-    value: bytes | None
+    Records that were decoded in one piece with their body have this shape, too.
+    """
+
+    key: Any
+    value: Any
     partition: int | None
     timestamp_ms: int
     headers: Headers | None
@@ -48,12 +54,12 @@ class GivenSchemas(NamedTuple):
     value_schema_id: int | None
 
 
-class SchemaRecords(list[OutgoingRecord]):
+class SchemaRecords(list[RecordToSend]):
     """Records that are ready to be sent, and the ids of the schemas that they were written with."""
 
     __slots__ = ("key_schema_id", "value_schema_id")
 
-    def __init__(self, records: Sequence[OutgoingRecord], key: Writer | None, value: Writer | None) -> None:
+    def __init__(self, records: Sequence[RecordToSend], key: Writer | None, value: Writer | None) -> None:
         super().__init__(records)
         self.key_schema_id = None if key is None else key.schema_id or None
         self.value_schema_id = None if value is None else value.schema_id or None
@@ -67,9 +73,11 @@ class SchemaReader:
         self._schemas = schemas
 
     def read(
-        self, format: str, topic: str, records: Sequence[RawRecord], given: GivenSchemas, dry: bool = False
+        self, format: str, topic: str, records: Sequence[RawRecord], given: GivenSchemas, size: int, dry: bool = False
     ) -> SchemaRecords | Preparing:
-        """The records, or what has to be waited for first. ``dry``: no schema is registered.
+        """The records, or what has to be waited for first: a schema, or a thread for a body of many bytes (``size``).
+
+        ``dry``: no schema is registered.
 
         Raises:
             KeySchemaMissing, ValueSchemaMissing: data without a schema.
@@ -82,7 +90,7 @@ class SchemaReader:
             _check_missing(records, key_choice, value_choice)
         key = None if key_choice is None else self._schemas.known(key_choice)
         value = None if value_choice is None else self._schemas.known(value_choice)
-        long = sum(len(each.value or b"") + len(each.key or b"") for each in records) > _OFF_LOOP_BYTES
+        long = size + len(records) * _BYTES_A_RECORD > _OFF_LOOP_BYTES
         if long or (key_choice is not None and key is None) or (value_choice is not None and value is None):
             return Preparing(lambda: self._prepare(records, key_choice, value_choice, long))
         if not self._v1:
@@ -120,25 +128,21 @@ class SchemaReader:
         return SchemaChoice(topic, part, format, id=id, text=text, registers=not dry)
 
     def _encode(self, records: Sequence[RawRecord], key: Writer | None, value: Writer | None) -> SchemaRecords:
-        encoded: list[OutgoingRecord] = []
-        part, writer = "key", key
+        # A schema that is given is applied to a null, too (observed §4.5).
+        store_key = _nothing if key is None else key.store
+        store_value = _nothing if value is None else value.store
+        done, part, writer = 0, "key", key
         try:
             for record in records:
-                # A schema that is given is applied to a null, too (observed §4.5).
-                stored_key = stored_value = None
-                if key is not None:
-                    part, writer = "key", key
-                    stored_key = key.store(record.key or b"null")
-                if value is not None:
-                    part, writer = "value", value
-                    stored_value = value.store(record.value or b"null")
-                encoded.append(
-                    OutgoingRecord(stored_key, stored_value, record.partition, record.timestamp_ms, record.headers)
-                )
+                part, writer = "key", key
+                record.key = store_key(bytes(record.key))
+                part, writer = "value", value
+                record.value = store_value(bytes(record.value))
+                done += 1
         except ValueError as reason:
             assert writer is not None
-            raise self._misfit(f"records[{len(encoded)}].{part}", writer, reason) from None
-        return SchemaRecords(encoded, key, value)
+            raise self._misfit(f"records[{done}].{part}", writer, reason) from None
+        return SchemaRecords(records, key, value)
 
     def _misfit(self, place: str, writer: Writer, reason: ValueError) -> ServiceError:
         told = reason.under(place) if isinstance(reason, Misfit) else f"{place}: {reason}"
@@ -148,10 +152,14 @@ class SchemaReader:
         return BadRequest(f"Bad Request: {told}")
 
 
+def _nothing(text: bytes) -> None:
+    """The key or value without a schema, which must be null."""
+
+
 def _check_missing(
     records: Sequence[RawRecord], key_choice: SchemaChoice | None, value_choice: SchemaChoice | None
 ) -> None:
-    if key_choice is None and any(record.key is not None for record in records):
+    if key_choice is None and any(record.key != NULL for record in records):
         raise KeySchemaMissing()
-    if value_choice is None and any(record.value is not None for record in records):
+    if value_choice is None and any(record.value != NULL for record in records):
         raise ValueSchemaMissing()
