@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator
 from kafka_gateway.config import Config
 from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
 from kafka_gateway.services.websocket_proxy.dynamic_limits import DynamicLimits
+from kafka_gateway.services.websocket_proxy.keys import AUTO_REGISTER, REGISTRY_URL
 from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits
 from kafka_gateway.services.websocket_proxy.metrics import ProxyMetrics
+from kafka_gateway.services.websocket_proxy.schema_registration import SchemaRegistration
 from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Kind
 from kafka_gateway.services.websocket_proxy.session_sync import SessionSync
 from kafka_gateway.services.websocket_proxy.session_table import Duplicate, KindClash, LimitReached
@@ -85,7 +88,7 @@ class SocketPlace:
 class ProxyControl(Service):
     """The `SocketSessions` of one gateway, with its limits and metrics. Belongs to the event loop."""
 
-    def __init__(self, config: Config, kafka: Kafka) -> None:
+    def __init__(self, config: Config, kafka: Kafka, schemas: Schemas) -> None:
         """ConfigError for faulty limits."""
         self.limits = Limits(config)
         self.settings = settings(config)
@@ -100,6 +103,8 @@ class ProxyControl(Service):
         if config.flag(_KEY + "dynamic-config-handler.enabled"):
             topic = _topic(config, "dynamic-config-handler")
             self.dynamic = DynamicLimits(kafka, server, topic, self.limits, self._limits_changed)
+        self._registration = SchemaRegistration(schemas)
+        self._registers = bool(config.text(REGISTRY_URL)) and config.flag(AUTO_REGISTER)
         self._at_start = config.flag(_KEY + "session-handler.at-start")
         self._partitions: dict[str, int] = {}
         """Of the topic that a group's last socket asked for: the upper bound of its limit."""
@@ -109,11 +114,14 @@ class ProxyControl(Service):
         """Around the gateway's serving. The topics are opened in the background: a gateway starts without Kafka."""
         if self._at_start:
             self.keeper.start()
+        if self._registers:
+            self._registration.start()
         if self.dynamic is not None:
             await self.dynamic.start()
         try:
             yield
         finally:
+            await self._registration.aclose()
             if self.dynamic is not None:
                 await self.dynamic.aclose()
             await self.keeper.aclose()

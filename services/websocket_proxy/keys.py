@@ -84,6 +84,7 @@ def _without_effect(
 
 _RENAMED: Final[Mapping[str, str]] = {
     "kafka-client.bootstrap-hosts": "bootstrap.servers",
+    "kafka-client.schema-registry.url": "schema.registry.url",
     "producer.delivery-timeout-ms": "produce.timeout.ms",
     "producer.compression-type": "producer.compression.type",
     "consumer.default-rate-limit-messages-per-second": PREFIX + "consumer.limits.default-messages-per-second",
@@ -107,6 +108,11 @@ _CLIENTS: Final[Mapping[str, str]] = {
     "producer.kafka-client-properties.": "producer.",
 }
 """Old prefix, without `PREFIX`, to ours."""
+
+_REGISTRY: Final = "kafka-client.schema-registry.properties."
+"""Before properties that have the names of the gateway's own: ``schema.registry.basic.auth.user.info``."""
+REGISTRY_URL: Final = f"{PREFIX}kafka-client.schema-registry.url"
+AUTO_REGISTER: Final = f"{PREFIX}kafka-client.schema-registry.auto-register-schemas"
 
 _NO_LOGIN = frozenset({"sasl.mechanism", "sasl.jaas.config", "sasl.kerberos.service.name"})
 """Without SASL in security.protocol Java's clients do not look at these; librdkafka's refuse them."""
@@ -134,6 +140,8 @@ def implied(texts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         for old, new in _CLIENTS.items():
             if name.startswith(old):
                 put(new + name.removeprefix(old), text, name)
+        if name.startswith(_REGISTRY + "schema.registry."):
+            put(name.removeprefix(_REGISTRY), text, name)
         if name.startswith("producer.rate-limit.client-limits."):
             rest = name.removeprefix("producer.rate-limit.client-limits.").replace("client-id", "producer-id")
             put(f"{PREFIX}producer.limits.client-specific-limits.{rest}", text, name)
@@ -141,6 +149,9 @@ def implied(texts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     if not secure.upper().startswith("SASL"):
         for name in _NO_LOGIN:
             found.pop(f"client.{name}", None)
+    user = f"{_REGISTRY}schema.registry.basic.auth.user.info"
+    if user in given:  # the old program's default; ours is the user in the address
+        put("schema.registry.basic.auth.credentials.source", "USER_INFO", user)
     _logging(given, put)
     _authentication(given, put)
     starts = next((name for name in ("server.port", "kafka-client.bootstrap-hosts") if name in given), "")
@@ -605,22 +616,32 @@ WEBSOCKET_PROXY: tuple[ConfigKey, ...] = section(
         "server.jmx.proxy.status.interval",
         variables={"server.jmx.proxy.status.interval": ("WSPROXY_JMX_PROXY_STATUS_INTERVAL",)},
     ),
-    *_without_effect(
-        "the protocol's own schemas are not registered anywhere; clients read them at /schemas/avro",
-        "kafka-client.schema-registry.url",
+    _old("kafka-client.schema-registry.url", "schema.registry.url", "WSPROXY_SCHEMA_REGISTRY_URL"),
+    _key(
         "kafka-client.schema-registry.auto-register-schemas",
-        "kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source",
-        "kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info",
-        variables={
-            "kafka-client.schema-registry.url": ("WSPROXY_SCHEMA_REGISTRY_URL",),
-            "kafka-client.schema-registry.auto-register-schemas": ("WSPROXY_SCHEMA_AUTO_REGISTER",),
-            "kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source": (
-                "WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC",
-            ),
-            "kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info": (
-                "WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO",
-            ),
-        },
+        "Register the Avro schemas of the protocol's own messages under their full names; only with "
+        f"{PREFIX}kafka-client.schema-registry.url.",
+        "WSPROXY_SCHEMA_AUTO_REGISTER",
+        type="bool",
+        default=True,
+    ),
+    _old(
+        f"{_REGISTRY}schema.registry.basic.auth.credentials.source",
+        "schema.registry.basic.auth.credentials.source",
+        "WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC",
+    ),
+    _old(
+        f"{_REGISTRY}schema.registry.basic.auth.user.info",
+        "schema.registry.basic.auth.user.info",
+        "WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO",
+        type="secret",
+    ),
+    ConfigKey(
+        name=PREFIX + _REGISTRY,
+        prefix=True,
+        doc="Set what schema.registry. sets.",
+        example="schema.registry.ssl.truststore.location=/etc/registry-ca.pem",
+        implies=implied,
     ),
     *_without_effect(
         _NO_MONITORING,

@@ -8,6 +8,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.websocket_proxy.admin import ProxyAdmin
 from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets
 from kafka_gateway.services.websocket_proxy.control import ProxyControl
@@ -15,8 +16,8 @@ from kafka_gateway.services.websocket_proxy.descriptions import DESCRIPTIONS, PA
 from kafka_gateway.services.websocket_proxy.produce import ProduceSockets
 
 
-def routes(config: Config, kafka: Kafka) -> list[Route]:
-    control = ProxyControl(config, kafka)
+def routes(config: Config, kafka: Kafka, schemas: Schemas) -> list[Route]:
+    control = ProxyControl(config, kafka, schemas)
     produce = ProduceSockets(kafka, control.settings, control)
     consume = ConsumeSockets(kafka, control.settings, control)
     writes, reads = "write topic; write transactional-id", "read topic; read group"  # their names are in the query

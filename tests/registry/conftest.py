@@ -30,8 +30,9 @@ async def catalogue(fake: FakeRegistry) -> AsyncIterator[MakeCatalogue]:
     async def make(**values: object) -> Catalogue:
         usual = {"schema.registry.url": (fake.url,), "schema.registry.request.timeout.ms": 1500}
         texts = {name.replace("_", "."): value for name, value in values.items()}
-        prefixed = {f"schema.registry.http.{name}.timeout.ms": "300" for name in ("connect", "read")}
-        config = load(BUILTIN_KEYS, overrides=[f"{name}={value}" for name, value in prefixed.items()])
+        times = {f"schema.registry.http.{name}.timeout.ms": "300" for name in ("connect", "read")}
+        under = {name: texts.pop(name) for name in list(texts) if name.startswith("schema.registry.ssl.")}
+        config = load(BUILTIN_KEYS, overrides=[f"{name}={value}" for name, value in (times | under).items()])
         config = config.with_values(usual | texts)
         made = Catalogue(config, {codec.name: codec for codec in builtin.gateway_codecs(config)})
         context = made.lifespan()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -81,15 +82,15 @@ def _error(status: int, code: int, message: str) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(registry: FakeRegistry) -> AsyncIterator[FakeRegistry]:
+async def serving(registry: FakeRegistry, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeRegistry]:
     """Serves it on a free port of the loopback address."""
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/base/v7/{path:.+}", registry.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    registry.url = f"http://127.0.0.1:{runner.addresses[0][1]}/base/v7"
+    registry.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/base/v7"
     try:
         yield registry
     finally:

@@ -179,3 +179,23 @@ def test_what_has_no_meaning_here_is_told() -> None:
     told = "\n".join(config.warnings)
     for name in ("SCHEMA_REGISTRY_URL", "BROKER_RESOLUTION_RETRIES", "MONITORING_SSL_PROVIDER", "MONITORING_ENABLED"):
         assert name in told
+
+
+def test_the_old_registry_is_the_gateways() -> None:
+    config = read(
+        f"{KEY}kafka-client.schema-registry.properties.schema.registry.http.read.timeout.ms=700",
+        f"{KEY}kafka-client.schema-registry.properties.port=1",
+        WSPROXY_SCHEMA_REGISTRY_URL="http://registry:8081",
+        WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO="user:CANARY",
+    )
+    assert config.items("schema.registry.url") == ("http://registry:8081",)
+    assert config.under("schema.registry.") == {
+        "url": "http://registry:8081",
+        "http.read.timeout.ms": "700",
+        "basic.auth.user.info": "user:CANARY",
+        "basic.auth.credentials.source": "USER_INFO",
+    }
+    assert config.integer("port") == 8082
+    assert config.flag(KEY + "kafka-client.schema-registry.auto-register-schemas")
+    ours = read("schema.registry.url=http://ours", WSPROXY_SCHEMA_REGISTRY_URL="http://registry:8081")
+    assert ours.items("schema.registry.url") == ("http://ours",)
