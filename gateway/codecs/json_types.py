@@ -103,8 +103,8 @@ class _Types:
         if word == "object":
             return self._object(schema)
         if word == "array":
-            items = self.of(schema.get("items", True))
-            return _bounded(list[items], schema, min_length="minItems", max_length="maxItems")
+            items = list.__class_getitem__(self.of(schema.get("items", True)))
+            return _bounded(items, schema, min_length="minItems", max_length="maxItems")
         if word == "string":
             return _bounded(str, schema, min_length="minLength", max_length="maxLength")
         if word == "integer":
@@ -186,7 +186,7 @@ def _constant(schema: Mapping[str, Any], told: set[str]) -> Any:
 
 
 def _bounded(type_: Any, schema: Mapping[str, Any], **bounds: str) -> Any:
-    found = {}
+    found: dict[str, Any] = {}
     for name, keyword in bounds.items():
         if keyword in schema:
             bound = schema[keyword]
