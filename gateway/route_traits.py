@@ -30,7 +30,7 @@ def takes_pieces(router: Router, method: str, path: str) -> bool:
 
 
 def waits(router: Router, method: str, path: str) -> bool:
-    """Whether such a request is answered when there are records, or answered with a stream of them."""
+    """Whether such a request may be answered only when there are records."""
     if method not in ("GET", "HEAD"):
         return False
     return any(not _WAIT.isdisjoint(route.extras) for route in _routes(router, "GET", path))

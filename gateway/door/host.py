@@ -44,13 +44,25 @@ log = logging.getLogger("gateway.host")
 
 WRITE_TIMEOUT_S = 60.0
 """A client that does not read its reply for this long is cut off."""
+HALF_CLOSED_WAIT_S = 5.0
+"""How long a read waits for records whose client has closed its sending side. A new group is formed by then."""
 _TELL_EVERY_S = 10.0
 
 
 class HttpConnection(RequestHandler):
     """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
 
-    __slots__ = ("_abort_at", "_head_deadline", "_host", "_lost", "half_closed", "handed_over", "offer", "session")
+    __slots__ = (
+        "_abort_at",
+        "_give_up_at",
+        "_head_deadline",
+        "_host",
+        "_lost",
+        "half_closed",
+        "handed_over",
+        "offer",
+        "session",
+    )
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
@@ -62,6 +74,7 @@ class HttpConnection(RequestHandler):
         self._head_deadline: asyncio.TimerHandle | None = None
         self._abort_at: asyncio.TimerHandle | None = None
         self.half_closed = False
+        self._give_up_at: asyncio.TimerHandle | None = None
         self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,6 +98,7 @@ class HttpConnection(RequestHandler):
             self._head_deadline.cancel()
         if self._abort_at is not None:
             self._abort_at.cancel()
+        self.answers()
         session, self.session = self.session, None
         super().connection_lost(exc)
         if session is not None:
@@ -147,24 +161,44 @@ class HttpConnection(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at the answer
         """The client has closed its sending side, as ``nc -N`` does: what it asked is answered, then the connection
-        ends. What waits for records, or lasts, ends at once: a client that is gone looks the same.
+        ends. A client that is gone looks the same, so what only ends with its client ends at once, and a read waits
+        for ``HALF_CLOSED_WAIT_S`` at most. Only has_taken_all tells them apart, once there is something to write.
         """
-        self.half_closed = self.ssl_context is None and self._all_is_answered_soon()
+        self.half_closed = self.ssl_context is None and self._all_is_answered_once()
         if self.half_closed and self._current_request is not None and not self._messages:
             self._close = True
+            self._bound_wait(cast(HttpRequest, self._current_request))
         return self.half_closed
 
-    def close_behind_the_last(self) -> None:
-        """For a request at work: whether the connection ends behind it, since nothing else has arrived."""
+    def close_behind_the_last(self, request: HttpRequest) -> None:
+        """For a request that is about to be served to a client that has closed its sending side."""
         self._close = not self._messages
+        self._bound_wait(request)
 
-    def _all_is_answered_soon(self) -> bool:
-        if self._upgraded or (self._waiter is not None and not self._messages):
+    def _bound_wait(self, request: HttpRequest) -> None:
+        """Ends the waiting of a read some time after its client has closed its sending side."""
+        if self._host.door.waits(request):
+            self._give_up_at = self._loop.call_later(HALF_CLOSED_WAIT_S, self._give_up, request)
+
+    def _give_up(self, request: HttpRequest) -> None:
+        if request is self._current_request and self.transport is not None:
+            self.transport.write(_WAITED)
+            self.force_close()
+
+    def answers(self) -> None:
+        """The reply is about to be written: nothing is given up any more."""
+        if self._give_up_at is not None:
+            self._give_up_at.cancel()
+            self._give_up_at = None
+
+    def _all_is_answered_once(self) -> bool:
+        if self._waiter is not None and not self._messages:
             return False
         # One that has been taken from the queue in this turn of the loop is looked at when its turn comes.
-        asked: list[Any] = [] if self._current_request is None else [self._current_request]
-        asked += [self._host.request_of(message, payload, self) for message, payload in self._messages]
-        return all(request.content.is_eof() and not self._host.door.waits(request, self) for request in asked)
+        at_work: Any = self._current_request
+        if at_work is not None and (not at_work.content.is_eof() or self._host.door.lasts(at_work, self)):
+            return False
+        return all(payload.is_eof() for _, payload in self._messages)
 
     def handle_error(
         self,
@@ -197,6 +231,14 @@ class HttpConnection(RequestHandler):
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
+_WAITED_BODY = (
+    b'{"error_code":408,"message":"The client has closed its sending side, and no record has come since: keep the '
+    b'connection open both ways (nc without -N) to wait for longer."}'
+)
+_WAITED = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_WAITED_BODY), _WAITED_BODY)
+)
 _TOO_MANY_BODY = b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -263,10 +305,6 @@ class Host:
         self._paths: list[str] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._following: list[asyncio.Task[None]] = []
-
-    def request_of(self, message: Any, payload: Any, connection: HttpConnection) -> HttpRequest:
-        """A request that has arrived and waits for its turn."""
-        return HttpRequest(message, payload, connection, cast(Any, None), cast(Any, None), connection._loop)
 
     def server_of(self, listener: str) -> Server:
         return self._servers[listener]

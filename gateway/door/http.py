@@ -53,10 +53,10 @@ class Door:
         connection = cast("HttpConnection", request.protocol)
         started = time.perf_counter()
         if connection.half_closed:
-            if not request.content.is_eof() or self.waits(request, connection):
+            if not request.content.is_eof():
                 connection.force_close()
                 raise ConnectionResetError("the client left")
-            connection.close_behind_the_last()
+            connection.close_behind_the_last(request)
         transport: Transport | None = None
         session: Session | None = None
         response: web.StreamResponse
@@ -101,15 +101,18 @@ class Door:
                 self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
         return response
 
-    def waits(self, request: HttpRequest, connection: HttpConnection) -> bool:
-        """Whether the reply may be long in coming, or never end: a client that leaves meanwhile must be missed."""
+    def waits(self, request: HttpRequest) -> bool:
+        """Whether the reply may be long in coming, because it waits for records."""
+        return waits(self._gateway.router, request.method, request.raw_path.partition("?")[0])
+
+    def lasts(self, request: HttpRequest, connection: HttpConnection) -> bool:
+        """Whether the reply to a request at work may never end: a client that leaves meanwhile must be missed."""
+        if request.lasts is not None:
+            return request.lasts
         try:
-            transport = _transport_of(request, connection)
+            return not _transport_of(request, connection).plain
         except ServiceError:
             return False
-        if request.lasts or not transport.plain:
-            return True
-        return waits(self._gateway.router, request.method, request.raw_path.partition("?")[0])
 
     async def read_body(self, request: HttpRequest) -> bytes:
         """`HttpRequest.read`."""

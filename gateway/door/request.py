@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.cors import Headers, scheme_of
+from kafka_gateway.errors import BadRequest
 from kafka_gateway.session import Session
 
 
@@ -26,8 +27,8 @@ class HttpRequest(web.BaseRequest):
     """The headers that let the page that asks read the reply: aiohttp's responses get them by themselves."""
     goes_on_later = False
     """Set by ``goes_on``."""
-    lasts = False
-    """Whether the reply is a stream that only ends with its client, or with what it tells of."""
+    lasts: bool | None = None
+    """Whether the reply only ends with its client, as a stream does; None where nobody has said so. `stays_open`."""
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
 
@@ -41,6 +42,19 @@ class HttpRequest(web.BaseRequest):
         if self._read_bytes is None:
             self._read_bytes = await self.read_body(self)
         return self._read_bytes
+
+    def stays_open(self) -> None:
+        """Says that the reply only ends with its client, before any of it is written: a stream, or another protocol.
+
+        Raises BadRequest if the client has closed its sending side: one that is gone looks the same, and would never be
+        missed.
+        """
+        self.lasts = True
+        if self.protocol.half_closed:  # type: ignore[attr-defined]  # HttpConnection
+            raise BadRequest(
+                "The client has closed its sending side, and this reply would end with its client only: keep the "
+                "connection open both ways (nc without -N)."
+            )
 
     def base_url(self) -> str:
         """What absolute URLs in replies to this request start with."""

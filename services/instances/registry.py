@@ -65,6 +65,7 @@ class ConsumerInstance:
         timeout_s: float,
         min_bytes: int | None,
         rights: Rights = EVERYTHING,
+        group_s: float = 0.0,
     ) -> None:
         self.key = key
         self.owner = owner
@@ -75,6 +76,8 @@ class ConsumerInstance:
         self.consumer = consumer
         self.timeout_s = timeout_s
         """Longest duration of a read."""
+        self.group_s = group_s
+        """Longest duration of one that waits for the group to form; it may be longer."""
         self.min_bytes = min_bytes
         """See ReadLimits."""
 

@@ -206,7 +206,10 @@ class Consumers:
         with self._use(call) as instance:
             limits = self.prepare(call, instance, max_bytes)
             if timeout_ms >= 0:
-                limits = dataclasses.replace(limits, timeout_s=min(timeout_ms / 1000, limits.timeout_s))
+                given_s = timeout_ms / 1000
+                limits = dataclasses.replace(
+                    limits, timeout_s=min(given_s, limits.timeout_s), group_s=min(given_s, limits.group_s)
+                )
             encoders = self._encoders
             encoder = encoders.wide(call.format, include) if include else encoders.get("v2", call.format)
             return await read_reply(call, instance, limits, encoder)
@@ -227,7 +230,7 @@ class Consumers:
         if instance.illegal:
             raise invalid_topics(instance.illegal)
         instance.check_rights(call.session)
-        return ReadLimits(max_bytes, timeout_s=instance.timeout_s, min_bytes=instance.min_bytes)
+        return ReadLimits(max_bytes, instance.timeout_s, min_bytes=instance.min_bytes, group_s=instance.group_s)
 
     def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
         return self._registry.use(_key(call), call.session)

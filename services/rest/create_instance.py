@@ -32,6 +32,10 @@ _RESETS = {
 }
 _ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
 
+GROUP_S = 10.0
+"""How long the first read of an instance may wait for its group, unless its client says how long reads may take. Kafka
+holds a new group open for three seconds (group.initial.rebalance.delay.ms), longer than a read's usual second."""
+
 
 class Creation:
     """Makes consumer instances from what clients ask for."""
@@ -63,12 +67,15 @@ class Creation:
         name = request.name if request.name is not None else self._generated_name()
         check_instance(name)
         settings = _settings(group, name, request, generation)
+        group_s = min(GROUP_S, settings.session_timeout_ms / 1000 or GROUP_S)
+        if request.timeout_ms not in (None, -1):
+            group_s = 0.0  # who says how long reads may take gets reads of that time
         session = call.session
         owner, rights = str(session.principal), session.rights
 
         async def make(key: InstanceKey) -> ConsumerInstance:
             consumer = await self._kafka.consumer(settings)
-            return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes, rights)
+            return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes, rights, group_s)
 
         owned_max = session.allowance.instances_max if session.allowance is not None else 0
         await self._registry.create(InstanceKey(generation, group, name), make, owner, owned_max)

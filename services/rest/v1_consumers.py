@@ -77,6 +77,7 @@ class ConsumersV1:
             min_bytes=None,
             inclusive=True,
             oversized=max_bytes >= self._max_bytes,
+            group_s=instance.group_s,
         )
 
     async def commit(self, call: Call) -> Response:

@@ -1,4 +1,4 @@
-"""The WebSocket client of the JDK on every endpoint that speaks WebSocket: it says ``Content-Length: 0`` (issue 12, 1)."""
+"""The JDK's WebSocket client on every endpoint that speaks WebSocket: it sends ``Content-Length: 0`` (issue 12, 1)."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def test_every_endpoint() -> None:
         _produce(gateway.url)
         address = gateway.url.replace("http", "ws", 1)
         arguments = [part for path, more in SOCKETS.items() for part in (address + path, *more)]
-        done = subprocess.run(
-            [java, str(SOURCE), *arguments], capture_output=True, text=True, timeout=150, check=False
-        )
+        done = subprocess.run([java, str(SOURCE), *arguments], capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     assert dict(zip(SOCKETS, done.stdout.splitlines(), strict=True)) == dict.fromkeys(SOCKETS, "ok")
 

@@ -10,10 +10,12 @@ import pytest
 
 from kafka_gateway.assembly.app import App
 from tests.door.conftest import BASIC
-from tests.door.test_who_asks_first import WAYS, Way, raw
+from tests.door.test_who_asks_first import JSON, RECORDS, WAYS, Way, raw
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
-from tests.transports.wire import PATIENCE_S, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, PATIENCE_S, V2, Wire, produce, request, until
+
+LISTENER = str(BASIC["listeners"])
 
 
 @pytest.fixture
@@ -192,17 +194,96 @@ async def test_what_lasts_ends_with_its_client(app: App, name: str) -> None:
         await until(lambda: app.host.connection_count == 0)
 
 
-async def test_a_read_that_waits_ends_with_its_client(app: App, topic: str) -> None:
+@pytest.mark.parametrize("name", ["envelope socket", "stream", "stream socket", "sse", "long-polling", "socket out"])
+async def test_what_would_last_is_refused_to_a_client_that_has_closed_its_sending_side(
+    app: App, service: StubService, name: str
+) -> None:
+    """Fault: it was closed without a word. Behind another request, so the end is seen before this one is served."""
     async with await Wire.open(app.addresses[0]) as wire:
-        path = f"/consumers/g-{topic}"
-        made = await wire.ask("POST", path, b'{"format":"json","auto.offset.reset":"earliest"}', Content_Type=V2)
-        path = f"{path}/instances/{made.json['instance_id']}"
-        body = json.dumps({"topics": [topic]}).encode()
-        assert (await wire.ask("POST", f"{path}/subscription", body, Content_Type=V2)).status == 204
-        await wire.send(request("GET", f"{path}/records?timeout=30000", Accept="application/vnd.kafka.json.v2+json"))
+        await wire.send(raw(Way("GET", "/stub/gate/one"), "GET", {}) + raw(WAYS[name], "GET", {}))
+        wire.writer.write_eof()
+        assert await service.waiting.get() == "one"
+        await until(lambda: next(iter(app.host.server_of(LISTENER).connections)).half_closed)
+        service.gates["one"].set()
+        assert (await wire.reply()).status == 200
+        refused = await wire.reply()
+        assert refused.status == 400
+        assert "nc without -N" in refused.json["message"]
+    await until(lambda: app.host.connection_count == 0)
+    assert not app.gateway.sessions
+
+
+@pytest.mark.parametrize(("target", "status"), [("/kafka", 426), ("/kafka/brokers/1", 426), ("/kafka/brokers", 200)])
+async def test_a_tunnel_answers_what_is_no_handshake(app: App, target: str, status: int) -> None:
+    assert b" %d " % status in (await half_closed(app, request("GET", target))).split(b"\r\n")[0]
+
+
+async def test_a_push_of_atmosphere_is_answered(app: App) -> None:
+    way = Way("POST", "/topics/t?X-Atmosphere-Transport=polling&X-Atmosphere-tracking-id=1", JSON, RECORDS)
+    assert b" 200 " in (await half_closed(app, raw(way, "POST", {}, RECORDS))).split(b"\r\n")[0]
+
+
+async def subscribed(wire: Wire, topic: str) -> str:
+    """The path of a new instance that reads the topic from its beginning."""
+    path = f"/consumers/g-{topic}"
+    made = await wire.ask("POST", path, b'{"format":"json","auto.offset.reset":"earliest"}', Content_Type=V2)
+    path = f"{path}/instances/{made.json['instance_id']}"
+    body = json.dumps({"topics": [topic]}).encode()
+    assert (await wire.ask("POST", f"{path}/subscription", body, Content_Type=V2)).status == 204
+    return path
+
+
+@pytest.mark.parametrize("settings", [{"consumer.request.timeout.ms": 60000}])
+async def test_a_read_that_waits_is_answered(app: App, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client closes its sending side while its read waits, and still gets the record that comes."""
+    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 60)
+    async with await Wire.open(app.addresses[0]) as wire, await Wire.open(app.addresses[0]) as other:
+        path = await subscribed(wire, topic)
+        await wire.send(request("GET", f"{path}/records?timeout=30000", Accept=JSON_V2))
         await until(lambda: app.gateway.running == 1)
         wire.writer.write_eof()
+        await asyncio.sleep(0.05)
+        await other.send(produce(topic))
+        assert (await other.reply()).status == 200
+        assert (await wire.closed()).endswith(b'"offset":0}]')
+
+
+async def test_a_read_that_waits_ends_with_its_time(app: App, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 60)
+    async with await Wire.open(app.addresses[0]) as wire:
+        path = await subscribed(wire, topic)
+        await wire.send(request("GET", f"{path}/records?timeout=300", Accept=JSON_V2))
+        wire.writer.write_eof()
+        assert (await wire.closed()).endswith(b"\r\n\r\n[]")
+
+
+@pytest.mark.parametrize("settings", [{"consumer.request.timeout.ms": 60000}])
+async def test_no_read_waits_for_long_for_a_client_that_may_be_gone(
+    app: App, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 0.2)
+    async with await Wire.open(app.addresses[0]) as wire:
+        path = await subscribed(wire, topic)
+        await wire.send(request("GET", f"{path}/records?timeout=60000", Accept=JSON_V2))
+        await until(lambda: app.gateway.running == 1)
+        wire.writer.write_eof()
+        assert (await wire.reply()).status == 408
         await until(lambda: app.gateway.running == 0)
+
+
+async def test_a_client_that_is_gone_gets_no_record(app: App, topic: str) -> None:
+    """Its system resets the connection, and the record goes to the next read."""
+    async with await Wire.open(app.addresses[0]) as wire, await Wire.open(app.addresses[0]) as other:
+        path = await subscribed(wire, topic)
+        await wire.send(request("GET", f"{path}/records?timeout=30000", Accept=JSON_V2))
+        await until(lambda: app.gateway.running == 1)
+        wire.writer.close()
+        await wire.writer.wait_closed()
+        await other.send(produce(topic))
+        assert (await other.reply()).status == 200
+        read = await other.ask("GET", f"{path}/records?timeout=10000", Accept=JSON_V2)
+        assert [each["offset"] for each in read.json] == [0]
+        await until(lambda: app.host.connection_count == 1)
 
 
 async def test_half_a_request_is_none(app: App, service: StubService) -> None:

@@ -101,6 +101,7 @@ class AtmosphereTransport(Transport):
         kind, parameters, query = self._read(request)
         if kind is Kind.UNSUPPORTED:
             raise NotSupported(f"{parameters.transport} is no transport of this gateway, or not by plain HTTP.")
+        request.lasts = kind is Kind.OPEN
         if kind is Kind.OPEN:
             return await self._open(request, parameters, session, gateway)
         client = self._clients.find(parameters.tracking_id, session)
@@ -123,6 +124,7 @@ class AtmosphereTransport(Transport):
     ) -> web.StreamResponse:
         if gateway.stopping:
             raise ShuttingDown()
+        request.stays_open()
         name = parameters.transport or SSE.name
         if name not in self._offered:
             raise NotSupported(f"The transport {name} is switched off (transport.{name}.enable).")

@@ -24,8 +24,9 @@ from kafka_gateway.dialect import REST, Dialect, error_event
 from kafka_gateway.door import host
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.client_writer import ClientWriter, taken
+from kafka_gateway.door.half_closed import has_taken_all
 from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
-from kafka_gateway.errors import REVOKED, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
+from kafka_gateway.errors import REVOKED, BadRequest, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
@@ -154,7 +155,8 @@ class HttpTransport(Transport):
             if transport is not None and not transport.is_closing():
                 if not request.secure:
                     transport.set_write_buffer_limits()
-                written = True
+                # A client that has closed its sending side may be gone altogether.
+                written = not request.protocol.half_closed or await has_taken_all(transport)  # type: ignore[attr-defined]
         finally:
             settle(written)
         return sent
@@ -182,6 +184,8 @@ class HttpTransport(Transport):
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
+        if request.protocol.half_closed:  # type: ignore[attr-defined]  # HttpConnection
+            request.protocol.answers()  # type: ignore[attr-defined]
         transport.write(b"".join(parts))
         if request.protocol.writing_paused:
             writer = ClientWriter(transport, self._memory, host.WRITE_TIMEOUT_S)
@@ -228,6 +232,14 @@ class HttpTransport(Transport):
         is_chunked = request.version >= HttpVersion11
         body = BODIES[reply.media_type == media.EVENTS, is_chunked]
         close = close or not is_chunked or (isinstance(stream, Feed) and request.method != "HEAD")
+        # Not so where the stream answers a body: its client may close its side behind that, and waits for the reports.
+        if request.method == "GET":
+            try:
+                request.stays_open()
+            except BadRequest:
+                session.streams.discard(stream)
+                await stream.aclose()
+                raise
         if isinstance(stream, Feed) and request.method != "HEAD":
             self._feed(request, reply, stream, body, session, gateway)
             return ANSWERED(reply.status, False, 0)
@@ -241,8 +253,6 @@ class HttpTransport(Transport):
             return ANSWERED(reply.status, not close, 0)
         heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
         outlet.put(head + body.opening if heartbeat_s else head)
-        # Not so where the stream answers a body: its client may close its side behind that, and waits for the reports.
-        request.lasts = request.method == "GET"
         if heartbeat_s:
             session.on_close = partial(_tell_closed, outlet, body)
         limits = self._limits

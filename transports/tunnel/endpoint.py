@@ -40,7 +40,7 @@ from kafka_gateway.memory_budget import MemoryShare
 from kafka_gateway.query import parse_query
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
-from kafka_gateway.transport import Transport, refusal
+from kafka_gateway.transport import HttpRequest, Transport, refusal
 from kafka_gateway.transports.tunnel import apis, sasl
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses, node_of, of_query, ports_of
 from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection, connect
@@ -196,8 +196,9 @@ class TunnelTransport(Transport):
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         path, _, query_text = request.raw_path.partition("?")
+        request.lasts = _wants_upgrade(request)
         if request.method != "GET":
             raise MethodNotAllowed(allow=("GET",))
         if path == self._prefix:

@@ -6,12 +6,13 @@ All that aiohttp keeps private about an open WebSocket of a server is used here 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_websocket import WebSocketWriter
 from aiohttp.web_exceptions import HTTPBadRequest
 
+from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest
 
 Watch = Callable[[Any, Any, Any], Any]
@@ -54,6 +55,7 @@ class Handshake(web.WebSocketResponse[Any]):
 async def shake_hands(request: web.BaseRequest, response: web.WebSocketResponse[Any]) -> None:
     """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows."""
     response.headers.setdefault(hdrs.SERVER, "kafka-gateway")
+    cast(HttpRequest, request).stays_open()
     try:
         await response.prepare(request)
     except HTTPBadRequest as error:

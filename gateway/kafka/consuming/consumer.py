@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -24,9 +25,9 @@ CLOSE_S = 1.8
 """`KafkaConsumer.close` answers within this time (F4: a DELETE in 2 s); the rest is left to the thread."""
 
 
-_EMBEDDED_GROUP_S = 5.0
+_EMBEDDED_GROUP_S = 8.0
 """The mock cluster takes three seconds to form a group, and nothing makes it shorter: the first reads of every instance
-would be empty. On a real Kafka it is the operator's setting (group.initial.rebalance.delay.ms)."""
+would be empty, whatever their ``timeout``."""
 
 
 class KafkaConsumer:
@@ -67,7 +68,6 @@ class KafkaConsumer:
             name=f"kafka-consumer-{settings.client_id}",
             reset=properties["auto.offset.reset"],
             rebalanced=rebalanced,
-            first_assignment_s=_EMBEDDED_GROUP_S if clients.embedded_bootstrap else 0.0,
         )
         await worker.start()
         return cls(clients, worker, closed)
@@ -141,6 +141,8 @@ class KafkaConsumer:
 
     async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         self._check_open()
+        if self._clients.embedded_bootstrap and limits.timeout_s > 0 and limits.group_s < _EMBEDDED_GROUP_S:
+            limits = dataclasses.replace(limits, group_s=_EMBEDDED_GROUP_S)
         read = self._worker.read(limits, encoder)
         try:
             await read.future

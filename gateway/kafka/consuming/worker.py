@@ -69,15 +69,14 @@ class Worker:
         name: str,
         reset: str = "latest",
         rebalanced: Rebalanced | None = None,
-        first_assignment_s: float = 0.0,
     ) -> None:
         """``build`` makes the client, on the thread. ``auto_commit_s`` None: no commits but those asked for.
 
         ``rebalanced`` hears on the loop of every change of the group's assignment; ``reset`` is librdkafka's
-        ``auto.offset.reset``. ``first_assignment_s``: how long a read that may wait at all waits for the first
-        assignment of the group; from then on it has its own time.
+        ``auto.offset.reset``.
         """
-        self._first_assignment_s = first_assignment_s
+        self._joining: frozenset[str] = frozenset()
+        """Topics that were subscribed to, while the group has not answered: a new one takes three seconds to form."""
         self._client = GroupClient(build, self, cooperative=cooperative, reset=reset)
         self._cooperative = cooperative
         self._rebalanced = rebalanced
@@ -117,9 +116,7 @@ class Worker:
     def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> Read:
         """Queues a read. Whoever gets its answer, or stops waiting for it, must `settle` it."""
         read = Read(limits, encoder, self._loop.create_future())
-        if limits.timeout_s > 0 and self._client.mode == "group":
-            read.deadline = max(read.deadline, time.monotonic() + self._first_assignment_s)
-        self._questions.post(lambda: self._reads.waiting.append(read))
+        self._questions.post(lambda: self._begin(read))
         return read
 
     def settle(self, read: Read, accepted: bool) -> None:
@@ -193,6 +190,19 @@ class Worker:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
+    def _begin(self, read: Read) -> None:
+        if self._joining:
+            read.deadline = max(read.deadline, time.monotonic() + read.limits.group_s)
+        self._reads.waiting.append(read)
+
+    def _joined(self) -> None:
+        """The group has answered, or will not: from now on reads that waited for it have their own time."""
+        if self._joining:
+            self._joining = frozenset()
+            now = time.monotonic()
+            for read in self._reads.waiting:
+                read.deadline = min(read.deadline, now + read.limits.timeout_s)
+
     def _serve(self, read: Read, now: float) -> None:
         if read.future.done():
             self._reads.waiting.popleft()
@@ -221,6 +231,8 @@ class Worker:
             self._reads.fail(read, to_service_error(error))
             return
         client.look_for_missing(now)
+        if self._joining and client.missing >= self._joining:
+            self._joined()  # no group is formed for topics that are not there
         if self._tell_at == 0.0:  # before the records: positions that are told now count from there
             self._tell_assignment(now)
         if buffer.enough(read.limits, most):
@@ -278,11 +290,14 @@ class Worker:
             return
         if self._client.mode == "manual":
             raise IllegalState(_ILLEGAL_MODE)
+        if not self._client.assigned:
+            self._joining = frozenset(topics)
         self._client.subscribe(topics)
         if not self._cooperative:
             self._wait_for_revocation()
 
     def unsubscribe(self) -> None:
+        self._joined()
         if self._client.mode == "group":
             self._client.unsubscribe()
             self._wait_for_revocation()
@@ -380,10 +395,7 @@ class Worker:
     # --- the group (the Owner of the client) --------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
-        if self._first_assignment_s:
-            self._first_assignment_s = 0.0
-            for read in self._reads.waiting:
-                read.deadline = time.monotonic() + read.limits.timeout_s
+        self._joined()
         if self._rebalanced is not None:
             self._tell_at = 0.0
         self._auto.start_at(partitions)

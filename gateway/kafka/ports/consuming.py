@@ -36,7 +36,8 @@ class ReadLimits:
     its size, unless ``oversized`` is False: then such a read finds nothing (v1, kafka-rest-http.md §5.6). The read
     answers at ``timeout_s``, or earlier: at once when the limit is reached, and as soon as more than
     ``min_bytes`` are there (-1: as soon as there is a record). ``min_bytes`` None: never early for having data (v1).
-    ``max_records`` 0: as many as the configuration allows for any read.
+    ``max_records`` 0: as many as the configuration allows for any read. While the group of the consumer has not given
+    it anything yet, the read waits for that for up to ``group_s``, and for ``timeout_s`` from then on.
     """
 
     max_bytes: int
@@ -45,6 +46,7 @@ class ReadLimits:
     inclusive: bool = False
     max_records: int = 0
     oversized: bool = True
+    group_s: float = 0.0
 
 
 class TakenBatch:
