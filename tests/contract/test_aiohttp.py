@@ -42,7 +42,6 @@ USED: dict[str, dict[str, type]] = {
         "_request_count": RequestHandler,
         "_request_in_progress": RequestHandler,
         "_task_handler": RequestHandler,
-        "_upgraded": RequestHandler,
         "_waiter": RequestHandler,
     },
     "gateway/door/request.py": {
