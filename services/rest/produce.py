@@ -24,9 +24,9 @@ from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.rest.bodies import Produced, ProduceReply
-from kafka_gateway.services.rest.dry_run import DryRun, is_dry
 from kafka_gateway.services.rest.partitions import find_partition
 from kafka_gateway.services.rest.schema_bodies import SchemaRecords
 from kafka_gateway.services.rest.topics import find_topic_v1
@@ -43,7 +43,7 @@ class RecordsService:
         self._producer = producer
         self._rules = rules
         self._partitions = _KnownPartitions(admin)
-        self._dry_run = DryRun(admin, rules, creates_topics)
+        self._dry_run = DryRunProducer(admin, creates_topics)
 
     async def to_topic(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v2"""
@@ -71,15 +71,14 @@ class RecordsService:
 
     async def _send(self, topic: str, call: Call, partition: int | None) -> Sequence[Delivery]:
         records: Sequence[RecordToSend] = call.body
-        if call.query and is_dry(call.query):
-            return await self._dry_run.judge(topic, records, partition)
+        producer = self._dry_run if call.query and is_dry(call.query) else self._producer
         refusal = self._rules.refusal(topic)
         if refusal is not None:
             return [refusal] * len(records)
-        waiting = self._producer.ready(topic)
+        waiting = producer.ready(topic)
         if waiting is not None:
             await waiting
-        return await self._producer.send(topic, records, partition)
+        return await producer.send(topic, records, partition)
 
 
 def _reply_v2(deliveries: Sequence[Delivery], records: object) -> Response:

@@ -29,6 +29,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.records import OutgoingRecord, RecordToSend
 from kafka_gateway.schemas import Preparing, Schemas
+from kafka_gateway.services.common.dry_run import is_dry
 from kafka_gateway.services.common.json_members import (
     NULL,
     has_many_parts,
@@ -42,7 +43,6 @@ from kafka_gateway.services.common.json_members import (
     unknown_member,
 )
 from kafka_gateway.services.common.timestamps import parse_instant
-from kafka_gateway.services.rest.dry_run import is_dry
 from kafka_gateway.services.rest.schema_bodies import GivenSchemas, RawRecord, SchemaReader
 
 _Partition = Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]

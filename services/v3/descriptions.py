@@ -133,6 +133,9 @@ _OPERATIONS: Final = Parameter(
     "include_authorized_operations", "true: say what the gateway's own user may do.", {"enum": ["true", "false"]}
 )
 
+_DRY_RUN: Final = Parameter(
+    "dry_run", "true: say what would become of the records, and write nothing.", {"enum": ["true", "false"]}
+)
 _DATA: Final = _object(
     type={"enum": [*SCHEMALESS, *WITH_SCHEMA, None]},
     data={},
@@ -157,9 +160,10 @@ _PART_SHOWN: Final = {"type": "object", "properties": {"type": _TEXT, "size": _I
 _STORED: Final = {
     "cluster_id": _TEXT,
     "topic_name": _TEXT,
-    "partition_id": _INT32,
-    "offset": {"type": "integer", "format": "int64"},
-    "timestamp": {"type": ["string", "null"]},
+    # null in a dry run
+    "partition_id": _or_null(_INT32),
+    "offset": {"type": ["integer", "null"], "format": "int64"},
+    "timestamp": _or_null(_TEXT),
     "key": _PART_SHOWN,
     "value": _PART_SHOWN,
 }
@@ -294,6 +298,7 @@ _FOUND: Final[dict[str, Description]] = {
         replies={200: _REPORT},
         body=_RECORD,
         body_example={"value": {"type": "JSON", "data": {"amount": 1}}},
+        parameters=(_DRY_RUN,),
         errors=(BadRequest, PayloadError, Unprocessable),
     ),
     "batch-produce.produce-to-topic": Description(
@@ -302,6 +307,7 @@ _FOUND: Final[dict[str, Description]] = {
         replies={207: _BATCH_REPLY},
         body=_BATCH,
         body_example={"entries": [{"id": "1", "value": {"type": "JSON", "data": {"amount": 1}}}]},
+        parameters=(_DRY_RUN,),
         errors=(BadRequest, PayloadError, Unprocessable, InvalidBatch, PartitionNotFound),
     ),
 }  # fmt: skip

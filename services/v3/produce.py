@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import BadRequest, InvalidBatch, PayloadError, ServiceError, TooManyRequests
 from kafka_gateway.jsonio import Raw
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.schemas import Preparing, in_order
+from kafka_gateway.schemas import Preparing, Schemas, in_order
 from kafka_gateway.service import Service
+from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.json_members import NULL, check_names, read_list, read_object
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.v3.bodies import required
@@ -23,7 +26,7 @@ from kafka_gateway.services.v3.produce_stream import ProduceStream, StreamLimits
 from kafka_gateway.services.v3.rate_limits import RateLimits
 from kafka_gateway.services.v3.record_schemas import RecordSchemas
 from kafka_gateway.services.v3.records import Record, RecordBody, RecordReader, read_members
-from kafka_gateway.services.v3.reports import BatchFailure, Reports, code_and_message
+from kafka_gateway.services.v3.reports import BatchFailure, DryRunReports, Reports, code_and_message
 
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 _UNSUPPORTED = 'Unsupported charset in Content-Type header. Supports "UTF-8" and "ISO-8859-1".'
@@ -36,22 +39,27 @@ _REPORTS_KEPT = 1000
 _ENTRY = ("id", "partition_id", "headers", "key", "value", "timestamp")
 
 
+class _Sending(NamedTuple):
+    """What becomes of records whose data have been read: they are written, or only judged."""
+
+    producer: Producer
+    schemas: RecordSchemas
+    reports: Callable[[str, str], Reports]
+    """Of a cluster's topic."""
+
+
 class ProduceService(Service):
     """The handlers of ``…/records`` and ``…/records:batch``."""
 
     def __init__(
-        self,
-        config: Config,
-        producer: Producer,
-        codecs: Mapping[str, Codec],
-        rules: TopicRules,
-        schemas: RecordSchemas,
+        self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], rules: TopicRules, schemas: Schemas
     ) -> None:
-        self._producer = producer
+        self._writing = _Sending(kafka.producer, RecordSchemas(schemas), self._reports_on)
+        dry_run = DryRunProducer(kafka.admin, config.flag("auto.create.topics.enable"))
+        self._judging = _Sending(dry_run, RecordSchemas(schemas, registers=False), DryRunReports)
         self._rules = rules
         self._plain = PlainReader(codecs)
         self._reader = RecordReader(codecs)
-        self._schemas = schemas
         self._rates = RateLimits(config)
         self._entries_max = config.integer("api.v3.produce.batch.maximum.entries")
         limit = config.integer("api.v3.produce.request.size.limit.max.bytes")
@@ -76,6 +84,9 @@ class ProduceService(Service):
         """Takes nothing more from open requests; what is on its way is reported, and they end."""
         for stream in list(self._streams):
             stream.end_input()
+
+    def _sending(self, call: Call) -> _Sending:
+        return self._judging if call.query and is_dry(call.query) else self._writing
 
     def _reports_on(self, cluster: str, topic: str) -> Reports:
         found = self._reports.get((cluster, topic))
@@ -120,31 +131,33 @@ class ProduceService(Service):
 
     async def _one(self, call: Call, record: Record | ServiceError, size: int) -> Response:
         topic = str(call.params["topic_name"])
-        reports = self._reports_on(str(call.params["cluster_id"]), topic)
+        producer, schemas, reports_on = self._sending(call)
+        reports = reports_on(str(call.params["cluster_id"]), topic)
         try:
             if isinstance(record, ServiceError):
                 raise record
             if (refusal := self._rates.refusal(size) or self._rules.refusal(topic)) is not None:
                 raise refusal
-            if (record.unready is not None and not self._schemas.complete_now(record, topic)) or call.session.preparing:
-                await in_order(call.session, Preparing(lambda: self._schemas.complete(record, topic)))
-            if (waiting := self._producer.ready(topic)) is not None:
+            if (record.unready is not None and not schemas.complete_now(record, topic)) or call.session.preparing:
+                await in_order(call.session, Preparing(lambda: schemas.complete(record, topic)))
+            if (waiting := producer.ready(topic)) is not None:
                 await waiting
-            (delivery,) = await self._producer.send(topic, (record,))
+            (delivery,) = await producer.send(topic, (record,))
         except ServiceError as error:
             return Response(reports.failure(error))
         return Response(reports.of(delivery, record))
 
     def _stream(self, call: Call, body: AsyncIterator[bytes], latin: bool) -> ProduceStream:
         topic = str(call.params["topic_name"])
+        producer, schemas, reports_on = self._sending(call)
         stream = ProduceStream(
             _recoded(body) if latin else body,
             topic,
-            self._reports_on(str(call.params["cluster_id"]), topic),
-            self._producer,
+            reports_on(str(call.params["cluster_id"]), topic),
+            producer,
             self._plain,
             self._reader,
-            self._schemas,
+            schemas,
             self._rates,
             self._rules.refusal(topic),
             self._limits,
@@ -159,14 +172,15 @@ class ProduceService(Service):
     async def batch(self, call: Call) -> Response:
         """``POST …/records:batch``: 207, or a refusal of the whole batch, of which nothing is sent then."""
         topic = str(call.params["topic_name"])
+        producer, schemas, reports_on = self._sending(call)
         found = self._plain_entries(call.request.body, topic)
         if found is None:
             found = self._entries(call.request.body, topic)
-            await self._complete(found[1], topic)
+            await _complete(found[1], topic, schemas)
         names, outcomes = found
         records = [each for each in outcomes if not isinstance(each, ServiceError)]
-        deliveries = iter(await self._send(topic, records))
-        reports = self._reports_on(str(call.params["cluster_id"]), topic)
+        deliveries = iter(await _send(producer, topic, records))
+        reports = reports_on(str(call.params["cluster_id"]), topic)
         successes, failures = [], []
         for name, outcome in zip(names, outcomes, strict=True):
             if isinstance(outcome, ServiceError):
@@ -177,31 +191,11 @@ class ProduceService(Service):
                 successes.append(f'{{"id":"{name}",{reports.success(delivery, outcome)}')
         return Response(f'{{"successes":[{",".join(successes)}],"failures":[{",".join(failures)}]}}'.encode(), 207)
 
-    async def _complete(self, outcomes: list[Record | ServiceError], topic: str) -> None:
-        """Makes bytes of what needs a schema."""
-        for i, outcome in enumerate(outcomes):
-            if not isinstance(outcome, ServiceError) and outcome.unready is not None:
-                try:
-                    if not self._schemas.complete_now(outcome, topic):
-                        await self._schemas.complete(outcome, topic)
-                except ServiceError as error:
-                    outcomes[i] = error
-
     def _read(self, body: RecordBody) -> Record | ServiceError:
         try:
             return self._reader.record(body)
         except ServiceError as error:
             return error
-
-    async def _send(self, topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
-        if not records:
-            return ()
-        try:
-            if (waiting := self._producer.ready(topic)) is not None:
-                await waiting
-            return await self._producer.send(topic, records)
-        except (TooManyRequests, BadRequest, PayloadError) as error:
-            return [error] * len(records)
 
     def _plain_entries(self, body: bytes, topic: str) -> tuple[list[str], list[Record | ServiceError]] | None:
         """As ``_entries``, of a batch in which nothing is out of the ordinary; None for any other."""
@@ -246,6 +240,28 @@ class ProduceService(Service):
         if isinstance(record, ServiceError):
             return record
         return self._rates.refusal(size) or self._rules.refusal(topic) or record
+
+
+async def _complete(outcomes: list[Record | ServiceError], topic: str, schemas: RecordSchemas) -> None:
+    """Makes bytes of what needs a schema."""
+    for i, outcome in enumerate(outcomes):
+        if not isinstance(outcome, ServiceError) and outcome.unready is not None:
+            try:
+                if not schemas.complete_now(outcome, topic):
+                    await schemas.complete(outcome, topic)
+            except ServiceError as error:
+                outcomes[i] = error
+
+
+async def _send(producer: Producer, topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
+    if not records:
+        return ()
+    try:
+        if (waiting := producer.ready(topic)) is not None:
+            await waiting
+        return await producer.send(topic, records)
+    except (TooManyRequests, BadRequest, PayloadError) as error:
+        return [error] * len(records)
 
 
 def _failure(name: str, error: ServiceError, topic: str) -> str:

@@ -17,12 +17,14 @@ _MESSAGE_MAX = 300
 class RecordSchemas:
     """Finds the schemas of records, and makes their data bytes."""
 
-    def __init__(self, schemas: Schemas) -> None:
+    def __init__(self, schemas: Schemas, registers: bool = True) -> None:
+        """``registers``: whether schemas that are new are registered; otherwise they are only judged."""
         self._schemas = schemas
+        self._registers = registers
 
     def complete_now(self, record: Record, topic: str) -> bool:
         """As ``complete``, if that needs no waiting; whether it did not. Raises as it does."""
-        writers = [self._schemas.known(_wanted(choice, topic, part)) for part, _, choice in record.unready or ()]
+        writers = [self._schemas.known(self._wanted(choice, topic, part)) for part, _, choice in record.unready or ()]
         if not all(writers):
             return False
         for (part, text, _), writer in zip(record.unready or (), writers, strict=True):
@@ -34,22 +36,22 @@ class RecordSchemas:
     async def complete(self, record: Record, topic: str) -> None:
         """Fills in what is ``unready`` in a record. Raises the ServiceError that its report is to show."""
         for part, text, choice in record.unready or ():
-            _fill(record, part, text, await self._schemas.resolve(_wanted(choice, topic, part)))
+            _fill(record, part, text, await self._schemas.resolve(self._wanted(choice, topic, part)))
         record.unready = None
 
-
-def _wanted(choice: Choice, topic: str, part: str) -> SchemaChoice:
-    return SchemaChoice(
-        topic,
-        cast(Part, part),
-        WITH_SCHEMA[choice.type] if choice.type is not None else "",
-        choice.id,
-        choice.version,
-        choice.schema,
-        choice.subject,
-        choice.strategy or "",
-        versioned=True,
-    )
+    def _wanted(self, choice: Choice, topic: str, part: str) -> SchemaChoice:
+        return SchemaChoice(
+            topic,
+            cast(Part, part),
+            WITH_SCHEMA[choice.type] if choice.type is not None else "",
+            choice.id,
+            choice.version,
+            choice.schema,
+            choice.subject,
+            choice.strategy or "",
+            versioned=True,
+            registers=self._registers,
+        )
 
 
 def _fill(record: Record, part: str, text: bytes, writer: Writer) -> None:
@@ -57,7 +59,7 @@ def _fill(record: Record, part: str, text: bytes, writer: Writer) -> None:
         stored = writer.store(text)
     except ValueError as reason:
         raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)} (in {part})") from None
-    subject = f',"subject":{jsonio.encode(writer.subject).decode()},"schema_id":{writer.schema_id}'
+    subject = f',"subject":{jsonio.encode(writer.subject).decode()},"schema_id":{writer.schema_id or "null"}'
     if writer.version is not None:
         subject += f',"schema_version":{writer.version}'
     size = -1 if stored is None else len(stored)

@@ -95,6 +95,25 @@ class Reports:
         return f',"timestamp":"{text}Z"'
 
 
+class DryRunReports(Reports):
+    """The reports on records that are only judged: offset and time are null, and the partition where it is open."""
+
+    __slots__ = ()
+
+    def success(self, stored: Stored, record: Record) -> str:
+        partition = stored.partition()
+        shown = "null" if partition is None else partition
+        return f'{self._before}{shown},"offset":null,"timestamp":null{record.key_shown}{record.value_shown}}}'
+
+    def run(self, deliveries: Sequence[Delivery | None], records: Sequence[Record], begin: int, most: int) -> list[str]:
+        found: list[str] = []
+        for at in range(begin, min(len(records), begin + most)):
+            if (delivery := deliveries[at]) is None:
+                break
+            found.append(self.of(delivery, records[at]).decode())
+        return found
+
+
 def code_and_message(error: ServiceError, topic: str) -> tuple[int, str]:
     """How a report shows a failure; the status of the whole response is 200 or 207 in any case."""
     if isinstance(error, RecordTooLarge):

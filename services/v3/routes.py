@@ -25,7 +25,6 @@ from kafka_gateway.services.v3.links import ClusterLinks
 from kafka_gateway.services.v3.offsets_reset import OffsetsResetService, read_reset
 from kafka_gateway.services.v3.partitions import PartitionsService
 from kafka_gateway.services.v3.produce import ProduceService
-from kafka_gateway.services.v3.record_schemas import RecordSchemas
 from kafka_gateway.services.v3.topics import TopicsService, read_create_topic, read_partitions_count
 
 CLUSTER = "/v3/clusters/{cluster_id}"
@@ -54,7 +53,7 @@ class V3Routes:
         self.acls = AclsService(administration, links)
         self.groups = ConsumerGroupsService(administration, links)
         self.resets = OffsetsResetService(administration, links)
-        self.produce = ProduceService(config, kafka.producer, codecs, TopicRules(config), RecordSchemas(schemas))
+        self.produce = ProduceService(config, kafka, codecs, TopicRules(config), schemas)
 
     def routes(self) -> list[Route]:
         routes = [

@@ -39,6 +39,10 @@ class FakeRegistry:
         parts = request.match_info["path"].split("/")
         if parts[0] == "schemas" and request.method == "GET":
             return self._schema(int(parts[2]), parts[3:])
+        if parts[0] == "compatibility":
+            if parts[2] not in self.subjects:
+                return _error(404, 40401, "Subject not found.")
+            return web.json_response({"is_compatible": True})
         subject = parts[1]
         if request.method == "POST":
             return self._post(subject, await request.json(), register=len(parts) > 2)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from kafka_gateway.services.rest.dry_run import murmur2
-from tests.services.conftest import Rest, embedded
+from kafka_gateway.errors import KafkaRetriable
+from kafka_gateway.services.common.dry_run import murmur2
+from tests.registry.fake_registry import FakeRegistry, serving
+from tests.services.conftest import Rest, Start, embedded
+from tests.services.fake_kafka import FakeKafka
+from tests.services.test_v3_produce import Pieces, reports_of
 
 JSON = embedded("json")
+V3 = "/v3/clusters/any/topics/t/records"
 
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])
@@ -32,6 +39,104 @@ async def test_what_would_not_be(rest: Rest) -> None:
     assert answer.body["offsets"][0]["error_code"] == 50002
     assert (await rest.post("/topics/t?dry_run=maybe", body, JSON)).status == 400
     assert (await rest.post("/topics/t?dry_run=true", {"records": []}, JSON)).status == 422
+
+
+# --- v3 ---------------------------------------------------------------------------------------------------------------
+
+RECORDS = [
+    {"value": {"type": "JSON", "data": 1}},
+    {"partition_id": 1, "key": {"type": "STRING", "data": "k"}, "value": {"type": "STRING", "data": "x"}},
+    {"key": {"type": "STRING", "data": "k"}},
+    {"partition_id": 7, "value": {"type": "JSON", "data": 1}},
+    {"value": {"type": "BINARY", "data": "!"}},
+]
+
+
+def told(report: Any) -> tuple[Any, ...]:
+    return report["error_code"], report.get("partition_id"), report.get("offset"), report.get("timestamp")
+
+
+EXPECTED = [
+    (200, None, None, None),
+    (200, 1, None, None),
+    (200, murmur2(b"k") % 2, None, None),
+    (40401, None, None, None),
+    (400, None, None, None),
+]
+
+
+async def test_v3_one_record(rest: Rest, fake: FakeKafka) -> None:
+    for record, expected in zip(RECORDS, EXPECTED, strict=True):
+        (report,) = await reports_of(rest, json.dumps(record).encode(), f"{V3}?dry_run=true")
+        assert told(report) == expected
+    assert not any(fake.logs["t"])
+
+
+async def test_v3_a_stream(rest: Rest, fake: FakeKafka) -> None:
+    body = b"".join(json.dumps(record).encode() for record in RECORDS)
+    pieces = Pieces()
+    pieces.put(body[:50], body[50:], None)
+    for each in (body, pieces):
+        assert [told(report) for report in await reports_of(rest, each, f"{V3}?dry_run=true")] == EXPECTED
+    assert not any(fake.logs["t"])
+
+
+async def test_v3_a_batch(rest: Rest, fake: FakeKafka) -> None:
+    entries = [{"id": str(i), **record} for i, record in enumerate(RECORDS)]
+    answer = await rest.post(f"{V3}:batch?dry_run=true", {"entries": entries}, "application/json")
+    assert answer.status == 207
+    assert [(row["id"], row["partition_id"], row["offset"], row["timestamp"]) for row in answer.body["successes"]] == [
+        (str(i), *expected[1:]) for i, expected in enumerate(EXPECTED) if expected[0] == 200
+    ]
+    assert [(row["id"], row["error_code"]) for row in answer.body["failures"]] == [("3", 40401), ("4", 400)]
+    assert not any(fake.logs["t"])
+
+
+async def test_v3_a_topic_that_is_not_there(start: Start) -> None:
+    record = json.dumps(RECORDS[0]).encode()
+    path = f"{V3.replace('/t/', '/none/')}?dry_run=true"
+    assert told((await reports_of(start(), record, path))[0]) == (200, None, None, None)
+    strict = start(auto_create_topics_enable=False)
+    for body in (record, record * 2):
+        assert {told(report)[0] for report in await reports_of(strict, body, path)} == {40401}
+
+
+async def test_a_failing_kafka_is_told(rest: Rest, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(topic: str) -> Any:
+        raise KafkaRetriable()
+
+    monkeypatch.setattr(fake.admin, "topic", away)
+    record = json.dumps(RECORDS[0]).encode()
+    for body in (record, record * 3):
+        assert {told(report)[0] for report in await reports_of(rest, body, f"{V3}?dry_run=true")} == {50003}
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    async with serving(FakeRegistry()) as found:
+        yield found
+
+
+async def test_schemas_are_judged_and_not_registered(start: Start, registry: FakeRegistry, fake: FakeKafka) -> None:
+    rest = start(schema_registry_url=(registry.url,))
+    value = {"type": "AVRO", "schema": '"int"', "data": 1}
+    async with rest.schemas.lifespan():
+        v2 = await rest.post(
+            "/topics/t?dry_run=true", {"value_schema": '"int"', "records": [{"value": 1}]}, embedded("avro")
+        )
+        assert (v2.status, v2.body["value_schema_id"]) == (200, None)
+        for times in (1, 2):  # alone, and in a stream
+            body = json.dumps({"value": value}).encode() * times
+            for report in await reports_of(rest, body, f"{V3}?dry_run=true"):
+                assert told(report) == EXPECTED[0]
+                assert (report["value"]["subject"], report["value"]["schema_id"]) == ("t-value", None)
+        wrong = json.dumps({"value": value | {"data": "x"}}).encode()
+        (report,) = await reports_of(rest, wrong, f"{V3}?dry_run=true")
+        assert (report["error_code"], "expected int" in report["message"]) == (400, True)
+        assert registry.subjects == {}
+        assert not any(fake.logs["t"])
+        (report,) = await reports_of(rest, json.dumps({"value": value}).encode())
+        assert (report["error_code"], report["value"]["schema_id"]) == (200, 1)
 
 
 async def test_false_is_no_dry_run(rest: Rest) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -35,7 +36,9 @@ def text(data: Any, **more: Any) -> dict[str, Any]:
 async def reports_of(rest: Rest, body: Any, path: str = PATH, content_type: str | None = JSON) -> list[dict[str, Any]]:
     """The reports on a body: bytes, or pieces of it as they come."""
     headers = {"content-type": content_type} if content_type else {}
-    reply = await rest.gateway.dispatch(Request(rest.session, "POST", path, headers=headers, body=body))
+    path, _, query = path.partition("?")
+    parameters = dict(parse_qsl(query))
+    reply = await rest.gateway.dispatch(Request(rest.session, "POST", path, parameters, headers=headers, body=body))
     assert reply.status == 200
     content = reply.body if isinstance(reply.body, bytes) else b"".join([part.data async for part in reply.body])
     assert not content or content.endswith(b"\r\n")

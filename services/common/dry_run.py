@@ -1,18 +1,25 @@
 """Produce requests that are only judged: ``?dry_run=true``. Nothing is written, no topic made, no schema registered.
 
 The body has been read, and its data encoded, when this begins; what is left to judge is what Kafka would say. The reply
-is that of the request without ``dry_run``, with the partition where it can be told, and without offsets.
+is that of the request without ``dry_run``, with the partition where it can be told, and without offsets and times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from kafka_gateway.errors import BadRequest, KafkaRetriable, RecordTooLarge, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import (
+    BadRequest,
+    KafkaRetriable,
+    RecordTooLarge,
+    ServiceError,
+    ShuttingDown,
+    UnknownTopicOrPartition,
+)
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka.ports.producing import Delivery, Sending
 from kafka_gateway.records import RecordToSend
-from kafka_gateway.services.common.names import TopicRules
 
 NAME = "dry_run"
 _OVERHEAD = 70
@@ -47,20 +54,52 @@ class Judged:
         return 0, 0
 
 
-class DryRun:
-    """Says what Kafka would say to records."""
+class _Judging:
+    """The `Sending` of records that are judged."""
 
-    def __init__(self, admin: Admin, rules: TopicRules, creates_topics: bool) -> None:
+    __slots__ = ("deliveries", "task")
+
+    def __init__(self, count: int, task: asyncio.Future[list[Delivery]]) -> None:
+        self.deliveries: list[Delivery | None] = [None] * count
+        self.task = task
+
+
+class DryRunProducer:
+    """Stands in for the `Producer` and says what Kafka would say to records. Belongs to the event loop."""
+
+    def __init__(self, admin: Admin, creates_topics: bool) -> None:
         """``creates_topics``: whether records may go to topics that are not there."""
         self._admin = admin
-        self._rules = rules
         self._creates_topics = creates_topics
 
-    async def judge(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> list[Delivery]:
+    def ready(self, topic: str) -> Awaitable[None] | None:
+        return None
+
+    def send(
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
+    ) -> asyncio.Future[list[Delivery]]:
         """A Judged or an error for each record. Raises what Kafka's metadata raise, but for an unknown topic."""
-        refusal = self._rules.refusal(topic)
-        if refusal is not None:
-            return [refusal] * len(records)
+        return asyncio.ensure_future(self._judge(topic, records, partition))
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Sending:
+        judging = _Judging(len(records), self.send(topic, records))
+
+        def over(task: asyncio.Future[list[Delivery]]) -> None:
+            if task.cancelled():
+                error: BaseException | None = ShuttingDown()
+            else:
+                error = task.exception()
+            if error is None:
+                judging.deliveries[:] = task.result()
+            else:
+                told = error if isinstance(error, ServiceError) else ServiceError()
+                judging.deliveries[:] = [told] * len(records)
+            progress()
+
+        judging.task.add_done_callback(over)
+        return judging
+
+    async def _judge(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> list[Delivery]:
         try:
             count = len((await self._admin.topic(topic)).partitions)
             limit = await self._limit(topic)
