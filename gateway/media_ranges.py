@@ -97,6 +97,22 @@ def parse_accept(header: str) -> tuple[MediaRange, ...]:
     return tuple(ranges)
 
 
+def accept_parameter(header: str, media_type: str, name: str) -> str:
+    """A parameter of the range in ``Accept`` for which a response got its type; "" if that range has none.
+
+    Of several ranges that cover the type the heaviest counts, then the most specific. ``name`` is lower-case.
+
+    Raises:
+        BadRequest: as :func:`parse_accept`.
+    """
+    answered = MediaType.parse(media_type)
+    ranges = [each for each in parse_accept(header) if each.media_type.covers(answered)]
+    if not ranges:
+        return ""
+    chosen = max(ranges, key=lambda each: (each.q, each.media_type.specificity))
+    return chosen.media_type.parameters.get(name, "")
+
+
 def parse_content_type(header: str) -> str:
     """The lower-case ``type/subtype`` of a ``Content-Type`` header, without parameters.
 

@@ -13,6 +13,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import CommittedWithoutTopics, FormatMismatch, NotAuthorized, NotSubscribed, ServiceError
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.media_ranges import accept_parameter
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.names import invalid_topics, is_topic
@@ -198,11 +199,12 @@ class Consumers:
         """``GET …/records?timeout=<ms>&max_bytes=<n>&include=headers,timestamp``
 
         It answers as soon as there is a record (or more than ``fetch.min.bytes``, if that is set), and with an empty
-        list when its time is up. ``timeout=0`` asks for what is there at this moment. ``include`` is ours.
+        list when its time is up. ``timeout=0`` asks for what is there at this moment. ``include`` is ours, and may be
+        a parameter of the media type in ``Accept`` instead.
         """
         timeout_ms = read_long(call.query, "timeout", -1)
         max_bytes = read_max_bytes(call.query, self._max_bytes)
-        include = read_include(wanted, INCLUDABLE) if (wanted := call.query.get("include")) else None
+        include = _included(call)
         with self._use(call) as instance:
             limits = self.prepare(call, instance, max_bytes)
             if timeout_ms >= 0:
@@ -245,6 +247,14 @@ async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits,
         taken.put_back()
         raise
     return Response(taken.batch.encode(encoder), settle=taken.settle)
+
+
+def _included(call: Call) -> frozenset[str]:
+    """The further members that rows are to have: of the query, else of the media type in ``Accept``."""
+    wanted = call.query.get("include")
+    if wanted is None and (accept := call.request.headers.get("accept")) is not None and "include" in accept.lower():
+        wanted = accept_parameter(accept, call.media_type, "include")
+    return read_include(wanted, INCLUDABLE) if wanted else frozenset()
 
 
 def _topics(places: Iterable[TopicPartition | PartitionOffset]) -> list[str]:

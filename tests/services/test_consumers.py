@@ -590,6 +590,38 @@ async def test_a_read_with_headers_and_timestamps(
     ]
 
 
+@pytest.mark.parametrize(
+    ("accept", "more"),
+    [
+        ('{}; include="headers,timestamp"', {"headers", "timestamp"}),
+        ("{};INCLUDE=timestamp", {"timestamp"}),
+        ("*/*;include=headers;q=0.5, {};q=0.9", set()),
+        ("application/*;q=0.1;include=timestamp, {};q=0.5;include=headers", {"headers"}),
+        ("{};include=headers, application/*;q=0.5;include=timestamp", {"headers"}),
+        ("text/html;include=headers, {}", set()),
+    ],
+)
+async def test_the_accepted_type_says_what_rows_have(rest: Rest, fake: FakeKafka, accept: str, more: set[str]) -> None:
+    fake.put("t", b"0")
+    instance = await rest.instance()
+    await assign(rest, instance, T0)
+    answer = await rest.get(f"{instance}/records", accept=accept.format(embedded("json")))
+    assert (answer.status, answer.media_type) == (200, embedded("json"))
+    assert set(answer.body[0]) - {"topic", "key", "value", "partition", "offset"} == more
+
+
+async def test_the_query_says_it_first(rest: Rest, fake: FakeKafka) -> None:
+    fake.put("t", b"0")
+    instance = await rest.instance()
+    await assign(rest, instance, T0)
+    accept = f"{embedded('json')};include=headers"
+    answer = await rest.get(f"{instance}/records?include=", accept=accept)
+    assert "headers" not in answer.body[0]
+    fake.put("t", b"0")
+    answer = await rest.get(f"{instance}/records?include=timestamp", accept=accept)
+    assert ("headers" in answer.body[0], "timestamp" in answer.body[0]) == (False, True)
+
+
 async def test_a_read_that_wants_what_there_is_not(rest: Rest, fake: FakeKafka) -> None:
     fake.put("t", b"0")
     instance = await rest.instance()
@@ -599,6 +631,8 @@ async def test_a_read_that_wants_what_there_is_not(rest: Rest, fake: FakeKafka) 
         400,
         "include takes headers and timestamp, with commas between; not 'x'.",
     )
+    by_type = await rest.get(f"{instance}/records", accept=f"{embedded('json')};include=x")
+    assert (by_type.status, by_type.body["message"]) == (answer.status, answer.body["message"])
 
 
 async def test_binary_is_the_default_format(rest: Rest, fake: FakeKafka) -> None:
