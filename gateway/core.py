@@ -194,6 +194,8 @@ class Gateway:
             if guarded:
                 self.admission.answered(call, response, plan.demand.needs)
             reply = self._replies.render(request, response, plan.media_type)
+            if guarded and (told := request.session.allowance.told()):
+                reply.headers += told
             return reply
         except ServiceError as error:
             if isinstance(error, NotAuthorized):

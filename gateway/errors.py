@@ -138,13 +138,28 @@ class TooManyRequests(ServiceError):
 
     status, error_code, retriable, text = 429, 429, True, "HTTP 429 Too Many Requests"
 
-    def __init__(self, message: str | None = None, retry_after_s: int = 1) -> None:
+    def __init__(self, message: str | None = None, retry_after_s: int = 1, limit: int | None = None) -> None:
+        """``limit``: how much a second there may be, of a limit that counts by the second."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.limit = limit
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("Retry-After", str(self.retry_after_s)),)
+        after = (("Retry-After", str(self.retry_after_s)),)
+        return after if self.limit is None else (*after, *rate_headers(self.limit, 0, self.retry_after_s))
+
+
+def rate_headers(limit: int, remaining: int, reset_s: int) -> tuple[tuple[str, str], ...]:
+    """How a reply tells of a limit by the second: how much it is, what is left, and in how many seconds there is more.
+
+    They have the names that Confluent's cloud gives them; ``Reset`` counts from the reply on.
+    """
+    return (
+        ("X-RateLimit-Limit", str(limit)),
+        ("X-RateLimit-Remaining", str(remaining)),
+        ("X-RateLimit-Reset", str(reset_s)),
+    )
 
 
 class NotSupported(ServiceError):

@@ -37,6 +37,16 @@ class TokenBucket:
         self._permits -= cost
         return max(0.0, missing / self._rate)
 
+    @property
+    def rate(self) -> int:
+        """Permits a second."""
+        return int(self._rate)
+
+    @property
+    def left(self) -> int:
+        """Permits that were there when somebody took some last."""
+        return max(0, int(self._permits))
+
     def give_back(self, cost: float) -> None:
         self._permits += cost
 
@@ -129,7 +139,7 @@ class Limits:
             return
         if wait_s > self._patience_s:
             self._bucket.give_back(cost)
-            raise TooManyRequests(_REFUSED, max(1, math.ceil(wait_s)))
+            raise TooManyRequests(_REFUSED, max(1, math.ceil(wait_s)), self._bucket.rate)
         await asyncio.sleep(wait_s)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import TooManyRequests
+from kafka_gateway.errors import TooManyRequests, rate_headers
 from kafka_gateway.limits import TokenBucket
 from kafka_gateway.session import Principal, Session
 
@@ -71,6 +71,11 @@ class Allowance:
         if self.requests is not None:
             self._take(self.requests, 1, "quota.requests.per.sec")
 
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """Headers that tell the principal how many requests it has left in this second; none without such a limit."""
+        bucket = self.requests
+        return () if bucket is None else rate_headers(bucket.rate, bucket.left, 1)
+
     def take_produce(self, size_bytes: int) -> None:
         """TooManyRequests if so much cannot be produced now; what is more than a second's worth goes once alone."""
         if self.produce_bytes is not None:
@@ -111,7 +116,8 @@ class Allowance:
             raise self._refusal(name, wait_s)
 
     def _refusal(self, name: str, wait_s: float) -> TooManyRequests:
-        return TooManyRequests(f"{self.principal} has used up its {name}.", max(1, math.ceil(wait_s)))
+        limit = self.limits.get(name.removeprefix("quota.")) if name.endswith(".per.sec") else None
+        return TooManyRequests(f"{self.principal} has used up its {name}.", max(1, math.ceil(wait_s)), limit)
 
 
 UNLIMITED: Final = Allowance(None, {})

@@ -225,6 +225,22 @@ async def test_requests_above_the_quota_are_told_when_to_come_back(app: App, fil
         assert refused
         assert int(refused[0].headers["Retry-After"]) >= 1
         assert "quota.requests.per.sec" in await refused[0].text()
+        for reply in replies:
+            assert reply.headers["X-RateLimit-Limit"] == "1"
+            assert reply.headers["X-RateLimit-Remaining"] == "0"
+            assert int(reply.headers["X-RateLimit-Reset"]) >= 1
+
+
+async def test_who_has_a_quota_sees_what_is_left(app: App, file: Path) -> None:
+    await replace(app, file, "allow User:* read topic:orders\nquota User:anonymous requests.per.sec=100\n")
+    async with aiohttp.ClientSession(app.addresses[0]) as client:
+        for most in (99, 100):
+            async with client.get("/topics/orders/partitions") as reply:
+                assert reply.headers["X-RateLimit-Limit"] == "100"
+                assert most - 2 <= int(reply.headers["X-RateLimit-Remaining"]) <= most
+    await replace(app, file, "allow User:* read topic:orders\n")
+    async with aiohttp.ClientSession(app.addresses[0]) as client, client.get("/topics/orders/partitions") as reply:
+        assert "X-RateLimit-Limit" not in reply.headers
 
 
 @pytest.mark.parametrize("settings", [{"quota.produce.bytes.per.sec": 1000}])

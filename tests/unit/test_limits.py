@@ -180,7 +180,8 @@ async def test_the_excess_is_refused_with_the_time_to_wait() -> None:
     with pytest.raises(TooManyRequests) as caught:
         await found.take(2)
     error: ServiceError = caught.value
-    assert (error.status, error.error_code, error.headers) == (429, 429, (("Retry-After", "1"),))
+    limit = (("X-RateLimit-Limit", "2"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "1"))
+    assert (error.status, error.error_code, error.headers) == (429, 429, (("Retry-After", "1"), *limit))
     assert error.message == ("Request rate limit exceeded: The rate limit of requests per second has been exceeded.")
 
 
