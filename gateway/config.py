@@ -134,10 +134,20 @@ class Config:
         protocols = dict(item.split(":", 1) for item in self.items("listener.protocol.map"))
         given = self.items("listeners")
         if not given:
-            host = "127.0.0.1" if self.text("authentication.method").upper() == "NONE" else "0.0.0.0"
+            host = "0.0.0.0" if self.asks_who else "127.0.0.1"
             return (Listener("http", "http", host, self.integer("port"), transports=self._transports()),)
         listeners = (parse_listener(item, protocols) for item in given)
         return tuple(replace(each, transports=self.for_listener(each.name)._transports()) for each in listeners)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names in ``authentication.method``, in capitals."""
+        return tuple(name.upper() for name in self.items("authentication.method"))
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether clients have to prove who they are: ``NONE`` is not among the methods."""
+        return "NONE" not in self.methods
 
     def _transports(self) -> tuple[str, ...]:
         return self.items("transports") if self._table.find("transports") else ()
@@ -320,7 +330,7 @@ def _listener_faults(config: Config, notes: list[str]) -> list[Fault]:
         except ValueError as error:
             faults.append(Fault(place, "listeners", redact("listeners", str(error))))
     faults += [Fault(place, "listeners", message) for message in clashes(listeners)]
-    open_to_all = config.text("authentication.method").upper() == "NONE"
+    open_to_all = not config.asks_who
     for listener in listeners:
         if listener.tls and not config.for_listener(listener.name).text("ssl.keystore.location"):
             message = f"{listener} needs a certificate: set ssl.keystore.location to a PEM file with chain and key"

@@ -87,6 +87,8 @@ class Gateway:
         self.admission = Admission(config, authorizers, self.proofs.sessions, self.close_session)
         """What they may do, and how much of it."""
         self.proofs.welcome, self.proofs.refused = self.admission.welcome, self.admission.audit.refused_proof
+        self.reloads: list[Callable[[], None]] = []
+        """What else has read something, and reads it again when ``reload`` is called: none of them raises anything."""
         self.counters = Counters()
         self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
@@ -129,6 +131,13 @@ class Gateway:
         It ends when the proof in the headers does: ``Session.on_close`` is called then.
         """
         return await self.proofs.open(transport, headers, listener, peer)
+
+    def reload(self) -> None:
+        """The operator asks for what has been read to be read again: rules, users, certificates (SIGHUP)."""
+        self.admission.reload()
+        self.proofs.reload()
+        for reload in self.reloads:
+            reload()
 
     async def close_session(self, session: Session, reason: CloseReason = GONE) -> None:
         """Ends the session and all that it owns; safe to call twice."""

@@ -110,7 +110,7 @@ class StreamServer:
 
     def _check_address(self, gateway: Gateway) -> None:
         config = gateway.config
-        if config.text("authentication.method").upper() != "NONE" or config.flag("listeners.insecure"):
+        if config.asks_who or config.flag("listeners.insecure"):
             return
         with contextlib.suppress(ValueError):
             if self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback:

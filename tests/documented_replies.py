@@ -64,7 +64,7 @@ def _look(gateway: Gateway, request: Request, reply: Reply) -> None:
     if not told or len(told) < len(routes):
         return
     line = f"{request.method} {told[0].template}: {reply.status}"
-    asks = gateway.config.text("authentication.method").upper() != "NONE"
+    asks = gateway.config.asks_who
     judges = gateway.admission.authorization.is_on
     fitting = []
     for route in told:

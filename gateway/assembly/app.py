@@ -80,6 +80,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         gateway = Gateway(config, router, codecs, authenticator, authorizers)
         gateway.transports = tuple(transports)
         stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
+        await stack.enter_async_context(authenticator.lifespan())
         await stack.enter_async_context(gateway.admission.watching())
         await stack.enter_async_context(gateway.proofs.watching())
         await stack.enter_async_context(_counting(gateway, kafka))
@@ -189,7 +190,7 @@ def tell(app: App) -> None:
     if "console" in app.transports and app.addresses[0].startswith("http"):
         log.info("The console page is at %s/console", app.addresses[0])
     config = app.gateway.config
-    if not app.gateway.admission.authorization.is_on and config.text("authentication.method").upper() != "NONE":
+    if not app.gateway.admission.authorization.is_on and config.asks_who:
         log.info("No authorization.file: whoever proves who they are may do everything (docs/security.md)")
     if app.kafka.embedded:
         log.warning(

@@ -37,7 +37,7 @@ def gateway_codecs(config: Config) -> list[Codec]:
 @hookimpl
 def gateway_authenticators(config: Config) -> list[Authenticator]:
     found: list[Authenticator] = [NoAuthentication(), BasicAuthenticator(config), SingleUserAuthenticator(config)]
-    if config.text("authentication.method").upper() == "OPENID":
+    if "OPENID" in config.methods:
         from kafka_gateway.authenticators.openid import (
             OpenIdAuthenticator,  # a token's cryptography takes a while to import
         )

@@ -21,6 +21,7 @@ import pluggy
 from kafka_gateway import hookspecs
 from kafka_gateway.assembly.built_in import BUILT_IN, INDISPENSABLE, OLDER_NAMES, declared_keys
 from kafka_gateway.auth import Authenticator
+from kafka_gateway.authenticators.several import SeveralMethods, shadowed
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
 from kafka_gateway.kafka.ports.kafka import Kafka
@@ -125,18 +126,24 @@ class Plugins:
         return {codec.name: codec for codec in self._named("gateway_codecs", Codec, _CODEC_WORD, config=config)}
 
     def authenticator(self, config: Config) -> Authenticator:
-        """The one that ``authentication.method`` names. ConfigError if there is none, or its settings are faulty."""
+        """The one that ``authentication.method`` names, or several as one. ConfigError if one of them is unknown, would
+        never be asked, or its settings are faulty."""
         found = self._named("gateway_authenticators", Authenticator, _WORD, config=config)
         by_name = {each.name.upper(): each for each in found}
-        method = config.text("authentication.method")
-        chosen = by_name.get(method.upper())
-        if chosen is None:
-            message = f"no authenticator is called {method!r}; there are {', '.join(sorted(by_name))}"
-            place = config.place("authentication.method")
-            raise ConfigError([Fault(place, "authentication.method", f"{message}, and a plugin may add others")])
-        if faults := chosen.faults():
+        chosen, messages = [], []
+        for method in config.items("authentication.method"):
+            if (each := by_name.get(method.upper())) is not None:
+                chosen.append(each)
+            else:
+                known = f"there are {', '.join(sorted(by_name))}, and a plugin may add others"
+                messages.append(f"no authenticator is called {method!r}; {known}")
+        if not (chosen or messages):
+            messages.append("names none; NONE asks nobody")
+        place = config.place("authentication.method")
+        faults = [Fault(place, "authentication.method", message) for message in (*messages, *shadowed(chosen))]
+        if faults := faults + [fault for each in chosen for fault in each.faults()]:
             raise ConfigError(faults)
-        return chosen
+        return chosen[0] if len(chosen) == 1 else SeveralMethods(chosen)
 
     def authorizers(self, config: Config) -> list[Authorizer]:
         """All that are in use. ConfigError if the settings of one are faulty."""

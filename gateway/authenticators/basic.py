@@ -89,6 +89,7 @@ class BasicAuthenticator(Authenticator):
     """``authentication.method=BASIC``. Belongs to one event loop."""
 
     name = "BASIC"
+    scheme = "basic"
 
     def __init__(self, config: Config) -> None:
         self._path = config.text(_FILE)
@@ -106,6 +107,10 @@ class BasicAuthenticator(Authenticator):
         self._threads = asyncio.Semaphore(_AT_ONCE)
         escaped = self._realm.replace("\\", "\\\\").replace('"', '\\"')
         self._challenge = f'basic realm="{escaped}"'
+
+    @property
+    def challenge(self) -> str:
+        return self._challenge
 
     def faults(self) -> Sequence[Fault]:
         found = []
@@ -172,6 +177,11 @@ class BasicAuthenticator(Authenticator):
 
     def _refusal(self) -> Unauthorized:
         return Unauthorized(challenge=self._challenge)
+
+    def reload(self) -> None:
+        self._looked_at = -math.inf
+        self._version = None
+        self._reload()
 
     def _reload(self) -> None:
         """Takes over a changed file. A faulty or missing one changes nothing: it may be half written yet."""

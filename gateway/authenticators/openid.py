@@ -1,47 +1,41 @@
-"""Bearer tokens of an OpenID provider, as kafka-websocket-proxy takes them (websocket-proxy.md §1.3.3).
+"""Bearer tokens of OpenID providers (security.md §2; RFC 7519, RFC 8725), and those that kafka-websocket-proxy takes
+(websocket-proxy.md §1.3.3).
 
-The provider's discovery document and keys are fetched when a token needs them and kept for a while. A token with a key
-that is not among them makes the gateway look again, though not more often than every few seconds; and while the
-provider is down, the keys that are known go on. Nothing that a token says is ever fetched or trusted before its
-signature is found right.
+A token is judged by the keys of the issuer that it names, never by an id of a key alone: two issuers may use the same.
+What was found right is remembered until it ends, so that its next request costs one look into a dictionary.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import dataclasses
 import hmac
 import json
 import logging
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
-import aiohttp
 import jwt
 
 from kafka_gateway.auth import Authenticator
+from kafka_gateway.authenticators.openid_issuer import BROKEN, DISCOVERY, Issuer, IssuerSettings, Key
 from kafka_gateway.authenticators.single_user import INVALID, NOT_SUPPLIED
 from kafka_gateway.config import Config, Fault
-from kafka_gateway.errors import Unauthorized, Unavailable
+from kafka_gateway.errors import Unauthorized
 from kafka_gateway.session import Principal
+from kafka_gateway.settings.authentication_keys import ALGORITHMS
 
 log = logging.getLogger("gateway.auth")
 
-_KEY: Final = "kafka.ws.proxy.server.openid-connect."
-_ALGORITHMS: Final = ("RS256", "RS384", "RS512")
-_KEPT_S: Final = 300.0
-_AGAIN_S: Final = 5.0
-"""How often the provider is asked at most: anybody can send tokens with made-up keys."""
-_STALE_S: Final = 3600.0
-"""How long keys go on while the provider is down."""
-_BROKEN = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError)
-"""What the library raises for tokens that somebody made up."""
-_KNOWN_MAX: Final = 10_000
-_FETCH_S: Final = 10.0
-_SIZE_MAX: Final = 1024 * 1024
-_REQUIRED: Final = (
+KEY: Final = "authentication.openid."
+_PROXY_KEY: Final = "kafka.ws.proxy.server.openid-connect."
+_PROXY_ALGORITHMS: Final = ("RS256", "RS384", "RS512")
+_PROXY_REQUIRED: Final = (
     "issuer",
     "jwks_uri",
     "authorization_endpoint",
@@ -50,6 +44,189 @@ _REQUIRED: Final = (
     "subject_types_supported",
     "id_token_signing_alg_values_supported",
 )
+_TRUST_S: Final = 2.5
+"""How long a client goes on before its token is looked at again: a key may have been taken back."""
+_KNOWN_MAX: Final = 10_000
+_KNOWN_BYTES_MAX: Final = 64 * 1024 * 1024
+_TOKEN_MAX: Final = 16 * 1024
+_NAME_MAX: Final = 1000
+
+
+class OpenIdAuthenticator(Authenticator):
+    """``authentication.method=OPENID``. Belongs to one event loop."""
+
+    name = "OPENID"
+    scheme = "bearer"
+    query_parameter = "access_token"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._as_proxy = bool(config.text(_PROXY_KEY + "well-known-url")) and not config.items(KEY + "issuers")
+        self._rules = _proxy_rules(config) if self._as_proxy else _rules(config)
+        issuers = (_proxy_issuer(config),) if self._as_proxy else _issuers(config)
+        self._issuers = [Issuer(each) for each in issuers]
+        self._secret = secrets.token_bytes(32)
+        self._known: dict[bytes, _Known] = {}
+        """Tokens that were found right, under an HMAC with a key of this process."""
+        self._known_bytes = 0
+
+    @property
+    def challenge(self) -> str:
+        return self._rules.challenge
+
+    def faults(self) -> Sequence[Fault]:
+        return _proxy_faults(self._config) if self._as_proxy else _faults(self._config)
+
+    def reload(self) -> None:
+        for each in self._issuers:
+            each.ask_again()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(each.follow(), name=f"keys of {each.settings.url}") for each in self._issuers]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for each in self._issuers:
+                await each.close()
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        text = _token(headers)
+        if not text:
+            return None
+        digest = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
+        known = self._known.get(digest)
+        if known is None or not known.issuer.is_usable:
+            return None
+        if known.ends_at <= time.time() or known.key.retired:
+            self._forget(digest)
+            return None
+        return known.principal(self._rules.trust_s)
+
+    async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
+        text = _token(headers)
+        if not text:
+            raise Unauthorized(NOT_SUPPLIED, self._rules.challenge)
+        if (recalled := self.recall(headers)) is not None:
+            return recalled
+        known = await self._judge(text)
+        digest = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
+        self._forget(digest)
+        while self._known and (len(self._known) >= _KNOWN_MAX or self._known_bytes > _KNOWN_BYTES_MAX):
+            self._forget(next(iter(self._known)))
+        self._known[digest] = known
+        self._known_bytes += known.size_bytes
+        return known.principal(self._rules.trust_s)
+
+    def _forget(self, digest: bytes) -> None:
+        if (known := self._known.pop(digest, None)) is not None:
+            self._known_bytes -= known.size_bytes
+
+    async def _judge(self, text: str) -> _Known:
+        """What a token says that is right. Unauthorized, Unavailable."""
+        rules = self._rules
+        if len(text) > _TOKEN_MAX or not text.isascii() or text.count(".") != 2:
+            raise self._invalid("it is no signed JWT")
+        try:
+            head: Mapping[str, Any] = jwt.get_unverified_header(text)
+            algorithm, key_id = head.get("alg"), head.get("kid")
+            issuer = self._issuer_of(text)
+        except BROKEN as error:
+            raise self._invalid(type(error).__name__) from None
+        if algorithm not in rules.algorithms:
+            raise self._invalid("its algorithm is not taken")
+        if issuer is None:
+            raise self._invalid("its issuer is unknown")
+        keys = await issuer.keys_for(key_id if isinstance(key_id, str) else None, algorithm)
+        refusal = "its key is unknown"
+        for key in keys:
+            made = key.made(algorithm)
+            if made is None:
+                continue
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    text,
+                    made,
+                    algorithms=[algorithm],
+                    audience=list(rules.audience),
+                    issuer=issuer.name,
+                    leeway=rules.leeway_s,
+                    options={"verify_iat": False, "require": ["exp"] if rules.require_exp else []},
+                )
+            except BROKEN as error:
+                refusal = type(error).__name__
+                continue
+            return self._known_of(claims, issuer, key, len(text))
+        raise self._invalid(refusal)
+
+    def _issuer_of(self, text: str) -> Issuer | None:
+        """The issuer that the token names; the only one there is checks that itself."""
+        if self._as_proxy:
+            return self._issuers[0]
+        payload = text.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        named = claims.get("iss") if isinstance(claims, dict) else None
+        return next((each for each in self._issuers if each.name == named), None)
+
+    def _known_of(self, claims: dict[str, Any], issuer: Issuer, key: Key, size: int) -> _Known:
+        rules, whole = self._rules, Principal("", attributes=claims)
+        name = whole.attribute(rules.principal_claim)
+        if self._as_proxy:
+            name = str(name or "token")
+        if not isinstance(name, str) or not name or len(name) > _NAME_MAX or not name.isprintable():
+            raise self._invalid(f"its claim {rules.principal_claim} names nobody")
+        roles = whole.attribute(rules.roles_claim) if rules.roles_claim else None
+        words = roles.replace(",", " ").split() if isinstance(roles, str) else roles if isinstance(roles, list) else ()
+        ends_at = claims.get("exp", math.inf)
+        try:
+            ends_at = float(ends_at) + rules.leeway_s
+        except (OverflowError, TypeError, ValueError):
+            ends_at = math.inf
+        named = Principal(name, frozenset(each for each in words if isinstance(each, str)), attributes=claims)
+        return _Known(named, ends_at, issuer, key, 4 * size)
+
+    def _invalid(self, why: str) -> Unauthorized:
+        log.info("refused a token: %s", why)
+        return Unauthorized(INVALID, self._rules.challenge)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    """A token that was found right."""
+
+    named: Principal
+    ends_at: float
+    """Seconds since 1970."""
+    issuer: Issuer
+    key: Key
+    size_bytes: int
+    """About what it takes."""
+
+    def principal(self, trust_s: float) -> Principal:
+        named, left = self.named, self.ends_at - time.time()
+        until = time.monotonic() + min(left, trust_s)
+        return Principal(named.name, named.roles, until, attributes=named.attributes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What holds for the tokens of all issuers."""
+
+    audience: Sequence[str]
+    algorithms: frozenset[str]
+    principal_claim: str
+    roles_claim: str
+    leeway_s: float
+    require_exp: bool
+    trust_s: float
+    """After which time a token is looked at again."""
+    challenge: str
 
 
 def _token(headers: Mapping[str, str]) -> str:
@@ -58,204 +235,107 @@ def _token(headers: Mapping[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-class ProviderUnreachable(Unavailable):
-    text = "OpenID Connect server does not seem to be available."
+def _challenge(realm: str) -> str:
+    escaped = realm.replace("\\", "\\\\").replace('"', '\\"')
+    return f'Bearer realm="{escaped}"'
 
 
-class OpenIdAuthenticator(Authenticator):
-    """``authentication.method=OPENID``. Belongs to one event loop."""
-
-    name = "OPENID"
-    query_parameter = "access_token"
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._url = config.text(_KEY + "well-known-url")
-        self._audience = config.text(_KEY + "audience")
-        self._realm = config.text(_KEY + "realm")
-        self._require_https = config.flag(_KEY + "require-https")
-        self._again_s = config.seconds(_KEY + "revalidation-interval")
-        escaped = self._realm.replace("\\", "\\\\").replace('"', '\\"')
-        self._challenge = f'Bearer realm="{escaped}"'
-        self._issuer = ""
-        self._keys: dict[str, tuple[Any, list[str]]] = {}
-        """By id in lower case: the key, and the algorithms it is for."""
-        self._fetched_at = float("-inf")
-        self._tried_at = float("-inf")
-        self._failure: Unavailable | None = None
-        self._fetching: asyncio.Task[None] | None = None
-        self._secret = secrets.token_bytes(32)
-        self._known: dict[bytes, tuple[dict[str, Any], str, Any]] = {}
-        """Tokens that were found right, under an HMAC with a key of this process: what they say, and their key."""
-
-    def faults(self) -> Sequence[Fault]:
-        found = [
-            Fault(self._config.place(_KEY + name), _KEY + name, "must be set where openid-connect is enabled")
-            for name, value in (("well-known-url", self._url), ("audience", self._audience))
-            if not value
-        ]
-        if not (self._realm.isascii() and self._realm.isprintable()):
-            found.append(Fault(self._config.place(_KEY + "realm"), _KEY + "realm", "is not visible ASCII"))
-        return found
-
-    def recall(self, headers: Mapping[str, str]) -> Principal | None:
-        token = _token(headers)
-        known = self._known.get(hmac.digest(self._secret, token.encode(), "sha256")) if token else None
-        if known is None or not self._is_usable():
-            return None
-        claims, key_id, key = known
-        if claims.get("exp", math.inf) <= time.time() or self._keys.get(key_id, (None,))[0] is not key:
-            return None
-        if not self._is_fresh():
-            self._refresh()
-        return self._principal(claims)
-
-    async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
-        token = _token(headers)
-        if not token:
-            raise Unauthorized(NOT_SUPPLIED, self._challenge)
-        if (known := self.recall(headers)) is not None:
-            return known
-        key_id, key, claims = await self._claims(token)
-        if len(self._known) >= _KNOWN_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[hmac.digest(self._secret, token.encode(), "sha256")] = (claims, key_id, key)
-        return self._principal(claims)
-
-    def _principal(self, claims: dict[str, Any]) -> Principal:
-        now = time.time()
-        until = min(claims.get("exp", now + self._again_s), now + self._again_s)
-        return Principal(str(claims.get("sub") or "token"), until=time.monotonic() + until - now)
-
-    async def _claims(self, token: str) -> tuple[str, Any, dict[str, Any]]:
-        """The id of the key and the key with which the token is signed, and what it says. Unauthorized, Unavailable."""
-        if not self._is_usable():
-            await self._refreshed()
-        elif not self._is_fresh():
-            self._refresh()  # the keys that are known go on meanwhile, however long the provider takes
-        try:
-            key_id = str(jwt.get_unverified_header(token)["kid"]).lower()
-        except (*_BROKEN, KeyError):
-            raise self._invalid() from None
-        if key_id not in self._keys:
-            await self._refreshed()
-        if key_id not in self._keys:
-            raise self._invalid()
-        key, algorithms = self._keys[key_id]
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                key,
-                algorithms=algorithms,
-                audience=self._audience,
-                issuer=self._issuer,
-                options={"verify_iat": False},
-            )
-        except _BROKEN as error:
-            log.info("refused a token: %s", type(error).__name__)
-            raise self._invalid() from None
-        return key_id, key, claims
-
-    def _invalid(self) -> Unauthorized:
-        return Unauthorized(INVALID, self._challenge)
-
-    # --- the provider's keys ----------------------------------------------------------------------------------------
-
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._fetched_at < _KEPT_S
-
-    def _is_usable(self) -> bool:
-        return time.monotonic() - self._fetched_at < _STALE_S
-
-    def _refresh(self) -> None:
-        """Begins to fetch the keys, unless that is under way or was tried just now."""
-        if self._fetching is None and time.monotonic() - self._tried_at >= _AGAIN_S:
-            self._fetching = asyncio.get_running_loop().create_task(self._fetch(), name="fetch-openid-keys")
-            self._fetching.add_done_callback(self._fetched)
-
-    async def _refreshed(self) -> None:
-        """Returns when the keys have been fetched; all who ask at the same time share one flight.
-
-        Raises Unavailable if that failed and there are no keys that could go on.
-        """
-        self._refresh()
-        fetching = self._fetching
-        if fetching is None:
-            if self._failure is not None and not self._is_usable():
-                raise self._failure
-            return
-        try:
-            await asyncio.shield(fetching)
-        except Unavailable:
-            if not self._is_usable():
-                raise
-
-    def _fetched(self, task: asyncio.Task[None]) -> None:
-        self._fetching = None
-        if not task.cancelled():
-            task.exception()  # all who asked may have gone
-
-    async def _fetch(self) -> None:
-        self._tried_at = time.monotonic()
-        try:
-            await self._load()
-            self._failure = None
-        except Unavailable as error:
-            self._failure = error
-            raise
-        finally:
-            self._tried_at = time.monotonic()
-
-    async def _load(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=_FETCH_S)
-        async with aiohttp.ClientSession(timeout=timeout) as client:
-            discovery = await _get(client, self._url, self._url)
-            uri = discovery.get("jwks_uri")
-            if any(not discovery.get(name) for name in _REQUIRED) or not isinstance(uri, str):
-                raise Unavailable(f"Could not load {self._url}")
-            if self._require_https and not uri.startswith("https://"):
-                log.error("the provider's jwks_uri is not https (%srequire-https)", _KEY)
-                raise Unavailable(f"Could not load {self._url}")
-            keys = await _get(client, uri, self._url)
-        self._issuer = str(discovery["issuer"])
-        self._keys = _rsa_keys(keys)
-        self._fetched_at = time.monotonic()
+# --- the gateway's own keys ---------------------------------------------------------------------------------------
 
 
-async def _get(client: aiohttp.ClientSession, url: str, shown: str) -> dict[str, Any]:
-    try:
-        async with client.get(url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise Unavailable(f"Could not load {shown}")
-            body = b""
-            async for chunk in response.content.iter_chunked(65536):
-                body += chunk
-                if len(body) > _SIZE_MAX:
-                    raise Unavailable(f"Could not load {shown}")
-            document = json.loads(body)
-    except (aiohttp.ClientConnectionError, TimeoutError) as error:
-        log.warning("the OpenID provider cannot be reached: %s", type(error).__name__)
-        raise ProviderUnreachable() from None
-    except (aiohttp.ClientError, ValueError):
-        raise Unavailable(f"Could not load {shown}") from None
-    if not isinstance(document, dict):
-        raise Unavailable(f"Could not load {shown}")
-    return document
+def _rules(config: Config) -> _Rules:
+    return _Rules(
+        audience=config.items(KEY + "audience"),
+        algorithms=frozenset(config.items(KEY + "algorithms")),
+        principal_claim=config.text(KEY + "principal.claim"),
+        roles_claim=config.text(KEY + "roles.claim"),
+        leeway_s=config.seconds(KEY + "leeway.ms"),
+        require_exp=config.flag(KEY + "require.exp"),
+        trust_s=_TRUST_S,
+        challenge=_challenge(config.text("authentication.realm")),
+    )
 
 
-def _rsa_keys(document: dict[str, Any]) -> dict[str, tuple[Any, list[str]]]:
-    """The keys for signatures, by id."""
-    found: dict[str, tuple[Any, list[str]]] = {}
-    listed = document.get("keys")
-    for each in listed if isinstance(listed, list) else ():
-        if not isinstance(each, dict) or each.get("kty") != "RSA" or each.get("use", "sig") != "sig":
-            continue
-        key_id, algorithm = each.get("kid"), each.get("alg")
-        if isinstance(key_id, str) and algorithm in (None, *_ALGORITHMS):
-            try:
-                key = jwt.PyJWK(each, algorithm="RS256").key
-            except _BROKEN as error:
-                log.warning("a key of the OpenID provider cannot be used: %s", type(error).__name__)
-                continue
-            found[key_id.lower()] = (key, [algorithm] if algorithm else list(_ALGORITHMS))
+def _issuers(config: Config) -> list[IssuerSettings]:
+    names, urls = config.items(KEY + "issuers"), config.items(KEY + "jwks.url")
+    return [
+        IssuerSettings(
+            name=name,
+            discovery_url="" if urls else name.rstrip("/") + DISCOVERY,
+            keys_url=urls[number] if number < len(urls) else "",
+            audience=config.items(KEY + "audience"),
+            algorithms=config.items(KEY + "algorithms"),
+            require_https=config.flag(KEY + "require.https"),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def _faults(config: Config) -> list[Fault]:
+    found = []
+
+    def fault(name: str, message: str) -> None:
+        found.append(Fault(config.place(KEY + name), KEY + name, message))
+
+    issuers, urls = config.items(KEY + "issuers"), config.items(KEY + "jwks.url")
+    if not issuers:
+        fault("issuers", "names no issuer, and authentication.method=OPENID needs one")
+    if not config.items(KEY + "audience"):
+        fault("audience", "names no audience: the tokens of other services would be taken")
+    if urls and len(urls) != len(issuers):
+        fault("jwks.url", f"names {len(urls)} URLs for {len(issuers)} issuers")
+    if len(set(issuers)) != len(issuers):
+        fault("issuers", "names an issuer twice")
+    for name, values in (("issuers", issuers), ("jwks.url", urls)):
+        for url in values:
+            if not url.startswith(("https://", "http://")):
+                fault(name, f"{url[:200]!r} is not https://…")
+            elif config.flag(KEY + "require.https") and not url.startswith("https://"):
+                fault(name, f"{url[:200]!r} is not https ({KEY}require.https)")
+    if unknown := [each for each in config.items(KEY + "algorithms") if each not in ALGORITHMS]:
+        fault("algorithms", f"{unknown[0][:50]!r} is none of {', '.join(ALGORITHMS)}")
+    if not config.items(KEY + "algorithms"):
+        fault("algorithms", "names none")
+    if not config.text(KEY + "principal.claim"):
+        fault("principal.claim", "names no claim")
+    return found
+
+
+# --- those of kafka-websocket-proxy -------------------------------------------------------------------------------
+
+
+def _proxy_rules(config: Config) -> _Rules:
+    return _Rules(
+        audience=(config.text(_PROXY_KEY + "audience"),),
+        algorithms=frozenset(_PROXY_ALGORITHMS),
+        principal_claim="sub",
+        roles_claim="",
+        leeway_s=0,
+        require_exp=False,
+        trust_s=config.seconds(_PROXY_KEY + "revalidation-interval"),
+        challenge=_challenge(config.text(_PROXY_KEY + "realm")),
+    )
+
+
+def _proxy_issuer(config: Config) -> IssuerSettings:
+    return IssuerSettings(
+        name="",
+        discovery_url=config.text(_PROXY_KEY + "well-known-url"),
+        audience=(config.text(_PROXY_KEY + "audience"),),
+        algorithms=_PROXY_ALGORITHMS,
+        require_https=config.flag(_PROXY_KEY + "require-https"),
+        required=_PROXY_REQUIRED,
+        ignores_case=True,
+    )
+
+
+def _proxy_faults(config: Config) -> list[Fault]:
+    found = [
+        Fault(config.place(_PROXY_KEY + name), _PROXY_KEY + name, "must be set where openid-connect is enabled")
+        for name in ("well-known-url", "audience")
+        if not config.text(_PROXY_KEY + name)
+    ]
+    realm = config.text(_PROXY_KEY + "realm")
+    if not (realm.isascii() and realm.isprintable()):
+        found.append(Fault(config.place(_PROXY_KEY + "realm"), _PROXY_KEY + "realm", "is not visible ASCII"))
     return found

@@ -24,6 +24,7 @@ class SingleUserAuthenticator(Authenticator):
     """``authentication.method=SINGLE-USER``."""
 
     name = "SINGLE-USER"
+    scheme = "basic"
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -32,6 +33,10 @@ class SingleUserAuthenticator(Authenticator):
         self._proof = f"{self._user}:{config.secret(_KEY + 'password')}".encode()
         escaped = self._realm.replace("\\", "\\\\").replace('"', '\\"')
         self._challenge = f'Basic realm="{escaped}",charset=UTF-8'
+
+    @property
+    def challenge(self) -> str:
+        return self._challenge
 
     def faults(self) -> Sequence[Fault]:
         found = [

@@ -89,7 +89,7 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
 
     def ready(app: App) -> None:
         nonlocal reload
-        reload = app.gateway.admission.reload
+        reload = app.gateway.reload
         write_line(READY)
 
     def reload_soon(*_: object) -> None:

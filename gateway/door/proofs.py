@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
-from kafka_gateway.auth import Authenticator
+from kafka_gateway.auth import CERTIFICATE, Authenticator
 from kafka_gateway.config import Config
 from kafka_gateway.door.guesses import Guesses
 from kafka_gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, TooManyRequests, Unauthorized
@@ -27,6 +27,11 @@ _AT_ONCE: Final = 200
 """Proofs that are looked at in one turn of the loop: checking a token's signature takes some 60 µs."""
 
 
+def certificate_of(session: Session) -> str:
+    """The certificate with which the client has come in (`gateway.auth.CERTIFICATE`); "" without one."""
+    return session.proof.get(CERTIFICATE, "")
+
+
 class Proofs:
     """The sessions of one gateway, and how they came in. Belongs to one event loop."""
 
@@ -37,7 +42,9 @@ class Proofs:
         self.refused: Callable[[str, str, str], None] = lambda peer, transport, reason: None
         """Is told of proofs that prove nothing: address, transport, reason."""
         self._authenticator = authenticator
-        self._names = tuple(name.lower() for name in authenticator.proof)
+        self._asks = bool(authenticator.proof)
+        self._asks_certificate = CERTIFICATE in authenticator.proof
+        self._names = tuple(name.lower() for name in authenticator.proof if name != CERTIFICATE)
         self.fields = frozenset(name.encode() for name in self._names)
         """The header fields that prove who asks: they are the gateway's and go no further."""
         self.query_parameter = authenticator.query_parameter
@@ -51,16 +58,23 @@ class Proofs:
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def reload(self) -> None:
+        """Has the authenticators read again what they have read (SIGHUP)."""
+        self._authenticator.reload()
+
     # --- coming in --------------------------------------------------------------------------------------------------
 
-    async def open(self, transport: str, headers: Mapping[str, str], listener: str = "", peer: str = "") -> Session:
-        """A session for a client with these headers (looked up by lower-case name).
+    async def open(
+        self, transport: str, headers: Mapping[str, str], listener: str = "", peer: str = "", certificate: str = ""
+    ) -> Session:
+        """A session for a client with these headers (looked up by lower-case name), and with this certificate, which
+        TLS has verified.
 
         Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), Unavailable.
         """
-        shown = self.shown(headers)
+        shown = self.shown(headers, certificate)
         try:
-            principal = await self._prove(headers, shown, peer)
+            principal = await self._prove(shown, peer)
         except (Unauthorized, Forbidden, TooManyRequests) as error:
             if shown:
                 self.refused(peer, transport, error.message)
@@ -88,9 +102,13 @@ class Proofs:
         """Whether requests for this path, undecoded, need no proof (kafka-rest-http.md §3.9)."""
         return path in self._open_paths or path.startswith(self._open_prefixes)
 
-    def shown(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """The fields that prove who asks, by lower-case name. Equal ones come from the same principal."""
+    def shown(self, headers: Mapping[str, str], certificate: str = "") -> Mapping[str, str]:
+        """What proves who asks, by lower-case names. Equal proofs come from the same principal."""
         names = self._names
+        if certificate and self._asks_certificate:
+            return {name: value for name in names if (value := headers.get(name)) is not None} | {
+                CERTIFICATE: certificate
+            }
         if not names:
             return NOTHING
         return {name: value for name in names if (value := headers.get(name)) is not None}
@@ -100,14 +118,14 @@ class Proofs:
         self.sessions.discard(session)
         await session.aclose(reason)
 
-    async def _prove(self, headers: Mapping[str, str], shown: Mapping[str, str], peer: str) -> Principal:
-        """The principal of these headers, who may use the gateway at all."""
-        if not shown:  # nobody guesses by showing nothing
-            principal = await self._authenticator.authenticate(headers, peer)
-        elif (known := self._authenticator.recall(headers)) is not None:
+    async def _prove(self, shown: Mapping[str, str], peer: str) -> Principal:
+        """The principal of this proof, who may use the gateway at all."""
+        if not shown or not self._authenticator.reads(shown):  # nobody guesses by showing nothing
+            principal = await self._authenticator.authenticate(shown, peer)
+        elif (known := self._authenticator.recall(shown)) is not None:
             principal = known
         else:
-            principal = await self._guesses.judge(peer, self._authenticator.authenticate(headers, peer))
+            principal = await self._guesses.judge(peer, self._authenticator.authenticate(shown, peer))
         self._check_roles(principal)
         return principal
 
@@ -119,8 +137,8 @@ class Proofs:
 
     async def renew(self, session: Session, headers: Mapping[str, str]) -> None:
         """Takes a newer proof for the session. Forbidden if it is another principal's; otherwise as ``open``."""
-        shown = self.shown(headers)
-        principal = await self._prove(headers, shown, session.peer)
+        shown = self.shown(headers, certificate_of(session))
+        principal = await self._prove(shown, session.peer)
         if not session.proven or str(principal) != str(session.principal):
             raise Forbidden("The new proof is not the one of the principal that opened this session.")
         self.take_over(session, principal, shown)
@@ -184,7 +202,7 @@ class Proofs:
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Looks at the proofs of those who stay, for as long as the context is open."""
-        if not self._names:
+        if not self._asks:
             yield
             return
         task = asyncio.get_running_loop().create_task(self._watch(), name="look at proofs")

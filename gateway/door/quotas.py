@@ -132,7 +132,7 @@ class Quotas:
 
     def __init__(self, config: Config, of_principal: Callable[[Principal], Mapping[str, int]]) -> None:
         self._usual = {name: config.integer(f"quota.{name}") for name in NAMES}
-        if config.text("authentication.method").upper() == "NONE" and not config.given("quota.consumer.instances"):
+        if not config.asks_who and not config.given("quota.consumer.instances"):
             self._usual["consumer.instances"] = 0  # all clients are one principal
         self._of_principal = of_principal
         self._known: weakref.WeakValueDictionary[str, Allowance] = weakref.WeakValueDictionary()

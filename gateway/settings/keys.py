@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from kafka_gateway.config import ConfigKey, section
 from kafka_gateway.registry.keys import REGISTRY_KEYS
+from kafka_gateway.settings.authentication_keys import AUTHENTICATION, OPENID
 from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
+from kafka_gateway.settings.tls_keys import TLS
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
 _NO_JVM = "it belonged to the Java server"
 _NO_JETTY = "there are no server threads; see connections.max and requests.max"
-_PEM_HINT = (
-    "write PEM: keytool -importkeystore -srckeystore S.jks -destkeystore S.p12 -deststoretype PKCS12,"
-    " then openssl pkcs12 -in S.p12 -out S.pem -noenc"
-)
 _MIB = 1024 * 1024
 
 
@@ -313,72 +311,6 @@ LISTENERS = section(
     ),
 )
 
-TLS = section(
-    "TLS of the listeners",
-    ConfigKey(
-        name="ssl.keystore.location",
-        type="file",
-        per_listener=True,
-        doc="PEM file with the server's certificate chain and its private key; required by https.",
-    ),
-    ConfigKey(
-        name="ssl.keystore.password",
-        type="secret",
-        per_listener=True,
-        doc="Password of the private key, where ssl.key.password is not set.",
-    ),
-    ConfigKey(
-        name="ssl.keystore.type",
-        type="enum",
-        default="PEM",
-        choices=("PEM",),
-        hint=_PEM_HINT,
-        per_listener=True,
-        doc="Format of the file; Java's JKS cannot be read.",
-    ),
-    ConfigKey(name="ssl.key.password", type="secret", per_listener=True, doc="Password of the private key."),
-    ConfigKey(
-        name="ssl.truststore.location",
-        type="file",
-        per_listener=True,
-        doc="PEM file with the authorities that sign client certificates.",
-    ),
-    ConfigKey(
-        name="ssl.truststore.type",
-        type="enum",
-        default="PEM",
-        choices=("PEM",),
-        hint=_PEM_HINT,
-        per_listener=True,
-        doc="Format of the file; Java's JKS cannot be read.",
-    ),
-    ConfigKey(
-        name="ssl.client.authentication",
-        type="enum",
-        default="NONE",
-        choices=("NONE", "REQUESTED", "REQUIRED"),
-        per_listener=True,
-        doc="Whether clients are asked for a certificate.",
-    ),
-    ConfigKey(
-        name="ssl.enabled.protocols",
-        type="list",
-        default=(),
-        per_listener=True,
-        doc="TLS versions to speak (TLSv1.2, TLSv1.3); empty: both.",
-    ),
-    ConfigKey(
-        name="ssl.cipher.suites", type="list", default=(), per_listener=True, doc="Ciphers of TLS 1.2; empty: Python's."
-    ),
-    ConfigKey(
-        name="ssl.keystore.reload",
-        type="bool",
-        default=False,
-        per_listener=True,
-        doc="Read the certificate again when its file changes.",
-    ),
-)
-
 HTTP = section(
     "HTTP server",
     ConfigKey(
@@ -509,40 +441,6 @@ CORS = section(
         type="bool",
         default=True,
         doc="Answer the preflights of browsers without authentication.",
-    ),
-)
-
-AUTHENTICATION = section(
-    "Authentication",
-    ConfigKey(
-        name="authentication.method",
-        default="NONE",
-        doc="How clients prove who they are: NONE, BASIC, or the name of a plugin's authenticator.",
-    ),
-    ConfigKey(
-        name="authentication.basic.file",
-        type="file",
-        doc="Users of BASIC, one a line as htpasswd -B writes them: NAME:HASH, or NAME:HASH:ROLE,ROLE.",
-    ),
-    ConfigKey(name="authentication.realm", doc="Realm that a refused client is told."),
-    ConfigKey(
-        name="authentication.roles",
-        type="list",
-        default=("*",),
-        doc="Roles that may use the gateway; *: everyone who is authenticated.",
-    ),
-    ConfigKey(
-        name="authentication.skip.paths",
-        type="list",
-        default=(),
-        doc="Paths open to everyone; /health/* is all below /health.",
-    ),
-    ConfigKey(
-        name="authentication.failures.max",
-        type="int",
-        default=20,
-        minimum=0,
-        doc="Wrong proofs of one address in a minute; further ones are answered 429. 0: no limit.",
     ),
 )
 
@@ -789,6 +687,7 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *HTTP,
     *CORS,
     *AUTHENTICATION,
+    *OPENID,
     *AUTHORIZATION,
     *QUOTAS,
     *AUDIT,

@@ -132,15 +132,15 @@ def _type(kind: Kind) -> str:
 
 
 def _status(config: Config) -> dict[str, str]:
-    method = config.text("authentication.method").upper()
+    methods = config.methods
     listeners = config.listeners()
     plain = next((each.port for each in listeners if each.scheme == "http"), 0)
     tls = next((each.port for each in listeners if each.scheme == "https"), 0)
     return {
         "http_enabled": str(any(each.scheme == "http" for each in listeners)).lower(),
         "https_enabled": str(any(each.tls for each in listeners)).lower(),
-        "basic_auth_enabled": str(method in ("BASIC", "SINGLE-USER")).lower(),
-        "open_id_connect_enabled": str(method == "OPENID").lower(),
+        "basic_auth_enabled": str(not {"BASIC", "SINGLE-USER"}.isdisjoint(methods)).lower(),
+        "open_id_connect_enabled": str("OPENID" in methods).lower(),
         "http_port": str(plain),
         "https_port": str(tls),
         "session_state_topic_name": config.text(_KEY + "session-handler.topic-name"),

@@ -54,7 +54,7 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
         Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),
     ]
     routes = described(pages, DESCRIPTIONS)
-    asks = config.text("authentication.method").upper() != "NONE"  # a webhook's sender proves nothing
+    asks = config.asks_who  # a webhook's sender proves nothing
     for bridge in producers:
         routes += [
             Route(

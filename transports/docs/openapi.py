@@ -133,7 +133,7 @@ def openapi(
 
 class _Document:
     def __init__(self, config: Config, judges: bool, servers: Mapping[str, Sequence[str]]) -> None:
-        self._method = config.text("authentication.method").upper()
+        self._methods = config.methods if config.asks_who else ()
         self._judges = judges
         self._servers = servers
         self._shapes = Shapes()
@@ -187,11 +187,10 @@ class _Document:
             self._shapes.collect(shape)
 
     def _security(self, components: dict[str, Any]) -> dict[str, Any]:
-        if self._method == "NONE":
+        if not self._methods:
             return {}
-        scheme = {"type": "http", "scheme": "basic" if self._method == "BASIC" else "bearer"}
-        components["securitySchemes"] = {self._method.lower(): scheme}
-        return {"security": [{self._method.lower(): []}]}
+        components["securitySchemes"] = {each.lower(): _security_scheme(each) for each in self._methods}
+        return {"security": [{each.lower(): []} for each in self._methods]}
 
     # --- one operation ----------------------------------------------------------------------------------------------
 
@@ -303,7 +302,7 @@ class _Document:
 
     def _errors(self, route: Route) -> dict[int, list[type[ServiceError]]]:
         found: dict[int, list[type[ServiceError]]] = {}
-        for error in errors_of(route, asks=self._method != "NONE", judges=self._judges):
+        for error in errors_of(route, asks=bool(self._methods), judges=self._judges):
             found.setdefault(error.status, []).append(error)
         return found
 
@@ -402,3 +401,10 @@ def _members(told: Description) -> dict[str, Any]:
 
 def _one_line(text: str) -> str:
     return " ".join(text.replace("``", "`").split())
+
+
+def _security_scheme(method: str) -> dict[str, str]:
+    """How the clients of an authenticator prove who they are; of a plugin's it is taken for a token."""
+    if method == "MTLS":
+        return {"type": "mutualTLS"}
+    return {"type": "http", "scheme": "basic" if method in ("BASIC", "SINGLE-USER", "KAFKA") else "bearer"}

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST
+from kafka_gateway.door.proofs import certificate_of
 from kafka_gateway.errors import (
     GONE,
     NO_MEMORY,
@@ -124,7 +125,7 @@ class EnvelopeSession:
             name.lower(): value
             for name, value in headers.items()
             if name.lower() in _INHERITED or name.lower().startswith("x-forwarded-")
-        } | dict(session.proof)
+        } | dict(gateway.proofs.shown(session.proof))
         self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
         self._others: dict[object, Session] = {}
         """Sessions for envelopes that carry another proof of identity than the opening request, by that proof."""
@@ -324,7 +325,7 @@ class EnvelopeSession:
         except ServiceError as error:
             self._refuse(error, part.id, part.form, part.accept)
             return
-        self._inherited.update(own.proof)
+        self._inherited.update(self._gateway.proofs.shown(own.proof))
         self._header_sets.clear()
         self._reply(Reply(204, "", b""), b"", part)
 
@@ -333,7 +334,8 @@ class EnvelopeSession:
     async def _identify(self, request: Request) -> Session:
         """The session whose principal this request's headers prove. Unauthorized, Forbidden, TooManyRequests."""
         proofs, own = self._gateway.proofs, self._session
-        shown = proofs.shown(request.headers)
+        certificate = certificate_of(own)
+        shown = proofs.shown(request.headers, certificate)
         if shown == own.proof:
             await proofs.look_again(own)
             return own
@@ -344,7 +346,9 @@ class EnvelopeSession:
             return known
         if known is None and len(self._others) >= _IDENTITIES_MAX:
             raise TooManyRequests(f"More than {_IDENTITIES_MAX} identities on one connection.")
-        opened = self._others[key] = await proofs.open(own.transport, request.headers, own.listener, own.peer)
+        opened = self._others[key] = await proofs.open(
+            own.transport, request.headers, own.listener, own.peer, certificate
+        )
         return opened
 
     # --- out --------------------------------------------------------------------------------------------------------

@@ -38,9 +38,8 @@ def _signs_of_production(config: Config) -> Iterator[str]:
         yield "it is given, but empty"
     if config.given("zookeeper.connect"):  # how version 1 of Confluent's proxy found its Kafka
         yield "zookeeper.connect is set"
-    method = config.text("authentication.method")
-    if method.upper() != "NONE":
-        yield f"authentication.method is {method}"
+    if config.asks_who:
+        yield f"authentication.method is {','.join(config.items('authentication.method'))}"
     with contextlib.suppress(ValueError):  # a listener that cannot be read is a fault of its own
         yield from _of_listeners(config)
     for name in config.places:

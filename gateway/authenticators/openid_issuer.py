@@ -1,0 +1,285 @@
+"""One issuer of tokens: where it says which keys it signs with, and those keys.
+
+They are fetched in the background, kept, and fetched again now and then, also when a token names a key that is not
+among them, though not more often than every few seconds: anybody can send tokens with made-up keys. While the provider
+is down the keys that are known go on for a while. Nothing that a token says is ever fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import aiohttp
+import jwt
+
+from kafka_gateway.errors import Unavailable
+
+log = logging.getLogger("gateway.auth")
+
+_KEPT_S: Final = 300.0
+_AGAIN_S: Final = 5.0
+"""How often the provider is asked at most."""
+_STALE_S: Final = 3600.0
+"""How long keys go on while the provider is down."""
+_FETCH_S: Final = 10.0
+_SIZE_MAX: Final = 1024 * 1024
+DISCOVERY: Final = "/.well-known/openid-configuration"
+"""Behind the issuer's URL (OpenID Connect Discovery 1.0, section 4)."""
+
+_FAMILIES: Final[Mapping[str, tuple[str, str]]] = {
+    **{f"{word}{size}": ("RSA", "") for word in ("RS", "PS") for size in (256, 384, 512)},
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "EdDSA": ("OKP", ""),
+}
+"""Algorithm → type of key, and its curve (RFC 7518 §3.1, RFC 8037 §3.1)."""
+
+BROKEN: Final = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError)
+"""What the library raises for tokens and keys that somebody made up."""
+
+
+class ProviderUnreachable(Unavailable):
+    text = "OpenID Connect server does not seem to be available."
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerSettings:
+    """What one issuer's tokens must be, and where its keys are."""
+
+    name: str
+    """The claim ``iss`` of its tokens; "": whatever its discovery document says."""
+    discovery_url: str = ""
+    keys_url: str = ""
+    """One of the two."""
+    audience: Sequence[str]
+    algorithms: Sequence[str]
+    require_https: bool = True
+    required: Sequence[str] = ("issuer", "jwks_uri")
+    """Members that a discovery document must have."""
+    ignores_case: bool = False
+    """Whether ids of keys are the same in any case, and every token names one (websocket-proxy.md §1.3.3)."""
+
+    @property
+    def url(self) -> str:
+        """What is asked first."""
+        return self.discovery_url or self.keys_url
+
+
+class Key:
+    """A public key, made from its JWK (RFC 7517) when a token needs it: a document may list thousands."""
+
+    __slots__ = ("_made", "jwk", "retired")
+
+    def __init__(self, jwk: dict[str, Any]) -> None:
+        self.jwk = jwk
+        self.retired = False
+        """Whether the issuer does not list it any more."""
+        self._made: dict[str, Any] = {}
+
+    def verifies(self, algorithm: str) -> bool:
+        """Whether signatures of this algorithm may be checked with it."""
+        jwk, (kind, curve) = self.jwk, _FAMILIES[algorithm]
+        operations = jwk.get("key_ops")
+        return (
+            jwk.get("kty") == kind
+            and (not curve or jwk.get("crv") == curve)
+            and jwk.get("use", "sig") == "sig"
+            and jwk.get("alg", algorithm) == algorithm
+            and (not isinstance(operations, list) or "verify" in operations)
+        )
+
+    def made(self, algorithm: str) -> Any:
+        """What the library checks signatures with; None if the JWK is none."""
+        if algorithm not in self._made:
+            try:
+                self._made[algorithm] = jwt.PyJWK(self.jwk, algorithm=algorithm).key
+            except BROKEN as error:
+                log.warning("a key of an OpenID provider cannot be used: %s", type(error).__name__)
+                self._made[algorithm] = None
+        return self._made[algorithm]
+
+
+class Issuer:
+    """Belongs to one event loop."""
+
+    def __init__(self, settings: IssuerSettings) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self._keys: dict[str | None, list[Key]] = {}
+        """By id; None: those without one."""
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._failure: Unavailable | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    # --- keys -------------------------------------------------------------------------------------------------------
+
+    async def keys_for(self, key_id: str | None, algorithm: str) -> list[Key]:
+        """The keys that may have signed a token whose head says so: seldom more than one. Unavailable."""
+        if not self.is_usable:
+            await self._refreshed()
+        elif not self._is_fresh:
+            self.refresh()  # the keys that are known go on meanwhile, however long the provider takes
+        found = self._fitting(key_id, algorithm)
+        if not found:
+            await self._refreshed()
+            found = self._fitting(key_id, algorithm)
+        return found
+
+    def _fitting(self, key_id: str | None, algorithm: str) -> list[Key]:
+        if key_id is None:
+            # A token may leave out the id where the issuer has one key (OpenID Connect Core 1.0, section 10.1).
+            fitting = [key for keys in self._keys.values() for key in keys if key.verifies(algorithm)]
+            return fitting if len(fitting) == 1 and not self.settings.ignores_case else []
+        name = key_id.lower() if self.settings.ignores_case else key_id
+        return [key for key in self._keys.get(name, ()) if key.verifies(algorithm)]
+
+    def _take(self, document: dict[str, Any]) -> None:
+        """Takes the keys of the document; a key that was there before stays the same object."""
+        before = [key for keys in self._keys.values() for key in keys]
+        known: dict[str, list[Key]] = {}
+        for key in before:
+            key.retired = True
+            known.setdefault(str(key.jwk.get("kid")), []).append(key)
+        taken: dict[str | None, list[Key]] = {}
+        for jwk in _listed(document):
+            same = next((key for key in known.get(str(jwk.get("kid")), ()) if key.jwk == jwk), None)
+            key = same or Key(jwk)
+            key.retired = False
+            key_id = jwk.get("kid")
+            name = key_id.lower() if isinstance(key_id, str) and self.settings.ignores_case else key_id
+            taken.setdefault(name if isinstance(name, str) else None, []).append(key)
+        self._keys = taken
+
+    # --- asking the provider ----------------------------------------------------------------------------------------
+
+    @property
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._fetched_at < _KEPT_S
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its keys count, for they are not older than an hour."""
+        return time.monotonic() - self._fetched_at < _STALE_S
+
+    async def follow(self) -> None:
+        """Keeps the keys fresh, for ever, so that no request waits for the provider."""
+        while True:
+            if not self._is_fresh:
+                self.refresh()
+            await asyncio.sleep(_AGAIN_S if self._failure is not None else _AGAIN_S / 5)
+
+    def ask_again(self) -> None:
+        """Fetches the keys now, however fresh they are."""
+        self._tried_at = float("-inf")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Begins to fetch the keys, unless that is under way or was tried just now."""
+        if self._fetching is None and time.monotonic() - self._tried_at >= _AGAIN_S:
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch(), name="fetch-openid-keys")
+            self._fetching.add_done_callback(self._fetched)
+
+    async def close(self) -> None:
+        """Gives up what is being fetched."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+
+    async def _refreshed(self) -> None:
+        """Returns when the keys have been fetched; all who ask at the same time share one flight.
+
+        Raises Unavailable if that failed and there are no keys that could go on.
+        """
+        self.refresh()
+        fetching = self._fetching
+        if fetching is None:
+            if self._failure is not None and not self.is_usable:
+                raise self._failure
+            return
+        try:
+            await asyncio.shield(fetching)
+        except Unavailable:
+            if not self.is_usable:
+                raise
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        self._fetching = None
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, Unavailable):  # all who asked may have gone
+            log.error("the keys of %s could not be taken", self.settings.url, exc_info=error)
+
+    async def _fetch(self) -> None:
+        self._tried_at = time.monotonic()
+        try:
+            await self._load()
+        except Unavailable as error:
+            if self._failure is None:  # told once, not with every attempt
+                log.warning("%s: %s; %s", self.settings.url, error.message, "the keys that are known go on")
+            self._failure = error
+            raise
+        else:
+            if self._failure is not None:
+                log.info("%s answers again", self.settings.url)
+            self._failure = None
+        finally:
+            self._tried_at = time.monotonic()
+
+    async def _load(self) -> None:
+        settings, url = self.settings, self.settings.url
+        name, uri = settings.name, settings.keys_url
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_FETCH_S)) as client:
+            if settings.discovery_url:
+                discovery = await _get(client, settings.discovery_url, url)
+                found, where = discovery.get("issuer"), discovery.get("jwks_uri")
+                if any(not discovery.get(each) for each in settings.required) or not isinstance(where, str):
+                    raise _unusable(url, "the document lacks what it must have")
+                if name and found != name:  # OpenID Connect Discovery 1.0, section 4.3
+                    raise _unusable(url, "the document is that of another issuer")
+                name, uri = str(found), uri or where
+            if settings.require_https and not uri.startswith("https://"):
+                raise _unusable(url, "its jwks_uri is not https")
+            document = await _get(client, uri, url)
+        self.name = name
+        self._take(document)
+        self._fetched_at = time.monotonic()
+
+
+def _unusable(url: str, why: str) -> Unavailable:
+    log.warning("%s: %s", url, why)
+    return Unavailable(f"Could not load {url}")
+
+
+def _listed(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    listed = document.get("keys")
+    for each in listed if isinstance(listed, list) else ():
+        if isinstance(each, dict):
+            yield each
+
+
+async def _get(client: aiohttp.ClientSession, url: str, shown: str) -> dict[str, Any]:
+    try:
+        async with client.get(url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise Unavailable(f"Could not load {shown}")
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(65536):
+                body += chunk
+                if len(body) > _SIZE_MAX:
+                    raise Unavailable(f"Could not load {shown}")
+            document = json.loads(body)
+    except (aiohttp.ClientConnectionError, TimeoutError):
+        raise ProviderUnreachable() from None
+    except (aiohttp.ClientError, ValueError, RecursionError):
+        raise Unavailable(f"Could not load {shown}") from None
+    if not isinstance(document, dict):
+        raise Unavailable(f"Could not load {shown}")
+    return document
