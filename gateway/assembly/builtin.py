@@ -43,6 +43,10 @@ def gateway_authenticators(config: Config) -> list[Authenticator]:
         )
 
         found.append(OpenIdAuthenticator(config))
+    if "MTLS" in config.methods:
+        from kafka_gateway.authenticators.mtls import MtlsAuthenticator
+
+        found.append(MtlsAuthenticator(config))
     return found
 
 

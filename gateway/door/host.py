@@ -7,6 +7,7 @@ keep-alive client is authenticated once for as long as its Authorization header 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import os
@@ -24,10 +25,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.door import tls
 from kafka_gateway.door.http import Door, Offer, peer_of
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
+from kafka_gateway.door.tls import ListenerTls
 from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
@@ -57,7 +58,9 @@ class HttpConnection(RequestHandler):
         "_give_up_at",
         "_head_deadline",
         "_host",
+        "_listener",
         "_lost",
+        "certificate",
         "half_closed",
         "handed_over",
         "offer",
@@ -66,8 +69,10 @@ class HttpConnection(RequestHandler):
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
-        self._host = host
+        self._host, self._listener = host, listener
         self.offer = host.offer_of(listener)
+        self.certificate = ""
+        """What the client has shown at the beginning of TLS, and was verified."""
         self.session: Session | None = None
         self.handed_over: Session | None = None
         """The session that went with the connection to another protocol."""
@@ -79,6 +84,7 @@ class HttpConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.certificate = self._host.certificate_of(self._listener, transport)
         self._host.connection_count += 1
         if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
             transport.write(_TOO_MANY)
@@ -117,7 +123,11 @@ class HttpConnection(RequestHandler):
         """A connection that is closed stays until its last reply is read: for so long, and no longer."""
         if self._lost or transport is None or self._abort_at is not None:
             return  # asyncio's TLS transport cannot be asked any more once it is lost
-        if transport.get_write_buffer_size():
+        try:
+            unread = transport.get_write_buffer_size()
+        except AttributeError:
+            return  # asyncio's TLS transport, when it has been closed a second time
+        if unread:
             self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
 
     def retire(self) -> None:
@@ -301,6 +311,7 @@ class Host:
         self.transports = tuple(transports)
         self._offers: dict[str, Offer] = {}
         self._servers: dict[str, Server] = {}
+        self._secured_by_listener: dict[str, ListenerTls] = {}
         self._sockets: list[asyncio.Server] = []
         self._paths: list[str] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -332,7 +343,8 @@ class Host:
             name = str(listener)
             self._offers[name] = Offer(offered(listener, self.transports))
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
-            context = self._tls_context(listener) if listener.tls else None
+            secured = self._secured(listener, name) if listener.tls else None
+            context = secured.context if secured is not None else None
             try:
                 if listener.scheme == "unix":
                     opened = await loop.create_unix_server(
@@ -352,13 +364,25 @@ class Host:
                 self.addresses.append(f"{listener.scheme}://{host}:{port}")
             self._sockets.append(opened)
 
-    def _tls_context(self, listener: Listener) -> ssl.SSLContext:
-        config = self._config.for_listener(listener.name)
-        context = tls.server_context(config)
-        if config.flag("ssl.keystore.reload"):
-            task = asyncio.get_running_loop().create_task(tls.follow(context, config), name=f"follow {listener}")
-            self._following.append(task)
-        return context
+    def _secured(self, listener: Listener, name: str) -> ListenerTls:
+        secured = self._secured_by_listener[name] = ListenerTls(self._config.for_listener(listener.name))
+        self.gateway.reloads.append(secured.reload)
+        task = asyncio.get_running_loop().create_task(secured.follow(), name=f"follow {listener}")
+        self._following.append(task)
+        return secured
+
+    def certificates(self) -> dict[str, float]:
+        """By listener, the seconds since 1970 at which its certificate ends; of several the first."""
+        return {name: each.ends_at for name, each in self._secured_by_listener.items()}
+
+    def certificate_of(self, listener: str, transport: asyncio.BaseTransport) -> str:
+        """The certificate that TLS has verified of a client of this listener, DER in base64; "" without one."""
+        secured = self._secured_by_listener.get(listener)
+        if secured is None or not secured.asks_certificate:
+            return ""
+        connection = transport.get_extra_info("ssl_object")
+        shown = connection.getpeercert(binary_form=True) if connection is not None else None
+        return base64.b64encode(shown).decode() if shown else ""
 
     def note_refused(self, peer: str, reason: BaseException | None) -> None:
         """Counts a request that was no valid HTTP. The log is told now and then only, or it could be flooded."""

@@ -74,7 +74,10 @@ class Door:
                 session = connection.session
                 if (
                     session is None
-                    or (self._proofs.fields and self._proofs.shown(request.headers) != session.proof)
+                    or (
+                        self._proofs.fields
+                        and self._proofs.shown(request.headers, connection.certificate) != session.proof
+                    )
                     or session.principal.until < time.monotonic()
                     or session.closed is not None
                 ):
@@ -137,16 +140,16 @@ class Door:
 
     async def _session(self, request: HttpRequest, connection: HttpConnection, transport: Transport) -> Session:
         """The session in which the request is served. ServiceError for a client that proves nothing right."""
-        proofs, headers = self._proofs, request.headers
+        proofs, headers, certificate = self._proofs, request.headers, connection.certificate
         session = connection.session
         listener, peer = str(connection.sockname or ""), peer_of(connection.peername)
         if transport.plain and proofs.is_open(request.raw_path.partition("?")[0]):
             # The connection must not keep it: the next request may need a proof.
             return proofs.open_unproven(transport.name, listener, peer)
-        if session is not None and session.closed is None and proofs.shown(headers) == session.proof:
+        if session is not None and session.closed is None and proofs.shown(headers, certificate) == session.proof:
             await proofs.look_again(session)
             return session
-        opened = await proofs.open(transport.name, headers, listener, peer)
+        opened = await proofs.open(transport.name, headers, listener, peer, certificate)
         old, connection.session = connection.session, opened
         if old is not None:
             self._forget(old)

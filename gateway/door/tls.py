@@ -1,4 +1,10 @@
-"""TLS of the listeners: PEM files in, an SSLContext out."""
+"""TLS of the listeners: from their ``ssl.*`` keys to the contexts with which connections are made.
+
+Each listener has one context for as long as it is open. It is only a way in: when a client begins, it is given the
+context that the files say at that moment, by the name of the host that it asks for (RFC 6066, section 3). So new files
+count for new connections, and nobody's is dropped. What cannot be changed that way, versions, ciphers and whether there
+is a list of revoked certificates, stays as it was at the start.
+"""
 
 from __future__ import annotations
 
@@ -6,64 +12,146 @@ import asyncio
 import logging
 import os
 import ssl
+from collections.abc import Mapping
+from typing import Final
 
 from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.door import key_files
 
 log = logging.getLogger("gateway.tls")
 
 _FILE_CHECK_S = 1.0
 
+KEYSTORE: Final = "ssl.keystore.location"
+TRUSTSTORE: Final = "ssl.truststore.location"
+REVOKED: Final = "ssl.crl.location"
+SNI: Final = "ssl.sni."
+
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 _CLIENT_CERTIFICATE = {"NONE": ssl.CERT_NONE, "REQUESTED": ssl.CERT_OPTIONAL, "REQUIRED": ssl.CERT_REQUIRED}
 
 
-def server_context(config: Config) -> ssl.SSLContext:
-    """The context of one listener, from its ``ssl.*`` keys. ConfigError names the key whose file cannot be used."""
+class ListenerTls:
+    """TLS of one listener. ConfigError names the key whose file cannot be used."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._hosts = _hosts(config)
+        self._current, self._by_host, self.ends_at = self._load()
+        self._seen = self._stamps()
+        self.context = _context(config)
+        """What the listener is opened with."""
+        self.context.sni_callback = self._choose
+        self.asks_certificate = self.context.verify_mode != ssl.CERT_NONE
+        """Whether clients may show one."""
+        self._follows = config.flag("ssl.keystore.reload")
+
+    def _choose(self, connection: ssl.SSLObject, host: str | None, _: ssl.SSLContext) -> None:
+        connection.context = self._of_host(host) if host and self._by_host else self._current
+
+    def _of_host(self, host: str) -> ssl.SSLContext:
+        name = host.lower()
+        found = self._by_host.get(name) or self._by_host.get("*." + name.partition(".")[2])
+        return found or self._current
+
+    def reload(self) -> None:
+        """Takes what the files say now; what cannot be used is logged, and what there was stays."""
+        self._seen = self._stamps()
+        try:
+            self._current, self._by_host, self.ends_at = self._load()
+        except ConfigError as error:
+            log.warning("the certificates stay as they were: %s", error)
+        else:
+            log.info("loaded the certificates in %s again", self._config.text(KEYSTORE))
+
+    async def follow(self) -> None:
+        """Loads the files again whenever one has changed, for ever; what cannot be used is logged once."""
+        while self._follows:
+            await asyncio.sleep(_FILE_CHECK_S)
+            if self._stamps() != self._seen:
+                self.reload()
+
+    def _load(self) -> tuple[ssl.SSLContext, Mapping[str, ssl.SSLContext], float]:
+        current = _context(self._config)
+        ends_at = _load_key(current, self._config)
+        by_host = {}
+        for host, settings in self._hosts.items():
+            by_host[host] = context = _context(self._config)
+            password = settings.get("keystore.password", "")
+            key = f"{SNI}{host}.keystore.location"
+            try:
+                ends = key_files.load_key(
+                    context, settings["keystore.location"], password, settings.get("key.password", "")
+                )
+            except (OSError, ValueError) as error:
+                raise _fault(self._config, key, error) from None
+            ends_at = min(ends_at, ends)
+        return current, by_host, ends_at
+
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
+        """What tells whether a file has changed."""
+        config = self._config
+        paths = [config.text(KEYSTORE), config.text(TRUSTSTORE), config.text(REVOKED)]
+        paths += [settings.get("keystore.location", "") for settings in self._hosts.values()]
+        return tuple(_stamp(path) for path in paths if path)
+
+
+def _context(config: Config) -> ssl.SSLContext:
+    """All but the key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     versions = [_VERSIONS[name] for name in config.items("ssl.enabled.protocols") if name in _VERSIONS]
     context.minimum_version = min(versions, default=ssl.TLSVersion.TLSv1_2)
     if versions:
         context.maximum_version = max(versions)
     if ciphers := config.items("ssl.cipher.suites"):
-        context.set_ciphers(":".join(ciphers))
-    load_certificate(context, config)
-    if authorities := config.text("ssl.truststore.location"):
         try:
-            context.load_verify_locations(authorities)
-        except (OSError, ssl.SSLError) as error:
-            raise _fault("ssl.truststore.location", error) from None
+            context.set_ciphers(":".join(ciphers))
+        except ssl.SSLError as error:
+            raise _fault(config, "ssl.cipher.suites", error) from None
+    context.set_alpn_protocols(["http/1.1"])
+    if authorities := config.text(TRUSTSTORE):
+        try:
+            key_files.load_authorities(context, authorities, config.secret("ssl.truststore.password"))
+        except (OSError, ValueError) as error:
+            raise _fault(config, TRUSTSTORE, error) from None
     context.verify_mode = _CLIENT_CERTIFICATE[config.text("ssl.client.authentication")]
+    if context.verify_mode != ssl.CERT_NONE:
+        # A client that takes up an old session again shows no certificate: nobody would look whether it still counts.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        if revoked := config.text(REVOKED):
+            try:
+                key_files.load_revocations(context, revoked)
+            except (OSError, ValueError) as error:
+                raise _fault(config, REVOKED, error) from None
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
 
-def load_certificate(context: ssl.SSLContext, config: Config) -> None:
-    """Loads the certificate, also into a context in use: new connections get the new one."""
-    password = config.secret("ssl.key.password") or config.secret("ssl.keystore.password")
+def _load_key(context: ssl.SSLContext, config: Config) -> float:
     try:
-        # A function, so that OpenSSL never asks on the terminal.
-        context.load_cert_chain(config.text("ssl.keystore.location"), password=lambda: password)
-    except (OSError, ssl.SSLError) as error:
-        raise _fault("ssl.keystore.location", error) from None
+        return key_files.load_key(
+            context, config.text(KEYSTORE), config.secret("ssl.keystore.password"), config.secret("ssl.key.password")
+        )
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise _fault(config, KEYSTORE, error) from None
 
 
-async def follow(context: ssl.SSLContext, config: Config) -> None:
-    """Loads the certificate again whenever its file has changed, for ever; one that cannot be used is logged, once."""
-    path = config.text("ssl.keystore.location")
-    seen = _stamp(path)
-    while True:
-        await asyncio.sleep(_FILE_CHECK_S)
-        stamp = _stamp(path)
-        if stamp == seen:
-            continue
-        seen = stamp
-        try:
-            # On trial first: a file that is half written would leave the context with a certificate and no key.
-            load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), config)
-            load_certificate(context, config)
-        except ConfigError as error:
-            log.warning("the certificate stays as it was: %s", error)
-        else:
-            log.info("loaded the certificate in %s again", path)
+def _hosts(config: Config) -> dict[str, dict[str, str]]:
+    """Host → what ``ssl.sni.HOST.`` says of its certificate."""
+    hosts: dict[str, dict[str, str]] = {}
+    for rest, text in config.under(SNI).items():
+        for name in SNI_NAMES:
+            if rest.endswith("." + name):
+                hosts.setdefault(rest.removesuffix("." + name).lower(), {})[name] = text
+    for host, settings in hosts.items():
+        if not settings.get("keystore.location"):
+            key = f"{SNI}{host}.keystore.location"
+            raise ConfigError([Fault("", key, "names no file with this host's certificate")])
+    return hosts
+
+
+SNI_NAMES: Final = ("keystore.location", "keystore.password", "key.password")
 
 
 def _stamp(path: str) -> tuple[int, ...]:
@@ -74,5 +162,5 @@ def _stamp(path: str) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _fault(key: str, error: Exception) -> ConfigError:
-    return ConfigError([Fault(key=key, place="", message=f"cannot be used: {error}")])
+def _fault(config: Config, key: str, error: Exception) -> ConfigError:
+    return ConfigError([Fault(key=key, place=config.place(key), message=f"cannot be used: {error}")])

@@ -43,6 +43,24 @@ AUTHENTICATION = section(
     ),
 )
 
+MTLS = section(
+    "Client certificates (authentication.method=MTLS)",
+    ConfigKey(
+        name="authentication.mtls.name",
+        type="enum",
+        default="subject",
+        choices=("subject", "spiffe"),
+        doc="What names the principal: the certificate's subject, by ssl.principal.mapping.rules, or its SPIFFE URI.",
+    ),
+    ConfigKey(
+        name="ssl.principal.mapping.rules",
+        default="DEFAULT",
+        doc="Kafka's rules, separated by commas: RULE:PATTERN/REPLACEMENT/[LU], or DEFAULT for the whole subject. The "
+        "first whose pattern fits the whole subject counts.",
+        example="RULE:^CN=([^,]+).*$/$1/,DEFAULT",
+    ),
+)
+
 OPENID = section(
     "Tokens of OpenID providers (authentication.method=OPENID)",
     ConfigKey(

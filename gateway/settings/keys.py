@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from kafka_gateway.config import ConfigKey, section
 from kafka_gateway.registry.keys import REGISTRY_KEYS
-from kafka_gateway.settings.authentication_keys import AUTHENTICATION, OPENID
+from kafka_gateway.settings.authentication_keys import AUTHENTICATION, MTLS, OPENID
 from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
 from kafka_gateway.settings.tls_keys import TLS
 
@@ -668,7 +668,6 @@ WITHOUT_EFFECT = section(
         "ssl.trustmanager.algorithm",
         "ssl.endpoint.identification.algorithm",
     ),
-    *_ignored("a PEM file of certificates has no password", "ssl.truststore.password"),
     *_ignored("null keys and values are stored as null", "null.request.body.always.publishes.empty.record"),
     *_ignored(
         "v3 requests have no threads and no buckets of their own to expire",
@@ -687,6 +686,7 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *HTTP,
     *CORS,
     *AUTHENTICATION,
+    *MTLS,
     *OPENID,
     *AUTHORIZATION,
     *QUOTAS,

@@ -47,7 +47,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.settings": ("gateway", "gateway.registry.keys"),
     "gateway.door": ("gateway", "gateway.settings"),
     "gateway.wire": ("gateway",),
-    "gateway.authenticators": ("gateway", "gateway.settings.authentication_keys"),
+    "gateway.authenticators": ("gateway", "gateway.settings.authentication_keys", "gateway.door.key_files"),
     "gateway.authorizers": ("gateway",),
     "gateway.codecs": ("gateway",),
     "gateway.registry": ("gateway",),

@@ -44,7 +44,7 @@ def _imported(*left_out: str) -> set[str]:
 
 
 def test_every_dependency_is_imported() -> None:
-    assert _declared() - _imported() - {"cryptography"} == set()  # which TLS is about to use
+    assert _declared() - _imported() == set()
 
 
 def test_every_import_is_a_dependency() -> None:

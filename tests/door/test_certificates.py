@@ -1,0 +1,194 @@
+"""Clients that prove who they are with certificates, and what becomes of them (security.md §2, §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kafka_gateway.config import ConfigError
+from tests.door.conftest import proof
+from tests.transports.authority import Authority, Certificate
+from tests.transports.conftest import gateway
+from tests.transports.stub_service import StubService
+from tests.transports.wire import Wire
+
+RULES = {"ssl.principal.mapping.rules": r"RULE:^CN=([^,]+),OU=Shop.*$/$1/L"}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def settings(authority: Authority, **more: Any) -> dict[str, Any]:
+    server = authority.server().write(authority.folder / "server.pem")
+    return {
+        "listeners": "https://127.0.0.1:0",
+        "authentication.method": "MTLS",
+        "ssl.keystore.location": server,
+        "ssl.truststore.location": authority.path,
+        "ssl.client.authentication": "REQUESTED",
+        "transport.websocket.enable": True,
+        "embedded.topics": "t",
+        "audit.log": authority.folder / "audit",
+        **more,
+    }
+
+
+async def asked(address: str, authority: Authority, client: Certificate | None, **headers: str) -> tuple[int, str]:
+    async with await Wire.open(address, authority.context(client)) as wire:
+        reply = await wire.ask("GET", "/stub/echo", **headers)
+        return reply.status, reply.json.get("message", "")
+
+
+async def test_names_by_kafkas_rules(authority: Authority) -> None:
+    async with gateway(StubService(), **settings(authority, **RULES)) as app:
+        address = app.addresses[0]
+        shop, other = authority.sign("O=Example / OU=Shop / CN=Ann"), authority.sign("O=Example / CN=Ann")
+        async with await Wire.open(address, authority.context(shop)) as wire:
+            for _ in range(2):
+                assert (await wire.ask("GET", "/stub/echo")).status == 200
+            assert [str(each.principal) for each in app.gateway.sessions] == ["User:ann"]
+            assert next(iter(app.gateway.sessions)).principal.attribute("subject") == "CN=Ann,OU=Shop,O=Example"
+        status, message = await asked(address, authority, other)
+        assert (status, "gives its subject a name" in message) == (401, True)
+        status, message = await asked(address, authority, None)
+        assert (status, "which was not shown" in message) == (401, True)
+        # What a client writes is no certificate.
+        assert (await asked(address, authority, None, **{"x-certificate": "x", "Client-Cert": "x"}))[0] == 401
+
+
+async def test_spiffe(authority: Authority) -> None:
+    values = {"authentication.mtls.name": "spiffe"}
+    async with gateway(StubService(), **settings(authority, **values)) as app:
+        named = authority.sign("CN=x", uris=["https://x", "spiffe://example.org/ns/a/sa/b", "spiffe://other"])
+        async with await Wire.open(app.addresses[0], authority.context(named)) as wire:
+            assert (await wire.ask("GET", "/stub/echo")).status == 200
+            assert [str(each.principal) for each in app.gateway.sessions] == ["User:spiffe://example.org/ns/a/sa/b"]
+        for other in (authority.sign("CN=x"), authority.sign("CN=x", uris=["https://spiffe"])):
+            assert (await asked(app.addresses[0], authority, other))[0] == 401
+
+
+async def test_certificates_that_are_not_believed(authority: Authority, tmp_path: Path) -> None:
+    """They are refused before a byte of HTTP is read."""
+    (tmp_path / "foreign").mkdir()
+    foreign = Authority(tmp_path / "foreign")
+    revoked, good = authority.sign("CN=revoked"), authority.sign("CN=good")
+    values = settings(authority, **{"ssl.crl.location": authority.revoke(revoked)})
+    async with gateway(StubService(), **values) as app:
+        assert (await asked(app.addresses[0], authority, good))[0] == 200
+        for wrong in (revoked, authority.sign("CN=late", ends_s=-60), foreign.sign("CN=good")):
+            with pytest.raises((ssl.SSLError, ConnectionError, EOFError, asyncio.IncompleteReadError)):
+                await asked(app.addresses[0], authority, wrong)
+        assert (await asked(app.addresses[0], authority, good))[0] == 200
+
+
+async def test_a_certificate_or_a_password(authority: Authority, users: Path) -> None:
+    values = {"authentication.method": "MTLS,BASIC", "authentication.basic.file": users}
+    async with gateway(StubService(), **settings(authority, **values)) as app:
+        address, ann = app.addresses[0], authority.sign("CN=ann")
+        assert (await asked(address, authority, None))[0] == 401
+        assert (await asked(address, authority, None, **proof("ada")))[0] == 200
+        assert (await asked(address, authority, None, **proof("ada", "wrong")))[0] == 401
+        assert (await asked(address, authority, ann, **proof("ada", "wrong")))[
+            0
+        ] == 200  # the first in the list decides
+
+
+async def opened(client: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    return {
+        "envelope": await client.ws_connect(f"{url}/"),
+        "stream socket": await client.ws_connect(f"{url}/topics/t/stream?offset=earliest"),
+        "events": await client.get(f"{url}/topics/t/stream", headers={"Accept": "text/event-stream"}),
+        "in": await client.ws_connect(f"{url}/socket/in?clientId=c&topic=t"),
+    }
+
+
+async def ended(what: Any, within_s: float) -> str:
+    """What it was told at its end."""
+    async with asyncio.timeout(within_s):
+        if isinstance(what, aiohttp.ClientResponse):
+            return (await what.content.read()).decode()
+        told = ""
+        while (message := await what.receive()).type is aiohttp.WSMsgType.TEXT:
+            told += message.data
+        return f"{told} {message.data}"
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_what_is_open_ends_within_five_seconds(authority: Authority, how: str) -> None:
+    ann, bob = authority.sign("CN=ann", ends_s=6 if how == "expired" else 600), authority.sign("CN=bob")
+    values = settings(authority, **{"ssl.crl.location": authority.revoke(authority.sign("CN=nobody"))})
+    async with gateway(**values) as app:
+        url = app.addresses[0]
+
+        def connector(client: Certificate) -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=authority.context(client)))
+
+        async with connector(ann) as hers, connector(bob) as his:
+            of_ann, of_bob = await opened(hers, url), await opened(his, url)
+            if how == "revoked":
+                authority.revoke(ann)
+            told = await asyncio.gather(*(ended(each, 11 if how == "expired" else 6) for each in of_ann.values()))
+            found = dict(zip(of_ann, told, strict=True))
+            assert found["envelope"].endswith("1008")
+            assert '"error_code":40101' in found["stream socket"]
+            assert found["stream socket"].endswith("1008")
+            assert '"error_code":40101' in found["events"]
+            assert found["in"].endswith("1000")
+            with pytest.raises(TimeoutError):
+                await of_bob["envelope"].receive(timeout=0.5)
+            for each in of_bob.values():
+                assert not each.closed
+                each.close() if isinstance(each, aiohttp.ClientResponse) else await each.close()
+
+
+async def test_an_envelope_cannot_show_a_certificate(authority: Authority) -> None:
+    """Its headers are a client's, whatever they are called."""
+    async with gateway(StubService(), **settings(authority)) as app:
+        ann = authority.sign("CN=ann")
+        context = authority.context(authority.sign("CN=bob"))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as client:
+            socket = await client.ws_connect(f"{app.addresses[0]}/")
+            der = base64.b64encode(ann.certificate.public_bytes(Encoding.DER)).decode()
+            for name in (":certificate", "x-certificate", "certificate"):
+                forged = {name: der, "Accept": "*/*"}
+                await socket.send_str(json.dumps({"id": "1", "method": "GET", "path": "/topics", "headers": forged}))
+                await socket.receive(timeout=5)
+                assert {str(each.principal) for each in app.gateway.sessions} == {"User:CN=bob"}
+            await socket.close()
+
+
+async def test_no_session_is_taken_up_again(authority: Authority) -> None:
+    """A client that takes up a TLS session shows no certificate, and nobody would look at it."""
+    async with gateway(StubService(), **settings(authority)) as app:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = authority.context(authority.sign("CN=ann"))
+            context.minimum_version = context.maximum_version = version
+            async with await Wire.open(app.addresses[0], context) as wire:
+                assert (await wire.ask("GET", "/stub/echo")).status == 200
+                session = wire.writer.get_extra_info("ssl_object").session
+                assert session is None or not session.has_ticket
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "ssl.client.authentication": {"ssl.client.authentication": "NONE"},
+    "ssl.truststore.location": {"ssl.truststore.location": ""},
+    "ssl.principal.mapping.rules": {"ssl.principal.mapping.rules": "RULE:x"},
+    "ssl.crl.location": {"ssl.crl.location": __file__},
+}
+
+
+@pytest.mark.parametrize("key", FAULTS)
+async def test_settings_that_are_refused(authority: Authority, key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        async with gateway(StubService(), **settings(authority, **FAULTS[key])):
+            pass
