@@ -284,6 +284,13 @@ class Gateway:
         """The rate limit for the messages of an open socket; ``resource`` is one of `Transport.resources`."""
         return self._limits.meter(resource)
 
+    def check_not_blocked(self, resource: Route) -> None:
+        """For the messages of a socket, when it is opened. NotFound if ``api.endpoints.blocklist`` names them.
+
+        The allow list is asked for the socket itself.
+        """
+        self._limits.check_not_blocked(resource)
+
     def refusal(self, error: ServiceError) -> Reply:
         """The reply for what is no request at all."""
         return Reply(error.status, media.JSON, REST.error(error), error.headers)

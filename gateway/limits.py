@@ -119,6 +119,11 @@ class Limits:
                 raise NotFound()
             raise MethodNotAllowed()
 
+    def check_not_blocked(self, route: Route) -> None:
+        """As ``check_offered``, for what belongs to a resource that is offered: only the block list counts."""
+        if any(level in self._blocked for level in _levels(route.name, route)):
+            raise NotFound()
+
     def cost(self, name: str, route: Route) -> int:
         """The permits that a request of this resource takes; 0 without a rate limit."""
         if self._bucket is None or is_probe(route):

@@ -103,6 +103,14 @@ async def test_the_messages_of_a_socket_wait_for_the_rate_limit() -> None:
             assert loop.time() - begun >= 0.4  # 40 at once, and 20 more in half a second
 
 
+@pytest.mark.parametrize("resource", ["socket.out.commit", "socket.out.*"])
+async def test_commits_of_a_socket_can_be_blocked(resource: str) -> None:
+    way = WAYS["socket out"]
+    async with serving(api__endpoints__blocklist=resource) as app:
+        assert await status_of(app, way) == way.status
+        assert await status_of(app, way._replace(target=f"{way.target}&autoCommit=false")) == 404
+
+
 @set_(requests__max=1)
 async def test_requests_max_counts_what_is_on_its_way(settings: dict[str, object]) -> None:
     stub = StubService()

@@ -171,6 +171,7 @@ SERVED = {
     "tunnel.open": "read gateway:tunnel",
     "tunnel.brokers": "read gateway:tunnel",
     "socket.in.produce": "",  # the messages of a socket whose opening was judged
+    "socket.out.commit": "",
 }
 """What transports serve by themselves (`gateway.transport.Transport.resources`)."""
 

@@ -17,7 +17,7 @@ from kafka_gateway.errors import NOT_AUTHORIZED, CloseReason, NotAuthorized, Ser
 from kafka_gateway.limits import Meter
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
-from kafka_gateway.services.websocket_proxy.ports import RecordFollower, RecordSender, StoredRecord
+from kafka_gateway.services.websocket_proxy.ports import Place, RecordFollower, RecordSender, StoredRecord
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 from kafka_gateway.transports.websocket.socket import Socket
 from kafka_gateway.transports.websocket_proxy.avro_messages import WrongBranch, read_avro_commit
@@ -273,10 +273,21 @@ class ConsumeConversation:
     """Records out, commits in."""
 
     def __init__(
-        self, socket: Socket, follower: RecordFollower, encoder: RecordsEncoder, auto_commit: bool, avro: bool
+        self,
+        socket: Socket,
+        follower: RecordFollower,
+        encoder: RecordsEncoder,
+        auto_commit: bool,
+        avro: bool,
+        meter: Meter | None,
     ) -> None:
+        """``meter``: the rate limit for commits, which all clients share. Commits wait for it; none is dropped."""
         self._socket = socket
         self._follower = follower
+        self._meter = meter
+        self._commits: deque[Place] = deque()
+        """Received, and waiting for the rate limit; nothing is read meanwhile."""
+        self._commit_timer: asyncio.TimerHandle | None = None
         self._encoder = encoder
         self._auto_commit = auto_commit
         self._avro = avro
@@ -296,8 +307,28 @@ class ConsumeConversation:
             log.info("a consume socket is closed: its commit is %s", error)
             self._socket.close(CloseReason(1011, f"undecodable commit: {error}"))
             return
-        if place is not None:
+        if place is None:
+            return
+        if self._meter is None:
             self._follower.commit(place)
+            return
+        self._commits.append(place)
+        if self._commit_timer is None:
+            self._commit(self._meter)
+
+    def _commit(self, meter: Meter) -> None:
+        """Hands on as many commits as the rate limit allows now."""
+        self._commit_timer = None
+        commits = self._commits
+        count = min(len(commits), meter.available())
+        meter.spend(count)
+        for _ in range(count):
+            self._follower.commit(commits.popleft())
+        if commits:
+            self._socket.hold()
+            self._commit_timer = self._loop.call_later(meter.wait_s(), self._commit, meter)
+        else:
+            self._socket.release()
 
     def records(self, batch: RecordBatch) -> None:
         socket = self._socket
@@ -335,3 +366,8 @@ class ConsumeConversation:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+        for place in self._commits:  # they were read, and the client counts on them
+            self._follower.commit(place)
+        self._commits.clear()

@@ -65,12 +65,14 @@ class ProxyDialect(Dialect):
 PROXY = ProxyDialect()
 _FRAMES = served("GET", "/socket/in", "socket.in.produce")
 """The messages on such a socket, for the rate limit."""
+_COMMITS = served("GET", "/socket/out", "socket.out.commit")
+"""The commits of clients that commit by themselves."""
 
 
 class WebSocketProxyTransport(Transport):
     name = "websocket-proxy"
     paths = ("/socket/*",)
-    resources = (_FRAMES,)
+    resources = (_FRAMES, _COMMITS)
     channels = CHANNELS
 
     def __init__(self, config: Config) -> None:
@@ -96,8 +98,11 @@ class WebSocketProxyTransport(Transport):
         wanted: SenderRequest | FollowerRequest
         if path == "/socket/in":
             wanted, formats = produce_parameters(query)
+            gateway.check_not_blocked(_FRAMES)
         else:
             wanted, formats = consume_parameters(query)
+            if not wanted.auto_commit:
+                gateway.check_not_blocked(_COMMITS)
         _check_upgrade(request)
         if gateway.stopping:
             raise ShuttingDown()
@@ -119,7 +124,7 @@ class WebSocketProxyTransport(Transport):
             if isinstance(wanted, SenderRequest):
                 code = await self._produce(socket, cast(RecordSender, behind), wanted, formats, gateway)
             else:
-                code = await self._consume(socket, cast(RecordFollower, behind), wanted, formats)
+                code = await self._consume(socket, cast(RecordFollower, behind), wanted, formats, gateway)
         finally:
             session.on_close = None
             behind.end(code)
@@ -143,9 +148,10 @@ class WebSocketProxyTransport(Transport):
             conversation.stop()
 
     async def _consume(
-        self, socket: Socket, follower: RecordFollower, wanted: FollowerRequest, formats: Formats
+        self, socket: Socket, follower: RecordFollower, wanted: FollowerRequest, formats: Formats, gateway: Gateway
     ) -> int:
-        conversation = ConsumeConversation(socket, follower, wanted.encoder, wanted.auto_commit, formats.avro)
+        meter = None if wanted.auto_commit else gateway.meter(_COMMITS)
+        conversation = ConsumeConversation(socket, follower, wanted.encoder, wanted.auto_commit, formats.avro, meter)
         follower.start(conversation)
         try:
             return (await socket.run(conversation.take)).code
