@@ -77,7 +77,8 @@ class KafkaCluster:
 
     @property
     def held_bytes(self) -> int:
-        return sum(consumer.held_bytes for consumer in self._consumers) + self._tails.held_bytes
+        fetched = sum(consumer.held_bytes for consumer in self._consumers) + self._tails.held_bytes
+        return fetched + self._clients.fetched_ahead.total
 
     @property
     def producer(self) -> KafkaProducer:

@@ -19,9 +19,11 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig
+from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer, FetchedAhead
 from kafka_gateway.kafka.clients.properties import Role, client_properties
 from kafka_gateway.kafka.errors import describe, kafka_error
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.memory_budget import automatic_max_bytes
 
 Settings = dict[str, Any]
 
@@ -31,6 +33,8 @@ _RESET = {"earliest": "earliest", "latest": "latest", "none": "error"}
 _MESSAGE_MAX_BYTES = 1_000_000
 """librdkafka's default of message.max.bytes."""
 _FETCH_BYTES = 128 * 1024
+_BUFFER_SHARE = 16
+"""No consumer fetches ahead more than this part of memory.max.bytes."""
 
 
 EMBEDDED_GROUPS: Settings = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
@@ -52,6 +56,9 @@ class ClientFactory:
         self._embedded = bool(bootstrap)
         self._bootstrap = bootstrap or ",".join(config.items("bootstrap.servers"))
         self._pid = os.getpid()
+        self.fetched_ahead = FetchedAhead()
+        """What the consumers have that were built here."""
+        self._buffer_max = (config.integer("memory.max.bytes") or automatic_max_bytes()) // _BUFFER_SHARE
         self._log = ClientLog(logging.getLogger("gateway.kafka.librdkafka"))
 
     @property
@@ -148,7 +155,10 @@ class ClientFactory:
         if not settings.group:  # the binding (2.16) ends the whole process with an assertion
             raise InvalidConsumerConfig(f"{InvalidConsumerConfig.text}the group's name is empty")
         try:
-            return confluent_kafka.Consumer({**self.consumer_config(settings), **more})
+            properties: Settings = {**self.consumer_config(settings), **more}
+            kbytes = min(int(properties["queued.max.messages.kbytes"]), self._buffer_max // 1024)
+            properties["queued.max.messages.kbytes"] = max(1, kbytes)
+            return CountedConsumer(properties, self.fetched_ahead)
         except (confluent_kafka.KafkaException, ValueError, TypeError) as error:
             cause = kafka_error(error)
             reason = describe(cause) if cause is not None else str(error)

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, TopicPartition
 
 from kafka_gateway.errors import IllegalState, InstanceNotFound, ServiceError
+from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.flow import Flow
 from kafka_gateway.kafka.consuming.offset_queries import QUERY_S, committed_offsets, offsets_at_times, places
@@ -248,6 +249,25 @@ class AssignedPartitions:
         """Where the partition's log begins and ends; below 0 if that is not known. Blocks."""
         first, end = self.client.get_watermark_offsets(TopicPartition(*place), timeout=within_s)
         return first, end
+
+    def fetched_ahead(self, record_bytes: int) -> int:
+        """What librdkafka may have fetched and not handed out: of a partition what one fetch answers, unless less is
+        left of it, in all what the consumer's buffer takes. Nothing of partitions that are held: pausing drops it.
+
+        ``record_bytes`` is the size of one record; 0 if none is known.
+        """
+        consumer = self.client
+        if not isinstance(consumer, CountedConsumer):
+            return 0
+        ahead = 0
+        for place, offset in self.positions(self._flow.flowing(self.assigned)).items():
+            _, end = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            if offset < end:
+                left = (end - max(0, offset)) * (record_bytes or consumer.fetch_bytes)
+                ahead += min(left, max(record_bytes, consumer.fetch_bytes))
+                if ahead >= consumer.buffer_bytes:
+                    break
+        return min(ahead, max(record_bytes, consumer.buffer_bytes))
 
     def known_ends(self) -> dict[Partition, int]:
         """The end of each partition's log as of its last fetch, of those that were fetched."""

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Sequence
 import confluent_kafka
 from confluent_kafka import KafkaException, Message, TopicPartition
 
+from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
 from kafka_gateway.kafka.consuming.assigned_partitions import UNKNOWN, AssignedPartitions
 from kafka_gateway.kafka.consuming.buffer import Partition
@@ -47,6 +48,7 @@ _LOOK_AGAIN_S = 1.0
 _LOOK_S = 0.1
 _SLICE_S = 0.5
 _LEARN_S = 2.0
+_COUNT_EVERY_S = 1.0
 
 Build = Callable[..., confluent_kafka.Consumer]
 """Makes the client; takes librdkafka's ``on_commit``. Raises InvalidConsumerConfig."""
@@ -79,6 +81,9 @@ class GroupClient(AssignedPartitions):
         self._blocking = blocking
         self.commits = Commits()
         self._look_at = 0.0
+        self._count_at = 0.0
+        self._record_bytes = 0
+        """The size of the value that was polled last."""
 
     def open(self) -> None:
         """Builds the client, which takes milliseconds. Raises what ``build`` raises."""
@@ -105,6 +110,8 @@ class GroupClient(AssignedPartitions):
         if any(map(Message.error, records)):
             records = self._without_events(records)
         without_unreadable_headers(records)
+        if records:
+            self._record_bytes = len(records[-1])
         if self._unplaced:
             for place in {(record.topic() or "", record.partition() or 0) for record in records}:
                 self._unplaced.pop(place, None)
@@ -148,6 +155,14 @@ class GroupClient(AssignedPartitions):
             self.commits.expire(now)
         if now >= self._place_at:
             self._place_again(now)
+        if now >= self._count_at:
+            self.count(now)
+
+    def count(self, now: float) -> None:
+        """Tells the memory budget what has been fetched ahead. `tend` does it once a second."""
+        self._count_at = now + _COUNT_EVERY_S
+        if isinstance(self.client, CountedConsumer):
+            self.client.note(self.fetched_ahead(self._record_bytes))
 
     def _coordinator_lost(self, why: str) -> None:
         self._place_at = time.monotonic() + _COORDINATOR_S

@@ -35,6 +35,10 @@ class Flow:
     def release(self, partitions: Iterable[Partition]) -> None:
         self._held.difference_update(partitions)
 
+    def flowing(self, assigned: set[Partition]) -> set[Partition]:
+        """Those that records may come of."""
+        return set() if self.all_held else assigned - self._held
+
     def apply(
         self,
         consumer: confluent_kafka.Consumer,

@@ -64,6 +64,7 @@ class SharedFetcher:
             return False
         if self.members:
             self._used_at = now
+        client.tend(now)
         found = client.poll(_MOST_RECORDS, 0)
         if client.failure is not None or client.stopped:
             failure = client.failure or next(iter(client.stopped.values()))

@@ -42,8 +42,8 @@ class Kafka(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """Keys and values of records that were fetched and are not handed on, or kept for clients that follow a topic.
-        What librdkafka has in its queues is not among them (consumer.buffer.bytes bounds it).
+        """Keys and values of records that were fetched and are not handed on, or kept for clients that follow a topic;
+        and what librdkafka may have fetched ahead of them.
         """
 
     async def consumer(

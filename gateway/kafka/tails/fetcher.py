@@ -14,6 +14,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
@@ -185,6 +186,7 @@ class Fetcher:
                 self._loop.call_soon_threadsafe(_done, self.ended)
 
     def _round(self) -> None:
+        self._client.tend(time.monotonic())
         if self._handed - self._taken >= self._window:
             self._waits = True
             # The loop may have taken it all before it could see that somebody waits.
