@@ -6,7 +6,6 @@ comes: when that is used up nothing more is read of it, and it may be given up.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +16,9 @@ from aiohttp.web_exceptions import HTTPException
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.body_stream import pieces
+from kafka_gateway.door.bounded_content import BodyPace, BoundedContent
 from kafka_gateway.door.inflate import CODINGS, inflate, too_large
+from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import (
     BadRequest,
     ExpectationFailed,
@@ -26,10 +27,7 @@ from kafka_gateway.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory
-
-RATE_OVER_S = 10.0
-"""``request.body.min.rate`` is looked at over so many seconds: a pause of a network is no reason to end a body."""
+from kafka_gateway.memory_budget import MemoryBudget
 
 
 class BodyReader:
@@ -41,7 +39,7 @@ class BodyReader:
         self._timeout_s = config.seconds("request.body.timeout.ms")
         self._min_rate = config.integer("request.body.min.rate")
 
-    async def read(self, request: web.BaseRequest, gateway: Gateway, raw_max: int | None = None) -> bytes:
+    async def read(self, request: HttpRequest, gateway: Gateway, raw_max: int | None = None) -> bytes:
         """The body, unpacked; PayloadTooLarge or RequestTimeout as soon as it is, OutOfMemory if there is no room.
 
         With ``raw_max`` the body as it was sent, of so many bytes at most, whatever its Content-Encoding; one that is
@@ -60,9 +58,9 @@ class BodyReader:
             return await self._read(request, gateway, min(self._sent_max, self._decoded_max))
         body = await self._read(request, gateway, self._sent_max)
         with gateway.arriving():
-            return await inflate(body, coding, self._decoded_max)
+            return await inflate(body, coding, self._decoded_max, gateway.memory)
 
-    def open(self, request: web.BaseRequest, gateway: Gateway) -> AsyncIterator[bytes]:
+    def open(self, request: HttpRequest, gateway: Gateway) -> AsyncIterator[bytes]:
         """The body in pieces, as it arrives; for as long as the client sends, and of any length.
 
         A client that waits with its body is told to go on. Raises OutOfMemory, UnsupportedMediaType.
@@ -72,7 +70,15 @@ class BodyReader:
         self._expect(request)
         return pieces(request, coding, gateway.memory)
 
-    async def _read(self, request: web.BaseRequest, gateway: Gateway, body_max: int) -> bytes:
+    def bound(self, content: Any, memory: MemoryBudget) -> BoundedContent:
+        """The stream of a body for a transport that reads it by itself."""
+        memory.check()
+        return self._bounded(content, self._sent_max, memory)
+
+    def _bounded(self, content: Any, most: int, memory: MemoryBudget) -> BoundedContent:
+        return BoundedContent(content, most, BodyPace(self._timeout_s, self._min_rate), memory)
+
+    async def _read(self, request: HttpRequest, gateway: Gateway, body_max: int) -> bytes:
         length = request.content_length
         if length is not None and length > self._sent_max:
             raise PayloadTooLarge(
@@ -80,18 +86,17 @@ class BodyReader:
             )
         if length is not None and length > body_max:
             raise too_large(body_max)
-        content = request.content
+        content = request.arriving
         try:
             if content.is_eof():  # all of it came with the head, which is the rule for small bodies
-                body = content.read_nowait()
+                body: bytes = content.read_nowait()
                 if len(body) > body_max:
                     raise too_large(body_max)
                 return body
             gateway.memory.check()
             self._expect(request)
             with gateway.arriving():
-                incoming = _Incoming(gateway.memory, self._timeout_s, self._min_rate)
-                return await incoming.read(content, body_max)
+                return await self._bounded(content, body_max, gateway.memory).read_counted()
         except HttpProcessingError as error:
             raise BadRequest(f"The body cannot be read: {error.message}") from None
         except web.RequestPayloadError as error:
@@ -99,7 +104,7 @@ class BodyReader:
         except HTTPException as error:
             raise BadRequest(f"The body is not acceptable: {error.reason}") from None
 
-    def _expect(self, request: web.BaseRequest) -> None:
+    def _expect(self, request: HttpRequest) -> None:
         """Tells a client that waits with its body to go on (RFC 9110 §10.1.1); aiohttp's low-level server does not."""
         expectation = request.headers.get("Expect")
         if expectation is None or request.version < HttpVersion11:
@@ -107,80 +112,14 @@ class BodyReader:
         if expectation.lower() != "100-continue":
             raise ExpectationFailed(f"The gateway cannot meet the expectation {expectation[:100]!r}.")
         transport = request.transport
-        if transport is not None and not request.content.total_bytes:  # else the client did not wait
+        if transport is not None and not request.arriving.total_bytes:  # else the client did not wait
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def _coding(request: web.BaseRequest) -> str:
+def _coding(request: HttpRequest) -> str:
     """How the body is packed: one of CODINGS, or "". UnsupportedMediaType for what cannot be undone."""
     coding = request._message.compression or ""
     named = request.headers.get("Content-Encoding", "identity")
     if coding not in CODINGS and named.lower() != "identity":
         raise UnsupportedMediaType(f"The body is {named[:100]!r}; the gateway can undo gzip, and deflate.")
     return coding
-
-
-class _Incoming:
-    """One body on its way.
-
-    The whole of it may take the time-out. Beyond that it must keep the least rate: the clock begins anew whenever the
-    bytes of a period have come, and what came faster is no credit for silence.
-    """
-
-    __slots__ = ("_given_up", "_latest", "_memory", "_min_rate", "_period_s", "_pieces", "_scope", "_timeout_s")
-
-    def __init__(self, memory: MemoryBudget, timeout_s: float, min_rate: int) -> None:
-        self._memory, self._timeout_s, self._min_rate = memory, timeout_s, min_rate
-        self._period_s = min(timeout_s, RATE_OVER_S)
-        self._pieces: list[bytes] = []
-        self._scope = asyncio.timeout(timeout_s)
-        self._latest = 0.0
-        """When it must have come, or the bytes of a further period."""
-        self._given_up = False
-
-    async def read(self, content: Any, most: int) -> bytes:
-        claim = self._memory.claim(self._give_up)
-        try:
-            async with self._scope:
-                await self._receive(content, most, claim)
-            return b"".join(self._pieces)
-        except TimeoutError:
-            if self._given_up:
-                raise OutOfMemory from None
-            raise RequestTimeout(
-                "The body did not arrive in time (request.body.timeout.ms, request.body.min.rate)."
-            ) from None
-        finally:
-            claim.release()
-            self._pieces.clear()  # an error that is kept somewhere must not keep the body
-
-    async def _receive(self, content: Any, most: int, claim: Claim) -> None:
-        memory, now = self._memory, asyncio.get_running_loop().time
-        self._latest = now() + self._timeout_s
-        portion = int(self._min_rate * self._period_s)
-        size = portion_end = 0
-        while not content.at_eof():
-            piece = await content.readany()
-            length = len(piece)
-            self._pieces.append(piece)
-            piece = b""
-            size += length
-            if size > most:
-                raise too_large(most)
-            claim.add(length)
-            if memory.used_up:
-                self._scope.reschedule(None)
-                await memory.room()
-                self._set_latest(now() + self._period_s)
-            elif portion and size >= portion_end:
-                portion_end = size + portion
-                self._set_latest(now() + self._period_s)
-
-    def _set_latest(self, latest: float) -> None:
-        if latest > self._latest or self._scope.when() is None:
-            self._latest = max(latest, self._latest)
-            self._scope.reschedule(self._latest)
-
-    def _give_up(self) -> None:
-        self._given_up = True
-        self._scope.reschedule(asyncio.get_running_loop().time())

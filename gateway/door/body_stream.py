@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
+from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.memory_budget import MemoryBudget
 
@@ -22,9 +23,9 @@ _GZIP_OR_ZLIB = 47
 """zlib's window bits for "whichever it is"."""
 
 
-async def pieces(request: web.BaseRequest, coding: str, memory: MemoryBudget) -> AsyncIterator[bytes]:
+async def pieces(request: HttpRequest, coding: str, memory: MemoryBudget) -> AsyncIterator[bytes]:
     """The body as it comes, unpacked. BadRequest if it is broken; ConnectionError if the client has left."""
-    content: Any = request.content
+    content: Any = request.arriving
     unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if coding else None
     try:
         while not content.at_eof():

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, HttpVersionNotSupported, NotSupported, ServiceError
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(%25[A-Za-z0-9._~-]+)?\]|[A-Za-z0-9._~-]*)(:[0-9]{0,5})?")
@@ -63,9 +64,9 @@ def _check_host(host: str) -> None:
         _known_hosts.add(host)
 
 
-def must_close(request: web.BaseRequest, error: ServiceError) -> bool:
+def must_close(request: HttpRequest, error: ServiceError) -> bool:
     """Whether the connection has to close behind the refusal of this request; its body is not read any more."""
     # What is left of a refused body would be read as the next request's head.
-    if not request.content.is_eof():
+    if not request.arriving.is_eof():
         return True
     return isinstance(error, (_Disputable, _UnknownCoding, HttpVersionNotSupported))

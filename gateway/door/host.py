@@ -206,7 +206,7 @@ class HttpConnection(RequestHandler):
             return False
         # One that has been taken from the queue in this turn of the loop is looked at when its turn comes.
         at_work: Any = self._current_request
-        if at_work is not None and (not at_work.content.is_eof() or self._host.door.lasts(at_work, self)):
+        if at_work is not None and (not at_work.arriving.is_eof() or self._host.door.lasts(at_work, self)):
             return False
         return all(payload.is_eof() for _, payload in self._messages)
 
@@ -285,7 +285,7 @@ class Server(web.Server):
         if FIELD in message.headers:
             message = move_proof(message)
         request = HttpRequest(message, payload, protocol, writer, task, self._loop)
-        request.read_body = self._host.door.read_body
+        request.bodies = self._host.door
         return request
 
     def __call__(self) -> RequestHandler:

@@ -16,6 +16,7 @@ from aiohttp import web
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.body import BodyReader
+from kafka_gateway.door.bounded_content import BoundedContent
 from kafka_gateway.door.cors import Cors, is_preflight
 from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.request import HttpRequest
@@ -53,7 +54,7 @@ class Door:
         connection = cast("HttpConnection", request.protocol)
         started = time.perf_counter()
         if connection.half_closed:
-            if not request.content.is_eof():
+            if not request.arriving.is_eof():
                 connection.force_close()
                 raise ConnectionResetError("the client left")
             connection.close_behind_the_last(request)
@@ -120,6 +121,10 @@ class Door:
     async def read_body(self, request: HttpRequest) -> bytes:
         """`HttpRequest.read`."""
         return await self._bodies.read(request, self._gateway)
+
+    def bound(self, request: HttpRequest) -> BoundedContent:
+        """`HttpRequest.content`."""
+        return self._bodies.bound(request.arriving, self._gateway.memory)
 
     # --- the steps --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import asyncio
 import zlib
 
 from kafka_gateway.errors import BadRequest, PayloadTooLarge
+from kafka_gateway.memory_budget import Claim, MemoryBudget
 
 CODINGS = frozenset({"gzip", "deflate"})
 
@@ -21,10 +22,21 @@ _MEMBERS_MAX = 1000
 """gzip members of one body. Each costs the setting up of a decoder, however little is in it."""
 
 
-async def inflate(body: bytes, coding: str, most: int) -> bytes:
-    """The body without its gzip or deflate coding. BadRequest if it is broken, PayloadTooLarge over ``most`` bytes."""
+async def inflate(body: bytes, coding: str, most: int, memory: MemoryBudget) -> bytes:
+    """The body without its gzip or deflate coding. BadRequest if it is broken, PayloadTooLarge over ``most`` bytes.
+
+    What comes out counts in the memory budget until it is complete; OutOfMemory if that is used up meanwhile.
+    """
     if not body:
         return body
+    claim = memory.claim()
+    try:
+        return await _inflate(body, coding, most, memory, claim)
+    finally:
+        claim.release()
+
+
+async def _inflate(body: bytes, coding: str, most: int, memory: MemoryBudget, claim: Claim) -> bytes:
     # What calls itself deflate is often without the zlib header of RFC 1950; that one's low bits are always 8.
     wbits = 31 if coding == "gzip" else 15 if body[0] & 15 == 8 else -15
     decoder, members = zlib.decompressobj(wbits), 1
@@ -58,6 +70,8 @@ async def inflate(body: bytes, coding: str, most: int) -> bytes:
         out.append(piece)
         if since_pause >= _PAUSE_AFTER:
             since_pause = 0
+            claim.set_to(len(body) + size)
+            memory.check()
             await asyncio.sleep(0)
 
 

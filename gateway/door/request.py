@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote_plus
 
-from aiohttp import hdrs, web
+from aiohttp import MultipartReader, hdrs, web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -15,6 +15,14 @@ from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.cors import Headers, scheme_of
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.session import Session
+
+
+class Bodies(Protocol):
+    """What reads bodies within the limits: the door."""
+
+    async def read_body(self, request: HttpRequest) -> bytes: ...
+    def bound(self, request: HttpRequest) -> Any:
+        """`HttpRequest.content`."""
 
 
 class HttpRequest(web.BaseRequest):
@@ -32,7 +40,27 @@ class HttpRequest(web.BaseRequest):
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
 
-    read_body: Callable[[HttpRequest], Awaitable[bytes]]
+    bodies: Bodies
+    """Who reads the body."""
+    _bounded: Any = None
+
+    @property
+    def arriving(self) -> Any:
+        """The body as aiohttp has it, for what is bounded elsewhere."""
+        return self._payload
+
+    @property
+    def content(self) -> Any:
+        """As aiohttp's, for a transport that reads the body by itself: of ``request.max.bytes`` at most, and no slower
+        than bodies may be. Reading raises PayloadTooLarge, RequestTimeout; it waits while memory is used up.
+        """
+        if self._bounded is None:
+            self._bounded = self.bodies.bound(self)
+        return self._bounded
+
+    async def multipart(self) -> MultipartReader:
+        """aiohttp's reader of parts, over ``content``."""
+        return MultipartReader(self._headers, self.content)
 
     async def read(self) -> bytes:
         """The body: unpacked, within ``request.max.bytes``, the time that a body may take and the memory there is.
@@ -40,7 +68,7 @@ class HttpRequest(web.BaseRequest):
         Raises PayloadTooLarge, RequestTimeout, BadRequest, UnsupportedMediaType, OutOfMemory.
         """
         if self._read_bytes is None:
-            self._read_bytes = await self.read_body(self)
+            self._read_bytes = await self.bodies.read_body(self)
         return self._read_bytes
 
     def stays_open(self) -> None:

@@ -22,6 +22,26 @@ from tests.transports.wire import Wire, request, until
 PAGE = "https://app.example.com"
 
 
+async def size_of_chunks(request: HttpRequest) -> int:
+    return sum([len(each) async for each in request.content.iter_chunked(64)])
+
+
+async def size_of_lines(request: HttpRequest) -> int:
+    return sum([len(each) async for each in request.content])
+
+
+async def size_of_all(request: HttpRequest) -> int:
+    return len(await request.content.read())
+
+
+async def size_of_pieces(request: HttpRequest) -> int:
+    return sum([len(each) async for each, _ in request.content.iter_chunks()])
+
+
+READ_ITSELF = {"chunks": size_of_chunks, "lines": size_of_lines, "all": size_of_all, "pieces": size_of_pieces}
+"""Ways in which a transport reads a body without ``request.read``."""
+
+
 class Custom(Transport):
     """Says what it has read. ``/custom/refused`` and ``/custom/broken`` raise, ``/custom/late`` when it has begun."""
 
@@ -43,6 +63,9 @@ class Custom(Transport):
             response = web.StreamResponse()
             await response.prepare(request)
             raise BadRequest("too late")
+        if request.path.startswith("/custom/itself/"):
+            size = await READ_ITSELF[request.path.rpartition("/")[2]](request)
+            return web.Response(text=f"itself {size}")
         return web.Response(text=f"{session.principal.name} {request.raw_path} {len(await request.read())}")
 
     @hookimpl
@@ -116,6 +139,27 @@ async def test_a_body_has_a_limit_and_is_unpacked(wire: Wire, chunked: bool) -> 
 async def test_a_packed_body_is_unpacked(wire: Wire) -> None:
     reply = await wire.ask("POST", "/custom/x", gzip.compress(b"x" * 900), Content_Encoding="gzip")
     assert reply.body.endswith(b" 900")
+
+
+@pytest.mark.parametrize("way", READ_ITSELF)
+async def test_a_body_that_the_transport_reads_itself_has_the_same_limit(app: App, way: str) -> None:
+    path = f"/custom/itself/{way}"
+    body = b"x" * 99 + b"\n"
+    for count, status in ((10, 200), (11, 413)):
+        async with await Wire.open(app.addresses[0]) as wire:
+            data = b"".join(b"%x\r\n%b\r\n" % (len(body), body) for _ in range(count)) + b"0\r\n\r\n"
+            reply = await wire.ask("POST", path, data, Transfer_Encoding="chunked")
+            assert reply.status == status
+            assert status == 413 or reply.body == b"itself 1000"
+
+
+@pytest.mark.parametrize("way", READ_ITSELF)
+async def test_silence_ends_a_body_that_the_transport_reads_itself(custom: Custom, way: str) -> None:
+    settings = {"request.body.timeout.ms": 300, "request.body.min.rate": 1000}
+    async with gateway(custom, **settings) as running, await Wire.open(running.addresses[0]) as wire:
+        await wire.send(request("POST", f"/custom/itself/{way}", b"x" * 500, Content_Length="1000"))
+        reply = await wire.reply()
+        assert (reply.status, reply.json["error_code"]) == (408, 408)
 
 
 async def test_an_error_of_the_gateway_may_be_raised_anywhere(wire: Wire, app: App) -> None:

@@ -105,7 +105,7 @@ class HttpTransport(Transport):
         body: bytes | AsyncIterator[bytes] = b""
         raw = self._raw.get(path if path[:1] == "/" else request.path) if self._raw else None
         if request.body_exists:
-            if not request.content.is_eof() and takes_pieces(gateway.router, method, path):
+            if not request.arriving.is_eof() and takes_pieces(gateway.router, method, path):
                 body = self._bodies.open(request, gateway)
             else:
                 body = await self._bodies.read(request, gateway, raw)
@@ -125,7 +125,7 @@ class HttpTransport(Transport):
         if not isinstance(reply.body, bytes):
             return await self._stream(request, reply, reply.body, session, gateway, close)
         # What is left of a body that was to be read in pieces would be read as the next request's head.
-        close = close or (not isinstance(body, bytes) and not request.content.is_eof())
+        close = close or (not isinstance(body, bytes) and not request.arriving.is_eof())
         sent = await self._write_and_settle(request, reply, reply.body, method == "HEAD", close)
         return ANSWERED(reply.status, not close, sent)
 
@@ -255,16 +255,15 @@ class HttpTransport(Transport):
         outlet.put(head + body.opening if heartbeat_s else head)
         if heartbeat_s:
             session.on_close = partial(_tell_closed, outlet, body)
-        limits = self._limits
         try:
-            await gateway.deliver(stream, outlet, session, limits.write_timeout_s, heartbeat_s=heartbeat_s)
+            await gateway.deliver(stream, outlet, session, None, heartbeat_s=heartbeat_s)
         except ServiceError as error:
             outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
         finally:
             session.on_close = None
             outlet.release()
         outlet.put(body.goodbye)
-        close = close or gateway.stopping or not request.content.is_eof()
+        close = close or gateway.stopping or not request.arriving.is_eof()
         return ANSWERED(reply.status, not close, outlet.written_bytes)
 
     def _feed(

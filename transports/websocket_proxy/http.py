@@ -11,6 +11,7 @@ from aiohttp import web
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.body import BodyReader
+from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
@@ -56,7 +57,7 @@ class ProxyHttp(Transport):
         path = request.raw_path.partition("?")[0]
         return path in _PATHS or path.startswith(_BELOW)
 
-    async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         path, mark, query_text = request.raw_path.partition("?")
         begun = not gateway.stopping
         query = parse_query(query_text) if mark else NOTHING
