@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kafka_gateway import media
@@ -34,7 +35,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
-from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
+from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
@@ -42,7 +43,7 @@ from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Feed, Outlet, Payload, Stream
+from kafka_gateway.stream import Counted, Feed, Outlet, Payload, Stream
 
 if TYPE_CHECKING:
     from kafka_gateway.transport import Transport
@@ -56,6 +57,10 @@ def _too_busy() -> Unavailable:
 
 _LEFT = 499
 """The status that is counted for a client that left before its reply."""
+
+
+def _end_for_memory(stream: Counted) -> None:
+    stream.fail(OutOfMemory())
 
 
 class Sink(Protocol):
@@ -315,32 +320,35 @@ class Gateway:
         stream: Stream,
         sink: Sink,
         session: Session,
-        write_timeout_s: float = 60.0,
+        write_timeout_s: float | None = 60.0,
         *,
-        give_up: Callable[[CloseReason], None] | None = None,
         heartbeat_s: int = 0,
     ) -> CloseReason:
         """Moves a stream into a sink until it ends, and says why it did.
 
         A payload is taken only when the one before has been accepted, so a slow client holds back its own stream and
-        nothing else. One that accepts nothing for ``write_timeout_s`` is given up: ``give_up`` is called with SLOW, to
-        close its connection. One that leaves is the normal end (GONE). A ServiceError that ends the stream is raised:
-        the transport writes it as its last frame. Every ``heartbeat_s`` seconds, if it is not 0, ``beat`` of the sink
-        is called, which shows the client a sign of life.
+        nothing else. One whose sink does not return for ``write_timeout_s`` is given up (SLOW: its connection is to be
+        closed); None for sinks that write through a `ClientWriter`, which cuts off whoever accepts nothing. One that
+        leaves is the normal end (GONE). A ServiceError that ends the stream is raised: the transport writes it as its
+        last frame. Every ``heartbeat_s`` seconds, if it is not 0, ``beat`` of the sink is called, which shows the
+        client a sign of life. What waits in the stream counts in the memory budget.
         """
         takes_errors = getattr(sink, "takes_errors", False)
+        source = aiter(stream)
+        claim: Claim | None = None
+        if isinstance(source, Counted):
+            claim = self.memory.claim(partial(_end_for_memory, source))
+            source.count_in(claim)
         if heartbeat_s:
             self.heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
         try:
-            async for payload in stream:
+            async for payload in source:
                 if payload.error is not None and not takes_errors:
                     raise payload.error
                 try:
                     async with asyncio.timeout(write_timeout_s):
                         await sink.send(payload)
                 except TimeoutError:
-                    if give_up is not None:
-                        give_up(SLOW)
                     return SLOW
                 except ConnectionError:
                     return GONE
@@ -352,6 +360,8 @@ class Gateway:
                 self.heartbeats.remove(cast(Heartbeating, sink))
             session.streams.discard(stream)
             await stream.aclose()
+            if claim is not None:
+                claim.release()
 
     async def feed(self, feed: Feed, outlet: Outlet, session: Session) -> None:
         """As ``deliver``, for a stream that writes by itself: no task is woken for what it sends.

@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-if TYPE_CHECKING:
-    from kafka_gateway.errors import ServiceError
+from typing import Any, Protocol, runtime_checkable
 
 from kafka_gateway.errors import ServiceError
+from kafka_gateway.memory_budget import COUNT_FROM, Claim
 
 
 class Stream(Protocol):
@@ -50,6 +48,21 @@ class ReplyInParts(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing follows the payload that was taken last."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A Stream in which something may wait for its client: that counts in the memory budget."""
+
+    def count_in(self, claim: Claim) -> None:
+        """Keeps ``claim`` as large as what waits, from now on; whoever gives it releases it."""
+
+    def fail(self, error: ServiceError) -> None:
+        """Drops what waits and ends, telling the client why."""
+
+    def __aiter__(self) -> Stream: ...
+    async def __anext__(self) -> Payload: ...
+    async def aclose(self) -> None: ...
 
 
 class Payload:
@@ -112,6 +125,7 @@ class StreamBuffer:
         self._paused = False
         self._ended = False
         self._error: BaseException | None = None
+        self._claim: Claim | None = None
         self.size_bytes = 0
 
     def put(self, payload: Payload | bytes) -> None:
@@ -125,6 +139,7 @@ class StreamBuffer:
             payload = Payload(payload)
         self._payloads.append(payload)
         self.size_bytes += len(payload)
+        self._count()
         if self.size_bytes > self._high and not self._paused:
             self._paused = True
             self._pause()
@@ -140,7 +155,17 @@ class StreamBuffer:
         """Drops what waits; the iteration raises the error."""
         self._payloads.clear()
         self.size_bytes = 0
+        self._count()
         self.end(error)
+
+    def count_in(self, claim: Claim) -> None:
+        """What waits here counts in ``claim`` from now on."""
+        self._claim = claim
+        self._count()
+
+    def _count(self) -> None:
+        if self._claim is not None and (self._claim.held or self.size_bytes >= COUNT_FROM):
+            self._claim.set_to(self.size_bytes)
 
     def __aiter__(self) -> StreamBuffer:
         return self
@@ -159,6 +184,7 @@ class StreamBuffer:
                 self._waiting = None
         payload = self._payloads.popleft()
         self.size_bytes -= len(payload)
+        self._count()
         if self._paused and self.size_bytes < self._low:
             self._paused = False
             self._resume()
@@ -169,6 +195,7 @@ class StreamBuffer:
         self._ended, self._error = True, None
         self._payloads.clear()
         self.size_bytes = 0
+        self._count()
         closed, self._closed = self._closed, _told
         closed()
         self._wake()

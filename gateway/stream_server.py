@@ -11,12 +11,14 @@ import contextlib
 import ipaddress
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from kafka_gateway.config import ConfigError, Fault
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import GONE, SHUTDOWN, SLOW, CloseReason, ServiceError
+from kafka_gateway.door.client_writer import ClientWriter
+from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload, Stream
@@ -73,7 +75,7 @@ class StreamServer:
         most = gateway.config.integer("connections.max")
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if len(self._clients) >= most or gateway.stopping:
+            if len(self._clients) >= most or gateway.stopping or writer.transport.is_closing():
                 writer.transport.abort()
                 return
             client = StreamClient(self, gateway, reader, writer)
@@ -134,6 +136,7 @@ class StreamClient:
         self.state: Any = None
         """For the transport."""
         self._server, self._writer = server, writer
+        self._out = ClientWriter(cast(asyncio.Transport, writer.transport), gateway.memory, server.write_timeout_s)
 
     @property
     def peer(self) -> str:
@@ -162,23 +165,28 @@ class StreamClient:
         Without `sign_in` the client is one that proves nothing.
         """
         session = self.session or await self.sign_in()
+        started = time.perf_counter()
         try:
             request = Request.of(session, line, headers, body, settles=True, **more)
         except ServiceError as error:
-            return self.gateway.refusal(error)
-        return await self.gateway.dispatch(request)
+            self.gateway.counters.refuse(error)
+            reply = self.gateway.refusal(error)
+        else:
+            reply = await self.gateway.dispatch(request)
+        method, _, target = line.partition(" ")
+        size = len(reply.body) if isinstance(reply.body, bytes) else 0
+        self.gateway.access.finish(session, method, target, started, reply.status, size)
+        return reply
 
     async def write(self, data: bytes) -> None:
         """Sends the data; returns when there is room for more. ConnectionError: the client left, or takes nothing."""
         if self._writer.transport.is_closing():
             raise ConnectionResetError("the client left")
-        self._writer.write(data)
-        try:
-            async with asyncio.timeout(self._server.write_timeout_s):
-                await self._writer.drain()
-        except TimeoutError:
-            self._writer.transport.abort()
-            raise ConnectionResetError("the client takes nothing") from None
+        out = self._out
+        out.put(data)
+        if not out.look():  # whoever accepts nothing is cut off while this waits
+            await self._writer.drain()
+            out.caught_up()
 
     async def answer(self, reply: Reply, data: bytes) -> None:
         """Sends what the protocol makes of the reply; records of a read that is not taken stay for the next one."""
@@ -213,13 +221,10 @@ class StreamClient:
         session: Session,
     ) -> None:
         try:
-            reason = await self.gateway.deliver(stream, _Sink(self, frame), session, self._server.write_timeout_s)
+            await self.gateway.deliver(stream, _Sink(self, frame), session, None)
         except ServiceError as error:
             last = end(error)
         else:
-            if reason is SLOW:
-                self._writer.transport.abort()
-                return
             last = end(None)
         with contextlib.suppress(ConnectionError):
             await self.write(last)
@@ -238,6 +243,8 @@ class StreamClient:
         if session is not None:
             session.on_close = None
             await self.gateway.close_session(session, SHUTDOWN if self.gateway.stopping else GONE)
+        if self._out.look():
+            self._out.unwatch()
         self._writer.close()
 
 

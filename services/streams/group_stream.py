@@ -17,6 +17,7 @@ from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPart
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.unfinished import Unfinished
+from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.streams.acks import Committer, read_ack
 from kafka_gateway.services.streams.token import token, token_part
@@ -62,6 +63,7 @@ class GroupStream:
         self._events: deque[Payload] = deque()
         self._records: deque[ConsumedRecord] = deque()
         """Read, and not sent yet."""
+        self._claim: Claim | None = None
         self._written: Sequence[ConsumedRecord] = ()
         """The records of the event that is being written."""
         self._taken: TakenBatch | None = None
@@ -125,6 +127,7 @@ class GroupStream:
     def fail(self, error: ServiceError) -> None:
         """Says why and ends."""
         self._records.clear()
+        self._count(0)
         self._hopeless = True
         self._finish(error_event(error))
         self._changed.set()
@@ -210,6 +213,7 @@ class GroupStream:
         if self._itself:
             taken.confirm()
             self._records.extend(records)
+            self._count(taken.batch.size_bytes)
             return None
         if not records:
             taken.confirm()
@@ -228,11 +232,21 @@ class GroupStream:
         if count <= 0:
             return None
         self._written = [self._records.popleft() for _ in range(count)]
+        if not self._records:
+            self._count(0)
         if self._max_unacked:
             for record in self._written:
                 self._unacked.sent(_place(record), record.offset() or 0, None)
         self._move(self._written)
         return Payload(self._encoder(self._written), "record", self._cursor())
+
+    def count_in(self, claim: Claim) -> None:
+        """Records that wait for acknowledgements count in ``claim`` from now on."""
+        self._claim = claim
+
+    def _count(self, size: int) -> None:
+        if self._claim is not None and (self._claim.held or size >= COUNT_FROM):
+            self._claim.set_to(size)
 
     def _move(self, records: Sequence[ConsumedRecord]) -> None:
         for record in records:

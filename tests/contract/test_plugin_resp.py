@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,42 @@ async def test_errors_are_replies(redis: Redis) -> None:
     assert (await redis.ask("CALL", "nonsense"))[0] == b"400"
     assert (await redis.ask("CALL", "GET /topics/nothing"))[0] == b"404"
     assert (await redis.ask("FLUSHALL")) == "-ERR no such command, or with other arguments"
+
+
+@pytest.mark.parametrize("settings", [{"access.log.enable": True}])
+async def test_requests_have_their_lines_and_are_counted(
+    app: App, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.access")
+    app.gateway.access.enabled = True
+    await redis.ask("CALL", "GET /topics?x=y")
+    await redis.ask("CALL", "GET /nothing")
+    await redis.ask("CALL", "nonsense")
+    app.gateway.access.flush()
+    lines = [line.split('"', 1)[1].rsplit(" ", 2)[0] for line in caplog.messages]
+    assert lines == ['GET /topics?x=y" 200', 'GET /nothing" 404', 'nonsense " 400']
+    assert all(line.startswith("127.0.0.1 - anonymous ") for line in caplog.messages)
+    counted = {key: each for key, each in app.gateway.counters.requests.items() if "resp" in key}
+    assert counted, app.gateway.counters.requests.keys()
+
+
+@pytest.mark.parametrize("settings", [{"memory.max.bytes": 1 << 20}])
+async def test_a_client_that_does_not_read_counts_and_is_given_up(app: App, redis: Redis) -> None:
+    """What waits for it is in the memory budget, and it goes when that is used up."""
+    record = "x" * 500_000
+    assert await redis.ask("PUBLISH", "t", record) == 0
+    reading, slow = await asyncio.open_connection("127.0.0.1", app.ports["resp"], limit=1024)
+    reading._transport.pause_reading()  # type: ignore[attr-defined]  # so that nothing is taken from the system
+    memory = app.gateway.memory
+    for _ in range(40):
+        slow.write(b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nt\r\n")
+    async with asyncio.timeout(20):
+        while not memory.given_up:
+            await redis.ask("PUBLISH", "t", record)
+    assert await redis.ask("PING") == "+PONG"
+    async with asyncio.timeout(20):
+        await memory.room()
+    slow.transport.abort()
 
 
 async def test_urls_in_replies_are_those_of_this_gateway(app: App, redis: Redis) -> None:

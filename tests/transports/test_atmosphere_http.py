@@ -12,7 +12,7 @@ from aiohttp import web
 
 from kafka_gateway.assembly.app import App
 from kafka_gateway.auth import Authenticator
-from kafka_gateway.errors import SHUTDOWN, SLOW, Unauthorized
+from kafka_gateway.errors import GONE, SHUTDOWN, Unauthorized
 from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.session import Principal
 from kafka_gateway.transports.envelope.tracking_ids import TrackingIds
@@ -841,7 +841,7 @@ async def test_a_client_that_does_not_read_takes_little_memory_and_is_cut_off(
         else:
             pytest.fail("there is no end to what a client takes that does not read")
         assert await service.waiting.get() == "s closed"
-        assert found.channel.ended is SLOW  # type: ignore[attr-defined]
+        assert found.channel.ended is GONE  # type: ignore[attr-defined]
         await until(lambda: app.host.connection_count == 1)
         assert await other.ask(envelope("1", "/stub/nothing", "DELETE")) == '{"code":204,"id":"1"}'
 
@@ -852,5 +852,5 @@ async def test_a_client_that_asks_and_does_not_read_is_cut_off(app: App, url: st
     async with Client(url, transport) as client:
         (found,) = TrackingIds.of(app.gateway)._by_id[client.id].values()
         asking = [asyncio.ensure_future(client.push(b"", "/stub/text/1000000", "GET")) for _ in range(20)]
-        await until(lambda: found.channel.ended is SLOW)  # type: ignore[attr-defined]
+        await until(lambda: found.channel.ended is GONE)  # type: ignore[attr-defined]
         assert {reply.status for reply in await asyncio.gather(*asking)} == {200}

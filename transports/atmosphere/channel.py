@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import IDLE, SHUTDOWN, SLOW, CloseReason
+from kafka_gateway.door.response_writer import ResponseWriter
+from kafka_gateway.errors import IDLE, NO_MEMORY, SHUTDOWN, CloseReason
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
 from kafka_gateway.transports.atmosphere.send_queue import SendQueue
@@ -18,7 +18,7 @@ from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, Tracki
 CONGESTED_BYTES = 256 * 1024
 """With more on its way to a client no heartbeats are sent, and on a stream its further requests wait."""
 _WRITE_BYTES = 64 * 1024
-"""A small write that is not over in the write timeout shows a client that takes nothing."""
+"""What is taken from the queue and written at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class HttpChannel:
     ) -> None:
         self.framing = framing
         self.parameters = parameters
-        self.send_queue = SendQueue(gateway.memory.claim(lambda: self.close(SLOW)))
+        self.send_queue = SendQueue(gateway.memory.claim(lambda: self.close(NO_MEMORY)))
         self.client: TrackedClient
         self.ended: CloseReason | None = None
         self._settings, self._clients, self._gateway = settings, clients, gateway
@@ -162,21 +162,14 @@ class HttpChannel:
         return left_s
 
 
-async def write_stream(channel: HttpChannel, write: Callable[[bytes], Any], write_timeout_s: float) -> None:
-    """Writes what comes into the send_queue until it is closed; a client that takes nothing for so long is given up.
+async def write_stream(channel: HttpChannel, writer: ResponseWriter) -> None:
+    """Writes what comes into the send queue until it is closed.
 
     Raises:
-        ConnectionError: the client left.
+        ConnectionError: the client left, or was cut off because it accepts nothing.
     """
     send_queue, frame = channel.send_queue, channel.framing.frame
     while await send_queue.filled():
         taken = send_queue.take(_WRITE_BYTES)
-        data = b"".join(map(frame, taken))
-        try:
-            for start in range(0, len(data), _WRITE_BYTES):
-                async with asyncio.timeout(write_timeout_s):
-                    await write(data[start : start + _WRITE_BYTES])
-        except TimeoutError:
-            channel.close(SLOW)
-            raise ConnectionResetError("the client does not read") from None
+        await writer.write(b"".join(map(frame, taken)))
         send_queue.written(taken)

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from kafka_gateway.config import Config
+from kafka_gateway.door.response_writer import ResponseWriter
 from kafka_gateway.errors import GONE, IDLE, SLOW
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.channel import Framing, HttpChannel
@@ -85,7 +86,7 @@ class PolledChannel(HttpChannel):
         # Not until the send_queue is empty: the next poll may want the very connection on which the request waits.
         await self.client.conversation.room()
 
-    async def poll(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    async def poll(self, request: web.BaseRequest, response: web.StreamResponse, writer: ResponseWriter) -> None:
         """Answers a poll: with a message, the heartbeat when it is time for that, or nothing when it is over.
 
         The head of the response leaves at once: clients up to 4.x are open when they have it. Chromium tells scripts
@@ -100,7 +101,7 @@ class PolledChannel(HttpChannel):
         try:
             await response.prepare(request)
             if not self._open and not self.send_queue and _in_browser(request) and self.parameters.major_version < 5:
-                await response.write(b" ")
+                await writer.write(b" ")
             self._open = True
             try:
                 async with asyncio.timeout(self.parameters.quiet_s(self._settings.heartbeat_s) or None):
@@ -110,7 +111,7 @@ class PolledChannel(HttpChannel):
             except TimeoutError:
                 data = self.wrap(self._settings.heartbeat)
             if data:
-                await response.write(data)
+                await writer.write(data)
             await response.write_eof()
             self._unconfirmed += taken
             self.aborted = False

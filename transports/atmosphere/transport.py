@@ -17,9 +17,10 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.door.response_writer import ResponseWriter
 from kafka_gateway.errors import (
     GONE,
-    SLOW,
+    NO_MEMORY,
     BadRequest,
     NotFound,
     NotSupported,
@@ -143,12 +144,16 @@ class AtmosphereTransport(Transport):
             first = channel.framing.opening(parameters.major_version)
             if parameters.wants_handshake:
                 first += channel.framing.frame(channel.wrap(self._handshake(client)))
-            if first:
-                await response.write(first)
-            await write_stream(channel, response.write, self._conversations.write_timeout_s)
-            await response.write_eof()
+            writer = ResponseWriter(request, response, gateway.memory, self._conversations.write_timeout_s)
+            try:
+                if first:
+                    await writer.write(first)
+                await write_stream(channel, writer)
+                await response.write_eof()
+            finally:
+                writer.unwatch()
         finally:
-            if channel.ended is SLOW and request.transport is not None:
+            if channel.ended is NO_MEMORY and request.transport is not None:
                 request.transport.abort()  # what it has not read would stay in memory
             channel.close(GONE)
             channel.send_queue.close()
@@ -179,7 +184,11 @@ class AtmosphereTransport(Transport):
         response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
         response.headers["Content-Type"] = LONG_POLLING.media_type
         response.headers["X-Content-Type-Options"] = "nosniff"  # or Chromium holds the head back until it sees a body
-        await channel.poll(request, response)
+        writer = ResponseWriter(request, response, gateway.memory, self._conversations.write_timeout_s)
+        try:
+            await channel.poll(request, response, writer)
+        finally:
+            writer.unwatch()
         return response
 
     def _forget_polled(self) -> None:
@@ -272,13 +281,7 @@ class AtmosphereTransport(Transport):
 
     async def _deliver(self, stream: Stream, client: TrackedClient, gateway: Gateway) -> None:
         try:
-            await gateway.deliver(
-                stream,
-                _Sink(client),
-                client.session,
-                self._conversations.write_timeout_s,
-                give_up=client.channel.close,
-            )
+            await gateway.deliver(stream, _Sink(client), client.session, None)
         except ServiceError as error:
             client.conversation.send(REST.error(error))
 

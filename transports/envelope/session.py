@@ -19,7 +19,6 @@ from kafka_gateway.errors import (
     GONE,
     NO_MEMORY,
     REVOKED,
-    SLOW,
     CloseReason,
     ProofEnded,
     RequestTimeout,
@@ -52,7 +51,8 @@ _HEADER_SETS_MAX = 64
 class Channel(Protocol):
     """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
 
-    Both ``drain`` and ``written`` raise ConnectionResetError for a client that left. ``drain`` is the better proof that
+    Both ``drain`` and ``written`` raise ConnectionResetError for a client that left, or was cut off because it accepts
+    nothing: channels write through a `gateway.door.client_writer.ClientWriter`. ``drain`` is the better proof that
     it has what was sent, and may come later than the request with which the client goes on from there.
     """
 
@@ -388,11 +388,8 @@ class EnvelopeSession:
         written = False
         try:
             sent = self._reply(reply, payload, part, method)
-            async with asyncio.timeout(self._settings.write_timeout_s):
-                await self._channel.written()
+            await self._channel.written()
             written = True
-        except TimeoutError:
-            self._channel.close(SLOW)
         except ConnectionError:
             pass  # the session ends by itself
         finally:
@@ -418,9 +415,7 @@ class EnvelopeSession:
         parts = PartsSink(self, reply, part, stream) if isinstance(stream, ReplyInParts) else None
         sink = parts or PushSink(self, reply, part)
         try:
-            await self._gateway.deliver(
-                stream, sink, request.session, self._settings.write_timeout_s, give_up=self._channel.close
-            )
+            await self._gateway.deliver(stream, sink, request.session, None)
         except ServiceError as error:
             self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
             return

@@ -398,9 +398,13 @@ class Socket:
         try:
             await self.written()
             if self._answers_pings is not False:
-                async with asyncio.timeout(None if self._answers_pings else _FIRST_PONG_S):
+                patience_s = self._limits.write_timeout_s if self._answers_pings else _FIRST_PONG_S
+                async with asyncio.timeout(patience_s):
                     await answered
         except TimeoutError:
+            if self._answers_pings:
+                self._transport.abort()
+                raise ConnectionResetError("the client answers no pings any more") from None
             self._answers_pings = False
         finally:
             del self._unanswered[number]

@@ -199,7 +199,7 @@ async def serve_stream(
 
     async def deliver() -> None:
         try:
-            await gateway.deliver(stream, outlet, session, limits.write_timeout_s, heartbeat_s=heartbeat_s)
+            await gateway.deliver(stream, outlet, session, None, heartbeat_s=heartbeat_s)
         except ServiceError as error:
             outlet.put(text_frame(error_event(error)))
         socket.close(SHUTDOWN if gateway.stopping else GONE)
