@@ -65,7 +65,8 @@ class AccessLog:
 
 
 _SECRET = re.compile(
-    r"auth|token|pass|pwd|secret|credential|bearer|signature|^sig$|api[-_.]?key|jwt|cookie", re.IGNORECASE
+    r"auth|token|pass|pwd|secret|credential|bearer|signature|^sig$|api[-_.]?key|jwt|cookie|sasl|jaas|session|otp|^code$",
+    re.IGNORECASE,
 )
 """In the name of a query parameter whose value is nobody's business: ``Authorization`` as Atmosphere clients put
 headers into the query, ``access_token`` (RFC 6750 §2.3), and whatever else people send so."""
@@ -97,10 +98,16 @@ def without_secrets(target: str) -> str:
             name_text = unquote_plus(name)
             if not equals and _PROOF.match(name_text):
                 parts[place] = "[hidden]"
-            elif equals and (_SECRET.search(name_text) or _PROOF.match(unquote_plus(value))):
+            elif equals and (_SECRET.search(name_text) or _is_proof(value)):
                 parts[place] = f"{name}=[hidden]"
                 hides = True
     return f"{path}?{''.join(parts)}"
+
+
+def _is_proof(value: str) -> bool:
+    """Whether a parameter's value is one, encoded once or, as some clients do, twice."""
+    once = unquote_plus(value)
+    return bool(_PROOF.match(once) or _PROOF.match(unquote_plus(once)))
 
 
 def escape(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from kafka_gateway.assembly.app import App
 from kafka_gateway.commands import logs
 from kafka_gateway.door import access_log as access
-from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.door.access_log import AccessLog, without_secrets
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, Wire, produce, request, until
@@ -162,3 +162,24 @@ def test_levels(capsys: pytest.CaptureFixture[str], level: str, shown: int, form
     assert len(written) == shown
     if form == "json":
         assert [json.loads(line)["level"] for line in written] == ["DEBUG", "INFO", "WARNING", "ERROR"][4 - shown :]
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("Authorization=Basic%20eDp5", "Authorization=[hidden]"),
+        ("%61uthorization=Basic+eDp5", "%61uthorization=[hidden]"),
+        ("a=1;authorization=Basic+eDp5", "a=1;authorization=[hidden]"),
+        ("x=Basic%20eDp5", "x=[hidden]"),
+        ("x=basic%2520eDp5", "x=[hidden]"),
+        ("Bearer%20abc", "[hidden]"),
+        ("access_token=abc&offset=3", "access_token=[hidden]&offset=3"),
+        ("user[password]=abc", "user[password]=[hidden]"),
+        ("sasl.jaas.config=abc", "sasl.jaas.config=[hidden]"),
+        ("code=abc&state=1", "code=[hidden]&state=1"),
+        ("session=abc", "session=[hidden]"),
+        ("zipcode=1&key=k&count=2", "zipcode=1&key=k&count=2"),
+    ],
+)
+def test_no_secret_of_a_query_is_shown(query: str, shown: str) -> None:
+    assert without_secrets(f"/topics?{query}") == f"/topics?{shown}"
