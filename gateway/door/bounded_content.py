@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from kafka_gateway.door.inflate import too_large
@@ -52,6 +53,16 @@ class BodyPace:
             self._left_s = max(self._left_s, self._period_s)
         return piece
 
+    async def room(self, memory: MemoryBudget) -> None:
+        """Returns when memory is not used up; OutOfMemory once the body is given up. That time does not count."""
+        try:
+            async with asyncio.timeout(0 if self._given_up else None) as self._scope:
+                await memory.room()
+        except TimeoutError:
+            raise OutOfMemory from None
+        finally:
+            self._scope = None
+
     def give_up(self) -> None:
         """Memory is needed elsewhere: no more is read."""
         self._given_up = True
@@ -71,9 +82,10 @@ class BoundedContent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)  # what reads nothing
 
-    async def _take(self, reading: Awaitable[bytes]) -> bytes:
-        await self._memory.room()
-        return self._count(await self._pace.wait(reading))
+    async def _take(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        if self._memory.used_up:
+            await self._pace.room(self._memory)
+        return self._count(await self._pace.wait(read()))
 
     def _count(self, piece: bytes) -> bytes:
         self._size += len(piece)
@@ -82,12 +94,12 @@ class BoundedContent:
         return piece
 
     async def readany(self) -> bytes:
-        return await self._take(self._content.readany())
+        return await self._take(self._content.readany)
 
     async def read(self, n: int = -1) -> bytes:
         """Up to ``n`` bytes; all of them if ``n`` is negative."""
         if n >= 0:
-            return await self._take(self._content.read(n))
+            return await self._take(partial(self._content.read, n))
         pieces = []
         while piece := await self.readany():
             pieces.append(piece)
@@ -115,17 +127,16 @@ class BoundedContent:
         while missing > 0:
             piece = await self.read(missing)
             if not piece:
-                partial = b"".join(pieces)
-                raise asyncio.IncompleteReadError(partial, n)
+                raise asyncio.IncompleteReadError(b"".join(pieces), n)
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
 
     async def readline(self) -> bytes:
-        return await self._take(self._content.readline())
+        return await self._take(self._content.readline)
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        return await self._take(self._content.readuntil(separator))
+        return await self._take(partial(self._content.readuntil, separator))
 
     async def readchunk(self) -> tuple[bytes, bool]:
         ends = False
@@ -136,7 +147,7 @@ class BoundedContent:
             piece, ends = await self._content.readchunk()
             return piece
 
-        return await self._take(read()), ends
+        return await self._take(read), ends
 
     def read_nowait(self, n: int = -1) -> bytes:
         return self._count(self._content.read_nowait(n))

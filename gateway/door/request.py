@@ -47,7 +47,7 @@ class HttpRequest(web.BaseRequest):
     @property
     def arriving(self) -> Any:
         """The body as aiohttp has it, for what is bounded elsewhere."""
-        return self._payload
+        return super().content
 
     @property
     def content(self) -> Any:
@@ -60,7 +60,7 @@ class HttpRequest(web.BaseRequest):
 
     async def multipart(self) -> MultipartReader:
         """aiohttp's reader of parts, over ``content``."""
-        return MultipartReader(self._headers, self.content)
+        return MultipartReader(self.headers, self.content)
 
     async def read(self) -> bytes:
         """The body: unpacked, within ``request.max.bytes``, the time that a body may take and the memory there is.
