@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kafka_gateway import media
 from kafka_gateway.auth import Authenticator
+from kafka_gateway.caller import CALLER
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.dialect import REST
@@ -111,6 +112,8 @@ class Gateway:
         self._arriving = 0
         """Requests whose body is on its way."""
         self.stopping = False
+        self.tells_caller = False
+        """Whether clients may have Kafka credentials of their own: then `CALLER` says whose request runs."""
         self._limits = Limits(config)
         self._replies = Replies(config, {route.generation for route in router.routes})
         self._plans = Plans(config, router, codecs, self._limits, self._replies)
@@ -161,6 +164,11 @@ class Gateway:
         plan: Plan | None = None
         call: Call | None = None
         reply: Reply | None = None
+        lease = request.session.kafka
+        if self.tells_caller:
+            CALLER.set(lease)
+            if lease is not None:
+                lease.begin()
         try:
             if not request.session.proven and not self.proofs.is_open(request.path):
                 raise Unauthorized()  # let in for an open path, and asking for something else
@@ -231,6 +239,8 @@ class Gateway:
             status = reply.status if reply is not None else _LEFT
             self.counters.add(request.session.transport, template, method, status, time.perf_counter() - started)
             self.running -= 1
+            if lease is not None:
+                lease.end()
             if self.stopping:
                 self._idle.set()
 
@@ -248,6 +258,8 @@ class Gateway:
             if self.is_full:
                 raise _too_busy()
             self._limits.check_offered(resource.name, resource)
+            if self.tells_caller:
+                CALLER.set(session.kafka)
             if session.guarded:
                 request = Request(session, resource.method, resource.template)
                 self.admission.admit(request, demand_of(resource, {}, media.JSON))

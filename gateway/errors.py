@@ -58,6 +58,12 @@ class ProofEnded(Unauthorized):
     error_code, text = 40101, "The proof of identity is not valid any more."
 
 
+class KafkaLoginRefused(Unauthorized):
+    """Kafka does not take the credentials that the client shows for it (security.md §4)."""
+
+    error_code, text = 40101, "Authentication to Kafka failed: it does not accept these credentials."
+
+
 class Forbidden(ServiceError):
     status, error_code, text = 403, 403, "HTTP 403 Forbidden"
 
@@ -182,6 +188,13 @@ class Unavailable(ServiceError):
 
 class ShuttingDown(Unavailable):
     error_code, text = 50301, "The gateway is shutting down; the request can be sent again, to another one or later."
+
+
+class ClientSetsUsedUp(Unavailable):
+    """All Kafka clients that the gateway may have are in use (kafka.credentials.max)."""
+
+    error_code = 50302
+    text = "The gateway has kafka.credentials.max sets of Kafka clients in use; send this again later."
 
 
 class GatewayTimeout(ServiceError):

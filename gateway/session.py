@@ -8,7 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka_gateway.errors import GONE, CloseReason
 from kafka_gateway.rights import EVERYTHING, Rights
@@ -43,6 +43,18 @@ class Principal:
 
 
 ANONYMOUS = Principal("anonymous")
+
+
+class Owner(NamedTuple):
+    """Whose something is that outlives the session which made it."""
+
+    principal: str
+    """As ``kind:name``."""
+    kafka: str = ""
+    """As whom Kafka knows the client; "": as the gateway."""
+
+
+ANYBODY = Owner("")
 _NOTHING: Mapping[str, str] = {}
 
 _numbers = itertools.count(1)
@@ -60,6 +72,7 @@ class Session:
         "closed",
         "guarded",
         "id",
+        "kafka",
         "listener",
         "on_close",
         "opened_at",
@@ -99,6 +112,8 @@ class Session:
         """What its principal may do."""
         self.allowance: Any = None
         """How much its principal may use (gateway.door.quotas.Allowance), from the moment when it was let in."""
+        self.kafka: Any = None
+        """The Kafka clients of its own credentials (kafka_gateway.caller.KafkaLease); None: it brought none."""
         self.guarded = False
         """Whether rights, quotas or the audit log have to look at its requests."""
         self.streams: set[Stream] = set()
@@ -129,6 +144,16 @@ class Session:
         else:
             self.tasks.add(closing := asyncio.get_running_loop().create_task(stream.aclose()))
             closing.add_done_callback(self.tasks.discard)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose the things are that it makes, and that outlive it."""
+        return Owner(str(self.principal), "" if self.kafka is None else self.kafka.user)
+
+    def end_by(self, until: float) -> None:
+        """Its proof is looked at again at that time (time.monotonic()), or earlier."""
+        if until < self.principal.until:
+            self.principal = dataclasses.replace(self.principal, until=until)
 
     @property
     def idle(self) -> bool:

@@ -20,11 +20,19 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Sasl:
-    """The gateway's own credentials; ``mechanism`` in capitals."""
+    """Credentials for the brokers, the gateway's own or a client's; ``mechanism`` in capitals."""
 
     mechanism: str
     username: str = field(repr=False)
     password: str = field(repr=False)
+    """With OAUTHBEARER the token, unless ``token`` is there."""
+    token: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """The newest token, for a client that renews its own."""
+
+    @property
+    def secret(self) -> str:
+        """What proves that it is the user, as of now."""
+        return self.token() if self.token is not None else self.password
 
 
 @dataclass(frozen=True, slots=True)

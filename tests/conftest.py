@@ -39,7 +39,7 @@ settings.register_profile("quick", deadline=None, max_examples=15)
 settings.register_profile("thorough", deadline=None, max_examples=1000)  # --hypothesis-profile=thorough
 settings.load_profile("full")
 
-REAL_KAFKA = {"kafka", "kafka3", "own_kafka"}
+REAL_KAFKA = {"kafka", "kafka3", "own_kafka", "secured_kafka"}
 
 
 ALONE = frozenset({"acceptance", "console"})

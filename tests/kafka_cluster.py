@@ -183,6 +183,7 @@ class KafkaCluster:
         ports: Sequence[int] | None = None,
         start_timeout: float = 60,
     ) -> None:
+        self.jvm_options: tuple[str, ...] = ()
         self._java = find_java()
         self._jars = fetch_jars()
         self._start_timeout = start_timeout
@@ -271,6 +272,10 @@ class KafkaCluster:
                 self._await_topic(node, name, partitions)
         return name
 
+    def listeners(self, node: Node) -> dict[str, int]:
+        """Name and port of each listener for clients. The one called PLAINTEXT is the cluster's own, too."""
+        return {"PLAINTEXT": node.port}
+
     def _await_topic(self, node: Node, name: str, partitions: int) -> None:
         # A broker learns of a topic a moment after the controller has answered.
         admin = _admin(f"{HOST}:{node.port}")
@@ -317,13 +322,13 @@ class KafkaCluster:
         formats = []
         for node in self.nodes.values():
             node.directory.mkdir(parents=True, exist_ok=True)
-            listeners = f"PLAINTEXT://{HOST}:{node.port}"
+            listeners = ",".join(f"{name}://{HOST}:{port}" for name, port in self.listeners(node).items())
             controls = node in self._controllers
             own = {
                 "node.id": str(node.id),
                 "process.roles": "broker,controller" if controls else "broker",
                 "listeners": listeners + (f",CONTROLLER://{HOST}:{node.controller_port}" if controls else ""),
-                "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+                "advertised.listeners": listeners,
                 "log.dirs": str(node.directory / "data"),
             }
             lines = (f"{key}={value}\n" for key, value in (self.settings | own).items())
@@ -339,7 +344,7 @@ class KafkaCluster:
 
     def _run_java(self, node: Node, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         logging_options = [f"-Dlog4j2.configurationFile={node.directory}/log4j2.xml", "-Dlog4j2.disable.jmx=true"]
-        command = [self._java, *JVM_OPTIONS, *logging_options, "-cp", f"{self._jars}/*", *arguments]
+        command = [self._java, *JVM_OPTIONS, *self.jvm_options, *logging_options, "-cp", f"{self._jars}/*", *arguments]
         with (node.directory / "console.log").open("ab") as console:
             # A session of its own: Ctrl-C in the terminal is for the tests, which then stop the brokers.
             return subprocess.Popen(

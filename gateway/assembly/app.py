@@ -14,10 +14,12 @@ from functools import partial
 
 from kafka_gateway import limits
 from kafka_gateway.assembly.plugins import PluginError, Plugins
+from kafka_gateway.authenticators.kafka import KafkaAuthenticator
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.host import Host
 from kafka_gateway.kafka.cluster import open_kafka
+from kafka_gateway.kafka.credentials_of_clients import ClientCredentials, are_possible
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Route, RouteClash, Router
@@ -63,7 +65,11 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
     )
     authorizers = plugins.authorizers(config)
     async with contextlib.AsyncExitStack() as stack:
-        kafka = await stack.enter_async_context(open_kafka(config))
+        own = await stack.enter_async_context(open_kafka(config))
+        credentials = ClientCredentials(config, own) if are_possible(config) else None
+        kafka: Kafka = own if credentials is None else credentials.kafka
+        if credentials is not None:
+            await stack.enter_async_context(credentials.lifespan())
         schemas = Catalogue(config, codecs)
         # It ends before the Kafka clients do: their threads may be waiting for a schema.
         await stack.enter_async_context(schemas.lifespan())
@@ -79,12 +85,18 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             _check_declared(routes)
         gateway = Gateway(config, router, codecs, authenticator, authorizers)
         gateway.transports = tuple(transports)
+        if credentials is not None:
+            gateway.tells_caller = True
+            gateway.proofs.know_credentials(credentials.chosen)
+            for each in (authenticator, *getattr(authenticator, "methods", ())):
+                if isinstance(each, KafkaAuthenticator):
+                    each.passwords = credentials.passwords
         stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
         await stack.enter_async_context(authenticator.lifespan())
         await stack.enter_async_context(gateway.admission.watching())
         await stack.enter_async_context(gateway.proofs.watching())
         await stack.enter_async_context(_counting(gateway, kafka))
-        gateway.state[Upstream] = lambda: kafka.upstream()
+        gateway.state[Upstream] = own.upstream if credentials is None else credentials.upstream
         owners = {route.service: route.owner for route in routes if route.service is not None}
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)

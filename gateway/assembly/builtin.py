@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kafka_gateway.auth import Authenticator, NoAuthentication
 from kafka_gateway.authenticators.basic import BasicAuthenticator
+from kafka_gateway.authenticators.kafka import KafkaAuthenticator
 from kafka_gateway.authenticators.single_user import SingleUserAuthenticator
 from kafka_gateway.authorizers.file import FileAuthorizer
 from kafka_gateway.codec import Codec
@@ -37,6 +38,8 @@ def gateway_codecs(config: Config) -> list[Codec]:
 @hookimpl
 def gateway_authenticators(config: Config) -> list[Authenticator]:
     found: list[Authenticator] = [NoAuthentication(), BasicAuthenticator(config), SingleUserAuthenticator(config)]
+    if "KAFKA" in config.methods:
+        found.append(KafkaAuthenticator(config))
     if "OPENID" in config.methods:
         from kafka_gateway.authenticators.openid import (
             OpenIdAuthenticator,  # a token's cryptography takes a while to import

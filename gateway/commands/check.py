@@ -14,6 +14,7 @@ from kafka_gateway.commands.output import write_line
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, load
 from kafka_gateway.kafka.clients import probe, properties
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
+from kafka_gateway.kafka.credentials.chosen import credential_faults
 
 EXIT_OK = 0
 EXIT_CONFIGURATION = 2
@@ -48,7 +49,7 @@ def check(
     """
     report = _Report(out, as_json)
     try:
-        checks = (properties.faults, embedded_faults, *checks)
+        checks = (properties.faults, embedded_faults, credential_faults, *checks)
         config = load(keys, file, overrides, os.environ if env is None else env, checks)
         faults = tuple(probe.client_faults(config))
     except ConfigError as error:

@@ -13,6 +13,7 @@ from kafka_gateway.commands.run import PROPERTY, run
 from kafka_gateway.config import ConfigError, load
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.properties import faults as kafka_faults
+from kafka_gateway.kafka.credentials.chosen import credential_faults
 from kafka_gateway.version import VERSION
 
 _WORDS = {
@@ -88,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             config = load(keys, file, overrides, os.environ)
             return may(config, plugins, options.may, options.role, options.claim, sys.stdout, sys.stderr)
-        config = load(keys, file, overrides, os.environ, checks=(kafka_faults, embedded_faults, plugins.faults))
+        config = load(
+            keys, file, overrides, os.environ, checks=(kafka_faults, embedded_faults, credential_faults, plugins.faults)
+        )
     except PluginError as error:
         print(f"kafka-gateway: {error}", file=sys.stderr)
         return 1

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 from kafka_gateway.auth import CERTIFICATE, Authenticator
+from kafka_gateway.caller import CredentialsOf, KafkaLease
 from kafka_gateway.config import Config
 from kafka_gateway.door.guesses import Guesses
 from kafka_gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, TooManyRequests, Unauthorized
@@ -54,6 +56,7 @@ class Proofs:
         self._open_paths = frozenset(skipped)
         # A path specification of servlets: /health/* is everything below /health (kafka-rest-http.md §3.9).
         self._open_prefixes = tuple(each[:-1] for each in skipped if each.endswith("/*"))
+        self._credentials: CredentialsOf | None = None
         self._guesses = Guesses(config.integer("authentication.failures.max"))
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,6 +64,13 @@ class Proofs:
     def reload(self) -> None:
         """Has the authenticators read again what they have read (SIGHUP)."""
         self._authenticator.reload()
+
+    def know_credentials(self, credentials: CredentialsOf) -> None:
+        """Clients may have Kafka credentials of their own. Called before the first session is opened."""
+        self._credentials = credentials
+        self._asks = True
+        self._names = tuple(dict.fromkeys((*self._names, *credentials.fields)))
+        self.fields = frozenset(name.encode() for name in self._names)
 
     # --- coming in --------------------------------------------------------------------------------------------------
 
@@ -75,11 +85,13 @@ class Proofs:
         shown = self.shown(headers, certificate)
         try:
             principal = await self._prove(shown, peer)
+            lease, until = await self._lease(principal, shown, peer)
         except (Unauthorized, Forbidden, TooManyRequests) as error:
             if shown:
                 self.refused(peer, transport, error.message)
             raise
         session = Session(transport, listener, peer, principal, shown)
+        self._use(session, lease, until)
         self.welcome(session)
         self.sessions.add(session)
         return session
@@ -87,6 +99,7 @@ class Proofs:
     def open_beside(self, session: Session, transport: str) -> Session:
         """A further session of the same client, with the same proof: for what outlives its connection."""
         opened = Session(transport, session.listener, session.peer, session.principal, session.proof)
+        self._use(opened, session.kafka, math.inf)
         self.welcome(opened)
         self.sessions.add(opened)
         return opened
@@ -129,6 +142,22 @@ class Proofs:
         self._check_roles(principal)
         return principal
 
+    async def _lease(
+        self, principal: Principal, shown: Mapping[str, str], peer: str
+    ) -> tuple[KafkaLease | None, float]:
+        """The Kafka clients of the client's own credentials, if it has some, and until when they count."""
+        credentials = self._credentials
+        if credentials is None:
+            return None, math.inf
+        if (known := credentials.recall(principal, shown)) is not None:
+            return known
+        return await self._guesses.judge(peer, credentials.lease(principal, shown))
+
+    def _use(self, session: Session, lease: KafkaLease | None, until: float) -> None:
+        if self._credentials is not None:
+            self._credentials.use(session, lease)
+            session.end_by(until)
+
     def _check_roles(self, principal: Principal) -> None:
         if "*" not in self._roles and not self._roles & principal.roles:
             raise Forbidden(f"{principal.name} has none of the roles that may use this gateway.")
@@ -141,7 +170,11 @@ class Proofs:
         principal = await self._prove(shown, session.peer)
         if not session.proven or str(principal) != str(session.principal):
             raise Forbidden("The new proof is not the one of the principal that opened this session.")
+        lease, until = await self._lease(principal, shown, session.peer)
+        if (lease is None) != (session.kafka is None) or (lease is not None and lease.user != session.kafka.user):
+            raise Forbidden("The new proof brings credentials of another Kafka user.")
         self.take_over(session, principal, shown)
+        self._use(session, lease, until)
 
     def take_over(self, session: Session, principal: Principal, shown: Mapping[str, str]) -> None:
         """Gives the session a proof that was found right."""
@@ -154,6 +187,7 @@ class Proofs:
         """Gives a session the proof with which its client, the same principal, came again."""
         if shown_by.principal.until > session.principal.until and session.closed is None:
             self.take_over(session, shown_by.principal, shown_by.proof)
+            self._use(session, shown_by.kafka, math.inf)
 
     async def look_again(self, session: Session) -> None:
         """Asks once more about the proof with which the session was opened, if it is time to.
@@ -181,12 +215,16 @@ class Proofs:
             if str(principal) != str(session.principal):
                 raise Unauthorized()
             self._check_roles(principal)
+            lease, until = session.kafka, math.inf
+            if lease is not None and self._credentials is not None:
+                lease, until = await self._credentials.lease_again(session, principal, shown)
         except (Unauthorized, Forbidden):
             if session.proof is shown:  # else a newer one came meanwhile
                 raise
         else:
             if session.proof is shown:
                 self.take_over(session, principal, shown)
+                self._use(session, lease, until)
 
     def _looked(self, session: Session, done: asyncio.Task[None]) -> None:
         self._asking.pop(session, None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import weakref
-from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import cached_property, partial
+from typing import Any, cast
 
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.errors import ShuttingDown, TooManyRequests
@@ -27,86 +29,177 @@ from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
 from kafka_gateway.kafka.consuming.reader import KafkaReader
 from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
 from kafka_gateway.kafka.consuming.worker import Rebalanced
+from kafka_gateway.kafka.credentials.chosen import credential_faults
+from kafka_gateway.kafka.credentials.shared_knowledge import SharedKnowledge
+from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
 from kafka_gateway.kafka.tails.tails import KafkaTails
 from kafka_gateway.records import RecordsEncoder
-from kafka_gateway.upstream import Upstream
+from kafka_gateway.session import Session
+from kafka_gateway.upstream import Sasl, Upstream
 
 _log = logging.getLogger(__name__)
 
 _FEED = "kafka-gateway-feed"
 """Client id of the feeds, and the group that they name and never join."""
+_THREADS_OF_A_CLIENT = 2
+"""Questions that may block at a time, of one credential: brokers that hold them hold nobody else's."""
 CLOSE_S = 5.0
 """How long all clients together may take to end."""
 
 
-class KafkaCluster:
-    """The `Kafka` port. Belongs to the event loop; made by `open_kafka`."""
+class ConsumerPlaces:
+    """How many consumer instances there are, of all clients' credentials together (consumer.instances.max)."""
 
-    def __init__(self, config: Config, clients: ClientFactory, embedded: bool) -> None:
+    def __init__(self, config: Config) -> None:
+        self._most = config.integer("consumer.instances.max")
+        self._taken = 0
+
+    def take(self) -> None:
+        """Takes a place. TooManyRequests if there is none."""
+        if self._taken >= self._most:
+            raise TooManyRequests(f"There are {self._most} consumer instances already (consumer.instances.max).")
+        self._taken += 1
+
+    def give_back(self) -> None:
+        self._taken -= 1
+
+
+class KafkaCluster:
+    """The `Kafka` port: all clients of one login. Belongs to the event loop; made by `open_kafka`.
+
+    Each part is made when it is first used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clients: ClientFactory,
+        embedded: bool,
+        own: KafkaCluster | None = None,
+        sasl: Callable[[], Sasl] | None = None,
+    ) -> None:
+        """
+        Args:
+            own: the gateway's own clients, where these are of a client's credentials.
+            sasl: those credentials, for what the gateway asks by Kafka's protocol.
+        """
         self._config = config
         self._clients = clients
         self._embedded = embedded
+        self._own = own
+        self._sasl = sasl
         self._consumers: set[KafkaConsumer] = set()
-        self._opening = 0
+        self._places: ConsumerPlaces = own._places if own is not None else ConsumerPlaces(config)
         self._closing = False
-        self._admin = KafkaAdmin(clients, embedded)
-        times = EmbeddedTimes() if embedded else None
-        self._producer = KafkaProducer(
-            clients,
-            self._admin,
-            queue_bytes=config.integer("producer.queue.bytes"),
-            queue_records=config.integer("producer.queue.records"),
-            create_topics=config.flag("auto.create.topics.enable"),
-            all_down=self._admin.presence.suspect_soon,
-            times=times,
-        )
-        self._administration = KafkaAdministration(self._admin, self.upstream, embedded)
-        self._reader = KafkaReader(clients, self._admin, config)
-        self._tails = KafkaTails(clients, self._admin, self._admin.client, config, times)
-        self._members = LoopPolledMembers(self._build_feed)
         self._group_readers: weakref.WeakSet[KafkaGroupReader] = weakref.WeakSet()
-        if not embedded:  # where no topic changes
-            changes = TopicChanges(lambda: (*self._consumers, *self._group_readers, self._members))
-            self._admin.watch_topics(changes.topics, changes.found)
+        self._times = EmbeddedTimes() if embedded else None
+
+    @property
+    def own(self) -> KafkaCluster:
+        return self if self._own is None else self._own
+
+    @property
+    def callers(self) -> KafkaCluster:
+        return self
+
+    async def for_socket(self, session: Session) -> Kafka:
+        return self
 
     @property
     def held_bytes(self) -> int:
-        fetched = sum(consumer.held_bytes for consumer in self._consumers) + self._tails.held_bytes
+        tails = self.tails.held_bytes if self._has("tails") else 0
+        fetched = sum(consumer.held_bytes for consumer in self._consumers) + tails
         return fetched + self._clients.fetched_ahead.total
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something lasts that needs these clients: consumers, members, streams, records on their way."""
+        return bool(
+            self._consumers
+            or self._group_readers
+            or (self._has("members") and len(self.members))
+            or (self._has("tails") and self.tails.is_followed)
+            or (self._has("producer") and self.producer.waiting[0])
+        )
+
+    @cached_property
     def producer(self) -> KafkaProducer:
-        return self._producer
+        own = self._own
+        knowledge = self.admin if own is None else cast(Admin, SharedKnowledge(own.admin, lambda: self.admin))
+        return KafkaProducer(
+            self._clients,
+            knowledge,
+            queue_bytes=self._config.integer("producer.queue.bytes"),
+            queue_records=self._config.integer("producer.queue.records"),
+            create_topics=self._config.flag("auto.create.topics.enable"),
+            all_down=self.own.admin.presence.suspect_soon,
+            times=self._times,
+        )
 
-    @property
+    @cached_property
     def admin(self) -> KafkaAdmin:
-        return self._admin
+        return KafkaAdmin(self._clients, self._embedded, *(() if self._own is None else (_THREADS_OF_A_CLIENT,)))
 
-    @property
+    @cached_property
     def administration(self) -> KafkaAdministration:
-        return self._administration
+        return KafkaAdministration(self.admin, self.upstream, self._embedded)
 
-    @property
+    @cached_property
     def reader(self) -> KafkaReader:
-        return self._reader
+        return KafkaReader(self._clients, self.admin, self._config)
 
-    @property
+    @cached_property
     def tails(self) -> KafkaTails:
-        return self._tails
+        return KafkaTails(self._clients, self.admin, self.admin.client, self._config, self._times)
+
+    @cached_property
+    def members(self) -> LoopPolledMembers:
+        """The consumers that the event loop polls itself."""
+        return LoopPolledMembers(self._build_feed)
+
+    @cached_property
+    def _changes(self) -> TopicChanges:
+        """Looks after the topics that are read."""
+        changes = TopicChanges(lambda: (*self._consumers, *self._group_readers, self.members))
+        if not self._embedded:  # where no topic changes
+            self.admin.watch_topics(changes.topics, changes.found)
+        return changes
+
+    def open(self) -> None:
+        """Makes all parts now. Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
+        parts: list[object] = [self.admin, self.administration, self.reader, self.tails, self.members]
+        if self._config.text("kafka.credentials") != "client":  # else the gateway itself may have nothing to write
+            parts.append(self.producer)
+        _log.debug("%d kinds of Kafka clients are ready", len(parts))
+        self._look_after_topics()
+
+    def _has(self, part: str) -> bool:
+        """Whether a part has been made."""
+        return part in self.__dict__
 
     @property
     def embedded(self) -> bool:
         return self._embedded
 
     def upstream(self) -> Upstream:
-        """The way to the brokers, for the tunnel."""
-        return upstream(self._config, self._clients.embedded_bootstrap, self._admin)
+        """The way to the brokers, for those who speak Kafka's protocol themselves."""
+        if self._own is None:
+            return self._way
+        found = self._own.upstream()
+        # Where the brokers are is the same for all; who asks is not.
+        return dataclasses.replace(found, sasl=self._sasl() if self._sasl is not None else None)
+
+    @cached_property
+    def _way(self) -> Upstream:
+        """Made once: reading certificates takes its time, and its memory."""
+        return upstream(self._config, self._clients.embedded_bootstrap, self.admin)
 
     @property
     def secured(self) -> bool:
@@ -117,18 +210,25 @@ class KafkaCluster:
     async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> KafkaConsumer:
         if self._closing:
             raise ShuttingDown
-        limit = self._config.integer("consumer.instances.max")
-        if len(self._consumers) + self._opening >= limit:
-            raise TooManyRequests(f"There are {limit} consumer instances already (consumer.instances.max).")
-        self._opening += 1
+        self._places.take()
         try:
             consumer = await KafkaConsumer.open(
-                self._clients, self._config, settings, self._consumers.discard, rebalanced
+                self._clients, self._config, settings, self._consumer_closed, rebalanced
             )
-        finally:
-            self._opening -= 1
+        except BaseException:
+            self._places.give_back()
+            raise
         self._consumers.add(consumer)
+        self._look_after_topics()
         return consumer
+
+    def _consumer_closed(self, consumer: KafkaConsumer) -> None:
+        if consumer in self._consumers:
+            self._consumers.discard(consumer)
+            self._places.give_back()
+
+    def _look_after_topics(self) -> None:
+        self._changes  # noqa: B018 (made when there is something to look after)
 
     async def group_reader(
         self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork
@@ -137,6 +237,7 @@ class KafkaCluster:
             raise ShuttingDown
         reader = await KafkaGroupReader.open(self._clients, self._config, settings, topics, work)
         self._group_readers.add(reader)
+        self._look_after_topics()
         return reader
 
     async def member(
@@ -150,11 +251,12 @@ class KafkaCluster:
     ) -> KafkaMember:
         if self._closing:
             raise ShuttingDown
+        self._look_after_topics()
         member = KafkaMember(
-            self._members, topic, listener, encoder, most_records, commit_interval_s, settings.isolation_level
+            self.members, topic, listener, encoder, most_records, commit_interval_s, settings.isolation_level
         )
-        fetching = member_fetching(len(self._members))
-        return await self._members.open(member, partial(self._clients.consumer, settings, **fetching))
+        fetching = member_fetching(len(self.members))
+        return await self.members.open(member, partial(self._clients.consumer, settings, **fetching))
 
     def _build_feed(self, isolation_level: str) -> Build:
         settings = ConsumerSettings(_FEED, _FEED, auto_offset_reset="none", isolation_level=isolation_level)
@@ -171,19 +273,22 @@ class KafkaCluster:
             raise ShuttingDown
         if self._embedded:
             return MemoryLog(listener)
-        return KafkaCompactedLog(self._clients, self._admin, self._producer, topic, reader, listener)
+        return KafkaCompactedLog(self._clients, self.admin, self.producer, topic, reader, listener)
 
     async def aclose(self) -> None:
         """Ends all clients, the consumers leaving their groups; answers within `CLOSE_S` whatever Kafka does."""
         self._closing = True
         closing = [asyncio.ensure_future(consumer.close()) for consumer in self._consumers]
-        closing += [
-            asyncio.ensure_future(self._producer.close(CLOSE_S - 1)),
-            asyncio.ensure_future(self._administration.aclose()),
-            asyncio.ensure_future(self._reader.aclose()),
-            asyncio.ensure_future(self._tails.aclose()),
-            asyncio.ensure_future(self._members.aclose(CLOSE_S - 1)),
-        ]
+        ends: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "producer": lambda: self.producer.close(CLOSE_S - 1),
+            "administration": lambda: self.administration.aclose(),
+            "reader": lambda: self.reader.aclose(),
+            "tails": lambda: self.tails.aclose(),
+            "members": lambda: self.members.aclose(CLOSE_S - 1),
+        }
+        closing += [asyncio.ensure_future(end()) for part, end in ends.items() if self._has(part)]
+        if not closing:
+            closing = [asyncio.ensure_future(asyncio.sleep(0))]
         done, late = await asyncio.wait(closing, timeout=CLOSE_S)
         for task in done:
             if (error := task.exception()) is not None:
@@ -193,7 +298,8 @@ class KafkaCluster:
         if late:
             _log.warning("%d Kafka clients did not close within %g s", len(late), CLOSE_S)
             await asyncio.wait(late, timeout=1)
-        await self._admin.aclose()
+        if self._has("admin"):
+            await self.admin.aclose()
 
 
 @contextlib.asynccontextmanager
@@ -204,7 +310,7 @@ async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
     embedded one must not be used.
     """
     embedded: EmbeddedKafka | None = None
-    if faults := embedded_faults(config):
+    if faults := [*embedded_faults(config), *credential_faults(config)]:
         raise ConfigError(faults)
     if not config.items("bootstrap.servers"):
         embedded = await asyncio.to_thread(EmbeddedKafka, config.items("embedded.topics"))
@@ -212,6 +318,7 @@ async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
         clients = ClientFactory(config, embedded.bootstrap if embedded else "")
         cluster = KafkaCluster(config, clients, embedded is not None)
         try:
+            cluster.open()
             yield cluster
         finally:
             await cluster.aclose()

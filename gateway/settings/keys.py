@@ -14,6 +14,7 @@ from kafka_gateway.config import ConfigKey, section
 from kafka_gateway.registry.keys import REGISTRY_KEYS
 from kafka_gateway.settings.authentication_keys import AUTHENTICATION, MTLS, OPENID
 from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
+from kafka_gateway.settings.credential_keys import CREDENTIALS
 from kafka_gateway.settings.tls_keys import TLS
 
 _INSTANCE_THREAD = "every consumer instance has a worker of its own"
@@ -688,6 +689,7 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *AUTHENTICATION,
     *MTLS,
     *OPENID,
+    *CREDENTIALS,
     *AUTHORIZATION,
     *QUOTAS,
     *AUDIT,

@@ -1,10 +1,14 @@
-"""Logging in to a broker as the gateway: SaslHandshake v1 and SaslAuthenticate v0 with PLAIN or SCRAM (RFC 5802).
+"""Logging in to a broker: SaslHandshake v1 and SaslAuthenticate v0 with PLAIN, SCRAM (RFC 5802) or
+OAUTHBEARER (RFC 7628).
+
+The credentials are the gateway's own, or those of a client in whose name it asks.
 
 Tokens are never logged, and no text of an error tells any of the credentials.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -21,24 +25,38 @@ Ask = Callable[[bytes], Awaitable[bytes]]
 _HANDSHAKE, _AUTHENTICATE = 17, 36
 _CLIENT_ID = b"kafka-gateway"
 _HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
-MECHANISMS = ("PLAIN", *_HASHES)
+MECHANISMS = ("PLAIN", *_HASHES, "OAUTHBEARER")
 """Those with which the gateway can log in itself."""
+BEARER = "OAUTHBEARER"
+_REFUSED = 58
+"""SASL_AUTHENTICATION_FAILED."""
+
+
+def can_log_in(sasl: Sasl) -> bool:
+    """Whether the gateway can do this login itself; the tokens that librdkafka fetches for the gateway it has not."""
+    return sasl.mechanism in MECHANISMS and (sasl.mechanism != BEARER or bool(sasl.secret))
 
 
 class SaslRefused(Exception):
     """The broker does not let the gateway in; the text says why, without the credentials."""
 
 
+class CredentialsRefused(SaslRefused):
+    """The broker knows no such user, or the password or token is not the right one."""
+
+
 async def log_in(ask: Ask, sasl: Sasl) -> None:
     """Authenticates a fresh connection. SaslRefused if the broker refuses, or the mechanism is none of MECHANISMS."""
-    if sasl.mechanism not in MECHANISMS:
-        raise SaslRefused(f"The gateway itself can log in with {', '.join(MECHANISMS)} only, not {sasl.mechanism}.")
+    if not can_log_in(sasl):
+        raise SaslRefused(f"The gateway cannot log in with {sasl.mechanism} by itself.")
     try:
         answer = await _request(ask, _HANDSHAKE, 1, string(sasl.mechanism.encode()))
         if answer.int16() != 0:
-            raise SaslRefused("The broker does not take the gateway's SASL mechanism.")
+            raise SaslRefused(f"The broker does not offer the SASL mechanism {sasl.mechanism} on this listener.")
         if sasl.mechanism == "PLAIN":
-            await _authenticate(ask, b"\0" + sasl.username.encode() + b"\0" + sasl.password.encode())
+            await _authenticate(ask, b"\0" + sasl.username.encode() + b"\0" + sasl.secret.encode())
+        elif sasl.mechanism == BEARER:
+            await _bearer(ask, sasl)
         else:
             await _scram(ask, sasl)
     except (WireError, ValueError) as error:
@@ -52,10 +70,19 @@ async def _request(ask: Ask, key: int, version: int, body: bytes) -> Cursor:
 
 async def _authenticate(ask: Ask, token: bytes) -> bytes:
     answer = await _request(ask, _AUTHENTICATE, 0, struct.pack(">i", len(token)) + token)
-    if answer.int16() != 0:
-        raise SaslRefused("The broker refuses the gateway's own credentials.")
+    if (code := answer.int16()) != 0:
+        if code == _REFUSED:
+            raise CredentialsRefused("The broker refuses the credentials.")
+        raise SaslRefused(f"The broker cannot judge the credentials (Kafka's error {code}).")
     answer.skip_string()
     return answer.bytes_of(max(0, answer.int32()))
+
+
+async def _bearer(ask: Ask, sasl: Sasl) -> None:
+    """RFC 7628 §3: what comes back for a token that is refused is a text, which one more message confirms."""
+    if await _authenticate(ask, b"n,,\x01auth=Bearer " + sasl.secret.encode() + b"\x01\x01"):
+        await _authenticate(ask, b"\x01")
+        raise CredentialsRefused("The broker refuses the token.")
 
 
 async def _scram(ask: Ask, sasl: Sasl) -> None:
@@ -71,7 +98,10 @@ async def _scram(ask: Ask, sasl: Sasl) -> None:
     rounds = int(given.get("i", "0"))
     if not 4096 <= rounds <= 1_000_000:
         raise SaslRefused("The broker asks for too few or too many SCRAM iterations.")
-    salted = hashlib.pbkdf2_hmac(name, sasl.password.encode(), base64.b64decode(given["s"]), rounds)
+    # On a thread: how many rounds these are is the broker's choice, and the loop waits for nobody.
+    salted = await asyncio.to_thread(
+        hashlib.pbkdf2_hmac, name, sasl.secret.encode(), base64.b64decode(given["s"]), rounds
+    )
     bare = f"c=biws,r={given['r']}"
     signed = f"{client_first},{server_first},{bare}".encode()
     client_key = hmac.digest(salted, b"Client Key", name)
@@ -80,4 +110,4 @@ async def _scram(ask: Ask, sasl: Sasl) -> None:
     server_last = (await _authenticate(ask, f"{bare},p={proof}".encode())).decode()
     expected = base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", name), signed, name)).decode()
     if not hmac.compare_digest(server_last.encode(), f"v={expected}".encode()):
-        raise SaslRefused("The broker does not know the gateway's SCRAM credentials.")
+        raise SaslRefused("The broker does not know the credentials itself.")

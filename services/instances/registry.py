@@ -24,7 +24,7 @@ from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.rights import EVERYTHING, Need, Rights
 from kafka_gateway.services.common.patterns import TopicPattern
-from kafka_gateway.session import Session
+from kafka_gateway.session import ANYBODY, Owner, Session
 
 log = logging.getLogger("gateway.consumers")
 
@@ -59,7 +59,7 @@ class ConsumerInstance:
     def __init__(
         self,
         key: InstanceKey,
-        owner: str,
+        owner: Owner,
         codec: Codec,
         consumer: Consumer,
         timeout_s: float,
@@ -69,7 +69,7 @@ class ConsumerInstance:
     ) -> None:
         self.key = key
         self.owner = owner
-        """The principal that made it, as ``kind:name``."""
+        """Who made it."""
         self.rights = rights
         """What that principal may do; a pattern gets the topics that it may read."""
         self.codec = codec
@@ -195,7 +195,7 @@ class InstanceRegistry:
         self._max = config.integer("consumer.instances.max")
         self._instances: dict[InstanceKey, ConsumerInstance | None] = {}
         """None: its name is taken, it is being made."""
-        self._making: dict[InstanceKey, str] = {}
+        self._making: dict[InstanceKey, Owner] = {}
         """Who makes those."""
         self._ending: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -204,7 +204,9 @@ class InstanceRegistry:
         """How many instances there are, those being made included."""
         return len(self._instances)
 
-    async def create(self, key: InstanceKey, make: Make, owner: str = "", owned_max: int = 0) -> ConsumerInstance:
+    async def create(
+        self, key: InstanceKey, make: Make, owner: Owner = ANYBODY, owned_max: int = 0
+    ) -> ConsumerInstance:
         """The instance that ``make`` returns, known under the key from now on.
 
         Raises:
@@ -222,7 +224,7 @@ class InstanceRegistry:
                 "Delete one that is no longer needed, or try again later."
             )
         if owned_max and self._owned(owner) >= owned_max:
-            raise TooManyRequests(f"{owner} has {owned_max} consumer instances, as many as its quota allows.")
+            raise TooManyRequests(f"{owner.principal} has {owned_max} consumer instances, as many as its quota allows.")
         self._instances[key] = None
         self._making[key] = owner
         making = asyncio.ensure_future(make(key))
@@ -255,9 +257,11 @@ class InstanceRegistry:
         instance = self._instances.get(key)
         if instance is None:
             raise InstanceNotFound()
-        if instance.owner != str(session.principal):
+        if instance.owner != session.owner:
             rights = session.rights
-            if rights is EVERYTHING or not rights.allows("alter", "group", key.group):
+            # What is read with one client's Kafka credentials is for nobody else.
+            reads_alike = instance.owner.kafka == session.owner.kafka
+            if not reads_alike or rights is EVERYTHING or not rights.allows("alter", "group", key.group):
                 raise InstanceNotFound()
         return instance
 
@@ -272,7 +276,7 @@ class InstanceRegistry:
             instance.running -= 1
             instance.used_at = time.monotonic()
 
-    def _owned(self, owner: str) -> int:
+    def _owned(self, owner: Owner) -> int:
         made = sum(each is not None and each.owner == owner for each in self._instances.values())
         return made + sum(each == owner for each in self._making.values())
 

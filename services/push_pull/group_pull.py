@@ -82,8 +82,8 @@ class Pulls(Service):
         self._bytes_max = config.integer("push.pull.response.max.bytes")
         self._consumers_max = config.integer("push.pull.consumers.max")
         self._idle_s = config.seconds("push.pull.consumers.idle.ms")
-        self._places: dict[tuple[str, str], _Place] = {}
-        """By group and topic; the one used last is the last."""
+        self._places: dict[tuple[str, str, str], _Place] = {}
+        """By group, topic and reader; the one used last is the last."""
         self._ending: set[asyncio.Task[None]] = set()
         """Commits after replies, and consumers being closed."""
         self._stopping = False
@@ -104,12 +104,14 @@ class Pulls(Service):
     def drain(self) -> None:
         self._stopping = True
 
-    async def pull(self, group: str, topic: str, wanted: Wanted) -> Pulled:
+    async def pull(self, group: str, topic: str, wanted: Wanted, reader: str = "") -> Pulled:
         """The oldest messages that the group has not had, ``wanted.limit`` at most; none if the topic is not there.
 
         It ends at the limit, or when all that was there at its beginning has been read and nothing more comes for
         ``push.pull.timeout.ms``. Pulls of one group and topic wait for each other. Cancelling it loses nothing.
 
+        Args:
+            reader: as whom Kafka knows the client (`kafka_gateway.session.Owner`); each has a consumer of its own.
         Raises:
             GroupInUse: the group has members.
             Unavailable: Kafka cannot be reached, or push.pull.consumers.max are in use.
@@ -118,7 +120,7 @@ class Pulls(Service):
             info = await self._kafka.admin.topic(topic)
         except UnknownTopicOrPartition:
             return NOTHING
-        place = self._place(group, topic)
+        place = self._place(group, topic, reader)
         place.users += 1
         try:
             await place.turn.acquire()
@@ -267,10 +269,10 @@ class Pulls(Service):
 
     # --- consumers that are kept ------------------------------------------------------------------------------------
 
-    def _place(self, group: str, topic: str) -> _Place:
+    def _place(self, group: str, topic: str, reader: str) -> _Place:
         if self._stopping:
             raise ShuttingDown()
-        place = self._places.pop((group, topic), None)
+        place = self._places.pop((group, topic, reader), None)
         if place is None:
             if len(self._places) >= self._consumers_max:
                 oldest = next((each for each in self._places.values() if not each.users), None)
@@ -280,12 +282,12 @@ class Pulls(Service):
                         "push.pull.consumers.max allows; pull again later."
                     )
                 self._drop(oldest)
-            place = _Place(group, topic)
-        self._places[group, topic] = place
+            place = _Place(group, topic, reader)
+        self._places[group, topic, reader] = place
         return place
 
     def _drop(self, place: _Place) -> None:
-        del self._places[place.group, place.topic]
+        del self._places[place.group, place.topic, place.reader]
         if place.consumer is not None:
             self._close(place.consumer)
             place.consumer = None
@@ -326,8 +328,8 @@ async def _patiently(ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
 class _Place:
     """A group's place in a topic."""
 
-    def __init__(self, group: str, topic: str) -> None:
-        self.group, self.topic = group, topic
+    def __init__(self, group: str, topic: str, reader: str) -> None:
+        self.group, self.topic, self.reader = group, topic, reader
         self.turn = asyncio.Lock()
         self.users = 0
         """Pulls that have their turn, or wait for it."""

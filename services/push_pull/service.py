@@ -25,6 +25,7 @@ from kafka_gateway.errors import (
     KafkaRetriable,
     KafkaThrottled,
     MethodNotAllowed,
+    NotAuthorized,
     NotFound,
     OutcomeUnknown,
     PartitionTrouble,
@@ -100,7 +101,7 @@ class PushPull:
             answer: Response = await handler(call)
             return answer
         except ServiceError as error:
-            return _failed(error, **more)
+            return _failed(_of_client(call, error), **more)
 
     async def _refuse(self, call: Call) -> Response:
         raise MethodNotAllowed(allow=_METHODS)
@@ -127,7 +128,7 @@ class PushPull:
         errors = [each for each in deliveries if isinstance(each, ServiceError)]
         if errors:
             self._leaders.forget(topic)
-            return _failed(errors[0], produced=len(deliveries) - len(errors))
+            return _failed(_of_client(call, errors[0]), produced=len(deliveries) - len(errors))
         return NO_CONTENT
 
     def _messages(self, body: Any) -> list[str] | None:
@@ -164,7 +165,7 @@ class PushPull:
             )
         if self._groups and not _is_listed(group, self._groups):
             raise Forbidden(f"Group {group} cannot be pulled with (push.pull.groups).")
-        pulled = await self.pulls.pull(group, topic, self._wanted(call))
+        pulled = await self.pulls.pull(group, topic, self._wanted(call), call.session.owner.kafka)
         body = b'{"group":%b,"messages":%b}' % (jsonio.encode(group), pulled.messages)
         return Response(body, settle=pulled.settle)
 
@@ -258,6 +259,12 @@ _LATER = (
     TooManyRequests,
     Unavailable,
 )
+
+
+def _of_client(call: Call, error: ServiceError) -> ServiceError:
+    """Where Kafka was asked with the client's own credentials, its refusal is meant for the client, and stays."""
+    refused = isinstance(error, KafkaAuthorization) and call.session.kafka is not None
+    return NotAuthorized(error.message) if refused else error
 
 
 def _failed(error: ServiceError, **more: int) -> Response:

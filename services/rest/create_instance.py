@@ -71,7 +71,7 @@ class Creation:
         if request.timeout_ms not in (None, -1):
             group_s = 0.0  # who says how long reads may take gets reads of that time
         session = call.session
-        owner, rights = str(session.principal), session.rights
+        owner, rights = session.owner, session.rights
 
         async def make(key: InstanceKey) -> ConsumerInstance:
             consumer = await self._kafka.consumer(settings)

@@ -89,7 +89,7 @@ class RestServices(Service):
         self.streams = Streams(config, kafka, codecs, schemas, rules)
         self.pushes = Pushes(config, encoders, self.registry, self.consumers, self.consumers_v1, self.streams)
         self.simple_reads = SimpleReads(kafka.reader, admin, encoders, rules)
-        self.health = HealthService(config, admin)
+        self.health = HealthService(config, kafka.own.admin)
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

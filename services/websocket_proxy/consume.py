@@ -17,7 +17,7 @@ from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, Place, RecordListener
 from kafka_gateway.services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
-from kafka_gateway.services.websocket_proxy.topics import partitions_of
+from kafka_gateway.services.websocket_proxy.topics import log_in, partitions_of
 
 log = logging.getLogger("gateway.consumer")
 
@@ -46,8 +46,9 @@ class ConsumeSockets:
             ConsumerSocket(wanted.client_id, wanted.group_id, wanted.topic, partitions)
         )
         try:
+            kafka = await log_in(self._kafka, call.session, wanted.topic)
             follower = Follower(wanted, lease, self._settings)
-            follower.member = await self._kafka.member(
+            follower.member = await kafka.member(
                 ConsumerSettings(
                     wanted.group_id,
                     wanted.client_id,

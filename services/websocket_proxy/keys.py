@@ -85,6 +85,8 @@ def _without_effect(
 _RENAMED: Final[Mapping[str, str]] = {
     "kafka-client.bootstrap-hosts": "bootstrap.servers",
     "kafka-client.schema-registry.url": "schema.registry.url",
+    "server.openid-connect.custom-jwt.jwt-kafka-username-key": "authentication.openid.kafka.username.claim",
+    "server.openid-connect.custom-jwt.jwt-kafka-password-key": "authentication.openid.kafka.password.claim",
     "producer.delivery-timeout-ms": "produce.timeout.ms",
     "producer.compression-type": "producer.compression.type",
     "consumer.default-rate-limit-messages-per-second": PREFIX + "consumer.limits.default-messages-per-second",
@@ -469,26 +471,13 @@ WEBSOCKET_PROXY: tuple[ConfigKey, ...] = section(
         "server.openid-connect.allow-detailed-logging",
         variables={"server.openid-connect.allow-detailed-logging": ("WSPROXY_OPENID_ALLOW_DETAILED_LOGGING",)},
     ),
-    *(
-        _key(
-            f"server.openid-connect.custom-jwt.{name}",
-            "Kafka credentials are not taken from tokens.",
-            variable,
-            refused="Kafka credentials in a token are not supported; clients send the header X-Kafka-Auth",
-        )
-        for name, variable in (
-            ("jwt-kafka-username-key", "WSPROXY_JWT_KAFKA_USERNAME_KEY"),
-            ("jwt-kafka-password-key", "WSPROXY_JWT_KAFKA_PASSWORD_KEY"),
-        )
-    ),
-    _key(
-        "server.openid-connect.custom-jwt.kafka-token-auth-only",
-        "Kafka credentials are not taken from tokens.",
-        "WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY",
-        type="bool",
-        default=False,
-        refused="Kafka credentials in a token are not supported; clients send the header X-Kafka-Auth",
-    ),
+    _old("server.openid-connect.custom-jwt.jwt-kafka-username-key", "authentication.openid.kafka.username.claim",
+         "WSPROXY_JWT_KAFKA_USERNAME_KEY"),
+    _old("server.openid-connect.custom-jwt.jwt-kafka-password-key", "authentication.openid.kafka.password.claim",
+         "WSPROXY_JWT_KAFKA_PASSWORD_KEY"),
+    _key("server.openid-connect.custom-jwt.kafka-token-auth-only",
+         "Take the Kafka credentials of a client from its token only, and not from X-Kafka-Auth.",
+         "WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY", type="bool", default=False),
     _old("kafka-client.bootstrap-hosts", "bootstrap.servers", "WSPROXY_KAFKA_BOOTSTRAP_HOSTS"),
     *_client_keys(),
     _old("producer.delivery-timeout-ms", "produce.timeout.ms", "WSPROXY_KAFKA_PRODUCER_DELIVER_TIMEOUT_MS"),

@@ -15,7 +15,7 @@ from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.websocket_proxy.ports import SenderRequest, StoredRecord
 from kafka_gateway.services.websocket_proxy.sessions import Lease, ProducerSocket, ProxySettings, SocketSessions
-from kafka_gateway.services.websocket_proxy.topics import needs_keys, partitions_of
+from kafka_gateway.services.websocket_proxy.topics import log_in, needs_keys, partitions_of
 
 log = logging.getLogger("gateway.producer")
 
@@ -53,11 +53,12 @@ class ProduceSockets:
         lease = await self._sessions.open_producer(
             ProducerSocket(wanted.client_id, wanted.instance_id, wanted.transactional)
         )
-        if not wanted.transactional:
-            return Response(Sender(self._kafka, wanted.topic, lease, keyed))
         try:
+            kafka = await log_in(self._kafka, call.session, wanted.topic)
+            if not wanted.transactional:
+                return Response(Sender(kafka, wanted.topic, lease, keyed))
             name = f"{wanted.client_id}-{wanted.instance_id}"
-            transactions = await self._kafka.transactions(name, wanted.client_id)
+            transactions = await kafka.transactions(name, wanted.client_id)
         except BaseException:
             lease.close(0)
             raise

@@ -17,13 +17,13 @@ from kafka_gateway.services.websocket_proxy.produce import ProduceSockets
 
 
 def routes(config: Config, kafka: Kafka, schemas: Schemas) -> list[Route]:
-    control = ProxyControl(config, kafka, schemas)
+    control = ProxyControl(config, kafka.own, schemas)
     produce = ProduceSockets(kafka, control.settings, control)
     consume = ConsumeSockets(kafka, control.settings, control)
     writes, reads = "write topic; write transactional-id", "read topic; read group"  # their names are in the query
     found = [
         Route("GET", "/socket/in", produce.open, "socket.in", permission=writes, service=control),
         Route("GET", "/socket/out", consume.open, "socket.out", permission=reads, service=control),
-        *ProxyAdmin(control, kafka.admin).routes(),
+        *ProxyAdmin(control, kafka.own.admin).routes(),
     ]
     return described(found, DESCRIPTIONS, PATH)

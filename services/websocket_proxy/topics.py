@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kafka_gateway.errors import BadRequest, KafkaRefused, NotFound, NotSupported, ServiceError
+from kafka_gateway.errors import BadRequest, KafkaRefused, NotFound, ServiceError
 from kafka_gateway.kafka.ports.kafka import Kafka
-
-_NO_CREDENTIALS = (
-    "The Kafka behind this gateway wants credentials, and sockets of this kind must bring their own (X-Kafka-Auth), "
-    "which this release does not support."
-)
+from kafka_gateway.session import Session
 
 
 class TopicMissing(BadRequest):
@@ -25,7 +21,7 @@ async def needs_keys(kafka: Kafka, topic: str) -> bool:
     False where Kafka does not tell, for want of permission, say.
     """
     try:
-        entries = await kafka.admin.topic_configs(topic)
+        entries = await kafka.own.admin.topic_configs(topic)
     except ServiceError:
         return False
     return any(each.name == "cleanup.policy" and "compact" in (each.value or "") for each in entries)
@@ -34,16 +30,26 @@ async def needs_keys(kafka: Kafka, topic: str) -> bool:
 async def partitions_of(kafka: Kafka, topic: str, hidden: Collection[str]) -> int:
     """How many partitions the topic has. TopicMissing for one that does not exist, or that clients must not see.
 
-    Raises NotSupported where Kafka wants credentials: the gateway's own are not for its clients (§1.3.4).
+    It is the gateway that asks, whoever's socket it is for (§5.6).
     """
-    if kafka.secured:
-        raise NotSupported(_NO_CREDENTIALS)
     if topic in hidden:
         raise TopicMissing(topic)
     try:
-        info = await kafka.admin.topic(topic)
+        info = await kafka.own.admin.topic(topic)
     except (NotFound, KafkaRefused):  # unknown, or a name that no topic can have
         raise TopicMissing(topic) from None
     if info.internal or not info.partitions:
         raise TopicMissing(topic)
     return len(info.partitions)
+
+
+async def log_in(kafka: Kafka, session: Session, topic: str) -> Kafka:
+    """The Kafka clients for a socket of this session's client, whose credentials have been tried (§1.2).
+
+    Unauthorized if Kafka wants some and the client brings none, or wrong ones; KafkaAuthorization if they are good, and
+    Kafka does not show it the topic.
+    """
+    clients = await kafka.for_socket(session)
+    if clients is not kafka.own:
+        await clients.admin.topic(topic)
+    return clients

@@ -93,6 +93,17 @@ class FakeKafka:
         for name, partitions in topics.items():
             self.add_topic(name, partitions)
 
+    @property
+    def own(self) -> FakeKafka:
+        return self
+
+    @property
+    def callers(self) -> FakeKafka:
+        return self
+
+    async def for_socket(self, session: object) -> FakeKafka:
+        return self
+
     def upstream(self) -> Upstream:
         return Upstream((), None, None, self._no_cluster)
 

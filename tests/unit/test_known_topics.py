@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,8 @@ class SlowAdmin:
         self.answers = asyncio.Event()
         self.made = asyncio.Queue[str]()
 
-    def watch_topics(self, *_: Any) -> None: ...
+    def watch_topics(self, *_: Any) -> Callable[[], None]:
+        return lambda: None
 
     async def topic(self, name: str) -> TopicInfo:
         await self.answers.wait()

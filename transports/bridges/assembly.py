@@ -38,14 +38,14 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
         raise ConfigError(reader.faults)
     if not into and not out_of:
         return []
-    producers = [ProducerBridge(each, kafka.producer) for each in into]
-    consumers = [ConsumerBridge(settings, kafka, sink) for settings, sink in out_of]
+    producers = [ProducerBridge(each, kafka.own.producer) for each in into]
+    consumers = [ConsumerBridge(settings, kafka.own, sink) for settings, sink in out_of]
 
     async def close_sinks() -> None:
         for _, sink in out_of:
             await sink.aclose()
 
-    health = HealthService(config, kafka.admin, lambda: silence(consumers))
+    health = HealthService(config, kafka.own.admin, lambda: silence(consumers))
     bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
     pages = [
         Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),

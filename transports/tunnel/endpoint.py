@@ -47,7 +47,7 @@ from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection,
 from kafka_gateway.transports.tunnel.relay import Counts, Relay, Rules
 from kafka_gateway.transports.tunnel.routes import Routes, Target
 from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
-from kafka_gateway.upstream import Upstream
+from kafka_gateway.upstream import Sasl, Upstream
 from kafka_gateway.wire.frames import WireError
 
 log = logging.getLogger("gateway.tunnel")
@@ -283,7 +283,11 @@ class TunnelTransport(Transport):
     ) -> web.StreamResponse:
         assert self._routes is not None
         self._check_ports(advertise)
-        broker = await self._connect(node)
+        # Asked here: these are the client's own credentials, where clients bring some (security.md §4).
+        login = cast(Upstream, gateway.state[Upstream]()).sasl if self._inject else None
+        if self._inject and login is None:
+            raise BadGateway("There are no credentials with which the gateway could log in.")
+        broker = await self._connect(node, login)
         relay = Relay(broker, self._rules, advertise, self._routes, self._memory, self.counts)
         started, code = time.monotonic(), 1006
         try:
@@ -332,7 +336,8 @@ class TunnelTransport(Transport):
                 except WireError as error:
                     raise BadRequest(f"{error}: its port would be over 65535, give it one with map=ID:PORT") from None
 
-    async def _connect(self, node: int) -> BrokerConnection:
+    async def _connect(self, node: int, login: Sasl | None) -> BrokerConnection:
+        """A connection to that broker, logged in if there is a ``login``."""
         assert self._routes is not None
         assert self._upstream is not None
         if node == _BOOTSTRAP:
@@ -346,11 +351,10 @@ class TunnelTransport(Transport):
                 if (moved := await self._routes.of(node)) == target:
                     raise
                 broker = await self._connect_to([moved])
-        if self._inject:
-            assert self._upstream.sasl is not None
+        if login is not None:
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    await sasl.log_in(broker, self._upstream.sasl)
+                    await sasl.log_in(broker, login)
             except TimeoutError:
                 broker.close()
                 raise BadGateway("The broker did not let the gateway log in in time.") from None

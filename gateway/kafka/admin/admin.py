@@ -62,14 +62,18 @@ class KafkaAdmin:
     Equal questions at the same time share one flight: a page that opens in a hundred browsers asks Kafka once.
     """
 
-    def __init__(self, clients: ClientFactory, embedded: bool = False) -> None:
-        """Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
+    def __init__(self, clients: ClientFactory, embedded: bool = False, threads: int = _THREADS) -> None:
+        """Does not wait for Kafka. Raises KafkaException for a faulty configuration.
+
+        Args:
+            threads: how many questions may block at a time.
+        """
         self._clients = clients
         self._embedded = embedded
         # Held for as long as futures are open: going out of scope fails them with _DESTROY (reliability.md §3a).
         self._client = clients.admin()
         self._groups = KafkaGroups(self._client, DEADLINE_S)
-        self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "kafka-admin")
+        self._threads = concurrent.futures.ThreadPoolExecutor(threads, "kafka-admin")
         # A probe must not wait for a thread behind clients' questions.
         self._probes = concurrent.futures.ThreadPoolExecutor(1, "kafka-probe")
         self._makers = concurrent.futures.ThreadPoolExecutor(1, "kafka-topic-maker")
@@ -162,8 +166,8 @@ class KafkaAdmin:
 
     def watch_topics(
         self, interested: Callable[[], Iterable[str]], told: Callable[[str, TopicInfo | ServiceError], object]
-    ) -> None:
-        self.directory.watch(interested, told)
+    ) -> Callable[[], None]:
+        return self.directory.watch(interested, told)
 
     async def make_topic(self, name: str) -> TopicInfo:
         check_topic_name(name)

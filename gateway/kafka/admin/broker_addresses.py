@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.clients.probe import split_address, tls_context
@@ -10,13 +12,27 @@ from kafka_gateway.upstream import Sasl, Upstream
 
 
 def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:
-    """What ``bootstrap.servers`` and the properties of ``client.`` and ``admin.`` say.
+    """What ``bootstrap.servers`` and the properties of ``client.`` and ``admin.`` say, with the gateway's own login.
 
     Args:
         bootstrap: where the embedded Kafka listens; "" if there is none.
     Raises:
         ConfigError: an address or a file cannot be used.
     """
+    addresses, tls = way(config, bootstrap)
+    settings = client_properties(config, "admin")
+    sasl = None
+    if settings.get("security.protocol", "").lower().startswith("sasl"):
+        sasl = Sasl(
+            settings.get("sasl.mechanism", "").upper(),
+            settings.get("sasl.username", ""),
+            settings.get("sasl.password", ""),
+        )
+    return Upstream(addresses, tls, sasl, admin.cluster)
+
+
+def way(config: Config, bootstrap: str) -> tuple[tuple[tuple[str, int], ...], ssl.SSLContext | None]:
+    """Hosts and ports to begin with, and TLS if the brokers speak it. Arguments and errors as for `upstream`."""
     settings = client_properties(config, "admin")
     protocol = settings.get("security.protocol", "plaintext").lower()
     servers = bootstrap.split(",") if bootstrap else config.items("bootstrap.servers")
@@ -28,11 +44,4 @@ def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:
         addresses = tuple(split_address(server) for server in servers)
     except ValueError as error:
         raise ConfigError([Fault(config.place("bootstrap.servers"), "bootstrap.servers", str(error))]) from None
-    sasl = None
-    if protocol.startswith("sasl"):
-        sasl = Sasl(
-            settings.get("sasl.mechanism", "").upper(),
-            settings.get("sasl.username", ""),
-            settings.get("sasl.password", ""),
-        )
-    return Upstream(addresses, tls, sasl, admin.cluster)
+    return addresses, tls

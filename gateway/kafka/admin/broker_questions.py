@@ -16,7 +16,7 @@ from kafka_gateway.wire.apis import Api
 from kafka_gateway.wire.brokers import Brokers
 from kafka_gateway.wire.connection import ConnectionLost, UnsupportedApi
 from kafka_gateway.wire.frames import WireError
-from kafka_gateway.wire.sasl import MECHANISMS, SaslRefused
+from kafka_gateway.wire.sasl import MECHANISMS, SaslRefused, can_log_in
 
 DEADLINE_S = 5.0
 _PAUSE_S = 0.1
@@ -52,7 +52,7 @@ class BrokerQuestions:
                 upstream = self._upstream()
             except ConfigError as error:
                 raise KafkaError(f"The gateway cannot ask the brokers by itself: {error}") from None
-            if upstream.sasl is not None and upstream.sasl.mechanism not in MECHANISMS:
+            if upstream.sasl is not None and not can_log_in(upstream.sasl):
                 raise NotSupported(
                     f"The gateway asks the brokers for this itself, and can log in with {', '.join(MECHANISMS)} only "
                     f"(client.sasl.mechanism={upstream.sasl.mechanism})."

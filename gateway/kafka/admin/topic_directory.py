@@ -12,6 +12,7 @@ librdkafka's mock cluster does not know DescribeTopics; it is asked for all of i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -99,11 +100,23 @@ class TopicDirectory:
         """It was created, deleted or changed just now."""
         self._known.pop(name, None)
 
-    def watch(self, interested: Callable[[], Iterable[str]], told: Callable[[str, Found], object]) -> None:
-        """Looks at the topics that ``interested`` names, once a second for ever, and tells what was found of each."""
-        self._watchers.append((interested, told))
+    def watch(
+        self, interested: Callable[[], Iterable[str]], told: Callable[[str, Found], object]
+    ) -> Callable[[], None]:
+        """Looks at the topics that ``interested`` names, once a second, and tells what was found of each.
+
+        Until what this returns is called.
+        """
+        watcher = (interested, told)
+        self._watchers.append(watcher)
         if self._watch is None:
             self._watch = asyncio.get_running_loop().create_task(self._look_on_and_on(), name="watch-topics")
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return end
 
     async def aclose(self) -> None:
         tasks = [*self._flights, *([self._watch] if self._watch is not None else [])]

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
@@ -43,6 +43,13 @@ session does, so with the usual 45 s the second member of a group got its partit
 shorter than the 3 s for which the mock waits for more members of a new group: no member would ever be in it."""
 
 
+class Login(Protocol):
+    """As whom clients log in."""
+
+    def settings(self) -> Settings:
+        """librdkafka's properties for it, callbacks included."""
+
+
 class ClientFactory:
     """Builds the Kafka clients of one process.
 
@@ -50,9 +57,14 @@ class ClientFactory:
     accepts records there, sends none and reports nothing (reliability.md §3f), so workers fork first and connect after.
     """
 
-    def __init__(self, config: Config, bootstrap: str = "") -> None:
-        """``bootstrap`` is where the embedded Kafka listens; otherwise ``bootstrap.servers`` counts."""
+    def __init__(self, config: Config, bootstrap: str = "", login: Login | None = None) -> None:
+        """
+        Args:
+            bootstrap: where the embedded Kafka listens; otherwise ``bootstrap.servers`` counts.
+            login: of a client of the gateway, in whose name all clients are; otherwise the properties say.
+        """
         self._config = config
+        self._login = login
         self._embedded = bool(bootstrap)
         self._bootstrap = bootstrap or ",".join(config.items("bootstrap.servers"))
         self._pid = os.getpid()
@@ -177,7 +189,11 @@ class ClientFactory:
             "log.connection.close": False,
         }
         forced |= {"bootstrap.servers": self._bootstrap, "logger": self._log}
-        return {**common, **defaults, **client_properties(self._config, role), **forced}
+        properties: Settings = {**client_properties(self._config, role)}
+        if self._login is not None:
+            properties = {name: value for name, value in properties.items() if not name.startswith("sasl.")}
+            forced |= self._login.settings()
+        return {**common, **defaults, **properties, **forced}
 
 
 def fetch_settings(buffer_bytes: int) -> Settings:

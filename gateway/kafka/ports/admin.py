@@ -64,8 +64,9 @@ class Admin(Protocol):
 
     def watch_topics(
         self, interested: Callable[[], Iterable[str]], told: Callable[[str, TopicInfo | ServiceError], object]
-    ) -> None:
-        """Looks at the topics that ``interested`` names, once a second for ever, and tells what was found of each."""
+    ) -> Callable[[], None]:
+        """Looks at the topics that ``interested`` names, once a second, and tells what was found of each. Until what
+        this returns is called."""
 
     async def make_topic(self, name: str) -> TopicInfo:
         """Asks for a topic in such a way that the brokers make it, if auto.create.topics.enable says so there.

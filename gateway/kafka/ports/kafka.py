@@ -19,10 +19,28 @@ from kafka_gateway.kafka.ports.producing import Producer, Transactions
 from kafka_gateway.kafka.ports.tails import Tails
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.records import RecordsEncoder
+from kafka_gateway.session import Session
 
 
 class Kafka(Protocol):
-    """All of Kafka that a service may use."""
+    """All of Kafka that a service may use.
+
+    What a service gets asks in the name of the client whose request runs, with the client's credentials if it brings
+    some (`kafka.credentials`, security.md §4): a service has nothing to do for that. What belongs to no request is the
+    gateway's own work, and goes through ``own``.
+    """
+
+    @property
+    def own(self) -> Kafka:
+        """The gateway's own clients, whoever asks: for its own topics, for health checks, for bridges."""
+
+    @property
+    def callers(self) -> Kafka:
+        """The clients of whoever asks now: for what goes on by itself outside of a request."""
+
+    async def for_socket(self, session: Session) -> Kafka:
+        """The clients for a socket of the proxy's protocol: of its client's own credentials, if Kafka wants any, and
+        never the gateway's (websocket-proxy.md §1.3.4). Unauthorized if the client brings none, or wrong ones."""
 
     @property
     def producer(self) -> Producer: ...

@@ -52,7 +52,7 @@ class KnownTopics:
         self._slow_until = 0.0
         self._late: set[asyncio.Task[None]] = set()
         """Questions that took longer than a record waits."""
-        admin.watch_topics(self._take_used, self._looked_at)
+        self._end_watch = admin.watch_topics(self._take_used, self._looked_at)
 
     def ready(self, topic: str) -> Awaitable[None] | None:
         """None if records for this topic can be sent at once; else what to await first. See `Producer.ready`."""
@@ -73,6 +73,7 @@ class KnownTopics:
         return bool(self._absent) and self._absent.get(topic, 0.0) > time.monotonic()
 
     def close(self) -> None:
+        self._end_watch()
         for asking in [*self._asking.values(), *self._late]:
             asking.cancel()
 

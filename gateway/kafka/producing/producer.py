@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import confluent_kafka
 
 from kafka_gateway.errors import (
+    KafkaAuthorization,
     OutcomeUnknown,
     ServiceError,
     ShuttingDown,
@@ -95,9 +96,15 @@ class KafkaProducer:
         smaller = {} if batch_bytes == self._limits.largest else {"batch.size": batch_bytes}
 
         def make() -> confluent_kafka.Producer:
-            return confluent_kafka.Producer(
-                {**self._clients.producer_config(), **smaller, "error_cb": self._client_error}
-            )
+            config = self._clients.producer_config()
+            others = config.get("error_cb")
+
+            def error_cb(error: confluent_kafka.KafkaError) -> None:
+                self._client_error(error)
+                if others is not None:
+                    others(error)
+
+            return confluent_kafka.Producer({**config, **smaller, "error_cb": error_cb})
 
         if self._times is None:
             return Sender(make, batch_bytes, self._finish, self._broken)
@@ -220,7 +227,7 @@ class KafkaProducer:
 
     def _broken(self, sender: Sender) -> None:
         """The producer of the sender is another one now: nothing more is heard of what the old one had."""
-        error = Unavailable("The producer failed; the outcome is unknown: records may be stored.")
+        error = sender.forbidden or Unavailable("The producer failed; the outcome is unknown: records may be stored.")
         kept = self._rerouting.kept()
         lost = [each for each in (*self._open, *self._told) if each.sender is sender and each not in kept]
         self._fail(lost, error)
@@ -232,9 +239,13 @@ class KafkaProducer:
             self._open.pop(batch, None)
             self._told.discard(batch)
             self._release(batch)
-            if not batch.future.done():
-                batch.future.set_exception(error)
-                batch.future.exception()  # a client that left does not ask for it
+            if batch.future.done():
+                continue
+            if isinstance(error, KafkaAuthorization):
+                batch.future.set_result([error if row is None else row for row in batch.rows])
+                continue
+            batch.future.set_exception(error)
+            batch.future.exception()  # a client that left does not ask for it
 
     @property
     def waiting(self) -> tuple[int, int]:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import confluent_kafka
 
-from kafka_gateway.errors import ServiceError, TooManyRequests
-from kafka_gateway.kafka.errors import to_delivery_error
+from kafka_gateway.errors import KafkaAuthorization, ServiceError, TooManyRequests
+from kafka_gateway.kafka.errors import kafka_error, to_delivery_error
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import RecordToSend
 
@@ -44,6 +44,10 @@ _FAULTY = (_Code.INVALID_TIMESTAMP, _Code.INVALID_RECORD, _Code._INVALID_DIFFERE
 (message.timestamp.before.max.ms, message.timestamp.after.max.ms), no key for a compacted topic. None of it is stored.
 """
 _OF_THE_BATCH = frozenset((*_TOO_LARGE, *_FAULTY))
+
+
+_FORBIDDEN_S = 1.0
+"""How long a user that may write to nothing is refused without Kafka being asked again."""
 
 
 class Refused(NamedTuple):
@@ -116,6 +120,8 @@ class Batch:
 
     def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
         failure = to_delivery_error(error)
+        if isinstance(failure, KafkaAuthorization):
+            failure = KafkaAuthorization(f"{failure.message}: topic {self.topic}")
         if error.code() not in _OF_THE_BATCH or message is None:
             return failure
         if self.refused is None:
@@ -202,6 +208,9 @@ class Sender:
         self._broken = broken
         self._loop = asyncio.get_running_loop()
         self._stopped = False
+        self.forbidden: KafkaAuthorization | None = None
+        """Set while Kafka lets the producer's user write to no topic at all: then it has no use for a producer."""
+        self._forbidden_at = 0.0
         self.producer = make()
         self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
         self._thread.start()
@@ -211,6 +220,9 @@ class Sender:
     def send(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> bool:
         """Queues the records without waiting; whether the batch is complete already, because none could be queued."""
         size = len(records)
+        if self.forbidden is not None and not self._may_try_again():
+            batch.rows[:] = [self.forbidden] * size
+            return _without(batch, size)
         if partition is None:
             partition = -1
         produce, topic = self.producer.produce, batch.topic
@@ -298,12 +310,34 @@ class Sender:
         while not self._stopped:
             try:
                 self.producer.poll(_POLL_S)
+            except confluent_kafka.KafkaException as error:
+                if kafka_code(error) == _Code.CLUSTER_AUTHORIZATION_FAILED:
+                    self._forbid(error)
+                else:
+                    log.exception("the producer failed; its open records have an unknown outcome, a new one takes over")
+                    self._replace()
             except Exception:
                 # A fatal error, or an exception that a callback raised. The producer may be unusable: replace it.
                 log.exception("the producer failed; its open records have an unknown outcome, a new one takes over")
                 self._replace()
             if self.done:
                 self._call_loop(self.hand_over)
+
+    def _forbid(self, error: confluent_kafka.KafkaException) -> None:
+        """An idempotent producer gets no id (KIP-679): its user may write to no topic. Nothing of it was stored."""
+        if self.forbidden is None:
+            log.warning("Kafka lets this user write to no topic: %s", error)
+        self._forbidden_at = time.monotonic()
+        self.forbidden = KafkaAuthorization("CLUSTER_AUTHORIZATION_FAILED: this user may write to no topic")
+        self._call_loop(lambda: self._broken(self))
+
+    def _may_try_again(self) -> bool:
+        """Makes another producer, for rights may have been given meanwhile. On the loop."""
+        if time.monotonic() - self._forbidden_at < _FORBIDDEN_S:
+            return False
+        self.producer = self._make()
+        self.forbidden = None
+        return True
 
     def _replace(self) -> None:
         old = self.producer
@@ -325,6 +359,12 @@ class Sender:
 
 def _not_queued(error: BufferError | confluent_kafka.KafkaException) -> Exception:
     return TooManyRequests(FULL) if isinstance(error, BufferError) else to_delivery_error(error)
+
+
+def kafka_code(error: confluent_kafka.KafkaException) -> int:
+    """Kafka's code of what was raised; 0 if it has none."""
+    cause = kafka_error(error)
+    return cause.code() if cause is not None else 0
 
 
 def _without(batch: Batch, failed: int) -> bool:

@@ -161,6 +161,11 @@ class KafkaTails:
         """Of records that were fetched for those who follow topics."""
         return sum(topic.held_bytes for topic in self._topics.values())
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether any topic is read."""
+        return bool(self._topics)
+
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Fetcher:

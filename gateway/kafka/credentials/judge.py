@@ -1,0 +1,154 @@
+"""Whether Kafka lets a client in: asked of a broker by a login of our own, which costs a connection and no client.
+
+Verdicts are remembered, both kinds, so a request costs a lookup and a loop of bad logins is no storm on the brokers.
+What librdkafka would do with wrong credentials is to try them again for ever and tell nobody; so no client of its is
+made before a broker has said yes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from kafka_gateway.errors import BrokerNotAvailable, KafkaLoginRefused, Unavailable
+from kafka_gateway.kafka.credentials.credential import BEARER, Credential
+from kafka_gateway.upstream import Sasl
+from kafka_gateway.wire.connection import ConnectionLost, connect
+from kafka_gateway.wire.frames import WireError
+from kafka_gateway.wire.sasl import CredentialsRefused, SaslRefused
+
+log = logging.getLogger("gateway.auth")
+
+DEADLINE_S: Final = 5.0
+"""After this time a login has no answer (security.md §4)."""
+_CONNECT_S: Final = 2.0
+_AT_ONCE: Final = 50
+"""Logins at a time. A broker takes its time for a wrong one (connection.failed.authentication.delay.ms, 100 ms)."""
+_KEPT: Final = 10_000
+_LATER_S: Final = 5.0
+"""How long an accepted one goes on before it is asked again while no broker can say."""
+
+
+class Way(NamedTuple):
+    """How to get to the brokers: hosts and ports to begin with, and TLS if they speak it."""
+
+    servers: tuple[tuple[str, int], ...]
+    tls: ssl.SSLContext | None
+
+
+class _Verdict(NamedTuple):
+    accepted: bool
+    until: float
+    """Seconds of time.monotonic()."""
+
+
+class Judge:
+    """Belongs to the event loop."""
+
+    def __init__(self, way: Callable[[], Way], recheck_s: float, refused_s: float) -> None:
+        """
+        Args:
+            way: is asked with the first login; it may raise ConfigError.
+            recheck_s: how long Kafka's yes counts.
+            refused_s: how long its no counts.
+        """
+        self._way = way
+        self._known_way: Way | None = None
+        self._recheck_s = recheck_s
+        self._refused_s = refused_s
+        self._pepper = secrets.token_bytes(32)
+        self._verdicts: dict[bytes, _Verdict] = {}
+        self._asking: dict[bytes, asyncio.Task[float]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._first = 0
+        """Which of the servers is asked first: the one that answered last."""
+
+    def recall(self, credential: Credential) -> float | None:
+        """Until when these are good (time.monotonic()), if Kafka has said so; None if it has to be asked.
+
+        Raises KafkaLoginRefused for what it has just refused.
+        """
+        verdict = self._verdicts.get(credential.key(self._pepper))
+        if verdict is None or verdict.until <= time.monotonic():
+            return None
+        if not verdict.accepted:
+            raise KafkaLoginRefused
+        return verdict.until
+
+    async def judge(self, credential: Credential) -> float:
+        """Until when these are good (time.monotonic()). Equal ones that are asked for at a time are asked for once.
+
+        Raises KafkaLoginRefused; BrokerNotAvailable if no broker says within `DEADLINE_S`; Unavailable if none can.
+        """
+        if (until := self.recall(credential)) is not None:
+            return until
+        key = credential.key(self._pepper)
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.get_running_loop().create_task(self._ask(credential, key))
+            asking.add_done_callback(lambda done: self._asked(key, done))
+        return await asyncio.shield(asking)
+
+    def forget(self, credential: Credential) -> None:
+        """Kafka is to be asked again: a client of these credentials was refused."""
+        self._verdicts.pop(credential.key(self._pepper), None)
+
+    async def aclose(self) -> None:
+        asking = list(self._asking.values())
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    def _asked(self, key: bytes, done: asyncio.Task[float]) -> None:
+        self._asking.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # all who asked may have gone
+
+    async def _ask(self, credential: Credential, key: bytes) -> float:
+        try:
+            async with asyncio.timeout(DEADLINE_S), self._turns:
+                await self._log_in(credential)
+        except TimeoutError:
+            raise BrokerNotAvailable(f"No Kafka broker has answered the login within {DEADLINE_S:g} s.") from None
+        except CredentialsRefused:
+            log.info("Kafka refuses the credentials of %s (%s)", credential.user or "a token", credential.mechanism)
+            self._keep(key, _Verdict(False, time.monotonic() + self._refused_s))
+            raise KafkaLoginRefused from None
+        except (SaslRefused, WireError) as error:
+            log.warning("Kafka cannot judge the credentials of clients: %s", error)
+            raise Unavailable(f"Kafka cannot judge these credentials: {error}") from None
+        until = time.monotonic() + self._recheck_s
+        if credential.mechanism == BEARER:
+            until = min(until, time.monotonic() + credential.expires_at - time.time())
+        self._keep(key, _Verdict(True, until))
+        return until
+
+    def _keep(self, key: bytes, verdict: _Verdict) -> None:
+        self._verdicts.pop(key, None)
+        if len(self._verdicts) >= _KEPT:
+            del self._verdicts[next(iter(self._verdicts))]
+        self._verdicts[key] = verdict
+
+    async def _log_in(self, credential: Credential) -> None:
+        if self._known_way is None:
+            self._known_way = self._way()
+        servers, tls = self._known_way
+        sasl = Sasl(credential.mechanism, credential.user, credential.secret)
+        failure = ""
+        for number in range(len(servers)):
+            at = (self._first + number) % len(servers)
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    client = await connect(*servers[at], tls, sasl)
+            except (TimeoutError, ConnectionLost) as error:
+                failure = str(error) or "no answer in time"
+                continue
+            client.close()
+            self._first = at
+            return
+        raise BrokerNotAvailable(f"No Kafka broker can be asked for the login: {failure}")
