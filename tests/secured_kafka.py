@@ -18,6 +18,7 @@ import jwt
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package re-exports without saying so
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -208,14 +209,15 @@ class SecuredKafka(KafkaCluster):
                 name, pattern = name[:-1], ResourcePatternType.PREFIXED
             for operation in operations.split(","):
                 binding = (_RESOURCES[kind], name, pattern, f"User:{user}", "*", _OPERATIONS[operation], permission)
+                wanted = AclBindingFilter(*binding)
                 if create:
-                    for future in admin.create_acls([AclBinding(*binding)]).values():
-                        future.result(10)
+                    admin.create_acls([AclBinding(*binding)]).popitem()[1].result(10)
                 else:
-                    from confluent_kafka.admin import AclBindingFilter
-
-                    for future in admin.delete_acls([AclBindingFilter(*binding)]).values():
-                        future.result(10)
+                    admin.delete_acls([wanted]).popitem()[1].result(10)
+                deadline = time.monotonic() + 20
+                while bool(admin.describe_acls(wanted).result(10)) != create:  # brokers learn of it a moment later
+                    assert time.monotonic() < deadline, f"the brokers never learned of {binding}"
+                    time.sleep(0.02)
 
     def token(self, subject: str, lasts_s: float = 600, **claims: Any) -> str:
         """A signed token that the brokers take for ``User:<subject>``."""

@@ -1,4 +1,4 @@
-"""Alice and bob, each a user of Kafka's own, over every way in (security.md §4, §8.3)."""
+"""Alice and bob, each a user of Kafka's own, over every way in (security.md §4, §8)."""
 
 from __future__ import annotations
 
