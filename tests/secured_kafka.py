@@ -211,9 +211,10 @@ class SecuredKafka(KafkaCluster):
                 binding = (_RESOURCES[kind], name, pattern, f"User:{user}", "*", _OPERATIONS[operation], permission)
                 wanted = AclBindingFilter(*binding)
                 if create:
-                    admin.create_acls([AclBinding(*binding)]).popitem()[1].result(10)
+                    (changed,) = admin.create_acls([AclBinding(*binding)]).values()
                 else:
-                    admin.delete_acls([wanted]).popitem()[1].result(10)
+                    (changed,) = admin.delete_acls([wanted]).values()
+                changed.result(10)
                 deadline = time.monotonic() + 20
                 while bool(admin.describe_acls(wanted).result(10)) != create:  # brokers learn of it a moment later
                     assert time.monotonic() < deadline, f"the brokers never learned of {binding}"
