@@ -179,6 +179,19 @@ class SchemaName:
     """Where it is registered: subject and version."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RegisteredSchema:
+    """A schema as the registry has it under a subject."""
+
+    subject: str
+    version: int
+    id: int
+    format: str
+    name: str
+    """Full name of the record; "" without one."""
+    schema: str
+
+
 class SchemaPending(Exception):
     """A record cannot be decoded yet on the event loop: its schema has to be fetched. ``wait()``, then try again."""
 
@@ -203,6 +216,12 @@ class Schemas(Protocol):
             BadRequest: there is no such version of the subject, or nothing to name the subject by.
             KafkaAuthorization: the registry refuses this gateway (§6.3).
         """
+
+    async def subjects(self) -> list[str]:
+        """The names of all subjects, sorted. Raises SchemasUnavailable, SerializationError, KafkaAuthorization."""
+
+    async def latest(self, subject: str) -> RegisteredSchema:
+        """The newest schema of a subject. Raises as ``resolve`` does."""
 
     def load(self, format: str, part: Part, record: ConsumedRecord) -> Any:
         """The decoded key or value of a record, of any thread. ``format`` "" takes any schema.

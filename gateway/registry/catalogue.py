@@ -24,23 +24,25 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import (
     BadRequest,
     InvalidSchema,
-    KafkaAuthorization,
     SchemasUnavailable,
     SerializationError,
     ServiceError,
 )
 from kafka_gateway.records import ConsumedRecord
+from kafka_gateway.registry.answers import body_of, integer_in, refused, told, unreachable
 from kafka_gateway.registry.bounded import BoundedMap
 from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
 from kafka_gateway.registry.framing import SchemaKey, read_frame
 from kafka_gateway.registry.references import imports_of, references_of
 from kafka_gateway.registry.settings import registry_settings
+from kafka_gateway.registry.stored import Failed, Stored, compile_schema
 from kafka_gateway.schemas import (
     LATEST,
     RECORD_NAME,
     TOPIC_NAME,
     CompiledSchema,
     Part,
+    RegisteredSchema,
     Schema,
     SchemaChoice,
     SchemaName,
@@ -54,34 +56,8 @@ T = TypeVar("T")
 
 FRESH_S = 1.0
 """How long "latest" and "not there" are believed."""
-_LONG_TEXT = 20_000
-"""Characters of a schema that is compiled on a thread."""
 _TEXT_SHOWN_MAX = 1000
 UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
-
-
-@dataclasses.dataclass(slots=True)
-class Stored:
-    """A schema that the registry has. ``compiled`` is None if it cannot be compiled; ``fault`` says why."""
-
-    id: int
-    type: str
-    format: str
-    schema: Schema
-    compiled: CompiledSchema | None
-    fault: str = ""
-    places: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Subjects under which it is known to be registered, and the version there."""
-
-
-class _Failed:
-    """What the registry said when it was asked, believed until ``until``."""
-
-    __slots__ = ("error", "until")
-
-    def __init__(self, error: Exception, until: float) -> None:
-        self.error = error
-        self.until = until
 
 
 class Catalogue:
@@ -96,13 +72,13 @@ class Catalogue:
         self._codecs = {codec.schema_type: codec for codec in codecs.values() if codec.schema_type}
         self._types = {codec.name: type_ for type_, codec in self._codecs.items()}
         room = config.integer("schema.cache.max")
-        self._stored: BoundedMap[SchemaKey, Stored | _Failed] = BoundedMap(room)
+        self._stored: BoundedMap[SchemaKey, Stored | Failed] = BoundedMap(room)
         self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(room)
         self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(room)
-        self._refused: BoundedMap[SchemaChoice, _Failed] = BoundedMap(1000)
+        self._refused: BoundedMap[SchemaChoice, Failed] = BoundedMap(1000)
         self._flights: dict[object, asyncio.Task[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._away: _Failed | None = None
+        self._away: Failed | None = None
         self._closing = False
         self._draining = False
         self._waiting: set[concurrent.futures.Future[None]] = set()
@@ -145,9 +121,9 @@ class Catalogue:
         writer = self.known(choice)
         if writer is not None:
             return writer
-        refused = self._refused.get(choice)
-        if refused is not None and time.monotonic() < refused.until:
-            raise refused.error
+        failed = self._refused.get(choice)
+        if failed is not None and time.monotonic() < failed.until:
+            raise failed.error
         return await self._once(("resolve", choice), lambda: self._resolve(choice))
 
     async def _resolve(self, choice: SchemaChoice) -> Writer:
@@ -162,9 +138,9 @@ class Catalogue:
             else:
                 writer = await self._by_version(choice, LATEST if choice.version is None else choice.version)
         except RegistryRefusal as refusal:
-            error = _refused(refusal, "Error when asking the schema registry.")
+            error = refused(refusal, "Error when asking the schema registry.")
         except RegistryAway as away:
-            error = _away(away)
+            error = unreachable(away)
         except ServiceError as found:
             error = found
         else:
@@ -173,14 +149,14 @@ class Catalogue:
             elif writer.schema_id:
                 self._writers.put(choice, writer)
             return writer
-        self._refused.put(choice, _Failed(error, time.monotonic() + FRESH_S))
+        self._refused.put(choice, Failed(error, time.monotonic() + FRESH_S))
         raise error
 
     async def _by_id(self, choice: SchemaChoice, id: int) -> Writer:
         try:
             stored = await self._fetch(id)
         except RegistryRefusal as refusal:
-            raise _refused(refusal, f"Error when fetching schema by id. schemaId = {id}") from None
+            raise refused(refusal, f"Error when fetching schema by id. schemaId = {id}") from None
         self._check_format(choice, stored)
         subject = self._subject(choice, stored.compiled)
         version = stored.places.get(subject)
@@ -192,14 +168,14 @@ class Catalogue:
         """The version that a schema has under a subject; SerializationError if it has none."""
         assert self.client is not None
         try:
-            found = await self.client.ask("POST", f"/subjects/{part(subject)}", _body(stored.schema))
+            found = await self.client.ask("POST", f"/subjects/{part(subject)}", body_of(stored.schema))
         except RegistryRefusal as refusal:
-            raise _refused(
+            raise refused(
                 refusal,
                 f"Error when fetching schema version. subject = {subject}, schemaId = {stored.id}: "
                 "the schema is not registered under this subject.",
             ) from None
-        version = _integer(found, "version")
+        version = integer_in(found, "version")
         stored.places[subject] = version
         return version
 
@@ -208,7 +184,7 @@ class Catalogue:
         codec = self._codec(choice)
         schema = Schema(codec.schema_type, text)
         try:
-            compiled = await _compile(codec, schema)
+            compiled = await compile_schema(codec, schema)
         except UnusableSchema as reason:
             raise SerializationError(f"Error serializing message. The schema cannot be used: {reason}") from None
         except ValueError as reason:
@@ -231,9 +207,9 @@ class Catalogue:
             id, version = 0, None
         else:
             try:
-                id = _integer(await self.client.ask("POST", f"{place}/versions", _body(canonical)), "id")
+                id = integer_in(await self.client.ask("POST", f"{place}/versions", body_of(canonical)), "id")
             except RegistryRefusal as refusal:
-                raise _refused(
+                raise refused(
                     refusal,
                     f"Error when registering schema. format = {codec.name.upper()}, subject = {subject}",
                 ) from None
@@ -247,7 +223,7 @@ class Catalogue:
         assert self.client is not None
         try:
             path = f"/compatibility/subjects/{part(subject)}/versions/latest"
-            found = await self.client.ask("POST", path, _body(schema))
+            found = await self.client.ask("POST", path, body_of(schema))
         except RegistryRefusal as refusal:
             if refusal.status == 404:  # the first schema of this subject
                 return
@@ -262,12 +238,12 @@ class Catalogue:
         """Id and version of a schema under a subject; None if it is not there."""
         assert self.client is not None
         try:
-            found = await self.client.ask("POST", place, _body(schema))
+            found = await self.client.ask("POST", place, body_of(schema))
         except RegistryRefusal as refusal:
             if refusal.status == 404:
                 return None
             raise
-        return _integer(found, "id"), _integer(found, "version")
+        return integer_in(found, "id"), integer_in(found, "version")
 
     async def _by_version(self, choice: SchemaChoice, version: int) -> Writer:
         assert self.client is not None
@@ -277,11 +253,11 @@ class Catalogue:
             found = await self.client.ask("GET", f"/subjects/{part(subject)}/versions/{word}")
         except RegistryRefusal as refusal:
             if version == LATEST or refusal.status not in (404, 422):
-                raise _refused(
+                raise refused(
                     refusal, f"Error when fetching schema version. subject = {subject}, version = {word}"
                 ) from None
             raise BadRequest(f"Bad Request: Schema does not exist for subject: {subject}, version: {word}") from None
-        id, number = _integer(found, "id"), _integer(found, "version")
+        id, number = integer_in(found, "id"), integer_in(found, "version")
         stored = await self._fetch(id)
         self._check_format(choice, stored)
         stored.places[subject] = number
@@ -321,15 +297,40 @@ class Catalogue:
             )
         return compiled.name if strategy == RECORD_NAME else f"{choice.topic}-{compiled.name}"
 
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    async def subjects(self) -> list[str]:
+        if self.client is None:
+            raise SchemasUnavailable()
+        try:
+            answer = await self._once("subjects", self._ask_for_subjects)
+        except RegistryRefusal as refusal:
+            raise refused(refusal, "Error when asking for the subjects.") from None
+        except RegistryAway as away:
+            raise unreachable(away) from None
+        return answer
+
+    async def _ask_for_subjects(self) -> list[str]:
+        assert self.client is not None
+        answer = await self.client.ask("GET", "/subjects")
+        return sorted(each for each in answer if isinstance(each, str)) if isinstance(answer, list) else []
+
+    async def latest(self, subject: str) -> RegisteredSchema:
+        writer = await self.resolve(SchemaChoice("", "value", subject=subject))
+        text = (await self._fetch(writer.schema_id)).schema.text
+        return RegisteredSchema(
+            writer.subject, writer.version or 0, writer.schema_id, writer.format, writer.compiled.name, text
+        )
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def load(self, format: str, part: Part, record: ConsumedRecord) -> Any:
         key, payload, rest = read_frame(part, record)
         stored = self._stored.get(key)
-        if stored is None or (isinstance(stored, _Failed) and time.monotonic() >= stored.until):
+        if stored is None or (isinstance(stored, Failed) and time.monotonic() >= stored.until):
             stored = self._wait_for(key, stored)
-        if isinstance(stored, _Failed):
-            raise ValueError(_told(stored.error))
+        if isinstance(stored, Failed):
+            raise ValueError(told(stored.error))
         if format and stored.format != format:
             raise ValueError(f"its schema {stored.id} is of the format {stored.format or stored.type}")
         if stored.compiled is None:
@@ -346,16 +347,16 @@ class Catalogue:
         name = stored.compiled.name if stored.compiled is not None else ""
         return SchemaName(stored.id, stored.format, name, tuple(sorted(stored.places.items())))
 
-    def _wait_for(self, key: SchemaKey, last: _Failed | None) -> Stored | _Failed:
+    def _wait_for(self, key: SchemaKey, last: Failed | None) -> Stored | Failed:
         """The schema, after waiting for it; on the event loop SchemaPending, unless it was asked for in vain before."""
         if self.client is None:
-            return _Failed(ValueError(SchemasUnavailable.text), 0.0)
+            return Failed(ValueError(SchemasUnavailable.text), 0.0)
         away = self._away
         if away is not None and time.monotonic() < away.until:
             return away
         loop = self._loop
         if loop is None or self._draining or self._closing:
-            return _Failed(ValueError("the gateway is stopping"), 0.0)
+            return Failed(ValueError("the gateway is stopping"), 0.0)
         if asyncio._get_running_loop() is not None:
             if last is not None:
                 return last
@@ -369,7 +370,7 @@ class Catalogue:
         finally:
             self._waiting.discard(waiting)
         found = self._stored.get(key)
-        return found if found is not None else _Failed(ValueError("the schema registry did not answer in time"), 0.0)
+        return found if found is not None else Failed(ValueError("the schema registry did not answer in time"), 0.0)
 
     async def _look(self, key: SchemaKey) -> None:
         """Puts the schema, or why there is none, into the table."""
@@ -394,7 +395,7 @@ class Catalogue:
             # A registry that is away keeps its readers as long again as they had to wait, so that topics with other
             # records get through half of the time at least.
             now = time.monotonic()
-            failed = _Failed(error, now + max(FRESH_S, now - began))
+            failed = Failed(error, now + max(FRESH_S, now - began))
             self._stored.put(key, failed)
             if isinstance(error, RegistryAway):
                 self._away = failed
@@ -425,7 +426,7 @@ class Catalogue:
             if references:
                 imports = await imports_of(client, references)
                 stored.schema = dataclasses.replace(stored.schema, imports=imports)
-            stored.compiled = await _compile(codec, stored.schema)
+            stored.compiled = await compile_schema(codec, stored.schema)
         except ValueError as reason:
             stored.fault = str(reason)
             log.warning("the schema %s of the registry cannot be used: %s", id or key, reason)
@@ -464,46 +465,3 @@ class Catalogue:
 
 async def _run(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
-
-
-async def _compile(codec: Codec, schema: Schema) -> CompiledSchema:
-    if len(schema.text) + sum(len(text) for _, text in schema.imports) > _LONG_TEXT:
-        return await asyncio.to_thread(_compiled, codec, schema)
-    return _compiled(codec, schema)
-
-
-def _compiled(codec: Codec, schema: Schema) -> CompiledSchema:
-    try:
-        return codec.compile(schema)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _body(schema: Schema) -> dict[str, Any]:
-    body: dict[str, Any] = {"schema": schema.text}
-    if schema.type != "AVRO":
-        body["schemaType"] = schema.type
-    if schema.references:
-        body["references"] = [dataclasses.asdict(reference) for reference in schema.references]
-    return body
-
-
-def _integer(answer: Any, name: str) -> int:
-    number = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(number, int) or not -(2**31) <= number < 2**32:  # ids are stored in four bytes
-        raise RegistryRefusal(502, 0, f"the schema registry answers without {name!r}")
-    return number
-
-
-def _refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAuthorization:
-    if refusal.status == 403 or refusal.error_code == 40301:
-        return KafkaAuthorization(f"The schema registry does not allow it: {refusal.message}")
-    return SerializationError(f"Error serializing message. {what}\n{refusal.message}; error code: {refusal.error_code}")
-
-
-def _told(error: Exception) -> str:
-    return f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
-
-
-def _away(away: RegistryAway) -> SerializationError:
-    return SerializationError(f"Error serializing message. The schema registry does not answer: {away}")

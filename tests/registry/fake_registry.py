@@ -39,6 +39,8 @@ class FakeRegistry:
         parts = request.match_info["path"].split("/")
         if parts[0] == "schemas" and request.method == "GET":
             return self._schema(int(parts[2]), parts[3:])
+        if parts == ["subjects"]:
+            return web.json_response(sorted(self.subjects))
         if parts[0] == "compatibility":
             if parts[2] not in self.subjects:
                 return _error(404, 40401, "Subject not found.")

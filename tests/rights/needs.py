@@ -56,6 +56,8 @@ websocket-proxy-admin  DELETE /admin/consumer-group/{group}/offsets             
 -  OPTIONS /write                                                   open
 -  TRACE  /write                                                    open
 -  GET    /console/ends                                             read gateway:console
+-  GET    /console/subjects                                         read gateway:console
+-  GET    /console/schema                                           read gateway:console
 -  GET    /healthz                                                  open
 -  GET    /readyz                                                   open
 -  POST   /flasfka/{topic}                                          write topic:orders

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from kafka_gateway import media
 from kafka_gateway.config import Config
 from kafka_gateway.description import Description, Parameter
+from kafka_gateway.errors import BadRequest, KafkaAuthorization, SchemasUnavailable, SerializationError
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.messages import Call, Response
 from kafka_gateway.router import Route
+from kafka_gateway.schemas import Schemas
 from kafka_gateway.transport import Transport, hookimpl
 
 
@@ -23,21 +26,39 @@ def gateway_transports(config: Config) -> list[Transport]:
 
 
 @hookimpl
-def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
+def gateway_routes(config: Config, kafka: Kafka, schemas: Schemas) -> Sequence[Route]:
     from kafka_gateway.services.common.log_ends import LogEnds
+    from kafka_gateway.services.common.registered_schemas import RegisteredSchemas, SubjectSchema
 
     if not _enabled(config):
         return []
-    handler = LogEnds(kafka.admin).ends
-    needs, produces = "read gateway:console", media.plain_json()
-    told = Description(
+    registered = RegisteredSchemas(schemas)
+    refusals = (SchemasUnavailable, SerializationError, KafkaAuthorization)
+
+    def route(name: str, handler: Callable[[Call], Awaitable[Response]], told: Description) -> Route:
+        needs, produces = "read gateway:console", media.plain_json()
+        return Route(
+            "GET", f"/console/{name}", handler, f"console.{name}", permission=needs, produces=produces, description=told
+        )
+
+    ends = Description(
         "Ends of the logs of topics, by partition",
         tag="Pages",
         replies={200: dict[str, dict[str, int]]},
         parameters=(Parameter("topics", "Names of topics, with commas between."),),
     )
+    subjects = Description("Subjects of the schema registry", tag="Pages", replies={200: list[str]}, errors=refusals)
+    schema = Description(
+        "The newest schema of a subject",
+        tag="Pages",
+        replies={200: SubjectSchema},
+        parameters=(Parameter("subject", "Name of the subject.", required=True, example="orders-value"),),
+        errors=(BadRequest, *refusals),
+    )
     return [
-        Route("GET", "/console/ends", handler, "console.ends", permission=needs, produces=produces, description=told)
+        route("ends", LogEnds(kafka.admin).ends, ends),
+        route("subjects", registered.subjects, subjects),
+        route("schema", registered.schema, schema),
     ]
 
 

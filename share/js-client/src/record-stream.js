@@ -38,6 +38,8 @@ const MISSING_BEATS = 3;
  * @property {number} [retryMinMs] pause before connecting again, 500 by default; it doubles with each attempt
  * @property {number} [retryMaxMs] and grows up to this, 30000 by default
  * @property {number} [retries] how many attempts in a row may fail; no limit by default
+ * @property {(text: string) => any} [parse] reads the JSON of what comes, JSON.parse by default; another one can keep
+ *   numbers beyond 2^53 as they are
  * @property {AbortSignal} [signal] ends the stream
  * @property {(name: 'ready' | 'end' | 'gap', data: any) => void} [onEvent] what is told beside the records
  * @property {(state: 'connecting' | 'open' | 'waiting' | 'closed', error?: Error) => void} [onState]
@@ -54,6 +56,8 @@ const MISSING_BEATS = 3;
 export class RecordStream {
   #url;
   #options;
+  /** @type {(text: string) => any} */
+  #parse;
   #headers;
   #openSocket;
   #stop = new AbortController();
@@ -85,6 +89,7 @@ export class RecordStream {
     }
     this.#url = new URL(`topics/${[topics].flat().map(encodeURIComponent).join()}/stream`, base);
     this.#options = options;
+    this.#parse = options.parse ?? JSON.parse;
     this.#openSocket = openSocket;
     this.#left = options.limit;
     this.#given = options.token;
@@ -260,7 +265,7 @@ export class RecordStream {
         text = /** @type {string} */ (lines.pop());
         for (const line of lines) {
           if (line.startsWith('event: ')) name = line.slice(7);
-          else if (line.startsWith('data: ')) yield { name, data: JSON.parse(line.slice(6)) };
+          else if (line.startsWith('data: ')) yield { name, data: this.#parse(line.slice(6)) };
           else if (!line) name = '';
         }
       }
@@ -305,7 +310,7 @@ export class RecordStream {
       while (!this.#stop.signal.aborted) {
         const message = messages.shift();
         if (message) {
-          const data = JSON.parse(message);
+          const data = this.#parse(message);
           yield { name: data.event ?? '', data };
         } else if (closed) {
           if (closed.status) throw failure({}, closed.status);

@@ -62,6 +62,14 @@ test('records come one by one, and the token is behind the one that was handed o
   assert.equal(asked[0].headers.accept, 'text/event-stream');
 });
 
+test('another parser reads what comes', async (t) => {
+  const { url } = await gateway(t, [ready(at(5)), batch(5), end(at(6)), 'end']);
+  const texts = [];
+  const parse = (text) => texts.push(text) && JSON.parse(text);
+  for await (const { offset } of stream(url, 't', { until: 'end', parse })) assert.equal(offset, 5);
+  assert.equal(texts.length, 3);
+});
+
 test('a broken connection is opened again behind the last record', async (t) => {
   const { url, asked } = await gateway(
     t,

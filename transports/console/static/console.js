@@ -2,7 +2,8 @@
 // What it counts adds up: received = shown + older + filtered + dropped.
 import { connect } from './kafka-gateway.mjs';
 import { stream } from './kafka-gateway-stream.mjs';
-import { exported, matches, shown, shownHeaders, size, whole } from './records.js';
+import { exported, hasSchema, matches, ofAuto, parse, schemaName, shown, shownHeaders, size, whole } from './records.js';
+import { schemaRecord, showSchema, useSchemas } from './schemas.js';
 
 const SHOWN = 500; // rows in the window
 const HIDDEN = 2000; // records that the filter hides and that are kept, for when it is changed
@@ -66,6 +67,7 @@ function listTopics() {
     button.setAttribute('aria-current', String(topic === $('topic').value));
     button.onclick = () => {
       $('topic').value = $('to').value = topic;
+      void showSchema();
       void follow();
     };
     item.append(button);
@@ -105,6 +107,7 @@ class View {
   fresh = []; // to be shown with the next drawing
   chars = 0; // of all three
   paused = null; // {promise, resolve}
+  decoded = false; // the gateway decodes, since there was a record with a schema
   ended = false;
 
   constructor(topic, from) {
@@ -116,11 +119,14 @@ class View {
   async run() {
     let token;
     while (!this.ended) {
+      let again = false; // from where it is, decoded
       this.stream = stream(location.origin, this.topic, {
-        format: 'binary',
+        format: this.decoded ? 'auto' : 'binary',
         offset: this.from,
         token,
+        parse,
         retryMaxMs: 2000,
+        onEvent: () => (this.reached ??= this.stream.token),
         onState: (state, error) => {
           if (state === 'open') note(`following ${this.topic}`);
           else if (error && !this.ended) note(`${error.message}; trying again`, true);
@@ -130,13 +136,17 @@ class View {
         for await (const records of this.stream.batches()) {
           while (this.paused) await this.paused.promise;
           if (this.ended) return;
-          this.#take(records);
+          if (!this.decoded && $('show').value === 'decoded' && records.some(hasSchema)) {
+            this.decoded = again = true;
+            break;
+          }
+          this.#take(this.decoded ? records.map(ofAuto) : records);
           this.reached = this.stream.token;
         }
       } catch {
         await wait(1000); // the note says why
       }
-      token = this.stream.token;
+      token = again ? this.reached : this.stream.token;
     }
   }
 
@@ -207,8 +217,17 @@ function lineOf(row) {
   opener.textContent = timestamp === undefined ? '–' : new Date(timestamp).toISOString().replace('T', ' ').slice(0, 23);
   opener.onclick = () => toggle(row, opener);
   time.append(opener);
-  const [k, v] = [shown(key), shown(value)];
-  line.append(time, cell(`${partition} @${offset}`), cell(k.text, k.odd), cell(v.text, v.odd), cell(shownHeaders(row.record)));
+  const part = (data, schema) => {
+    const { text, odd } = shown(data);
+    const made = cell(text, odd);
+    if (schema) {
+      const name = document.createElement('b');
+      name.textContent = schemaName(schema);
+      made.prepend(name, ' ');
+    }
+    return made;
+  };
+  line.append(time, cell(`${partition} @${offset}`), part(key, row.record.key_schema), part(value, row.record.value_schema), cell(shownHeaders(row.record)));
   return line;
 }
 
@@ -335,13 +354,27 @@ function record() {
   return made;
 }
 
+async function sendBytes(topic) {
+  const [row] = (await gateway.produce(topic, [record()], { format: 'binary' })).offsets;
+  if (row.error_code !== null) throw new Error(`${row.error_code}: ${row.error}`);
+  return row;
+}
+
+// With the schema of a subject: v3 takes a key of another kind beside it.
+const v3 = (topic) => `/v3/clusters/-${path(topic)}/records`;
+
+async function sendWithSchema(topic) {
+  const row = await gateway.request({ method: 'POST', path: v3(topic), type: 'application/json', body: schemaRecord() });
+  if (row.body.error_code !== 200) throw new Error(`${row.body.error_code}: ${row.body.message}`);
+  return { partition: row.body.partition_id, offset: row.body.offset };
+}
+
 async function send() {
   const sent = $('sent');
   sent.className = '';
   try {
     const topic = $('to').value;
-    const [row] = (await gateway.produce(topic, [record()], { format: 'binary' })).offsets;
-    if (row.error_code !== null) throw new Error(`${row.error_code}: ${row.error}`);
+    const row = await ($('as').value === 'schema' ? sendWithSchema : sendBytes)(topic);
     sent.textContent = `→ partition ${row.partition} @${row.offset}`;
     if (!topics.includes(topic)) void lookAtTopics();
   } catch (error) {
@@ -366,19 +399,24 @@ async function copy(words, button) {
 
 const begin = () => ({ oldest: 'earliest', newest: 'latest' })[$('from').value] ?? -$('from').value;
 
+const format = () => (view?.decoded ? 'auto' : 'json');
+
 function followAsCurl() {
-  return `curl -N '${location.origin}${path($('topic').value)}/stream?format=json&offset=${begin()}'`;
+  return `curl -N '${location.origin}${path($('topic').value)}/stream?format=${format()}&offset=${begin()}'`;
 }
 
 function followAsJs() {
   return `import { stream } from 'kafka-gateway-client/stream';
 
-const options = { offset: ${JSON.stringify(begin())} };
+const options = { format: '${format()}', offset: ${JSON.stringify(begin())} };
 for await (const record of stream(${JSON.stringify(location.origin)}, ${JSON.stringify($('topic').value)}, options)) console.log(record);
 `;
 }
 
 function produceAsCurl() {
+  if ($('as').value === 'schema') {
+    return `curl -X POST ${location.origin}${v3($('to').value)} -H 'Content-Type: application/json' -d ${quoted(schemaRecord())}`;
+  }
   const body = JSON.stringify({ records: [record()] });
   return `curl -X POST ${location.origin}${path($('to').value)} -H 'Content-Type: application/vnd.kafka.binary.v2+json' -d ${quoted(body)}`;
 }
@@ -398,7 +436,7 @@ async function lookAtClients() {
 
 // --- the address of the page holds what it shows ---
 
-const KEPT = ['topic', 'from', 'filter', 'via'];
+const KEPT = ['topic', 'from', 'filter', 'via', 'show'];
 
 function remember() {
   const kept = new URLSearchParams(KEPT.map((name) => [name, $(name).value]).filter(([, value]) => value));
@@ -429,6 +467,7 @@ $('find').oninput = listTopics;
 $('filter').oninput = () => (filterAgain(), remember());
 $('via').onchange = () => (remember(), open(), void follow());
 $('follow-form').onsubmit = (event) => (event.preventDefault(), void follow());
+$('show').onchange = () => void follow();
 $('pause').onclick = pause;
 $('save').onclick = save;
 $('produce-form').onsubmit = (event) => (event.preventDefault(), void send());
@@ -443,6 +482,7 @@ addEventListener('keydown', (event) => {
 });
 addEventListener('pagehide', () => view?.end());
 
+useSchemas((where) => get(where, 'application/json'));
 restore();
 open();
 void look(lookAtTopics);

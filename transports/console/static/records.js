@@ -5,8 +5,32 @@ const SHORT = 1000; // characters of a key or value in a row
 const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const lenient = new TextDecoder();
 
-// A key, value or value of a header, from base64: its bytes, and its text if it is text.
+// Reads JSON; numbers that JavaScript cannot hold keep their digits, where the browser is able to.
+const exactly = (name, value, context) =>
+  typeof value === 'number' && JSON.rawJSON && String(value) !== context?.source ? JSON.rawJSON(context.source) : value;
+export const parse = (text) => JSON.parse(text, exactly);
+
+// Whether the gateway may know what the bytes mean: they begin with the id of a schema, or a header holds it.
+const framed = (data) => /^A[A-P].{6}/.test(data ?? '');
+export const hasSchema = ({ key, value, headers }) =>
+  framed(value) || framed(key) || (headers ?? []).some(({ name }) => /^__(key|value)_schema_id$/.test(name));
+
+// A record of a stream with format=auto: what was decoded becomes its text.
+export function ofAuto(record) {
+  for (const part of ['key', 'value']) {
+    if (record[part] !== null && record[`${part}_format`] !== 'binary') record[part] = { text: JSON.stringify(record[part]) };
+  }
+  return record;
+}
+
+// What a schema is called, and the whole of what is known of it.
+export const schemaName = (schema) => schema && (schema.name ?? schema.subject ?? `schema ${schema.id}`);
+const schemaShown = ({ id, name, subject, version }, format) =>
+  [name, subject && `subject ${subject}, version ${version}`, `id ${id}`, format].filter(Boolean).join(' · ');
+
+// A key, value or value of a header: its bytes, and its text if it is text. It is in base64, or has been decoded.
 function decode(data) {
+  if (typeof data === 'object') return data;
   const bytes = fromBase64(data);
   try {
     const text = strict.decode(bytes);
@@ -29,14 +53,17 @@ export function shown(data) {
 
 export const shownHeaders = (record) => (record.headers ?? []).map(({ name, value }) => `${name}: ${shown(value).text}`).join('\n');
 
+const long = (data) => (data?.text ?? data ?? '').length;
+
 export const size = ({ key, value, headers }) =>
-  (key?.length ?? 0) + (value?.length ?? 0) + (headers ?? []).reduce((sum, one) => sum + one.name.length + (one.value?.length ?? 0), 200);
+  long(key) + long(value) + (headers ?? []).reduce((sum, one) => sum + one.name.length + (one.value?.length ?? 0), 200);
 
 // Whether the word, in lower case, stands anywhere in the whole record.
 export function matches(record, word) {
   if (word === '') return true;
-  const has = (data) => data !== null && data !== undefined && lenient.decode(fromBase64(data)).toLowerCase().includes(word);
-  return has(record.key) || has(record.value) || (record.headers ?? []).some(({ name, value }) => name.toLowerCase().includes(word) || has(value));
+  const has = (data) => data !== null && data !== undefined && (data.text ?? lenient.decode(fromBase64(data))).toLowerCase().includes(word);
+  const named = (schema) => (schemaName(schema) ?? '').toLowerCase().includes(word);
+  return has(record.key) || has(record.value) || named(record.key_schema) || named(record.value_schema) || (record.headers ?? []).some(({ name, value }) => name.toLowerCase().includes(word) || has(value));
 }
 
 // A member for the text, or one that says that it is base64.
@@ -47,9 +74,9 @@ function member(name, data) {
 }
 
 // The whole record as a line of JSON.
-export function exported({ topic, partition, offset, timestamp, key, value, headers }) {
+export function exported({ topic, partition, offset, timestamp, key, value, headers, key_schema, value_schema }) {
   const listed = (headers ?? []).map((one) => ({ name: one.name, ...member('value', one.value) }));
-  return JSON.stringify({ topic, partition, offset, timestamp, ...member('key', key), ...member('value', value), headers: listed });
+  return JSON.stringify({ topic, partition, offset, timestamp, ...member('key', key), ...member('value', value), headers: listed, key_schema, value_schema });
 }
 
 // JSON indented; numbers and strings stay as they are written. Anything else as it is.
@@ -77,13 +104,17 @@ export function indented(text) {
 }
 
 // Names and whole texts of everything that a record holds.
-export function whole({ topic, partition, offset, timestamp, key, value, headers }) {
+export function whole({ topic, partition, offset, timestamp, key, value, headers, ...more }) {
   const full = (data) => {
     if (data === null || data === undefined) return '(null)';
     const { bytes, text } = decode(data);
     return text === undefined ? `not text · ${bytes.length} B · base64: ${data}` : indented(text);
   };
   const time = timestamp === undefined ? 'none' : `${new Date(timestamp).toISOString()} (${timestamp})`;
+  const part = (name, data) => {
+    const schema = more[`${name}_schema`];
+    return [...(schema ? [[`${name} schema`, schemaShown(schema, more[`${name}_format`])]] : []), [name, full(data)]];
+  };
   const listed = (headers ?? []).map((one) => [`header ${one.name}`, full(one.value)]);
-  return [['place', `${topic}, partition ${partition} @${offset}`], ['timestamp', time], ...listed, ['key', full(key)], ['value', full(value)]];
+  return [['place', `${topic}, partition ${partition} @${offset}`], ['timestamp', time], ...listed, ...part('key', key), ...part('value', value)];
 }

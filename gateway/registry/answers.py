@@ -1,0 +1,40 @@
+"""What is put to a schema registry and what its answers mean for the gateway's clients."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from kafka_gateway.errors import KafkaAuthorization, SerializationError
+from kafka_gateway.registry.client import RegistryAway, RegistryRefusal
+from kafka_gateway.schemas import Schema
+
+
+def body_of(schema: Schema) -> dict[str, Any]:
+    body: dict[str, Any] = {"schema": schema.text}
+    if schema.type != "AVRO":
+        body["schemaType"] = schema.type
+    if schema.references:
+        body["references"] = [dataclasses.asdict(reference) for reference in schema.references]
+    return body
+
+
+def integer_in(answer: Any, name: str) -> int:
+    number = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(number, int) or not -(2**31) <= number < 2**32:  # ids are stored in four bytes
+        raise RegistryRefusal(502, 0, f"the schema registry answers without {name!r}")
+    return number
+
+
+def refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAuthorization:
+    if refusal.status == 403 or refusal.error_code == 40301:
+        return KafkaAuthorization(f"The schema registry does not allow it: {refusal.message}")
+    return SerializationError(f"Error serializing message. {what}\n{refusal.message}; error code: {refusal.error_code}")
+
+
+def told(error: Exception) -> str:
+    return f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
+
+
+def unreachable(away: RegistryAway) -> SerializationError:
+    return SerializationError(f"Error serializing message. The schema registry does not answer: {away}")
