@@ -29,6 +29,14 @@ def takes_pieces(router: Router, method: str, path: str) -> bool:
     return any("streams_body" in route.extras for route in _routes(router, method, path))
 
 
+def answers_once(router: Router, method: str, path: str, accept: str | None) -> bool:
+    """Whether such a request has a route, and whichever it is, its reply ends and its body is not read in pieces."""
+    routes = _routes(router, method, path)
+    if not routes or any("streams_body" in route.extras for route in routes):
+        return False
+    return method != "GET" or not wants_stream(router, path, accept)
+
+
 def waits(router: Router, method: str, path: str) -> bool:
     """Whether such a request may be answered only when there are records."""
     if method not in ("GET", "HEAD"):

@@ -36,6 +36,8 @@ class BodyReader:
     def __init__(self, config: Config) -> None:
         self._sent_max = config.integer("request.max.bytes")
         self._decoded_max = config.integer("request.decompressed.max.bytes")
+        self.whole_max = min(self._sent_max, self._decoded_max)
+        """Bytes of a body that is not packed."""
         self._timeout_s = config.seconds("request.body.timeout.ms")
         self._min_rate = config.integer("request.body.min.rate")
 
@@ -55,7 +57,7 @@ class BodyReader:
                 raise Unavailable(error.message) from None
         coding = _coding(request)
         if not coding:
-            return await self._read(request, gateway, min(self._sent_max, self._decoded_max))
+            return await self._read(request, gateway, self.whole_max)
         body = await self._read(request, gateway, self._sent_max)
         with gateway.arriving():
             return await inflate(body, coding, self._decoded_max, gateway.memory)

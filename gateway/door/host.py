@@ -26,6 +26,7 @@ from aiohttp.web_protocol import RequestHandler
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.http import Door, Offer, peer_of
+from kafka_gateway.door.known_heads import NO_BODY, KnownHead, is_simple, length_of
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
 from kafka_gateway.door.tls import ListenerTls
@@ -55,11 +56,16 @@ class HttpConnection(RequestHandler):
 
     __slots__ = (
         "_abort_at",
+        "_at_work",
         "_give_up_at",
         "_head_deadline",
         "_host",
+        "_idle_waiter",
         "_listener",
         "_lost",
+        "_rest",
+        "_served",
+        "_served_request",
         "certificate",
         "half_closed",
         "handed_over",
@@ -81,6 +87,15 @@ class HttpConnection(RequestHandler):
         self.half_closed = False
         self._give_up_at: asyncio.TimerHandle | None = None
         self._lost = False
+        self._rest = 0
+        """Bytes that are still to come of a request which aiohttp's parser is at; _UNKNOWN: nobody but it can tell."""
+        self._at_work: asyncio.Task[None] | None = None
+        """Serves a request whose head is known."""
+        self._served: KnownHead | None = None
+        """That head."""
+        self._served_request: HttpRequest | None = None
+        self._idle_waiter: asyncio.Future[None] | None = None
+        """What aiohttp's task waits for meanwhile."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -107,8 +122,122 @@ class HttpConnection(RequestHandler):
         self.answers()
         session, self.session = self.session, None
         super().connection_lost(exc)
+        if self._at_work is not None:
+            self._at_work.cancel()
         if session is not None:
             self._host.forget(session)
+
+    def data_received(self, data: bytes) -> None:
+        rest = self._rest
+        if rest:
+            if rest != _UNKNOWN:
+                rest -= len(data)
+                self._rest = rest if rest >= 0 else _UNKNOWN
+            super().data_received(data)
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        head = data[:end]
+        known = self.offer.heads.find(head)
+        waiter = self._waiter
+        if (
+            known is not None
+            and len(data) == end + known.length
+            and waiter is not None  # no request is at work
+            and not waiter.done()
+            and not self._messages
+            and not self._force_close
+            and not self._close
+        ):
+            self._serve_known(known, data[end:], waiter)
+            return
+        messages = self._messages
+        before = len(messages)
+        self._waiter = None  # so that aiohttp's task stays where it is while what has come is looked at
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        came = len(messages) - before
+        if came:
+            message = messages[-1][0]
+            self._rest = _UNKNOWN
+            if came == 1 and end > 4 and (length := length_of(message)) >= 0 and len(data) <= end + length:
+                self._rest = end + length - len(data)
+                if known is None and not self._rest and is_simple(message) and self.offer.heads.is_due(head):
+                    known = self._learn(head, message, length)
+                    if known is not None and waiter is not None and not waiter.done() and len(messages) == 1:
+                        messages.clear()
+                        self._parser.message_consumed()  # type: ignore[union-attr]
+                        self._serve_known(known, data[end:], waiter)
+                        return
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        elif data:
+            self._rest = _UNKNOWN
+
+    def _learn(self, head: bytes, message: Any, length: int) -> KnownHead | None:
+        """Has the head known from now on, if it is one of plain HTTP."""
+        assert self._request_factory is not None
+        request = cast(HttpRequest, self._request_factory(message, NO_BODY, self, cast(Any, None), cast(Any, None)))
+        if request._message is not message:  # a proof was moved to where it belongs
+            return None
+        known = self._host.door.know(request, length, self)
+        if known is not None:
+            self.offer.heads.keep(head, known)
+        return known
+
+    def _serve_known(self, known: KnownHead, body: bytes, waiter: asyncio.Future[None]) -> None:
+        """Serves a request without aiohttp's task. What arrives meanwhile waits in ``_messages``, as always."""
+        self._waiter, self._idle_waiter = None, waiter
+        self._request_count += 1
+        self._request_in_progress = True
+        self._served = known
+        self._at_work = self._loop.create_task(self._work(known, body))
+
+    async def _work(self, known: KnownHead, body: bytes) -> None:
+        stays = False
+        try:
+            stays = await self._host.door.serve_known(self, known, body)
+        except ConnectionError:
+            log.debug("the client left")
+        except Exception as error:
+            await self._tell_failed(known, error)
+        finally:
+            self._at_work = self._served = self._served_request = None
+            self._request_in_progress = False
+            waiter, self._idle_waiter = self._idle_waiter, None
+            self._waiter = waiter
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+            if not stays or self._close or self._force_close:
+                self.force_close()
+            else:
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(
+                        self._next_keepalive_close_time, self._process_keepalive
+                    )
+                if self._messages and waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+
+    async def _tell_failed(self, known: KnownHead, error: Exception) -> None:
+        try:
+            request = self.request_of(known)
+            response = self.handle_error(request, 500, error)
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            log.debug("the client left")
+
+    def request_of(self, known: KnownHead) -> HttpRequest:
+        """The request that is at work, which has this head, for what needs more of it than its head."""
+        request = self._served_request
+        if request is None:
+            nothing = cast(Any, None)
+            request = HttpRequest(known.message, NO_BODY, self, nothing, nothing, self._loop)
+            self._served_request = request
+            request.cors = known.cors
+        return request
 
     async def start(self) -> None:
         await super().start()
@@ -175,9 +304,10 @@ class HttpConnection(RequestHandler):
         for ``HALF_CLOSED_WAIT_S`` at most. Only has_taken_all tells them apart, once there is something to write.
         """
         self.half_closed = self.ssl_context is None and self._all_is_answered_once()
-        if self.half_closed and self._current_request is not None and not self._messages:
+        at_work = self._request_at_work()
+        if self.half_closed and at_work is not None and not self._messages:
             self._close = True
-            self._bound_wait(cast(HttpRequest, self._current_request))
+            self._bound_wait(at_work)
         return self.half_closed
 
     def close_behind_the_last(self, request: HttpRequest) -> None:
@@ -191,7 +321,7 @@ class HttpConnection(RequestHandler):
             self._give_up_at = self._loop.call_later(HALF_CLOSED_WAIT_S, self._give_up, request)
 
     def _give_up(self, request: HttpRequest) -> None:
-        if request is self._current_request and self.transport is not None:
+        if request is self._request_at_work() and self.transport is not None:
             self.transport.write(_WAITED)
             self.force_close()
 
@@ -201,11 +331,16 @@ class HttpConnection(RequestHandler):
             self._give_up_at.cancel()
             self._give_up_at = None
 
+    def _request_at_work(self) -> HttpRequest | None:
+        if self._served is not None:
+            return self.request_of(self._served)
+        return cast("HttpRequest | None", self._current_request)
+
     def _all_is_answered_once(self) -> bool:
         if self._waiter is not None and not self._messages:
             return False
         # One that has been taken from the queue in this turn of the loop is looked at when its turn comes.
-        at_work: Any = self._current_request
+        at_work = self._request_at_work()
         if at_work is not None and (not at_work.arriving.is_eof() or self._host.door.lasts(at_work, self)):
             return False
         return all(payload.is_eof() for _, payload in self._messages)
@@ -238,6 +373,7 @@ class HttpConnection(RequestHandler):
         log.debug(*args, **kwargs)
 
 
+_UNKNOWN = -1
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 

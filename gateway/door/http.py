@@ -8,8 +8,8 @@ any of them refuses becomes a reply here, in the transport's words, and every re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from aiohttp import web
 
@@ -19,9 +19,10 @@ from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.bounded_content import BoundedContent
 from kafka_gateway.door.cors import Cors, is_preflight
 from kafka_gateway.door.head import check_head, must_close
+from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
-from kafka_gateway.route_traits import waits, wants_stream
+from kafka_gateway.route_traits import answers_once, waits, wants_stream
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
@@ -105,6 +106,57 @@ class Door:
                 self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
         return response
 
+    def know(self, request: HttpRequest, length: int, connection: HttpConnection) -> KnownHead | None:
+        """What follows from the head of this request, if it is one that ``serve_known`` can serve. Asks nobody."""
+        if self._cors.enabled:
+            request.cors = self._cors.headers(request.headers)
+        try:
+            check_head(request)
+            transport = _transport_of(request, connection)
+            if not isinstance(transport, HeadKnowing):
+                return None
+            if "Origin" in request.headers:
+                self._check_page(request, transport)
+        except ServiceError:
+            return None
+        path, accept = request.raw_path.partition("?")[0], request.headers.get("Accept")
+        if length > self._bodies.whole_max or not answers_once(self._gateway.router, request.method, path, accept):
+            return None
+        return transport.know(request, length, self._proofs.shown(request.headers))
+
+    async def serve_known(self, connection: HttpConnection, known: KnownHead, body: bytes) -> bool:
+        """As ``serve``, for a head that is known. Whether the connection stays open."""
+        started = time.perf_counter()
+        session, transport, proof = connection.session, known.transport, known.proof
+        if connection.certificate:
+            proof = self._proofs.shown(known.headers, connection.certificate)
+        if session is not None and (
+            session.closed is not None or proof != session.proof or session.principal.until < time.monotonic()
+        ):
+            session = None
+        try:
+            if session is None:
+                session = await self._session(connection.request_of(known), connection, transport)
+            session.transport = transport.name
+            status, stays, size = await transport.answer(connection, known, body, session, self._gateway)
+        except ServiceError as error:
+            self._gateway.counters.refuse(error)
+            request = connection.request_of(known)
+            response = self._refuse(request, transport, error)
+            await response.prepare(request)
+            await response.write_eof()
+            status, stays, size = response.status, bool(response.keep_alive), _size_of(response)
+        finally:
+            if session is not None and not session.proven and connection.handed_over is not session:
+                self._forget(session)
+        if self._access.enabled:
+            if session is not None:
+                self._access.finish(session, known.method, known.target, started, status, size)
+            else:
+                seconds = time.perf_counter() - started
+                self._access.add(peer_of(connection.peername), "-", known.method, known.target, status, size, seconds)
+        return bool(stays)
+
     def waits(self, request: HttpRequest) -> bool:
         """Whether the reply may be long in coming, because it waits for records."""
         return waits(self._gateway.router, request.method, request.raw_path.partition("?")[0])
@@ -175,14 +227,22 @@ _PATH_MAX: Final = 512
 """Characters of a remembered path: hostile clients must not fill the memory with long ones."""
 
 
+@runtime_checkable
+class HeadKnowing(Protocol):
+    """A transport that can serve a head that it has seen before."""
+
+    def know(self, request: HttpRequest, length: int, proof: Mapping[str, str]) -> KnownHead | None: ...
+
+
 class Offer:
     """What a listener offers: its transports, in the order in which they are asked."""
 
-    __slots__ = ("_candidates", "transports")
+    __slots__ = ("_candidates", "heads", "transports")
 
     def __init__(self, transports: tuple[Transport, ...]) -> None:
         self.transports = transports
         self._candidates: dict[tuple[str, bool], tuple[Transport, ...]] = {}
+        self.heads = KnownHeads()
 
     def candidates(self, path: str, upgrade: bool) -> tuple[Transport, ...]:
         """Those that may claim a request for this path: most paths have two, and asking all costs microseconds."""

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 from urllib.parse import unquote_plus
 
 from aiohttp import MultipartReader, hdrs, web
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import SERVER_SOFTWARE, StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from kafka_gateway.door.access_log import AccessLog
@@ -61,6 +62,13 @@ class HttpRequest(web.BaseRequest):
     async def multipart(self) -> MultipartReader:
         """aiohttp's reader of parts, over ``content``."""
         return MultipartReader(self.headers, self.content)
+
+    @property
+    def writer(self) -> AbstractStreamWriter:
+        """aiohttp's writer of responses; most replies leave without it."""
+        if cast(Any, self._payload_writer) is None:
+            self._payload_writer = StreamWriter(self._protocol, self._loop)
+        return self._payload_writer
 
     async def read(self) -> bytes:
         """The body: unpacked, within ``request.max.bytes``, the time that a body may take and the memory there is.

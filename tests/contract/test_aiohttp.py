@@ -36,18 +36,31 @@ USED: dict[str, dict[str, type]] = {
         "_close": RequestHandler,
         "_current_request": RequestHandler,
         "_drain_waiter": RequestHandler,
+        "_force_close": RequestHandler,
+        "_handler_waiter": RequestHandler,
+        "_keepalive_handle": RequestHandler,
+        "_keepalive_timeout": RequestHandler,
         "_loop": RequestHandler,
+        "_message": web.BaseRequest,
         "_messages": RequestHandler,
+        "_next_keepalive_close_time": RequestHandler,
+        "_parser": RequestHandler,
+        "_process_keepalive": RequestHandler,
         "_reading_paused": RequestHandler,
         "_request_count": RequestHandler,
+        "_request_factory": RequestHandler,
         "_request_in_progress": RequestHandler,
         "_task_handler": RequestHandler,
         "_waiter": RequestHandler,
     },
     "gateway/door/request.py": {
+        "_loop": web.BaseRequest,  # the writer of responses is made when one is wanted
+        "_payload_writer": web.BaseRequest,
+        "_protocol": web.BaseRequest,
         "_prepare_hook": web.BaseRequest,  # CORS headers of the responses that aiohttp writes
         "_read_bytes": web.BaseRequest,  # a body is read once
     },
+    "transports/http/transport.py": {"_message": web.BaseRequest},  # kept for a head that comes again
     "transports/tunnel/direct_reader.py": {  # the client's end of a tunnel reads past the queue of messages
         "_conn": aiohttp.ClientWebSocketResponse,
         "_payload_parser": ResponseHandler,

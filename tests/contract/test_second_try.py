@@ -45,7 +45,7 @@ def test_what_failed_is_told_with_its_kind(tmp_path: Path, processes: str) -> No
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = timing\n")
     failed = tmp_path / "failed"
     options = ["-q", "-p", "tests.second_try", "-p", "no:cacheprovider", "-n", processes]
-    variables = {**os.environ, VARIABLE: str(failed), "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, "PYTEST_ADDOPTS": "", VARIABLE: str(failed), "PYTHONPATH": str(ROOT)}
     subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=tmp_path,

@@ -12,6 +12,7 @@ import pytest
 from kafka_gateway.assembly.app import App, serve
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import load
+from kafka_gateway.door.known_heads import KnownHeads
 from tests import loop_watch as watch
 from tests.loop_watch import loop_watch, pytest_runtest_call
 from tests.transports.wire import Wire
@@ -19,6 +20,23 @@ from tests.transports.wire import Wire
 __all__ = ["loop_watch", "pytest_runtest_call"]
 
 Connect = Callable[..., Awaitable[Wire]]
+
+WAYS = {"long": 1_000_000_000, "short": 1}
+"""The two ways of plain HTTP (gateway/door/known_heads.py): how often a head comes before it takes the short one."""
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which way requests go. The tests of plain HTTP, test_http_*.py, run for both; the others as the gateway does."""
+    way = str(getattr(request, "param", ""))
+    if way:
+        monkeypatch.setattr(KnownHeads, "sights", WAYS[way])
+    return way
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rpartition(".")[2].startswith("test_http_") and "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", WAYS, indirect=True)
 
 
 @contextlib.asynccontextmanager

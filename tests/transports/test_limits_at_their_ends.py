@@ -32,6 +32,9 @@ MAY_BE_REFUSED = {
 """What the least value of a key lets the gateway answer to a produce."""
 
 
+ASSIGNED = b'{"partitions":[{"topic":"s17","partition":0}]}'
+
+
 def at_its_end(key: ConfigKey, end: str) -> float:
     low, high = key.bounds()
     value = low if end == "least" else high
@@ -41,14 +44,17 @@ def at_its_end(key: ConfigKey, end: str) -> float:
 
 
 async def ask(address: str) -> list[Reply | None]:
-    """A look at the health, a produce and a read; None where the gateway closed the connection instead."""
+    """A look at the health, a produce and a read; None where the gateway closed the connection instead.
+
+    The instance is assigned its partition: the mock cluster takes three seconds to form a group, for each of the keys.
+    """
     body = b'{"name":"s17","format":"json","auto.offset.reset":"earliest"}'
     replies: list[Reply | None] = []
     for data in (
         request("GET", "/health/live"),
         produce("s17"),
         request("POST", "/consumers/s17", body, Content_Type=V2),
-        request("POST", "/consumers/s17/instances/s17/subscription", b'{"topics":["s17"]}', Content_Type=V2),
+        request("POST", "/consumers/s17/instances/s17/assignments", ASSIGNED, Content_Type=V2),
         request("GET", "/consumers/s17/instances/s17/records?timeout=20", Accept=JSON_V2),
         request("DELETE", "/consumers/s17/instances/s17"),
     ):
@@ -82,7 +88,7 @@ async def test_s17_every_limit_at_its_end(caplog: pytest.LogCaptureFixture, end:
                 replies = await ask(app.addresses[0])
         statuses = [reply.status if reply else 0 for reply in replies]
         if end == "greatest" or name not in MAY_BE_REFUSED:
-            # A millisecond may be too short for a request to come at all, such as the subscription of the read.
+            # A millisecond may be too short for a request to come at all, such as the assignment of the read.
             expected = (
                 {0, 500} if name in ("request.header.timeout.ms", "idle.timeout.ms") and end == "least" else set()
             )

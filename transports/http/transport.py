@@ -15,7 +15,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion, HttpVersion11, web
 
 from kafka_gateway import media
 from kafka_gateway.config import Config
@@ -25,6 +25,8 @@ from kafka_gateway.door import host
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.client_writer import ClientWriter, taken
 from kafka_gateway.door.half_closed import has_taken_all
+from kafka_gateway.door.host import HttpConnection
+from kafka_gateway.door.known_heads import KnownHead
 from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
 from kafka_gateway.errors import REVOKED, BadRequest, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
@@ -44,6 +46,7 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 
 
 _ABSENT: list[str] = []
+_CLOSES = b"Connection: close\r\n"
 _GOODBYE_S = 1.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
@@ -126,8 +129,70 @@ class HttpTransport(Transport):
             return await self._stream(request, reply, reply.body, session, gateway, close)
         # What is left of a body that was to be read in pieces would be read as the next request's head.
         close = close or (not isinstance(body, bytes) and not request.arriving.is_eof())
-        sent = await self._write_and_settle(request, reply, reply.body, method == "HEAD", close)
+        sent = await self._write_and_settle(
+            request.protocol,
+            reply,
+            reply.body,
+            request.headers.get("Accept-Encoding", ""),
+            _stays(close, request.version),
+            method == "HEAD",
+        )
         return ANSWERED(reply.status, not close, sent)
+
+    def know(self, request: HttpRequest, length: int, proof: Mapping[str, str]) -> KnownHead | None:
+        """What follows from the head of this request, which claims it and has passed the door's steps for heads; None
+        if it is one that ``handle`` must see. Changes nothing, and asks nothing of any route."""
+        headers: Mapping[str, str] = request.headers
+        path, mark, query_text = request.raw_path.partition("?")
+        if path[:1] != "/" or path in self._raw or len(request.headers.getall("Accept", _ABSENT)) > 1:
+            return None
+        try:
+            query = parse_query(query_text) if mark else NOTHING
+        except ServiceError:
+            return None
+        return KnownHead(
+            request._message,
+            self,
+            request.method,
+            request.raw_path,
+            path,
+            query,
+            headers,
+            length,
+            proof,
+            request.cors,
+            request.base_url(),
+            headers.get("Accept-Encoding", ""),
+        )
+
+    async def answer(
+        self, connection: HttpConnection, known: KnownHead, body: bytes, session: Session, gateway: Gateway
+    ) -> tuple[int, bool, int]:
+        """As ``handle``, for a head that is known and the whole body: status, whether the connection stays, bytes."""
+        stopping = gateway.stopping
+        asked = Request(
+            session,
+            known.method,
+            known.path,
+            known.query,
+            known.headers,
+            body,
+            known.base_url,
+            begun=not stopping,
+            one_reply=True,
+            settles=True,
+        )
+        reply = await self._dispatch(gateway, asked, known.target.partition("?")[2])
+        if known.cors:
+            reply.headers += known.cors
+        if not isinstance(reply.body, bytes):  # a plugin's route that does not say that it streams
+            request = connection.request_of(known)
+            response = await self._stream(request, reply, reply.body, session, gateway, True)
+            return response.status, False, response.body_length
+        close = gateway.stopping or connection.half_closed
+        field = _CLOSES if close else b""
+        sent = await self._write_and_settle(connection, reply, reply.body, known.accept_encoding, field, False)
+        return reply.status, not close, sent
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         headers = error.headers + request.cors
@@ -139,58 +204,58 @@ class HttpTransport(Transport):
         return gateway.dispatch(request)
 
     async def _write_and_settle(
-        self, request: web.BaseRequest, reply: Reply, body: bytes, head_only: bool, close: bool
+        self, connection: Any, reply: Reply, body: bytes, accept_encoding: str, connection_field: bytes, head_only: bool
     ) -> int:
         """Writes the reply, and tells whoever gave it whether the client's connection has taken all of it."""
-        settle, transport = reply.settle, request.transport
+        settle, transport = reply.settle, connection.transport
         if settle is None:
-            return await self._write(request, reply, body, head_only, close)
+            return await self._write(connection, reply, body, accept_encoding, connection_field, head_only)
         written = False
+        is_secure = connection.ssl_context is not None
         try:
-            if transport is not None and not transport.is_closing() and not request.secure:
+            if transport is not None and not transport.is_closing() and not is_secure:
                 # So that the system has all of it when writing ends. Not under TLS: what is written there goes below
                 # the buffer that has these limits, and with a limit of 0 uvloop may never say that there is room again.
                 transport.set_write_buffer_limits(0)
-            sent = await self._write(request, reply, body, head_only, close)
+            sent = await self._write(connection, reply, body, accept_encoding, connection_field, head_only)
             if transport is not None and not transport.is_closing():
-                if not request.secure:
+                if not is_secure:
                     transport.set_write_buffer_limits()
                 # A client that has closed its sending side may be gone altogether.
-                written = not request.protocol.half_closed or await has_taken_all(transport)  # type: ignore[attr-defined]
+                written = not connection.half_closed or await has_taken_all(transport)
         finally:
             settle(written)
         return sent
 
-    async def _write(self, request: web.BaseRequest, reply: Reply, body: bytes, head_only: bool, close: bool) -> int:
+    async def _write(
+        self, connection: Any, reply: Reply, body: bytes, accept_encoding: str, connection_field: bytes, head_only: bool
+    ) -> int:
+        """Writes the reply to an HttpConnection; returns when the client has taken it. The bytes of its payload."""
         key = (reply.status, reply.media_type if body else "")
-        head = self._heads.get(key) or self._make_head(key)
-        parts = [head]
-        if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        parts = [self._heads.get(key) or self._make_head(key)]
+        if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(accept_encoding):
             body = await _gzip(body)
             parts.append(b"Content-Encoding: gzip\r\n")
         parts.append(self._date_line())
         for name, value in reply.headers:
             parts.append(f"{name}: {value}\r\n".encode("latin-1"))
-        if close:
-            parts.append(b"Connection: close\r\n")
-        elif request.version < HttpVersion11:
-            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(connection_field)
         if reply.status != 204:
             parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
             if not head_only:
                 parts.append(body)
         else:
             parts.append(b"\r\n")
-        transport = request.transport
+        transport = connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
-        if request.protocol.half_closed:  # type: ignore[attr-defined]  # HttpConnection
-            request.protocol.answers()  # type: ignore[attr-defined]
+        if connection.half_closed:
+            connection.answers()
         transport.write(b"".join(parts))
-        if request.protocol.writing_paused:
+        if connection.writing_paused:
             writer = ClientWriter(transport, self._memory, host.WRITE_TIMEOUT_S)
             try:
-                await taken(request.protocol, writer)
+                await taken(connection, writer)
             finally:
                 writer.unwatch()
         return len(body)
@@ -324,7 +389,19 @@ class _Refusal(Answered):
     async def prepare(self, request: web.BaseRequest) -> None:
         body = self._reply.body
         assert isinstance(body, bytes)
-        await self._transport._write(request, self._reply, body, request.method == "HEAD", not self.keep_alive)
+        await self._transport._write(
+            request.protocol,
+            self._reply,
+            body,
+            request.headers.get("Accept-Encoding", ""),
+            _stays(not self.keep_alive, request.version),
+            request.method == "HEAD",
+        )
+
+
+def _stays(close: bool, version: HttpVersion) -> bytes:
+    """The field that tells whether the connection stays, where the client cannot know (RFC 9112 §9.3)."""
+    return _CLOSES if close else b"Connection: keep-alive\r\n" if version < HttpVersion11 else b""
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

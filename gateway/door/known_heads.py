@@ -1,0 +1,110 @@
+"""Heads of requests that came before, byte for byte: what follows from a head alone is worked out once.
+
+A client that keeps its connection sends the same head again and again. Parsing it, asking which transport takes it,
+whether its page may ask, and decoding target and headers costs more than all the rest of a small request. So a head
+that comes again is looked up by its bytes. What must be asked each time is asked each time: the session and its proof,
+and everything in `Gateway.dispatch` (rights, rates, limits).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11
+
+from kafka_gateway.door.cors import Headers
+
+_HEADS_MAX: Final = 2048
+_HEAD_BYTES_MAX: Final = 2048
+_SEEN_MAX: Final = 8192
+
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_OTHERWISE: Final = ("Upgrade", "Expect", "Transfer-Encoding", "Content-Encoding")
+"""Fields of requests that are served the long way."""
+
+
+@dataclasses.dataclass(slots=True)
+class KnownHead:
+    """All that follows from the head of a request to plain HTTP whose reply ends."""
+
+    message: Any
+    """As aiohttp's parser made it."""
+    transport: Any
+    """Which takes it: an HttpTransport."""
+    method: str
+    target: str
+    """As it was sent."""
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    length: int
+    """Bytes of the body that follows."""
+    proof: Mapping[str, str]
+    """What its fields show of who asks; a certificate is the connection's."""
+    cors: Headers
+    base_url: str
+    accept_encoding: str
+
+
+class KnownHeads:
+    """Those of one listener: what is offered differs between listeners."""
+
+    sights = 2
+    """How often a head must have come before it is kept, so that heads that come once push out no others."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, KnownHead] = {}
+        self._seen: dict[int, int] = {}
+        self.find = self._heads.get
+        """The known head with these bytes, the blank line included; None for any other."""
+
+    def is_due(self, head: bytes) -> bool:
+        """Counts a head that is not known; whether it has come often enough to be kept."""
+        if len(head) > _HEAD_BYTES_MAX:
+            return False
+        seen, key = self._seen, hash(head)
+        sights = seen.get(key, 0) + 1
+        if sights >= self.sights:
+            seen.pop(key, None)
+            return True
+        if len(seen) >= _SEEN_MAX:
+            seen.clear()
+        seen[key] = sights
+        return False
+
+    def keep(self, head: bytes, known: KnownHead) -> None:
+        """From now on ``find`` finds it."""
+        if len(self._heads) >= _HEADS_MAX:
+            self._heads.clear()
+        self._heads[head] = known
+
+    def forget(self) -> None:
+        """For a change of what follows from heads: all are worked out anew."""
+        self._heads.clear()
+        self._seen.clear()
+
+
+def is_simple(message: Any) -> bool:
+    """Whether the head of aiohttp's message leaves no question of where the request ends, and how it goes on."""
+    headers = message.headers
+    return (
+        message.method in METHODS
+        and message.version == HttpVersion11
+        and not message.should_close
+        and not any(name in headers for name in _OTHERWISE)
+        and len(headers.getall("Content-Length", ())) <= 1
+    )
+
+
+def length_of(message: Any) -> int:
+    """Bytes of the body that follows the head of aiohttp's message; -1 where only the parser knows."""
+    headers = getattr(message, "headers", None)
+    if headers is None or message.upgrade or message.chunked:
+        return -1
+    lengths = headers.getall("Content-Length", ())
+    return int(lengths[0]) if len(lengths) == 1 else -1 if lengths else 0
+
+
+NO_BODY: Final = EMPTY_PAYLOAD

@@ -1,0 +1,242 @@
+"""The short way of plain HTTP: a head that came before is known by its bytes, and nothing else is taken for granted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+
+from kafka_gateway.assembly.app import App
+from kafka_gateway.door import known_heads
+from kafka_gateway.door.known_heads import KnownHeads
+from tests.transports.conftest import Connect, gateway
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+
+LIST = request("GET", "/topics")
+
+
+def heads(app: App) -> dict[bytes, Any]:
+    """The heads that the only listener knows."""
+    (offer,) = app.host._offers.values()
+    return offer.heads._heads
+
+
+def shape(value: Any) -> Any:
+    """Its members, for an object: offsets grow."""
+    return list(value) if isinstance(value, dict) else value
+
+
+async def warm(wire: Wire, data: bytes) -> None:
+    """Has the head of this request known."""
+    for _ in range(KnownHeads.sights + 1):
+        await wire.send(data)
+        assert (await wire.reply()).status < 300
+
+
+async def test_both_ways_answer_alike(app: App, wire: Wire, topic: str) -> None:
+    for data in (LIST, produce(topic), request("GET", f"/topics/{topic}"), request("GET", "/topics/none", Accept=V2)):
+        replies = []
+        for _ in range(4):
+            await wire.send(data)
+            reply = await wire.reply()
+            reply.headers.pop("date")
+            replies.append(reply)
+        assert heads(app).keys() >= {data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"}
+        for reply in replies:
+            assert (reply.status, reply.headers) == (replies[0].status, replies[0].headers)
+            assert shape(reply.json) == shape(replies[0].json)
+
+
+async def test_the_records_are_those_that_were_sent(wire: Wire, topic: str) -> None:
+    """Two bodies of one length have the same head."""
+    where = f"/topics/{topic}/partitions/0"
+    for number in range(6):
+        body = b'{"records":[{"value":%d}]}' % number
+        await wire.send(request("POST", where, body, Content_Type=JSON_V2))
+        assert (await wire.reply()).json["offsets"][0]["offset"] == number
+    found: list[int] = []
+    while len(found) < 6:
+        read = where + "/messages?offset=0&count=6"
+        reply = await wire.ask("GET", read, Accept="application/vnd.kafka.json.v1+json")
+        found = [row["value"] for row in reply.json]
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("cut", [1, 20, -30, -1])
+async def test_a_known_request_in_two_pieces(app: App, wire: Wire, topic: str, cut: int) -> None:
+    data = produce(topic)
+    await warm(wire, data)
+    await wire.send(data[:cut])
+    await until(lambda: any(each._rest for each in connections(app)))
+    await wire.send(data[cut:])
+    assert (await wire.reply()).status == 200
+    await wire.send(LIST)
+    assert (await wire.reply()).status == 200
+
+
+def connections(app: App) -> list[Any]:
+    (server,) = app.host._servers.values()
+    return list(server.connections)
+
+
+async def test_known_requests_in_one_piece_are_answered_in_order(wire: Wire, topic: str) -> None:
+    first, second = produce(topic), request("GET", f"/topics/{topic}/partitions")
+    await warm(wire, first)
+    await warm(wire, second)
+    await wire.send(first + second + LIST + first)
+    replies = [await wire.reply() for _ in range(4)]
+    assert [next(iter(reply.json)) if isinstance(reply.json, dict) else "list" for reply in replies] == [
+        "offsets",
+        "list",
+        "list",
+        "offsets",
+    ]
+
+
+async def test_what_comes_while_a_known_request_waits_is_answered_behind_it(app: App, wire: Wire) -> None:
+    body = b'{"name":"i","format":"json","consumer.request.timeout.ms":"1000"}'
+    assert (await wire.ask("POST", "/consumers/waiting", body, Content_Type=V2)).status == 200
+    where = "/consumers/waiting/instances/i"
+    assigned = b'{"partitions":[{"topic":"quiet","partition":0}]}'
+    assert (await wire.ask("POST", "/topics/quiet", b'{"records":[{"value":1}]}', Content_Type=JSON_V2)).status == 200
+    assert (await wire.ask("POST", where + "/assignments", assigned, Content_Type=V2)).status == 204
+    read = request("GET", where + "/records?timeout=300", Accept=JSON_V2)
+    await warm(wire, read)
+    await warm(wire, LIST)
+    await wire.send(read)
+    await until(lambda: any(each._at_work for each in connections(app)))
+    await wire.send(LIST)
+    assert (await wire.reply()).json == []
+    assert "quiet" in (await wire.reply()).json
+
+
+async def test_a_known_read_ends_with_its_client(app: App, connect: Connect, wire: Wire) -> None:
+    other = await connect()
+    body = b'{"name":"i","format":"json"}'
+    assert (await wire.ask("POST", "/consumers/leaving", body, Content_Type=V2)).status == 200
+    where = "/consumers/leaving/instances/i"
+    assert (await wire.ask("POST", "/topics/leaving", b'{"records":[{"value":1}]}', Content_Type=JSON_V2)).status == 200
+    assigned = b'{"partitions":[{"topic":"leaving","partition":0}]}'
+    assert (await wire.ask("POST", where + "/assignments", assigned, Content_Type=V2)).status == 204
+    await warm(other, request("GET", where + "/records?timeout=20", Accept=JSON_V2))
+    waits = request("GET", where + "/records?timeout=20000", Accept=JSON_V2)
+    (offer,) = app.host._offers.values()
+    for _ in range(KnownHeads.sights):
+        offer.heads.is_due(waits)
+    await other.send(waits)
+    await until(lambda: app.gateway.running == 1)
+    other.writer.transport.abort()
+    await until(lambda: app.gateway.running == 0)
+
+
+async def test_a_client_that_closes_its_side_gets_the_reply(connect: Connect, wire: Wire) -> None:
+    await warm(wire, LIST)
+    other = await connect()
+    await other.send(LIST)
+    other.writer.write_eof()
+    assert (await other.reply()).status == 200
+    assert await other.closed() == b""
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        produce("t", Connection="close"),
+        produce("t", Expect="100-continue"),
+        produce("t", Transfer_Encoding="chunked"),
+        request("POST", "/topics/t", b"x", Content_Encoding="gzip", Content_Type=JSON_V2),
+        request("GET", "/topics", version="1.0"),
+        request("GET", "/topics", Upgrade="h2c"),
+        request("GET", "/topics/t/stream", Accept="text/event-stream"),
+        request("OPTIONS", "/topics"),
+        request("HEAD", "/topics"),
+        request("GET", "/topics", X=("x" * 2048)),
+    ],
+)
+async def test_what_takes_the_long_way(app: App, connect: Connect, differs: bytes) -> None:
+    for _ in range(3):
+        wire = await connect()
+        await wire.send(differs)
+        with_body = not differs.startswith(b"HEAD")
+        if b"chunked" in differs or b"stream" in differs:
+            wire.writer.transport.abort()
+        else:
+            await wire.reply(head_only=not with_body)
+    assert heads(app) == {}
+
+
+async def test_heads_that_come_once_are_not_kept(app: App, wire: Wire) -> None:
+    for number in range(50):
+        await wire.ask("GET", f"/topics/t{number}")
+    assert heads(app) == {}
+
+
+async def test_no_more_are_kept_than_may_be(app: App, wire: Wire, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_heads, "_HEADS_MAX", 8)
+    monkeypatch.setattr(known_heads, "_SEEN_MAX", 8)
+    (offer,) = app.host._offers.values()
+    for number in range(40):
+        for _ in range(2):
+            await wire.ask("GET", f"/topics/t{number}")
+        assert len(heads(app)) <= 8
+        assert len(offer.heads._seen) <= 8
+    assert heads(app)
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[tuple[App, Path]]:
+    """A gateway that asks who comes, and its file of users."""
+    users = tmp_path / "users"
+    users.write_text(line("ann", "right"))
+    async with gateway(
+        authentication_method="BASIC",
+        authentication_roles="*",
+        **{"authentication.basic.file": str(users)},
+    ) as app:
+        yield app, users
+
+
+def line(user: str, password: str) -> str:
+    return f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}:user\n"
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def test_a_known_head_needs_its_proof_each_time(guarded: tuple[App, Path]) -> None:
+    app, users = guarded
+    asks = request("GET", "/topics", Authorization=basic("ann", "right"))
+    wrong = request("GET", "/topics", Authorization=basic("ann", "wrong"))
+    async with await Wire.open(app.addresses[0]) as wire, await Wire.open(app.addresses[0]) as other:
+        await warm(wire, asks)
+        for _ in range(3):
+            await other.send(wrong)
+            assert (await other.reply()).status == 401
+            await other.send(LIST)
+            assert (await other.reply()).status == 401
+        await other.send(asks)
+        assert (await other.reply()).status == 200
+        await other.send(wrong)  # on a connection that has a session
+        assert (await other.reply()).status == 401
+        users.write_text(line("bob", "right"))
+        async with asyncio.timeout(10):
+            while True:
+                await wire.send(asks)
+                if (await wire.reply()).status == 401:
+                    break
+                await asyncio.sleep(0.1)
+
+
+async def test_a_gateway_that_stops_says_so_to_known_heads(app: App, wire: Wire) -> None:
+    await warm(wire, LIST)
+    app.gateway.stopping = True
+    await wire.send(LIST)
+    reply = await wire.reply()
+    assert reply.closes
+    assert await wire.closed() == b""
