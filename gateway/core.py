@@ -38,6 +38,8 @@ from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.metrics import door as door_metrics
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
 from kafka_gateway.rights import Authorizer
@@ -84,6 +86,7 @@ class Gateway:
         codecs: Mapping[str, Codec],
         authenticator: Authenticator,
         authorizers: Sequence[Authorizer] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         self.config = config
         self.router = router
@@ -96,6 +99,9 @@ class Gateway:
         self.reloads: list[Callable[[], None]] = []
         """What else has read something, and reads it again when ``reload`` is called: none of them raises anything."""
         self.counters = Counters()
+        self.metrics = metrics or Metrics()
+        """What is told to whoever scrapes this gateway; the door's own numbers among it."""
+        self.metrics.add(door_metrics.requests(self))
         self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
         """What clients may make the gateway hold, all of them together."""
@@ -160,6 +166,8 @@ class Gateway:
         dispatched one after the other reach Kafka in that order.
         """
         self.running += 1
+        transport = request.session.transport
+        self.counters.running[transport] += 1
         started = time.perf_counter()
         plan: Plan | None = None
         call: Call | None = None
@@ -237,7 +245,8 @@ class Gateway:
         finally:
             template, method = (plan.route.template, plan.route.method) if plan is not None else ("", "")
             status = reply.status if reply is not None else _LEFT
-            self.counters.add(request.session.transport, template, method, status, time.perf_counter() - started)
+            self.counters.add(transport, template, method, status, time.perf_counter() - started)
+            self.counters.running[transport] -= 1
             self.running -= 1
             if lease is not None:
                 lease.end()

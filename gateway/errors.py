@@ -168,6 +168,10 @@ def rate_headers(limit: int, remaining: int, reset_s: int) -> tuple[tuple[str, s
     )
 
 
+class QuotaUsedUp(TooManyRequests):
+    """The principal has used up what it may use (security.md §5)."""
+
+
 class NotSupported(ServiceError):
     """The Kafka behind this gateway cannot do that, e.g. the embedded one."""
 

@@ -14,6 +14,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.markers import NAME, hookimpl, hookspec
+from kafka_gateway.metrics.registry import Collects, Metrics
 from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
@@ -44,9 +45,18 @@ def gateway_authorizers(config: Config) -> Sequence[Authorizer]:  # type: ignore
 
 @hookspec
 def gateway_routes(  # type: ignore[empty-body]
-    config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas
+    config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas, metrics: Metrics
 ) -> Sequence[Route]:
-    """Paths of the service layer; every transport serves them. A path that exists already is refused at start."""
+    """Paths of the service layer; every transport serves them. A path that exists already is refused at start.
+
+    What their services count, they give to ``metrics``.
+    """
+
+
+@hookspec
+def gateway_metrics(config: Config) -> Sequence[Collects]:  # type: ignore[empty-body]
+    """Metrics of the plugin's own: collectors of prometheus-client, made with ``registry=None``. They stand in
+    ``GET /metrics`` beside the gateway's; a name that is taken is refused at start."""
 
 
 @hookspec

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kafka_gateway import limits
+from kafka_gateway.assembly.metrics import measures, measuring
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.authenticators.kafka import KafkaAuthenticator
 from kafka_gateway.config import Config, ConfigError, Fault
@@ -73,7 +74,9 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         schemas = Catalogue(config, codecs)
         # It ends before the Kafka clients do: their threads may be waiting for a schema.
         await stack.enter_async_context(schemas.lifespan())
-        routes = plugins.routes(config, kafka, codecs, schemas)
+        metrics = measures(config)
+        plugins.add_metrics(config, metrics)
+        routes = plugins.routes(config, kafka, codecs, schemas, metrics)
         try:
             router = Router(routes)
         except RouteClash as error:
@@ -83,8 +86,9 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             raise ConfigError(faults)
         if authorizers:
             _check_declared(routes)
-        gateway = Gateway(config, router, codecs, authenticator, authorizers)
+        gateway = Gateway(config, router, codecs, authenticator, authorizers, metrics)
         gateway.transports = tuple(transports)
+        await stack.enter_async_context(measuring(metrics))
         if credentials is not None:
             gateway.tells_caller = True
             gateway.proofs.know_credentials(credentials.chosen)

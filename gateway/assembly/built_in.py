@@ -18,6 +18,7 @@ BUILT_IN = MappingProxyType(
         "docs": "kafka_gateway.transports.docs.plugin",
         "tunnel": "kafka_gateway.transports.tunnel.plugin",
         "core": "kafka_gateway.assembly.builtin",
+        "operation": "kafka_gateway.services.operation.plugin",
         "rest": "kafka_gateway.services.rest.plugin",
         "v3": "kafka_gateway.services.v3.plugin",
         "bridges": "kafka_gateway.transports.bridges.plugin",

@@ -25,6 +25,7 @@ from kafka_gateway.authenticators.several import SeveralMethods, shadowed
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Collects, Metrics
 from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
@@ -152,15 +153,33 @@ class Plugins:
             raise ConfigError(faults)
         return found
 
-    def routes(self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas) -> list[Route]:
-        """All routes, each marked with its plugin's name."""
-        found = self._call("gateway_routes", Route, config=config, kafka=kafka, codecs=codecs, schemas=schemas)
+    def routes(
+        self,
+        config: Config,
+        kafka: Kafka,
+        codecs: Mapping[str, Codec],
+        schemas: Schemas,
+        metrics: Metrics | None = None,
+    ) -> list[Route]:
+        """All routes, each marked with its plugin's name; what their services count, they give to ``metrics``."""
+        metrics = metrics or Metrics()
+        found = self._call(
+            "gateway_routes", Route, config=config, kafka=kafka, codecs=codecs, schemas=schemas, metrics=metrics
+        )
         return [replace(route, owner=plugin, name=route.name or plugin) for plugin, route in found]
 
     def transports(self, config: Config) -> list[Transport]:
         """All transports that are not switched off, in the order in which they are asked: the newest first."""
         found = self._named("gateway_transports", Transport, _WORD, config=config)
         return [each for each in reversed(found) if config.flag(f"transport.{each.name}.enable")]
+
+    def add_metrics(self, config: Config, metrics: Metrics) -> None:
+        """Has the metrics that plugins bring shown with all others."""
+        for plugin, collector in self._call("gateway_metrics", Collects, config=config):
+            try:
+                metrics.add_collector(collector)
+            except ValueError as error:
+                raise PluginError(f"plugin {plugin}: gateway_metrics: {_one_line(error)}") from error
 
     def faults(self, config: Config) -> list[Fault]:
         """What is wrong with a configuration that only plugins can tell: one of the checks of gateway.config.load."""

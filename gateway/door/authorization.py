@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -32,10 +33,14 @@ Needs = Iterable[Need] | Callable[[], Iterable[Need]]
 class PrincipalRights(Rights):
     """Remembers what the authorizers decide about one principal."""
 
-    __slots__ = ("__weakref__", "_authorizers", "_judges", "_known", "generation", "principal")
+    __slots__ = ("__weakref__", "_authorizers", "_counts", "_judges", "_known", "generation", "principal")
 
-    def __init__(self, authorizers: Sequence[Authorizer], principal: Principal) -> None:
+    def __init__(
+        self, authorizers: Sequence[Authorizer], principal: Principal, counts: Counter[tuple[str, str]] | None = None
+    ) -> None:
+        """``counts`` is added to with each decision: operation, and ``true`` or ``false``."""
         self.principal = principal
+        self._counts = Counter() if counts is None else counts
         self.generation = 0
         self._authorizers = authorizers
         self._judges: list[Judge] | None = None
@@ -43,8 +48,9 @@ class PrincipalRights(Rights):
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         need = (operation, resource, name)
-        known = self._known.get(need)
-        return known if known is not None else self._ask(need)
+        decision = self._known.get(need) or self._ask(need)
+        self._counts[operation, "true" if decision.allowed else "false"] += 1
+        return decision
 
     def _ask(self, need: Need) -> Decision:
         decision = self._judge(need)
@@ -98,6 +104,8 @@ class Authorization:
         self._rights: weakref.WeakValueDictionary[tuple[object, ...], PrincipalRights] = weakref.WeakValueDictionary()
         self._open: weakref.WeakKeyDictionary[Any, tuple[Session, Needs]] = weakref.WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.decisions: Counter[tuple[str, str]] = Counter()
+        """How often was asked, by operation and by ``true`` or ``false``."""
         self.changes = 0
         """How often the rules have changed."""
 
@@ -113,7 +121,7 @@ class Authorization:
         key = (principal.kind, principal.name, principal.roles, attributes)
         found = self._rights.get(key)
         if found is None:
-            found = self._rights[key] = PrincipalRights(self._authorizers, principal)
+            found = self._rights[key] = PrincipalRights(self._authorizers, principal, self.decisions)
         return found
 
     def hold(self, what: Stream | Session, session: Session, needs: Needs) -> None:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -38,6 +39,7 @@ from kafka_gateway.errors import (
     MethodNotAllowed,
     ServiceError,
 )
+from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.session import Session
 from kafka_gateway.settings.listeners import Listener
 from kafka_gateway.transport import Transport, refusal
@@ -101,7 +103,9 @@ class HttpConnection(RequestHandler):
         super().connection_made(transport)
         self.certificate = self._host.certificate_of(self._listener, transport)
         self._host.connection_count += 1
+        self._host.connections[self._listener] += 1
         if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
+            self._host.gateway.counters.refused["connections"] += 1
             transport.write(_TOO_MANY)
             self.force_close()
             return
@@ -115,6 +119,7 @@ class HttpConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._lost = True
         self._host.connection_count -= 1
+        self._host.connections[self._listener] -= 1
         if self._head_deadline is not None:
             self._head_deadline.cancel()
         if self._abort_at is not None:
@@ -284,7 +289,7 @@ class HttpConnection(RequestHandler):
         super().connection_lost(None)
         if self._head_deadline is not None:
             self._head_deadline.cancel()
-        return partial(self._host.lose, session)
+        return partial(self._host.lose, session, self._listener)
 
     def drained(self) -> asyncio.Future[None]:
         """Done when the client is not behind any more (``writing_paused``), or has left. Shared: shield it."""
@@ -364,6 +369,7 @@ class HttpConnection(RequestHandler):
         else:
             self._host.note_refused(peer_of(self.peername), exc)
             error = _head_error(exc, message)
+            self._host.gateway.counters.refuse(error)
         response = refusal(error)
         response.force_close()
         return response
@@ -434,6 +440,9 @@ class Host:
     def __init__(self, config: Config, gateway: Gateway, transports: Sequence[Transport]) -> None:
         self.gateway = gateway
         self.connection_count = 0
+        self.connections: Counter[str] = Counter()
+        """Those that are open, by listener."""
+        gateway.metrics.add(door_metrics.connections(lambda: self.connections))
         self.refused = 0
         """Requests that were no valid HTTP."""
         self._refused_told = 0
@@ -539,9 +548,10 @@ class Host:
             self.gateway.sessions.discard(session)
             session.closed = GONE
 
-    def lose(self, session: Session) -> None:
+    def lose(self, session: Session, listener: str) -> None:
         """A connection that was handed over is lost."""
         self.connection_count -= 1
+        self.connections[listener] -= 1
         self.forget(session)
 
     async def stop_listening(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import TooManyRequests, rate_headers
+from kafka_gateway.errors import QuotaUsedUp, TooManyRequests, rate_headers
 from kafka_gateway.limits import TokenBucket
 from kafka_gateway.session import Principal, Session
 
@@ -117,7 +117,7 @@ class Allowance:
 
     def _refusal(self, name: str, wait_s: float) -> TooManyRequests:
         limit = self.limits.get(name.removeprefix("quota.")) if name.endswith(".per.sec") else None
-        return TooManyRequests(f"{self.principal} has used up its {name}.", max(1, math.ceil(wait_s)), limit)
+        return QuotaUsedUp(f"{self.principal} has used up its {name}.", max(1, math.ceil(wait_s)), limit)
 
 
 UNLIMITED: Final = Allowance(None, {})

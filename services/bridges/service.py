@@ -4,57 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-from kafka_gateway import jsonio
 from kafka_gateway.messages import Call, Response
+from kafka_gateway.metrics.families import PREFIX
+from kafka_gateway.metrics.registry import TEXT, Families, render
 from kafka_gateway.service import Service
 from kafka_gateway.services.bridges.consume import ConsumerBridge
+from kafka_gateway.services.bridges.metrics import families
 from kafka_gateway.services.bridges.produce import ProducerBridge
+from kafka_gateway.services.bridges.replies import BridgesReply, ConsumerReply, ProducerReply
 from kafka_gateway.services.common.health import HealthService
-
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
-"""The text format of Prometheus."""
-
-
-class ProducerReply(jsonio.Struct):
-    """A bridge into Kafka, as ``GET /bridges`` shows it."""
-
-    name: str
-    topic: str
-    paths: Sequence[str]
-    stored: int
-    stored_bytes: int
-    failed: int
-    in_flight: int
-
-
-class ConsumerReply(jsonio.Struct):
-    """A bridge out of Kafka."""
-
-    name: str
-    topics: Sequence[str]
-    group: str
-    state: str
-    trouble: str
-    consumed: int
-    delivered: int
-    attempts: int
-    posts: dict[str, int]
-    retrying: int
-    dead_letters: int
-    dropped_records: int
-    dropped_headers: int
-    at_work: int
-    oldest_s: float
-    lag: dict[str, int]
-    silent: dict[str, str]
-
-
-class BridgesReply(jsonio.Struct):
-    producers: Sequence[ProducerReply]
-    consumers: Sequence[ConsumerReply]
 
 
 class Bridges(Service):
@@ -100,14 +60,19 @@ class Bridges(Service):
 
     async def list(self, call: Call) -> Response:
         """``GET /bridges``"""
-        consumers = [await _consumer_reply(each) for each in self._consumers]
-        return Response(BridgesReply([_producer_reply(each) for each in self._producers], consumers))
+        return Response(await self._told())
 
     async def metrics(self, call: Call) -> Response:
         """``GET /bridges/metrics``: the same for Prometheus."""
+        return Response(await render(families(await self._told(), "")), media_type=TEXT)
+
+    async def families(self) -> Families:
+        """What all bridges have counted, as a source of the gateway's metrics."""
+        return families(await self._told(), PREFIX)
+
+    async def _told(self) -> BridgesReply:
         consumers = [await _consumer_reply(each) for each in self._consumers]
-        lines = _lines([_producer_reply(each) for each in self._producers], consumers)
-        return Response("".join(lines).encode(), media_type=_TEXT)
+        return BridgesReply([_producer_reply(each) for each in self._producers], consumers)
 
 
 def _producer_reply(bridge: ProducerBridge) -> ProducerReply:
@@ -155,52 +120,3 @@ def silence(consumers: Iterable[ConsumerBridge]) -> str:
         for each in consumers
         for (topic, number), why in sorted(each.silent().items())
     )
-
-
-_PRODUCER_METRICS = (
-    ("records_total", "counter", "stored"),
-    ("bytes_total", "counter", "stored_bytes"),
-    ("failed_requests_total", "counter", "failed"),
-    ("requests_in_flight", "gauge", "in_flight"),
-)
-_CONSUMER_METRICS = (
-    ("records_consumed_total", "counter", "consumed"),
-    ("records_delivered_total", "counter", "delivered"),
-    ("attempts_total", "counter", "attempts"),
-    ("retries_pending", "gauge", "retrying"),
-    ("dead_letters_total", "counter", "dead_letters"),
-    ("dropped_records_total", "counter", "dropped_records"),
-    ("dropped_headers_total", "counter", "dropped_headers"),
-    ("records_at_work", "gauge", "at_work"),
-    ("oldest_record_seconds", "gauge", "oldest_s"),
-)
-
-
-def _lines(producers: Sequence[ProducerReply], consumers: Sequence[ConsumerReply]) -> Iterator[str]:
-    """Prometheus' text format, version 0.0.4."""
-    for name, kind, member in _PRODUCER_METRICS:
-        yield from _metric(
-            f"bridge_producer_{name}", kind, [({"bridge": each.name}, getattr(each, member)) for each in producers]
-        )
-    for name, kind, member in _CONSUMER_METRICS:
-        yield from _metric(
-            f"bridge_consumer_{name}", kind, [({"bridge": each.name}, getattr(each, member)) for each in consumers]
-        )
-    yield from _metric(
-        "bridge_consumer_posts_total",
-        "counter",
-        [({"bridge": each.name, "status": word}, count) for each in consumers for word, count in each.posts.items()],
-    )
-    yield from _metric(
-        "bridge_consumer_lag_records",
-        "gauge",
-        [({"bridge": each.name, "partition": name}, count) for each in consumers for name, count in each.lag.items()],
-    )
-
-
-def _metric(name: str, kind: str, values: Iterable[tuple[dict[str, str], Any]]) -> Iterator[str]:
-    yield f"# TYPE {name} {kind}\n"
-    for labels, value in values:
-        # Names of bridges and topics have no character that the format would escape.
-        shown = ",".join(f'{label}="{text}"' for label, text in labels.items())
-        yield f"{name}{{{shown}}} {value}\n"

@@ -11,12 +11,12 @@ from kafka_gateway.errors import BadRequest, GroupActive, KafkaAuthentication, K
 from kafka_gateway.kafka.ports.admin import Admin, GroupInfo
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.messages import Call, Response
+from kafka_gateway.metrics.registry import TEXT
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.websocket_proxy.avro_schemas import SCHEMAS
 from kafka_gateway.services.websocket_proxy.control import ProxyControl
 from kafka_gateway.services.websocket_proxy.limits import DEFAULT, ClientLimits, Side, read_limits
-from kafka_gateway.services.websocket_proxy.metrics import CONTENT_TYPE
 from kafka_gateway.services.websocket_proxy.pretty_json import pretty
 
 Answer = TypeVar("Answer")
@@ -139,7 +139,7 @@ class ProxyAdmin:
         )
 
     async def metrics(self, call: Call) -> Response:
-        return Response(await self._control.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(await self._control.metrics.text(), media_type=TEXT)
 
     # --- limits of clients ------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""What is counted of the proxy's sockets, for Prometheus (websocket-proxy.md §7.1). Each gateway has its own registry.
+"""What is counted of the proxy's sockets, for Prometheus (websocket-proxy.md §7.1): in its own ``/metrics`` resources,
+and under the same names among the gateway's.
 
 The sockets count in plain integers; they are read when somebody asks. Series of single clients end with their sockets,
 and there is a bound on how many there are.
@@ -7,22 +8,20 @@ and there is a bound on how many there are.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import BrokerNode
+from kafka_gateway.metrics.families import Family, counter, gauge, info
+from kafka_gateway.metrics.registry import Families, render
 from kafka_gateway.services.websocket_proxy.session import CONSUMER, Kind
 from kafka_gateway.services.websocket_proxy.sessions import SocketCounters
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHERS = "(others)"
 """The client of the series that all sockets beyond the bound share."""
 _KEY = "kafka.ws.proxy."
@@ -41,7 +40,7 @@ class Counted(Protocol):
     def counters(self) -> SocketCounters: ...
 
 
-class ProxyMetrics(Collector):
+class ProxyMetrics:
     """Belongs to the event loop."""
 
     def __init__(self, config: Config, admin: Admin) -> None:
@@ -49,16 +48,10 @@ class ProxyMetrics(Collector):
         self._most = config.integer(_KEY + "metrics.clients.max")
         self._open: dict[Counted, None] = {}
         """In the order of their opening."""
-        self._nodes: list[BrokerNode] = []
-        self.registry = CollectorRegistry(auto_describe=False)
-        self._refused = Counter(
-            "wsproxy_handshakes_refused", "Sockets that got no place", ["reason"], registry=self.registry
-        )
-        self._closed = Counter("wsproxy_sockets_closed", "Sockets that ended", ["type", "code"], registry=self.registry)
-        started = Gauge("wsproxy_start_time_seconds", "When the gateway started", registry=self.registry)
-        started.set(time.time())
-        Info("wsproxy_status", "How the proxy is set up", registry=self.registry).info(_status(config))
-        self.registry.register(self)
+        self._refused: Counter[str] = Counter()
+        self._closed: Counter[tuple[str, str]] = Counter()
+        self._started_at = time.time()
+        self._status = _status(config)
 
     def opened(self, socket: Counted) -> None:
         self._open[socket] = None
@@ -67,52 +60,53 @@ class ProxyMetrics(Collector):
         """``code`` is the close code; 0 for one that was registered and never opened."""
         self._open.pop(socket, None)
         if code:
-            self._closed.labels(_type(socket.kind), str(code)).inc()
+            self._closed[_type(socket.kind), str(code)] += 1
 
     def refused(self, reason: str) -> None:
-        self._refused.labels(reason).inc()
+        self._refused[reason] += 1
 
     async def text(self) -> bytes:
         """All metrics as Prometheus reads them."""
         try:
-            self._nodes = await self._admin.nodes()
+            nodes = await self._admin.nodes()
         except ServiceError:
-            self._nodes = []
-        return generate_latest(self.registry)
+            nodes = []
+        return await render([*self.families(), _brokers(nodes)])
 
-    def collect(self) -> Iterable[Metric]:
-        """The series that are made when they are asked for; called by the registry."""
-        counts = {"producer": 0, "consumer": 0}
+    def families(self) -> Families:
+        """A source of the gateway's metrics: all but the brokers, who would have to be asked for."""
+        refused = [((reason,), count) for reason, count in self._refused.items()]
+        yield _counter("wsproxy_handshakes_refused", "Sockets that got no place", ("reason",), refused)
+        yield _counter("wsproxy_sockets_closed", "Sockets that ended", ("type", "code"), list(self._closed.items()))
+        yield _gauge("wsproxy_start_time_seconds", "When the gateway started", (), [((), self._started_at)])
+        yield _info("wsproxy_status", "How the proxy is set up", self._status)
+        counts = Counter({"producer": 0, "consumer": 0})
         for socket in self._open:
             counts[_type(socket.kind)] += 1
-        sockets = GaugeMetricFamily("wsproxy_open_websockets", "Open sockets", labels=["type"])
-        for kind, count in counts.items():
-            sockets.add_metric([kind], count)
-        yield sockets
-        yield from self._per_client()
-        brokers = InfoMetricFamily("wsproxy_broker", "Brokers of the cluster")
-        for node in self._nodes:
-            brokers.add_metric(
-                [], {"id": str(node.id), "host": node.host, "port": str(node.port), "rack": node.rack or ""}
-            )
-        yield brokers
-
-    def _per_client(self) -> Iterator[Metric]:
-        consumer, producer = ["group_id", "client_id"], ["producer_id", "instance_id"]
-        sent = CounterMetricFamily("wsproxy_consumer_records_sent", "Records sent to a consumer", labels=consumer)
-        commits = CounterMetricFamily("wsproxy_consumer_commits_received", "Commits of a consumer", labels=consumer)
-        waiting = GaugeMetricFamily(
-            "wsproxy_consumer_uncommitted_records", "Size of a consumer's commit stack", labels=consumer
+        yield _gauge(
+            "wsproxy_open_websockets", "Open sockets", ("type",), [((kind,), count) for kind, count in counts.items()]
         )
-        received = CounterMetricFamily("wsproxy_producer_records_received", "Records of a producer", labels=producer)
-        acks = CounterMetricFamily("wsproxy_producer_acks_sent", "Results sent to a producer", labels=producer)
-        for (kind, *names), counters in self._sums().items():
-            first, second = (sent, commits) if kind == CONSUMER else (received, acks)
-            first.add_metric(names, counters.records)
-            second.add_metric(names, counters.answers)
-            if kind == CONSUMER:
-                waiting.add_metric(names, counters.uncommitted)
-        yield from (sent, commits, waiting, received, acks)
+        yield from self._per_client()
+
+    def _per_client(self) -> Families:
+        consumer, producer = ("group_id", "client_id"), ("producer_id", "instance_id")
+        sums = self._sums().items()
+        consumers = [(names, sum) for (kind, *names), sum in sums if kind == CONSUMER]
+        producers = [(names, sum) for (kind, *names), sum in sums if kind != CONSUMER]
+        sent, commits = "Records sent to a consumer", "Commits of a consumer"
+        yield _counter(
+            "wsproxy_consumer_records_sent", sent, consumer, [(names, sum.records) for names, sum in consumers]
+        )
+        yield _counter(
+            "wsproxy_consumer_commits_received", commits, consumer, [(names, sum.answers) for names, sum in consumers]
+        )
+        waiting = [(names, sum.uncommitted) for names, sum in consumers]
+        yield _gauge("wsproxy_consumer_uncommitted_records", "Size of a consumer's commit stack", consumer, waiting)
+        received, acks = "Records of a producer", "Results sent to a producer"
+        yield _counter(
+            "wsproxy_producer_records_received", received, producer, [(names, sum.records) for names, sum in producers]
+        )
+        yield _counter("wsproxy_producer_acks_sent", acks, producer, [(names, sum.answers) for names, sum in producers])
 
     def _sums(self) -> dict[tuple[str, str, str], SocketCounters]:
         sums: dict[tuple[str, str, str], SocketCounters] = {}
@@ -125,6 +119,17 @@ class ProxyMetrics(Collector):
             total.answers += socket.counters.answers
             total.uncommitted += socket.counters.uncommitted
         return sums
+
+
+_counter = partial(counter, prefix="")
+_gauge = partial(gauge, prefix="")
+_info = partial(info, prefix="")
+"""The names are those of the specification."""
+
+
+def _brokers(nodes: Sequence[BrokerNode]) -> Family:
+    known = [{"id": str(node.id), "host": node.host, "port": str(node.port), "rack": node.rack or ""} for node in nodes]
+    return _info("wsproxy_broker", "Brokers of the cluster", *known)
 
 
 def _type(kind: Kind) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from kafka_gateway.config import Config
 from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.websocket_proxy.admin import ProxyAdmin
@@ -16,8 +17,9 @@ from kafka_gateway.services.websocket_proxy.descriptions import DESCRIPTIONS, PA
 from kafka_gateway.services.websocket_proxy.produce import ProduceSockets
 
 
-def routes(config: Config, kafka: Kafka, schemas: Schemas) -> list[Route]:
+def routes(config: Config, kafka: Kafka, schemas: Schemas, metrics: Metrics) -> list[Route]:
     control = ProxyControl(config, kafka.own, schemas)
+    metrics.add(control.metrics.families)
     produce = ProduceSockets(kafka, control.settings, control)
     consume = ConsumeSockets(kafka, control.settings, control)
     writes, reads = "write topic; write transactional-id", "read topic; read group"  # their names are in the query

@@ -81,8 +81,8 @@ async def test_round_trip_through_both_modes(start: Start, kafka: KafkaCluster, 
         assert (found["state"], found["delivered"], found["lag"]) == ("running", 4, {f"{topic}-0": 0})
         async with await Wire.open(app.addresses[0]) as wire:
             text = (await wire.ask("GET", "/bridges/metrics")).body.decode()
-        assert 'bridge_consumer_posts_total{bridge="out",status="2xx"} 4\n' in text
-        assert f'bridge_consumer_lag_records{{bridge="out",partition="{topic}-0"}} 0\n' in text
+        assert 'bridge_consumer_posts_total{bridge="out",status="2xx"} 4.0\n' in text
+        assert f'bridge_consumer_lag_records{{bridge="out",partition="{topic}-0"}} 0.0\n' in text
 
 
 async def test_tombstones_bare_records_and_hostile_ones(

@@ -65,7 +65,10 @@ async def test_the_webhooks(kafka: KafkaCluster) -> None:
 
 
 def test_the_metrics_are_named() -> None:
-    from kafka_gateway.services.bridges.service import _CONSUMER_METRICS, _PRODUCER_METRICS
+    from kafka_gateway.services.bridges.metrics import families
+    from kafka_gateway.services.bridges.replies import BridgesReply
 
-    for name, _, _ in (*_PRODUCER_METRICS, *_CONSUMER_METRICS):
-        assert f"_{name}`" in PAGE, name
+    for family in families(BridgesReply((), ()), ""):
+        kind = family.name.removeprefix("bridge_producer_").removeprefix("bridge_consumer_")
+        suffix = "_total" if family.kind == "counter" else ""
+        assert f"_{kind}{suffix}`" in PAGE, family.name

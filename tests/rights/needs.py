@@ -44,6 +44,7 @@ websocket-proxy-admin  PUT    /admin/consumer-group/{group}/offsets/alter/{topic
 websocket-proxy-admin  DELETE /admin/consumer-group/{group}/offsets/delete/{topic} delete group:g; read topic:orders
 websocket-proxy-admin  DELETE /admin/consumer-group/{group}/offsets                delete group:g
 -  GET    /topics/{topics}/stream                                   read topic:orders; read topic:second
+-  GET    /metrics                                                  read gateway:metrics
 -  GET    /health/live                                              open
 -  GET    /health/ready                                             open
 -  GET    /bridges                                                  read gateway:admin

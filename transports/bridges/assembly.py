@@ -10,6 +10,7 @@ from typing import Any, cast
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
@@ -29,7 +30,7 @@ _NAME = re.compile(r"bridge\.(producer|consumer)\.([A-Za-z0-9_-]+)\.")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 
 
-def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
+def routes(config: Config, kafka: Kafka, metrics: Metrics) -> Sequence[Route]:
     names = dict.fromkeys(match.groups() for key in config.places if (match := _NAME.match(key)) is not None)
     reader = _Settings(config)
     into = [reader.producer(name) for kind, name in names if kind == "producer"]
@@ -47,6 +48,7 @@ def routes(config: Config, kafka: Kafka) -> Sequence[Route]:
 
     health = HealthService(config, kafka.own.admin, lambda: silence(consumers))
     bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
+    metrics.add(bridges.families)
     pages = [
         Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
         Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics"),

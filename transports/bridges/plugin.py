@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.keys import BRIDGES
 from kafka_gateway.transport import hookimpl
@@ -17,8 +18,8 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 
 @hookimpl
-def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
+def gateway_routes(config: Config, kafka: Kafka, metrics: Metrics) -> Sequence[Route]:
     """ConfigError: a bridge's settings are faulty."""
     from kafka_gateway.transports.bridges.assembly import routes
 
-    return routes(config, kafka)
+    return routes(config, kafka, metrics)

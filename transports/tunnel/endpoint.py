@@ -181,6 +181,7 @@ class TunnelTransport(Transport):
             message = f"inject needs client.security.protocol=SASL_… and {', '.join(sasl.MECHANISMS)}"
             raise ConfigError([Fault("", key, message)])
         gateway.state[Counts] = self.counts
+        gateway.metrics.add(self.counts.families)
         routes = self._routes = Routes(upstream, self._static, self._refresh_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_LOOK_S):

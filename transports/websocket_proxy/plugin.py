@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.websocket_proxy.keys import ADMIN, HTTP, METRICS, WEBSOCKET_PROXY
@@ -31,7 +32,7 @@ def gateway_transports(config: Config) -> list[Transport]:
 
 
 @hookimpl
-def gateway_routes(config: Config, kafka: Kafka, schemas: Schemas) -> Sequence[Route]:
+def gateway_routes(config: Config, kafka: Kafka, schemas: Schemas, metrics: Metrics) -> Sequence[Route]:
     from kafka_gateway.services.websocket_proxy.routes import routes
 
-    return routes(config, kafka, schemas)
+    return routes(config, kafka, schemas, metrics)

@@ -1,0 +1,171 @@
+"""The metrics of one gateway: who counts something is asked on a scrape, and prometheus-client writes the answer.
+
+A scrape is made in small parts on the event loop, so that ten thousand series hold it no longer than ten do. Several
+scrapes at once share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
+from typing import Protocol, cast, runtime_checkable
+
+from prometheus_client import exposition
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Sample
+
+from kafka_gateway.metrics.families import Family, Kind
+from kafka_gateway.metrics.numbers import Names, Traffic
+
+log = logging.getLogger("gateway.metrics")
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
+
+_PART = 100
+"""Samples between two looks at what else the loop has to do: about a millisecond."""
+_ANSWER_S = 2.0
+"""How long a source may take that must ask somebody."""
+
+Families = Iterable[Family]
+Source = Callable[[], Families | Awaitable[Families]]
+"""What somebody counts. Called on the event loop for each scrape; an awaitable may take two seconds."""
+
+
+@runtime_checkable
+class Collects(Collector, Protocol):
+    """What prometheus-client counts with, its own kinds and collectors that others write."""
+
+
+class Metrics:
+    """Belongs to an event loop, once it is asked.
+
+    Args:
+        topics: whether topics and groups are labels at all.
+        topics_max, groups_max: how many of them have a label of their own.
+    """
+
+    def __init__(self, *, topics: bool = True, topics_max: int = 200, groups_max: int = 200) -> None:
+        self.topics = Names(topics_max if topics else 0)
+        self.groups = Names(groups_max if topics else 0)
+        self.produced = Traffic(self.topics)
+        """Records that Kafka has acknowledged, by transport."""
+        self.consumed = Traffic(self.topics)
+        """Records that were handed to clients, by kind of reading."""
+        self._sources: list[Source] = []
+        self._plugins = CollectorRegistry(auto_describe=True)
+        self._running: dict[str, asyncio.Task[bytes]] = {}
+
+    def add(self, source: Source) -> None:
+        """Has the source asked on every scrape, in the order of adding."""
+        self._sources.append(source)
+
+    def add_collector(self, collector: Collects) -> None:
+        """Takes what prometheus-client counts with: for plugins. ValueError for a name that is taken."""
+        self._plugins.register(collector)
+
+    async def render(self, accept: str | None = None) -> tuple[bytes, str]:
+        """All metrics and their media type: OpenMetrics 1.0 where ``Accept`` names it, else Prometheus' text 0.0.4."""
+        media_type = OPENMETRICS if accept is not None and "application/openmetrics-text" in accept.lower() else TEXT
+        task = self._running.get(media_type)
+        if task is None:
+            task = self._running[media_type] = asyncio.get_running_loop().create_task(
+                self._render(media_type), name="render metrics"
+            )
+            task.add_done_callback(lambda _: self._running.pop(media_type, None))
+        return await asyncio.shield(task), media_type
+
+    async def _render(self, media_type: str) -> bytes:
+        parts: list[bytes] = []
+        for source in self._sources:
+            for family in await _ask(source):
+                for part in _parts(family, media_type):
+                    parts.append(part)
+                    await asyncio.sleep(0)
+        for metric in self._collected():
+            for part in _parts(metric, media_type):
+                parts.append(part)
+                await asyncio.sleep(0)
+        if media_type is OPENMETRICS:
+            parts.append(_EOF)
+        return b"".join(parts)
+
+    def _collected(self) -> Iterator[Family]:
+        """What plugins count. One that fails costs its own metrics."""
+        metrics = iter(self._plugins.collect())
+        while True:
+            try:
+                metric = next(metrics, None)
+            except Exception:
+                log.exception("a plugin's metrics cannot be read")
+                return
+            if metric is None:
+                return
+            yield Family(metric.name, cast(Kind, metric.type), metric.documentation, metric.samples)
+
+
+async def render(families: Families) -> bytes:
+    """These families alone, as text 0.0.4: for resources that show a part under its older names."""
+    parts: list[bytes] = []
+    for family in families:
+        for part in _parts(family, TEXT):
+            parts.append(part)
+            await asyncio.sleep(0)
+    return b"".join(parts)
+
+
+async def _ask(source: Source) -> Families:
+    """The source's families; none from one that fails, which must not hide all the others."""
+    try:
+        found = source()
+        if inspect.isawaitable(found):
+            async with asyncio.timeout(_ANSWER_S):
+                found = await found
+    except TimeoutError:
+        log.warning("%s took longer than %g s: its metrics are missing from this scrape", _named(source), _ANSWER_S)
+    except Exception:
+        log.exception("the metrics of %s cannot be read", _named(source))
+    else:
+        return found
+    return ()
+
+
+def _named(source: Source) -> str:
+    return str(getattr(source, "__qualname__", source))
+
+
+_EOF = b"# EOF\n"
+
+
+def _parts(family: Family, media_type: str) -> Iterator[bytes]:
+    """The family's text in parts of so many samples, the first with its head."""
+    samples = iter(family.samples)
+    first = True
+    while (part := list(islice(samples, _PART))) or first:
+        text = _text(family, part, media_type)
+        yield text if first else text.split(b"\n", 2)[2]
+        first = False
+
+
+def _text(family: Family, samples: list[Sample], media_type: str) -> bytes:
+    metric = Metric(family.name, family.help, family.kind)
+    metric.samples = samples
+    if media_type is OPENMETRICS:
+        text: bytes = openmetrics.generate_latest(_One(metric), openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
+        return text.removesuffix(_EOF)
+    return exposition.generate_latest(_One(metric), openmetrics.ALLOWUTF8)
+
+
+class _One(Collector):
+    """A registry that holds a single family."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._metric,)

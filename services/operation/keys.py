@@ -1,0 +1,30 @@
+"""The configuration keys of what the gateway tells its operator."""
+
+from __future__ import annotations
+
+from kafka_gateway.config import ConfigKey, section
+
+METRICS = section(
+    "Metrics",
+    ConfigKey(name="metrics.enable", type="bool", default=True, doc="Serve GET /metrics for Prometheus."),
+    ConfigKey(
+        name="metrics.labels.topic",
+        type="bool",
+        default=True,
+        doc="Tell topics and groups apart in the metrics; false: all are called other.",
+    ),
+    ConfigKey(
+        name="metrics.topics.max",
+        type="int",
+        default=200,
+        minimum=0,
+        doc="How many topics have series of their own in the metrics: the first that are used. The rest is other.",
+    ),
+    ConfigKey(
+        name="metrics.groups.max",
+        type="int",
+        default=200,
+        minimum=0,
+        doc="How many consumer groups have series of their own in the metrics. The rest is other.",
+    ),
+)

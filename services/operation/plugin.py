@@ -1,0 +1,22 @@
+"""The built-in plugin ``operation``: what the gateway tells its operator, and takes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.markers import hookimpl
+from kafka_gateway.metrics.registry import Metrics
+from kafka_gateway.router import Route
+from kafka_gateway.services.operation.keys import METRICS
+from kafka_gateway.services.operation.service import Operation
+
+
+@hookimpl
+def gateway_config_keys() -> list[ConfigKey]:
+    return list(METRICS)
+
+
+@hookimpl
+def gateway_routes(config: Config, metrics: Metrics) -> Sequence[Route]:
+    return Operation(config, metrics).routes()
