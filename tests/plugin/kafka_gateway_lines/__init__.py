@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client import Counter
+
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
@@ -12,7 +14,7 @@ from kafka_gateway.transport import Transport
 from kafka_gateway_lines.api_keys import ApiKeyAuthenticator
 from kafka_gateway_lines.lines import LinesTransport
 from kafka_gateway_lines.read_only import ReadOnly
-from kafka_gateway_lines.resources import ROUTES
+from kafka_gateway_lines.resources import ECHOES, ROUTES
 from kafka_gateway_lines.text import TextCodec
 
 
@@ -49,6 +51,11 @@ def gateway_authenticators(config: Config) -> list[Authenticator]:
 @hookimpl
 def gateway_authorizers(config: Config) -> list[Authorizer]:
     return [ReadOnly()] if config.flag("lines.read.only") else []
+
+
+@hookimpl
+def gateway_metrics() -> list[Counter]:
+    return [ECHOES]
 
 
 @hookimpl

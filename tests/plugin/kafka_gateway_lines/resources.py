@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+from prometheus_client import Counter
+
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.media import plain_json
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.router import Route
 from kafka_gateway.stream import StreamBuffer
 
+ECHOES = Counter("lines_echoes", "Answers of /plugin/echo", registry=None)
 _HIGH, _LOW = 64 * 1024, 16 * 1024
 
 
 async def echo(call: Call) -> Response:
     """Who asks, how, and with which parameters."""
     session = call.session
+    ECHOES.inc()
     return Response({"transport": session.transport, "principal": session.principal.name, "query": dict(call.query)})
 
 
