@@ -14,7 +14,7 @@ from kafka_gateway.errors import (
     PayloadTooLarge,
     Unavailable,
 )
-from kafka_gateway.services.bridges.service import BridgesReply
+from kafka_gateway.services.bridges.replies import BridgesReply
 from kafka_gateway.services.common.health import HealthReply
 
 _TAG: Final = "Bridges"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from kafka_gateway.config import Config
+from kafka_gateway.description import described
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
+from kafka_gateway.services.operation.descriptions import DESCRIPTIONS
 
 
 class Operation:
@@ -19,7 +21,8 @@ class Operation:
         """None where the metrics would be told to everybody who reaches the gateway from elsewhere."""
         if not self._config.flag("metrics.enable") or is_public(self._config):
             return []
-        return [Route("GET", "/metrics", self.metrics, "operation.metrics", permission="read gateway:metrics")]
+        routes = [Route("GET", "/metrics", self.metrics, "operation.metrics", permission="read gateway:metrics")]
+        return described(routes, DESCRIPTIONS)
 
     async def metrics(self, call: Call) -> Response:
         """``GET /metrics``"""

@@ -28,7 +28,9 @@ HOOKS = [name for name in vars(hookspecs) if name.startswith("gateway_")]
 BLOCKS = re.findall(r"(?:<!-- from (\S+) -->\n)?```\w*\n(.*?)```", PAGE, re.DOTALL)
 PUBLIC = {
     module: set(re.findall(r"`(\w+)`", names))
-    for module, names in re.findall(r"^\| `((?:kafka_gateway|prometheus_client)(?:\.\w+)*)` \|[^|]*\|([^|]*)\|$", PAGE, re.MULTILINE)
+    for module, names in re.findall(
+        r"^\| `((?:kafka_gateway|prometheus_client)(?:\.\w+)*)` \|[^|]*\|([^|]*)\|$", PAGE, re.MULTILINE
+    )
 }
 MODULES = sorted(PLUGIN.rglob("*.py"))
 
