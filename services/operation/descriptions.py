@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says of the operator's resources (docs/metrics.md, docs/logging.md)."""
+"""What ``/openapi.json`` says of the operator's resources (docs/metrics.md)."""
 
 from __future__ import annotations
 
