@@ -56,6 +56,11 @@ class JsonSplitter:
         """Whether a value has begun that is not complete."""
         return bool(self._buffer)
 
+    @property
+    def pending_bytes(self) -> int:
+        """How much of a value has come that is not complete."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The values that are complete by now, in order.
 
@@ -90,6 +95,10 @@ class JsonSplitter:
         if self._depth or self._in_string or rest[:1] == b'"':
             raise NotJson("the request ends in the middle of a value")
         return [rest]
+
+    def drop(self) -> None:
+        """Nothing more is read: what has come of a value is let go."""
+        self._buffer = bytearray()
 
     def _next(self, data: bytes, at: int, end: int, values: list[bytes]) -> int:
         """Reads one value that begins at or behind ``at``; the place behind it."""

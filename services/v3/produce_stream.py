@@ -16,6 +16,7 @@ from functools import partial
 
 from kafka_gateway.errors import BadRequest, RequestTimeout, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.producing import Producer, Sending
+from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.services.v3.json_stream import CutOff, JsonSplitter, ValueTooLong
 from kafka_gateway.services.v3.plain_records import PlainBody, PlainReader
 from kafka_gateway.services.v3.rate_limits import RateLimits
@@ -98,6 +99,7 @@ class ProduceStream:
         self._limits = limits
         self._closed = closed
         self._splitter = JsonSplitter(limits.record_max)
+        self._claim: Claim | None = None
         self._queue: deque[_Run | bytes] = deque()
         """Reports, or records whose reports are to come, in the order of the request."""
         self._flying = self._flying_bytes = 0
@@ -160,6 +162,24 @@ class ProduceStream:
             self._room.set()
         return "".join(parts).encode()
 
+    def count_in(self, claim: Claim) -> None:
+        """A record that has begun to arrive counts in ``claim`` from now on (gateway.stream.Counted)."""
+        self._claim = claim
+        self._count()
+
+    def _count(self) -> None:
+        size = self._splitter.pending_bytes
+        if self._claim is not None and (self._claim.held or size >= COUNT_FROM):
+            self._claim.set_to(size)
+
+    def fail(self, error: ServiceError) -> None:
+        """Reads nothing more of the request, and says why behind the reports."""
+        self._splitter.drop()
+        self._count()
+        if not self._input_over:
+            self._put(error)
+            self.end_input()
+
     async def aclose(self) -> None:
         """Nobody wants reports any more. What the producer has is sent all the same."""
         self._queue.clear()
@@ -174,6 +194,8 @@ class ProduceStream:
 
     def _over(self) -> None:
         self._input_over = True
+        self._splitter.drop()
+        self._count()
         if self._timer is not None:
             self._timer.cancel()
         self._news.set()
@@ -215,6 +237,7 @@ class ProduceStream:
                     "The rest of a record did not arrive in time (request.body.timeout.ms); nothing behind it is read."
                 ) from None
             await self._take(data)
+            self._count()
         await self._take_values(self._finish)
 
     async def _take(self, data: bytes) -> None:

@@ -204,3 +204,18 @@ async def test_many_records_in_order(wire: Wire, topic: str) -> None:
         offsets.append(report["offset"])
     await sending
     assert offsets == list(range(20_000))
+
+
+@pytest.mark.parametrize("settings", [{"memory.max.bytes": 2 * 1024 * 1024}])
+async def test_a_record_that_does_not_end_counts_and_is_given_up(app: App, wire: Wire, topic: str) -> None:
+    """40 of 16 MiB each took 700 MiB, whatever memory.max.bytes was."""
+    response = await opened(wire, CHUNKED.format(topic) + "\r\n")
+    await wire.send(chunk(record("whole")))
+    assert (await response.report())["error_code"] == 200
+    memory = app.gateway.memory
+    await wire.send(chunk(b'{"value":{"type":"STRING","data":"' + b"x" * 1024 * 1024))
+    await until(lambda: memory.held >= 1024 * 1024)
+    await wire.send(chunk(b"x" * 1024 * 1024))
+    assert (await response.report())["error_code"] == 503
+    await until(lambda: not memory.held and not memory.used_up)
+    assert memory.given_up == 1
