@@ -53,7 +53,9 @@ class ConsumerBridge:
     async def start(self) -> None:
         """Begins; does not wait for Kafka. InvalidConsumerConfig if librdkafka does not take the settings."""
         settings = self.settings
-        chosen = ConsumerSettings(settings.group, f"kafka-gateway-bridge-{settings.name}", settings.offset_reset)
+        chosen = ConsumerSettings(
+            settings.group, f"kafka-gateway-bridge-{settings.name}", settings.offset_reset, clients_return=True
+        )
         self._reader = await self._kafka.group_reader(chosen, settings.topics, self.delivery)
         self.delivery.reader = self._reader
         self._committing = asyncio.get_running_loop().create_task(self._commit_on_and_on())

@@ -167,7 +167,9 @@ class Streams:
             self._unacked_max if parameters.client_acks else 0,
             self._leave,
         )
-        settings = ConsumerSettings(group, _CLIENT_ID, parameters.start.at, auto_commit=not stream.commits_itself)
+        settings = ConsumerSettings(
+            group, _CLIENT_ID, parameters.start.at, auto_commit=not stream.commits_itself, clients_return=True
+        )
         consumer = await self._consumer(settings, stream)
         try:
             await stream.start(consumer, topics)

@@ -55,6 +55,7 @@ class ConsumeSockets:
                     auto_offset_reset=wanted.offset_reset,
                     auto_commit=False,
                     isolation_level=wanted.isolation_level,
+                    clients_return=True,
                 ),
                 wanted.topic,
                 follower,

@@ -37,6 +37,9 @@ _BUFFER_SHARE = 16
 """No consumer fetches ahead more than this part of memory.max.bytes."""
 
 
+SHORT_SESSIONS: Settings = {"session.timeout.ms": 8000}
+"""Of members whose clients come back by themselves: when a gateway is killed, its members keep their partitions until
+their sessions are over, so with the usual 45 s its clients stood still for that long at the next gateway."""
 EMBEDDED_GROUPS: Settings = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
 """For the mock cluster, which does not notice that all members have joined: it ends a rebalance a second before the
 session does, so with the usual 45 s the second member of a group got its partitions after 44 s. Nor may it be
@@ -130,6 +133,7 @@ class ClientFactory:
             # Partitions that were just added are assigned within 10 s: librdkafka compares what its group has with
             # what there is only when it looks by itself, every five minutes by default.
             "topic.metadata.refresh.interval.ms": 5000,
+            **(SHORT_SESSIONS if settings.clients_return else {}),
             **(EMBEDDED_GROUPS if self._embedded else {}),
             **fetch_settings(self._config.integer("consumer.buffer.bytes")),
         }

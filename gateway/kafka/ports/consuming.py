@@ -25,6 +25,8 @@ class ConsumerSettings:
     """Whether ``Consumer.reached`` is wanted."""
     session_timeout_ms: int = 0
     """How long Kafka hears nothing of the member before its partitions go to others; 0 for the operator's choice."""
+    clients_return: bool = False
+    """Whether its client comes back by itself when its gateway is gone: the place in the group is soon free then."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
