@@ -49,8 +49,8 @@ class Transport:
 
     plain: bool = False
     """Whether its requests are as harmless as those of plain HTTP: one reply, and over. Pages of foreign origins may
-    GET then, since their browsers keep the reply from them, and ``authentication.skip.paths`` counts. Of other
-    transports a foreign page gets nothing, and each of their requests needs a proof."""
+    GET then what reads no records, since their browsers keep the reply from them, and ``authentication.skip.paths``
+    counts. Of other transports a foreign page gets nothing, and each of their requests needs a proof."""
 
     paths: tuple[str, ...] = ("*",)
     """The paths that it may claim, as they are sent; one that ends with ``*`` stands for all that begin so. About

@@ -2,7 +2,7 @@
 
 Browsers send the requests of a page wherever it wants, with what its reader has there: cookies, and a place in the
 network. Pages of listed origins may do so, and read the replies. Others get no header that lets them read, and what
-would change something or last is refused to them.
+would change something, read records (which moves positions) or last is refused to them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from kafka_gateway.errors import Forbidden
 
 Headers = tuple[tuple[str, str], ...]
 
+_ELSEWHERE = frozenset({"cross-site", "same-site"})
+"""What a browser says of a page of another origin; another port is another origin, and the same site."""
 _DEFAULT_METHODS = ("GET", "POST", "HEAD")
 
 
@@ -37,10 +39,20 @@ class Cors:
         return "*" in self._origins and _echoable(origin)
 
     def check(self, request: web.BaseRequest) -> None:
-        """Raises Forbidden for a page of another origin that is not listed."""
-        for origin in request.headers.getall("Origin", ()):
+        """Raises Forbidden for a page of another origin that is not listed.
+
+        A browser names no origin where the page cannot read the reply anyhow (``<img>``, links): then it says how far
+        the page is away, which no list answers.
+        """
+        origins = request.headers.getall("Origin", ())
+        for origin in origins:
             if not _is_own(origin, request) and not self.allows(origin):
                 raise Forbidden("Pages of this origin may not use the gateway (access.control.allow.origin).")
+        if not origins and "*" not in self._origins:
+            raise Forbidden(
+                "A page of another origin may read records with fetch() only, in the mode cors, and if its origin is "
+                "listed in access.control.allow.origin."
+            )
 
     def headers(self, request_headers: Mapping[str, str]) -> Headers:
         """The headers that a reply to this request carries. Credentials are never allowed, so ``*`` gives nobody the
@@ -65,6 +77,12 @@ class Cors:
         if allowed_headers and _echoable(allowed_headers):
             found.append(("Access-Control-Allow-Headers", allowed_headers))
         return tuple(found)
+
+
+def is_of_a_page(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page asks, of whatever origin, but for one that asks of its own origin without
+    naming it (Fetch standard §3.2; Fetch Metadata §2.4)."""
+    return "Origin" in headers or headers.get("Sec-Fetch-Site") in _ELSEWHERE
 
 
 def is_preflight(request: web.BaseRequest) -> bool:

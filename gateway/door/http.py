@@ -17,12 +17,12 @@ from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.bounded_content import BoundedContent
-from kafka_gateway.door.cors import Cors, is_preflight
+from kafka_gateway.door.cors import Cors, is_of_a_page, is_preflight
 from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
-from kafka_gateway.route_traits import answers_once, waits, wants_stream
+from kafka_gateway.route_traits import answers_once, waits
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
@@ -68,7 +68,7 @@ class Door:
             check_head(request)
             transport = _transport_of(request, connection)
             preflight = False
-            if "Origin" in request.headers and not (preflight := is_preflight(request)):
+            if is_of_a_page(request.headers) and not (preflight := is_preflight(request)):
                 self._check_page(request, transport)
             if preflight and self._answers_preflights:
                 response = self._answer_preflight(request)
@@ -115,7 +115,7 @@ class Door:
             transport = _transport_of(request, connection)
             if not isinstance(transport, HeadKnowing):
                 return None
-            if "Origin" in request.headers:
+            if is_of_a_page(request.headers):
                 self._check_page(request, transport)
         except ServiceError:
             return None
@@ -181,12 +181,11 @@ class Door:
     # --- the steps --------------------------------------------------------------------------------------------------
 
     def _check_page(self, request: HttpRequest, transport: Transport) -> None:
-        """Refuses to pages of foreign origins what changes something, and what lasts."""
-        if transport.plain and request.method in _SAFE and not request.body_exists:
-            # The page cannot read the reply: its browser keeps it from it. A stream goes on, though.
-            path = request.raw_path.partition("?")[0]
-            if not wants_stream(self._gateway.router, path, request.headers.get("Accept")):
-                return
+        """Refuses to pages of foreign origins what changes something, what reads records, and what lasts."""
+        if transport.plain and request.method in _SAFE and not request.body_exists and not self.waits(request):
+            # The page cannot read the reply: its browser keeps it from it. A read moves a position all the same, and a
+            # stream goes on.
+            return
         self._cors.check(request)
 
     def _answer_preflight(self, request: HttpRequest) -> web.Response:
