@@ -81,7 +81,7 @@ class Cors:
 
 def is_of_a_page(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that a page asks, of whatever origin, but for one that asks of its own origin without
-    naming it (Fetch standard §3.2; Fetch Metadata §2.4)."""
+    naming it (Fetch standard; Fetch Metadata)."""
     return "Origin" in headers or headers.get("Sec-Fetch-Site") in _ELSEWHERE
 
 
