@@ -486,7 +486,8 @@ class Host:
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():
             name = str(listener)
-            self._offers[name] = Offer(offered(listener, self.transports))
+            offer = self._offers[name] = Offer(offered(listener, self.transports))
+            self.gateway.reloads.append(offer.heads.forget)
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             secured = self._secured(listener, name) if listener.tls else None
             context = secured.context if secured is not None else None

@@ -188,6 +188,13 @@ async def test_no_more_are_kept_than_may_be(app: App, wire: Wire, topic: str, mo
     assert heads(app)
 
 
+async def test_a_reload_forgets_them(app: App, wire: Wire) -> None:
+    await warm(wire, LIST)
+    assert heads(app)
+    app.gateway.reload()
+    assert heads(app) == {}
+
+
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[tuple[App, Path]]:
     """A gateway that asks who comes, and its file of users."""
