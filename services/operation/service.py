@@ -32,6 +32,6 @@ class Operation:
 
 def is_public(config: Config) -> bool:
     """Whether somebody on another machine, who proves nothing, reaches an ordinary listener."""
-    if config.text("authentication.method").upper() != "NONE":
+    if config.asks_who:
         return False
     return not all(listener.loopback for listener in config.listeners())
