@@ -134,19 +134,20 @@ class ConfigsService:
 
     async def _of_all(self, of: Sequence[ConfigOf], path: str, links: Links) -> Response:
         found = await self._administration.configs(of)
-        settings: list[tuple[ConfigOf, Setting]] = []
+        settings: dict[ConfigOf, Sequence[Setting]] = {}
         for each, answer in found.items():
             if isinstance(answer, NotFound):
                 continue
             if isinstance(answer, ServiceError):
                 raise answer
-            settings += ((each, setting) for setting in answer)
+            settings[each] = answer
         kind = _KINDS["topic" if path.startswith("/topics") else "broker"]
 
         def make() -> Any:
-            return links.listing(kind, path, [_resource(each, setting, links) for each, setting in settings])
+            data: list[Any] = [_resource(each, one, links) for each, answer in settings.items() for one in answer]
+            return links.listing(kind, path, data)
 
-        return await listed(len(settings), make)
+        return await listed(sum(map(len, settings.values())), make)
 
     async def _settings(self, of: ConfigOf) -> Sequence[Setting]:
         answer = (await self._administration.configs([of]))[of]

@@ -25,6 +25,7 @@ _FILES = {
     "/console/console.js": ("console.js", "text/javascript"),
     "/console/records.js": ("records.js", "text/javascript"),
     "/console/schemas.js": ("schemas.js", "text/javascript"),
+    "/console/groups.js": ("groups.js", "text/javascript"),
     "/console/kafka-gateway.mjs": ("kafka-gateway.mjs", "text/javascript"),
     "/console/kafka-gateway-stream.mjs": ("kafka-gateway-stream.mjs", "text/javascript"),
 }

@@ -1,5 +1,6 @@
 // The console: a client of the gateway like any other, with the rights of whoever looks at it.
 // What it counts adds up: received = shown + older + filtered + dropped.
+import { administration } from './groups.js';
 import { connect } from './kafka-gateway.mjs';
 import { stream } from './kafka-gateway-stream.mjs';
 import { exported, hasSchema, matches, ofAuto, parse, schemaName, shown, shownHeaders, size, whole } from './records.js';
@@ -10,6 +11,7 @@ const HIDDEN = 2000; // records that the filter hides and that are kept, for whe
 const KEPT_CHARS = 48 << 20; // of all records that are kept
 const ASKED = 100; // topics in one question
 const LOOK_MS = 2000; // how often rates, clients and the log ends are asked for
+const GROUPS_MS = 5000; // and consumer groups
 const V2 = 'application/vnd.kafka.v2+json';
 const $ = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -34,6 +36,7 @@ function open() {
 }
 
 const get = async (where, accept = V2) => (await gateway.request({ path: where, accept, idempotent: true, timeoutMs: 15000 })).body;
+const admin = administration((where) => get(where, 'application/json'));
 const post = (where, body) => gateway.request({ method: 'POST', path: where, type: V2, body });
 
 // --- topics ---
@@ -306,6 +309,7 @@ async function follow() {
   count();
   remember();
   listTopics();
+  void admin.settings(view.topic);
   await view.run();
 }
 
@@ -449,7 +453,7 @@ function restore() {
   $('to').value = $('topic').value;
 }
 
-async function look(what) {
+async function look(what, everyMs = LOOK_MS) {
   while (true) {
     if (!document.hidden) {
       try {
@@ -458,7 +462,7 @@ async function look(what) {
         console.debug(error); // the state line tells that the gateway is away
       }
     }
-    await wait(LOOK_MS);
+    await wait(everyMs);
   }
 }
 
@@ -468,6 +472,8 @@ $('filter').oninput = () => (filterAgain(), remember());
 $('via').onchange = () => (remember(), open(), void follow());
 $('follow-form').onsubmit = (event) => (event.preventDefault(), void follow());
 $('show').onchange = () => void follow();
+$('groups-open').ontoggle = () => void admin.look();
+$('settings').ontoggle = () => void admin.settings($('topic').value);
 $('pause').onclick = pause;
 $('save').onclick = save;
 $('produce-form').onsubmit = (event) => (event.preventDefault(), void send());
@@ -487,4 +493,5 @@ restore();
 open();
 void look(lookAtTopics);
 void look(lookAtClients);
+void look(admin.look, GROUPS_MS);
 if ($('topic').value) void follow();
