@@ -130,14 +130,17 @@ class Config:
 
     def listeners(self) -> tuple[Listener, ...]:
         """The addresses to listen on; without ``listeners``, ``port`` of the loopback address, or of all addresses
-        where clients must authenticate."""
+        where clients must authenticate. Then those of ``admin.listeners``."""
         protocols = dict(item.split(":", 1) for item in self.items("listener.protocol.map"))
         given = self.items("listeners")
         if not given:
             host = "0.0.0.0" if self.asks_who else "127.0.0.1"
-            return (Listener("http", "http", host, self.integer("port"), transports=self._transports()),)
-        listeners = (parse_listener(item, protocols) for item in given)
-        return tuple(replace(each, transports=self.for_listener(each.name)._transports()) for each in listeners)
+            ordinary = [Listener("http", "http", host, self.integer("port"), transports=self._transports())]
+        else:
+            listeners = (parse_listener(item, protocols) for item in given)
+            ordinary = [replace(each, transports=self.for_listener(each.name)._transports()) for each in listeners]
+        own = self.items("admin.listeners") if self._table.find("admin.listeners") else ()
+        return (*ordinary, *(replace(parse_listener(item, protocols), admin=True) for item in own))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -324,11 +327,12 @@ def _listener_faults(config: Config, notes: list[str]) -> list[Fault]:
             faults.append(Fault(config.place("listener.protocol.map"), "listener.protocol.map", message))
     place = config.place("listeners")
     listeners = []
-    for item in config.items("listeners"):
-        try:
-            listeners.append(parse_listener(item, protocols))
-        except ValueError as error:
-            faults.append(Fault(place, "listeners", redact("listeners", str(error))))
+    for key in ("listeners", "admin.listeners"):
+        for item in config.items(key) if key in config._table.exact else ():
+            try:
+                listeners.append(parse_listener(item, protocols))
+            except ValueError as error:
+                faults.append(Fault(config.place(key), key, redact("listeners", str(error))))
     faults += [Fault(place, "listeners", message) for message in clashes(listeners)]
     open_to_all = not config.asks_who
     for listener in listeners:

@@ -28,6 +28,7 @@ from kafka_gateway.errors import (
     SLOW,
     CloseReason,
     NotAuthorized,
+    NotFound,
     RequestTimeout,
     ServiceError,
     ShuttingDown,
@@ -201,6 +202,9 @@ class Gateway:
             if self.memory.used_up and not is_probe(plan.route):
                 raise OutOfMemory
             route = plan.route
+            admin = request.session.admin
+            if admin is not None and plan.admin is not admin:
+                raise NotFound()  # it is offered by other listeners
             guarded = request.session.guarded
             if guarded:
                 self.admission.admit(request, plan.demand)

@@ -16,7 +16,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.door.admission import NO_DEMAND, Demand, demand_of
 from kafka_gateway.errors import NotAcceptable, NotFound
 from kafka_gateway.generations import can_mean, classify
-from kafka_gateway.limits import Limits
+from kafka_gateway.limits import Limits, is_probe
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.replies import Replies
 from kafka_gateway.router import Match, Route, Router
@@ -45,6 +45,8 @@ class Plan:
     prepares: bool
     """Whether ``takes`` wants the parameters of path and query, and may answer a Preparing."""
     demand: Demand = NO_DEMAND
+    admin: bool = False
+    """Whether the resource is for operators: of listeners it is offered by those of ``admin.listeners``."""
 
 
 class Plans:
@@ -58,6 +60,7 @@ class Plans:
         self._limits = limits
         self._replies = replies
         self._default_generation = config.text("api.default.generation")
+        self._admin_probes = bool(config.items("admin.listeners"))
         self.known: dict[PlanKey, Plan] = {}
 
     def make(self, request: Request, key: PlanKey) -> Plan | Reply:
@@ -81,6 +84,7 @@ class Plans:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
         route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
+        plan.admin = bool(route.extras.get("admin")) or (self._admin_probes and is_probe(route))
         plan.demand = demand_of(route, match.params, plan.media_type)
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _KEY_MAX:
             if len(self.known) >= _REMEMBERED_MAX:

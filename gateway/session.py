@@ -68,6 +68,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "admin",
         "allowance",
         "closed",
         "guarded",
@@ -108,6 +109,9 @@ class Session:
         """The header fields with which it was opened, to be looked at again. Secret: for no log and no reply."""
         self.proven = proven
         """False for a session that was let in for one open path: it is served nothing else."""
+        self.admin: bool | None = None
+        """Whether it has come through a listener of ``admin.listeners``: True, and it is served what is the operators'
+        and nothing else; False: all but that; None: both."""
         self.rights: Rights = EVERYTHING
         """What its principal may do."""
         self.allowance: Any = None

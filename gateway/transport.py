@@ -52,6 +52,8 @@ class Transport:
     GET then what reads no records, since their browsers keep the reply from them, and ``authentication.skip.paths``
     counts. Of other transports a foreign page gets nothing, and each of their requests needs a proof."""
 
+    admin: bool = False
+    """Whether listeners of ``admin.listeners`` offer it. What it serves there is up to `Gateway.dispatch`."""
     paths: tuple[str, ...] = ("*",)
     """The paths that it may claim, as they are sent; one that ends with ``*`` stands for all that begin so. About
     requests for other paths it is not asked, unless it is the last to be."""

@@ -60,6 +60,8 @@ def _look(gateway: Gateway, request: Request, reply: Reply) -> None:
         routes = list(gateway.router.match(request.method, request.path, request.area).routes.values())
     except ServiceError:
         return  # no route has answered
+    if reply.status == 404 and request.session.admin is not None:
+        return  # other listeners offer it
     told = [route for route in routes if route.description is not None]
     if not told or len(told) < len(routes):
         return

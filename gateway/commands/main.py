@@ -82,8 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys = plugins.config_keys()
         if options.check:
             from kafka_gateway.commands.check import check
+            from kafka_gateway.door.forwarded import proxy_faults
+            from kafka_gateway.door.tls import tls_faults
 
-            return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=(plugins.faults,))
+            checks = (plugins.faults, proxy_faults, tls_faults)
+            return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=checks)
         if options.may:
             from kafka_gateway.commands.may import may
 

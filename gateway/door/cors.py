@@ -8,12 +8,16 @@ would change something, read records (which moves positions) or last is refused 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import Forbidden
+
+if TYPE_CHECKING:
+    from kafka_gateway.door.request import HttpRequest
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -38,7 +42,7 @@ class Cors:
             return True
         return "*" in self._origins and _echoable(origin)
 
-    def check(self, request: web.BaseRequest) -> None:
+    def check(self, request: HttpRequest) -> None:
         """Raises Forbidden for a page of another origin that is not listed.
 
         A browser names no origin where the page cannot read the reply anyhow (``<img>``, links): then it says how far
@@ -102,12 +106,12 @@ def _echoable(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def scheme_of(request: web.BaseRequest) -> str:
-    """``https`` for a connection with TLS, whatever the request's target says."""
-    return "https" if request._transport_sslcontext is not None else "http"
+def scheme_of(request: HttpRequest) -> str:
+    """``https`` for a connection with TLS, whatever the request's target says; else what a trusted proxy says."""
+    return request.told.scheme or ("https" if request._transport_sslcontext is not None else "http")
 
 
-def _is_own(origin: str, request: web.BaseRequest) -> bool:
+def _is_own(origin: str, request: HttpRequest) -> bool:
     """Whether a page comes from the gateway itself: the same scheme, host and port (RFC 6454 §5)."""
     try:
         parts = urlsplit(origin)

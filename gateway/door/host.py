@@ -11,26 +11,26 @@ import base64
 import contextlib
 import logging
 import os
-import socket
 import ssl
-import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from kafka_gateway.config import Config
+from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.core import Gateway
+from kafka_gateway.door.forwarded import Proxies, move_host, proxy_faults
 from kafka_gateway.door.http import Door, Offer, peer_of
 from kafka_gateway.door.known_heads import NO_BODY, KnownHead, is_simple, length_of
+from kafka_gateway.door.listening import bind_unix, listen_tcp, open_tcp
+from kafka_gateway.door.proxy_protocol import ProxyServer
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
-from kafka_gateway.door.tls import ListenerTls
 from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
@@ -43,6 +43,9 @@ from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.session import Session
 from kafka_gateway.settings.listeners import Listener
 from kafka_gateway.transport import Transport, refusal
+
+if TYPE_CHECKING:
+    from kafka_gateway.door.tls import ListenerTls
 
 log = logging.getLogger("gateway.host")
 
@@ -68,11 +71,15 @@ class HttpConnection(RequestHandler):
         "_rest",
         "_served",
         "_served_request",
+        "admin",
         "certificate",
         "half_closed",
         "handed_over",
         "offer",
+        "peer",
+        "proxied",
         "session",
+        "trusted",
     )
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
@@ -81,6 +88,13 @@ class HttpConnection(RequestHandler):
         self.offer = host.offer_of(listener)
         self.certificate = ""
         """What the client has shown at the beginning of TLS, and was verified."""
+        self.admin = host.is_admin(listener)
+        self.proxied: tuple[str, int] | None = None
+        """The client, as the proxy says whose connection it is (PROXY protocol)."""
+        self.peer = ""
+        """The client's address."""
+        self.trusted = False
+        """Whether it is a proxy whose requests say who their clients are."""
         self.session: Session | None = None
         self.handed_over: Session | None = None
         """The session that went with the connection to another protocol."""
@@ -102,6 +116,10 @@ class HttpConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.certificate = self._host.certificate_of(self._listener, transport)
+        self.peer = self.proxied[0] if self.proxied is not None else peer_of(self.peername)
+        self.trusted = self._host.proxies.any and self._host.proxies.trusts(self.peer)
+        if self.trusted:  # what follows from its heads is not the same for those of others
+            self._rest = _UNKNOWN
         self._host.connection_count += 1
         self._host.connections[self._listener] += 1
         if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
@@ -367,7 +385,7 @@ class HttpConnection(RequestHandler):
             log.error("a request failed outside of dispatch: %r", exc, exc_info=exc)
             error = ServiceError()
         else:
-            self._host.note_refused(peer_of(self.peername), exc)
+            self._host.note_refused(self.peer, exc)
             error = _head_error(exc, message)
             self._host.gateway.counters.refuse(error)
         response = refusal(error)
@@ -426,8 +444,13 @@ class Server(web.Server):
             message = move_token(message, self._token_parameter)
         if FIELD in message.headers:
             message = move_proof(message)
+        told = self._host.proxies.told_by(message.headers, protocol.peer) if protocol.trusted else None
+        if told is not None and told.host:
+            message = move_host(message, told.host)
         request = HttpRequest(message, payload, protocol, writer, task, self._loop)
         request.bodies = self._host.door
+        if told is not None:
+            request.told = told
         return request
 
     def __call__(self) -> RequestHandler:
@@ -451,13 +474,17 @@ class Host:
         self.header_timeout_s = config.seconds("request.header.timeout.ms")
         self.addresses: list[str] = []
         """What is listened on, with the real ports."""
+        if faults := proxy_faults(config):
+            raise ConfigError(faults)
+        self.proxies = Proxies(config)
         self.door = Door(config, gateway, self.forget)
         self._config = config
         self.transports = tuple(transports)
         self._offers: dict[str, Offer] = {}
         self._servers: dict[str, Server] = {}
         self._secured_by_listener: dict[str, ListenerTls] = {}
-        self._sockets: list[asyncio.Server] = []
+        self._sockets: list[asyncio.Server | ProxyServer] = []
+        self._admin: set[str] = set()
         self._paths: list[str] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._following: list[asyncio.Task[None]] = []
@@ -485,32 +512,51 @@ class Host:
         }
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners():
-            name = str(listener)
+            name = f"{listener} (admin)" if listener.admin else str(listener)
             offer = self._offers[name] = Offer(offered(listener, self.transports))
             self.gateway.reloads.append(offer.heads.forget)
+            if listener.admin:
+                self._admin.add(name)
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             secured = self._secured(listener, name) if listener.tls else None
             context = secured.context if secured is not None else None
+            opened: asyncio.Server | ProxyServer
             try:
                 if listener.scheme == "unix":
                     opened = await loop.create_unix_server(
-                        server, sock=_bind_unix(listener.path), ssl=context, backlog=1024
+                        server, sock=bind_unix(listener.path), ssl=context, backlog=1024
                     )
+                elif self._config.flag(f"listener.{listener.name}.proxy.protocol"):
+                    opened = self._open_behind_proxies(listener, server, context)
                 else:
-                    opened = await _open_tcp(loop, server, listener, context)
+                    opened = await open_tcp(loop, server, listener, context)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 raise OSError(f"cannot listen on {listener}: {reason}") from None
             if listener.scheme == "unix":
                 self._paths.append(listener.path)
-                self.addresses.append(name)
+                self.addresses.append(str(listener))
             else:
                 port = opened.sockets[0].getsockname()[1]
                 host = f"[{listener.host}]" if ":" in listener.host else listener.host
                 self.addresses.append(f"{listener.scheme}://{host}:{port}")
             self._sockets.append(opened)
 
+    def is_admin(self, listener: str) -> bool:
+        """Whether the listener is for operators."""
+        return listener in self._admin
+
+    def _open_behind_proxies(self, listener: Listener, server: Server, context: ssl.SSLContext | None) -> ProxyServer:
+        def serve(client: tuple[str, int] | None) -> asyncio.Protocol:
+            connection = cast(HttpConnection, server())
+            connection.proxied = client
+            return connection
+
+        return ProxyServer(listen_tcp(listener), context, self.proxies.trusts, serve, self.header_timeout_s)
+
     def _secured(self, listener: Listener, name: str) -> ListenerTls:
+        from kafka_gateway.door.tls import ListenerTls  # its library takes a while to import
+
         secured = self._secured_by_listener[name] = ListenerTls(self._config.for_listener(listener.name))
         self.gateway.reloads.append(secured.reload)
         task = asyncio.get_running_loop().create_task(secured.follow(), name=f"follow {listener}")
@@ -523,6 +569,7 @@ class Host:
 
     def certificate_of(self, listener: str, transport: asyncio.BaseTransport) -> str:
         """The certificate that TLS has verified of a client of this listener, DER in base64; "" without one."""
+
         secured = self._secured_by_listener.get(listener)
         if secured is None or not secured.asks_certificate:
             return ""
@@ -579,50 +626,8 @@ class Host:
 
 def offered(listener: Listener, transports: Sequence[Transport]) -> tuple[Transport, ...]:
     """The transports of a listener: those that it names, else all that need not be named."""
+    if listener.admin:
+        return tuple(each for each in transports if each.admin)
     if listener.transports:
         return tuple(each for each in transports if each.name in listener.transports)
     return tuple(each for each in transports if not each.named_only)
-
-
-async def _open_tcp(
-    loop: asyncio.AbstractEventLoop, server: Server, listener: Listener, context: ssl.SSLContext | None
-) -> asyncio.Server:
-    if listener.host == "::":  # IPv6 and IPv4 on one socket, where the system allows it
-        both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-        both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        try:
-            both.bind(("::", listener.port))
-        except OSError:
-            both.close()
-            raise
-        return await loop.create_server(server, sock=both, ssl=context, backlog=1024)
-    return await loop.create_server(server, listener.host, listener.port, ssl=context, backlog=1024, reuse_address=True)
-
-
-def _bind_unix(path: str) -> socket.socket:
-    """asyncio would take the path from a gateway that is using it. Who may connect is up to umask and the directory."""
-    _remove_stale(path)
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        bound.bind(path)
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _remove_stale(path: str) -> None:
-    """Removes a socket that a gateway which died left behind; anything else stays, and the bind fails."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            probe = socket.socket(socket.AF_UNIX)
-            probe.settimeout(1.0)  # one that is too busy to take connections is alive
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-            except OSError:
-                pass
-            finally:
-                probe.close()

@@ -80,6 +80,7 @@ class Door:
                         self._proofs.fields
                         and self._proofs.shown(request.headers, connection.certificate) != session.proof
                     )
+                    or (request.told.peer and request.told.peer != session.peer)
                     or session.principal.until < time.monotonic()
                     or session.closed is not None
                 ):
@@ -102,7 +103,7 @@ class Door:
                 self._access.finish(session, request.method, request.raw_path, started, response.status, size)
             else:
                 seconds = time.perf_counter() - started
-                peer = peer_of(connection.peername)
+                peer = request.told.peer or connection.peer
                 self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
         return response
 
@@ -154,7 +155,7 @@ class Door:
                 self._access.finish(session, known.method, known.target, started, status, size)
             else:
                 seconds = time.perf_counter() - started
-                self._access.add(peer_of(connection.peername), "-", known.method, known.target, status, size, seconds)
+                self._access.add(connection.peer, "-", known.method, known.target, status, size, seconds)
         return bool(stays)
 
     def waits(self, request: HttpRequest) -> bool:
@@ -198,14 +199,22 @@ class Door:
         """The session in which the request is served. ServiceError for a client that proves nothing right."""
         proofs, headers, certificate = self._proofs, request.headers, connection.certificate
         session = connection.session
-        listener, peer = str(connection.sockname or ""), peer_of(connection.peername)
+        listener, peer = str(connection.sockname or ""), request.told.peer or connection.peer
         if transport.plain and proofs.is_open(request.raw_path.partition("?")[0]):
             # The connection must not keep it: the next request may need a proof.
-            return proofs.open_unproven(transport.name, listener, peer)
-        if session is not None and session.closed is None and proofs.shown(headers, certificate) == session.proof:
+            opened = proofs.open_unproven(transport.name, listener, peer)
+            opened.admin = connection.admin or opened.admin
+            return opened
+        if (
+            session is not None
+            and session.closed is None
+            and session.peer == peer
+            and proofs.shown(headers, certificate) == session.proof
+        ):
             await proofs.look_again(session)
             return session
         opened = await proofs.open(transport.name, headers, listener, peer, certificate)
+        opened.admin = connection.admin or opened.admin
         old, connection.session = connection.session, opened
         if old is not None:
             self._forget(old)

@@ -57,6 +57,7 @@ class Proofs:
         # A path specification of servlets: /health/* is everything below /health (kafka-rest-http.md §3.9).
         self._open_prefixes = tuple(each[:-1] for each in skipped if each.endswith("/*"))
         self._credentials: CredentialsOf | None = None
+        self._admin = _offers_admin(config)
         self._guesses = Guesses(config.integer("authentication.failures.max"))
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,6 +93,7 @@ class Proofs:
             raise
         session = Session(transport, listener, peer, principal, shown)
         self._use(session, lease, until)
+        session.admin = self._admin
         self.welcome(session)
         self.sessions.add(session)
         return session
@@ -100,6 +102,7 @@ class Proofs:
         """A further session of the same client, with the same proof: for what outlives its connection."""
         opened = Session(transport, session.listener, session.peer, session.principal, session.proof)
         self._use(opened, session.kafka, math.inf)
+        opened.admin = session.admin
         self.welcome(opened)
         self.sessions.add(opened)
         return opened
@@ -107,6 +110,7 @@ class Proofs:
     def open_unproven(self, transport: str, listener: str = "", peer: str = "") -> Session:
         """A session for one request whose path needs no proof; `Gateway.dispatch` serves it nothing else."""
         session = Session(transport, listener, peer, proven=False)
+        session.admin = self._admin
         self.welcome(session)  # with the rights of User:anonymous
         self.sessions.add(session)
         return session
@@ -269,3 +273,11 @@ class Proofs:
     async def _look_quietly(self, session: Session) -> None:
         with contextlib.suppress(ServiceError):  # the session is closed, or goes on until somebody can tell
             await self.look_again(session)
+
+
+def _offers_admin(config: Config) -> bool | None:
+    """`Session.admin` of clients that have not come through a listener of ``admin.listeners`` (security.md §6): they
+    get what is the operators' only where nobody else can be."""
+    if config.items("admin.listeners"):
+        return False
+    return None if all(each.loopback for each in config.listeners()) else False

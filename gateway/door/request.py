@@ -14,6 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.cors import Headers, scheme_of
+from kafka_gateway.door.forwarded import NOTHING_TOLD, Told
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.session import Session
 
@@ -38,6 +39,8 @@ class HttpRequest(web.BaseRequest):
     """Set by ``goes_on``."""
     lasts: bool | None = None
     """Whether the reply only ends with its client, as a stream does; None where nobody has said so. `stays_open`."""
+    told: Told = NOTHING_TOLD
+    """What the proxy that has sent it says of its client, if that is believed."""
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
 

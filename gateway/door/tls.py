@@ -164,3 +164,20 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 def _fault(config: Config, key: str, error: Exception) -> ConfigError:
     return ConfigError([Fault(key=key, place=config.place(key), message=f"cannot be used: {error}")])
+
+
+def tls_faults(config: Config) -> list[Fault]:
+    """What is wrong with the files of the listeners: one of the checks of `gateway.config.load`."""
+    found: list[Fault] = []
+    try:
+        listeners = config.listeners()
+    except ValueError:  # a fault of its own
+        return found
+    for name in dict.fromkeys(each.name for each in listeners if each.tls):
+        own = config.for_listener(name)
+        if own.text(KEYSTORE):
+            try:
+                ListenerTls(own)
+            except ConfigError as error:
+                found += error.faults
+    return list(dict.fromkeys(found))

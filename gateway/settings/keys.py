@@ -100,6 +100,28 @@ LISTENERS = section(
         example="http://127.0.0.1:8082",
     ),
     ConfigKey(
+        name="admin.listeners",
+        type="list",
+        default=(),
+        doc="Addresses for operators, as in listeners: metrics, health, /admin/… answer there, and nowhere else. None: "
+        "health answers on all listeners, the others where all of them are on this machine.",
+        example="http://127.0.0.1:9082",
+    ),
+    ConfigKey(
+        name="forwarded.trust",
+        type="list",
+        default=(),
+        doc="Networks of proxies in front that are believed who their clients are: 10.0.0.0/8, ::1, unix "
+        "(X-Forwarded-For, -Proto, -Host, Forwarded, PROXY protocol).",
+    ),
+    ConfigKey(
+        name="listener.<name>.proxy.protocol",
+        type="bool",
+        default=False,
+        doc="Whether the proxies of forwarded.trust begin each connection to that listener with the PROXY protocol, "
+        "version 1 or 2; nobody else is let in.",
+    ),
+    ConfigKey(
         name="listeners.insecure",
         type="bool",
         default=False,

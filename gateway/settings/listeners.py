@@ -27,6 +27,8 @@ class Listener:
     path: str = ""
     transports: tuple[str, ...] = ()
     """Names of the transports that it offers; empty: all that need not be named."""
+    admin: bool = False
+    """Whether it is for operators: one of ``admin.listeners``."""
 
     @property
     def tls(self) -> bool:

@@ -349,6 +349,7 @@ class EnvelopeSession:
         opened = self._others[key] = await proofs.open(
             own.transport, request.headers, own.listener, own.peer, certificate
         )
+        opened.admin = own.admin
         return opened
 
     # --- out --------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 class HttpTransport(Transport):
     name = "http"
     plain = True
+    admin = True
     _dialect: Dialect = REST
     """How errors look that no route answers."""
 
