@@ -21,7 +21,8 @@ class Operation:
         """None where the metrics would be told to everybody who reaches the gateway from elsewhere."""
         if not self._config.flag("metrics.enable") or is_public(self._config):
             return []
-        routes = [Route("GET", "/metrics", self.metrics, "operation.metrics", permission="read gateway:metrics")]
+        routes = [Route("GET", "/metrics", self.metrics, "operation.metrics", permission="read gateway:metrics",
+                        extras={"admin": True})]  # fmt: skip
         return described(routes, DESCRIPTIONS)
 
     async def metrics(self, call: Call) -> Response:
@@ -32,6 +33,6 @@ class Operation:
 
 def is_public(config: Config) -> bool:
     """Whether somebody on another machine, who proves nothing, reaches an ordinary listener."""
-    if config.asks_who:
+    if config.asks_who or config.items("admin.listeners"):  # `Gateway.dispatch` keeps it to the latter
         return False
     return not all(listener.loopback for listener in config.listeners())
