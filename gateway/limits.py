@@ -21,9 +21,25 @@ class TokenBucket:
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
+        self.rate = int(rate)
+        """Permits a second."""
         self._clock = clock
         self._permits = rate
         self._at = clock()
+
+    def take(self, cost: float) -> bool:
+        """Takes the permits if they are there now; else none of them. As ``wait_s`` says it, for every request."""
+        now = self._clock()
+        rate = self._rate
+        permits = self._permits + (now - self._at) * rate
+        if permits > rate:
+            permits = rate
+        self._at = now
+        if permits < cost and permits < rate:
+            self._permits = permits
+            return False
+        self._permits = permits - cost
+        return True
 
     def wait_s(self, cost: float) -> float:
         """Takes the permits and returns how long to wait until they are really there; 0.0 if they are there now.
@@ -38,14 +54,9 @@ class TokenBucket:
         return max(0.0, missing / self._rate)
 
     @property
-    def rate(self) -> int:
-        """Permits a second."""
-        return int(self._rate)
-
-    @property
     def left(self) -> int:
         """Permits that were there when somebody took some last."""
-        return max(0, int(self._permits))
+        return int(self._permits) if self._permits > 0 else 0
 
     def give_back(self, cost: float) -> None:
         self._permits += cost

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka_gateway.errors import NotAuthorized
@@ -145,6 +146,9 @@ class Rights:
 
     generation: int = 0
     """Another number whenever decisions may have changed."""
+
+    remembered: Mapping[Need, Decision] = MappingProxyType({})
+    """What was decided before and still counts."""
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         """Whether the principal may, and why. Costs no I/O: it is asked on the event loop, for every request."""

@@ -113,10 +113,10 @@ class Admission:
             if demand.needs:
                 self.judge(session, demand.needs, request)
             return
-        if allowance.requests is not None:
-            allowance.take_request()
-        self.judge(session, demand.needs, request)
-        if demand.writes and allowance.produce_bytes is not None:
+        allowance.take_request()
+        if demand.needs:
+            self.judge(session, demand.needs, request)
+        if demand.writes:
             allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0)
         if demand.reads and allowance.consume_bytes is not None:
             allowance.check_consume()
@@ -126,8 +126,9 @@ class Admission:
     def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
         """NotAuthorized for the first of the needs that the session's principal may not have."""
         rights, audit = session.rights, self.audit
+        remembered = rights.remembered
         for need in needs:
-            decision = rights.decide(*need)
+            decision = remembered.get(need) or rights.decide(*need)
             if audit.enabled:
                 audit.decided(session, need, decision.allowed, decision.rule, _told(request))
             if not decision.allowed:
@@ -148,10 +149,11 @@ class Admission:
         if self.audit.enabled and call.route.name.endswith(_INSTANCES):
             operation = call.route.name.rpartition(".")[2]
             self.audit.happened(session, operation, f"instances of group:{call.params['group']}", _told(call.request))
-        if hasattr(value, "aclose"):
+        if isinstance(value, bytes):
+            if session.allowance.consume_bytes is not None:
+                session.allowance.consumed(len(value))
+        elif hasattr(value, "aclose"):
             self._opened(call, response, needs)
-        elif session.allowance.consume_bytes is not None and isinstance(value, bytes):
-            session.allowance.consumed(len(value))
 
     def _opened(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         session, stream = call.session, response.value

@@ -33,7 +33,7 @@ Needs = Iterable[Need] | Callable[[], Iterable[Need]]
 class PrincipalRights(Rights):
     """Remembers what the authorizers decide about one principal."""
 
-    __slots__ = ("__weakref__", "_authorizers", "_counts", "_judges", "_known", "generation", "principal")
+    __slots__ = ("__weakref__", "_authorizers", "_counts", "_judges", "generation", "principal", "remembered")
 
     def __init__(
         self, authorizers: Sequence[Authorizer], principal: Principal, counts: Counter[tuple[str, str]] | None = None
@@ -44,19 +44,19 @@ class PrincipalRights(Rights):
         self.generation = 0
         self._authorizers = authorizers
         self._judges: list[Judge] | None = None
-        self._known: dict[Need, Decision] = {}
+        self.remembered: dict[Need, Decision] = {}
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         need = (operation, resource, name)
-        decision = self._known.get(need) or self._ask(need)
+        decision = self.remembered.get(need) or self._ask(need)
         self._counts[operation, "true" if decision.allowed else "false"] += 1
         return decision
 
     def _ask(self, need: Need) -> Decision:
         decision = self._judge(need)
-        if len(self._known) >= _REMEMBERED_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[need] = decision
+        if len(self.remembered) >= _REMEMBERED_MAX:
+            del self.remembered[next(iter(self.remembered))]
+        self.remembered[need] = decision
         return decision
 
     def _judge(self, need: Need) -> Decision:
@@ -77,7 +77,7 @@ class PrincipalRights(Rights):
 
     def filter(self, operation: str, resource: str, names: Iterable[str]) -> list[str]:
         # Not remembered: a cluster may have many more topics than there is room for.
-        known = self._known
+        known = self.remembered
         kept = []
         for name in names:
             need = (operation, resource, name)
@@ -89,7 +89,7 @@ class PrincipalRights(Rights):
         """The rules have changed."""
         self.generation += 1
         self._judges = None
-        self._known.clear()
+        self.remembered.clear()
 
 
 class Authorization:

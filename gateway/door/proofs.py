@@ -123,9 +123,11 @@ class Proofs:
         """What proves who asks, by lower-case names. Equal proofs come from the same principal."""
         names = self._names
         if certificate and self._asks_certificate:
-            return {name: value for name in names if (value := headers.get(name)) is not None} | {
-                CERTIFICATE: certificate
-            }
+            found = {CERTIFICATE: certificate}
+            for name in names:
+                if (value := headers.get(name)) is not None:
+                    found[name] = value
+            return found
         if not names:
             return NOTHING
         return {name: value for name in names if (value := headers.get(name)) is not None}

@@ -31,6 +31,9 @@ class Allowance:
 
     __slots__ = (
         "__weakref__",
+        "_left",
+        "_rate",
+        "_told",
         "consume_bytes",
         "limits",
         "metered",
@@ -47,6 +50,8 @@ class Allowance:
         self.requests: TokenBucket | None = None
         self.produce_bytes: TokenBucket | None = None
         self.consume_bytes: TokenBucket | None = None
+        self._left = self._rate = -1
+        self._told: tuple[tuple[str, str], ...] = ()
         self.metered = False
         """Whether single requests have to be looked at."""
         self.set(limits)
@@ -68,18 +73,23 @@ class Allowance:
 
     def take_request(self) -> None:
         """TooManyRequests if the principal has none left in this second."""
-        if self.requests is not None:
-            self._take(self.requests, 1, "quota.requests.per.sec")
+        if self.requests is not None and not self.requests.take(1):
+            raise self._short_of(self.requests, 1, "quota.requests.per.sec")
 
     def told(self) -> tuple[tuple[str, str], ...]:
         """Headers that tell the principal how many requests it has left in this second; none without such a limit."""
         bucket = self.requests
-        return () if bucket is None else rate_headers(bucket.rate, bucket.left, 1)
+        if bucket is None:
+            return ()
+        left = bucket.left
+        if left != self._left or bucket.rate != self._rate:  # else the client is told the same as before
+            self._left, self._rate, self._told = left, bucket.rate, rate_headers(bucket.rate, left, 1)
+        return self._told
 
     def take_produce(self, size_bytes: int) -> None:
         """TooManyRequests if so much cannot be produced now; what is more than a second's worth goes once alone."""
-        if self.produce_bytes is not None:
-            self._take(self.produce_bytes, size_bytes, "quota.produce.bytes.per.sec")
+        if self.produce_bytes is not None and not self.produce_bytes.take(size_bytes):
+            raise self._short_of(self.produce_bytes, size_bytes, "quota.produce.bytes.per.sec")
 
     def check_consume(self) -> None:
         """TooManyRequests if earlier reads have used up the bytes of this second."""
@@ -109,11 +119,10 @@ class Allowance:
         """Consumer instances that the principal may have; 0: any number."""
         return self.limits.get("consumer.instances", 0)
 
-    def _take(self, bucket: TokenBucket, cost: float, name: str) -> None:
+    def _short_of(self, bucket: TokenBucket, cost: float, name: str) -> TooManyRequests:
         wait_s = bucket.wait_s(cost)
-        if wait_s:
-            bucket.give_back(cost)
-            raise self._refusal(name, wait_s)
+        bucket.give_back(cost)
+        return self._refusal(name, wait_s)
 
     def _refusal(self, name: str, wait_s: float) -> TooManyRequests:
         limit = self.limits.get(name.removeprefix("quota.")) if name.endswith(".per.sec") else None

@@ -211,7 +211,7 @@ def test_what_is_remembered_is_bounded(file: Path) -> None:
     rights: Any = Authorization([authorizer]).rights_of(Principal("alice"))
     for number in range(5000):
         rights.allows("read", "topic", f"made-up-{number}")
-    assert len(rights._known) <= 1000
+    assert len(rights.remembered) <= 1000
 
 
 # --- quotas ----------------------------------------------------------------------------------------------------------

@@ -120,6 +120,11 @@ class Authority:
         new.replace(path)
         return path
 
+    @staticmethod
+    def trusting(folder: Path, name: str = "authority") -> ssl.SSLContext:
+        """What a client makes its connections with that trusts the authority of this folder."""
+        return ssl.create_default_context(cafile=str(folder / f"{name}.pem"))
+
     def context(self, client: Certificate | None = None) -> ssl.SSLContext:
         """What a client of a server of this authority makes its connections with."""
         context = ssl.create_default_context(cafile=str(self.path))
