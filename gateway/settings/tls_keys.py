@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafka_gateway.settings.declaration import ConfigKey, check_readable, section
+from kafka_gateway.settings.declaration import ConfigKey, section
 
 _KINDS = ("PEM", "PKCS12", "JKS")
 _NO_MATTER = (
@@ -13,11 +13,6 @@ _NO_MATTER = (
 def _judge_host(rest: str, text: str) -> str:
     if not rest.endswith((".keystore.location", ".keystore.password", ".key.password")) or rest.startswith("."):
         return "is not ssl.sni.HOST.keystore.location, .keystore.password or .key.password"
-    if rest.endswith(".location"):
-        try:
-            check_readable(text)
-        except ValueError as error:
-            return str(error)
     return ""
 
 
