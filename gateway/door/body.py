@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_exceptions import HTTPException
+from aiohttp import HttpVersion11
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.body_stream import pieces
-from kafka_gateway.door.bounded_content import BodyPace, BoundedContent
+from kafka_gateway.door.bounded_content import UNREADABLE, BodyPace, BoundedContent, unreadable
 from kafka_gateway.door.inflate import CODINGS, inflate, too_large
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import (
-    BadRequest,
     ExpectationFailed,
     PayloadTooLarge,
     RequestTimeout,
@@ -99,12 +96,8 @@ class BodyReader:
             self._expect(request)
             with gateway.arriving():
                 return await self._bounded(content, body_max, gateway.memory).read_counted()
-        except HttpProcessingError as error:
-            raise BadRequest(f"The body cannot be read: {error.message}") from None
-        except web.RequestPayloadError as error:
-            raise BadRequest(f"The body is broken: {error}") from None
-        except HTTPException as error:
-            raise BadRequest(f"The body is not acceptable: {error.reason}") from None
+        except UNREADABLE as error:
+            raise unreadable(error) from None
 
     def _expect(self, request: HttpRequest) -> None:
         """Tells a client that waits with its body to go on (RFC 9110 §10.1.1); aiohttp's low-level server does not."""

@@ -10,10 +10,7 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_exceptions import HTTPException
-
+from kafka_gateway.door.bounded_content import UNREADABLE, unreadable
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.memory_budget import MemoryBudget
@@ -47,9 +44,5 @@ async def pieces(request: HttpRequest, coding: str, memory: MemoryBudget) -> Asy
                     piece, unpack = unpack.unused_data, zlib.decompressobj(_GZIP_OR_ZLIB)
                 elif not plain and not piece:
                     break
-    except HttpProcessingError as error:
-        raise BadRequest(f"The body cannot be read: {error.message}") from None
-    except web.RequestPayloadError as error:
-        raise BadRequest(f"The body is broken: {error}") from None
-    except HTTPException as error:
-        raise BadRequest(f"The body is not acceptable: {error.reason}") from None
+    except UNREADABLE as error:
+        raise unreadable(error) from None

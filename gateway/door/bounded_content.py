@@ -7,12 +7,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_exceptions import HTTPException
+
 from kafka_gateway.door.inflate import too_large
-from kafka_gateway.errors import RequestTimeout
+from kafka_gateway.errors import BadRequest, RequestTimeout
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory
 
 RATE_OVER_S = 10.0
 """``request.body.min.rate`` is looked at over so many seconds: a pause of a network is no reason to end a body."""
+
+
+UNREADABLE = (HttpProcessingError, web.RequestPayloadError, HTTPException)
+"""What aiohttp raises where a body is no HTTP."""
+
+
+def unreadable(error: Exception) -> BadRequest:
+    """The same as the client is told it."""
+    match error:
+        case HttpProcessingError():
+            return BadRequest(f"The body cannot be read: {error.message}")
+        case HTTPException():
+            return BadRequest(f"The body is not acceptable: {error.reason}")
+    return BadRequest(f"The body is broken: {error}")
 
 
 class BodyPace:
@@ -38,6 +56,8 @@ class BodyPace:
         try:
             async with asyncio.timeout(0 if self._given_up else self._left_s) as self._scope:
                 piece = await reading
+        except UNREADABLE as error:
+            raise unreadable(error) from None
         except TimeoutError:
             if self._given_up:
                 raise OutOfMemory from None

@@ -8,18 +8,17 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import fastavro
 
-from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
 from kafka_gateway.services.websocket_proxy import avro_schemas
 from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
 from kafka_gateway.transports.websocket.socket import binary_frame
 from kafka_gateway.transports.websocket_proxy.formats import Format, normal_json
-from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, place_of
+from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, batches, place_of
 
 _BRANCHES = {
     "json": "string", "string": "string", "avro": "bytes", "byte_array": "bytes", "bytearray": "bytes", "int": "int",
@@ -153,17 +152,7 @@ def avro_record_encoder(topic: str, key_format: Format | None, value_format: For
         }
         return _write(_RECORD, datum)
 
-    def encode(records: Sequence[ConsumedRecord]) -> bytes:
-        frames = []
-        for record in records:
-            try:
-                frames.append(encode_one(record))
-            except (ValueError, RecursionError) as error:
-                where = f"{record.topic()}-{record.partition()} at offset {record.offset()}"
-                raise UndecodableRecord(f"the record in {where} does not fit its format: {str(error)[:80]}") from None
-        return b"".join(frames)
-
-    return encode
+    return batches(encode_one)
 
 
 def _shower(format: str) -> Callable[[bytes], tuple[str, Any]]:

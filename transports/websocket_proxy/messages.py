@@ -197,6 +197,12 @@ def record_encoder(topic: str, key_format: Format | None, value_format: Format) 
         )
         return text_frame(text)
 
+    return batches(encode_one)
+
+
+def batches(encode_one: Callable[[ConsumedRecord], bytes]) -> RecordsEncoder:
+    """An encoder of the frames of many records, which names the record that does not fit its format."""
+
     def encode(records: Sequence[ConsumedRecord]) -> bytes:
         frames = []
         for record in records:
