@@ -13,6 +13,7 @@ from kafka_gateway.errors import ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
+from kafka_gateway.transports.envelope.replying import reply
 from kafka_gateway.transports.envelope.sequences import Sequences
 
 
@@ -74,7 +75,7 @@ def _check_reply(id: bytes | None, payload: bytes, form: Form | None) -> None:
         json.loads(id)
     for each in (form,) if form else Form:
         limit = 2 * len(id or b"") + 300
-        messages, binary = envelope.reply(each, id, 200, "application/json", payload, limit)
+        messages, binary = reply(each, id, 200, "application/json", payload, limit)
         for message in messages:
             assert binary or len(message.decode().encode("utf-16-le")) <= 2 * limit or id is None
             if not binary and id is not None:

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from kafka_gateway.transports.envelope import codec as envelope
-from kafka_gateway.transports.envelope.codec import Envelope, EnvelopeReader, Form, InvalidMessage, read, reply
+from kafka_gateway.transports.envelope import replying
+from kafka_gateway.transports.envelope.codec import Envelope, EnvelopeReader, Form, InvalidMessage, read
+from kafka_gateway.transports.envelope.replying import reply
 
 V1 = "application/vnd.kafka.v1+json"
 BINARY = "application/vnd.kafka.binary.v1+json"
@@ -372,14 +374,14 @@ def test_chunked_replies() -> None:
     text = b"part-one part-two part-three"
     head = b'{"code":200,"continue":true,"id":"2","type":"text/plain"}'
     assert pieces(reply(Form.DETACHED, b'"2"', 200, "text/plain", text * 3, len(head) + 16)[0], head) == text * 3
-    assert envelope._cut((b"L", b"M"), b"abcdefghijklmnopqrstuvwxyz", True, 17) == [
+    assert replying._cut((b"L", b"M"), b"abcdefghijklmnopqrstuvwxyz", True, 17) == [
         b"Mabcdefghijklmnop",
         b"Lqrstuvwxyz",
     ]
-    heads = envelope._heads(Form.EMBEDDED, b'"2"', 200, "text/plain", (), True)
+    heads = replying._heads(Form.EMBEDDED, b'"2"', 200, "text/plain", (), True)
     assert heads[1] + b', "data": "part-one "}' == b'{"id": "2", "continue":true, "data": "part-one "}'
     assert heads[0] + b', "data": "part-three"}' == b'{"id": "2", "data": "part-three"}'
-    heads = envelope._heads(Form.DETACHED_LF, b'"2"', 200, "text/plain", (), True)
+    heads = replying._heads(Form.DETACHED_LF, b'"2"', 200, "text/plain", (), True)
     assert heads[1] + b"part-one " == b'{"id": "2", "continue":true, "detached": true}\npart-one '
     assert heads[0] + b"part-three" == b'{"id": "2", "detached": true}\npart-three'
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
 from kafka_gateway.memory_budget import MemoryBudget
-from kafka_gateway.transports.envelope.codec import EnvelopeReader, Form, InvalidMessage, read, reply
+from kafka_gateway.transports.envelope.codec import EnvelopeReader, Form, InvalidMessage, read
+from kafka_gateway.transports.envelope.replying import reply
 from kafka_gateway.transports.envelope.sequences import Sequences
 
 patient = settings(deadline=None)  # the machine may be busy

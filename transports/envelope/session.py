@@ -33,6 +33,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stream
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
+from kafka_gateway.transports.envelope.replying import reply as reply_messages
 from kafka_gateway.transports.envelope.sequences import Sequences
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.sinks import PartsSink, PushSink
@@ -355,7 +356,7 @@ class EnvelopeSession:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def _reply(self, reply: Reply, payload: bytes | Payload, part: Envelope, method: str = "", **kind: bool) -> int:
-        """Sends a reply with this payload, or a part of one (``codec.reply``); how many bytes it has."""
+        """Sends a reply with this payload, or a part of one (`replying.reply`); how many bytes it has."""
         media_type, status, members = reply.media_type, reply.status, b""
         if isinstance(payload, Payload):
             if payload.name:
@@ -372,10 +373,10 @@ class EnvelopeSession:
         if self._reply_headers and reply.headers:
             headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
         limit = self._settings.reply_max
-        messages, binary = envelope.reply(form, part.id, status, media_type, payload, limit, headers, members, **kind)
+        messages, binary = reply_messages(form, part.id, status, media_type, payload, limit, headers, members, **kind)
         if binary and self._text_only and part.id is not None:
             form = Form.EMBEDDED
-            messages, binary = envelope.reply(
+            messages, binary = reply_messages(
                 form, part.id, status, media_type, payload, limit, headers, members, **kind
             )
         for message in messages:
