@@ -9,7 +9,8 @@ from aiohttp import web
 from kafka_gateway.core import Gateway
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, hookimpl
-from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.transports.websocket.socket import OVER, Socket
+from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 
 PATH = "/echo"
 LIMITS = SocketLimits(text_max=1 << 24, binary_max=1 << 24, compress=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from kafka_gateway.transports.websocket.socket import Socket, text_frame
+from kafka_gateway.transports.websocket.message_frames import text_frame
+from kafka_gateway.transports.websocket.socket import Socket
 
 
 class Transport:

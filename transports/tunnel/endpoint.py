@@ -46,7 +46,8 @@ from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddre
 from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection, connect
 from kafka_gateway.transports.tunnel.relay import Counts, Relay, Rules
 from kafka_gateway.transports.tunnel.routes import Routes, Target
-from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.transports.websocket.socket import OVER, Socket
+from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.upstream import Sasl, Upstream
 from kafka_gateway.wire.frames import WireError
 

@@ -14,7 +14,6 @@ import logging
 import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -30,6 +29,9 @@ from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.records.frames import frame_head
 from kafka_gateway.transports.websocket.handshake import Handshake, Watch, shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from kafka_gateway.transports.websocket.periodic_calls import PeriodicCall, PeriodicCalls
+from kafka_gateway.transports.websocket.pongs import Pongs
+from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 
 log = logging.getLogger("gateway.websocket")
 
@@ -39,8 +41,6 @@ _COMPRESS_FROM = 256
 """Smaller messages gain nothing from deflate."""
 _TURN = 64
 """Messages read of one socket before the others get their turn."""
-_FIRST_PONG_S = 1.0
-"""How long a client may take for its first pong until it counts as one that sends none."""
 _CLOSE_TIMEOUT_S = 2.0
 """How long a closing socket waits for the client's close frame."""
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
@@ -48,41 +48,8 @@ _TEXT_MESSAGE, _BINARY_MESSAGE, _PONG_MESSAGE = WSMsgType.TEXT, WSMsgType.BINARY
 """Found anew for each message they would cost 0.1 µs."""
 
 
-def text_frame(payload: bytes) -> bytes:
-    """A text message as one frame of a server, for `Socket.send_frames`; uncompressed."""
-    return frame_head(len(payload)) + payload
-
-
-def binary_frame(payload: bytes) -> bytes:
-    """A binary message, as ``text_frame``."""
-    return frame_head(len(payload), _BINARY) + payload
-
-
 NOT_UTF8 = CloseReason(1007, "text that is not UTF-8")
 TOO_LARGE = CloseReason(1009, "message too large")
-
-
-@dataclass(frozen=True, slots=True)
-class SocketLimits:
-    """``text_max`` and ``binary_max`` in bytes, None without a limit; times in seconds, 0 for ``ping_s``: no pings,
-    for ``idle_s``: never closed for being idle. ``echo_close``: a client's close is answered with its own reason, and
-    with 1000 if it has no code. ``server_name`` is for the header of that name; none if empty.
-    """
-
-    text_max: int | None = 65536
-    binary_max: int | None = 65536
-    idle_s: float = 300.0
-    write_timeout_s: float = 60.0
-    ping_s: float = 60.0
-    compress: bool = False
-    buffer_bytes: int = 1024 * 1024
-    """What may wait for a client to which streams are sent (stream.buffer.bytes)."""
-    fragments_s: float = 0.0
-    """How long a message in fragments may take; 0: no limit."""
-    message_rate: int = 0
-    """Bytes a second at which a long message must come; 0: no limit."""
-    echo_close: bool = False
-    server_name: str = "kafka-gateway"
 
 
 OVER = ANSWERED(101, False, 0)
@@ -94,8 +61,6 @@ class Socket:
 
     __slots__ = (
         "_answered",
-        "_answers_pings",
-        "_bells",
         "_closing",
         "_compressor",
         "_drains",
@@ -103,20 +68,19 @@ class Socket:
         "_fresh_compressor",
         "_heard_at",
         "_held",
-        "_idle_bell",
+        "_idle_check",
         "_limits",
         "_loop",
         "_memory",
         "_out",
         "_out_bytes",
-        "_pings",
+        "_periodic",
+        "_pongs",
         "_protocol",
         "_queue",
         "_sent_at",
         "_silent",
-        "_timer",
         "_transport",
-        "_unanswered",
         "_wake",
         "_writer",
     )
@@ -148,15 +112,10 @@ class Socket:
         self._heard_at = self._sent_at = now
         self._silent = False
         """Whether nothing came since the last ping."""
-        self._pings = 0
-        self._unanswered: dict[int, asyncio.Future[None]] = {}
-        """Who waits for the pong to the ping of that number."""
-        self._answers_pings: bool | None = None
-        """None: nobody knows yet."""
-        self._bells: list[Bell] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._pongs = Pongs(self._loop)
+        self._periodic = PeriodicCalls(self._loop)
         if limits.idle_s:
-            self._idle_bell = self.every(limits.idle_s, self._check_idle)
+            self._idle_check = self.every(limits.idle_s, self._check_idle)
         if limits.ping_s:
             self.every(limits.ping_s, self._ping)
 
@@ -216,13 +175,8 @@ class Socket:
             await self._finish(reason)
             return reason
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._periodic.stop()
             self._writer.unwatch()
-            for bell in self._bells:
-                bell.ring = _nothing  # they refer to the socket, and it to them
-            self._bells.clear()
 
     async def _read(self, take: Callable[[bytes, bool], None]) -> CloseReason:
         read, protocol, now, memory = self._queue.read, self._protocol, self._loop.time, self._memory
@@ -256,7 +210,7 @@ class Socket:
             elif kind is WSMsgType.PING:
                 self._frame(_PONG, bytes(payload))
             elif kind is _PONG_MESSAGE:
-                self._take_pong(bytes(payload))
+                self._pongs.take(bytes(payload))
             elif kind is WSMsgType.CLOSE:
                 self._answered = True
                 if self._limits.echo_close:
@@ -384,38 +338,21 @@ class Socket:
         """Returns when the client has read all that was sent to it; ConnectionResetError if it left.
 
         What is merely written may still be in the buffers of two systems, and goes with a client that dies: of 125,000
-        records pushed to clients that were killed, 27,000 were lost. So a ping follows, and its pong is the proof. A
-        client that answers no pings, against RFC 6455 §5.5.2, has to be content with what was written; so have all
-        where pings are switched off.
+        records pushed to clients that were killed, 27,000 were lost. So a ping follows, and its pong is the proof.
+        Where pings are switched off, clients have to be content with what was written.
         """
         if not self._limits.ping_s:
             await self.written()
             return
-        self._pings += 1
-        number = self._pings
-        answered = self._unanswered[number] = self._loop.create_future()
+        number = self._pongs.expect()
         self._frame(_PING, b"%d" % number)
         try:
             await self.written()
-            if self._answers_pings is not False:
-                patience_s = self._limits.write_timeout_s if self._answers_pings else _FIRST_PONG_S
-                async with asyncio.timeout(patience_s):
-                    await answered
-        except TimeoutError:
-            if self._answers_pings:
+            if not await self._pongs.wait(number, self._limits.write_timeout_s):
                 self._transport.abort()
-                raise ConnectionResetError("the client answers no pings any more") from None
-            self._answers_pings = False
+                raise ConnectionResetError("the client answers no pings any more")
         finally:
-            del self._unanswered[number]
-
-    def _take_pong(self, payload: bytes) -> None:
-        if payload.isdigit():
-            self._answers_pings = True
-            last = int(payload)
-            for number, answered in self._unanswered.items():
-                if number <= last and not answered.done():
-                    answered.set_result(None)
+            self._pongs.forget(number)
 
     async def written(self) -> None:
         """Returns when there is room to write more; ConnectionResetError if the client left."""
@@ -475,33 +412,16 @@ class Socket:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def every(self, period_s: float, ring: Callable[[], None]) -> Bell:
-        """Calls ``ring`` every ``period_s`` seconds for as long as the socket is open: one timer for all of them."""
-        bell = Bell(self._loop.time() + period_s, period_s, ring)
-        self._bells.append(bell)
-        self._arm()
-        return bell
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(min(bell.due for bell in self._bells), self._tick)
-
-    def _tick(self) -> None:
-        now = self._loop.time()
-        for bell in self._bells:
-            if bell.due <= now + 0.001:
-                bell.due = now + bell.period_s
-                bell.ring()
-        if self._closing is None:
-            self._arm()
+    def every(self, period_s: float, call: Callable[[], None]) -> PeriodicCall:
+        """Calls every ``period_s`` seconds for as long as the socket is open."""
+        return self._periodic.add(period_s, call)
 
     def _check_idle(self) -> None:
         last = max(self._heard_at, self._sent_at)
         if self._loop.time() - last >= self._limits.idle_s - 0.001:
             self.close(IDLE)
             return
-        self._idle_bell.due = last + self._limits.idle_s
+        self._idle_check.due = last + self._limits.idle_s
 
     def _ping(self) -> None:
         if self._silent:  # not even a pong since the last one: the client is gone, only nobody said so
@@ -518,6 +438,7 @@ class Socket:
         """Ends the socket with a close frame; ``run`` returns. The first reason counts."""
         if self._closing is None:
             self._closing = reason
+            self._periodic.close()
             self._queue.feed_data((WSMsgType.CLOSING, None, None), 0)
             self._wake_up()
 
@@ -546,19 +467,6 @@ class Socket:
         except (TimeoutError, WebSocketError, EofStream, ConnectionError):
             if self._transport.get_write_buffer_size():
                 self._transport.abort()
-
-
-class Bell:
-    """Something to do every ``period_s`` seconds; ``due`` may be set from within."""
-
-    __slots__ = ("due", "period_s", "ring")
-
-    def __init__(self, due: float, period_s: float, ring: Callable[[], None]) -> None:
-        self.due, self.period_s, self.ring = due, period_s, ring
-
-
-def _nothing() -> None:
-    """What a bell rings whose socket is over."""
 
 
 def _answer_to(code: int, text: str = GONE.text) -> CloseReason:

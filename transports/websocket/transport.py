@@ -32,7 +32,8 @@ from kafka_gateway.transports.envelope.session import EnvelopeSession
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
 from kafka_gateway.transports.records.connection import StreamLimits
-from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.transports.websocket.socket import OVER, Socket
+from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket.stream_socket import feed_socket, open_stream, serve_stream
 
 

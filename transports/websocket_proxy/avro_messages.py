@@ -16,7 +16,7 @@ import fastavro
 from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
 from kafka_gateway.services.websocket_proxy import avro_schemas
 from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
-from kafka_gateway.transports.websocket.socket import binary_frame
+from kafka_gateway.transports.websocket.message_frames import binary_frame
 from kafka_gateway.transports.websocket_proxy.formats import Format, normal_json
 from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, batches, place_of
 

@@ -11,7 +11,7 @@ import msgspec
 from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
 from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
-from kafka_gateway.transports.websocket.socket import text_frame
+from kafka_gateway.transports.websocket.message_frames import text_frame
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS, Format
 
 _encode = msgspec.json.encode

@@ -43,14 +43,14 @@ _IMMEDIATE = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 10
 def keep_alive(socket: Socket) -> None:
     """Tells the client, and what stands between, that the connection lives."""
 
-    def ring() -> None:
+    def look() -> None:
         quiet_s = socket.quiet_s
         if quiet_s < _QUIET_S - 0.05:
-            bell.due -= quiet_s
+            pong.due -= quiet_s
         elif not socket.congested:
             socket.pong()
 
-    bell = socket.every(_QUIET_S, ring)
+    pong = socket.every(_QUIET_S, look)
 
 
 def failed(error: ServiceError) -> CloseReason:

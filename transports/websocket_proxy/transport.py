@@ -33,7 +33,8 @@ from kafka_gateway.router import served
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
-from kafka_gateway.transports.websocket.socket import OVER, Socket, SocketLimits
+from kafka_gateway.transports.websocket.socket import OVER, Socket
+from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket_proxy.avro_messages import avro_produce_decoder, avro_result
 from kafka_gateway.transports.websocket_proxy.channels import CHANNELS
 from kafka_gateway.transports.websocket_proxy.messages import produce_decoder, result_frame
