@@ -36,8 +36,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.kafka_cluster import HOST, KafkaCluster, Node, free_ports
 
 GATEWAY = ("gateway", "gateway-secret")
-"""The gateway's own user: it may look at everything, and nothing else unless a test says so."""
-PLAIN_USERS = {"gateway": "gateway-secret", "alice": "alice-secret", "bob": "bob-secret", "carol": "carol-secret"}
+"""The gateway's own user: it may look at everything, and write to its own topics."""
+PLAIN_USERS = {
+    name: f"{name}-secret" for name in ("gateway", "alice", "bob", "carol", *(f"user-{number}" for number in range(60)))
+}
 """Fixed: brokers read PLAIN users when they start. `add_user` makes SCRAM users at any time."""
 _AUDIENCE = "kafka"
 _ISSUER = "https://issuer.example.org"
@@ -96,10 +98,10 @@ class SecuredKafka(KafkaCluster):
             f"{at}oauthbearer.sasl.server.callback.handler.class": (
                 f"{_LOGIN}.oauthbearer.OAuthBearerValidatorCallbackHandler"
             ),
-            f"{at}oauthbearer.sasl.oauthbearer.jwks.endpoint.url": keys.as_uri(),
-            f"{at}oauthbearer.sasl.oauthbearer.jwt.validator.class": f"{_LOGIN}.oauthbearer.BrokerJwtValidator",
-            f"{at}oauthbearer.sasl.oauthbearer.expected.audience": _AUDIENCE,
-            f"{at}oauthbearer.sasl.oauthbearer.expected.issuer": _ISSUER,
+            "sasl.oauthbearer.jwks.endpoint.url": keys.as_uri(),
+            "sasl.oauthbearer.jwt.validator.class": f"{_LOGIN}.oauthbearer.BrokerJwtValidator",
+            "sasl.oauthbearer.expected.audience": _AUDIENCE,
+            "sasl.oauthbearer.expected.issuer": _ISSUER,
             # Logins end with their tokens, as in production (KIP-368).
             "connections.max.reauth.ms": "3600000",
         }
@@ -111,6 +113,9 @@ class SecuredKafka(KafkaCluster):
         super().start()
         for operation in ("describe", "describe-configs"):
             self.allow(GATEWAY[0], operation, "topic:*", "cluster", *(["group:*"] if operation == "describe" else []))
+        # What the sockets of the proxy's protocol need of its own topics (websocket-proxy.md §5.6).
+        self.allow(GATEWAY[0], "create,read,write", "topic:_wsproxy*")
+        self.allow(GATEWAY[0], "read", "group:*")
         return self
 
     # --- for the gateway ----------------------------------------------------------------------------------------------

@@ -79,9 +79,9 @@ async def _authenticate(ask: Ask, token: bytes) -> bytes:
 
 
 async def _bearer(ask: Ask, sasl: Sasl) -> None:
-    """RFC 7628 §3: what comes back for a token that is refused is a text, which one more message confirms."""
+    """RFC 7628 §3.2.2: what comes back for a token that is refused is a text. The client would have to confirm it, and
+    leave; we leave."""
     if await _authenticate(ask, b"n,,\x01auth=Bearer " + sasl.secret.encode() + b"\x01\x01"):
-        await _authenticate(ask, b"\x01")
         raise CredentialsRefused("The broker refuses the token.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,19 @@ def secured_kafka() -> Iterator[SecuredKafka]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture
+def topics(secured_kafka: SecuredKafka, unique: Callable[..., str]) -> tuple[str, str]:
+    """Alice's topic and bob's, of one record each. Each may do everything with its own, and nothing else."""
+    names = unique("alices"), unique("bobs")
+    for user, topic in zip(("alice", "bob"), names, strict=True):
+        secured_kafka.create_topic(topic)
+        secured_kafka.allow(user, "read,write,describe-configs", f"topic:{topic}")
+        secured_kafka.allow(user, "read", f"group:{topic}*")
+        secured_kafka.allow(user, "write", f"transactional-id:{topic}*")
+        secured_kafka.put(topic, json.dumps(f"of {user}").encode())
+    return names
 
 
 class Person:
@@ -76,11 +90,11 @@ def start(secured_kafka: SecuredKafka) -> Start:
     """`async with start(mechanism="PLAIN", **{"kafka.credentials": "client"}) as app`: a gateway on that Kafka."""
 
     @contextlib.asynccontextmanager
-    async def start(mechanism: str = "PLAIN", **settings: Any) -> AsyncIterator[App]:
+    async def start(mechanism: str = "PLAIN", *extra: object, **settings: Any) -> AsyncIterator[App]:
         if mechanism != "PLAIN" and not secured_kafka.lets_in(*GATEWAY, mechanism):
             secured_kafka.add_user(*GATEWAY)
         properties = dict(line.split("=", 1) for line in secured_kafka.properties(mechanism))
-        async with gateway(**{**properties, "listeners.insecure": True, **settings}) as app:
+        async with gateway(*extra, **{**properties, "listeners.insecure": True, **settings}) as app:
             yield app
 
     return start

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -13,22 +12,8 @@ import pytest
 from kafka_gateway.assembly.app import App
 from tests.behaviour.clients import v2
 from tests.credentials.conftest import Person, Start
-from tests.secured_kafka import SecuredKafka
 
 PASS_THROUGH = {"kafka.credentials": "client", "authentication.method": "KAFKA"}
-
-
-@pytest.fixture
-def topics(secured_kafka: SecuredKafka, unique: Callable[..., str]) -> tuple[str, str]:
-    """Alice's topic and bob's, of one record each. Each may do everything with its own, and nothing else."""
-    names = unique("alices"), unique("bobs")
-    for user, topic in zip(("alice", "bob"), names, strict=True):
-        secured_kafka.create_topic(topic)
-        secured_kafka.allow(user, "read,write,describe-configs", f"topic:{topic}")
-        secured_kafka.allow(user, "read", f"group:{topic}*")
-        secured_kafka.allow(user, "write", f"transactional-id:{topic}*")
-        secured_kafka.put(topic, json.dumps(f"of {user}").encode())
-    return names
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ class Listener:
 async def follower_of(kafka: FakeKafka, size: int) -> tuple[Follower, Listener]:
     sockets = ConsumeSockets(kafka, ProxySettings(max_stack_size=size), OpenSessions())  # type: ignore[arg-type]
     wanted = FollowerRequest("c", "g", "t", lambda records: b"", auto_commit=False)
-    response = await sockets.open(cast(Call, SimpleNamespace(body=wanted, require=lambda *_: None)))
+    response = await sockets.open(cast(Call, SimpleNamespace(body=wanted, require=lambda *_: None, session=None)))
     listener = Listener()
     follower = response.value
     assert isinstance(follower, Follower)

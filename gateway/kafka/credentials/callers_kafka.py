@@ -7,13 +7,13 @@ asked in the gateway's name for a client by mistake.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from kafka_gateway.caller import CALLER, NOBODY
 from kafka_gateway.errors import Unauthorized
 from kafka_gateway.kafka.credentials.chosen import ChosenCredentials
-from kafka_gateway.kafka.credentials.client_sets import ClientSet
+from kafka_gateway.kafka.credentials.client_sets import ClientSet, ClientSets
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
@@ -45,9 +45,9 @@ class CallersKafka:
         others: the clients of all credentials, for what is counted.
     """
 
-    def __init__(self, own: Kafka, others: Iterable[Kafka], credentials: ChosenCredentials) -> None:
+    def __init__(self, own: Kafka, others: ClientSets, credentials: ChosenCredentials) -> None:
         self._own = own
-        self._others = others
+        self.others = others
         self._credentials = credentials
         # A service may take a part once, when it is made, and use it for ever.
         self._producer = cast(Producer, _Of(lambda: self.callers.producer))
@@ -109,7 +109,7 @@ class CallersKafka:
 
     @property
     def held_bytes(self) -> int:
-        return self._own.held_bytes + sum(each.held_bytes for each in self._others)
+        return self._own.held_bytes + sum(each.held_bytes for each in self.others)
 
     async def consumer(
         self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None

@@ -61,7 +61,7 @@ def credential_faults(config: Config) -> list[Fault]:
     def fault(key: str, text: str) -> None:
         found.append(Fault(config.place(key), key, text))
 
-    if (mode != "gateway" or judged) and not is_secured(config):
+    if (mode != "gateway" or judged) and not (config.items("bootstrap.servers") and is_secured(config)):
         key = _KEY if mode != "gateway" else "authentication.method"
         if config.items("bootstrap.servers"):
             text = "Kafka judges no credentials on a listener without SASL: set client.security.protocol=SASL_SSL"

@@ -131,6 +131,11 @@ class ClientSets:
         """The clients of all sets that have some."""
         return iter([each.clients for each in self._open.values() if each.clients is not None])
 
+    @property
+    def users(self) -> list[str]:
+        """Whose clients there are."""
+        return sorted(each.user for each in self._open.values())
+
     def __len__(self) -> int:
         """How many sets have clients."""
         return len(self._open)

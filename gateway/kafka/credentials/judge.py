@@ -87,6 +87,8 @@ class Judge:
         """
         if (until := self.recall(credential)) is not None:
             return until
+        if credential.expires_at <= time.time():  # brokers only close the connection on some of these
+            raise KafkaLoginRefused
         key = credential.key(self._pepper)
         asking = self._asking.get(key)
         if asking is None:

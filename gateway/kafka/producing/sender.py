@@ -119,6 +119,8 @@ class Batch:
         self.sender.done.append(self)
 
     def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
+        if error.code() == _Code._PURGE_QUEUE and self.sender.forbidden is not None:
+            return self.sender.forbidden
         failure = to_delivery_error(error)
         if isinstance(failure, KafkaAuthorization):
             failure = KafkaAuthorization(f"{failure.message}: topic {self.topic}")

