@@ -88,7 +88,7 @@ class Guesses:
         if address is None:
             if len(self._addresses) >= _ADDRESSES_MAX:
                 self._forget()
-            address = self._addresses[name] = _Address()
+            address = self._addresses[name] = _Address(self._most)
         return address
 
     def _forget(self) -> None:
@@ -105,9 +105,10 @@ class Guesses:
 
 
 class _Address:
-    __slots__ = ("_running", "_waiting", "wrong")
+    __slots__ = ("_most", "_running", "_waiting", "wrong")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.wrong: deque[float] = deque()
         """When it was wrong, within the last minute."""
         self._running = 0
@@ -123,7 +124,7 @@ class _Address:
 
     async def turn(self) -> None:
         """Returns when the next proof of the address may be judged. ``leave`` ends the turn."""
-        if self._running < _AT_ONCE:
+        if not self._waiting and self._has_room:
             self._running += 1
             return
         turn = asyncio.get_running_loop().create_future()
@@ -133,17 +134,24 @@ class _Address:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.leave()
-            else:
+            elif turn in self._waiting:
                 self._waiting.remove(turn)
             raise
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether another proof may be judged: those at work may all be wrong, and count as chances that are taken. Of
+        an address without any left all may come, to be sent away."""
+        chances = self._most - len(self.wrong)
+        return chances <= 0 or self._running < min(_AT_ONCE, chances)
+
     def leave(self) -> None:
-        while self._waiting:
+        self._running -= 1
+        while self._waiting and self._has_room:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)  # whose turn it is counts as running in our place
-                return
-        self._running -= 1
+                turn.set_result(None)
+                self._running += 1
 
 
 def network_of(peer: str) -> str:

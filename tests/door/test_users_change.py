@@ -1,0 +1,103 @@
+"""Users who are removed or get another password while they are here, and guesses beside them (security.md §2)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import bcrypt
+import pytest
+
+from tests.door.conftest import BASIC, proof
+from tests.transports.conftest import gateway
+from tests.transports.stub_service import StubService
+from tests.transports.wire import Wire
+
+
+def line(name: str, password: str) -> str:
+    return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}"
+
+
+async def opened(client: aiohttp.ClientSession) -> dict[str, Any]:
+    return {
+        "envelope": await client.ws_connect("/"),
+        "stream socket": await client.ws_connect("/topics/t/stream?offset=earliest"),
+        "events": await client.get("/topics/t/stream", headers={"Accept": "text/event-stream"}),
+        "proxy socket": await client.ws_connect("/socket/in?clientId=c&topic=t"),
+    }
+
+
+async def end_of(what: Any) -> str:
+    if isinstance(what, aiohttp.ClientResponse):
+        return (await what.content.read()).decode()
+    told = ""
+    while (message := await what.receive()).type is aiohttp.WSMsgType.TEXT:
+        told += message.data
+    return f"{told} {message.data}"
+
+
+@pytest.mark.parametrize("change", ["removed", "password"])
+async def test_what_a_user_has_open_ends_within_five_seconds(users: Path, change: str) -> None:
+    async with gateway(**{**BASIC, "authentication.basic.file": users}) as app:
+        url = app.addresses[0]
+        async with (
+            aiohttp.ClientSession(url, headers=proof("ada")) as hers,
+            aiohttp.ClientSession(url, headers=proof("bob")) as his,
+        ):
+            of_ada, of_bob = await opened(hers), await opened(his)
+            stay = [line("bob", "bob"), *([line("ada", "new")] if change == "password" else [])]
+            await asyncio.to_thread(users.write_text, "\n".join(stay))
+            async with asyncio.timeout(6):
+                told = dict(zip(of_ada, await asyncio.gather(*map(end_of, of_ada.values())), strict=True))
+            assert told["envelope"].endswith("1008")
+            assert '"error_code":40101' in told["stream socket"]
+            assert told["stream socket"].endswith("1008")
+            assert '"error_code":40101' in told["events"]
+            assert told["proxy socket"].endswith("1000")
+            with pytest.raises(TimeoutError):
+                await of_bob["envelope"].receive(timeout=0.5)
+            async with hers.get("/topics") as reply:
+                assert reply.status == 401
+            if change == "password":
+                async with hers.get("/topics", headers=proof("ada", "new")) as reply:
+                    assert reply.status == 200
+            for each in of_bob.values():
+                assert not each.closed
+                each.close() if isinstance(each, aiohttp.ClientResponse) else await each.close()
+
+
+async def test_a_thousand_wrong_logins_beside_good_clients(users: Path) -> None:
+    """From a hundred addresses, behind a proxy: each is sent away in its turn, and who may goes on as before."""
+    settings = {**BASIC, "authentication.basic.file": users, "forwarded.trust": "127.0.0.1"}
+    async with gateway(StubService(), **settings, **{"authentication.failures.max": 5}) as app:
+        found: dict[int, int] = {}
+        going = True
+
+        async def guess(number: int) -> None:
+            async with await Wire.open(app.addresses[0]) as wire:
+                for attempt in range(50):
+                    peer = {"X-Forwarded-For": f"192.0.2.{(number * 50 + attempt) % 100}"}
+                    name = ("ada", "nobody")[attempt % 2]
+                    reply = await wire.ask("GET", "/stub/echo", **peer, **proof(name, f"{number}-{attempt}"))
+                    found[reply.status] = found.get(reply.status, 0) + 1
+
+        async def use(name: str, peer: str) -> int:
+            count = 0
+            async with await Wire.open(app.addresses[0]) as wire:
+                while going:
+                    async with asyncio.timeout(5):
+                        reply = await wire.ask("GET", "/stub/echo", **{"X-Forwarded-For": peer}, **proof(name))
+                    assert reply.status == 200
+                    count += 1
+            return count
+
+        # bob has been seen at an address from which guesses come too.
+        good = [asyncio.ensure_future(use(*each)) for each in (("ada", "198.51.100.1"), ("bob", "192.0.2.7"))]
+        await asyncio.sleep(0.2)
+        await asyncio.gather(*(guess(number) for number in range(20)))
+        going = False
+        counts = await asyncio.gather(*good)
+    assert found == {401: 500, 429: 500}
+    assert min(counts) > 10
