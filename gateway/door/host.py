@@ -61,6 +61,7 @@ class HttpConnection(RequestHandler):
 
     __slots__ = (
         "_abort_at",
+        "_arriving",
         "_at_work",
         "_give_up_at",
         "_head_deadline",
@@ -105,6 +106,8 @@ class HttpConnection(RequestHandler):
         self._lost = False
         self._rest = 0
         """Bytes that are still to come of a request which aiohttp's parser is at; _UNKNOWN: nobody but it can tell."""
+        self._arriving: Any = None
+        """The body of which so much is still to come, as aiohttp has it."""
         self._at_work: asyncio.Task[None] | None = None
         """Serves a request whose head is known."""
         self._served: KnownHead | None = None
@@ -151,12 +154,13 @@ class HttpConnection(RequestHandler):
             self._host.forget(session)
 
     def data_received(self, data: bytes) -> None:
-        rest = self._rest
-        if rest:
-            if rest != _UNKNOWN:
-                rest -= len(data)
-                self._rest = rest if rest >= 0 else _UNKNOWN
+        if self._rest:
             super().data_received(data)
+            if self._rest != _UNKNOWN:
+                self._rest -= len(data)
+                # Where the two do not agree on the end of the request, nothing is known of this connection any more.
+                if self._rest < 0 or (not self._rest) != self._arriving.is_eof():
+                    self._rest = _UNKNOWN
             return
         end = data.find(b"\r\n\r\n") + 4
         head = data[:end]
@@ -182,17 +186,19 @@ class HttpConnection(RequestHandler):
             self._waiter = waiter
         came = len(messages) - before
         if came:
-            message = messages[-1][0]
-            self._rest = _UNKNOWN
-            if came == 1 and end > 4 and (length := length_of(message)) >= 0 and len(data) <= end + length:
-                self._rest = end + length - len(data)
-                if known is None and not self._rest and is_simple(message) and self.offer.heads.is_due(head):
-                    known = self._learn(head, message, length)
-                    if known is not None and waiter is not None and not waiter.done() and len(messages) == 1:
-                        messages.clear()
-                        self._parser.message_consumed()  # type: ignore[union-attr]
-                        self._serve_known(known, data[end:], waiter)
-                        return
+            message, payload = messages[-1]
+            self._rest = rest = _rest_of(head, message, len(data)) if came == 1 else _UNKNOWN
+            if rest != _UNKNOWN and (not rest) != payload.is_eof():
+                self._rest = _UNKNOWN
+            self._arriving = payload
+            if known is None and not self._rest and is_simple(message) and self.offer.heads.is_due(head):
+                known = self._learn(head, message, len(data) - end)
+                if known is not None and waiter is not None and not waiter.done() and len(messages) == 1:
+                    messages.clear()
+                    self._parser.message_consumed()  # type: ignore[union-attr]
+                    # Read from aiohttp, which may hold the connection back for what is not read of it.
+                    self._serve_known(known, payload.read_nowait(), waiter)
+                    return
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         elif data:
@@ -328,9 +334,10 @@ class HttpConnection(RequestHandler):
         """
         self.half_closed = self.ssl_context is None and self._all_is_answered_once()
         at_work = self._request_at_work()
-        if self.half_closed and at_work is not None and not self._messages:
-            self._close = True
-            self._bound_wait(at_work)
+        if self.half_closed and not self._messages:
+            self._close = True  # also behind a reply that has just been written, before aiohttp's task waits again
+            if at_work is not None:
+                self._bound_wait(at_work)
         return self.half_closed
 
     def close_behind_the_last(self, request: HttpRequest) -> None:
@@ -398,6 +405,20 @@ class HttpConnection(RequestHandler):
 
 
 _UNKNOWN = -1
+
+
+def _rest_of(head: bytes, message: Any, arrived: int) -> int:
+    """Bytes that are still to come of the only request in what has arrived, which begins with this head; or _UNKNOWN.
+
+    Only for a head whose end is beyond doubt: a line that ends without CR might end it earlier for a parser.
+    """
+    length = length_of(message)
+    if length < 0 or not head.endswith(b"\r\n\r\n") or head.count(b"\n") != head.count(b"\r\n"):
+        return _UNKNOWN
+    rest = len(head) + length - arrived
+    return rest if rest >= 0 else _UNKNOWN
+
+
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import itertools
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,91 @@ async def test_a_known_request_in_two_pieces(app: App, wire: Wire, topic: str, c
 def connections(app: App) -> list[Any]:
     (server,) = app.host._servers.values()
     return list(server.connections)
+
+
+async def test_a_large_body_comes_again_and_again(app: App, wire: Wire, topic: str) -> None:
+    """More than aiohttp takes of a body that nobody reads."""
+    data = produce(topic, b'{"records":[{"value":"%b"}]}' % (b"x" * 300_000))
+    for _ in range(5):
+        await wire.send(data)
+        assert (await wire.reply()).status == 200
+    await wire.send(LIST)
+    assert (await wire.reply()).status == 200
+
+
+LF_ONLY = b"GET /topics HTTP/1.1\nHost: a\n\n"
+CHUNKED = (
+    b"POST /topics/none HTTP/1.1\r\nHost: a\r\nContent-Type: application/vnd.kafka.json.v2+json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n"
+)
+SENT = [
+    LIST,
+    LIST,
+    request("GET", "/topics/none"),
+    request("POST", "/topics/none", b"nonsense", Content_Type=JSON_V2),
+    request("POST", "/topics/none", b"GET /topics HTTP/1.1\r\nHost: gateway.example\r\n\r\n", Content_Type=JSON_V2),
+    request("GET", "/topics", b"a body"),
+    CHUNKED,
+    b"\r\n" + LIST,
+    LIST.replace(b"Host", b"hOST"),
+]
+BROKEN = [
+    LF_ONLY,
+    b"POST /topics/none HTTP/1.1\r\nHost: a\r\nContent-Length: 54\n\n" + LIST,
+    b"POST /topics/none HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+    b"POST /topics/none HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET /topics HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
+    b"GET /topics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"nonsense\r\n\r\n",
+]
+
+
+async def test_both_ways_see_the_same_requests(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of requests, in pieces that begin and end anywhere, some of them broken: what is answered, and that the
+    connection closes, must not depend on the way (RFC 9112 §11.2)."""
+    chance = random.Random(20261129)
+    (offer,) = app.host._offers.values()
+    monkeypatch.setattr(KnownHeads, "sights", 1)
+    for _ in range(150):
+        requests = chance.choices(SENT, k=chance.randint(1, 6))
+        if chance.random() < 0.4:
+            requests.append(chance.choice(BROKEN))  # behind it comes nothing that would reset the connection
+        pieces = cut(b"".join(requests), chance) if chance.random() < 0.6 else requests
+        answers = []
+        for find in (offer.heads.find, lambda head: None):
+            with monkeypatch.context() as patched:
+                patched.setattr(offer.heads, "find", find)
+                if find is not offer.heads._heads.get:
+                    patched.setattr(KnownHeads, "sights", 1_000_000_000)
+                answers.append(await answered(app.addresses[0], pieces))
+        assert answers[0] == answers[1], pieces
+
+
+def cut(data: bytes, chance: random.Random) -> list[bytes]:
+    places = sorted(chance.randint(0, len(data)) for _ in range(chance.randint(0, 5)))
+    return [data[a:b] for a, b in itertools.pairwise([0, *places, len(data)]) if a < b]
+
+
+async def answered(address: str, pieces: list[bytes]) -> list[tuple[int, bytes]]:
+    """What comes back for the pieces, each sent when the gateway has nothing more to say; the end of the connection is
+    the last of them."""
+    async with await Wire.open(address) as wire:
+        replies: list[tuple[int, bytes]] = []
+        reading = asyncio.create_task(read(wire, replies))
+        with contextlib.suppress(OSError):  # the gateway has closed already
+            for piece in pieces:
+                await wire.send(piece)
+                await asyncio.sleep(0.002)
+            wire.writer.write_eof()
+        await reading
+        return replies
+
+
+async def read(wire: Wire, replies: list[tuple[int, bytes]]) -> None:
+    with contextlib.suppress(ConnectionError):
+        while True:
+            reply = await wire.reply()
+            replies.append((reply.status, reply.body))
 
 
 async def test_known_requests_in_one_piece_are_answered_in_order(wire: Wire, topic: str) -> None:
