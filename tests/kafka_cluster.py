@@ -331,6 +331,8 @@ class KafkaCluster:
                 "advertised.listeners": listeners,
                 "log.dirs": str(node.directory / "data"),
             }
+            if len(self.nodes) > 1:
+                own["broker.rack"] = f"rack-{node.id}"
             lines = (f"{key}={value}\n" for key, value in (self.settings | own).items())
             node.properties.write_text("".join(lines))
             log_file = escape(str(node.directory / "kafka.log"), {'"': "&quot;"})

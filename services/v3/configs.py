@@ -135,7 +135,8 @@ class ConfigsService:
     async def _of_all(self, of: Sequence[ConfigOf], path: str, links: Links) -> Response:
         found = await self._administration.configs(of)
         settings: dict[ConfigOf, Sequence[Setting]] = {}
-        for each, answer in found.items():
+        for each in of:
+            answer = found.pop(each, ())
             if isinstance(answer, NotFound):
                 continue
             if isinstance(answer, ServiceError):
@@ -145,6 +146,7 @@ class ConfigsService:
 
         def make() -> Any:
             data: list[Any] = [_resource(each, one, links) for each, answer in settings.items() for one in answer]
+            settings.clear()  # thousands of objects are not freed on the event loop either
             return links.listing(kind, path, data)
 
         return await listed(sum(map(len, settings.values())), make)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kafka_gateway.errors import KafkaRefused
-from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, check
+from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, Controller, check
 from kafka_gateway.kafka.ports.administration import Acl, AclFilter
 from kafka_gateway.wire.apis import CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS
 
@@ -32,25 +32,30 @@ class Acls:
     def __init__(self, questions: BrokerQuestions) -> None:
         self._questions = questions
 
-    async def search(self, matching: AclFilter, controller: int | None = None) -> list[Acl]:
+    async def search(self, matching: AclFilter) -> list[Acl]:
         answer = await self._questions.ask(DESCRIBE_ACLS, _numbers(matching))
         check(answer["error_code"], answer["error_message"])
         return [_acl(resource | one) for resource in answer["resources"] for one in resource["acls"]]
 
-    async def create(self, acls: Sequence[Acl], controller: int | None = None) -> None:
+    async def create(self, acls: Sequence[Acl], controller: Controller) -> None:
         for start in range(0, len(acls), _AT_ONCE):
             part = [_numbers(acl) for acl in acls[start : start + _AT_ONCE]]
-            answer = await self._questions.ask(CREATE_ACLS, {"creations": part}, controller)
+            answer = await self._questions.ask_controller(CREATE_ACLS, {"creations": part}, _codes, controller)
             for result in answer["results"]:
                 check(result["error_code"], result["error_message"])
 
-    async def delete(self, matching: AclFilter, controller: int | None = None) -> list[Acl]:
-        answer = await self._questions.ask(DELETE_ACLS, {"filters": [_numbers(matching)]}, controller)
+    async def delete(self, matching: AclFilter, controller: Controller) -> list[Acl]:
+        filters = {"filters": [_numbers(matching)]}
+        answer = await self._questions.ask_controller(DELETE_ACLS, filters, _codes, controller)
         (result,) = answer["results"]
         check(result["error_code"], result["error_message"])
         for one in result["matching"]:
             check(one["error_code"], one["error_message"])
         return [_acl(one) for one in result["matching"]]
+
+
+def _codes(answer: Mapping[str, Any]) -> list[int]:
+    return [each["error_code"] for each in answer["results"]]
 
 
 def _numbers(acl: Acl | AclFilter) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class KafkaAdministration:
         self._check_real("cannot be asked for topics: one appears when it is first used")
         check_topic_name(topic.name)
         try:
-            return await self._changes.create(topic, validate_only, await self._controller())
+            return await self._changes.create(topic, validate_only, self._controller)
         finally:
             self._shared.forget()
             self._admin.forget_topic(topic.name)
@@ -216,7 +216,7 @@ class KafkaAdministration:
         return list(await self._shared.get(key, lambda: self._reassignments(topic, partitions)))
 
     async def _reassignments(self, topic: str | None, partitions: Sequence[int]) -> list[Reassignment]:
-        return await self._changes.reassignments(topic, partitions, await self._controller())
+        return await self._changes.reassignments(topic, partitions, self._controller)
 
     async def _controller(self) -> int | None:
         return (await self.cluster()).controller
@@ -246,14 +246,14 @@ class KafkaAdministration:
     async def create_acls(self, acls: Sequence[Acl]) -> None:
         self._check_real("has no ACLs")
         try:
-            await self._acls.create(acls, await self._controller())
+            await self._acls.create(acls, self._controller)
         finally:
             self._shared.forget()
 
     async def delete_acls(self, matching: AclFilter) -> list[Acl]:
         self._check_real("has no ACLs")
         try:
-            return await self._acls.delete(matching, await self._controller())
+            return await self._acls.delete(matching, self._controller)
         finally:
             self._shared.forget()
 

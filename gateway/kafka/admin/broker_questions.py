@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import confluent_kafka
@@ -22,6 +22,9 @@ DEADLINE_S = 5.0
 _PAUSE_S = 0.1
 
 Code = confluent_kafka.KafkaError
+
+Controller = Callable[[], Awaitable[int | None]]
+"""Tells which broker is the controller, as the cluster says."""
 
 MOVED = frozenset(
     {
@@ -93,6 +96,28 @@ class BrokerQuestions:
             raise KafkaAuthentication(str(error)) from None
         except WireError as error:
             raise KafkaError(f"The broker's answer makes no sense: {error}") from None
+
+    async def ask_controller(
+        self,
+        api: Api,
+        body: dict[str, Any],
+        codes: Callable[[dict[str, Any]], Iterable[int]],
+        controller: Controller,
+    ) -> dict[str, Any]:
+        """The answer of the controller. Raises as ``ask``.
+
+        Any broker of a cluster without ZooKeeper passes such a request on, and names a broker at random, which may be
+        dead, as its controller. Older ones refuse it, all but the controller; then that one is asked, once.
+
+        Args:
+            codes: the error codes of an answer.
+            controller: which broker the cluster says is its controller.
+        """
+        answer = await self.ask(api, body)
+        if Code.NOT_CONTROLLER not in codes(answer):
+            return answer
+        self.brokers.forget_nodes()
+        return await self.ask(api, body, await controller())
 
     async def close(self) -> None:
         if self._brokers is not None:

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from kafka_gateway.errors import KafkaRefused, Unavailable
-from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, check
+from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, Code, Controller, check
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.ports.administration import Created, Reassignment, TopicToCreate
 from kafka_gateway.wire.apis import CREATE_TOPICS, LIST_PARTITION_REASSIGNMENTS
@@ -26,8 +26,8 @@ class TopicChanges:
         self._client = client
         self._questions = questions
 
-    async def create(self, topic: TopicToCreate, validate_only: bool, controller: int | None) -> Created:
-        """See the port. Brokers without ZooKeeper pass the request on; older ones want it at the controller."""
+    async def create(self, topic: TopicToCreate, validate_only: bool, controller: Controller) -> Created:
+        """See the port."""
         names = [name for name, _ in topic.configs]
         if len(set(names)) < len(names):
             raise KafkaRefused("Each config may be given once only.")
@@ -48,14 +48,19 @@ class TopicChanges:
             "timeout_ms": _TIMEOUT_MS,
             "validate_only": validate_only,
         }
-        (made,) = (await self._questions.ask(CREATE_TOPICS, body, controller))["topics"]
+        answer = await self._questions.ask_controller(
+            CREATE_TOPICS, body, lambda found: [each["error_code"] for each in found["topics"]], controller
+        )
+        (made,) = answer["topics"]
+        if made["error_code"] == Code.NOT_CONTROLLER:
+            raise Unavailable(
+                "The cluster's controller is moving, the topic was not made; send the request again later."
+            )
         if made["error_code"] in MOVED:
-            self._questions.brokers.forget_nodes()
-            (made,) = (await self._questions.ask(CREATE_TOPICS, body))["topics"]
-            if made["error_code"] in MOVED:
-                raise Unavailable(
-                    "The cluster's controller is moving, the topic was not made; send the request again later."
-                )
+            raise Unavailable(
+                "The cluster's controller did not answer in time, it may be moving; look whether the topic is there, "
+                "and send the request again later if it is not."
+            )
         check(made["error_code"], made["error_message"])
         return Created(made["num_partitions"], made["replication_factor"])
 
@@ -80,13 +85,16 @@ class TopicChanges:
             raise _own_text(error) from error
 
     async def reassignments(
-        self, topic: str | None, partitions: Sequence[int], controller: int | None
+        self, topic: str | None, partitions: Sequence[int], controller: Controller
     ) -> list[Reassignment]:
         asked: Any = None if topic is None else [{"name": topic, "partitions": list(partitions)}]
         if asked is not None and not partitions:
             return []
-        answer = await self._questions.ask(
-            LIST_PARTITION_REASSIGNMENTS, {"timeout_ms": _TIMEOUT_MS, "topics": asked}, controller
+        answer = await self._questions.ask_controller(
+            LIST_PARTITION_REASSIGNMENTS,
+            {"timeout_ms": _TIMEOUT_MS, "topics": asked},
+            lambda found: [found["error_code"]],
+            controller,
         )
         check(answer["error_code"], answer["error_message"])
         return sorted(
