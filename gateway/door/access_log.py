@@ -68,7 +68,7 @@ _SECRET = re.compile(
     r"auth|token|pass|pwd|secret|credential|bearer|signature|^sig$|api[-_.]?key|jwt|cookie|sasl|jaas|session|otp|^code$",
     re.IGNORECASE,
 )
-"""In the name of a query parameter whose value is nobody's business: ``Authorization`` as Atmosphere clients put
+"""In the name of a query parameter whose value must not be logged: ``Authorization`` as Atmosphere clients put
 headers into the query, ``access_token`` (RFC 6750 §2.3), and whatever else people send so."""
 _PROOF = re.compile(r"\s*(basic|bearer|digest|negotiate)\s+\S", re.IGNORECASE)
 """A value that is a proof, whatever the parameter is called (RFC 9110 §11.4)."""

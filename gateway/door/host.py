@@ -1,4 +1,4 @@
-"""The HTTP side of the house: listeners, connections, and handing each request to the transport that claims it.
+"""HTTP: listeners, connections, and handing each request to the transport that claims it.
 
 aiohttp's low-level server parses; one catch-all handler takes every request. A session belongs to a connection, so a
 keep-alive client is authenticated once for as long as its Authorization header stays the same.

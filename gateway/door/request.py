@@ -109,7 +109,7 @@ class HttpRequest(web.BaseRequest):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         headers = response.headers
         if headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
-            del headers[hdrs.SERVER]  # the versions of Python and aiohttp are nobody's business
+            del headers[hdrs.SERVER]  # the versions of Python and aiohttp help attackers only
         for name, value in self.cors:
             known = headers.get(name)
             headers[name] = value if known is None else f"{value}, {known}"

@@ -262,7 +262,7 @@ class Delivery:
             task.cancel()
         offsets = []
         for partition in gone:
-            # In the same breath: nothing may be posted behind what is committed.
+            # Without awaiting in between: nothing may be posted behind what is committed.
             if self._partitions.get(partition.name) is partition:
                 del self._partitions[partition.name]
                 position = partition.position

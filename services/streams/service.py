@@ -30,7 +30,7 @@ from kafka_gateway.services.common.names import TopicRules, check_group
 from kafka_gateway.services.streams.group_stream import GroupStream
 from kafka_gateway.services.streams.parameters import BadParameter, StreamParameters, read_parameters
 from kafka_gateway.services.streams.rows import StreamEncoders
-from kafka_gateway.services.streams.topic_stream import Leg, TopicStream
+from kafka_gateway.services.streams.topic_stream import StreamedTopic, TopicStream
 
 log = logging.getLogger("gateway.consumers")
 
@@ -121,27 +121,27 @@ class Streams:
         stream = TopicStream(
             encoder, parameters.heartbeat_s, parameters.until_end, parameters.limit, self._open.discard
         )
-        opening = [self._leg(stream, topic, parameters, named.get(topic, {})) for topic in topics]
+        opening = [self._streamed(stream, topic, parameters, named.get(topic, {})) for topic in topics]
         if len(opening) == 1:
-            legs = [await opening[0]]
+            streamed_topics = [await opening[0]]
         else:
-            legs = await _all(opening)
-        stream.set_legs(legs)
+            streamed_topics = await _all(opening)
+        stream.set_topics(streamed_topics)
         self._open.add(stream)
         return stream
 
-    async def _leg(
+    async def _streamed(
         self, stream: TopicStream, topic: str, parameters: StreamParameters, positions: Mapping[int, int]
-    ) -> Leg:
+    ) -> StreamedTopic:
         chosen = parameters.partitions
         if chosen is not None:
             positions = {partition: offset for partition, offset in positions.items() if partition in chosen}
         start = TailStart(parameters.start.at, parameters.start.value, positions) if positions else parameters.start
-        leg = Leg(stream)
-        leg.opened(
-            await self._kafka.tails.open(topic, start, leg, stream.encoder, chosen, until_end=parameters.until_end)
+        streamed = StreamedTopic(stream)
+        streamed.opened(
+            await self._kafka.tails.open(topic, start, streamed, stream.encoder, chosen, until_end=parameters.until_end)
         )
-        return leg
+        return streamed
 
     # --- with a group -----------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         log.warning("a stream did not leave its group cleanly: %s", error.message)
 
 
-async def _all(opening: list[Coroutine[Any, Any, Leg]]) -> list[Leg]:
+async def _all(opening: list[Coroutine[Any, Any, StreamedTopic]]) -> list[StreamedTopic]:
     """All of them, or none: what one raises closes the others."""
     tasks = [asyncio.ensure_future(each) for each in opening]
     try:
@@ -232,7 +232,7 @@ async def _all(opening: list[Coroutine[Any, Any, Leg]]) -> list[Leg]:
         for task in tasks:
             task.cancel()
         for done in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(done, Leg):
+            if isinstance(done, StreamedTopic):
                 done.tail.close()
         raise
 

@@ -44,9 +44,9 @@ class TopicStream(Feed):
         "_caught_up",
         "_held",
         "_left",
-        "_legs",
         "_limit",
         "_paused",
+        "_topics",
         "_until_end",
         "_waiting",
         "_waits",
@@ -67,7 +67,7 @@ class TopicStream(Feed):
         self._until_end = until_end
         self._limit = limit
         self._left: Callable[[TopicStream], None] | None = left
-        self._legs: tuple[Leg, ...] = ()
+        self._topics: tuple[StreamedTopic, ...] = ()
         self._paused = True
         self._caught_up = False
         self._waits = bool(getattr(encoder, "waits", False))
@@ -75,9 +75,9 @@ class TopicStream(Feed):
         """What came while a schema is being fetched."""
         self._waiting: asyncio.Task[None] | None = None
 
-    def set_legs(self, legs: Sequence[Leg]) -> None:
+    def set_topics(self, streamed_topics: Sequence[StreamedTopic]) -> None:
         """What it reads. The tails have been opened, and are paused."""
-        self._legs = tuple(legs)
+        self._topics = tuple(streamed_topics)
 
     # --- what the outlet calls --------------------------------------------------------------------------------------
 
@@ -87,15 +87,15 @@ class TopicStream(Feed):
 
     def pause(self) -> None:
         self._paused = True
-        for leg in self._legs:
-            leg.tail.pause()
+        for streamed in self._topics:
+            streamed.tail.pause()
 
     def resume(self) -> None:
         self._paused = False
         if self._held is not None:
             return
-        for leg in self._legs:
-            leg.tail.resume()
+        for streamed in self._topics:
+            streamed.tail.resume()
             if self._paused:  # the first records were too many already
                 break
 
@@ -103,44 +103,44 @@ class TopicStream(Feed):
         self._paused = True
         if self._waiting is not None:
             self._waiting.cancel()
-        legs, self._legs = self._legs, ()
-        for leg in legs:
-            leg.tail.close()
+        streamed_topics, self._topics = self._topics, ()
+        for streamed in streamed_topics:
+            streamed.tail.close()
         left, self._left = self._left, None
         if left is not None:
             left(self)
 
     # --- what the tails call ----------------------------------------------------------------------------------------
 
-    def records(self, leg: Leg, batch: TailBatch) -> None:
+    def records(self, streamed: StreamedTopic, batch: TailBatch) -> None:
         if self._held is not None:
-            self._held.append(lambda: self.records(leg, batch))
+            self._held.append(lambda: self.records(streamed, batch))
             return
         if self._waits:
             try:
                 batch.records.encode(self.encoder)
             except SchemaPending as pending:
-                self._hold(lambda: self.records(leg, batch), pending)
+                self._hold(lambda: self.records(streamed, batch), pending)
                 return
         if self._limit:
-            self._limited(leg, batch)
+            self._limited(streamed, batch)
             return
-        leg.positions = batch.positions
-        if not self.outlet.write(self._event(leg, batch)):
+        streamed.positions = batch.positions
+        if not self.outlet.write(self._event(streamed, batch)):
             self.pause()
 
     def _hold(self, again: Callable[[], None], pending: SchemaPending) -> None:
         """Keeps what comes until a schema is there. Mostly the reading thread has fetched it before."""
         self._held = [again]
-        for leg in self._legs:
-            leg.tail.pause()
+        for streamed in self._topics:
+            streamed.tail.pause()
         self._waiting = asyncio.get_running_loop().create_task(self._go_on(pending))
 
     async def _go_on(self, pending: SchemaPending) -> None:
         await pending.wait()
         held, self._held, self._waiting = self._held or [], None, None
         for again in held:
-            if self._legs:
+            if self._topics:
                 again()
         self._resume_if_wanted()
 
@@ -148,10 +148,10 @@ class TopicStream(Feed):
         if self._held is None and not self._paused:
             self.resume()
 
-    def _event(self, leg: Leg, batch: TailBatch) -> Payload:
+    def _event(self, streamed: StreamedTopic, batch: TailBatch) -> Payload:
         derived = batch.derived
-        legs = self._legs
-        if len(legs) == 1:
+        streamed_topics = self._topics
+        if len(streamed_topics) == 1:
             found = derived.get(self.encoder)
             if found is None:
                 cursor = token([token_part(batch.positions)])
@@ -161,8 +161,8 @@ class TopicStream(Feed):
         part = derived.get(_PART)
         if part is None:
             part = derived[_PART] = token_part(batch.positions)
-        leg.part = part
-        parts = tuple([each.part for each in legs])
+        streamed.part = part
+        parts = tuple([each.part for each in streamed_topics])
         key = (self.encoder, parts)
         found = derived.get(key)
         if found is None:
@@ -170,29 +170,31 @@ class TopicStream(Feed):
         event = found
         return event
 
-    def _limited(self, leg: Leg, batch: TailBatch) -> None:
+    def _limited(self, streamed: StreamedTopic, batch: TailBatch) -> None:
         """As ``records``, for a stream that ends behind so many records: the last batch may have to be cut."""
         records = batch.records.records
         if len(records) < self._limit:
             self._limit -= len(records)
-            leg.positions = batch.positions
-            room = self.outlet.write(self._event(leg, batch))
+            streamed.positions = batch.positions
+            room = self.outlet.write(self._event(streamed, batch))
         else:
             records = records[: self._limit]
             ends = {record.partition(): (record.offset() or 0) + 1 for record in records}
-            leg.moved_to([each._replace(offset=ends.get(each.partition, each.offset)) for each in leg.positions])
+            streamed.moved_to(
+                [each._replace(offset=ends.get(each.partition, each.offset)) for each in streamed.positions]
+            )
             self.outlet.write(Payload(RecordBatch(records, 0).encode(self.encoder), "record", self.cursor()))
             self._finish()
             return
         if not room:
             self.pause()
 
-    def gap(self, leg: Leg, gap: Gap) -> None:
+    def gap(self, streamed: StreamedTopic, gap: Gap) -> None:
         if self._held is not None:
-            self._held.append(lambda: self.gap(leg, gap))
+            self._held.append(lambda: self.gap(streamed, gap))
             return
-        leg.moved_to(
-            [each._replace(offset=gap.end) if each.partition == gap.partition else each for each in leg.positions]
+        streamed.moved_to(
+            [each._replace(offset=gap.end) if each.partition == gap.partition else each for each in streamed.positions]
         )
         body = jsonio.encode(GapBody(gap.topic, gap.partition, gap.start, gap.end))
         if not self.outlet.write(Payload(body, "gap", self.cursor())):
@@ -202,7 +204,7 @@ class TopicStream(Feed):
         if self._held is not None:
             self._held.append(self.caught_up)
             return
-        if self._caught_up or not all(leg.is_caught_up for leg in self._legs):
+        if self._caught_up or not all(streamed.is_caught_up for streamed in self._topics):
             return
         self._caught_up = True
         if self._until_end:
@@ -221,13 +223,13 @@ class TopicStream(Feed):
 
     def cursor(self) -> bytes:
         """The token behind what has been written."""
-        return token([token_part(leg.positions) for leg in self._legs])
+        return token([token_part(streamed.positions) for streamed in self._topics])
 
 
 _PART = "part of the token"
 
 
-class Leg:
+class StreamedTopic:
     """One topic of a stream (gateway.kafka.ports.tails.TailListener)."""
 
     __slots__ = ("is_caught_up", "part", "positions", "stream", "tail")

@@ -94,7 +94,7 @@ class ProxyControl(Service):
         self.settings = settings(config)
         self.metrics = ProxyMetrics(config, kafka.admin)
         server = config.text(_KEY + "server.server-id")
-        self.keeper = SessionSync(
+        self.session_sync = SessionSync(
             kafka,
             server,
             _topic(config, "session-handler", config.seconds(_KEY + "session-handler.dead-server-timeout")),
@@ -113,7 +113,7 @@ class ProxyControl(Service):
     async def lifespan(self) -> AsyncIterator[None]:
         """Around the gateway's serving. The topics are opened in the background: a gateway starts without Kafka."""
         if self._at_start:
-            self.keeper.start()
+            self.session_sync.start()
         if self._registers:
             self._registration.start()
         if self.dynamic is not None:
@@ -124,7 +124,7 @@ class ProxyControl(Service):
             await self._registration.aclose()
             if self.dynamic is not None:
                 await self.dynamic.aclose()
-            await self.keeper.aclose()
+            await self.session_sync.aclose()
 
     async def open_producer(self, socket: ProducerSocket) -> SocketPlace:
         limits = await self._limits("producer", socket.client_id)
@@ -138,7 +138,7 @@ class ProxyControl(Service):
             )
         limit = 1 if socket.transactional else limits.most or 0
         try:
-            await self.keeper.add(PRODUCER, socket.client_id, socket.instance_id, limit)
+            await self.session_sync.add(PRODUCER, socket.client_id, socket.instance_id, limit)
         except LimitReached as error:
             self.metrics.refused("limit")
             raise SocketRefused(
@@ -160,7 +160,7 @@ class ProxyControl(Service):
         self._partitions[socket.group_id] = socket.partitions
         limit = min(socket.partitions, limits.most or socket.partitions)
         try:
-            await self.keeper.add(CONSUMER, socket.group_id, socket.client_id, limit)
+            await self.session_sync.add(CONSUMER, socket.group_id, socket.client_id, limit)
         except Duplicate:
             self.metrics.refused("duplicate")
             raise SocketRefused(
@@ -187,8 +187,8 @@ class ProxyControl(Service):
         """A socket has ended."""
         self.metrics.closed(place, code)
         if place.registered:
-            self.keeper.remove(place.session_id, place.client_id)
-        if place.kind == CONSUMER and not self.keeper.table.has_own(place.session_id):
+            self.session_sync.remove(place.session_id, place.client_id)
+        if place.kind == CONSUMER and not self.session_sync.table.has_own(place.session_id):
             self._partitions.pop(place.session_id, None)
 
     async def _limits(self, side: str, client: str) -> ClientLimits:
@@ -208,10 +208,10 @@ class ProxyControl(Service):
         if limits.most is None:
             return
         if limits.side == "producer":
-            self.keeper.set_limit(PRODUCER, limits.id, limits.most)
+            self.session_sync.set_limit(PRODUCER, limits.id, limits.most)
         else:
             partitions = self._partitions.get(limits.id, limits.most)
-            self.keeper.set_limit(CONSUMER, limits.id, min(partitions, limits.most or partitions))
+            self.session_sync.set_limit(CONSUMER, limits.id, min(partitions, limits.most or partitions))
 
 
 def _topic(config: Config, handler: str, presence_s: float = 0.0) -> CompactedTopic:

@@ -131,14 +131,14 @@ class HttpChannel:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def every(self, first_s: float, ring: Callable[[], float]) -> None:
-        """Calls ``ring`` in ``first_s`` seconds, and then in as many as it says, until the client ends."""
-        self._timers[ring] = self._loop.call_later(first_s, self._ring, ring)
+    def every(self, first_s: float, call: Callable[[], float]) -> None:
+        """Calls ``call`` in ``first_s`` seconds, and then in as many as it says, until the client ends."""
+        self._timers[call] = self._loop.call_later(first_s, self._call, call)
 
-    def _ring(self, ring: Callable[[], float]) -> None:
-        next_s = ring()
+    def _call(self, call: Callable[[], float]) -> None:
+        next_s = call()
         if self.ended is None:
-            self._timers[ring] = self._loop.call_later(next_s, self._ring, ring)
+            self._timers[call] = self._loop.call_later(next_s, self._call, call)
 
     def _pad(self, quiet_s: float) -> float:
         """Sends the heartbeat if nothing else was sent for so long (§3.5)."""

@@ -103,7 +103,7 @@ class ConsoleTransport(Transport):
 
     def _clients(self, gateway: Gateway, asking: Session) -> bytes:
         """The sessions of who asks, or those of all for ``console.admins``: who else is there, and from where, is
-        nobody's business."""
+        for them alone."""
         now = time.monotonic()
         name = asking.principal.name
         found = [each for each in gateway.sessions if name in self._admins or each.principal.name == name]

@@ -26,7 +26,7 @@ from kafka_gateway.transports.records.frames import (
 class StreamBody:
     """How a response's body is written. Not ``is_chunked``: for HTTP/1.0, until the connection is closed."""
 
-    __slots__ = ("alive", "frame", "goodbye", "opening", "plain", "plain_opening")
+    __slots__ = ("alive", "frame", "last_bytes", "opening", "plain", "plain_opening")
 
     def __init__(self, is_sse: bool, is_chunked: bool) -> None:
         framed: Frame = (chunked_sse if is_chunked else sse) if is_sse else (chunked_lines if is_chunked else lines)
@@ -37,7 +37,7 @@ class StreamBody:
         self.plain_opening = opening
         self.alive = chunk(alive) if is_chunked else alive
         self.opening = chunk(opening) if is_chunked and opening else opening
-        self.goodbye = LAST_CHUNK if is_chunked else b""
+        self.last_bytes = LAST_CHUNK if is_chunked else b""
 
 
 class GzipFeed(FeedConnection):

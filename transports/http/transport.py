@@ -86,9 +86,9 @@ class HttpTransport(Transport):
         try:
             yield
         finally:
-            await self._say_goodbye()
+            await self._say_last_bytes()
 
-    async def _say_goodbye(self) -> None:
+    async def _say_last_bytes(self) -> None:
         """Gives the clients of streams that have ended a moment to read why."""
         until = time.monotonic() + _GOODBYE_S
         while self._connections and time.monotonic() < until:  # noqa: ASYNC110
@@ -328,7 +328,7 @@ class HttpTransport(Transport):
         finally:
             session.on_close = None
             outlet.release()
-        outlet.put(body.goodbye)
+        outlet.put(body.last_bytes)
         close = close or gateway.stopping or not request.arriving.is_eof()
         return ANSWERED(reply.status, not close, outlet.written_bytes)
 
@@ -344,7 +344,7 @@ class HttpTransport(Transport):
             connection: FeedConnection = packed
         else:
             connection = FeedConnection(
-                request.transport, self._limits, gateway, feed, body.frame, body.alive, body.goodbye
+                request.transport, self._limits, gateway, feed, body.frame, body.alive, body.last_bytes
             )
             connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection

@@ -66,7 +66,7 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
     this, its session, and what feeds it. Above ``stream.buffer.bytes`` of unsent data the feed is paused.
     """
 
-    __slots__ = ("_alive", "_buffer_bytes", "_feed", "_frame", "_gone", "_goodbye", "_heartbeats", "is_full")
+    __slots__ = ("_alive", "_buffer_bytes", "_feed", "_frame", "_gone", "_heartbeats", "_last_bytes", "is_full")
 
     def __init__(
         self,
@@ -76,19 +76,19 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
         feed: Feed,
         frame: Frame,
         alive: bytes,
-        goodbye: bytes,
+        last_bytes: bytes,
     ) -> None:
-        """``alive`` is a sign of life, ``goodbye`` the last bytes when the feed has ended."""
+        """``alive`` is a sign of life, ``last_bytes`` the last bytes when the feed has ended."""
         super().__init__(transport, gateway.memory, limits.write_timeout_s)
         # What waits is counted long before it is so much that the feed must pause.
         cast(asyncio.Transport, transport).set_write_buffer_limits(min(COUNT_FROM, limits.buffer_bytes))
         self._buffer_bytes = limits.buffer_bytes
-        self._feed, self._heartbeats, self._frame, self._alive, self._goodbye = (
+        self._feed, self._heartbeats, self._frame, self._alive, self._last_bytes = (
             feed,
             gateway.heartbeats,
             frame,
             alive,
-            goodbye,
+            last_bytes,
         )
         self._gone: Callable[[int], None] | None = None
         self.is_full = False
@@ -138,7 +138,7 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
 
     def _over(self) -> None:
         """The feed has ended: so does the connection, when the client has taken what waits."""
-        self.put(self._goodbye)
+        self.put(self._last_bytes)
         self._close()
 
     def _close(self) -> None:

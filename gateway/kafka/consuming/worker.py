@@ -441,7 +441,7 @@ class Worker:
         until = self._closing or 0.0
         try:
             if self._client.is_open:
-                self._say_goodbye(until)
+                self._answer_and_commit(until)
         except Exception:
             _log.exception("A consumer did not close properly")
         self._client.commits.expire(math.inf)
@@ -457,7 +457,7 @@ class Worker:
         self._client.drop()
         self._questions.answer(self._ended, None, None)
 
-    def _say_goodbye(self, until: float) -> None:
+    def _answer_and_commit(self, until: float) -> None:
         """Answers the reads, and commits for the last time if that is automatic."""
         while self._reads.waiting:
             # A read that a DELETE overtakes ends with what it has (kafka-rest-http.md §6.9).

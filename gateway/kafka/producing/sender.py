@@ -57,7 +57,7 @@ class Refused(NamedTuple):
     record: confluent_kafka.Message
     error: ServiceError
     too_large: bool
-    """The batch was; else one of its records was faulty, this one or a neighbour."""
+    """The batch was; else one of its records was faulty, this one or another."""
 
 
 class Batch:

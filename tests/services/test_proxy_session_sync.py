@@ -1,4 +1,4 @@
-"""The keeper of sessions over a log in memory that several share, and that can fail (websocket-proxy.md §4)."""
+"""The sync of sessions over a log in memory that several share, and that can fail (websocket-proxy.md §4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from kafka_gateway.errors import BrokerNotAvailable
 from kafka_gateway.kafka.ports.admin import GroupInfo
 from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic, LogListener
-from kafka_gateway.services.websocket_proxy import session_sync as proxy_keeper
+from kafka_gateway.services.websocket_proxy import session_sync as session_sync
 from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
 from kafka_gateway.services.websocket_proxy.session_sync import SessionSync
 from kafka_gateway.services.websocket_proxy.session_table import Duplicate, LimitReached
@@ -21,7 +21,7 @@ TOPIC = CompactedTopic("sessions")
 
 
 class SharedLog:
-    """A topic in memory, as all its readers and writers see it; also Kafka, as far as the keeper asks for it."""
+    """A topic in memory, as all its readers and writers see it; also Kafka, as far as the sync asks for it."""
 
     embedded = False
 
@@ -101,7 +101,7 @@ def log() -> SharedLog:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy_keeper, "HANDLER_S", 0.2)
+    monkeypatch.setattr(session_sync, "HANDLER_S", 0.2)
 
 
 Open = Callable[[str], SessionSync]
@@ -109,19 +109,19 @@ Open = Callable[[str], SessionSync]
 
 @pytest.fixture
 async def opened(log: SharedLog) -> Any:
-    keepers: list[SessionSync] = []
+    all_syncs: list[SessionSync] = []
 
     def make(server: str, presence_s: float = 0.0) -> SessionSync:
-        keeper = SessionSync(log, server, CompactedTopic("sessions", presence_s=presence_s))  # type: ignore[arg-type]
-        keeper.start()
-        keepers.append(keeper)
-        return keeper
+        sync = SessionSync(log, server, CompactedTopic("sessions", presence_s=presence_s))  # type: ignore[arg-type]
+        sync.start()
+        all_syncs.append(sync)
+        return sync
 
     yield make
     log.broken = False
     log.writable.set()
-    for keeper in keepers:
-        await keeper.aclose()
+    for sync in all_syncs:
+        await sync.aclose()
 
 
 async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
@@ -131,20 +131,20 @@ async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
 
 
 async def test_the_records_of_one_socket(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
-    await keeper.add(CONSUMER, "g", "c", 2)
-    keeper.remove("g", "c")
+    sync = opened("a")
+    await sync.add(CONSUMER, "g", "c", 2)
+    sync.remove("g", "c")
     await until(lambda: len(log.records) == 3)
     assert [ids(decode(value)) for _, value in log.records if value] == [set(), {"c"}, set()]
     assert log.records[0] == (b"g", encode(ProxySession(CONSUMER, "g", 2)))
-    await keeper.add(CONSUMER, "g", "d", 2)  # the session is there already
+    await sync.add(CONSUMER, "g", "d", 2)  # the session is there already
     assert len(log.records) == 4
 
 
 async def test_the_limit_is_exact_for_sockets_that_open_at_once(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
+    sync = opened("a")
     results = await asyncio.gather(
-        *(keeper.add(PRODUCER, "p", str(number), 3) for number in range(10)), return_exceptions=True
+        *(sync.add(PRODUCER, "p", str(number), 3) for number in range(10)), return_exceptions=True
     )
     assert sum(result is None for result in results) == 3
     assert sum(isinstance(result, LimitReached) for result in results) == 7
@@ -165,58 +165,58 @@ async def test_two_gateways(log: SharedLog, opened: Open) -> None:
 
 
 async def test_a_write_that_fails_leaves_nothing_registered(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
+    sync = opened("a")
     log.broken = True
     with pytest.raises(SessionsUnavailable, match="cannot be written"):
-        await keeper.add(PRODUCER, "p", "1", 1)
+        await sync.add(PRODUCER, "p", "1", 1)
     log.broken = False
-    await keeper.add(PRODUCER, "p", "2", 1)
+    await sync.add(PRODUCER, "p", "2", 1)
     await until(lambda: ids(log.last("p")) == {"2"})
 
 
 async def test_a_write_that_takes_too_long_and_is_stored_after_all(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
+    sync = opened("a")
     log.writable.clear()
     with pytest.raises(SessionsUnavailable, match="in time"):
-        await keeper.add(PRODUCER, "p", "1", 1)
+        await sync.add(PRODUCER, "p", "1", 1)
     log.writable.set()
     log.put(ProxySession(PRODUCER, "p", 1, (Instance("1", "a"),)))  # what the abandoned write left
     log.deliver()
     await until(lambda: ids(log.last("p")) == set())
-    await keeper.add(PRODUCER, "p", "2", 1)
+    await sync.add(PRODUCER, "p", "2", 1)
 
 
 async def test_a_cancelled_registration_leaves_nothing(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
-    await keeper.add(PRODUCER, "p", "0", 2)
+    sync = opened("a")
+    await sync.add(PRODUCER, "p", "0", 2)
     log.writable.clear()
-    task = asyncio.create_task(keeper.add(PRODUCER, "p", "1", 2))
+    task = asyncio.create_task(sync.add(PRODUCER, "p", "1", 2))
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     log.writable.set()
-    await keeper.add(PRODUCER, "p", "2", 2)
+    await sync.add(PRODUCER, "p", "2", 2)
     await until(lambda: ids(log.last("p")) == {"0", "2"})
 
 
 async def test_nothing_is_opened_before_the_topic_is_read(log: SharedLog, opened: Open) -> None:
     log.readable = False
     log.put(ProxySession(CONSUMER, "g", 1, (Instance("c", "b"),)))
-    keeper = opened("a")
+    sync = opened("a")
     with pytest.raises(SessionsUnavailable, match="not read yet"):
-        await keeper.add(CONSUMER, "g", "c", 0)
+        await sync.add(CONSUMER, "g", "c", 0)
     log.deliver()
-    keeper.caught_up()
+    sync.caught_up()
     with pytest.raises(Duplicate):
-        await keeper.add(CONSUMER, "g", "c", 0)
+        await sync.add(CONSUMER, "g", "c", 0)
 
 
 async def test_a_removal_while_kafka_is_away_is_published_later(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
-    await keeper.add(PRODUCER, "p", "1", 1)
+    sync = opened("a")
+    await sync.add(PRODUCER, "p", "1", 1)
     log.broken = True
-    keeper.remove("p", "1")
+    sync.remove("p", "1")
     await asyncio.sleep(0.05)
     log.broken = False
     await until(lambda: ids(log.last("p")) == set())
@@ -235,20 +235,20 @@ async def test_leftovers_and_records_that_are_none(log: SharedLog, opened: Open)
 
 
 async def test_the_topic_begins_anew(log: SharedLog, opened: Open) -> None:
-    keeper = opened("a")
-    await keeper.add(CONSUMER, "g", "c", 1)
+    sync = opened("a")
+    await sync.add(CONSUMER, "g", "c", 1)
     log.records.clear()
     log.readers = [(listener, 0) for listener, _ in log.readers]
-    keeper.restarted()
+    sync.restarted()
     assert log.last("g") is None
-    keeper.caught_up()
+    sync.caught_up()
     await until(lambda: ids(log.last("g")) == {"c"})
 
 
 async def test_two_gateways_of_one_name_do_not_fight_for_ever(
     log: SharedLog, opened: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proxy_keeper, "_some_time", lambda: 0.001)
+    monkeypatch.setattr(session_sync, "_some_time", lambda: 0.001)
     one, two = opened("a"), opened("a")
     await one.add(CONSUMER, "g", "1", 0)
     await until(lambda: "server-id a in use twice" in caplog.text)
@@ -273,8 +273,8 @@ async def test_the_places_of_a_dead_gateway(
     real = asyncio.sleep
     log.put(ProxySession(PRODUCER, "p", 1, (Instance("1", "dead"),)))
     log.alive = None
-    monkeypatch.setattr(proxy_keeper, "_pause", look)
-    keeper = opened("a", 9.0)
+    monkeypatch.setattr(session_sync, "_pause", look)
+    sync = opened("a", 9.0)
     await until(lambda: looks == [3.0])
 
     async def next_look(alive: Iterable[str] | None) -> None:
@@ -291,26 +291,26 @@ async def test_the_places_of_a_dead_gateway(
     await next_look(None)  # and not twice in a row
     await next_look([])
     with pytest.raises(LimitReached):
-        await keeper.add(PRODUCER, "p", "2", 1)
+        await sync.add(PRODUCER, "p", "2", 1)
     await next_look([])
-    await keeper.add(PRODUCER, "p", "2", 1)
+    await sync.add(PRODUCER, "p", "2", 1)
     assert ids(log.last("p")) == {"2"}
 
 
 async def test_two_gateways_whose_clients_come_and_go(log: SharedLog, opened: Open) -> None:
-    keepers = [opened("a"), opened("b")]
+    all_syncs = [opened("a"), opened("b")]
     stays: set[str] = set()
 
     async def client(number: int) -> None:
-        keeper, name = keepers[number % 2], str(number)
+        sync, name = all_syncs[number % 2], str(number)
         for _ in range(5):
-            await keeper.add(CONSUMER, "g", name, 0)
+            await sync.add(CONSUMER, "g", name, 0)
             await asyncio.sleep(0.001 * (number % 7))
-            keeper.remove("g", name)
+            sync.remove("g", name)
         if number % 3 == 0:
-            await keeper.add(CONSUMER, "g", name, 0)
+            await sync.add(CONSUMER, "g", name, 0)
             stays.add(name)
 
     await asyncio.gather(*(client(number) for number in range(30)))
     await until(lambda: ids(log.last("g")) == stays, within_s=10)
-    await until(lambda: all(ids(keeper.table.sessions["g"]) == stays for keeper in keepers))
+    await until(lambda: all(ids(sync.table.sessions["g"]) == stays for sync in all_syncs))
