@@ -79,6 +79,9 @@ class TokenBucket:
         return max(0.0, (min(cost, self._rate) - self._permits) / self._rate)
 
 
+_MESSAGES_EVERY_S = 0.1
+
+
 class Meter:
     """The rate limit for messages that wait where nobody is refused: their socket is not read meanwhile."""
 
@@ -96,8 +99,10 @@ class Meter:
         self._bucket.spend(count * self._cost)
 
     def wait_s(self) -> float:
-        """Seconds until the next one may go, if nobody else comes first."""
-        return self._bucket.until_s(self._cost)
+        """Seconds until to ask again. Not as soon as there is a permit: requests that are refused when there is none
+        would never find one while messages wait.
+        """
+        return max(_MESSAGES_EVERY_S, self._bucket.until_s(self._cost))
 
 
 class Limits:

@@ -67,3 +67,18 @@ async def test_without_a_limit_none_waits() -> None:
     for offset in range(1000):
         commits.take(commit_of(offset), True)
     assert len(recorder.commits) == 1000
+
+
+async def test_requests_find_permits_while_commits_wait() -> None:
+    recorder, bucket = Recorder(), TokenBucket(100.0)
+    commits = conversation(recorder, Meter(bucket, 1))
+    for offset in range(200):
+        commits.take(commit_of(offset), True)
+    served = 0
+    while len(recorder.commits) < 200:
+        await asyncio.sleep(0.01)
+        if bucket.wait_s(1):
+            bucket.give_back(1)
+        else:
+            served += 1
+    assert served >= 20
