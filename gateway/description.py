@@ -27,7 +27,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.router import Route
 
 Shape: TypeAlias = Any
-"""A type, a JSON schema, or None for nothing."""
+"""A type, a JSON schema, a `Named` one, or None for nothing. A schema may hold types and named schemas."""
 
 ANYTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 """The schema of any JSON value."""
@@ -44,6 +44,14 @@ OF_KAFKA: Final[tuple[type[ServiceError], ...]] = (
     GatewayTimeout,
 )
 """What may be answered wherever Kafka is asked (kafka-rest-http.md §3.7)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Named:
+    """A JSON schema with a name of its own: programs that make clients call a class so. Compared by its name."""
+
+    name: str
+    schema: Mapping[str, Any] = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

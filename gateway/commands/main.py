@@ -22,21 +22,25 @@ _WORDS = {
     "producer": "kafka_gateway.commands.bytehoops",
     "consumer": "kafka_gateway.commands.bytehoops",
     "flasfka-serve": "kafka_gateway.commands.flasfka",
+    "init": "kafka_gateway.commands.init",
 }
 """First word → module whose ``subcommand(words)`` answers the exit code."""
 
 _DESCRIPTION = """\
-Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1 and v2), record streams, sockets, bridges, a
-tunnel for native clients, and whatever plugins add.
+Puts HTTP in front of Apache Kafka: the REST API of Confluent's proxy (v1, v2 and v3), record streams, sockets, bridges,
+a tunnel for native clients, and whatever plugins add. /docs of a running gateway shows what it serves.
 Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0.1:8082, for trying out."""
 
 _EPILOG = """\
 KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
-etc/kafka-rest.properties and docs/configuration.md list all properties.
 
+kafka-gateway init DIRECTORY: a properties file to begin with, which lists all properties and says what each is for.
 kafka-gateway tunnel: local ports through which any Kafka client reaches the brokers behind a gateway.
 kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
-kafka-gateway flasfka-serve: push and pull alone. Each has a --help of its own.
+kafka-gateway flasfka-serve: push and pull alone.
+Each of these has a --help of its own.
+
+signals: TERM and INT stop in order, HUP has what can change at run time read again.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
 with --may: 0 yes, 1 no, 2 faulty rules or question;

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.commands import logs
 from kafka_gateway.commands.output import write_line
+from kafka_gateway.commands.service_manager import ServiceManager
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.kafka.clients.properties import client_notes
@@ -86,15 +87,21 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
         loop.call_soon_threadsafe(stop.set)
 
     reload: Callable[[], None] | None = None
+    manager = ServiceManager(os.environ)
 
     def ready(app: App) -> None:
         nonlocal reload
         reload = app.gateway.reload
+        manager.ready()
         write_line(READY)
 
-    def reload_soon(*_: object) -> None:
+    def read_again() -> None:
         if reload is not None:
-            loop.call_soon_threadsafe(reload)
+            with manager.reloading():
+                reload()
+
+    def reload_soon(*_: object) -> None:
+        loop.call_soon_threadsafe(read_again)
 
     # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
@@ -102,7 +109,8 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
     try:
         if any(config.text(key) for key in ("authorization.file", "audit.log")):
             before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload_soon)
-        await run_until(stop, config, plugins, ready)
+        async with manager.watching(stop):
+            await run_until(stop, config, plugins, ready)
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

@@ -51,7 +51,7 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
             200: {
                 "type": "object",
                 "required": ["group", "messages"],
-                "properties": {"group": _TEXT, "messages": {"type": "array"}},
+                "properties": {"group": _TEXT, "messages": {"type": "array", "items": {}}},
             },
             308: None,
         },

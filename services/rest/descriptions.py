@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kafka_gateway import media
-from kafka_gateway.description import Description, Parameter, Shape
+from kafka_gateway.description import Description, Named, Parameter, Shape
 from kafka_gateway.errors import (
     AlreadySubscribed,
     BadRequest,
@@ -75,8 +75,8 @@ def _object(required: tuple[str, ...] = (), /, **members: Any) -> dict[str, Any]
     return {**schema, "required": list(required)} if required else schema
 
 
-def _array(items: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {"type": "array", "items": dict(items), **more}
+def _array(items: Shape, **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items, **more}
 
 
 def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,10 +86,18 @@ def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 _HEADERS: Final = _array(
-    _object(("name",), name=_TEXT, value={"type": ["string", "null"], "contentEncoding": "base64"})
+    Named(
+        "HeaderToSend", _object(("name",), name=_TEXT, value={"type": ["string", "null"], "contentEncoding": "base64"})
+    )
 )
 _PLACE: Final = {"topic": {**_TEXT, "minLength": 1}, "partition": _PARTITION}
-_PARTITIONS: Final = _object(("partitions",), partitions=_array(_object(("topic", "partition"), **_PLACE)))
+_PARTITIONS: Final = Named(
+    "PartitionsRequest",
+    _object(
+        ("partitions",),
+        partitions=_array(Named("PartitionPlace", _object(("topic", "partition"), **_PLACE))),
+    ),
+)
 _BASE64: Final = {"type": ["string", "null"], "contentEncoding": "base64"}
 
 
@@ -99,14 +107,15 @@ def _records(generation: str, with_partition: bool = True) -> Any:
     def of(format: str) -> Shape:
         datum: dict[str, Any] = dict(_BASE64) if format == "binary" else {}
         record = {"key": datum, "value": datum, "timestamp": {"type": ["integer", "string"]}, "headers": _HEADERS}
+        name = f"{format.title()}{generation.title()}" + ("" if with_partition else "OfPartition")
         if with_partition:
             record["partition"] = _or_null(_PARTITION)
-        body = {"records": _array(_object(**record), minItems=1)}
+        body = {"records": _array(Named(f"{name}Record", _object(**record)), minItems=1)}
         if format not in ("binary", "json"):
             for part in ("key", "value"):
                 body[f"{part}_schema"] = _or_null(_TEXT)
                 body[f"{part}_schema_id"] = _or_null(_INT32)
-        return _object(("records",), **body)
+        return Named(f"{name}Records", _object(("records",), **body))
 
     return of
 
@@ -122,54 +131,70 @@ _EXAMPLE_BY_FORMAT: Final[Mapping[str, Any]] = {
     },
 }
 
-_INSTANCE_V1: Final = _object(
-    name=_or_null(_TEXT),
-    id=_or_null(_TEXT),
-    format={"type": ["string", "null"]},
-    **{
-        "auto.offset.reset": {"type": ["string", "null"]},
-        "auto.commit.enable": {"type": ["string", "boolean", "null"]},
-        "session.timeout.ms": _or_null(_INT32),
-    },
-)
-_INSTANCE_V2: Final = _object(
-    **_INSTANCE_V1["properties"],
-    **{
-        "fetch.min.bytes": _or_null(_INT32),
-        "responseMinBytes": _or_null(_INT32),
-        "consumer.request.timeout.ms": _or_null(_INT32),
-        "requestWaitMs": _or_null(_INT32),
-        "isolation.level": {"type": ["string", "null"]},
-    },
-)
-_SUBSCRIPTION: Final = _object(
-    topics={"type": ["array", "null"], "items": {**_TEXT, "minLength": 1}}, topic_pattern=_or_null(_TEXT)
-)
-_POSITIONS: Final = _object(
-    offsets=_array(
-        _object(("topic",), **_PLACE, offset={**_INT64, "minimum": 0}, metadata={"type": ["string", "null"]})
-    ),
-    timestamps=_array(
-        _object(
-            ("topic", "timestamp"),
-            **_PLACE,
-            timestamp={"type": ["string", "number"]},
-            metadata={"type": ["string", "null"]},
-        )
+_INSTANCE_V1: Final = Named(
+    "InstanceRequestV1",
+    _object(
+        name=_or_null(_TEXT),
+        id=_or_null(_TEXT),
+        format={"type": ["string", "null"]},
+        **{
+            "auto.offset.reset": {"type": ["string", "null"]},
+            "auto.commit.enable": {"type": ["string", "boolean", "null"]},
+            "session.timeout.ms": _or_null(_INT32),
+        },
     ),
 )
-_COMMIT: Final = _object(
-    ("offsets",),
-    offsets=_array(
-        _object(
-            ("topic", "partition", "offset"),
-            **_PLACE,
-            offset={**_INT64, "minimum": 0, "maximum": 2**63 - 2},
-            metadata={"type": ["string", "null"]},
-        )
+_INSTANCE_V2: Final = Named(
+    "InstanceRequest",
+    _object(
+        **_INSTANCE_V1.schema["properties"],
+        **{
+            "fetch.min.bytes": _or_null(_INT32),
+            "responseMinBytes": _or_null(_INT32),
+            "consumer.request.timeout.ms": _or_null(_INT32),
+            "requestWaitMs": _or_null(_INT32),
+            "isolation.level": {"type": ["string", "null"]},
+        },
     ),
 )
-_FREE_MAP: Final = {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}}
+_SUBSCRIPTION: Final = Named(
+    "SubscriptionRequest",
+    _object(topics={"type": ["array", "null"], "items": {**_TEXT, "minLength": 1}}, topic_pattern=_or_null(_TEXT)),
+)
+_POSITIONS: Final = Named(
+    "PositionsRequest",
+    _object(
+        offsets=_array(
+            Named(
+                "OffsetPlace",
+                _object(("topic",), **_PLACE, offset={**_INT64, "minimum": 0}, metadata={"type": ["string", "null"]}),
+            )
+        ),
+        timestamps=_array(
+            _object(
+                ("topic", "timestamp"),
+                **_PLACE,
+                timestamp={"type": ["string", "number"]},
+                metadata={"type": ["string", "null"]},
+            )
+        ),
+    ),
+)
+_COMMIT: Final = Named(
+    "CommitRequest",
+    _object(
+        ("offsets",),
+        offsets=_array(
+            _object(
+                ("topic", "partition", "offset"),
+                **_PLACE,
+                offset={**_INT64, "minimum": 0, "maximum": 2**63 - 2},
+                metadata={"type": ["string", "null"]},
+            )
+        ),
+    ),
+)
+_FREE_MAP: Final = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
 
 # --- parameters ------------------------------------------------------------------------------------------------------
 
@@ -394,7 +419,7 @@ _ONLY_V2: Final = {
     ),
     "consumers.commit-offsets": _managing(
         "Commit offsets",
-        {"type": "array", "maxItems": 0},
+        {"type": "array", "maxItems": 0, "items": {}},
         Unprocessable,
         BadRequest,
         text="Without a body: of all that was returned so far. With one: one more than each offset given.",
@@ -438,7 +463,7 @@ _ONLY_V1: Final = {
         tag="Consumers (v1)",
         replies={200: {"type": "array", "items": CommittedV1}},
         errors=(*_OF_INSTANCE, BadRequest),
-        body=dict[str, Any],
+        body=Named("CommitRequestV1", {"type": "object"}),
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kafka_gateway.description import Description, Parameter, Shape
+from kafka_gateway.description import Description, Named, Parameter, Shape
 from kafka_gateway.errors import (
     BadRequest,
     GroupActive,
@@ -66,21 +66,27 @@ def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 _FLAG: Final = {"type": ["boolean", "null"]}
 _CHANGE: Final = _object(("name",), name=_TEXT, value=_or_null(_TEXT), operation={"enum": ["SET", "DELETE", None]})
-_ALTER: Final = _object(("data",), data=_array(_CHANGE), validate_only=_FLAG)
-_ALTER_MANY: Final = _object(
-    ("data",),
-    data=_array(_object(("topic_name", "configs"), topic_name=_TEXT, configs=_array(_CHANGE))),
-    validate_only=_FLAG,
+_ALTER: Final = Named("AlterRequest", _object(("data",), data=_array(_CHANGE), validate_only=_FLAG))
+_ALTER_MANY: Final = Named(
+    "AlterManyRequest",
+    _object(
+        ("data",),
+        data=_array(_object(("topic_name", "configs"), topic_name=_TEXT, configs=_array(_CHANGE))),
+        validate_only=_FLAG,
+    ),
 )
 _VALUE: Final = _object(value=_or_null(_TEXT))
-_CREATE_TOPIC: Final = _object(
-    ("topic_name",),
-    topic_name={**_TEXT, "pattern": "^[A-Za-z0-9._-]+$", "maxLength": 249},
-    partitions_count=_or_null(_INT32),
-    replication_factor={"type": ["integer", "null"], "minimum": -(2**15), "maximum": 2**15 - 1},
-    replicas_assignments={"type": ["object", "null"], "additionalProperties": _array(_INT32)},
-    configs={"type": ["array", "null"], "items": _object(("name",), name=_TEXT, value=_or_null(_TEXT))},
-    validate_only=_FLAG,
+_CREATE_TOPIC: Final = Named(
+    "CreateTopicRequest",
+    _object(
+        ("topic_name",),
+        topic_name={**_TEXT, "pattern": "^[A-Za-z0-9._-]+$", "maxLength": 249},
+        partitions_count=_or_null(_INT32),
+        replication_factor={"type": ["integer", "null"], "minimum": -(2**15), "maximum": 2**15 - 1},
+        replicas_assignments={"type": ["object", "null"], "additionalProperties": _array(_INT32)},
+        configs={"type": ["array", "null"], "items": _object(("name",), name=_TEXT, value=_or_null(_TEXT))},
+        validate_only=_FLAG,
+    ),
 )
 _COUNT: Final = _object(("partitions_count",), partitions_count=_INT32)
 _OF_A_RIGHT: Final = {
@@ -89,12 +95,15 @@ _OF_A_RIGHT: Final = {
     "operation": [word for word in ENUMS["operation"] if word not in ("UNKNOWN", "ANY")],
     "permission": ["DENY", "ALLOW"],
 }
-_ACL: Final = _object(
-    ("resource_type", "resource_name", "pattern_type", "principal", "host", "operation", "permission"),
-    **{name: {"enum": words} for name, words in _OF_A_RIGHT.items()},
-    resource_name=_TEXT,
-    principal=_TEXT,
-    host=_TEXT,
+_ACL: Final = Named(
+    "AclRequest",
+    _object(
+        ("resource_type", "resource_name", "pattern_type", "principal", "host", "operation", "permission"),
+        **{name: {"enum": words} for name, words in _OF_A_RIGHT.items()},
+        resource_name=_TEXT,
+        principal=_TEXT,
+        host=_TEXT,
+    ),
 )
 _ACL_EXAMPLE: Final = {
     "resource_type": "TOPIC",
@@ -119,15 +128,20 @@ _ACL_QUERY_REQUIRED: Final = tuple(
     )
     for each in _ACL_QUERY
 )
-_RESET: Final = _object(
-    ("to",),
-    to={"enum": ["earliest", "latest", "current", "offset", "timestamp", "shift_by"]},
-    value={"type": ["integer", "string", "null"]},
-    topics={
-        "type": ["array", "null"],
-        "items": _object(("topic_name",), topic_name=_TEXT, partitions={"type": ["array", "null"], "items": _INT32}),
-    },
-    dry_run=_FLAG,
+_RESET: Final = Named(
+    "OffsetsResetRequest",
+    _object(
+        ("to",),
+        to={"enum": ["earliest", "latest", "current", "offset", "timestamp", "shift_by"]},
+        value={"type": ["integer", "string", "null"]},
+        topics={
+            "type": ["array", "null"],
+            "items": _object(
+                ("topic_name",), topic_name=_TEXT, partitions={"type": ["array", "null"], "items": _INT32}
+            ),
+        },
+        dry_run=_FLAG,
+    ),
 )
 _OPERATIONS: Final = Parameter(
     "include_authorized_operations", "true: say what the gateway's own user may do.", {"enum": ["true", "false"]}
@@ -151,11 +165,11 @@ _RECORD_MEMBERS: Final[Mapping[str, Any]] = {
         "type": ["array", "null"],
         "items": _object(("name",), name=_TEXT, value={"type": ["string", "null"], "contentEncoding": "base64"}),
     },
-    "key": {**_DATA, "type": ["object", "null"]},
-    "value": {**_DATA, "type": ["object", "null"]},
+    "key": {"anyOf": [Named("DataV3", _DATA), {"type": "null"}]},
+    "value": {"anyOf": [Named("DataV3", _DATA), {"type": "null"}]},
     "timestamp": {"type": ["string", "number", "null"]},
 }
-_RECORD: Final = _object(**_RECORD_MEMBERS)
+_RECORD: Final = Named("RecordV3", _object(**_RECORD_MEMBERS))
 _PART_SHOWN: Final = {"type": "object", "properties": {"type": _TEXT, "size": _INT32}}
 _STORED: Final = {
     "cluster_id": _TEXT,
@@ -167,14 +181,22 @@ _STORED: Final = {
     "key": _PART_SHOWN,
     "value": _PART_SHOWN,
 }
-_REPORT: Final = {
-    "type": "object",
-    "required": ["error_code"],
-    "properties": {"error_code": _INT32, "message": _TEXT, **_STORED},
-}
-_BATCH: Final = _object(
-    ("entries",),
-    entries=_array(_object(("id",), id={**_TEXT, "pattern": "^[0-9A-Za-z_-]{1,80}$"}, **_RECORD_MEMBERS), minItems=1),
+_REPORT: Final = Named(
+    "ProduceReport",
+    {
+        "type": "object",
+        "required": ["error_code"],
+        "properties": {"error_code": _INT32, "message": _TEXT, **_STORED},
+    },
+)
+_BATCH: Final = Named(
+    "BatchV3",
+    _object(
+        ("entries",),
+        entries=_array(
+            _object(("id",), id={**_TEXT, "pattern": "^[0-9A-Za-z_-]{1,80}$"}, **_RECORD_MEMBERS), minItems=1
+        ),
+    ),
 )
 _BATCH_REPLY: Final = {
     "type": "object",

@@ -48,7 +48,7 @@ def asyncapi(gateway: Gateway) -> dict[str, Any]:
     }
     for channel in channels:
         _add(document, channel, shapes)
-    document["components"]["schemas"] = dict(sorted(shapes.components.items()))
+    document["components"]["schemas"] = shapes.components
     return document
 
 

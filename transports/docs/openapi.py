@@ -173,7 +173,7 @@ class _Document:
             "servers": [{"url": "/"}],
             "tags": [{"name": name} for name in sorted(tags)],
             "paths": paths,
-            "components": {"schemas": dict(sorted(self._shapes.components.items())), "responses": responses},
+            "components": {"schemas": self._shapes.components, "responses": responses},
         }
         return document | self._security(document["components"])
 
@@ -265,11 +265,11 @@ class _Document:
             return {}
         if route.consumes is None:
             return {kind: told.body if not _is_function(told.body) else told.body("") for kind in told.body_types}
-        return {
-            kind: told.body(format) if _is_function(told.body) else told.body
-            for kind, format in route.consumes.formats.items()
-            if kind != media.OCTETS  # which old clients send, and which says nothing
-        }
+        kinds = {kind: format for kind, format in route.consumes.formats.items() if kind != media.OCTETS}
+        if not any(kinds.values()):
+            # They all mean the same: one is enough to write a client with, and `x-media-types` has the others.
+            kinds = dict(list(kinds.items())[:1])
+        return {kind: told.body(format) if _is_function(told.body) else told.body for kind, format in kinds.items()}
 
     def _body(self, routes: Sequence[Route]) -> dict[str, Any]:
         content: dict[str, Any] = {}
@@ -286,6 +286,15 @@ class _Document:
                 content.setdefault(kind, entry)
         if not content:
             return {}
+        others = {kind for route in routes if route.consumes is not None for kind in route.consumes.formats} - set(
+            content
+        )
+        if others:
+            return {
+                "required": all(route.body == "required" for route in routes),
+                "content": content,
+                "x-media-types": sorted(others),
+            }
         return {"required": all(route.body == "required" for route in routes), "content": content}
 
     # --- replies ----------------------------------------------------------------------------------------------------

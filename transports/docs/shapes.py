@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kafka_gateway.description import Shape
+from kafka_gateway.description import Named, Shape
 
 _REF = "#/components/schemas/"
 _NAME = re.compile(r"[^A-Za-z0-9]+")
@@ -19,14 +19,18 @@ class Shapes:
 
     def __init__(self) -> None:
         self._types: list[Any] = []
+        self._named: dict[str, Named] = {}
         self._schemas: dict[int, dict[str, Any]] | None = None
-        self.components: dict[str, Any] = {}
+        self._components: dict[str, Any] = {}
 
     def collect(self, shape: Shape) -> None:
         """The shape will be asked for."""
         if shape is None:
             return
-        if isinstance(shape, Mapping):
+        if isinstance(shape, Named):
+            self._named[shape.name] = shape
+            self.collect(shape.schema)
+        elif isinstance(shape, Mapping):
             for each in shape.values():
                 self.collect(each)
         elif isinstance(shape, (list, tuple)):
@@ -37,20 +41,32 @@ class Shapes:
 
     def schema(self, shape: Shape) -> Any:
         """The JSON schema of a shape."""
+        if isinstance(shape, Named):
+            return {"$ref": _REF + shape.name}
         if isinstance(shape, Mapping):
             return {name: self.schema(each) for name, each in shape.items()}
         if isinstance(shape, (list, tuple)):
             return [self.schema(each) for each in shape]
         if not _is_type(shape):
             return shape
+        return self._made()[id(shape)]
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """What the schemas refer to, by name."""
+        self._made()
+        named = {name: self.schema(each.schema) for name, each in self._named.items()}
+        return dict(sorted((self._components | named).items()))
+
+    def _made(self) -> dict[int, dict[str, Any]]:
         if self._schemas is None:
             self._schemas = self._make()
-        return self._schemas[id(shape)]
+        return self._schemas
 
     def _make(self) -> dict[int, dict[str, Any]]:
         found, components = msgspec.json.schema_components(self._types, ref_template=_REF + "{name}")
         names = _short_names(components)
-        self.components = {names[name]: _cleaned(_renamed(each, names)) for name, each in components.items()}
+        self._components = {names[name]: _cleaned(_renamed(each, names)) for name, each in components.items()}
         return {id(kind): _renamed(each, names) for kind, each in zip(self._types, found, strict=True)}
 
 
