@@ -12,7 +12,7 @@ import sys
 import venv
 from pathlib import Path
 
-SOURCE = ("pyproject.toml", "README.md", "LICENSE", "gateway", "services", "transports")
+SOURCE = ("pyproject.toml", "README.md", "LICENSE", "share", "gateway", "services", "transports")
 """What the distribution is built from."""
 
 
