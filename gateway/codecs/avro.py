@@ -31,6 +31,9 @@ _WRAPPED = "\0branch"
 """Begins the names of types that stand for the branches of unions; no schema can have such names."""
 
 
+_TOP = "datum"
+
+
 class AvroCodec(SchemaCodec):
     name = "avro"
     schema_type = "AVRO"
@@ -51,7 +54,7 @@ class AvroSchema(CompiledSchema):
         self._convert = _Writing().of(node)
         self._nullable = node.kind == "null" or any(branch.kind == "null" for branch in node.branches)
         self._write_schema = _parsed(_fastavro_schema(node, wrapped=False))
-        self._read_schema = _parsed(_fastavro_schema(node, wrapped=True))
+        self._read_schema = _without_negative_indexes(_parsed(_top(_fastavro_schema(node, wrapped=True))))
         self._bare = node.kind == "union"
         self._show = _Showing().of(node)
         # fastavro ends the whole process for data that is nested some thousand times, and counts to any number of
@@ -82,12 +85,12 @@ class AvroSchema(CompiledSchema):
         try:
             if self._guarded:
                 return read_datum(self._node, payload)
-            datum: Any = fastavro.schemaless_reader(io.BytesIO(payload), self._read_schema, None)
+            top: Any = fastavro.schemaless_reader(io.BytesIO(payload), self._read_schema, None)
         except ValueError:
             raise
         except Exception as error:  # it says what is wrong with bytes in many ways: EOFError, IndexError, …
             raise ValueError(f"the payload is no datum of its schema ({type(error).__name__})") from None
-        show = self._show
+        datum, show = top[_TOP], self._show
         if show is not None:
             datum = show(datum)
         # At the top level a reply does not name a union's branch (observed §4.6).
@@ -99,6 +102,40 @@ def _parsed(schema: Any) -> Any:
         return fastavro.parse_schema(schema)
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _top(schema: Any) -> Any:
+    """A record with the datum as its only field, which is read from the same bytes: fastavro would parse a schema that
+    is no record anew at each use."""
+    return {"type": "record", "name": _WRAPPED, "namespace": "", "fields": [{"name": _TOP, "type": schema}]}
+
+
+def _without_negative_indexes(parsed: Any) -> Any:
+    """The schema that fastavro has parsed, with dictionaries in the place of its lists of branches and symbols.
+
+    fastavro looks branches and symbols up by the number in the payload, and a list of Python takes -1 for its last
+    element, so that broken data would be shown as if they were right.
+    """
+    done: set[int] = set()
+
+    def change(part: Any) -> Any:
+        if isinstance(part, list):
+            return {"type": "union"} | {i: change(branch) for i, branch in enumerate(part)}
+        if not isinstance(part, dict) or id(part) in done:
+            return part
+        done.add(id(part))
+        for name in ("type", "items", "values"):
+            if isinstance(part.get(name), (dict, list)):
+                part[name] = change(part[name])
+        for field in part.get("fields", ()):
+            change(field)
+        if "symbols" in part:
+            part["symbols"] = dict(enumerate(part["symbols"]))
+        for named in part.get("__named_schemas", {}).values():
+            change(named)
+        return part
+
+    return change(parsed)
 
 
 def _fastavro_schema(node: Node, wrapped: bool) -> Any:
