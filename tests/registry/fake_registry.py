@@ -36,6 +36,9 @@ class FakeRegistry:
         self.asked.append((request.method, request.path, request.headers.get("Authorization", "")))
         if self.misbehave is not None:
             return await self.misbehave(request)
+        return await self.answer_well(request)
+
+    async def answer_well(self, request: web.Request) -> web.Response:
         parts = request.match_info["path"].split("/")
         if parts[0] == "schemas" and request.method == "GET":
             return self._schema(int(parts[2]), parts[3:])
