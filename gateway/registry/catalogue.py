@@ -57,6 +57,8 @@ T = TypeVar("T")
 FRESH_S = 1.0
 """How long "latest" and "not there" are believed."""
 _TEXT_SHOWN_MAX = 1000
+_ASKED_AGAIN_MAX = 16
+"""Schemas at a time that are asked for again without anybody who waits."""
 UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
 
 
@@ -81,6 +83,7 @@ class Catalogue:
         self._away: Failed | None = None
         self._closing = False
         self._draining = False
+        self._asking_again: set[asyncio.Future[None]] = set()
         self._waiting: set[concurrent.futures.Future[None]] = set()
 
     def __len__(self) -> int:
@@ -95,7 +98,7 @@ class Catalogue:
             yield
         finally:
             self._closing = True
-            flights = list(self._flights.values())
+            flights = [*self._asking_again, *self._flights.values()]
             for flight in flights:
                 flight.cancel()
             await asyncio.gather(*flights, return_exceptions=True)
@@ -348,7 +351,11 @@ class Catalogue:
         return SchemaName(stored.id, stored.format, name, tuple(sorted(stored.places.items())))
 
     def _wait_for(self, key: SchemaKey, last: Failed | None) -> Stored | Failed:
-        """The schema, after waiting for it; on the event loop SchemaPending, unless it was asked for in vain before."""
+        """The schema, after waiting for it.
+
+        On the event loop SchemaPending; if it was asked for in vain before, that counts once more, so that nobody waits
+        for ever, and it is asked for again in the background.
+        """
         if self.client is None:
             return Failed(ValueError(SchemasUnavailable.text), 0.0)
         away = self._away
@@ -359,6 +366,7 @@ class Catalogue:
             return Failed(ValueError("the gateway is stopping"), 0.0)
         if asyncio._get_running_loop() is not None:
             if last is not None:
+                self._ask_again(key)
                 return last
             raise SchemaPending(lambda: self._look(key))
         waiting = asyncio.run_coroutine_threadsafe(self._look(key), loop)
@@ -371,6 +379,12 @@ class Catalogue:
             self._waiting.discard(waiting)
         found = self._stored.get(key)
         return found if found is not None else Failed(ValueError("the schema registry did not answer in time"), 0.0)
+
+    def _ask_again(self, key: SchemaKey) -> None:
+        if len(self._asking_again) < _ASKED_AGAIN_MAX:
+            task = asyncio.ensure_future(self._look(key))
+            self._asking_again.add(task)
+            task.add_done_callback(self._asking_again.discard)
 
     async def _look(self, key: SchemaKey) -> None:
         """Puts the schema, or why there is none, into the table."""

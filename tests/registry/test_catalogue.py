@@ -111,6 +111,24 @@ async def test_on_the_event_loop_nobody_waits(fake: FakeRegistry, catalogue: Any
     assert schemas.load("avro", "value", framed(1, b"\2")) == 1
 
 
+async def test_on_the_event_loop_it_is_asked_for_again(fake: FakeRegistry, catalogue: Any) -> None:
+    schemas = await catalogue()
+    with pytest.raises(SchemaPending) as pending:
+        schemas.load("avro", "value", framed(1, b"\2"))
+    await pending.value.wait()
+    fake.add("t-value", '"int"')
+    for _ in range(3):  # what was told counts for a second, and once more when it is over
+        with pytest.raises(ValueError, match="not found"):
+            schemas.load("avro", "value", framed(1, b"\2"))
+        asked = len(fake.asked)
+        await asyncio.sleep(0.6)
+    assert asked == 2
+    async with asyncio.timeout(5):
+        while schemas.name("value", framed(1, b"\2")) is None:  # noqa: ASYNC110 (nobody is told)
+            await asyncio.sleep(0.01)
+    assert schemas.load("avro", "value", framed(1, b"\2")) == 1
+
+
 async def test_the_cache_is_bounded(fake: FakeRegistry, catalogue: Any) -> None:
     for i in range(30):
         fake.add(f"s{i}", '"int"')
