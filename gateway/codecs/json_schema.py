@@ -16,9 +16,11 @@ from urllib.parse import urljoin
 import jsonschema
 import jsonschema.validators
 import jsonschema_rs
+import referencing.jsonschema
 
 from kafka_gateway import jsonio
 from kafka_gateway.codecs.json_defaults import filler
+from kafka_gateway.codecs.json_evaluations import TooOften, most_evaluations
 from kafka_gateway.codecs.json_types import type_reader
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema, UnusableSchema
@@ -36,11 +38,24 @@ _DRAFTS: dict[str, tuple[Any, Any]] = {
         jsonschema_rs.Draft202012Validator,
     ),
 }
+_SPECIFICATIONS = {
+    "http://json-schema.org/draft-04/schema": referencing.jsonschema.DRAFT4,
+    "http://json-schema.org/draft-06/schema": referencing.jsonschema.DRAFT6,
+    "http://json-schema.org/draft-07/schema": referencing.jsonschema.DRAFT7,
+    "https://json-schema.org/draft/2019-09/schema": referencing.jsonschema.DRAFT201909,
+    "https://json-schema.org/draft/2020-12/schema": referencing.jsonschema.DRAFT202012,
+}
 _DEFAULT_DRAFT = "http://json-schema.org/draft-07/schema"
 """Of schemas that name none, or one that nobody knows (observed §4.8)."""
 _BASE = "json-schema:///"
 _BACKTRACK_MAX = 100_000
 _MESSAGE_MAX = 200
+_CHEAP = 20
+"""Evaluations of one value that are no matter at any length of a record."""
+_EFFORT_MAX = 50_000_000
+"""Evaluations of one value times bytes of JSON, of which each value has two at least: what takes half a second."""
+_TOLD_MAX = 1000
+"""Evaluations of one value beyond which the library would take too long to say what is wrong."""
 _STRICT = "\0integer"
 """A keyword of our own; no schema can have it."""
 _NAMED = frozenset({"properties", "patternProperties", "definitions", "$defs", "dependencies", "dependentSchemas"})
@@ -88,6 +103,10 @@ class JsonSchema(CompiledSchema):
             document = document | {"$schema": draft + ("" if "/draft/" in draft else "#")}
         retrieve = _retriever(document, schema.imports)
         self._validator = _validator(compiled, document, retrieve)
+        try:
+            self._evaluations = most_evaluations(document, _SPECIFICATIONS[draft], retrieve)
+        except TooOften as reason:
+            raise UnusableSchema(str(reason)) from None
         self._decode = jsonio.decoder_with_floats(_float) if draft != "http://json-schema.org/draft-04/schema" else None
         # Compiled when it is first needed: most data have no such numbers.
         self._strict: Callable[[], Any] = functools.cache(
@@ -116,8 +135,14 @@ class JsonSchema(CompiledSchema):
         if self._fill is not None:
             value = self._fill(value)
             text = jsonio.encode(value)
+        often = self._evaluations[-1]
+        if often > _CHEAP:
+            depth = _depth(value)
+            often = self._evaluations[min(depth, len(self._evaluations) - 1)]
+            if often * len(text) > _EFFORT_MAX:
+                raise Misfit(f"it would take too long to judge: its schema may look at each value {often} times")
         if not validator.is_valid(value):
-            raise _why(validator, value)
+            raise _why(validator, value) if often <= _TOLD_MAX else Misfit("it does not fit the schema")
         return jsonio.compact(text)
 
     def decode(self, payload: bytes, rest: bytes | None = None) -> Any:
@@ -133,6 +158,19 @@ def _float(text: str) -> float:
     if value.is_integer():
         raise _Integral
     return value
+
+
+def _depth(value: Any) -> int:
+    """How many objects and lists are inside each other."""
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for each in level
+        if isinstance(each, (dict, list))
+        for inner in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth
 
 
 def _draft_of(document: Any) -> str:

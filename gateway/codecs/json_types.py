@@ -27,8 +27,8 @@ _OF_TYPE = {
     "boolean": set[str](),
     "null": set[str](),
 }
-_MEMBERS_MAX = 2000
-"""Of the objects of one schema, together; larger ones would take long to become a type."""
+_PARTS_MAX = 2000
+"""Of one schema, each reference counted with all that is behind it; more would take long to become a type."""
 _BOUND = 2**63
 _REFS_MAX = 20
 
@@ -71,12 +71,15 @@ def _has_bases(document: Mapping[str, Any]) -> bool:
 class _Types:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
-        self._members = 0
+        self._parts = 0
         self._names = itertools.count()
         self._open_refs: list[str] = []
 
     def of(self, schema: Any) -> Any:
         """The type of what the schema takes, or of some of it. _NoType."""
+        self._parts += 1
+        if self._parts > _PARTS_MAX:
+            raise _NoType
         if schema is True or schema == {}:
             return jsonio.Raw
         if not isinstance(schema, dict):
@@ -122,9 +125,6 @@ class _Types:
             raise _NoType
         names = [*properties, *(name for name in required if name not in properties)]
         if others is False and len(names) > len(properties):  # a member that must be there and must not
-            raise _NoType
-        self._members += len(names)
-        if self._members > _MEMBERS_MAX:
             raise _NoType
         fields: list[Any] = []
         optional: list[Any] = []
