@@ -102,10 +102,12 @@ class OpenIdAuthenticator(Authenticator):
             return None
         digest = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
         known = self._known.get(digest)
-        if known is None or not known.issuer.is_usable:
+        if known is None:
             return None
         if known.ends_at <= time.time() or known.key.retired:
             self._forget(digest)
+            return None
+        if not known.issuer.is_usable:
             return None
         return known.principal(self._rules.trust_s)
 
@@ -136,13 +138,18 @@ class OpenIdAuthenticator(Authenticator):
         try:
             head: Mapping[str, Any] = jwt.get_unverified_header(text)
             algorithm, key_id = head.get("alg"), head.get("kid")
-            issuer = self._issuer_of(text)
+            said = _payload(text)
         except BROKEN as error:
             raise self._invalid(type(error).__name__) from None
         if algorithm not in rules.algorithms:
             raise self._invalid("its algorithm is not taken")
+        issuer = self._issuer_of(said)
         if issuer is None:
             raise self._invalid("its issuer is unknown")
+        end = said.get("exp")
+        if isinstance(end, (int, float)) and end + rules.leeway_s <= time.time():
+            # Whoever has signed it, and also while no provider can be asked: what is open with it ends.
+            raise self._invalid("it has ended")
         keys = await issuer.keys_for(key_id if isinstance(key_id, str) else None, algorithm)
         refusal = "its key is unknown"
         for key in keys:
@@ -165,13 +172,11 @@ class OpenIdAuthenticator(Authenticator):
             return self._known_of(claims, issuer, key, len(text))
         raise self._invalid(refusal)
 
-    def _issuer_of(self, text: str) -> Issuer | None:
-        """The issuer that the token names; the only one there is checks that itself."""
+    def _issuer_of(self, said: Mapping[str, Any]) -> Issuer | None:
+        """The issuer that the token names. The one of kafka-websocket-proxy is known by its document only."""
         if self._as_proxy:
             return self._issuers[0]
-        payload = text.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        named = claims.get("iss") if isinstance(claims, dict) else None
+        named = said.get("iss")
         return next((each for each in self._issuers if each.name == named), None)
 
     def _known_of(self, claims: dict[str, Any], issuer: Issuer, key: Key, size: int) -> _Known:
@@ -233,6 +238,15 @@ def _token(headers: Mapping[str, str]) -> str:
     """The bearer's token; empty if there is none."""
     scheme, _, token = headers.get("authorization", "").strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _payload(text: str) -> Mapping[str, Any]:
+    """What the token says, true or not. ValueError and the like for what is none."""
+    payload = text.split(".")[1]
+    said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    if not isinstance(said, dict):
+        raise ValueError("no object")
+    return said
 
 
 def _challenge(realm: str) -> str:

@@ -121,27 +121,27 @@ class ProxyServer:
         """Listens no more; connections that are served already stay."""
         for task in self._tasks:
             task.cancel()
-        for each in self.sockets:
-            each.close()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await self._room.acquire()
-            try:
-                connection, peer = await loop.sock_accept(listening)
-            except OSError as error:
-                self._room.release()
-                log.error("a connection could not be accepted: %s", error)
-                await asyncio.sleep(1.0)
-                continue
-            except BaseException:
-                self._room.release()
-                raise
-            self._spawn(self._begin(connection, str(peer[0])))
+        with listening:
+            while True:
+                await self._room.acquire()
+                try:
+                    connection, peer = await loop.sock_accept(listening)
+                except OSError as error:
+                    self._room.release()
+                    log.error("a connection could not be accepted: %s", error)
+                    await asyncio.sleep(1.0)
+                    continue
+                except BaseException:
+                    self._room.release()
+                    raise
+                self._spawn(self._begin(connection, str(peer[0])))
 
     async def _begin(self, connection: socket.socket, peer: str) -> None:
-        kept = False
+        whose = self._serve
+        read = False
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -150,12 +150,7 @@ class ProxyServer:
                 return
             async with asyncio.timeout(self._wait_s):
                 client = await read_head(connection)
-            # From here on the connection is asyncio's: it closes it.
-            kept = True
-            with contextlib.suppress(OSError, ssl.SSLError):
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: self._serve(client), connection, ssl=self._context
-                )
+            read = True
         except TimeoutError:
             self._refuse(peer, "it sends nothing")
         except ValueError as error:
@@ -163,9 +158,14 @@ class ProxyServer:
         except ConnectionError:
             pass
         finally:
-            self._room.release()
-            if not kept:
+            self._room.release()  # a client that is slow with TLS keeps nobody else out
+            if not read:
                 connection.close()
+        if read:  # from here on the connection is asyncio's: it closes it
+            with contextlib.suppress(OSError):  # ssl.SSLError is one
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: whose(client), connection, ssl=self._context
+                )
 
     def _refuse(self, peer: str, why: str) -> None:
         """The log is told of the first and then seldom, or it could be flooded."""

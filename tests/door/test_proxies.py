@@ -15,6 +15,7 @@ import pytest
 
 from kafka_gateway.config import ConfigError, load
 from kafka_gateway.door.forwarded import Proxies
+from kafka_gateway.door.proxy_protocol import ProxyServer
 from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.router import Route
 from tests.door.conftest import BASIC, proof
@@ -199,6 +200,30 @@ async def test_nobody_else_is_let_in() -> None:
 async def test_who_says_nothing_is_closed() -> None:
     async with gateway(StubService(), **PROXY, **{"request.header.timeout.ms": 200}) as app:
         assert await exchange(app.addresses[0], b"PROXY ") == b""
+
+
+async def test_a_client_that_is_slow_with_tls_keeps_nobody_out(tmp_path: Path) -> None:
+    authority, room = Authority(tmp_path), 3
+    settings = {
+        **PROXY,
+        "listener.protocol.map": "IN:https",
+        "ssl.keystore.location": authority.server().write(tmp_path / "server.pem"),
+    }
+    async with gateway(StubService(), **settings) as app:
+        (server,) = app.host._sockets
+        assert isinstance(server, ProxyServer)
+        while server._room._value > room:
+            await server._room.acquire()
+        port = int(app.addresses[0].rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * room)]
+        for _, writer in silent:
+            writer.write(HEADS["2"][0])
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(HEADS["2"][0])
+            await writer.start_tls(authority.context(), server_hostname="localhost")
+        for _, each in [*silent, (reader, writer)]:
+            each.close()
 
 
 async def test_behind_it_comes_tls(tmp_path: Path) -> None:

@@ -307,6 +307,22 @@ async def test_what_was_found_right_is_remembered_within_bounds(
     assert len(asked._known) == 2
 
 
+async def test_an_end_counts_while_nobody_can_be_asked(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is open with a token would outlive it, for as long as its provider is away."""
+    asked = authenticator(provider)
+    token = provider.token(exp=time.time() + 60)
+    await ask(asked, token)
+    provider.answer = ANSWERS["HTML"]
+    monkeypatch.setattr(openid_issuer, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(openid_issuer, "_STALE_S", 0.0)
+    with pytest.raises(Unavailable):
+        await ask(asked, token)
+    later = time.time() + 61
+    monkeypatch.setattr("kafka_gateway.authenticators.openid.time.time", lambda: later)
+    with pytest.raises(Unauthorized):
+        await ask(asked, token)
+
+
 async def test_one_provider_that_is_down_disturbs_no_other(provider: Provider) -> None:
     async with provided(jwk(OTHER_RSA)) as down:
         down.holds = asyncio.Event()
