@@ -171,6 +171,9 @@ SERVED = {
     "console.page": "read gateway:console",
     "console.clients": "read gateway:console",
     "console.start": "open",
+    "docs.page": "read gateway:docs",
+    "docs.openapi": "read gateway:docs",
+    "docs.asyncapi": "read gateway:docs",
     "tunnel.open": "read gateway:tunnel",
     "tunnel.brokers": "read gateway:tunnel",
     "socket.in.produce": "",  # the messages of a socket whose opening was judged

@@ -17,7 +17,6 @@ from kafka_gateway import jsonio, media
 from kafka_gateway.core import Gateway
 from kafka_gateway.description import ANYTHING, Description
 from kafka_gateway.door.request import HttpRequest
-from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route, served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
@@ -43,12 +42,19 @@ _FILES = {
 
 def _page(path: str, name: str, summary: str) -> Route:
     told = Description(summary, tag="Pages", replies={200: {"type": "string"}, 304: None}, kafka=False)
-    return served("GET", path, name, permission=OPEN, produces=media.Produces([("text/html", 1.0)]), description=told)
+    return served(
+        "GET",
+        path,
+        name,
+        permission="read gateway:docs",
+        produces=media.Produces([("text/html", 1.0)]),
+        description=told,
+    )
 
 
 def _document(path: str, name: str, summary: str) -> Route:
     told = Description(summary, tag="Pages", replies={200: {"type": "object", **ANYTHING}, 304: None}, kafka=False)
-    return served("GET", path, name, permission=OPEN, description=told)
+    return served("GET", path, name, permission="read gateway:docs", description=told)
 
 
 _PAGE = _page("/docs", "docs.page", "This API, for people")
