@@ -11,7 +11,7 @@ from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
 from kafka_gateway.services.websocket_proxy.dynamic_limits import DynamicLimits
-from kafka_gateway.services.websocket_proxy.keys import AUTO_REGISTER, REGISTRY_URL
+from kafka_gateway.services.websocket_proxy.implied_settings import AUTO_REGISTER, REGISTRY_URL
 from kafka_gateway.services.websocket_proxy.limits import ClientLimits, Limits
 from kafka_gateway.services.websocket_proxy.metrics import ProxyMetrics
 from kafka_gateway.services.websocket_proxy.schema_registration import SchemaRegistration

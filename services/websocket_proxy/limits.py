@@ -157,7 +157,7 @@ def _first(numbers: Iterable[int | None]) -> int:
 def _configured(config: Config, side: Side) -> dict[str, ClientLimits]:
     prefix = f"{_KEY}{side}.limits.client-specific-limits."
     entries: dict[int, dict[str, Any]] = {}
-    for name, text in config.under(prefix).items():  # gateway.websocket_proxy_keys has judged names and numbers
+    for name, text in config.under(prefix).items():  # their keys have judged names and numbers
         number, _, member = name.partition(".")
         entries.setdefault(int(number), {})[member] = text if member == ID_NAMES[side] else int(text)
     found: dict[str, ClientLimits] = {}

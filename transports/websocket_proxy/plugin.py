@@ -9,7 +9,8 @@ from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
-from kafka_gateway.services.websocket_proxy.keys import ADMIN, HTTP, METRICS, WEBSOCKET_PROXY
+from kafka_gateway.services.websocket_proxy.implied_settings import ADMIN, HTTP, METRICS
+from kafka_gateway.services.websocket_proxy.keys import WEBSOCKET_PROXY
 from kafka_gateway.transport import Transport, hookimpl
 
 
