@@ -106,7 +106,7 @@ class ClientWriter:
 async def taken(protocol: Any, writer: ClientWriter) -> None:
     """Returns when the client is not behind (any more); ConnectionResetError if it left.
 
-    ``protocol`` is the `gateway.door.host.HttpConnection` on which was written. Others may wait for the same.
+    ``protocol`` is the `gateway.door.connection.HttpConnection` on which was written. Others may wait for the same.
     """
     while protocol.writing_paused and protocol.transport is not None:
         writer.watch()

@@ -27,7 +27,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
 if TYPE_CHECKING:
-    from kafka_gateway.door.host import HttpConnection
+    from kafka_gateway.door.connection import HttpConnection
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""

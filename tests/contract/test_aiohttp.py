@@ -32,7 +32,7 @@ USED: dict[str, dict[str, type]] = {
     "gateway/door/body.py": {"_message": web.BaseRequest},  # Content-Encoding, while auto_decompress is off
     "gateway/door/cors.py": {"_transport_sslcontext": web.BaseRequest},  # whether it came over TLS, at no cost
     "gateway/door/head.py": {"_cache": web.BaseRequest},  # the version of the reply to another version
-    "gateway/door/host.py": {  # one client's connection: its stop, its hand-over, its backpressure
+    "gateway/door/connection.py": {  # one client's connection: its stop, its hand-over, its backpressure
         "_close": RequestHandler,
         "_current_request": RequestHandler,
         "_drain_waiter": RequestHandler,
@@ -53,6 +53,7 @@ USED: dict[str, dict[str, type]] = {
         "_task_handler": RequestHandler,
         "_waiter": RequestHandler,
     },
+    "gateway/door/host.py": {"_loop": web.Server},  # that of the requests which it makes
     "gateway/door/request.py": {
         "_loop": web.BaseRequest,  # the writer of responses is made when one is wanted
         "_payload_writer": web.BaseRequest,

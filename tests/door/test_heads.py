@@ -236,7 +236,7 @@ async def subscribed(wire: Wire, topic: str) -> str:
 @pytest.mark.parametrize("settings", [{"consumer.request.timeout.ms": 60000}])
 async def test_a_read_that_waits_is_answered(app: App, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client closes its sending side while its read waits, and still gets the record that comes."""
-    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 60)
+    monkeypatch.setattr("kafka_gateway.door.connection.HALF_CLOSED_WAIT_S", 60)
     async with await Wire.open(app.addresses[0]) as wire, await Wire.open(app.addresses[0]) as other:
         path = await subscribed(wire, topic)
         await wire.send(request("GET", f"{path}/records?timeout=30000", Accept=JSON_V2))
@@ -249,7 +249,7 @@ async def test_a_read_that_waits_is_answered(app: App, topic: str, monkeypatch: 
 
 
 async def test_a_read_that_waits_ends_with_its_time(app: App, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 60)
+    monkeypatch.setattr("kafka_gateway.door.connection.HALF_CLOSED_WAIT_S", 60)
     async with await Wire.open(app.addresses[0]) as wire:
         path = await subscribed(wire, topic)
         await wire.send(request("GET", f"{path}/records?timeout=300", Accept=JSON_V2))
@@ -261,7 +261,7 @@ async def test_a_read_that_waits_ends_with_its_time(app: App, topic: str, monkey
 async def test_no_read_waits_for_long_for_a_client_that_may_be_gone(
     app: App, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 0.2)
+    monkeypatch.setattr("kafka_gateway.door.connection.HALF_CLOSED_WAIT_S", 0.2)
     async with await Wire.open(app.addresses[0]) as wire:
         path = await subscribed(wire, topic)
         await wire.send(request("GET", f"{path}/records?timeout=60000", Accept=JSON_V2))

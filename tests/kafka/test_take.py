@@ -71,7 +71,7 @@ async def test_a_take_that_is_cancelled_in_the_moment_of_the_answer_gives_its_re
 ) -> None:
     taking = asyncio.ensure_future(take(consumer))
     await asyncio.sleep(0)
-    while consumer._worker._unsettled is None:
+    while consumer._worker._reads.unsettled is None:
         time.sleep(0.001)  # so that the loop has not seen the answer yet  # noqa: ASYNC251
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):

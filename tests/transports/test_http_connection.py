@@ -274,7 +274,7 @@ async def test_a_client_that_leaves_costs_nothing(
     app: App, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, when: str, how: str
 ) -> None:
     data, has_session = LEAVINGS[when]
-    monkeypatch.setattr("kafka_gateway.door.host.HALF_CLOSED_WAIT_S", 0.2)  # "while reading"
+    monkeypatch.setattr("kafka_gateway.door.connection.HALF_CLOSED_WAIT_S", 0.2)  # "while reading"
     wire = await connect()
     await wire.ask("POST", "/consumers/left", b'{"name":"i","format":"json"}', Content_Type=V2)
     body = b'{"topics":["left"]}'

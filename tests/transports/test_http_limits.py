@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kafka_gateway.assembly.app import App
-from kafka_gateway.door import host
+from kafka_gateway.door import connection as connections
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
@@ -287,7 +287,7 @@ async def test_h7_slow_and_silent_clients_are_freed(
     app: App, connect: Connect, monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
     """Silent, half a head, half a body, and never reading the reply: 300 of each, while another client goes on."""
-    monkeypatch.setattr(host, "WRITE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT_S", 1.0)
     wire = await connect()
     await wire.send(produce(topic, b'{"records":[{"value":"' + b"x" * 200_000 + b'","partition":0}]}'))
     assert (await wire.reply()).status == 200
@@ -324,7 +324,7 @@ async def test_h7_slow_and_silent_clients_are_freed(
 @pytest.mark.parametrize("settings", [{"idle.timeout.ms": 300}])
 async def test_a_closed_connection_does_not_wait_for_its_reader(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies below the mark at which writing pauses: nothing waits for them but the closing itself."""
-    monkeypatch.setattr(host, "WRITE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT_S", 0.3)
     wire = await deaf(app)
     (server,) = app.host._servers.values()
     await until(lambda: server.connections)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kafka_gateway.assembly.app import App
-from kafka_gateway.transports.websocket import socket as frames
+from kafka_gateway.transports.websocket import pongs
 from tests.transports.conftest import gateway
 from tests.transports.peer import PING, PONG, TEXT, Frame, Peer
 
@@ -77,7 +77,7 @@ async def test_a_record_counts_as_delivered_when_the_client_has_read_it(app: App
 async def test_a_client_that_answers_no_pings_is_served(
     app: App, peer: Peer, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "_FIRST_PONG_S", 0.05)
+    monkeypatch.setattr(pongs, "_FIRST_S", 0.05)
     await produce(peer, topic, *(b"%d" % number for number in range(5)))
     await create(peer)
     await subscribe(peer, topic)

@@ -21,11 +21,11 @@ from kafka_gateway import media
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST, Dialect, error_event
-from kafka_gateway.door import host
+from kafka_gateway.door import connection as connections
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.client_writer import ClientWriter, taken
+from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.half_closed import has_taken_all
-from kafka_gateway.door.host import HttpConnection
 from kafka_gateway.door.known_heads import KnownHead
 from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
 from kafka_gateway.errors import REVOKED, BadRequest, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
@@ -254,7 +254,7 @@ class HttpTransport(Transport):
             connection.answers()
         transport.write(b"".join(parts))
         if connection.writing_paused:
-            writer = ClientWriter(transport, self._memory, host.WRITE_TIMEOUT_S)
+            writer = ClientWriter(transport, self._memory, connections.WRITE_TIMEOUT_S)
             try:
                 await taken(connection, writer)
             finally:

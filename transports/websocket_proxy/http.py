@@ -51,7 +51,7 @@ class ProxyHttp(Transport):
 
     def claims(self, request: web.BaseRequest) -> bool:
         # Where there are other transports but the sockets, they have other paths.
-        transports = request.protocol.offer.transports  # type: ignore[attr-defined]  # it is gateway.host.HttpConnection
+        transports = request.protocol.offer.transports  # type: ignore[attr-defined]  # it is a door.connection.HttpConnection
         if transports[-1] is self:
             return True
         path = request.raw_path.partition("?")[0]

@@ -1,0 +1,429 @@
+"""One client's HTTP connection: aiohttp's, and what the door needs of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from kafka_gateway.door.http import peer_of
+from kafka_gateway.door.known_heads import NO_BODY, KnownHead, is_simple, length_of
+from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.errors import (
+    BadRequest,
+    HeadTooLarge,
+    MethodNotAllowed,
+    ServiceError,
+)
+from kafka_gateway.session import Session
+from kafka_gateway.transport import refusal
+
+if TYPE_CHECKING:
+    from kafka_gateway.door.host import Host
+
+log = logging.getLogger("gateway.host")
+
+WRITE_TIMEOUT_S = 60.0
+"""A client that does not read its reply for this long is cut off."""
+HALF_CLOSED_WAIT_S = 5.0
+"""How long a read waits for records whose client has closed its sending side. A new group is formed by then."""
+
+
+class HttpConnection(RequestHandler):
+    """One client's connection: aiohttp's, plus a session, a deadline for the first head, and our own error bodies."""
+
+    __slots__ = (
+        "_abort_at",
+        "_arriving",
+        "_at_work",
+        "_give_up_at",
+        "_head_deadline",
+        "_host",
+        "_idle_waiter",
+        "_listener",
+        "_lost",
+        "_rest",
+        "_served",
+        "_served_request",
+        "admin",
+        "certificate",
+        "half_closed",
+        "handed_over",
+        "offer",
+        "peer",
+        "proxied",
+        "session",
+        "trusted",
+    )
+
+    def __init__(self, host: Host, listener: str, **settings: Any) -> None:
+        super().__init__(host.server_of(listener), **settings)
+        self._host, self._listener = host, listener
+        self.offer = host.offer_of(listener)
+        self.certificate = ""
+        """What the client has shown at the beginning of TLS, and was verified."""
+        self.admin = host.is_admin(listener)
+        self.proxied: tuple[str, int] | None = None
+        """The client, as the proxy says whose connection it is (PROXY protocol)."""
+        self.peer = ""
+        """The client's address."""
+        self.trusted = False
+        """Whether it is a proxy whose requests say who their clients are."""
+        self.session: Session | None = None
+        self.handed_over: Session | None = None
+        """The session that went with the connection to another protocol."""
+        self._head_deadline: asyncio.TimerHandle | None = None
+        self._abort_at: asyncio.TimerHandle | None = None
+        self.half_closed = False
+        self._give_up_at: asyncio.TimerHandle | None = None
+        self._lost = False
+        self._rest = 0
+        """Bytes that are still to come of a request which aiohttp's parser is at; _UNKNOWN: nobody but it can tell."""
+        self._arriving: Any = None
+        """The body of which so much is still to come, as aiohttp has it."""
+        self._at_work: asyncio.Task[None] | None = None
+        """Serves a request whose head is known."""
+        self._served: KnownHead | None = None
+        """That head."""
+        self._served_request: HttpRequest | None = None
+        self._idle_waiter: asyncio.Future[None] | None = None
+        """What aiohttp's task waits for meanwhile."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.certificate = self._host.certificate_of(self._listener, transport)
+        self.peer = self.proxied[0] if self.proxied is not None else peer_of(self.peername)
+        self.trusted = self._host.proxies.any and self._host.proxies.trusts(self.peer)
+        if self.trusted:  # what follows from its heads is not the same for those of others
+            self._rest = _UNKNOWN
+        self._host.connection_count += 1
+        self._host.connections[self._listener] += 1
+        if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
+            self._host.gateway.counters.refused["connections"] += 1
+            transport.write(_TOO_MANY)
+            self.force_close()
+            return
+        # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).
+        self._head_deadline = self._loop.call_later(self._host.header_timeout_s, self._no_request_yet)
+
+    def _no_request_yet(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._lost = True
+        self._host.connection_count -= 1
+        self._host.connections[self._listener] -= 1
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+        if self._abort_at is not None:
+            self._abort_at.cancel()
+        self.answers()
+        session, self.session = self.session, None
+        super().connection_lost(exc)
+        if self._at_work is not None:
+            self._at_work.cancel()
+        if session is not None:
+            self._host.forget(session)
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            super().data_received(data)
+            if self._rest != _UNKNOWN:
+                self._rest -= len(data)
+                # Where the two do not agree on the end of the request, nothing is known of this connection any more.
+                if self._rest < 0 or (not self._rest) != self._arriving.is_eof():
+                    self._rest = _UNKNOWN
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        head = data[:end]
+        known = self.offer.heads.find(head)
+        waiter = self._waiter
+        if (
+            known is not None
+            and len(data) == end + known.length
+            and waiter is not None  # no request is at work
+            and not waiter.done()
+            and not self._messages
+            and not self._force_close
+            and not self._close
+        ):
+            self._serve_known(known, data[end:], waiter)
+            return
+        messages = self._messages
+        before = len(messages)
+        self._waiter = None  # so that aiohttp's task stays where it is while what has come is looked at
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        came = len(messages) - before
+        if came:
+            message, payload = messages[-1]
+            self._rest = rest = _rest_of(head, message, len(data)) if came == 1 else _UNKNOWN
+            if rest != _UNKNOWN and (not rest) != payload.is_eof():
+                self._rest = _UNKNOWN
+            self._arriving = payload
+            if known is None and not self._rest and is_simple(message) and self.offer.heads.is_due(head):
+                known = self._learn(head, message, len(data) - end)
+                if known is not None and waiter is not None and not waiter.done() and len(messages) == 1:
+                    messages.clear()
+                    self._parser.message_consumed()  # type: ignore[union-attr]
+                    # Read from aiohttp, which may hold the connection back for what is not read of it.
+                    self._serve_known(known, payload.read_nowait(), waiter)
+                    return
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        elif data:
+            self._rest = _UNKNOWN
+
+    def _learn(self, head: bytes, message: Any, length: int) -> KnownHead | None:
+        """Has the head known from now on, if it is one of plain HTTP."""
+        assert self._request_factory is not None
+        request = cast(HttpRequest, self._request_factory(message, NO_BODY, self, cast(Any, None), cast(Any, None)))
+        if request._message is not message:  # a proof was moved to where it belongs
+            return None
+        known = self._host.door.know(request, length, self)
+        if known is not None:
+            self.offer.heads.keep(head, known)
+        return known
+
+    def _serve_known(self, known: KnownHead, body: bytes, waiter: asyncio.Future[None]) -> None:
+        """Serves a request without aiohttp's task. What arrives meanwhile waits in ``_messages``, as always."""
+        self._waiter, self._idle_waiter = None, waiter
+        self._request_count += 1
+        self._request_in_progress = True
+        self._served = known
+        self._at_work = self._loop.create_task(self._work(known, body))
+
+    async def _work(self, known: KnownHead, body: bytes) -> None:
+        stays = False
+        try:
+            stays = await self._host.door.serve_known(self, known, body)
+        except ConnectionError:
+            log.debug("the client left")
+        except Exception as error:
+            await self._tell_failed(known, error)
+        finally:
+            self._at_work = self._served = self._served_request = None
+            self._request_in_progress = False
+            waiter, self._idle_waiter = self._idle_waiter, None
+            self._waiter = waiter
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+            if not stays or self._close or self._force_close:
+                self.force_close()
+            else:
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(
+                        self._next_keepalive_close_time, self._process_keepalive
+                    )
+                if self._messages and waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+
+    async def _tell_failed(self, known: KnownHead, error: Exception) -> None:
+        try:
+            request = self.request_of(known)
+            response = self.handle_error(request, 500, error)
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            log.debug("the client left")
+
+    def request_of(self, known: KnownHead) -> HttpRequest:
+        """The request that is at work, which has this head, for what needs more of it than its head."""
+        request = self._served_request
+        if request is None:
+            nothing = cast(Any, None)
+            request = HttpRequest(known.message, NO_BODY, self, nothing, nothing, self._loop)
+            self._served_request = request
+            request.cors = known.cors
+        return request
+
+    async def start(self) -> None:
+        await super().start()
+        self._abort_unless_read(self.transport)
+
+    def force_close(self) -> None:
+        transport = self.transport
+        super().force_close()
+        self._abort_unless_read(transport)
+
+    def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
+        """A connection that is closed stays until its last reply is read: for so long, and no longer."""
+        if self._lost or transport is None or self._abort_at is not None:
+            return  # asyncio's TLS transport cannot be asked any more once it is lost
+        try:
+            unread = transport.get_write_buffer_size()
+        except AttributeError:
+            return  # asyncio's TLS transport, when it has been closed a second time
+        if unread:
+            self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
+
+    def retire(self) -> None:
+        """For a gateway that stops: closes the connection, after the reply if a request is at work.
+
+        aiohttp's ``close`` would throw away what still comes of a request's body, and leave an idle connection open,
+        deaf, for as long as any other is at work.
+        """
+        if not self._request_in_progress and not self._messages:
+            self.force_close()
+
+    def hand_over(self, protocol: asyncio.Protocol, session: Session) -> Callable[[], None]:
+        """Gives the connection to another protocol, for good; the request at work should return then.
+
+        What is here for requests and replies is 9 KiB a connection, which one that is only written to can do without.
+        The answer is to be called when the connection is lost: it ends the session and counts the connection out.
+        """
+        transport = self.transport
+        assert transport is not None
+        self.handed_over, self.session, self.transport = session, None, None
+        # So that the handler, which brought us here, is not cancelled.
+        self._current_request = None
+        self._task_handler = None
+        transport.set_protocol(protocol)
+        super().connection_lost(None)
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+        return partial(self._host.lose, session, self._listener)
+
+    def drained(self) -> asyncio.Future[None]:
+        """Done when the client is not behind any more (``writing_paused``), or has left. Shared: shield it."""
+        waiter = self._drain_waiter
+        if waiter is None:
+            waiter = self._drain_waiter = self._loop.create_future()
+        return waiter
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at the answer
+        """The client has closed its sending side, as ``nc -N`` does: what it asked is answered, then the connection
+        ends. A client that is gone looks the same, so what only ends with its client ends at once, and a read waits
+        for ``HALF_CLOSED_WAIT_S`` at most. Only has_taken_all tells them apart, once there is something to write.
+        """
+        self.half_closed = self.ssl_context is None and self._all_is_answered_once()
+        at_work = self._request_at_work()
+        if self.half_closed and not self._messages:
+            self._close = True  # also behind a reply that has just been written, before aiohttp's task waits again
+            if at_work is not None:
+                self._bound_wait(at_work)
+        return self.half_closed
+
+    def close_behind_the_last(self, request: HttpRequest) -> None:
+        """For a request that is about to be served to a client that has closed its sending side."""
+        self._close = not self._messages
+        self._bound_wait(request)
+
+    def _bound_wait(self, request: HttpRequest) -> None:
+        """Ends the waiting of a read some time after its client has closed its sending side."""
+        if self._host.door.waits(request):
+            self._give_up_at = self._loop.call_later(HALF_CLOSED_WAIT_S, self._give_up, request)
+
+    def _give_up(self, request: HttpRequest) -> None:
+        if request is self._request_at_work() and self.transport is not None:
+            self.transport.write(_WAITED)
+            self.force_close()
+
+    def answers(self) -> None:
+        """The reply is about to be written: nothing is given up any more."""
+        if self._give_up_at is not None:
+            self._give_up_at.cancel()
+            self._give_up_at = None
+
+    def _request_at_work(self) -> HttpRequest | None:
+        if self._served is not None:
+            return self.request_of(self._served)
+        return cast("HttpRequest | None", self._current_request)
+
+    def _all_is_answered_once(self) -> bool:
+        if self._waiter is not None and not self._messages:
+            return False
+        # One that has been taken from the queue in this turn of the loop is looked at when its turn comes.
+        at_work = self._request_at_work()
+        if at_work is not None and (not at_work.arriving.is_eof() or self._host.door.lasts(at_work, self)):
+            return False
+        return all(payload.is_eof() for _, payload in self._messages)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp's parser refuses, as our error body and one line of log (its own is a traceback each)."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the reply has begun")
+        error: ServiceError
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client left; aiohttp ends the connection
+        if status >= 500:
+            log.error("a request failed outside of dispatch: %r", exc, exc_info=exc)
+            error = ServiceError()
+        else:
+            self._host.note_refused(self.peer, exc)
+            error = _head_error(exc, message)
+            self._host.gateway.counters.refuse(error)
+        response = refusal(error)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """aiohttp reports what went wrong round a handler; a client that broke its own request is not worth a line."""
+        log.debug(*args, **kwargs)
+
+
+_UNKNOWN = -1
+
+
+def _rest_of(head: bytes, message: Any, arrived: int) -> int:
+    """Bytes that are still to come of the only request in what has arrived, which begins with this head; or _UNKNOWN.
+
+    Only for a head whose end is beyond doubt: a line that ends without CR might end it earlier for a parser.
+    """
+    length = length_of(message)
+    if length < 0 or not head.endswith(b"\r\n\r\n") or head.count(b"\n") != head.count(b"\r\n"):
+        return _UNKNOWN
+    rest = len(head) + length - arrived
+    return rest if rest >= 0 else _UNKNOWN
+
+
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+
+
+_WAITED_BODY = (
+    b'{"error_code":408,"message":"The client has closed its sending side, and no record has come since: keep the '
+    b'connection open both ways (nc without -N) to wait for longer."}'
+)
+_WAITED = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_WAITED_BODY), _WAITED_BODY)
+)
+_TOO_MANY_BODY = b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+)
+
+
+def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
+    """What aiohttp's parser finds wrong with the head of a request."""
+    text = (message or "").strip().split("\n", 1)[0].rstrip(":")
+    if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know (kafka-rest-http.md §3.1)
+        return MethodNotAllowed(allow=_METHODS)
+    if isinstance(exc, LineTooLong) or text == "Too many headers received":
+        return HeadTooLarge(
+            "The request line or a header field is longer than max.request.header.size, or there are "
+            "more than 128 fields."
+        )
+    return BadRequest(f"HTTP 400: the request is not valid HTTP/1.1: {text}")
