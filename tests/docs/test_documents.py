@@ -98,6 +98,17 @@ async def test_what_is_switched_off_is_not_there() -> None:
         assert "/topics" in document["paths"]
 
 
+async def test_what_is_for_operators_names_their_listeners() -> None:
+    own = "http://127.0.0.1:0"
+    async with gateway() as app:
+        paths = (await fetch(f"{app.addresses[0]}/openapi.json"))[2]["paths"]
+        assert "servers" not in paths["/metrics"]
+    async with gateway(**{"admin.listeners": own}) as app:
+        paths = (await fetch(f"{app.addresses[0]}/openapi.json"))[2]["paths"]
+        assert paths["/metrics"]["servers"] == paths["/health/ready"]["servers"] == [{"url": own}]
+        assert "servers" not in paths["/topics"]
+
+
 async def test_examples_of_produce_fit_their_schemas_and_are_taken() -> None:
     async with gateway() as app:
         document = (await fetch(f"{app.addresses[0]}/openapi.json"))[2]

@@ -16,6 +16,7 @@ import yaml
 
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import load
+from kafka_gateway.kafka.clients.properties import faults
 from tests.cache import find_program
 from tests.gateway_process import ROOT
 
@@ -26,7 +27,7 @@ NOBODY = 65534
 
 def check_properties(*pairs: str) -> None:
     """ConfigError for one that does not exist, or has a faulty value."""
-    load(Plugins(installed=False).config_keys(), None, pairs, {})
+    load(Plugins(installed=False).config_keys(), None, pairs, {}, checks=(faults,))
 
 
 def test_the_image_copies_what_its_build_needs() -> None:

@@ -34,6 +34,7 @@ from kafka_gateway.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
+from kafka_gateway.limits import is_probe
 from kafka_gateway.router import Route
 from kafka_gateway.transports.docs.shapes import Shapes
 from kafka_gateway.version import VERSION
@@ -115,6 +116,13 @@ def statuses_of(route: Route, *, asks: bool = False, judges: bool = False) -> se
     return {*replies, *(error.status for error in errors_of(route, asks=asks, judges=judges))}
 
 
+def place_of(route: Route, config: Config) -> str:
+    """Where the route is found: in its area, on the operators' listeners (``admin``), or anywhere ("")."""
+    if route.extras.get("admin") or (is_probe(route) and config.items("admin.listeners")):
+        return "admin"
+    return route.area
+
+
 def openapi(
     routes: Iterable[Route],
     config: Config,
@@ -126,7 +134,7 @@ def openapi(
 
     Args:
         routes: all that are served, those that transports serve by themselves too.
-        servers: URLs of the listeners on which the routes of an area are found, by area.
+        servers: URLs of the listeners on which routes are found that not all listeners have, by `place_of`.
     """
     return _Document(config, judges, servers or {}).of(routes)
 
@@ -135,6 +143,7 @@ class _Document:
     def __init__(self, config: Config, judges: bool, servers: Mapping[str, Sequence[str]]) -> None:
         self._methods = config.methods if config.asks_who else ()
         self._judges = judges
+        self._config = config
         self._servers = servers
         self._shapes = Shapes()
         self._names: set[str] = set()
@@ -157,7 +166,7 @@ class _Document:
             item = paths.setdefault(_VARIABLE.sub(r"{\1}", template), {})
             item[method.lower()] = operation = self._operation(template, method, meant)
             tags |= dict.fromkeys(operation["tags"])
-            urls = [url for route in meant if route.area for url in self._servers.get(route.area, ())]
+            urls = [url for route in meant for url in self._servers.get(place_of(route, self._config), ())]
             if urls:
                 known = item.setdefault("servers", [])
                 known += [{"url": url} for url in dict.fromkeys(urls) if {"url": url} not in known]

@@ -21,7 +21,7 @@ from kafka_gateway.router import Route, served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport
 from kafka_gateway.transports.docs.asyncapi import asyncapi
-from kafka_gateway.transports.docs.openapi import openapi
+from kafka_gateway.transports.docs.openapi import openapi, place_of
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -108,11 +108,14 @@ class DocsTransport(Transport):
 def _openapi(gateway: Gateway) -> dict[str, Any]:
     """The document of all that can be reached at some listener."""
     places = {each.area: each for each in gateway.transports if each.area}
+    listeners = gateway.config.listeners()
     servers: dict[str, list[str]] = {}
-    for listener in gateway.config.listeners():
-        for area, transport in places.items():
-            if transport.name in listener.transports:
-                servers.setdefault(area, []).append(str(listener))
+    for listener in listeners:
+        found = ["admin"] if listener.admin else [a for a, each in places.items() if each.name in listener.transports]
+        for place in found:
+            servers.setdefault(place, []).append(str(listener))
     reached = {"", *servers, *(area for area, each in places.items() if not each.named_only)}
-    routes = [route for route in gateway.offered() if route.area in reached]
+    if all(each.loopback for each in listeners):
+        reached.add("admin")
+    routes = [route for route in gateway.offered() if place_of(route, gateway.config) in reached]
     return openapi(routes, gateway.config, judges=gateway.admission.authorization.is_on, servers=servers)
