@@ -30,9 +30,8 @@ def takes_pieces(router: Router, method: str, path: str) -> bool:
 
 
 def answers_once(router: Router, method: str, path: str, accept: str | None) -> bool:
-    """Whether such a request has a route, and whichever it is, its reply ends and its body is not read in pieces."""
-    routes = _routes(router, method, path)
-    if not routes or any("streams_body" in route.extras for route in routes):
+    """Whether such a request has a route, and whichever it is, its reply ends."""
+    if not _routes(router, method, path):
         return False
     return method != "GET" or not wants_stream(router, path, accept)
 

@@ -91,6 +91,20 @@ async def test_a_body_that_comes_with_its_head(wire: Wire, topic: str) -> None:
     assert (await wire.ask("GET", "/health/live")).status == 200
 
 
+async def test_requests_follow_each_other_on_a_connection(wire: Wire, topic: str) -> None:
+    """From the second on with a head that is known, whether one record comes or more."""
+    for count in (1, 1, 1, 3, 3, 3, 1):
+        body = b"".join(map(record, ["x"] * count))
+        head = HEAD.format(topic) + f"Content-Length: {len(body)}\r\n\r\n{body.decode()}"
+        if count == 1:
+            await wire.send(head)
+            assert (await wire.reply()).json["error_code"] == 200
+        else:
+            response = await opened(wire, head)
+            assert await response.codes() == [200] * count
+    assert (await wire.ask("GET", "/health/live")).status == 200
+
+
 async def test_a_length_and_pieces(wire: Wire, topic: str) -> None:
     body = b"\n".join(map(record, "12345"))
     response = await opened(wire, HEAD.format(topic) + f"Content-Length: {len(body)}\r\n\r\n")

@@ -186,11 +186,11 @@ class HttpTransport(Transport):
         reply = await self._dispatch(gateway, asked, known.target.partition("?")[2])
         if known.cors:
             reply.headers += known.cors
-        if not isinstance(reply.body, bytes):  # a plugin's route that does not say that it streams
-            request = connection.request_of(known)
-            response = await self._stream(request, reply, reply.body, session, gateway, True)
-            return response.status, False, response.body_length
         close = gateway.stopping or connection.half_closed
+        if not isinstance(reply.body, bytes):  # reports on several records, which come one by one
+            request = connection.request_of(known)
+            response = await self._stream(request, reply, reply.body, session, gateway, close)
+            return response.status, bool(response.keep_alive), response.body_length
         field = _CLOSES if close else b""
         sent = await self._write_and_settle(connection, reply, reply.body, known.accept_encoding, field, False)
         return reply.status, not close, sent
