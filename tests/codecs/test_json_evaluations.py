@@ -63,7 +63,7 @@ def test_what_grows_with_the_depth_of_the_data(schema: Any) -> None:
 def test_references_to_other_schemas_are_followed() -> None:
     others = {"a.json": {"allOf": [{}, {}, {}]}}
     assert counted({"properties": {"x": {"$ref": "a.json"}}}, others.__getitem__) == [1, 5]
-    assert counted({"properties": {"x": {"$ref": "none.json"}}}) == [1, 1]
+    assert counted({"properties": {"x": {"$ref": "none.json"}}}) == [1]
 
 
 @pytest.mark.parametrize(
