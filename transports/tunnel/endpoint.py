@@ -443,7 +443,8 @@ def check(config: Config) -> None:
         for item in config.items(key)
         if not re.fullmatch(r"[0-9]{1,5}", item)
     ]
-    if config.text("tunnel.upstream.auth") == "inject" and not config.asks_who:
+    own = config.text("kafka.credentials") != "client"
+    if config.text("tunnel.upstream.auth") == "inject" and own and not config.asks_who:
         # Else whoever reaches the gateway would be the gateway's user at the brokers (C-25).
         key = "tunnel.upstream.auth"
         faults.append(Fault(config.place(key), key, "inject needs authentication.method, or anybody could use it"))

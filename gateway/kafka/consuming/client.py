@@ -65,6 +65,7 @@ class GroupClient(AssignedPartitions):
         cooperative: bool = False,
         reset: str = "latest",
         blocking: bool = True,
+        joins: bool = True,
     ) -> None:
         """Builds nothing yet; see `open`.
 
@@ -73,12 +74,15 @@ class GroupClient(AssignedPartitions):
             reset: librdkafka's ``auto.offset.reset``, as ``build`` sets it.
             blocking: whether a poll in which partitions come may take the time of three questions to Kafka. Without
                 it librdkafka finds the starts, and is made to ask again after a lost coordinator.
+            joins: whether it is of its group at all. librdkafka asks for the group's coordinator all the same, and
+                what Kafka lets the user do with a group that it only names is no matter.
         """
         super().__init__(cooperative)
         self._build = build
         self._owner = owner or NoOwner()
         self._reset = reset
         self._blocking = blocking
+        self._joins = joins
         self.commits = Commits()
         self._look_at = 0.0
         self._count_at = 0.0
@@ -138,6 +142,8 @@ class GroupClient(AssignedPartitions):
             elif event is Event.COORDINATOR:
                 _log.info("The group's coordinator has moved: %s", describe(error))
                 self._coordinator_lost(describe(error))
+            elif error.code() == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED and not self._joins:
+                _log.debug("A consumer without a group may not use one: %s", describe(error))
             elif event is not Event.PASSES or error.fatal():
                 _log.warning("A consumer reports %s", describe(error))
                 self.failure = to_service_error(error)

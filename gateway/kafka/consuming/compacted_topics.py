@@ -166,7 +166,8 @@ class KafkaCompactedLog:
     def _read(self, stop: threading.Event, end: Callable[[Exception | None], None]) -> None:
         place = (self._topic.name, 0)
         settings = ConsumerSettings(self._reader, self._reader, auto_offset_reset="earliest", auto_commit=False)
-        reader = GroupClient(partial(self._clients.consumer, settings, **{"enable.partition.eof": True}))
+        build = partial(self._clients.consumer, settings, **{"enable.partition.eof": True})
+        reader = GroupClient(build, joins=False)
         member: GroupClient | None = None
         failure: Exception | None = None
         try:

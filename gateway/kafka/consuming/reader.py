@@ -107,7 +107,8 @@ class KafkaReader:
         # that its offset alone does not tell.
         # A fetch that is on its way for the place before holds up the next by its waiting time, 500 ms by default.
         return GroupClient(
-            partial(self._clients.consumer, self._settings, **{"enable.partition.eof": True, "fetch.wait.max.ms": 10})
+            partial(self._clients.consumer, self._settings, **{"enable.partition.eof": True, "fetch.wait.max.ms": 10}),
+            joins=False,
         )
 
     def _collect(self, client: GroupClient, place: Partition, wanted: int, end: int) -> list[Message]:

@@ -39,7 +39,7 @@ class SharedFetcher:
 
     def build(self, build: Build) -> None:
         """On a thread."""
-        client = GroupClient(build, blocking=False)
+        client = GroupClient(build, blocking=False, joins=False)
         client.open()
         self._client = client
 

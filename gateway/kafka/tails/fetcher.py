@@ -139,7 +139,7 @@ class Fetcher:
         # On the thread.
         self._next = dict(starts)
         self._lost: dict[int, int] = {}
-        self._client = GroupClient(build)
+        self._client = GroupClient(build, joins=False)
         # Daemon: a thread that hangs in librdkafka must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=f"kafka-feed-{topic}", daemon=True)
         self._thread.start()
