@@ -29,6 +29,12 @@ class Authenticator:
     query_parameter: str = ""
     """A query parameter that may stand in for a bearer's Authorization: browsers cannot set that header on a socket."""
 
+    unsure_max: int = -1
+    """How often in a row nobody could tell whether the proof of somebody who stays still counts, before it counts no
+    more; -1: never."""
+    unsure_again_s: float = 0.0
+    """How long until that is asked again."""
+
     @property
     def challenge(self) -> str:
         """What ``WWW-Authenticate`` says of it to those who show nothing that any authenticator reads; "": nothing."""

@@ -65,6 +65,9 @@ class OpenIdAuthenticator(Authenticator):
         self._rules = _proxy_rules(config) if self._as_proxy else _rules(config)
         issuers = (_proxy_issuer(config),) if self._as_proxy else _issuers(config)
         self._issuers = [Issuer(each) for each in issuers]
+        if self._as_proxy:
+            self.unsure_max = config.integer(_PROXY_KEY + "revalidation-errors-limit")
+            self.unsure_again_s = config.seconds(_PROXY_KEY + "revalidation-interval")
         self._secret = secrets.token_bytes(32)
         self._known: dict[bytes, _Known] = {}
         """Tokens that were found right, under an HMAC with a key of this process."""

@@ -22,6 +22,9 @@ class SeveralMethods(Authenticator):
     def __init__(self, methods: Sequence[Authenticator]) -> None:
         self.methods = tuple(methods)
         self.proof = tuple(dict.fromkeys(name for each in methods for name in each.proof))
+        limited = [each for each in methods if each.unsure_max >= 0]
+        self.unsure_max = min((each.unsure_max for each in limited), default=-1)
+        self.unsure_again_s = max((each.unsure_again_s for each in limited), default=0.0)
         self.query_parameter = next((each.query_parameter for each in methods if each.query_parameter), "")
 
     @property

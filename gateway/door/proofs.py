@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import math
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
@@ -18,7 +20,15 @@ from kafka_gateway.auth import CERTIFICATE, Authenticator
 from kafka_gateway.caller import CredentialsOf, KafkaLease
 from kafka_gateway.config import Config
 from kafka_gateway.door.guesses import Guesses
-from kafka_gateway.errors import REVOKED, CloseReason, Forbidden, ServiceError, TooManyRequests, Unauthorized
+from kafka_gateway.errors import (
+    REVOKED,
+    BrokerNotAvailable,
+    CloseReason,
+    Forbidden,
+    ServiceError,
+    TooManyRequests,
+    Unauthorized,
+)
 from kafka_gateway.messages import NOTHING
 from kafka_gateway.session import Principal, Session
 
@@ -59,6 +69,8 @@ class Proofs:
         self._credentials: CredentialsOf | None = None
         self._admin = _offers_admin(config)
         self._guesses = Guesses(config.integer("authentication.failures.max"))
+        self._unsure: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
+        """How often in a row nobody could tell whether the proofs of sessions still count."""
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -273,8 +285,26 @@ class Proofs:
                     await asyncio.sleep(0.01)
 
     async def _look_quietly(self, session: Session) -> None:
-        with contextlib.suppress(ServiceError):  # the session is closed, or goes on until somebody can tell
+        try:
             await self.look_again(session)
+        except (Unauthorized, Forbidden, BrokerNotAvailable):
+            return  # the session is closed; or it goes on until Kafka can tell
+        except ServiceError:
+            self._nobody_can_tell(session)
+        else:
+            self._unsure.pop(session, None)
+
+    def _nobody_can_tell(self, session: Session) -> None:
+        """The session goes on, unless that has happened too often (websocket-proxy.md §1.3.5)."""
+        most = self._authenticator.unsure_max
+        if most < 0 or session.closed is not None:
+            return
+        self._unsure[session] = times = self._unsure.get(session, 0) + 1
+        if times >= most:
+            self._revoke(session)
+        else:
+            until = time.monotonic() + self._authenticator.unsure_again_s
+            session.principal = dataclasses.replace(session.principal, until=until)
 
 
 def _offers_admin(config: Config) -> bool | None:

@@ -287,12 +287,10 @@ WEBSOCKET_PROXY: tuple[ConfigKey, ...] = section(
          type="bool", default=True),
     _key("server.openid-connect.revalidation-interval", "How often the token of an open socket is looked at again.",
          "WSPROXY_OPENID_REVALIDATION_INTERVAL", type="duration", default=600_000, minimum=1),
-    *_without_effect(
-        "a token is judged by keys that are kept, so an unreachable provider ends no socket",
-        "server.openid-connect.revalidation-errors-limit",
-        variables={
-            "server.openid-connect.revalidation-errors-limit": ("WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT",)},
-    ),
+    _key("server.openid-connect.revalidation-errors-limit",
+         "How often in a row the provider may be unreachable when an open socket's token is looked at again, before the"
+         " socket ends; -1: for ever. Keys that were fetched go on for an hour without it.",
+         "WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT", type="int", default=-1, minimum=-1),
     *_without_effect(
         "tokens are never logged",
         "server.openid-connect.allow-detailed-logging",
