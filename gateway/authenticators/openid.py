@@ -136,6 +136,10 @@ class OpenIdAuthenticator(Authenticator):
     async def _judge(self, text: str) -> _Known:
         """What a token says that is right. Unauthorized, Unavailable."""
         rules = self._rules
+        if (
+            self._as_proxy
+        ):  # whatever the token is: while the provider is away, nobody can say (websocket-proxy.md §1.2)
+            await self._issuers[0].have_keys()
         if len(text) > _TOKEN_MAX or not text.isascii() or text.count(".") != 2:
             raise self._invalid("it is no signed JWT")
         try:

@@ -121,6 +121,11 @@ class Issuer:
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
+    async def have_keys(self) -> None:
+        """Returns when there are keys that count. Unavailable."""
+        if not self.is_usable:
+            await self._refreshed()
+
     async def keys_for(self, key_id: str | None, algorithm: str) -> list[Key]:
         """The keys that may have signed a token whose head says so: seldom more than one. Unavailable."""
         if not self.is_usable:
