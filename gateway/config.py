@@ -177,6 +177,15 @@ class Config:
         given = {**self._texts(), **{name: (as_text(value), "argument") for name, value in changed.items()}}
         return _build(self._table, given, self.warnings, [])
 
+    def texts(self) -> dict[str, str]:
+        """Every given property with its text, secrets too: for comparing, never for printing."""
+        return {name: text for name, (text, _) in self._texts().items()}
+
+    def is_live(self, name: str) -> bool:
+        """Whether the property takes effect when the configuration is read again."""
+        key = self._table.find(name)
+        return key is not None and key.live
+
     def dump(self) -> dict[str, str]:
         """Every given property with its text, secrets hidden; for the start-up log and diagnostics."""
         texts = sorted(self._texts().items())

@@ -35,6 +35,7 @@ from kafka_gateway.errors import (
     Unauthorized,
     Unavailable,
 )
+from kafka_gateway.following import Change, Judge
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
@@ -43,6 +44,7 @@ from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
+from kafka_gateway.request_ids import CURRENT, HEADER, request_id
 from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
@@ -112,6 +114,8 @@ class Gateway:
         """All that are offered."""
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
+        self.following: list[Judge] = [self._follow]
+        """What follows the configuration when it is read again (gateway/assembly/reload.py)."""
         self.heartbeats = HeartbeatTimer()
         """The one timer for the signs of life on open streams."""
         self.running = 0
@@ -148,11 +152,24 @@ class Gateway:
         return await self.proofs.open(transport, headers, listener, peer)
 
     def reload(self) -> None:
-        """The operator asks for what has been read to be read again: rules, users, certificates (SIGHUP)."""
+        """Has read again what was read from files: rules, users, certificates, and what forgets with them."""
         self.admission.reload()
         self.proofs.reload()
         for reload in self.reloads:
             reload()
+
+    def _follow(self, config: Config) -> Change:
+        """What of the kernel follows a new configuration: lists, rates, quotas, what errors say, the access log."""
+
+        def apply() -> None:
+            self.config = config
+            self._limits.follow(config)
+            self._replies.follow(config)
+            self.admission.follow(config)
+            self.access.refresh(config.flag("access.log.enable"))
+            self._plans.known.clear()
+
+        return Change(apply)
 
     async def close_session(self, session: Session, reason: CloseReason = GONE) -> None:
         """Ends the session and all that it owns; safe to call twice."""
@@ -169,6 +186,9 @@ class Gateway:
         self.running += 1
         transport = request.session.transport
         self.counters.running[transport] += 1
+        if not request.id:
+            request.id = request_id(request.headers.get(HEADER))
+        CURRENT.set((transport, request.id))
         started = time.perf_counter()
         plan: Plan | None = None
         call: Call | None = None
@@ -248,8 +268,11 @@ class Gateway:
             return reply
         finally:
             template, method = (plan.route.template, plan.route.method) if plan is not None else ("", "")
+            if reply is not None:
+                reply.request_id, reply.route = request.id, template
             status = reply.status if reply is not None else _LEFT
-            self.counters.add(transport, template, method, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.counters.add(transport, template, method, status, seconds, request.trace_id)
             self.counters.running[transport] -= 1
             self.running -= 1
             if lease is not None:
@@ -374,6 +397,7 @@ class Gateway:
                     async with asyncio.timeout(write_timeout_s):
                         await sink.send(payload)
                 except TimeoutError:
+                    self.counters.slow_clients += 1
                     return SLOW
                 except ConnectionError:
                     return GONE

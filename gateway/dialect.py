@@ -16,6 +16,17 @@ class ErrorBody(jsonio.Struct, frozen=True):
     message: str
 
 
+class HelpfulErrorBody(jsonio.Struct, frozen=True, omit_defaults=True):
+    """With ``errors.help`` (observability.md §5): the two members, and what tells the way out."""
+
+    error_code: int
+    message: str
+    help: str = ""
+    """One sentence: what to do."""
+    request_id: str = ""
+    """By which the operator finds the request in the logs."""
+
+
 class StreamErrorBody(jsonio.Struct, frozen=True):
     """Of the ``error`` event, which ends a record stream (streams.md §2)."""
 
@@ -43,6 +54,10 @@ class Dialect:
 
     def error(self, error: ServiceError) -> bytes:
         return jsonio.encode(ErrorBody(error.error_code, error.message))
+
+    def error_with_help(self, error: ServiceError, request_id: str) -> bytes:
+        """As ``error``, with what tells the way out."""
+        return jsonio.encode(HelpfulErrorBody(error.error_code, error.message, error.help, request_id))
 
 
 REST = Dialect()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ServiceError(Exception):
@@ -19,6 +19,9 @@ class ServiceError(Exception):
     error_code: ClassVar[int] = 500
     retriable: ClassVar[bool] = False
     text: ClassVar[str] = "Internal Server Error"
+    help: str = ""
+    """The way out, one sentence, where the message cannot say it: clients match on texts of the contract (§3.6). Who
+    knows more than the class sets it on the error."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message if message is not None else self.text)
@@ -26,6 +29,11 @@ class ServiceError(Exception):
     @property
     def message(self) -> str:
         return str(self.args[0])
+
+    def with_help(self, text: str) -> Self:
+        """The same error, which tells this way out."""
+        self.help = text
+        return self
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -42,6 +50,7 @@ class BadRequest(ServiceError):
 
 class Unauthorized(ServiceError):
     status, error_code, text = 401, 401, "HTTP 401 Unauthorized"
+    help = "Send what WWW-Authenticate names: Authorization, with the right user or a token that is still valid."
 
     def __init__(self, message: str | None = None, challenge: str = "") -> None:
         super().__init__(message)
@@ -83,10 +92,12 @@ class NotAuthorized(Forbidden):
 
 class NotFound(ServiceError):
     status, error_code, text = 404, 404, "HTTP 404 Not Found"
+    help = "Compare the path with those in GET /openapi.json; the operator may have switched the resource off."
 
 
 class MethodNotAllowed(ServiceError):
     status, error_code, text = 405, 405, "HTTP 405 Method Not Allowed"
+    help = "Use one of the methods in Allow."
 
     def __init__(self, message: str | None = None, allow: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -99,6 +110,7 @@ class MethodNotAllowed(ServiceError):
 
 class NotAcceptable(ServiceError):
     status, error_code, text = 406, 406, "HTTP 406 Not Acceptable"
+    help = "Accept application/vnd.kafka.v2+json or application/json; for records application/vnd.kafka.FORMAT.v2+json."
 
 
 class RequestTimeout(ServiceError):
@@ -121,6 +133,7 @@ class UpgradeRequired(ServiceError):
     """A subscription, asked for where there can be one reply only (atmosphere-binding.md §2.6; RFC 9110 §15.5.22)."""
 
     status, error_code, text = 426, 426, "Subscriptions need a WebSocket or an open event stream"
+    help = "Open a WebSocket or an event stream, or read with GET …/records."
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -143,6 +156,7 @@ class TooManyRequests(ServiceError):
     """Something is full for the moment; nothing of the request was done."""
 
     status, error_code, retriable, text = 429, 429, True, "HTTP 429 Too Many Requests"
+    help = "Wait for the seconds in Retry-After, then send it again: nothing of it was done."
 
     def __init__(self, message: str | None = None, retry_after_s: int = 1, limit: int | None = None) -> None:
         """``limit``: how much a second there may be, of a limit that counts by the second."""
@@ -184,6 +198,7 @@ class HttpVersionNotSupported(ServiceError):
 
 class Unavailable(ServiceError):
     status, error_code, retriable, text = 503, 503, True, "HTTP 503 Service Unavailable"
+    help = "Wait for the seconds in Retry-After, then send it again."
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -210,14 +225,20 @@ class GatewayTimeout(ServiceError):
 
 class TopicNotFound(NotFound):
     error_code, text = 40401, "Topic not found."
+    help = "GET /topics lists those there are; create it, or mind the spelling."
 
 
 class PartitionNotFound(NotFound):
     error_code, text = 40402, "Partition not found."
+    help = "GET /topics/NAME/partitions lists them; they count from 0."
 
 
 class InstanceNotFound(NotFound):
     error_code, text = 40403, "Consumer instance not found."
+    help = (
+        "Create it again and subscribe: it was deleted, was idle for consumer.instance.timeout.ms, lives"
+        " on another gateway (use its base_uri), or is another principal's."
+    )
 
 
 class UnknownTopicOrPartition(NotFound):
@@ -248,28 +269,33 @@ class LeaderNotAvailable(NotFound):
 class FormatMismatch(NotAcceptable):
     error_code = 40601
     text = "The requested embedded data format does not match the deserializer for this consumer instance"
+    help = "Accept the format with which the instance was created, or create one for this format."
 
 
 class UndecodableRecord(ServiceError):
     """A record that the instance's embedded format cannot express; it stays at the head (§4.2)."""
 
     status, error_code, text = 408, 40801, "Error deserializing a record."
+    help = "Read with an instance of format binary, or seek behind the record with POST …/positions."
 
 
 class RegistryFailure(ServiceError):
     """v1's error for a schema that the registry does not have, refuses, or cannot be asked for (§3.6)."""
 
     status, error_code, text = 408, 40801, "Schema registration or lookup failed"
+    help = "See whether the registry answers and has the schema; the message has its reason."
 
 
 class AlreadySubscribed(ServiceError):
     status, error_code = 409, 40901
     text = "Consumer cannot subscribe the the specified target because it has already subscribed to other topics."
+    help = "DELETE the subscription or the assignments first: an instance has one of them."
 
 
 class InstanceExists(ServiceError):
     status, error_code = 409, 40902
     text = "Consumer with specified consumer ID already exists in the specified consumer group."
+    help = "Leave name out, choose another one, or DELETE the instance that has it."
 
 
 class IllegalState(ServiceError):
@@ -327,6 +353,7 @@ class PayloadError(Unprocessable):
 
 class SchemasUnavailable(Unprocessable):
     error_code, text = 42206, "Payload error. Schema Registry must be configured when using schemas."
+    help = "Use a format without schemas, such as json, or ask the operator to set schema.registry.url."
 
 
 class InvalidBatch(Unprocessable):
@@ -398,6 +425,7 @@ class OutcomeUnknown(KafkaRetriable):
     """The time is up and nobody knows whether the record is in Kafka: it may be stored once, or not at all."""
 
     text = "The delivery timed out; its outcome is unknown: the record may have been stored."
+    help = "Look whether it was stored before sending it again, where twice does harm."
 
 
 class PartitionTrouble(OutcomeUnknown):
@@ -406,6 +434,7 @@ class PartitionTrouble(OutcomeUnknown):
 
 class BrokerNotAvailable(Unavailable):
     error_code, text = 50302, "No Kafka broker can be reached."
+    help = "Wait and send it again; the operator finds the reason with kafka-gateway --check."
 
 
 # --- the end of a session --------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.following import Judge
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.markers import NAME, hookimpl, hookspec
 from kafka_gateway.metrics.registry import Collects, Metrics
@@ -45,11 +46,17 @@ def gateway_authorizers(config: Config) -> Sequence[Authorizer]:  # type: ignore
 
 @hookspec
 def gateway_routes(  # type: ignore[empty-body]
-    config: Config, kafka: Kafka, codecs: Mapping[str, Codec], schemas: Schemas, metrics: Metrics
+    config: Config,
+    kafka: Kafka,
+    codecs: Mapping[str, Codec],
+    schemas: Schemas,
+    metrics: Metrics,
+    following: list[Judge],
 ) -> Sequence[Route]:
     """Paths of the service layer; every transport serves them. A path that exists already is refused at start.
 
-    What their services count, they give to ``metrics``.
+    What their services count, they give to ``metrics``; what follows the configuration when it is read again, to
+    ``following``.
     """
 
 

@@ -109,12 +109,18 @@ class Limits:
     """The allow and block lists, and the request rate limit."""
 
     def __init__(self, config: Config) -> None:
+        self._bucket: TokenBucket | None = None
+        self._rate = 0
+        self.follow(config)
+
+    def follow(self, config: Config) -> None:
+        """Takes what this configuration says; a rate that stays keeps its permits."""
         self._allowed = frozenset(config.items("api.endpoints.allowlist"))
         self._blocked = frozenset(config.items("api.endpoints.blocklist"))
-        self._bucket = None
         self._costs: dict[str, int] = {}
-        if config.flag("rate.limit.enable"):
-            self._bucket = TokenBucket(config.integer("rate.limit.permits.per.sec"))
+        rate = config.integer("rate.limit.permits.per.sec") if config.flag("rate.limit.enable") else 0
+        if rate != self._rate:
+            self._bucket, self._rate = TokenBucket(rate) if rate else None, rate
         self._default_cost = config.integer("rate.limit.default.cost")
         for item in config.items("rate.limit.costs"):
             name, _, cost = item.rpartition("=")

@@ -128,9 +128,11 @@ class Consumes:
         missing: what a body without ``Content-Type`` is taken to be; None refuses it.
     """
 
-    __slots__ = ("formats", "missing")
+    __slots__ = ("formats", "hint", "missing")
 
     def __init__(self, formats: Mapping[str, str], missing: str | None) -> None:
+        shown = sorted(formats, key=lambda kind: (not kind.startswith("application/vnd.kafka."), len(kind)))[:5]
+        self.hint = f"Send one of these as Content-Type: {', '.join(shown)}."
         self.formats: Mapping[str, str] = MappingProxyType(dict(formats))
         self.missing = Body(missing, self.formats[missing]) if missing is not None else None
 
@@ -150,7 +152,7 @@ class Consumes:
             if self.missing is not None:
                 return self.missing
             if has_body:
-                raise UnsupportedMediaType()
+                raise UnsupportedMediaType().with_help(self.hint)
             return _NO_BODY
         known = self.formats.get(content_type)  # the common case: exactly the listed type, no parameters
         if known is not None:
@@ -159,7 +161,7 @@ class Consumes:
             media_type = parse_content_type(content_type)
             if media_type in self.formats:
                 return Body(media_type, self.formats[media_type])
-            raise UnsupportedMediaType()
+            raise UnsupportedMediaType().with_help(self.hint)
         except (BadRequest, UnsupportedMediaType):
             if has_body:
                 raise

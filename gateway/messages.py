@@ -57,6 +57,11 @@ class Request:
     """The transport will call ``Reply.settle``."""
     area: str = ""
     """Whose routes it may find (`gateway.router.Route.area`); the transport says it, never the client."""
+    id: str = ""
+    """What tells it from all others, in its reply and in logs; empty for ``X-Request-Id`` of the headers, or a new
+    one (`gateway.request_ids`)."""
+    trace_id: str = ""
+    """Of the trace that it belongs to; empty where it is not recorded."""
 
     @classmethod
     def of(
@@ -134,6 +139,8 @@ class Response:
     settle: Callable[[bool], None] | None = None
     """Called once, when it is known whether the whole reply was handed to the client's connection: True, or False for a
     client that left before. A transport that cannot tell counts as having written it. Not for streams."""
+    records: int = 0
+    """How many records it brought or has stored, for the access log."""
 
 
 NO_CONTENT = Response(None, 204)
@@ -149,3 +156,17 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
     settle: Callable[[bool], None] | None = None
     """See Response; only for requests that say ``settles``. Whoever gets one calls it, once, whatever happens."""
+    request_id: str = ""
+    """`Request.id`."""
+    route: str = ""
+    """The template of the route that answered; empty where none did."""
+    records: int = 0
+    """`Response.records`."""
+
+    def facts(self, bytes_in: int) -> Facts:
+        """What the access log tells of the request, beside what its transport knows."""
+        return self.request_id, self.route, bytes_in, self.records
+
+
+Facts = tuple[str, str, int, int]
+"""Id of the request, template of the route, bytes of the request's body, records."""

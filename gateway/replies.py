@@ -19,10 +19,16 @@ class Replies:
     def __init__(self, config: Config, generations: Iterable[str]) -> None:
         """``generations``: those of the routes that there are."""
         self._enabled = set(generations)
+        self._helps = False
+        self.follow(config)
         given = config.given("response.mediatype.preferred")
         self._preferred = config.items("response.mediatype.preferred") if given else None
         given = config.given("response.mediatype.default")
         self._default = config.text("response.mediatype.default") if given else None
+
+    def follow(self, config: Config) -> None:
+        """Takes what this configuration says of errors."""
+        self._helps = config.flag("errors.help")
 
     def render(self, request: Request, response: Response, media_type: str) -> Reply:
         """The reply with what a handler has answered; ``media_type`` is what was negotiated."""
@@ -42,15 +48,15 @@ class Replies:
         if settle is not None and not request.settles:
             settle(True)
             settle = None
-        return Reply(response.status, response.media_type or media_type, body, response.headers, settle)
+        media_type = response.media_type or media_type
+        return Reply(response.status, media_type, body, response.headers, settle, records=response.records)
 
     def render_error(self, request: Request, error: ServiceError, media_type: str | None) -> Reply:
         """The reply that says what went wrong; ``media_type`` is None where no resource was chosen before."""
-        dialect = request.dialect or REST
         headers = error.headers
         if media_type is not None:
             media_type = media_type if media_type != media.EVENTS else media.JSON
-            return Reply(error.status, media_type, dialect.error(error), headers)
+            return Reply(error.status, media_type, self._error_body(request, error), headers)
         generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
         media_type = error_media_type(
             request.headers.get("accept"),
@@ -61,4 +67,9 @@ class Replies:
         )
         if error.status == 406 and generation == "v1":  # v1 answers it without a body (§3.3)
             return Reply(406, "", b"", headers)
-        return Reply(error.status, media_type, dialect.error(error), headers)
+        return Reply(error.status, media_type, self._error_body(request, error), headers)
+
+    def _error_body(self, request: Request, error: ServiceError) -> bytes:
+        if request.dialect is not None:
+            return request.dialect.error(error)
+        return REST.error_with_help(error, request.id) if self._helps else REST.error(error)

@@ -100,9 +100,19 @@ class Router:
         self.routes = tuple(routes)
         self._root = _Node()
         self._areas = {"": self._root}
+        self.raw: dict[str, int] = {}
+        """The paths whose bodies are handed on as they were sent, and how long these may be (``extras["raw"]``)."""
         for route in self.routes:
             _check_permission(route)
             self._add(route)
+            if (size := route.extras.get("raw")) is not None:
+                self.raw[route.template] = self.raw[route.template + "/"] = size
+
+    def adopt(self, other: Router) -> None:
+        """From now on the routes are those of another router: everybody who has this one sees them."""
+        self.routes, self._root, self._areas = other.routes, other._root, other._areas
+        self.raw.clear()
+        self.raw.update(other.raw)
 
     def match(self, method: str, raw_path: str, area: str = "") -> Match:
         """The routes for a request.

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).parents[1]
-NO_OTHERS = {"KAFKA_GATEWAY_PLUGINS_INSTALLED": "false"}
-"""For the environment of tests: a plugin that is installed on this machine does not change what they find."""
+NO_OTHERS = {"KAFKA_GATEWAY_PLUGINS_INSTALLED": "false", "KAFKA_GATEWAY_ERRORS_HELP": "false"}
+"""For the environment of tests: a plugin that is installed on this machine does not change what they find, and errors
+have the members of the contract alone."""
 
 
 class GatewayProcess:

@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from kafka_gateway import limits
-from kafka_gateway.assembly.metrics import measures, measuring
+from kafka_gateway.assembly.metrics import measuring
 from kafka_gateway.assembly.plugins import PluginError, Plugins
+from kafka_gateway.assembly.traces import traces
 from kafka_gateway.authenticators.kafka import KafkaAuthenticator
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.host import Host
+from kafka_gateway.following import Judge
 from kafka_gateway.kafka.cluster import open_kafka
 from kafka_gateway.kafka.credentials_of_clients import ClientCredentials, are_possible
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Route, RouteClash, Router
 from kafka_gateway.upstream import Upstream
@@ -71,12 +74,16 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         kafka: Kafka = own if credentials is None else credentials.kafka
         if credentials is not None:
             await stack.enter_async_context(credentials.lifespan())
+        trace = await stack.enter_async_context(traces(config))
+        kafka = trace.kafka(kafka)
         schemas = Catalogue(config, codecs)
         # It ends before the Kafka clients do: their threads may be waiting for a schema.
         await stack.enter_async_context(schemas.lifespan())
-        metrics = measures(config)
+        metrics = Metrics()
         plugins.add_metrics(config, metrics)
-        routes = plugins.routes(config, kafka, codecs, schemas, metrics)
+        metrics.add(schemas.families)
+        following: list[Judge] = []
+        routes = plugins.routes(config, kafka, codecs, schemas, metrics, following)
         try:
             router = Router(routes)
         except RouteClash as error:
@@ -88,7 +95,9 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             _check_declared(routes)
         gateway = Gateway(config, router, codecs, authenticator, authorizers, metrics)
         gateway.transports = tuple(transports)
-        await stack.enter_async_context(measuring(metrics))
+        gateway.following += following
+        trace.requests(gateway)
+        await stack.enter_async_context(measuring(metrics, own))
         if credentials is not None:
             gateway.tells_caller = True
             gateway.proofs.know_credentials(credentials.chosen)

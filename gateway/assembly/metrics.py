@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from kafka_gateway.config import Config
 from kafka_gateway.kafka.clients.versions import library_versions
+from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.kafka import kafka as of_kafka
 from kafka_gateway.metrics.process import ProcessMetrics
 from kafka_gateway.metrics.registry import Metrics
 
 
-def measures(config: Config) -> Metrics:
-    """A registry with the bounds of the configuration, for one gateway."""
-    return Metrics(
-        topics=config.flag("metrics.labels.topic"),
-        topics_max=config.integer("metrics.topics.max"),
-        groups_max=config.integer("metrics.groups.max"),
-    )
-
-
 @contextlib.asynccontextmanager
-async def measuring(metrics: Metrics) -> AsyncIterator[None]:
-    """Measures the process for as long as the context is open."""
+async def measuring(metrics: Metrics, kafka: Kafka) -> AsyncIterator[None]:
+    """Measures the process, and tells what the Kafka room counts, for as long as the context is open."""
     process = ProcessMetrics(library_versions())
     metrics.add(process.families)
+    if isinstance(kafka, KafkaCluster):
+        metrics.add(of_kafka(kafka.numbers, kafka.statistics))
     async with process.measuring():
         yield

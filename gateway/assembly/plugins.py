@@ -24,6 +24,7 @@ from kafka_gateway.auth import Authenticator
 from kafka_gateway.authenticators.several import SeveralMethods, shadowed
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, peek
+from kafka_gateway.following import Judge
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Collects, Metrics
 from kafka_gateway.rights import Authorizer
@@ -160,12 +161,14 @@ class Plugins:
         codecs: Mapping[str, Codec],
         schemas: Schemas,
         metrics: Metrics | None = None,
+        following: list[Judge] | None = None,
     ) -> list[Route]:
         """All routes, each marked with its plugin's name; what their services count, they give to ``metrics``."""
-        metrics = metrics or Metrics()
-        found = self._call(
-            "gateway_routes", Route, config=config, kafka=kafka, codecs=codecs, schemas=schemas, metrics=metrics
-        )
+        arguments = {
+            "config": config, "kafka": kafka, "codecs": codecs, "schemas": schemas,
+            "metrics": metrics or Metrics(), "following": [] if following is None else following,
+        }  # fmt: skip
+        found = self._call("gateway_routes", Route, **arguments)
         return [replace(route, owner=plugin, name=route.name or plugin) for plugin, route in found]
 
     def transports(self, config: Config) -> list[Transport]:

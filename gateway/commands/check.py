@@ -62,6 +62,9 @@ def check(
     report.add(True, "configuration", f"configuration: no fault in {source}")
     for warning in (*config.warnings, *properties.client_notes(config)):
         report.add(None, "configuration", warning)
+    for live, text in ((True, "take effect on SIGHUP"), (False, "take effect with the next start only")):
+        if names := [name for name in sorted(config.places) if config.is_live(name) is live]:
+            report.add(True, "reload", f"{text}: {', '.join(names)}", reloads=live, properties=names)
     return report.finish(_check_kafka(config, report))
 
 

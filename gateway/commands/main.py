@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from kafka_gateway.assembly.plugins import PluginError, find_plugins
 from kafka_gateway.commands.run import PROPERTY, run
@@ -96,9 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             config = load(keys, file, overrides, os.environ)
             return may(config, plugins, options.may, options.role, options.claim, sys.stdout, sys.stderr)
-        config = load(
-            keys, file, overrides, os.environ, checks=(kafka_faults, embedded_faults, credential_faults, plugins.faults)
-        )
+        judges = (kafka_faults, embedded_faults, credential_faults, plugins.faults)
+        read = partial(load, keys, file, overrides, os.environ, judges)
+        config = read()
     except PluginError as error:
         print(f"kafka-gateway: {error}", file=sys.stderr)
         return 1
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(f"kafka-gateway: {fault}", file=sys.stderr)
         return 2
-    return run(config, plugins)
+    return run(config, plugins, read=read)
 
 
 def websocket_proxy() -> int:

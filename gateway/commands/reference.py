@@ -91,7 +91,8 @@ def configuration_page(keys: Iterable[ConfigKey]) -> str:
         "",
         "A listener that other machines can reach needs `authentication.method`, or `listeners.insecure=true`.",
         "Properties marked ◆ can be set for one listener: `listener.name.<name>.ssl.keystore.location`, where the name",
-        "is what stands before `://` in `listeners`.",
+        "is what stands before `://` in `listeners`. Those marked ↻ take effect on SIGHUP, all others with the next",
+        "start.",
     ]
     for section, members in _sections(keys):
         lines += ["", f"## {section}", "", "| Property | Type | Default | Meaning |", "|:--|:--|:--|:--|"]
@@ -174,7 +175,7 @@ def _row(key: ConfigKey) -> str:
         meaning = f"{key.doc} Any other value than the default is refused: {key.refused}."
     else:
         meaning = key.doc
-    name = f"`{key.name}{'*' if key.prefix else ''}`{' ◆' if key.per_listener else ''}"
+    name = f"`{key.name}{'*' if key.prefix else ''}`{' ◆' if key.per_listener else ''}{' ↻' if key.live else ''}"
     shown = f"`{_cell(default)}`" if default else ""
     return f"| {name} | {_cell(kind)} | {shown} | {_cell(meaning)} |"
 

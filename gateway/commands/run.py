@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kafka_gateway.assembly.plugins import PluginError, Plugins
-from kafka_gateway.commands import logs
 from kafka_gateway.commands.output import write_line
 from kafka_gateway.commands.service_manager import ServiceManager
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.event_loop import new_loop
+from kafka_gateway.following import Change
 from kafka_gateway.kafka.clients.properties import client_notes
+from kafka_gateway.logs.levels import LEVELS
+from kafka_gateway.logs.logs import Logs
 
 if TYPE_CHECKING:
     from kafka_gateway.assembly.app import App
@@ -33,19 +35,26 @@ READY = "Server started, listening for requests..."
 """On standard output when the gateway serves; bin/start waits for it."""
 
 _NOT_YET = ("SIGHUP", "SIGUSR1", "SIGUSR2")
-"""Signals by which an administrator, or a terminal that closes, may mean something that the gateway does not do."""
+"""Signals by which an administrator may mean something for which the gateway is not ready yet: they would kill it."""
 
 
-def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
+def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable[[], Config] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130).
 
-    SIGHUP has the rules read again, and the audit log opened again. SIGUSR1 and SIGUSR2 are logged and change nothing:
-    what a signal does without a handler is to kill.
+    SIGHUP opens the log's files again and has the configuration read again by ``read`` (gateway/assembly/reload.py);
+    without that only rules, users and certificates. SIGUSR1 sets everything to DEBUG and back. SIGUSR2 is logged and
+    changes nothing: what a signal does without a handler is to kill.
     """
     for name in _NOT_YET:
         if number := getattr(signal, name, None):
             signal.signal(number, _note)
-    logs.set_up(config.text("log.level"), config.text("log.format"))
+    try:
+        logs = Logs(config.text("log.format"), config.text("log.file"))
+    except OSError as error:
+        print(f"kafka-gateway: log.file: {config.text('log.file')} cannot be opened: {error.strerror}", file=sys.stderr)
+        return 1
+    logs.catch_all()
+    LEVELS.configure(config)
     for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
     # msgspec counts nested JSON against this limit; 1000 levels are allowed (kafka-rest-http.md, observed §3.4).
@@ -57,7 +66,7 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False) -> int:
     gc.set_threshold(50_000, 20, 50)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(config, plugins, hasty))
+            runner.run(_serve(config, plugins, hasty, logs, read))
     except ConfigError as error:
         for fault in error.faults:
             log.error(str(fault))
@@ -72,8 +81,9 @@ def _note(number: int, _: object) -> None:
     log.warning("%s is ignored: there is nothing that it does yet", signal.Signals(number).name)
 
 
-async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
+async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read: Callable[[], Config] | None) -> None:
     from kafka_gateway.assembly.app import run_until
+    from kafka_gateway.assembly.reload import Reload
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -86,29 +96,39 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool) -> None:
             os._exit(130)
         loop.call_soon_threadsafe(stop.set)
 
-    reload: Callable[[], None] | None = None
+    reload: Reload | None = None
+    reading: set[asyncio.Task[None]] = set()
     manager = ServiceManager(os.environ)
 
     def ready(app: App) -> None:
         nonlocal reload
-        reload = app.gateway.reload
+        gateway = app.gateway
+        logs.take_over(gateway.access)
+        gateway.following.append(lambda new: Change(lambda: LEVELS.configure(new)))
+        resources = [each for transport in app.host.transports for each in transport.resources]
+        reload = Reload(gateway, config, read or (lambda: config), resources)
         manager.ready()
         write_line(READY)
 
-    def read_again() -> None:
+    async def read_config() -> None:
         if reload is not None:
             with manager.reloading():
-                reload()
+                await reload()
 
-    def reload_soon(*_: object) -> None:
-        loop.call_soon_threadsafe(read_again)
+    def read_again() -> None:
+        logs.reopen()
+        reading.add(task := loop.create_task(read_config(), name="reload"))
+        task.add_done_callback(reading.discard)
+
+    def call(what: Callable[[], object]) -> Callable[..., None]:
+        return lambda *_: (loop.call_soon_threadsafe(what), None)[1]
 
     # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
     before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        if any(config.text(key) for key in ("authorization.file", "audit.log")):
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload_soon)
+        for number, what in ((signal.SIGHUP, read_again), (signal.SIGUSR1, LEVELS.toggle)):
+            before[number] = signal.signal(number, call(what))
         async with manager.watching(stop):
             await run_until(stop, config, plugins, ready)
     finally:

@@ -1,4 +1,8 @@
-"""The access log: one line a request, written in bundles so that it stays off the way of requests."""
+"""The access log: one line a request, written in bundles so that it stays off the way of requests.
+
+As text a line is: peer, principal, time, request line, status, payload bytes, milliseconds. As JSON it has named
+members (`AccessLine`). Text that clients choose cannot break out of its line.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,14 @@ import asyncio
 import logging
 import re
 import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Final
 from urllib.parse import unquote_plus
 
+from kafka_gateway import jsonio
+from kafka_gateway.messages import Facts
+from kafka_gateway.request_ids import new_id
 from kafka_gateway.session import Session
 
 log = logging.getLogger("gateway.access")
@@ -15,33 +25,113 @@ log = logging.getLogger("gateway.access")
 _BUNDLE_S = 0.1
 _BUNDLE_MAX = 1000
 
+Write = Callable[[bytes, int], None]
+"""Takes whole lines, their ends included, and how many they are; returns at once."""
+
+
+_all: weakref.WeakSet[AccessLog] = weakref.WeakSet()
+
+
+def refresh_all() -> None:
+    """The level of a logger has changed."""
+    for each in _all:
+        each.refresh()
+
+
+class AccessLine(jsonio.Struct):
+    """A line as JSON."""
+
+    time: str
+    level: str
+    logger: str
+    request_id: str
+    peer: str
+    principal: str
+    transport: str
+    method: str
+    target: str
+    route: str
+    """Its template; empty where no route answered."""
+    status: int
+    bytes_in: int
+    bytes_out: int
+    records: int
+    """Stored or brought."""
+    duration_ms: float
+
+
+_Request = tuple[float, str, str, str, str, str, int, int, float, Facts]
+"""What is known of a request when it is over; a line is made of it later. When, peer, principal, transport, method,
+target, status, bytes of the reply, seconds, and the rest."""
+
 
 class AccessLog:
-    """Collects lines and hands them to the logger ``gateway.access`` ten times a second.
+    """Collects lines and writes them ten times a second.
 
-    A line: peer, principal, time, request line, status, payload bytes, milliseconds. Text that clients choose cannot
-    break out of its line: control characters and quotes are escaped.
+    They go to the logger ``gateway.access`` until ``write_to`` gives them a shorter way.
     """
 
     def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled and log.isEnabledFor(logging.INFO)
-        self._lines: list[tuple[float, str, str, str, str, int, int, float]] = []
+        self._wanted = enabled
+        self.enabled = False
+        self._lines: list[_Request] = []
         self._flush_at: asyncio.TimerHandle | None = None
+        self._write: Write | None = None
+        self._lines_of: Callable[[Sequence[_Request]], bytes] = _texts
+        self.refresh()
+        _all.add(self)
+
+    def refresh(self, enabled: bool | None = None) -> None:
+        """Looks again whether anybody wants the lines: the logger's level, or the configuration, has changed."""
+        if enabled is not None:
+            self._wanted = enabled
+        self.enabled = self._wanted and log.isEnabledFor(logging.INFO)
+
+    def write_to(self, write: Write, form: str) -> None:
+        """Has the lines written by ``write``, as ``text`` or ``json``, round the logger and its handlers."""
+        self._write, self._lines_of = write, _jsons if form == "json" else _texts
 
     def add(
-        self, peer: str, principal: str, method: str, target: str, status: int, size_bytes: int, seconds: float
+        self,
+        peer: str,
+        principal: str,
+        method: str,
+        target: str,
+        status: int,
+        size_bytes: int,
+        seconds: float,
+        transport: str = "",
+        facts: Facts | None = None,
     ) -> None:
-        self._lines.append((time.time(), peer, principal, method, target, status, size_bytes, seconds))
+        """Adds a line. ``facts`` None: the request reached no route."""
+        if facts is None:
+            facts = (new_id(), "", 0, 0)
+        lines = self._lines
+        lines.append((time.time(), peer, principal, transport, method, target, status, size_bytes, seconds, facts))
         if self._flush_at is None:
             self._flush_at = asyncio.get_running_loop().call_later(_BUNDLE_S, self.flush)
-        elif len(self._lines) >= _BUNDLE_MAX:
+        elif len(lines) >= _BUNDLE_MAX:
             self.flush()
 
-    def finish(self, session: Session, method: str, target: str, started: float, status: int, size: int) -> None:
+    def finish(
+        self,
+        session: Session,
+        method: str,
+        target: str,
+        started: float,
+        status: int,
+        size: int,
+        facts: Facts | None = None,
+    ) -> None:
         """Adds the line of a request that is over. ``started`` as time.perf_counter() has it."""
         if self.enabled:
-            seconds = time.perf_counter() - started
-            self.add(session.peer, session.principal.name, method, target, status, size, seconds)
+            seconds, name = time.perf_counter() - started, session.principal.name
+            if facts is None or self._flush_at is None or len(self._lines) >= _BUNDLE_MAX:
+                self.add(session.peer, name, method, target, status, size, seconds, session.transport, facts)
+            else:
+                self._lines.append(
+                    (time.time(), session.peer, name, session.transport, method, target, status, size, seconds, facts)
+                )
 
     def flush(self) -> None:
         """Writes what has been collected."""
@@ -49,22 +139,76 @@ class AccessLog:
             self._flush_at.cancel()
             self._flush_at = None
         lines, self._lines = self._lines, []
-        for at, peer, principal, method, target, status, size_bytes, seconds in lines:
-            when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(at))
-            log.info(
-                '%s - %s [%s] "%s %s" %d %d %.3f',
-                peer or "-",
-                escape(principal),
-                when,
-                escape(method),
-                escape(without_secrets(target)),
-                status,
-                size_bytes,
-                seconds * 1000,
+        if not lines:
+            return
+        if self._write is not None:
+            self._write(self._lines_of(lines), len(lines))
+            return
+        for each in lines:
+            log.info("%s", _text(each))
+
+
+def _text(line: _Request) -> str:
+    at, peer, principal, _, method, target, status, sent, seconds, _ = line
+    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(at))
+    asked = f"{escape(method)} {escape(without_secrets(target))}"
+    return f'{peer or "-"} - {escape(principal)} [{when}] "{asked}" {status} {sent} {seconds * 1000:.3f}'
+
+
+def _texts(lines: Sequence[_Request]) -> bytes:
+    now = time.time()
+    begin = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now)) + f",{int(now % 1 * 1000):03d} INFO gateway.access: "
+    return "".join([f"{begin}{_text(each)}\n" for each in lines]).encode("utf-8", "backslashreplace")
+
+
+def _jsons(lines: Sequence[_Request]) -> bytes:
+    """The members of `AccessLine`, in its order. Written by hand, from parts that many lines share: an encoder's
+    microsecond a line would be two hundredths of a processor at 20,000 requests/s."""
+    parts = []
+    shared: dict[tuple[str, str, str, str, str], tuple[str, str]] = {}
+    second, text = -1, ""
+    for at, peer, principal, transport, method, target, status, sent, seconds, facts in lines:
+        whole = int(at)
+        if whole != second:
+            second, text = whole, time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', time.gmtime(whole))
+        request_id, route, received, records = facts
+        key = (peer, principal, transport, method, route)
+        found = shared.get(key)
+        if found is None:
+            named = zip(("peer", "principal", "transport", "method"), key, strict=False)
+            found = shared[key] = (
+                "".join([f',"{name}":{_quoted(value)}' for name, value in named]) + ',"target":',
+                f',"route":{_quoted(route)},"status":',
             )
+        if not target.isalnum():  # of more than a word
+            if "?" in target or "@" in target:
+                target = without_secrets(target)
+            shown = f'"{target}"' if _plain(target) else _quoted(target)
+        else:
+            shown = f'"{target}"' if target.isascii() else _quoted(target)
+        id_ = f'"{request_id}"' if _plain(request_id) else _quoted(request_id)
+        parts.append(
+            f'{text}{int((at - whole) * 1000):03d}Z","level":"INFO","logger":"gateway.access","request_id":{id_}'
+            f'{found[0]}{shown}{found[1]}{status},"bytes_in":{received},"bytes_out":{sent},"records":{records},'
+            f'"duration_ms":{seconds * 1000:.3f}}}\n'
+        )
+    return "".join(parts).encode()
 
 
-_SECRET = re.compile(
+_plain = re.compile(r"[ !#-\[\]-~]*").fullmatch
+"""Whether a text stands in a JSON string as it is."""
+
+
+def _quoted(text: str) -> str:
+    return jsonio.encode(_as_text(text)).decode()
+
+
+def _as_text(text: str) -> str:
+    """Without what UTF-8 cannot say: surrogates stand for bytes that are none."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_SECRET: Final = re.compile(
     r"auth|token|pass|pwd|secret|credential|bearer|signature|^sig$|api[-_.]?key|jwt|cookie|sasl|jaas|session|otp|^code$",
     re.IGNORECASE,
 )

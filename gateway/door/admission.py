@@ -83,6 +83,11 @@ class Admission:
         self.authorization.reload()
         self.audit.reopen()
 
+    def follow(self, config: Config) -> None:
+        """Takes the quotas of this configuration."""
+        self.quotas.follow(config)
+        self._rules_changed()
+
     def _rules_changed(self) -> None:
         self.quotas.renew(self._sessions)
         for session in self._sessions:

@@ -6,6 +6,7 @@ clients, so there are so many of them and no more (observability.md §1).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
@@ -20,7 +21,7 @@ from kafka_gateway.errors import (
     Unauthorized,
     Unavailable,
 )
-from kafka_gateway.metrics.numbers import Histogram
+from kafka_gateway.metrics.numbers import REQUEST_SECONDS, Histogram
 
 _REASONS: Final[tuple[tuple[type[ServiceError], str], ...]] = (
     (ShuttingDown, "stopping"),
@@ -43,6 +44,8 @@ class Counters:
         route."""
         self.running: Counter[str] = Counter()
         """Requests at work, by transport."""
+        self.slow_clients = 0
+        """Clients that were given up because they did not read."""
         self.refused: Counter[str] = Counter()
         """What never became work, by reason."""
 
@@ -52,7 +55,12 @@ class Counters:
         counts = self.requests.get(key)
         if counts is None:
             counts = self.requests[key] = Histogram()
-        counts.add(seconds, trace_id)
+        if trace_id:
+            counts.add(seconds, trace_id)
+            return
+        counts.buckets[bisect_left(REQUEST_SECONDS, seconds)] += 1  # Histogram.add, which would be another call
+        counts.count += 1
+        counts.sum += seconds
 
     def refuse(self, error: ServiceError) -> None:
         """Counts a request that was refused before anything was done for it."""

@@ -33,6 +33,7 @@ from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
 )
+from kafka_gateway.following import Change
 from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.session import Session
 from kafka_gateway.settings.listeners import Listener
@@ -82,7 +83,7 @@ class Host:
         self.connection_count = 0
         self.connections: Counter[str] = Counter()
         """Those that are open, by listener."""
-        gateway.metrics.add(door_metrics.connections(lambda: self.connections))
+        gateway.metrics.add(door_metrics.listeners(lambda: self.connections, self.certificates))
         self.refused = 0
         """Requests that were no valid HTTP."""
         self._refused_told = 0
@@ -95,6 +96,7 @@ class Host:
             raise ConfigError(faults)
         self.proxies = Proxies(config)
         self.door = Door(config, gateway, self.forget)
+        gateway.following.append(lambda new: Change(lambda: self.door.follow(new)))
         self._config = config
         self.transports = tuple(transports)
         self._offers: dict[str, Offer] = {}

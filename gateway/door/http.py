@@ -22,6 +22,7 @@ from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
+from kafka_gateway.messages import Facts
 from kafka_gateway.route_traits import answers_once, waits
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
@@ -48,6 +49,11 @@ class Door:
         self._access = gateway.access
         self._bodies = BodyReader(config)
         self._forget = forget
+
+    def follow(self, config: Config) -> None:
+        """Takes what this configuration says of pages of other origins."""
+        self._cors = Cors(config)
+        self._answers_preflights = config.flag("access.control.skip.options")
 
     async def serve(self, asked: web.BaseRequest) -> web.StreamResponse:
         """The response, which may have been written already. Raises nothing that a client should be told about."""
@@ -100,11 +106,14 @@ class Door:
         if self._access.enabled and not request.goes_on_later:
             size = _size_of(response)
             if session is not None:
-                self._access.finish(session, request.method, request.raw_path, started, response.status, size)
+                facts = request.facts
+                self._access.finish(session, request.method, request.raw_path, started, response.status, size, facts)
             else:
                 seconds = time.perf_counter() - started
                 peer = request.told.peer or connection.peer
-                self._access.add(peer, "-", request.method, request.raw_path, response.status, size, seconds)
+                self._access.add(
+                    peer, "-", request.method, request.raw_path, response.status, size, seconds, facts=request.facts
+                )
         return response
 
     def know(self, request: HttpRequest, length: int, connection: HttpConnection) -> KnownHead | None:
@@ -128,6 +137,7 @@ class Door:
     async def serve_known(self, connection: HttpConnection, known: KnownHead, body: bytes) -> bool:
         """As ``serve``, for a head that is known. Whether the connection stays open."""
         started = time.perf_counter()
+        facts: Facts | None = None
         session, transport, proof = connection.session, known.transport, known.proof
         if connection.certificate:
             proof = self._proofs.shown(known.headers, connection.certificate)
@@ -139,7 +149,7 @@ class Door:
             if session is None:
                 session = await self._session(connection.request_of(known), connection, transport)
             session.transport = transport.name
-            status, stays, size = await transport.answer(connection, known, body, session, self._gateway)
+            status, stays, size, facts = await transport.answer(connection, known, body, session, self._gateway)
         except ServiceError as error:
             self._gateway.counters.refuse(error)
             request = connection.request_of(known)
@@ -147,15 +157,17 @@ class Door:
             await response.prepare(request)
             await response.write_eof()
             status, stays, size = response.status, bool(response.keep_alive), _size_of(response)
+            facts = request.facts
         finally:
             if session is not None and not session.proven and connection.handed_over is not session:
                 self._forget(session)
         if self._access.enabled:
             if session is not None:
-                self._access.finish(session, known.method, known.target, started, status, size)
+                self._access.finish(session, known.method, known.target, started, status, size, facts)
             else:
                 seconds = time.perf_counter() - started
-                self._access.add(connection.peer, "-", known.method, known.target, status, size, seconds)
+                peer = connection.peer
+                self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
         return bool(stays)
 
     def waits(self, request: HttpRequest) -> bool:

@@ -140,11 +140,15 @@ class Quotas:
     """
 
     def __init__(self, config: Config, of_principal: Callable[[Principal], Mapping[str, int]]) -> None:
+        self.follow(config)
+        self._of_principal = of_principal
+        self._known: weakref.WeakValueDictionary[str, Allowance] = weakref.WeakValueDictionary()
+
+    def follow(self, config: Config) -> None:
+        """Takes the limits of this configuration for all who come; `renew` gives them to those who are here."""
         self._usual = {name: config.integer(f"quota.{name}") for name in NAMES}
         if not config.asks_who and not config.given("quota.consumer.instances"):
             self._usual["consumer.instances"] = 0  # all clients are one principal
-        self._of_principal = of_principal
-        self._known: weakref.WeakValueDictionary[str, Allowance] = weakref.WeakValueDictionary()
 
     def of(self, principal: Principal) -> Allowance:
         """The allowance of the principal, the same for all its sessions."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import unquote_plus
 
@@ -16,6 +15,8 @@ from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.cors import Headers, scheme_of
 from kafka_gateway.door.forwarded import NOTHING_TOLD, Told
 from kafka_gateway.errors import BadRequest
+from kafka_gateway.messages import Facts
+from kafka_gateway.request_ids import HEADER, request_id
 from kafka_gateway.session import Session
 
 
@@ -43,6 +44,8 @@ class HttpRequest(web.BaseRequest):
     """What the proxy that has sent it says of its client, if that is believed."""
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
+    facts: Facts | None = None
+    """What the line tells of the reply, once there is one."""
 
     bodies: Bodies
     """Who reads the body."""
@@ -104,7 +107,15 @@ class HttpRequest(web.BaseRequest):
         is, and the access log has its line. It keeps nothing of the request."""
         self.goes_on_later = True
         access, session, started = self.line
-        return partial(access.finish, session, self.method, self.raw_path, started)
+        method, path, facts = self.method, self.raw_path, self.facts
+        return lambda status, size: access.finish(session, method, path, started, status, size, facts)
+
+    @property
+    def id(self) -> str:
+        """The request's id: of the one that was dispatched, else that of the head, or a new one."""
+        if self.facts is None:
+            self.facts = (request_id(self.headers.get(HEADER)), "", 0, 0)
+        return self.facts[0]
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         headers = response.headers
@@ -113,6 +124,7 @@ class HttpRequest(web.BaseRequest):
         for name, value in self.cors:
             known = headers.get(name)
             headers[name] = value if known is None else f"{value}, {known}"
+        headers["X-Request-Id"] = self.id
 
 
 class Answered:

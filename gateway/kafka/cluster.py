@@ -20,9 +20,11 @@ from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import Role, client_properties
+from kafka_gateway.kafka.clients.statistics import Statistics
 from kafka_gateway.kafka.consuming.client import Build
 from kafka_gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
+from kafka_gateway.kafka.consuming.counted import CountedListener, CountedWork
 from kafka_gateway.kafka.consuming.group import KafkaGroupReader
 from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
 from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
@@ -36,10 +38,12 @@ from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopi
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
 from kafka_gateway.kafka.tails.tails import KafkaTails
+from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
 from kafka_gateway.upstream import Sasl, Upstream
@@ -98,6 +102,15 @@ class KafkaCluster:
         self._consumers: set[KafkaConsumer] = set()
         self._places: ConsumerPlaces = own._places if own is not None else ConsumerPlaces(config)
         self._closing = False
+        if own is None:
+            most = {name: config.integer(f"metrics.{name}.max") for name in ("topics", "groups")}
+            if not config.flag("metrics.labels.topic"):
+                most = dict.fromkeys(most, 0)
+            self.numbers = KafkaNumbers(Names(most["topics"]), Names(most["groups"]))
+        else:
+            self.numbers = own.numbers
+            clients.statistics = own.statistics
+        """What is counted of records and groups, whoever's credentials are used."""
         self._group_readers: weakref.WeakSet[KafkaGroupReader] = weakref.WeakSet()
         self._times = EmbeddedTimes() if embedded else None
 
@@ -111,6 +124,11 @@ class KafkaCluster:
 
     async def for_socket(self, session: Session) -> Kafka:
         return self
+
+    @property
+    def statistics(self) -> Statistics:
+        """What librdkafka's clients tell of themselves."""
+        return self._clients.statistics
 
     @property
     def held_bytes(self) -> int:
@@ -141,6 +159,7 @@ class KafkaCluster:
             create_topics=self._config.flag("auto.create.topics.enable"),
             all_down=self.own.admin.presence.suspect_soon,
             times=self._times,
+            numbers=self.numbers,
         )
 
     @cached_property
@@ -153,11 +172,11 @@ class KafkaCluster:
 
     @cached_property
     def reader(self) -> KafkaReader:
-        return KafkaReader(self._clients, self.admin, self._config)
+        return KafkaReader(self._clients, self.admin, self._config, self.numbers)
 
     @cached_property
     def tails(self) -> KafkaTails:
-        return KafkaTails(self._clients, self.admin, self.admin.client, self._config, self._times)
+        return KafkaTails(self._clients, self.admin, self.admin.client, self._config, self._times, self.numbers)
 
     @cached_property
     def members(self) -> LoopPolledMembers:
@@ -213,7 +232,12 @@ class KafkaCluster:
         self._places.take()
         try:
             consumer = await KafkaConsumer.open(
-                self._clients, self._config, settings, self._consumer_closed, rebalanced
+                self._clients,
+                self._config,
+                settings,
+                self._consumer_closed,
+                self._noting(settings, rebalanced),
+                self.numbers,
             )
         except BaseException:
             self._places.give_back()
@@ -227,6 +251,17 @@ class KafkaCluster:
             self._consumers.discard(consumer)
             self._places.give_back()
 
+    def _noting(self, settings: ConsumerSettings, rebalanced: Rebalanced | None) -> Rebalanced:
+        """Counts the rebalances of the consumer's group, and tells ``rebalanced``."""
+        group = self.numbers.groups.label(settings.group)
+
+        def changed(positions: Sequence[PartitionOffset]) -> None:
+            self.numbers.rebalances[group] += 1
+            if rebalanced is not None:
+                rebalanced(positions)
+
+        return changed
+
     def _look_after_topics(self) -> None:
         self._changes  # noqa: B018 (made when there is something to look after)
 
@@ -235,7 +270,9 @@ class KafkaCluster:
     ) -> KafkaGroupReader:
         if self._closing:
             raise ShuttingDown
-        reader = await KafkaGroupReader.open(self._clients, self._config, settings, topics, work)
+        reader = await KafkaGroupReader.open(
+            self._clients, self._config, settings, topics, CountedWork(work, self.numbers.consumed, settings.kind)
+        )
         self._group_readers.add(reader)
         self._look_after_topics()
         return reader
@@ -253,7 +290,13 @@ class KafkaCluster:
             raise ShuttingDown
         self._look_after_topics()
         member = KafkaMember(
-            self.members, topic, listener, encoder, most_records, commit_interval_s, settings.isolation_level
+            self.members,
+            topic,
+            CountedListener(listener, self.numbers.consumed, settings.kind, topic),
+            encoder,
+            most_records,
+            commit_interval_s,
+            settings.isolation_level,
         )
         fetching = member_fetching(len(self.members))
         return await self.members.open(member, partial(self._clients.consumer, settings, **fetching))

@@ -30,6 +30,12 @@ def requests(gateway: Gateway) -> Callable[[], Families]:
         yield gauge(
             "sessions", "Clients that are connected, whatever a transport calls so", ("transport",), _by_one(sessions)
         )
+        streams = Counter(dict.fromkeys(sessions, 0))
+        for session in list(gateway.sessions):
+            streams[session.transport] += len(session.streams)
+        yield gauge("streams", "Open streams, by what carries them", ("carrier",), _by_one(streams))
+        slow = [((), counts.slow_clients)]
+        yield counter("slow_clients_closed", "Clients that were given up because they did not read", (), slow)
         yield counter("refused", "What never became work", ("reason",), _by_one(counts.refused))
         rights = gateway.admission.authorization
         yield counter(
@@ -40,11 +46,15 @@ def requests(gateway: Gateway) -> Callable[[], Families]:
     return families
 
 
-def connections(count: Callable[[], Mapping[str, int]]) -> Callable[[], Families]:
-    """A source of `Metrics`: open connections by listener."""
+def listeners(
+    connections: Callable[[], Mapping[str, int]], certificates: Callable[[], Mapping[str, float]]
+) -> Callable[[], Families]:
+    """A source of `Metrics`: open connections and the end of the certificate (Unix time), by listener."""
 
     def families() -> Families:
-        yield gauge("connections", "Open connections", ("listener",), _by_one(count()))
+        yield gauge("connections", "Open connections", ("listener",), _by_one(connections()))
+        ends = [((name,), at) for name, at in certificates().items()]
+        yield gauge("certificate_expiry_seconds", "When the certificate ends (Unix time)", ("listener",), ends)
 
     return families
 

@@ -7,6 +7,7 @@ the event loop, unless it says otherwise.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -84,6 +85,29 @@ class Traffic:
     def sizes(self) -> Iterator[tuple[tuple[str, str], int]]:
         """Way and topic, and how many bytes."""
         return ((key, counts[1]) for key, counts in list(self._counts.items()))
+
+
+class KafkaNumbers:
+    """What goes to Kafka and comes from it. Belongs to the event loop.
+
+    Args:
+        topics: topics with series of their own.
+        groups: consumer groups with series of their own.
+    """
+
+    def __init__(self, topics: Names, groups: Names) -> None:
+        self.groups = groups
+        self.topics = topics
+        self.produced = Traffic(topics)
+        """Records that Kafka has acknowledged, by the transport that they came by."""
+        self.produce_errors: Counter[str] = Counter()
+        """Records that it did not take, by the name of the error."""
+        self.produce_seconds = Histogram()
+        """From the handing over to librdkafka to the report, for each batch."""
+        self.consumed = Traffic(topics)
+        """Records that were handed on, by kind of reading."""
+        self.rebalances: Counter[str] = Counter()
+        """New assignments, by group."""
 
 
 def cumulative(histogram: Histogram) -> Iterable[tuple[float, int]]:

@@ -20,7 +20,6 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
 from kafka_gateway.metrics.families import Family, Kind
-from kafka_gateway.metrics.numbers import Names, Traffic
 
 log = logging.getLogger("gateway.metrics")
 
@@ -43,20 +42,9 @@ class Collects(Collector, Protocol):
 
 
 class Metrics:
-    """Belongs to an event loop, once it is asked.
+    """Belongs to an event loop, once it is asked."""
 
-    Args:
-        topics: whether topics and groups are labels at all.
-        topics_max, groups_max: how many of them have a label of their own.
-    """
-
-    def __init__(self, *, topics: bool = True, topics_max: int = 200, groups_max: int = 200) -> None:
-        self.topics = Names(topics_max if topics else 0)
-        self.groups = Names(groups_max if topics else 0)
-        self.produced = Traffic(self.topics)
-        """Records that Kafka has acknowledged, by transport."""
-        self.consumed = Traffic(self.topics)
-        """Records that were handed to clients, by kind of reading."""
+    def __init__(self) -> None:
         self._sources: list[Source] = []
         self._plugins = CollectorRegistry(auto_describe=True)
         self._running: dict[str, asyncio.Task[bytes]] = {}

@@ -28,6 +28,8 @@ from kafka_gateway.errors import (
     SerializationError,
     ServiceError,
 )
+from kafka_gateway.metrics.families import counter, gauge, histogram
+from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.registry.answers import body_of, integer_in, refused, told, unreachable
 from kafka_gateway.registry.bounded import BoundedMap
@@ -85,6 +87,15 @@ class Catalogue:
         self._draining = False
         self._asking_again: set[asyncio.Future[None]] = set()
         self._waiting: set[concurrent.futures.Future[None]] = set()
+
+    def families(self) -> Families:
+        """What is counted of the registry, as a source of the gateway's metrics."""
+        if self.client is None:
+            return
+        answers = [((code,), count) for code, count in self.client.answers.items()]
+        yield counter("schema_registry_requests", "Requests to the schema registry, by its answer", ("code",), answers)
+        yield histogram("schema_registry_seconds", "Until it answered", (), [((), self.client.seconds)])
+        yield gauge("schema_cache_entries", "Schemas that are kept", (), [((), len(self))])
 
     def __len__(self) -> int:
         """How many schemas are kept."""

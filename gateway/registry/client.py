@@ -10,6 +10,7 @@ import asyncio
 import io
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ import aiohttp
 from yarl import URL
 
 from kafka_gateway import jsonio
+from kafka_gateway.metrics.numbers import Histogram
 from kafka_gateway.registry.settings import RegistrySettings
 
 log = logging.getLogger("gateway.registry")
@@ -57,6 +59,9 @@ class RegistryClient:
         self._session: aiohttp.ClientSession | None = None
         self.asked = 0
         """Requests sent, for tests and metrics."""
+        self.answers: Counter[str] = Counter()
+        """By status; ``none`` where no answer came."""
+        self.seconds = Histogram()
 
     async def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None) -> Any:
         """The answer's JSON. ``path`` is below the base URL, its parts quoted with ``part``.
@@ -74,7 +79,7 @@ class RegistryClient:
                         await asyncio.sleep(_PAUSE_S * round_)
                     for _ in self._settings.urls:
                         try:
-                            return await self._once(method, path, data, query)
+                            return await self._counted(method, path, data, query)
                         except RegistryRefusal as refusal:
                             if refusal.status not in _AGAIN:
                                 raise
@@ -99,6 +104,19 @@ class RegistryClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _counted(self, method: str, path: str, data: bytes | None, query: Mapping[str, str] | None) -> Any:
+        began, code = time.monotonic(), "none"
+        try:
+            answer = await self._once(method, path, data, query)
+            code = "200"
+            return answer
+        except RegistryRefusal as refusal:
+            code = str(refusal.status)
+            raise
+        finally:
+            self.answers[code] += 1
+            self.seconds.add(time.monotonic() - began)
 
     async def _once(self, method: str, path: str, data: bytes | None, query: Mapping[str, str] | None) -> Any:
         settings = self._settings

@@ -31,11 +31,14 @@ APIS = section(
     ),
     ConfigKey(
         name="api.endpoints.allowlist",
+        live=True,
         type="list",
         default=(),
         doc="Resources to serve, by name (api.v2.produce-to-topic, or a class with .*); empty: all.",
     ),
-    ConfigKey(name="api.endpoints.blocklist", type="list", default=(), doc="Resources not to serve, by name."),
+    ConfigKey(
+        name="api.endpoints.blocklist", live=True, type="list", default=(), doc="Resources not to serve, by name."
+    ),
     ConfigKey(
         name="response.mediatype.preferred",
         type="list",

@@ -64,6 +64,7 @@ QUOTAS = section(
         doc="Consumer instances of one principal. With authentication.method=NONE all clients are one principal, and "
         "it counts only if it is set.",
     ),
+    live=True,
 )
 
 AUDIT = section(

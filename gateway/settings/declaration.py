@@ -39,6 +39,8 @@ class ConfigKey:
     ``ignored`` says why a property that is accepted has no effect; it is told once at start. ``refused`` says what to
     do instead of any other value than the default: for what may protect somebody, so that ignoring it would be a hole.
 
+    A ``live`` key takes effect when the configuration is read again (SIGHUP); all others when the gateway starts.
+
     ``judges`` is asked about each property below a prefix, with the rest of its name and its text: what is wrong with
     it, or "".
 
@@ -71,6 +73,7 @@ class ConfigKey:
     reads: Callable[[str], str] | None = None
     variables: tuple[str, ...] = ()
     implies: Callable[[Mapping[str, str]], Mapping[str, tuple[str, str]]] | None = None
+    live: bool = False
     owner: str = "the gateway"
 
     def bounds(self) -> tuple[float | None, float | None]:
@@ -164,9 +167,9 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
-def section(title: str, *keys: ConfigKey) -> tuple[ConfigKey, ...]:
-    """The keys as one section of the reference."""
-    return tuple(replace(key, section=title) for key in keys)
+def section(title: str, *keys: ConfigKey, live: bool = False) -> tuple[ConfigKey, ...]:
+    """The keys as one section of the reference; with ``live`` all of them take effect on SIGHUP."""
+    return tuple(replace(key, section=title, live=key.live or live) for key in keys)
 
 
 def redact(name: str, text: str, key: ConfigKey | None = None) -> str:

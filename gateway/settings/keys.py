@@ -22,6 +22,13 @@ from kafka_gateway.settings.tls_keys import TLS
 _MIB = 1024 * 1024
 
 
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _judge_level(logger: str, text: str) -> str:
+    return "" if text.upper() in _LEVELS else f"{text[:40]!r} is not one of {', '.join(_LEVELS)}"
+
+
 KAFKA = section(
     "Kafka",
     ConfigKey(
@@ -284,6 +291,7 @@ CORS = section(
         default=True,
         doc="Answer the preflights of browsers without authentication.",
     ),
+    live=True,
 )
 
 RATE_LIMIT = section(
@@ -316,6 +324,7 @@ RATE_LIMIT = section(
         default=(),
         doc="Costs of resources, by name: api.v2.produce-to-topic=2,api.v2.topics.*=1.",
     ),
+    live=True,
 )
 
 TRANSPORTS = section(
@@ -416,15 +425,35 @@ OPERATION = section(
         default=(),
         doc="Principals whom the console page shows all clients; to others it shows those of their own name.",
     ),
-    ConfigKey(name="access.log.enable", type="bool", default=True, doc="Log one line for every request."),
+    ConfigKey(name="access.log.enable", live=True, type="bool", default=True, doc="Log one line for every request."),
     ConfigKey(
         name="log.level",
+        live=True,
         type="enum",
         default="INFO",
-        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        choices=_LEVELS,
         doc="Least severity that is logged.",
     ),
+    ConfigKey(
+        name="log.level.",
+        live=True,
+        prefix=True,
+        judges=_judge_level,
+        example="gateway.access=WARNING",
+        doc="The same for one logger: log.level.gateway.kafka=DEBUG.",
+    ),
     ConfigKey(name="log.format", type="enum", default="text", choices=("text", "json"), doc="Form of the log lines."),
+    ConfigKey(
+        name="log.file",
+        doc="The file that the log goes to, opened again on SIGHUP; empty: standard error.",
+    ),
+    ConfigKey(
+        name="errors.help",
+        live=True,
+        type="bool",
+        default=True,
+        doc="Whether errors of the REST API have the members help and request_id beside the two of Confluent's proxy.",
+    ),
     ConfigKey(
         name="health.enable", type="bool", default=True, doc="Serve the liveness and readiness probes of orchestrators."
     ),

@@ -42,6 +42,7 @@ class ConsumerBridge:
 
     def __init__(self, settings: ConsumerBridgeSettings, kafka: Kafka, sink: RecordSink) -> None:
         self.settings = settings
+        self.sink = sink
         self.state = "starting"
         dead_letters = DeadLetters(kafka.producer, topic) if (topic := settings.dead_letter_topic) else None
         self.delivery = Delivery(settings.delivery, sink, dead_letters, self._stop)
@@ -54,7 +55,11 @@ class ConsumerBridge:
         """Begins; does not wait for Kafka. InvalidConsumerConfig if librdkafka does not take the settings."""
         settings = self.settings
         chosen = ConsumerSettings(
-            settings.group, f"kafka-gateway-bridge-{settings.name}", settings.offset_reset, clients_return=True
+            settings.group,
+            f"kafka-gateway-bridge-{settings.name}",
+            settings.offset_reset,
+            clients_return=True,
+            kind="bridge",
         )
         self._reader = await self._kafka.group_reader(chosen, settings.topics, self.delivery)
         self.delivery.reader = self._reader

@@ -185,4 +185,5 @@ BRIDGES: tuple[ConfigKey, ...] = section(
         doc="Networks, addresses and names of hosts that sinks may be at although they are not public.",
         example="10.0.0.0/8,mimir.monitoring.svc",
     ),
+    live=True,
 )

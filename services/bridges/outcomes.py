@@ -35,6 +35,9 @@ class RecordSink(Protocol):
     async def post(self, body: bytes, headers: HttpHeaders) -> Answer:
         """One attempt. Never raises, but for cancellation, after which the request may have been done."""
 
+    async def aclose(self) -> None:
+        """Nothing is posted any more."""
+
 
 class Outcome(enum.Enum):
     TAKEN = "taken"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable
 
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.metrics.families import PREFIX
 from kafka_gateway.metrics.registry import TEXT, Families, render
@@ -16,23 +18,42 @@ from kafka_gateway.services.bridges.produce import ProducerBridge
 from kafka_gateway.services.bridges.replies import BridgesReply, ConsumerReply, ProducerReply
 from kafka_gateway.services.common.health import HealthService
 
+log = logging.getLogger("gateway.bridges")
+
 
 class Bridges(Service):
     """The handlers of ``/bridges``, ``/bridges/metrics``, ``/healthz`` and ``/readyz``."""
 
-    def __init__(
-        self,
-        producers: Sequence[ProducerBridge],
-        consumers: Sequence[ConsumerBridge],
-        health: HealthService,
-        close_sinks: Callable[[], Awaitable[None]],
-        grace_s: float,
-    ) -> None:
-        self._producers = producers
-        self._consumers = consumers
+    def __init__(self, health: HealthService, grace_s: float) -> None:
+        self._producers: tuple[ProducerBridge, ...] = ()
+        self._consumers: tuple[ConsumerBridge, ...] = ()
         self._health = health
-        self._close_sinks = close_sinks
         self._grace_s = grace_s
+        self._stopping = False
+
+    def set(self, producers: Iterable[ProducerBridge], consumers: Iterable[ConsumerBridge]) -> None:
+        """The bridges that there are, before `lifespan` begins."""
+        self._producers, self._consumers = tuple(producers), tuple(consumers)
+
+    async def replace(self, producers: Iterable[ProducerBridge], consumers: Iterable[ConsumerBridge]) -> None:
+        """Other bridges from now on: what is not among them ends as at the gateway's end, what is new starts then."""
+        before = self._consumers
+        self.set(producers, consumers)
+        ended = [each for each in before if each not in self._consumers]
+        await asyncio.gather(*(self._end(each) for each in ended))
+        for each in self._consumers:
+            if each not in before and not self._stopping:
+                try:
+                    await each.start()
+                except ServiceError as error:
+                    log.error("bridge %s cannot start: %s", each.settings.name, error.message)
+                else:
+                    log.info("bridge %s has started", each.settings.name)
+
+    async def _end(self, bridge: ConsumerBridge) -> None:
+        await bridge.close(self._grace_s)
+        await bridge.sink.aclose()
+        log.info("bridge %s has ended", bridge.settings.name)
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -41,11 +62,13 @@ class Bridges(Service):
                 await bridge.start()
             yield
         finally:
+            self._stopping = True
             # ``drain`` has begun it already, beside the requests that are finished.
             await asyncio.gather(*(bridge.close(self._grace_s) for bridge in self._consumers))
-            await self._close_sinks()
+            await asyncio.gather(*(bridge.sink.aclose() for bridge in self._consumers))
 
     def drain(self) -> None:
+        self._stopping = True
         self._health.stop()
         for bridge in self._consumers:
             bridge.close(self._grace_s)

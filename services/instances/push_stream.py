@@ -49,7 +49,7 @@ class PushStream:
         """``limits`` are those of the first read; pushes wait longer. ``translate`` says how clients know an error."""
         self._instance = instance
         self._first = limits
-        self._later = ReadLimits(limits.max_bytes, _WAIT_S, -1, limits.inclusive)
+        self._later = ReadLimits(limits.max_bytes, _WAIT_S, -1, limits.inclusive, kind="push")
         self._encoder = push_encoder(encoder)
         self._dialect = dialect
         self._translate = translate

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
@@ -21,6 +22,8 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import TopicPartition
+from kafka_gateway.metrics.families import counter, gauge
+from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.rights import EVERYTHING, Need, Rights
 from kafka_gateway.services.common.patterns import TopicPattern
@@ -199,6 +202,16 @@ class InstanceRegistry:
         """Who makes those."""
         self._ending: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
+        self._expired = 0
+
+    def families(self) -> Families:
+        """What is counted of them, as a source of the gateway's metrics."""
+        counts = Counter(key.generation for key in self._instances)
+        rows = [((generation,), counts[generation]) for generation in ("v1", "v2")]
+        yield gauge("consumer_instances", "Consumer instances", ("generation",), rows)
+        yield counter(
+            "consumer_instances_expired", "Instances that nobody used for too long", (), [((), self._expired)]
+        )
 
     def __len__(self) -> int:
         """How many instances there are, those being made included."""
@@ -301,6 +314,7 @@ class InstanceRegistry:
             if instance is not None and not instance.running and instance.used_at < oldest:
                 log.info("consumer instance %r of group %r expired", key.name, key.group)
                 del self._instances[key]
+                self._expired += 1
                 self._end(instance)
 
     async def sweep(self) -> None:

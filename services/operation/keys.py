@@ -27,4 +27,23 @@ METRICS = section(
         minimum=0,
         doc="How many consumer groups have series of their own in the metrics. The rest is other.",
     ),
+    ConfigKey(
+        name="metrics.kafka.interval.ms",
+        type="duration",
+        default=15_000,
+        unit="ms",
+        maximum=86_400_000,
+        doc="How often librdkafka tells of brokers, queues and the lag of groups; 0: never.",
+    ),
+)
+
+TRACING = section(
+    "Traces",
+    ConfigKey(
+        name="tracing.enable",
+        type="bool",
+        default=False,
+        doc="Make OpenTelemetry spans of requests and records; the OTEL_* variables say where they go. "
+        "Needs kafka-gateway[otel].",
+    ),
 )

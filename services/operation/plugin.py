@@ -8,13 +8,13 @@ from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
-from kafka_gateway.services.operation.keys import METRICS
+from kafka_gateway.services.operation.keys import METRICS, TRACING
 from kafka_gateway.services.operation.service import Operation
 
 
 @hookimpl
 def gateway_config_keys() -> list[ConfigKey]:
-    return list(METRICS)
+    return [*METRICS, *TRACING]
 
 
 @hookimpl

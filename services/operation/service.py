@@ -1,34 +1,71 @@
-"""What an operator asks the running gateway for: its metrics (observability.md §1)."""
+"""What an operator asks of the running gateway: its metrics, how much it logs (observability.md §1, §3)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.description import described
-from kafka_gateway.messages import Call, Response
+from kafka_gateway.errors import Unprocessable
+from kafka_gateway.logs.levels import LEVELS
+from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
-from kafka_gateway.services.operation.descriptions import DESCRIPTIONS
+from kafka_gateway.services.operation.descriptions import DESCRIPTIONS, Level, Loggers
 
 
 class Operation:
-    """The handlers of ``/metrics``."""
+    """The handlers of ``/metrics`` and ``/admin/loggers``."""
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._config = config
         self._metrics = metrics
 
     def routes(self) -> list[Route]:
-        """None where the metrics would be told to everybody who reaches the gateway from elsewhere."""
-        if not self._config.flag("metrics.enable") or is_public(self._config):
+        """None where they would be for everybody who reaches the gateway from elsewhere."""
+        if is_public(self._config):
             return []
-        routes = [Route("GET", "/metrics", self.metrics, "operation.metrics", permission="read gateway:metrics",
-                        extras={"admin": True})]  # fmt: skip
-        return described(routes, DESCRIPTIONS)
+        see, change, admin = "read gateway:admin", "alter gateway:admin", {"admin": True}
+        routes = [
+            Route("GET", "/admin/loggers", self.loggers, "operation.loggers", permission=see, extras=admin),
+            Route(
+                "PUT", "/admin/loggers/{name}", self.set_level, "operation.set-level", permission=change,
+                takes=_read_level, body="required", extras=admin,
+            ),
+        ]  # fmt: skip
+        if self._config.flag("metrics.enable"):
+            told = "read gateway:metrics"
+            routes.append(Route("GET", "/metrics", self.metrics, "operation.metrics", permission=told, extras=admin))
+        return described(routes, DESCRIPTIONS, {"name": "Name of a logger, such as gateway.kafka; root for all."})
 
     async def metrics(self, call: Call) -> Response:
         """``GET /metrics``"""
         body, media_type = await self._metrics.render(call.request.headers.get("accept"))
         return Response(body, media_type=media_type)
+
+    async def loggers(self, call: Call) -> Response:
+        """``GET /admin/loggers``: every logger with the level that counts for it."""
+        return Response(Loggers(LEVELS.shown()))
+
+    async def set_level(self, call: Call) -> Response:
+        """``PUT /admin/loggers/{name}`` with ``{"level": "DEBUG"}``: until the next start or SIGHUP."""
+        known: Mapping[str, str] = LEVELS.shown()
+        name = str(call.params["name"])
+        if name not in known:
+            raise Unprocessable(f"There is no logger {name[:80]!r}; GET /admin/loggers lists them.")
+        try:
+            LEVELS.set(name, call.body.level)
+        except ValueError as error:
+            raise Unprocessable(f"level: {error}") from None
+        return NO_CONTENT
+
+
+_level = jsonio.Decoder(Level)
+
+
+def _read_level(body: bytes, _: object) -> Level:
+    return _level.decode(body)
 
 
 def is_public(config: Config) -> bool:

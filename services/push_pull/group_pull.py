@@ -156,7 +156,12 @@ class Pulls(Service):
             place.consumer = None
         if place.consumer is None:
             settings = ConsumerSettings(
-                place.group, f"pull-{place.topic}", auto_offset_reset="earliest", auto_commit=False, finds_ends=True
+                place.group,
+                f"pull-{place.topic}",
+                auto_offset_reset="earliest",
+                auto_commit=False,
+                finds_ends=True,
+                kind="pull",
             )
             place.consumer = await self._kafka.consumer(settings)
             place.partitions, place.positions, place.may_commit, place.broken = [], {}, False, False

@@ -226,7 +226,7 @@ class Consumers:
         if call.format != codec.name and (
             not codec.family or self._codecs[call.format].family != codec.family  # one family reads each other's
         ):
-            raise FormatMismatch()
+            raise format_mismatch(codec.name, "v2")
         if instance.reads_from == "nothing":
             raise NotSubscribed()
         if instance.illegal:
@@ -238,6 +238,14 @@ class Consumers:
         return self._registry.use(_key(call), call.session)
 
 
+def format_mismatch(format: str, generation: str) -> FormatMismatch:
+    """The refusal of a read from an instance that was made for another format, which names the right one."""
+    return FormatMismatch().with_help(
+        f"This instance reads {format}: send Accept: application/vnd.kafka.{format}.{generation}+json, or create an "
+        "instance with the format that you want."
+    )
+
+
 async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits, encoder: RecordsEncoder) -> Response:
     """The next records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
     taken = await instance.read(limits, encoder)
@@ -246,7 +254,7 @@ async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits,
     except NotAuthorized:
         taken.put_back()
         raise
-    return Response(taken.batch.encode(encoder), settle=taken.settle)
+    return Response(taken.batch.encode(encoder), settle=taken.settle, records=len(taken.batch))
 
 
 def _included(call: Call) -> frozenset[str]:

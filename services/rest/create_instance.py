@@ -133,7 +133,13 @@ def _settings(group: str, name: str, request: InstanceRequest, generation: str) 
             f"Value must be between {_SESSION_TIMEOUT_MS[0]} and {_SESSION_TIMEOUT_MS[-1]}"
         )
     return ConsumerSettings(
-        group, _client_id(name), reset, auto_commit, request.isolation_level or "", session_timeout_ms=session_ms
+        group,
+        _client_id(name),
+        reset,
+        auto_commit,
+        request.isolation_level or "",
+        session_timeout_ms=session_ms,
+        kind="instance",
     )
 
 

@@ -89,7 +89,7 @@ def _reply_v2(deliveries: Sequence[Delivery], records: object) -> Response:
         for each in deliveries
     ]
     status = 401 if KafkaAuthentication.error_code in codes else 403 if KafkaAuthorization.error_code in codes else 200
-    return Response(_reply(rows, records), status)
+    return Response(_reply(rows, records), status, records=len(rows))
 
 
 def _reply(rows: list[Produced], records: object) -> ProduceReply:
@@ -110,7 +110,7 @@ def _reply_v1(deliveries: Sequence[Delivery], records: object) -> Response:
         _failed_v1(each) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
         for each in deliveries
     ]
-    return Response(_reply(rows, records))
+    return Response(_reply(rows, records), records=len(rows))
 
 
 def _failed_v1(error: ServiceError) -> Produced:

@@ -14,7 +14,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Optional, cast
+from typing import Annotated, Any, Final, Optional, cast
 
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
@@ -56,6 +56,14 @@ records, which would keep the event loop busy for half a minute and take gigabyt
 _MESSAGE_MAX = 300
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _binary = BinaryCodec()
+
+_EXAMPLES: Final = {
+    "": 'A body looks like this: {"records": [{"key": KEY, "value": VALUE}]}',
+    "json": 'A body looks like this: {"records": [{"key": "k", "value": {"any": "JSON"}}]}',
+    "binary": 'A body looks like this, keys and values in base64: {"records": [{"key": "a2V5", "value": "dmFsdWU="}]}',
+    "avro": 'A body looks like this: {"value_schema": "{\\"type\\":\\"string\\"}", "records": [{"value": "text"}]}',
+}
+"""By embedded format: what would have been right."""
 
 Headers = list[tuple[str, bytes | None]]
 Parse = Callable[[bytes], Sequence[RecordToSend]]
@@ -112,8 +120,21 @@ class RecordsReader:
             PayloadTooLarge: more than ``records_max`` records or OBJECTS_MAX objects.
             What `SchemaReader.read` raises: formats with schemas.
         """
+        try:
+            return self._read_body(body, codec, params, query)
+        except (BadRequest, Unprocessable) as error:
+            if not error.help:
+                error.help = _EXAMPLES.get(codec.name if codec is not None else "", _EXAMPLES[""])
+            raise
+
+    def _read_body(
+        self, body: bytes, codec: Codec | None, params: Mapping[str, Any], query: Mapping[str, str]
+    ) -> Sequence[RecordToSend] | Preparing:
         if codec is None:
-            raise UnsupportedMediaType()
+            raise UnsupportedMediaType().with_help(
+                f"Send Content-Type: application/vnd.kafka.json.{'v1' if self._v1 else 'v2'}+json, or binary, avro, "
+                "jsonschema, protobuf in the place of json."
+            )
         if has_more(body, b"{", OBJECTS_MAX):
             raise PayloadTooLarge(
                 f"The body has more than {OBJECTS_MAX} objects; send the records in several requests."

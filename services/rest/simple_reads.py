@@ -46,4 +46,4 @@ class SimpleReads:
             if count <= 0:
                 return Response([])
             batch = await self._reader.fetch(info.name, partition.partition, offset, min(count, _COUNT_MAX), encoder)
-            return Response(batch.encode(encoder))
+            return Response(batch.encode(encoder), records=len(batch))

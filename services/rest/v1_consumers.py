@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import AlreadySubscribed, CommittedWithoutTopics, FormatMismatch, TopicNotFound
+from kafka_gateway.errors import AlreadySubscribed, CommittedWithoutTopics, TopicNotFound
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -15,7 +15,7 @@ from kafka_gateway.services.common.query import read_max_bytes
 from kafka_gateway.services.common.rows import RecordEncoders
 from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
 from kafka_gateway.services.rest.bodies import CommittedV1
-from kafka_gateway.services.rest.consumers import read_reply
+from kafka_gateway.services.rest.consumers import format_mismatch, read_reply
 from kafka_gateway.services.rest.create_instance import Creation
 from kafka_gateway.services.rest.v1_errors import v1_errors
 
@@ -67,7 +67,7 @@ class ConsumersV1:
         """
         topic = str(call.params["topic"])
         if call.format != instance.codec.name:
-            raise FormatMismatch()
+            raise format_mismatch(instance.codec.name, "v1")
         if instance.topics != (topic,):
             await self._subscribe(instance, topic)
         instance.check_rights(call.session)

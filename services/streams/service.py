@@ -168,7 +168,12 @@ class Streams:
             self._leave,
         )
         settings = ConsumerSettings(
-            group, _CLIENT_ID, parameters.start.at, auto_commit=not stream.commits_itself, clients_return=True
+            group,
+            _CLIENT_ID,
+            parameters.start.at,
+            auto_commit=not stream.commits_itself,
+            clients_return=True,
+            kind="group_stream",
         )
         consumer = await self._consumer(settings, stream)
         try:

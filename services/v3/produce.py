@@ -145,7 +145,7 @@ class ProduceService(Service):
             (delivery,) = await producer.send(topic, (record,))
         except ServiceError as error:
             return Response(reports.failure(error))
-        return Response(reports.of(delivery, record))
+        return Response(reports.of(delivery, record), records=1)
 
     def _stream(self, call: Call, body: AsyncIterator[bytes], latin: bool) -> ProduceStream:
         topic = str(call.params["topic_name"])
@@ -189,7 +189,11 @@ class ProduceService(Service):
                 failures.append(_failure(name, delivery, topic))
             else:
                 successes.append(f'{{"id":"{name}",{reports.success(delivery, outcome)}')
-        return Response(f'{{"successes":[{",".join(successes)}],"failures":[{",".join(failures)}]}}'.encode(), 207)
+        return Response(
+            f'{{"successes":[{",".join(successes)}],"failures":[{",".join(failures)}]}}'.encode(),
+            207,
+            records=len(successes),
+        )
 
     def _read(self, body: RecordBody) -> Record | ServiceError:
         try:

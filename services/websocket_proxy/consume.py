@@ -56,6 +56,7 @@ class ConsumeSockets:
                     auto_commit=False,
                     isolation_level=wanted.isolation_level,
                     clients_return=True,
+                    kind="socket",
                 ),
                 wanted.topic,
                 follower,

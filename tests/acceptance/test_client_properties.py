@@ -74,7 +74,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Built:
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
     plugins = Plugins(installed=False)
-    config = load(plugins.config_keys()).with_values({"port": 0, "access.log.enable": False})
+    config = load(plugins.config_keys()).with_values({"port": 0, "access.log.enable": False, "errors.help": False})
     async with serve(config, plugins) as running:
         yield running
 

@@ -28,7 +28,7 @@ REQUESTS = 500
 async def app(own_kafka: KafkaCluster) -> AsyncIterator[App]:
     """In this process, so that its producer can be reached."""
     plugins = Plugins(installed=False)
-    values = {"port": 0, "access.log.enable": False, "bootstrap.servers": own_kafka.bootstrap}
+    values = {"port": 0, "access.log.enable": False, "errors.help": False, "bootstrap.servers": own_kafka.bootstrap}
     async with serve(load(plugins.config_keys()).with_values(values), plugins) as running:
         yield running
 

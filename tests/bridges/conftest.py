@@ -27,7 +27,8 @@ async def running(bootstrap: str, **settings: object) -> AsyncIterator[App]:
     """A gateway with these properties, ``_`` in their names standing for a dot."""
     plugins = Plugins(installed=False)
     values = {
-        "port": 0, "access.log.enable": False, "bootstrap.servers": bootstrap, "embedded.enable": True,
+        "port": 0, "access.log.enable": False, "errors.help": False,
+        "bootstrap.servers": bootstrap, "embedded.enable": True,
         "bridge.sink.allow": "127.0.0.1",
         "consumer.heartbeat.interval.ms": 500,
     } | {name.replace("_", "."): value for name, value in settings.items()}  # fmt: skip

@@ -23,7 +23,7 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 COMMON = ("gateway", "services.common")
 PORTS = "gateway.kafka.ports"
 """All that services see of Kafka."""
-KAFKA = ("gateway", "gateway.kafka", PORTS)
+KAFKA = ("gateway", "gateway.kafka", "gateway.metrics.numbers", PORTS)
 UNFINISHED = "gateway.kafka.unfinished"
 """The tracker of records that are not done, for whoever sends some: offsets and nothing of Kafka's library."""
 
@@ -48,16 +48,22 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.metrics.registry",
     ),
     "gateway.settings": ("gateway", "gateway.registry.keys"),
+    "gateway.tracing": ("gateway", PORTS),
+    "gateway.logs": ("gateway", "gateway.door.access_log"),
     "gateway.metrics": ("gateway",),
     "gateway.door": ("gateway", "gateway.metrics", "gateway.settings"),
     "gateway.wire": ("gateway",),
     "gateway.authenticators": ("gateway", "gateway.settings.authentication_keys", "gateway.door.key_files"),
     "gateway.authorizers": ("gateway",),
     "gateway.codecs": ("gateway",),
-    "gateway.registry": ("gateway",),
+    "gateway.registry": (
+        "gateway",
+        "gateway.metrics",
+    ),
     "gateway.kafka.ports": ("gateway.errors", "gateway.records", "gateway.session"),
     "gateway.kafka": (
         "gateway",
+        "gateway.metrics.numbers",
         PORTS,
         "gateway.kafka.clients",
         "gateway.kafka.credentials",
@@ -84,6 +90,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.metrics",
         "gateway.registry",
         "gateway.settings",
+        "gateway.tracing",
     ),
     "gateway.commands": (
         "gateway",
@@ -91,14 +98,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.door",
         "gateway.kafka.clients",
         "gateway.kafka.credentials",
+        "gateway.logs",
         "gateway.settings",
     ),
     "gateway.testing": ("gateway", "gateway.assembly"),
     "services.common": ("gateway", PORTS),
-    "services.operation": ("gateway", "gateway.metrics"),
+    "services.operation": ("gateway", "gateway.logs", "gateway.metrics"),
     "services.streams": (*COMMON, PORTS, UNFINISHED),
-    "services.instances": (*COMMON, PORTS, "services.streams"),
-    "services.rest": (*COMMON, PORTS, "gateway.codecs", "services.instances", "services.streams"),
+    "services.instances": (*COMMON, "gateway.metrics", PORTS, "services.streams"),
+    "services.rest": (*COMMON, "gateway.metrics", PORTS, "gateway.codecs", "services.instances", "services.streams"),
     "services.bridges": (*COMMON, PORTS, UNFINISHED, "gateway.metrics"),
     "services.push_pull": (*COMMON, PORTS),
     "services.websocket_proxy": (*COMMON, PORTS, UNFINISHED, "gateway.metrics"),
@@ -163,6 +171,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "jsonschema": ("gateway.codecs", "gateway", "services"),
     "jsonschema_rs": ("gateway.codecs",),
     "msgspec": ("gateway.jsonio", "transports"),
+    "opentelemetry": ("gateway.tracing",),
     "prometheus_client": ("gateway.metrics",),
 }
 """Library → the only folders and modules that import it."""

@@ -48,7 +48,7 @@ def test_every_dependency_is_imported() -> None:
 
 
 def test_every_import_is_a_dependency() -> None:
-    """pytest is that of `kafka-gateway[testing]`."""
-    others = _imported("gateway/testing/") - _declared()
+    """pytest is that of `kafka-gateway[testing]`, OpenTelemetry that of `kafka-gateway[otel]`."""
+    others = _imported("gateway/testing/", "gateway/tracing/") - _declared()
     # What the own interfaces of aiohttp and jsonschema are made of.
     assert others <= {"multidict", "yarl", "referencing"}, others

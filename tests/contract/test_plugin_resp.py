@@ -42,7 +42,7 @@ def settings() -> dict[str, Any]:
 @pytest.fixture
 async def app(plugin: ModuleType, settings: dict[str, Any]) -> AsyncIterator[App]:
     plugins = Plugins(extra=[plugin], installed=False)
-    values = {"port": 0, "transport.resp.port": 0, "access.log.enable": False, **settings}
+    values = {"port": 0, "transport.resp.port": 0, "access.log.enable": False, "errors.help": False, **settings}
     async with serve(load(plugins.config_keys()).with_values(values), plugins) as running:
         yield running
 

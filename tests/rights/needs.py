@@ -44,6 +44,8 @@ websocket-proxy-admin  PUT    /admin/consumer-group/{group}/offsets/alter/{topic
 websocket-proxy-admin  DELETE /admin/consumer-group/{group}/offsets/delete/{topic} delete group:g; read topic:orders
 websocket-proxy-admin  DELETE /admin/consumer-group/{group}/offsets                delete group:g
 -  GET    /topics/{topics}/stream                                   read topic:orders; read topic:second
+-  GET    /admin/loggers                                            read gateway:admin
+-  PUT    /admin/loggers/{name}                                     alter gateway:admin
 -  GET    /metrics                                                  read gateway:metrics
 -  GET    /health/live                                              open
 -  GET    /health/ready                                             open

@@ -36,7 +36,8 @@ RECORDS = b'{"records":[{"value":1}]}'
 
 
 def configured(**values: Any) -> Config:
-    return load(BUILTIN_KEYS).with_values({name.replace("_", "."): value for name, value in values.items()})
+    given = {name.replace("_", "."): value for name, value in values.items()}
+    return load(BUILTIN_KEYS).with_values({"errors.help": False, **given})
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def embedded(format: str, generation: str = "v2") -> str:
 
 def configuration(**values: object) -> Config:
     """A configuration; ``_`` in names stands for a dot."""
-    return load(BUILTIN_KEYS).with_values({name.replace("_", "."): value for name, value in values.items()})
+    given = {name.replace("_", "."): value for name, value in values.items()}
+    return load(BUILTIN_KEYS).with_values({"errors.help": False, **given})
 
 
 def codecs(config: Config) -> dict[str, Codec]:

@@ -44,7 +44,8 @@ async def gateway(*extra: object, **settings: Any) -> AsyncIterator[App]:
     """A running gateway; ``_`` in names of properties stands for a dot, ``extra`` are plugins."""
     plugins = Plugins(extra=extra, installed=False)
     values = {
-        "port": 0, "access.log.enable": False, "transport.websocket.enable": False, "embedded.enable": True,
+        "port": 0, "access.log.enable": False, "errors.help": False,
+        "transport.websocket.enable": False, "embedded.enable": True,
     }  # fmt: skip
     values |= {name.replace("_", "."): value for name, value in settings.items()}
     config = load(plugins.config_keys()).with_values(values)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from kafka_gateway.assembly.app import App
-from kafka_gateway.commands import logs
 from kafka_gateway.door import access_log as access
 from kafka_gateway.door.access_log import AccessLog, without_secrets
+from kafka_gateway.logs.formatters import JsonFormatter, TextFormatter
+from kafka_gateway.logs.levels import LEVELS
+from kafka_gateway.logs.logs import Logs
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, Wire, produce, request, until
@@ -128,7 +130,7 @@ def record(message: str, *args: object, error: bool = False) -> logging.LogRecor
 
 @pytest.mark.parametrize("error", [False, True])
 def test_text_lines(error: bool) -> None:
-    line = logs.TextFormatter().format(record("key %s", EVIL, error=error))
+    line = TextFormatter().format(record("key %s", EVIL, error=error))
     assert line.isprintable()
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING gateway\.test: key ", line)
     assert ("Traceback" in line) == error
@@ -136,7 +138,7 @@ def test_text_lines(error: bool) -> None:
 
 @pytest.mark.parametrize("error", [False, True])
 def test_json_lines(error: bool) -> None:
-    line = logs.JsonFormatter().format(record("key %s", EVIL, error=error))
+    line = JsonFormatter().format(record("key %s", EVIL, error=error))
     assert line.isascii()
     assert line.isprintable()
     event = json.loads(line)
@@ -150,7 +152,8 @@ def test_levels(capsys: pytest.CaptureFixture[str], level: str, shown: int, form
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     try:
-        logs.set_up(level, form)
+        Logs(form)
+        LEVELS.set_all(level, {})
         log = logging.getLogger("gateway.test.levels")
         for each in ("debug", "info", "warning", "error"):
             getattr(log, each)("a line of %s", each)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.description import described
+from kafka_gateway.following import Change
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import OPEN
@@ -30,45 +32,101 @@ _NAME = re.compile(r"bridge\.(producer|consumer)\.([A-Za-z0-9_-]+)\.")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 
 
-def routes(config: Config, kafka: Kafka, metrics: Metrics) -> Sequence[Route]:
-    names = dict.fromkeys(match.groups() for key in config.places if (match := _NAME.match(key)) is not None)
-    reader = _Settings(config)
-    into = [reader.producer(name) for kind, name in names if kind == "producer"]
-    out_of = [reader.consumer(name) for kind, name in names if kind == "consumer"]
-    if reader.faults:
-        raise ConfigError(reader.faults)
-    if not into and not out_of:
-        return []
-    producers = [ProducerBridge(each, kafka.own.producer) for each in into]
-    consumers = [ConsumerBridge(settings, kafka.own, sink) for settings, sink in out_of]
+class BridgeAssembly:
+    """The bridges that a configuration names: at the start, and when it is read again."""
 
-    async def close_sinks() -> None:
-        for _, sink in out_of:
-            await sink.aclose()
+    def __init__(self, config: Config, kafka: Kafka, metrics: Metrics) -> None:
+        """ConfigError: a bridge's settings are faulty."""
+        self._kafka = kafka.own
+        self._asks = config.asks_who  # a webhook's sender proves nothing
+        self._consumers: dict[str, ConsumerBridge] = {}
+        self._producers: dict[str, ProducerBridge] = {}
+        self._settings: dict[tuple[str, str], Mapping[str, object]] = {}
+        health = HealthService(config, kafka.own.admin, lambda: silence(self._consumers.values()))
+        self._bridges = Bridges(health, config.seconds("shutdown.graceful.ms"))
+        self._take(config, _Settings(config).bridges())
+        self._bridges.set(self._producers.values(), self._consumers.values())
+        metrics.add(self._bridges.families)
 
-    health = HealthService(config, kafka.own.admin, lambda: silence(consumers))
-    bridges = Bridges(producers, consumers, health, close_sinks, config.seconds("shutdown.graceful.ms"))
-    metrics.add(bridges.families)
-    pages = [
-        Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
-        Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics"),
-        Route("GET", "/healthz", bridges.live, "bridge.healthz", permission=OPEN),
-        Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),
-    ]
-    routes = described(pages, DESCRIPTIONS)
-    asks = config.asks_who  # a webhook's sender proves nothing
-    for bridge in producers:
-        routes += [
+    def _take(self, config: Config, named: _Named) -> None:
+        """Makes the bridges that are new or other than before; those whose properties stay are the same objects."""
+        before, producers, consumers = self._settings, self._producers, self._consumers
+        self._settings = {each: _properties(config, *each) for each in _names(config)}
+        same = {each for each, properties in self._settings.items() if before.get(each) == properties}
+        self._producers = {
+            each.name: producers[each.name]
+            if ("producer", each.name) in same
+            else ProducerBridge(each, self._kafka.producer)
+            for each in named.producers
+        }
+        self._consumers = {
+            each.name: consumers[each.name]
+            if ("consumer", each.name) in same
+            else ConsumerBridge(each, self._kafka, make())
+            for each, make in named.consumers
+        }
+
+    def routes(self) -> list[Route]:
+        """The pages about bridges, and the paths of those into Kafka."""
+        bridges = self._bridges
+        pages = [
+            Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
+            Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics"),
+            Route("GET", "/healthz", bridges.live, "bridge.healthz", permission=OPEN),
+            Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),
+        ]
+        routes = described(pages, DESCRIPTIONS)
+        for bridge in self._producers.values():
+            routes += self._paths(bridge)
+        return routes
+
+    def _paths(self, bridge: ProducerBridge) -> list[Route]:
+        settings = bridge.settings
+        return [
             Route(
-                method, path, bridge.post, f"bridge.produce.{bridge.settings.name}",
-                permission=f"write topic:{bridge.settings.topic}" if asks else OPEN,
-                body="optional", extras={"raw": bridge.settings.max_body_bytes},
-                description=of_producer(bridge.settings.name, bridge.settings.topic),
+                method, path, bridge.post, f"bridge.produce.{settings.name}",
+                permission=f"write topic:{settings.topic}" if self._asks else OPEN,
+                body="optional", extras={"raw": settings.max_body_bytes},
+                description=of_producer(settings.name, settings.topic),
             )
-            for path in bridge.settings.paths
+            for path in settings.paths
             for method in METHODS
         ]  # fmt: skip
-    return routes
+
+    def judge(self, config: Config) -> Change:
+        """What changes when the configuration is this one: new bridges start, others end, changed ones restart."""
+        named = _Settings(config).bridges()
+        kept = self._settings, self._producers, self._consumers
+        self._take(config, named)
+        taken = self._settings, self._producers, self._consumers
+        routes = self.routes() if self._producers != kept[1] else None
+        self._settings, self._producers, self._consumers = kept
+
+        async def apply() -> None:
+            self._settings, self._producers, self._consumers = taken
+            await self._bridges.replace(self._producers.values(), self._consumers.values())
+
+        return Change(apply, routes, "bridges")
+
+
+def _names(config: Config) -> list[tuple[str, str]]:
+    """Kind and name of every bridge that some property is about."""
+    found = (match.groups() for key in config.places if (match := _NAME.match(key)) is not None)
+    return list(dict.fromkeys((kind, name) for kind, name in found))
+
+
+def _properties(config: Config, kind: str, name: str) -> dict[str, object]:
+    """What is set for the bridge, and for all sinks."""
+    prefix = f"bridge.{kind}.{name}."
+    own: dict[str, object] = {key: config[key] for key in config.places if key.startswith(prefix)}
+    return own | {"": config.items("bridge.sink.allow")} if kind == "consumer" else own
+
+
+class _Named(NamedTuple):
+    """The bridges of a configuration; sinks are made when they are needed."""
+
+    producers: list[ProducerSettings]
+    consumers: list[tuple[ConsumerBridgeSettings, Callable[[], HttpSink]]]
 
 
 class _Settings:
@@ -82,6 +140,18 @@ class _Settings:
         except ValueError as error:
             self._fault("bridge.sink.allow", str(error))
             self._allowed = AllowedAddresses(())
+
+    def bridges(self) -> _Named:
+        """All bridges. ConfigError with everything that is wrong."""
+        named = _Named([], [])
+        for kind, name in _names(self._config):
+            if kind == "producer":
+                named.producers.append(self.producer(name))
+            else:
+                named.consumers.append(self.consumer(name))
+        if self.faults:
+            raise ConfigError(self.faults)
+        return named
 
     def _fault(self, key: str, message: str) -> None:
         self.faults.append(Fault(self._config.place(key), key, message))
@@ -112,7 +182,7 @@ class _Settings:
             config.integer(prefix + "max.inflight"),
         )
 
-    def consumer(self, name: str) -> tuple[ConsumerBridgeSettings, HttpSink]:
+    def consumer(self, name: str) -> tuple[ConsumerBridgeSettings, Callable[[], HttpSink]]:
         config, prefix = self._config, f"bridge.consumer.{name}."
         topics, dead_letters = config.items(prefix + "topic"), config.text(prefix + "dlq.topic")
         for topic in topics or ("",):
@@ -163,7 +233,7 @@ class _Settings:
             return "dlq" if dead_letters else "block"
         return cast(Decision, chosen)
 
-    def _sink(self, prefix: str, concurrency: int) -> HttpSink:
+    def _sink(self, prefix: str, concurrency: int) -> Callable[[], HttpSink]:
         config, url, tls = self._config, None, None
         try:
             url = sink_url(config.text(prefix + "sink"), self._allowed)
@@ -177,7 +247,8 @@ class _Settings:
             )
         except (OSError, ssl.SSLError) as error:
             self._fault(prefix + "sink.certificate.location", f"the files cannot be used for TLS: {error}")
-        return HttpSink(
+        return partial(
+            HttpSink,
             cast(Any, url),
             self._allowed,
             timeout_s=config.seconds(prefix + "sink.timeout.ms"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kafka_gateway.config import Config, ConfigKey
+from kafka_gateway.following import Judge
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
@@ -18,8 +19,10 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 
 @hookimpl
-def gateway_routes(config: Config, kafka: Kafka, metrics: Metrics) -> Sequence[Route]:
+def gateway_routes(config: Config, kafka: Kafka, metrics: Metrics, following: list[Judge]) -> Sequence[Route]:
     """ConfigError: a bridge's settings are faulty."""
-    from kafka_gateway.transports.bridges.assembly import routes
+    from kafka_gateway.transports.bridges.assembly import BridgeAssembly
 
-    return routes(config, kafka, metrics)
+    bridges = BridgeAssembly(config, kafka, metrics)
+    following.append(bridges.judge)
+    return bridges.routes()

@@ -28,6 +28,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
+from kafka_gateway.request_ids import new_id
 from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stream
@@ -279,10 +280,10 @@ class EnvelopeSession:
                 else:
                     sent = await self._reply_and_settle(reply, reply.body, part, request.method, reply.settle)
                 if self._access.enabled:
-                    self._log(request, part, reply.status, sent, started)
+                    self._log(request, part, reply, sent, started)
                 return
             if self._access.enabled:
-                self._log(request, part, reply.status, 0, started)
+                self._log(request, part, reply, 0, started)
             holds_place = False
             self._leave()
             await self._push(reply, reply.body, request, part)
@@ -370,8 +371,10 @@ class EnvelopeSession:
             payload, media_type = b"", ""
         form = self._form or part.form or Form.DETACHED
         headers: tuple[tuple[str, str], ...] = ()
-        if self._reply_headers and reply.headers:
+        if self._reply_headers:
             headers = tuple((name, value) for name, value in reply.headers if name.lower() in _REPLY_HEADERS)
+            if reply.request_id:
+                headers = (*headers, ("x-request-id", reply.request_id))
         limit = self._settings.reply_max
         messages, binary = reply_messages(form, part.id, status, media_type, payload, limit, headers, members, **kind)
         if binary and self._text_only and part.id is not None:
@@ -405,7 +408,7 @@ class EnvelopeSession:
     def _refuse(self, error: ServiceError, id: bytes | None, form: Form | None, accept: str | None) -> None:
         media_type = error_media_type(accept, error.status, self._settings.generation)
         part = Envelope(id, "", "", None, accept, None, False, b"", form)
-        self._reply(Reply(error.status, media_type, b"", error.headers), REST.error(error), part)
+        self._reply(Reply(error.status, media_type, b"", error.headers, request_id=new_id()), REST.error(error), part)
 
     async def _push(self, reply: Reply, stream: Stream, request: Request, part: Envelope) -> None:
         """Sends what a subscription yields under the id of the request that made it (§2.3); its end says nothing."""
@@ -466,10 +469,9 @@ class EnvelopeSession:
         """Sends an empty part, the end of a reply."""
         self._reply(reply, b"", part)
 
-    def _log(self, request: Request, part: Envelope, status: int, sent: int, started: float) -> None:
-        session = request.session
-        seconds = time.perf_counter() - started
-        self._access.add(session.peer, session.principal.name, part.method, part.path, status, sent, seconds)
+    def _log(self, request: Request, part: Envelope, reply: Reply, sent: int, started: float) -> None:
+        facts = reply.facts(len(part.content))
+        self._access.finish(request.session, part.method, part.path, started, reply.status, sent, facts)
 
     async def aclose(self) -> None:
         """Forgets what is unfinished; the session itself, with the requests at work, belongs to the transport."""

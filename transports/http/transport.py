@@ -30,8 +30,9 @@ from kafka_gateway.door.known_heads import KnownHead
 from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
 from kafka_gateway.errors import REVOKED, BadRequest, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
-from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.messages import NOTHING, Facts, Reply, Request
 from kafka_gateway.query import parse_query
+from kafka_gateway.request_ids import new_id
 from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Stream
@@ -80,9 +81,7 @@ class HttpTransport(Transport):
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
         self._memory = gateway.memory
-        for route in gateway.router.routes:
-            if (size := route.extras.get("raw")) is not None:
-                self._raw[route.template] = self._raw[route.template + "/"] = size
+        self._raw = gateway.router.raw
         try:
             yield
         finally:
@@ -123,6 +122,9 @@ class HttpTransport(Transport):
                 asked.raw_headers = [each for each in request.raw_headers if each[0].lower() not in secret]
         asked.settles = True
         reply = await self._dispatch(gateway, asked, query_text)
+        if not reply.request_id:  # a transport that builds on this one has answered by itself
+            reply.request_id = request.id
+        request.facts = reply.facts(len(body) if isinstance(body, bytes) else 0)
         close = not request.keep_alive or gateway.stopping
         if request.cors:
             reply.headers += request.cors
@@ -168,7 +170,7 @@ class HttpTransport(Transport):
 
     async def answer(
         self, connection: HttpConnection, known: KnownHead, body: bytes, session: Session, gateway: Gateway
-    ) -> tuple[int, bool, int]:
+    ) -> tuple[int, bool, int, Facts]:
         """As ``handle``, for a head that is known and the whole body: status, whether the connection stays, bytes."""
         stopping = gateway.stopping
         asked = Request(
@@ -184,20 +186,23 @@ class HttpTransport(Transport):
             settles=True,
         )
         reply = await self._dispatch(gateway, asked, known.target.partition("?")[2])
+        if not reply.request_id:
+            reply.request_id = new_id()
+        facts = reply.facts(len(body))
         if known.cors:
             reply.headers += known.cors
         close = gateway.stopping or connection.half_closed
         if not isinstance(reply.body, bytes):  # reports on several records, which come one by one
             request = connection.request_of(known)
             response = await self._stream(request, reply, reply.body, session, gateway, close)
-            return response.status, bool(response.keep_alive), response.body_length
+            return response.status, bool(response.keep_alive), response.body_length, facts
         field = _CLOSES if close else b""
         sent = await self._write_and_settle(connection, reply, reply.body, known.accept_encoding, field, False)
-        return reply.status, not close, sent
+        return reply.status, not close, sent, facts
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         headers = error.headers + request.cors
-        reply = Reply(error.status, "application/json", self._dialect.error(error), headers)
+        reply = Reply(error.status, "application/json", self._dialect.error(error), headers, request_id=request.id)
         return cast(web.StreamResponse, _Refusal(self, reply, not request.keep_alive))
 
     def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Coroutine[Any, Any, Reply]:
@@ -238,6 +243,7 @@ class HttpTransport(Transport):
             body = await _gzip(body)
             parts.append(b"Content-Encoding: gzip\r\n")
         parts.append(self._date_line())
+        parts.append(b"X-Request-Id: %b\r\n" % reply.request_id.encode())
         for name, value in reply.headers:
             parts.append(f"{name}: {value}\r\n".encode("latin-1"))
         parts.append(connection_field)
@@ -363,6 +369,7 @@ class HttpTransport(Transport):
     def _stream_head(self, reply: Reply, is_chunked: bool, close: bool) -> bytes:
         parts = [self._heads.get((reply.status, reply.media_type)) or self._make_head((reply.status, reply.media_type))]
         parts.append(self._date_line())
+        parts.append(b"X-Request-Id: %b\r\n" % reply.request_id.encode())
         parts.append(b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n")
         parts += [f"{name}: {value}\r\n".encode("latin-1") for name, value in reply.headers]
         if is_chunked:

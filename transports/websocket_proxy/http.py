@@ -68,6 +68,7 @@ class ProxyHttp(Transport):
         reply = await gateway.dispatch(
             Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self.area)
         )
+        request.facts = reply.facts(len(body))
         response = _response(reply)
         if gateway.stopping:
             response.force_close()

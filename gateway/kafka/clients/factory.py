@@ -21,6 +21,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer, FetchedAhead
 from kafka_gateway.kafka.clients.properties import Role, client_properties
+from kafka_gateway.kafka.clients.statistics import Statistics
 from kafka_gateway.kafka.errors import describe, kafka_error
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.memory_budget import automatic_max_bytes
@@ -74,6 +75,7 @@ class ClientFactory:
         self.fetched_ahead = FetchedAhead()
         """What the consumers have that were built here."""
         self._buffer_max = (config.integer("memory.max.bytes") or automatic_max_bytes()) // _BUFFER_SHARE
+        self.statistics = Statistics(config.seconds("metrics.kafka.interval.ms"))
         self._log = ClientLog(logging.getLogger("gateway.kafka.librdkafka"))
 
     @property
@@ -105,12 +107,15 @@ class ClientFactory:
             # How long a topic may stay unknown before its records fail; 30 s by default, the time of a whole request.
             "topic.metadata.propagation.max.ms": 4000,
         }
-        return self._merged("producer", defaults, {})
+        return self._merged("producer", defaults, dict(self.statistics.settings("producer")))
 
     def transactional_producer(self, transactional_id: str, client_id: str) -> confluent_kafka.Producer:
         """A producer whose every record is to be a transaction (websocket-proxy.md §2.8). Raises KafkaException."""
         config = self.producer_config()
-        for given in ("acks", "request.required.acks", "linger.ms", "queue.buffering.max.ms", "max.in.flight"):
+        for given in (
+            "acks", "request.required.acks", "linger.ms", "queue.buffering.max.ms", "max.in.flight",
+            "statistics.interval.ms", "stats_cb",
+        ):  # fmt: skip
             config.pop(given, None)
         # librdkafka takes no record that may outlive its transaction.
         patience = max(int(config.get(name, 0)) for name in ("delivery.timeout.ms", "message.timeout.ms"))
@@ -171,7 +176,9 @@ class ClientFactory:
         if not settings.group:  # the binding (2.16) ends the whole process with an assertion
             raise InvalidConsumerConfig(f"{InvalidConsumerConfig.text}the group's name is empty")
         try:
-            properties: Settings = {**self.consumer_config(settings), **more}
+            # Only of those that are polled all the time: what others tell would pile up in them.
+            told = self.statistics.settings("consumer", settings.group) if settings.kind else {}
+            properties: Settings = {**self.consumer_config(settings), **told, **more}
             kbytes = min(int(properties["queued.max.messages.kbytes"]), self._buffer_max // 1024)
             properties["queued.max.messages.kbytes"] = max(1, kbytes)
             return CountedConsumer(properties, self.fetched_ahead)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Rebalanced, Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -36,7 +38,16 @@ class KafkaConsumer:
     Cancelling a call does not take it back, except for `read`. After `close` everything raises InstanceNotFound.
     """
 
-    def __init__(self, clients: ClientFactory, worker: Worker, closed: Callable[[KafkaConsumer], None]) -> None:
+    def __init__(
+        self,
+        clients: ClientFactory,
+        worker: Worker,
+        closed: Callable[[KafkaConsumer], None],
+        kind: str = "",
+        numbers: KafkaNumbers | None = None,
+    ) -> None:
+        self._kind = kind
+        self._numbers = numbers or KafkaNumbers(Names(0), Names(0))
         self._clients = clients
         self._worker = worker
         self._closed = closed
@@ -52,6 +63,7 @@ class KafkaConsumer:
         settings: ConsumerSettings,
         closed: Callable[[KafkaConsumer], None] = lambda consumer: None,
         rebalanced: Rebalanced | None = None,
+        numbers: KafkaNumbers | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
 
@@ -70,7 +82,7 @@ class KafkaConsumer:
             rebalanced=rebalanced,
         )
         await worker.start()
-        return cls(clients, worker, closed)
+        return cls(clients, worker, closed, settings.kind or "instance", numbers)
 
     @property
     def held_bytes(self) -> int:
@@ -150,7 +162,22 @@ class KafkaConsumer:
             # Also when the reader was cancelled in the very moment in which the records came (F8).
             self._worker.settle(read, False)
             raise
-        return TakenBatch(read.batch, partial(self._settle, read))
+        batch = read.batch
+        if batch.records:
+            self._count(batch, limits.kind or self._kind)
+        return TakenBatch(batch, partial(self._settle, read))
+
+    def _count(self, batch: RecordBatch, kind: str) -> None:
+        # Nearly every consumer reads one topic. Of several the first record's counts for its whole batch, unless the
+        # last one is of another: then each is looked at.
+        records, topics = batch.records, self._topics
+        consumed = self._numbers.consumed
+        first = records[0].topic() or ""
+        if len(topics) == 1 or records[-1].topic() == first:
+            consumed.add(kind, first, len(records), batch.size_bytes)
+            return
+        for topic, count in Counter(record.topic() or "" for record in records).items():
+            consumed.add(kind, topic, count, batch.size_bytes * count // len(records))
 
     def _settle(self, read: Read, accepted: bool) -> None:
         if accepted:

@@ -19,6 +19,7 @@ from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
+from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 POOL_SIZE = 25
@@ -37,7 +38,10 @@ _OUT_OF_RANGE = "Kafka error: Fetch response contains an error code: 1"
 class KafkaReader:
     """The `Reader` port. Belongs to the event loop; each read has a thread and a consumer for its time."""
 
-    def __init__(self, clients: ClientFactory, admin: Admin, config: Config) -> None:
+    def __init__(
+        self, clients: ClientFactory, admin: Admin, config: Config, numbers: KafkaNumbers | None = None
+    ) -> None:
+        self._consumed = (numbers or KafkaNumbers(Names(0), Names(0))).consumed
         self._clients = clients
         self._admin = admin
         self._most_records = config.integer("consumer.records.max")
@@ -69,7 +73,9 @@ class KafkaReader:
         )
         reading.add_done_callback(self._done)
         # The thread reads to its end even if nobody waits for it any more; its turn is over only then.
-        return await asyncio.shield(reading)
+        batch = await asyncio.shield(reading)
+        self._consumed.add("simple", topic, len(batch), batch.size_bytes)
+        return batch
 
     async def aclose(self) -> None:
         """Closes the consumers that are not reading; the others end with their read."""
@@ -92,13 +98,13 @@ class KafkaReader:
             if not client.is_open:
                 client.open()
             client.assign([place], {place: offset})
-            records = self._collect(client, place, wanted, end)
+            records, size_bytes = self._collect(client, place, wanted, end)
             client.unsubscribe()
         except KafkaException as error:
             raise to_service_error(error) from error  # and the client is dropped with what it may still hold
         if len(self._idle) < _IDLE and not self._closing:
             self._idle.append(client)
-        batch = RecordBatch(cast(Sequence[ConsumedRecord], records), 0)
+        batch = RecordBatch(cast(Sequence[ConsumedRecord], records), size_bytes)
         batch.encode(encoder)
         return batch
 
@@ -111,7 +117,7 @@ class KafkaReader:
             joins=False,
         )
 
-    def _collect(self, client: GroupClient, place: Partition, wanted: int, end: int) -> list[Message]:
+    def _collect(self, client: GroupClient, place: Partition, wanted: int, end: int) -> tuple[list[Message], int]:
         found = RecordBuffer()
         until = time.monotonic() + DEADLINE_S
         over = False
@@ -128,4 +134,5 @@ class KafkaReader:
                 raise KafkaError(_OUT_OF_RANGE)  # retention has passed the offset since it was checked
             over = place in client.ends or any((record.offset() or 0) + 1 >= end for record in records[-1:])
             found.extend(records)
-        return found.take(ReadLimits(self._most_bytes, 0, inclusive=True), wanted)[0]
+        taken = found.take(ReadLimits(self._most_bytes, 0, inclusive=True), wanted)
+        return taken[0], taken[1]

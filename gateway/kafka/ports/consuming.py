@@ -27,6 +27,9 @@ class ConsumerSettings:
     """How long Kafka hears nothing of the member before its partitions go to others; 0 for the operator's choice."""
     clients_return: bool = False
     """Whether its client comes back by itself when its gateway is gone: the place in the group is soon free then."""
+    kind: str = ""
+    """What is read for, in the metrics: ``instance``, ``pull``, ``bridge``, ``group_stream``, ``socket``; "" for the
+    gateway's own reading."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class ReadLimits:
     max_records: int = 0
     oversized: bool = True
     group_s: float = 0.0
+    kind: str = ""
+    """What is read for, where that is not what the consumer is for: ``push``."""
 
 
 class TakenBatch:

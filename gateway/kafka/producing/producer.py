@@ -34,6 +34,7 @@ from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Batch, FollowedBatch, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
+from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
 
 RECORD_COST_BYTES = 400
@@ -59,13 +60,16 @@ class KafkaProducer:
         create_topics: bool,
         all_down: Callable[[], None] = lambda: None,
         times: EmbeddedTimes | None = None,
+        numbers: KafkaNumbers | None = None,
     ) -> None:
         """
         Args:
+            numbers: what is counted of all records.
             all_down: is called on a thread of its own when there is no connection to any broker.
             times: of the embedded Kafka, which does not keep any.
         """
         self._times = times
+        self._numbers = numbers or KafkaNumbers(Names(0), Names(0))
         self._clients = clients
         self._admin = admin
         self._queue_bytes = queue_bytes
@@ -209,8 +213,21 @@ class KafkaProducer:
             else:
                 continue
             self._release(batch)
+            self._count(batch)
             if not batch.future.done():
                 batch.future.set_result(batch.rows)
+
+    def _count(self, batch: Batch) -> None:
+        numbers, size = self._numbers, len(batch.rows)
+        numbers.produce_seconds.add(self._loop.time() - batch.sent_at)
+        size_bytes = batch.cost_bytes - size * RECORD_COST_BYTES
+        if batch.errors is None:
+            numbers.produced.add(batch.transport, batch.topic, size, size_bytes)
+            return
+        numbers.produce_errors.update(batch.errors)
+        if stored := size - len(batch.errors):
+            # How many bytes of them were stored is not worth a look at every record.
+            numbers.produced.add(batch.transport, batch.topic, stored, size_bytes * stored // size)
 
     def _release(self, batch: Batch) -> None:
         self._refusing = False

@@ -134,6 +134,7 @@ class Rerouting:
                 batch.refused.append(each)
             else:
                 batch.rows[each.place] = each.error
+                batch.note("MSG_SIZE_TOO_LARGE" if each.too_large else "INVALID_RECORD")
         return bool(batch.refused)
 
     def _current(self, topic: str) -> Sender:

@@ -25,6 +25,7 @@ from kafka_gateway.errors import KafkaAuthorization, ServiceError, TooManyReques
 from kafka_gateway.kafka.errors import kafka_error, to_delivery_error
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.request_ids import CURRENT
 
 log = logging.getLogger("gateway.kafka.producer")
 
@@ -67,6 +68,7 @@ class Batch:
     __slots__ = (
         "arrived",
         "cost_bytes",
+        "errors",
         "expected",
         "extras",
         "future",
@@ -75,6 +77,7 @@ class Batch:
         "sender",
         "sent_at",
         "topic",
+        "transport",
     )
 
     def __init__(
@@ -96,6 +99,10 @@ class Batch:
         self.sender = sender
         self.extras: dict[int, tuple[int, Any]] | None = None
         """Timestamps and headers, of records that have them: reports of failures do not tell them."""
+        self.errors: list[str] | None = None
+        """Names of what befell the records that Kafka did not take."""
+        self.transport = CURRENT.get()[0]
+        """By which the records came; empty outside of requests."""
         self.refused: list[Refused] | None = None
         """The records whose batch Kafka has refused, for its size or for one of them; their rows are empty."""
 
@@ -118,6 +125,12 @@ class Batch:
         self.rows[0] = message if error is None else self._outcome(0, error, message)
         self.sender.done.append(self)
 
+    def note(self, error: str) -> None:
+        """Counts a record that Kafka did not take."""
+        if self.errors is None:
+            self.errors = []
+        self.errors.append(error)
+
     def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
         if error.code() == _Code._PURGE_QUEUE and self.sender.forbidden is not None:
             return self.sender.forbidden
@@ -125,6 +138,7 @@ class Batch:
         if isinstance(failure, KafkaAuthorization):
             failure = KafkaAuthorization(f"{failure.message}: topic {self.topic}")
         if error.code() not in _OF_THE_BATCH or message is None:
+            self.note(error.name())
             return failure
         if self.refused is None:
             self.refused = []
@@ -244,6 +258,7 @@ class Sender:
                     produce(topic, record.value, record.key, place, report, None, record.timestamp_ms, listed)
             except (BufferError, confluent_kafka.KafkaException) as error:
                 batch.rows[index] = _not_queued(error)
+                batch.note("_QUEUE_FULL")
                 failed += 1
         return failed > 0 and _without(batch, failed)
 
@@ -270,6 +285,7 @@ class Sender:
                 )
             except (BufferError, confluent_kafka.KafkaException) as error:
                 batch.rows[index] = _not_queued(error)
+                batch.note("_QUEUE_FULL")
                 failed += 1
         return failed > 0 and _without(batch, failed)
 

@@ -10,6 +10,7 @@ from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.kafka.tails.fetcher import Chunk, Filter, batch_of
+from kafka_gateway.metrics.numbers import Traffic
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -171,9 +172,20 @@ class Cohort:
     ``until`` cuts what it gives at these offsets; tails with and without that are never in one cohort.
     """
 
-    __slots__ = ("before", "behind", "catch_up", "giving", "partitions", "positions", "tails", "topic", "until")
+    __slots__ = (
+        "before", "behind", "catch_up", "consumed", "giving", "partitions", "positions", "tails", "topic", "until",
+    )  # fmt: skip
 
-    def __init__(self, topic: str, partitions: Filter, positions: Positions, until: Mapping[int, int] | None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partitions: Filter,
+        positions: Positions,
+        until: Mapping[int, int] | None,
+        consumed: Traffic | None = None,
+    ) -> None:
+        self.consumed = consumed
+        """Counts what is given."""
         self.topic = topic
         self.partitions = partitions
         self.positions = positions
@@ -287,15 +299,20 @@ class Cohort:
 
     def _give(self, batch: TailBatch) -> None:
         self.giving = batch
+        given = 0
         for tail in list(self.tails):
             # One that was paused or closed by what another's listener did keeps its place in front of this batch.
             if tail.cohort is self:
                 tail.last = batch
+                given += 1
                 try:
                     tail.listener.records(batch)
                 except Exception:
                     tail.broken()
         self.giving = None
+        if self.consumed is not None:
+            records = batch.records
+            self.consumed.add("stream", self.topic, len(records) * given, records.size_bytes * given)
 
 
 def _beyond(positions: Positions, ends: Mapping[int, int]) -> bool:

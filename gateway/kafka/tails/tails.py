@@ -40,6 +40,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicInfo
 from kafka_gateway.kafka.tails.fetcher import Fetcher, Item
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
 from kafka_gateway.kafka.tails.topic_readers import Opening, TailTopic, Turns
+from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -68,11 +69,18 @@ class KafkaTails:
     """The `Tails` port. Belongs to the event loop."""
 
     def __init__(
-        self, clients: ClientFactory, admin: Admin, client: AdminClient, config: Config, times: Times | None = None
+        self,
+        clients: ClientFactory,
+        admin: Admin,
+        client: AdminClient,
+        config: Config,
+        times: Times | None = None,
+        numbers: KafkaNumbers | None = None,
     ) -> None:
         """``client`` is for questions that the port of ``admin`` does not know; ``times`` are those of the embedded
         Kafka, which does not keep any."""
         self._clients = clients
+        self.numbers = numbers or KafkaNumbers(Names(0), Names(0))
         self._admin = admin
         self._embedded = times is not None
         isolation = clients.consumer_config(_SETTINGS).get("isolation.level", "read_committed")

@@ -22,6 +22,7 @@ from kafka_gateway.kafka.tails.fetcher import Fetcher, Filter, Item, Lost
 from kafka_gateway.kafka.tails.live_edge import LiveEdge
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets
 from kafka_gateway.kafka.tails.tail import NO_ENDS, Cohort, KafkaTail, Positions
+from kafka_gateway.metrics.numbers import KafkaNumbers
 from kafka_gateway.records import RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class Environment(Protocol):
     turns: Turns
     ring_bytes: int
     linger_s: float
+    numbers: KafkaNumbers
+    """What is counted of the records that are handed on."""
 
     def open_feed(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
@@ -212,7 +215,13 @@ class TailTopic:
                 tail.catch_up = None
             if not self._greet(tail):
                 continue
-            cohort = Cohort(self.name, tail.partitions, tail.places, tail.ends if tail.until_end else None)
+            cohort = Cohort(
+                self.name,
+                tail.partitions,
+                tail.places,
+                tail.ends if tail.until_end else None,
+                self._environment.numbers.consumed,
+            )
             cohorts.setdefault(cohort.key(), cohort).add([tail])
         for cohort in cohorts.values():
             self._place(cohort)

@@ -1,29 +1,34 @@
-"""Logging: one line an event on standard error, as text or JSON; no text of a client can break out of its line."""
+"""One line an event, as text or JSON; no text of a client can break out of its line."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 import traceback
 
 from kafka_gateway.door.access_log import escape
+from kafka_gateway.request_ids import CURRENT
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-21 10:00:00,123 INFO gateway.host: text``; a traceback follows on the same line, escaped."""
+    """``2026-11-21 10:00:00,123 INFO gateway.host: text [request-id]``; a traceback follows on the same line, escaped.
+
+    The id is that of the request at work, if there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
         line = f"{seconds},{int(record.msecs):03d} {record.levelname} {record.name}: {_one_line(record.getMessage())}"
+        if (id_ := CURRENT.get()[1]) and record.name != "gateway.access":
+            line += f" [{_one_line(id_)}]"
         if record.exc_info:
             line += " | " + _one_line(_trace(record))
         return line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the traceback if there is one."""
+    """One JSON object a line: time, level, logger, message, request_id, and the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         milliseconds = int(record.msecs)
@@ -33,21 +38,11 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if id_ := CURRENT.get()[1]:
+            event["request_id"] = id_
         if record.exc_info:
             event["exception"] = _trace(record)
         return json.dumps(event)
-
-
-def set_up(level: str, form: str) -> None:
-    """Sends everything from ``level`` up to standard error, in the form ``text`` or ``json``."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    # asyncio's own debug lines tell nothing about the gateway.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.captureWarnings(True)
 
 
 def _one_line(text: str) -> str:

@@ -1,0 +1,55 @@
+"""The log of a process that serves: its form, and where it goes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import types
+
+from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.logs.destination import Destination, DestinationHandler
+from kafka_gateway.logs.formatters import JsonFormatter, TextFormatter
+
+log = logging.getLogger("gateway")
+
+
+class Logs:
+    """Sends everything that is logged to ``path``, a file, or to standard error where it is "".
+
+    ``form`` is ``text`` or ``json``.
+    """
+
+    def __init__(self, form: str = "text", path: str = "") -> None:
+        """OSError: the file cannot be had."""
+        self.form = form
+        self._destination = Destination(path)
+        self._destination.open()
+        handler = DestinationHandler(self._destination)
+        handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+        logging.getLogger().handlers[:] = [handler]
+        logging.captureWarnings(True)
+
+    def catch_all(self) -> None:
+        """Has what ends the process or a thread logged like everything else: Python would write a traceback on standard
+        error."""
+        sys.excepthook = _uncaught
+        threading.excepthook = _uncaught_on_thread
+
+    def take_over(self, access: AccessLog) -> None:
+        """Has the lines of an access log written round the handlers, which take longer than the rest of a request."""
+        access.write_to(self._destination.write, self.form)
+
+    def reopen(self) -> None:
+        """The file was moved away: lines go into a new one of its name."""
+        self._destination.reopen()
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    log.critical("the process ends", exc_info=(kind, error, trace))
+
+
+def _uncaught_on_thread(told: threading.ExceptHookArgs) -> None:
+    if told.exc_value is not None:
+        name = told.thread.name if told.thread is not None else "?"
+        log.error("thread %s has ended", name, exc_info=(told.exc_type, told.exc_value, told.exc_traceback))

@@ -1,0 +1,60 @@
+"""What goes to Kafka, comes from it, and what librdkafka says of itself, as metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kafka_gateway.metrics.families import counter, gauge, histogram
+from kafka_gateway.metrics.numbers import KafkaNumbers
+from kafka_gateway.metrics.registry import Families
+
+
+class Told(Protocol):
+    """What librdkafka's clients have told of themselves last (gateway/kafka/clients/statistics.py)."""
+
+    def brokers(self) -> dict[str, tuple[bool, float]]:
+        """Address → whether some client is connected, and the round trip in seconds."""
+
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Kind of client → records and bytes that wait in it."""
+
+    def lags(self) -> dict[tuple[str, str], int]:
+        """Group and topic → records that it has not read."""
+
+
+def kafka(numbers: KafkaNumbers, told: Told) -> Callable[[], Families]:
+    """A source of `Metrics`."""
+
+    def families() -> Families:
+        way, kind, topic = "transport", "kind", "topic"
+        produced, consumed = numbers.produced, numbers.consumed
+        yield counter("produced_records", "Records that Kafka has acknowledged", (way, topic), produced.records())
+        yield counter("produced_bytes", "Their keys and values", (way, topic), produced.sizes())
+        errors = [((name,), count) for name, count in numbers.produce_errors.items()]
+        yield counter("produce_errors", "Records that Kafka did not take, by the error's name", ("code",), errors)
+        seconds = [((), numbers.produce_seconds)]
+        yield histogram("produce_seconds", "From librdkafka's queue to the report of a batch", (), seconds)
+        yield counter("consumed_records", "Records that were handed on", (kind, topic), consumed.records())
+        yield counter("consumed_bytes", "Their keys and values", (kind, topic), consumed.sizes())
+        rebalances = [((group,), count) for group, count in numbers.rebalances.items()]
+        yield counter("rebalances", "New assignments to members of this gateway", ("group",), rebalances)
+        brokers = told.brokers()
+        up = [((name,), int(is_up)) for name, (is_up, _) in brokers.items()]
+        yield gauge("kafka_broker_up", "Whether a client is connected to the broker", ("broker",), up)
+        times = [((name,), seconds) for name, (_, seconds) in brokers.items()]
+        yield gauge("kafka_broker_rtt_seconds", "Average round trip to the broker", ("broker",), times)
+        queues = told.queues()
+        records = [((name,), count) for name, (count, _) in queues.items()]
+        yield gauge("kafka_queue_records", "Records that wait in librdkafka", ("client",), records)
+        sizes = [((name,), size) for name, (_, size) in queues.items()]
+        yield gauge("kafka_queue_bytes", "Their bytes", ("client",), sizes)
+        lags: dict[tuple[str, str], int] = {}
+        for (group, name), lag in told.lags().items():
+            key = numbers.groups.label(group), numbers.topics.label(name)
+            lags[key] = lags.get(key, 0) + lag
+        yield gauge(
+            "group_lag_records", "Records that groups with members here have not read", ("group", topic), lags.items()
+        )
+
+    return families

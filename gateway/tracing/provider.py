@@ -1,0 +1,44 @@
+"""OpenTelemetry's tracer, set up by the usual ``OTEL_*`` variables. Imported only where tracing is on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
+from opentelemetry.trace import Tracer
+
+from kafka_gateway.version import VERSION
+
+log = logging.getLogger("gateway.tracing")
+
+_END_S = 2.0
+"""How long the last spans may take at the gateway's end: a collector that hangs does not hold it."""
+
+
+@contextlib.asynccontextmanager
+async def tracing(exporter: SpanExporter | None = None) -> AsyncIterator[Tracer]:
+    """A tracer whose spans go to the collector of ``OTEL_EXPORTER_OTLP_ENDPOINT``, in bundles and on a thread.
+
+    Sampling follows the parent (``OTEL_TRACES_SAMPLER``). What the collector does not take in time is dropped.
+
+    Args:
+        exporter: gets each span at once instead; for tests.
+    """
+    provider = TracerProvider(resource=Resource.create({"service.name": "kafka-gateway", "service.version": VERSION}))
+    if exporter is not None:
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+    else:
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        yield provider.get_tracer("kafka_gateway", VERSION)
+    finally:
+        ending = asyncio.get_running_loop().run_in_executor(None, provider.shutdown)
+        done, _ = await asyncio.wait([ending], timeout=_END_S)
+        if not done:
+            log.warning("the collector of traces took no last spans within %g s", _END_S)

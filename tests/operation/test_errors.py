@@ -1,0 +1,131 @@
+"""docs/errors.md has every code, and errors tell the way out (observability.md §5)."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import kafka_gateway
+import kafka_gateway.services
+import kafka_gateway.transports
+from kafka_gateway.assembly.app import App
+from kafka_gateway.errors import ServiceError
+from tests.transports.conftest import gateway
+
+PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+SECTIONS = {int(part[:5]): part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+
+
+def classes() -> list[type[ServiceError]]:
+    """Every error that any module can raise."""
+    for package, prefix in (
+        (kafka_gateway, "kafka_gateway."),
+        (kafka_gateway.services, "kafka_gateway.services."),
+        (kafka_gateway.transports, "kafka_gateway.transports."),
+    ):
+        for module in pkgutil.walk_packages(package.__path__, prefix):
+            if not module.name.startswith(("kafka_gateway.testing", "kafka_gateway.__main__")):
+                importlib.import_module(module.name)
+
+    def below(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from below(each)
+
+    return [each for each in below(ServiceError) if each.__module__.startswith("kafka_gateway.")]
+
+
+def test_every_code_has_its_section_and_no_other() -> None:
+    assert SECTIONS.keys() == {each.error_code for each in classes()}
+
+
+def test_every_section_says_what_to_do() -> None:
+    for code, text in SECTIONS.items():
+        assert re.search(r"\*\*Do:?\*\*|Stop|stop its members", text) or "**Do" in text, code
+        assert "**" in text
+
+
+def test_what_can_be_sent_again_says_so() -> None:
+    again = {each.error_code for each in classes() if each.retriable and each.error_code > 1000}
+    assert {code for code in again if "Can be sent again" not in SECTIONS[code]} == set()
+
+
+def test_a_way_out_is_one_sentence() -> None:
+    for each in classes():
+        assert each.help == "" or (each.help[0].isupper() and each.help[-1] == "." and len(each.help) < 200), each
+
+
+@pytest.fixture
+async def helpful() -> Any:
+    async with gateway(**{"errors.help": True}) as app:
+        yield app
+
+
+async def ask(app: App, method: str, path: str, body: str = "", **headers: str) -> dict[str, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        aiohttp.ClientSession() as client,
+        client.request(
+            method,
+            app.addresses[0] + path,
+            data=body.encode() or None,
+            headers=named,
+            skip_auto_headers=["Content-Type"],
+        ) as reply,
+    ):
+        told: dict[str, Any] = await reply.json(content_type=None)
+        assert told.get("request_id") == reply.headers["X-Request-Id"]
+        return told
+
+
+V2 = "application/vnd.kafka.v2+json"
+JSON_V2 = "application/vnd.kafka.json.v2+json"
+
+
+async def test_the_errors_that_people_meet_tell_the_way_out(helpful: App) -> None:
+    wrong = await ask(helpful, "POST", "/topics/t", "{}", Content_Type="text/plain")
+    assert wrong["error_code"] == 415
+    assert JSON_V2 in wrong["help"]
+    wrong = await ask(helpful, "POST", "/topics/t", '{"nothing": 1}', Content_Type=JSON_V2)
+    assert wrong["error_code"] == 422
+    assert '{"records": [{"key": "k", "value"' in wrong["help"]
+    wrong = await ask(helpful, "GET", "/consumers/g/instances/i/records", Accept=JSON_V2)
+    assert wrong["error_code"] == 40403
+    assert "consumer.instance.timeout.ms" in wrong["help"]
+    made = '{"name": "i", "format": "binary"}'
+    async with aiohttp.ClientSession() as client:
+        url = helpful.addresses[0] + "/consumers/g"
+        assert (await client.post(url, data=made, headers={"Content-Type": V2})).status == 200
+    wrong = await ask(helpful, "GET", "/consumers/g/instances/i/records", Accept=JSON_V2)
+    assert wrong["error_code"] == 40601
+    assert "application/vnd.kafka.binary.v2+json" in wrong["help"]
+
+
+async def test_a_record_of_another_format_says_how_to_get_on(helpful: App, topic: str) -> None:
+    async with aiohttp.ClientSession() as client:
+        url = helpful.addresses[0]
+        body, headers = '{"records": [{"value": "/w=="}]}', {"Content-Type": "application/vnd.kafka.binary.v2+json"}
+        assert (await client.post(f"{url}/topics/{topic}", data=body, headers=headers)).status == 200
+        made = '{"name": "i", "format": "json", "auto.offset.reset": "earliest"}'
+        assert (await client.post(url + "/consumers/g2", data=made, headers={"Content-Type": V2})).status == 200
+        assigned = f'{{"partitions": [{",".join(f"""{{"topic": "{topic}", "partition": {n}}}""" for n in range(4))}]}}'
+        reply = await client.post(
+            url + "/consumers/g2/instances/i/assignments", data=assigned, headers={"Content-Type": V2}
+        )
+        assert reply.status == 204
+    wrong = await ask(helpful, "GET", "/consumers/g2/instances/i/records?timeout=5000", Accept=JSON_V2)
+    assert wrong["error_code"] == 40801
+    assert "binary" in wrong["help"]
+
+
+async def test_without_help_there_are_two_members(topic: str) -> None:
+    async with gateway() as app, aiohttp.ClientSession() as client:
+        reply = await client.get(f"{app.addresses[0]}/topics/{topic}")
+        assert sorted(await reply.json(content_type=None)) == ["error_code", "message"]
