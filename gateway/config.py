@@ -296,8 +296,13 @@ def _build(
         _table=table,
     )
     if "listeners" in table.exact:
-        faults += _listener_faults(config, notes)
+        wrong = _listener_faults(config, notes)
+        faults += wrong
         config = replace(config, warnings=tuple(dict.fromkeys(notes)))
+        if wrong:
+            # The other checks ask for the listeners, and go on with the usual one.
+            without = {name: value for name, value in values.items() if not name.endswith("listeners")}
+            config = replace(config, values=MappingProxyType({**without, "listeners": (), "admin.listeners": ()}))
     for check in checks:
         faults += check(config)
     if faults:

@@ -157,8 +157,7 @@ def test_older_names_give_way() -> None:
         ([KEY + "producer.sessions-enabled=maybe"], {}, "not true or false"),
         ([KEY + "sever.port=1"], {}, "did you mean kafka.ws.proxy.server.port"),
         ([], {"WSPROXY_BASIC_AUTH_ENABLED": "true", "WSPROXY_BASIC_AUTH_USERNAME": "u"}, "basic-auth.realm"),
-        ([], {"WSPROXY_OPENID_ENABLED": "true"}, "well-known-url"),
-        ([], {"WSPROXY_JWT_KAFKA_USERNAME_KEY": "u"}, "not offered"),
+        ([], {"WSPROXY_OPENID_ENABLED": "true"}, "names no issuer"),
         ([], {"WSPROXY_PORT": "1", "WSPROXY_SSL_PORT": "2"}, "needs a certificate"),
         (["listeners.insecure=false"], {"WSPROXY_PORT": "1"}, "nobody need authenticate"),
     ],
@@ -171,13 +170,12 @@ def test_faults(overrides: list[str], env: dict[str, str], text: str) -> None:
 
 def test_what_has_no_meaning_here_is_told() -> None:
     config = read(
-        WSPROXY_SCHEMA_REGISTRY_URL="http://registry",
         WSPROXY_BROKER_RESOLUTION_RETRIES="3",
         WSPROXY_KAFKA_MONITORING_SSL_PROVIDER="x",
         WSPROXY_CONFLUENT_MONITORING_ENABLED="true",
     )
     told = "\n".join(config.warnings)
-    for name in ("SCHEMA_REGISTRY_URL", "BROKER_RESOLUTION_RETRIES", "MONITORING_SSL_PROVIDER", "MONITORING_ENABLED"):
+    for name in ("BROKER_RESOLUTION_RETRIES", "MONITORING_SSL_PROVIDER", "MONITORING_ENABLED"):
         assert name in told
 
 
@@ -190,7 +188,6 @@ def test_the_old_registry_is_the_gateways() -> None:
     )
     assert config.items("schema.registry.url") == ("http://registry:8081",)
     assert config.under("schema.registry.") == {
-        "url": "http://registry:8081",
         "http.read.timeout.ms": "700",
         "basic.auth.user.info": "user:CANARY",
         "basic.auth.credentials.source": "USER_INFO",
