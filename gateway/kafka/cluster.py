@@ -231,6 +231,7 @@ class KafkaCluster:
             raise ShuttingDown
         self._places.take()
         try:
+            at_time = self._times.at_time if self._times is not None else None
             consumer = await KafkaConsumer.open(
                 self._clients,
                 self._config,
@@ -238,6 +239,7 @@ class KafkaCluster:
                 self._consumer_closed,
                 self._noting(settings, rebalanced),
                 self.numbers,
+                at_time,
             )
         except BaseException:
             self._places.give_back()

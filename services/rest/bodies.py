@@ -333,6 +333,8 @@ def read_commit(body: bytes, codec: Codec | None) -> list[PartitionOffset] | Non
         if offset > _OFFSET_MAX:  # what is stored is one more
             raise Unprocessable(f"{place}.offset must be less than or equal to {_OFFSET_MAX} (was {offset})")
         metadata = read_text(entry.get("metadata", NULL), f"{place}.metadata") or ""
+        if "\0" in metadata:  # librdkafka would end it there
+            raise Unprocessable(f"{place}.metadata holds the character U+0000.")
         offsets[topic, partition] = PartitionOffset(topic, partition, offset, metadata)
     return list(offsets.values())
 

@@ -38,9 +38,10 @@ class SimpleReads:
         with v1_errors():
             info = await find_topic_v1(self._admin, str(call.params["topic"]))
             partition = find_partition(info, call.params["partition"])
-            refusal = self._rules.refusal(info.name)
-            if refusal is not None:
-                raise refusal
+        refusal = self._rules.refusal(info.name)
+        if refusal is not None:
+            raise refusal  # no error of Kafka's
+        with v1_errors():
             if partition.leader < 0:
                 raise LeaderNotAvailable()
             if count <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from kafka_gateway import jsonio, media
 from kafka_gateway.errors import BadRequest, GroupActive, KafkaAuthentication, KafkaAuthorization, ServiceError
@@ -48,8 +48,8 @@ _DISABLED = Response(b"", 405)
 
 class _Offset(jsonio.Struct):
     topic: str
-    partition: int
-    offset: int
+    partition: Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, jsonio.Meta(ge=0, le=2**63 - 1)]
     metadata: str | None = None
 
 
@@ -217,8 +217,8 @@ class ProxyAdmin:
             raise BadRequest(str(error)) from None
         call.require("read", "topic", *dict.fromkeys(each.topic for each in wanted))
         places = [PartitionOffset(each.topic, each.partition, each.offset, each.metadata or "") for each in wanted]
-        if any(each.partition < 0 or each.offset < 0 for each in places):
-            raise BadRequest("A partition or an offset is negative.")
+        if any("\0" in each.metadata for each in places):
+            raise BadRequest("metadata holds the character U+0000.")
         if places:
             await _plainly(self._admin.alter_group_offsets(group, places))
         return Response(pretty(_offset_documents(await self._offsets_shown(call))))

@@ -14,7 +14,7 @@ from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.records import OutgoingRecord
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
-from tests.transports.wire import Wire
+from tests.transports.wire import V2, Wire
 
 JSON = "application/vnd.kafka.json.v2+json"
 
@@ -78,3 +78,32 @@ async def test_the_first_read_of_a_group_has_the_records() -> None:
         began = time.monotonic()
         assert json.loads((await wire.ask("GET", f"{path}/records?timeout=10", b"", Accept=JSON)).body) == []
         assert time.monotonic() - began < 2  # the group is there: the time is the client's own again
+
+
+async def test_an_instance_seeks_to_a_time() -> None:
+    """It went to the end: the mock cluster knows of no times."""
+    async with gateway() as app, await Wire.open(app.addresses[0]) as wire:
+        for number in range(3):
+            stamp = 1_700_000_000_000 + number * 60_000
+            body = b'{"records":[{"value":%d,"partition":0,"timestamp":%d}]}' % (number, stamp)
+            assert (await wire.ask("POST", "/topics/t", body, Content_Type=JSON)).status == 200
+        made = await wire.ask("POST", "/consumers/g", b'{"name":"a/b c","format":"json"}', Content_Type=V2)
+        assert made.json["base_uri"].endswith("/consumers/g/instances/a%2Fb%20c")
+        path = "/consumers/g/instances/a%2Fb%20c"
+        place = '{"topic":"t","partition":0'
+        await wire.ask("POST", f"{path}/assignments", f'{{"partitions":[{place}}}]}}'.encode(), Content_Type=V2)
+        for moment, values in (
+            ("2023-11-14T22:14:20Z", [1, 2]),
+            ("2023-11-14T22:14:21Z", [2]),
+            ("1969-01-01T00:00:00Z", [0, 1, 2]),
+        ):
+            times = f'{{"timestamps":[{place},"timestamp":"{moment}"}}]}}'.encode()
+            assert (await wire.ask("POST", f"{path}/positions", times, Content_Type=V2)).status == 204
+            found: list[int] = []
+            while len(found) < len(values):
+                rows = (await wire.ask("GET", f"{path}/records?timeout=5000", Accept=JSON)).json
+                found += [row["value"] for row in rows]
+            assert found == values
+        later = f'{{"timestamps":[{place},"timestamp":"2100-01-01T00:00:00Z"}}]}}'.encode()
+        assert (await wire.ask("POST", f"{path}/positions", later, Content_Type=V2)).status == 204
+        assert (await wire.ask("GET", f"{path}/records?timeout=500", Accept=JSON)).json == []

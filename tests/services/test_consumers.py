@@ -62,7 +62,7 @@ def last_limits(fake: FakeKafka) -> ReadLimits:
 async def test_create(rest: Rest, body: Any, name: str) -> None:
     answer = await rest.post("/consumers/g", body, V2)
     assert answer.status == 200
-    uri = f"http://gateway.example:8082/consumers/g/instances/{name}"
+    uri = f"http://gateway.example:8082/consumers/g/instances/{quote(name, safe='')}"
     assert answer.body == {"instance_id": name, "base_uri": uri}
 
 
@@ -687,17 +687,17 @@ async def test_limits(start: Start, fake: FakeKafka) -> None:
     rest = start(consumer_request_timeout_ms=90, consumer_request_max_bytes=1000)
     instance = await rest.instance()
     await assign(rest, instance, T0)
-    for query, timeout_s, max_bytes in (
-        ("", 0.09, 1000),
-        ("?timeout=&max_bytes=", 0.09, 1000),
-        ("?timeout=20&max_bytes=10", 0.02, 10),
-        ("?timeout=60000&max_bytes=9223372036854775807", 0.09, 1000),
-        ("?timeout=-5&max_bytes=-7", 0.09, 1000),
-        ("?timeout=0&max_bytes=0", 0.0, 1000),
-        ("?timeout=10&timeout=x", 0.01, 1000),
+    for query, timeout_s, max_bytes, group_s in (
+        ("", 0.09, 1000, 10),
+        ("?timeout=&max_bytes=", 0.09, 1000, 10),
+        ("?timeout=20&max_bytes=10", 0.02, 10, 0.02),
+        ("?timeout=60000&max_bytes=9223372036854775807", 0.09, 1000, 10),
+        ("?timeout=-5&max_bytes=-7", 0.09, 1000, 10),
+        ("?timeout=0&max_bytes=0", 0.0, 1000, 0),
+        ("?timeout=10&timeout=x", 0.01, 1000, 0.01),
     ):
         assert (await rest.read(instance, query)).status == 200
-        assert last_limits(fake) == ReadLimits(max_bytes, timeout_s, -1, inclusive=False)
+        assert last_limits(fake) == ReadLimits(max_bytes, timeout_s, -1, inclusive=False, group_s=group_s)
     for settings, limits in (
         ({"consumer_request_timeout_ms": 50, "fetch_min_bytes": 7}, ReadLimits(1000, 0.05, 7)),
         ({"requestWaitMs": 120, "responseMinBytes": "0"}, ReadLimits(1000, 0.12, 0)),

@@ -93,7 +93,7 @@ async def test_limits(rest: Rest, fake: FakeKafka) -> None:
     sizes = [len((await read(rest, instance, query="?max_bytes=1024", accept=accept)).body) for _ in range(2)]
     assert sizes == [2, 2]  # a sum that equals the limit is allowed
     limits = [argument for name, argument in fake.calls if name == "read"]
-    assert limits[0] == ReadLimits(1024, 0.2, None, inclusive=True, oversized=False)
+    assert limits[0] == ReadLimits(1024, 0.2, None, inclusive=True, oversized=False, group_s=10)
     fake.put("t", b"2" * 600, b"3")
     # The one that is too large stays for a read with more room (§5.6): some clients read with max_bytes=1 to be seen.
     reads = [await read(rest, instance, query=f"?max_bytes={most}", accept=accept) for most in (1, 512, 601)]
@@ -189,7 +189,7 @@ async def test_direct_reads(rest: Rest, fake: FakeKafka) -> None:
         ("t/partitions/0/messages?offset=-1", 500, 50002),
         ("t/partitions/0/messages?offset=x", 404, 404),
         ("t/partitions/0/messages?count=1.5", 404, 404),
-        ("__consumer_offsets/partitions/0/messages", 500, 50002),
+        ("__consumer_offsets/partitions/0/messages", 403, 40301),
     ],
 )
 async def test_direct_reads_refused(rest: Rest, fake: FakeKafka, path: str, status: int, code: int) -> None:

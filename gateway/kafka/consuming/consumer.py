@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
 
+AtTime = Callable[[tuple[str, tuple[int, ...], int]], Awaitable[Mapping[int, int]]]
+"""Topic, partitions and epoch milliseconds: the first record at or after it in each, or -1."""
 CLOSE_S = 1.8
 """`KafkaConsumer.close` answers within this time (F4: a DELETE in 2 s); the rest is left to the thread."""
 
@@ -45,10 +47,12 @@ class KafkaConsumer:
         closed: Callable[[KafkaConsumer], None],
         kind: str = "",
         numbers: KafkaNumbers | None = None,
+        at_time: AtTime | None = None,
     ) -> None:
         self._kind = kind
         self._numbers = numbers or KafkaNumbers(Names(0), Names(0))
         self._clients = clients
+        self._at_time = at_time
         self._worker = worker
         self._closed = closed
         self._closing: asyncio.Task[None] | None = None
@@ -64,6 +68,7 @@ class KafkaConsumer:
         closed: Callable[[KafkaConsumer], None] = lambda consumer: None,
         rebalanced: Rebalanced | None = None,
         numbers: KafkaNumbers | None = None,
+        at_time: AtTime | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
 
@@ -82,7 +87,7 @@ class KafkaConsumer:
             rebalanced=rebalanced,
         )
         await worker.start()
-        return cls(clients, worker, closed, settings.kind or "instance", numbers)
+        return cls(clients, worker, closed, settings.kind or "instance", numbers, at_time)
 
     @property
     def held_bytes(self) -> int:
@@ -117,7 +122,18 @@ class KafkaConsumer:
         await self._ask(partial(self._worker.seek, list(positions)))
 
     async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
-        await self._ask(partial(self._worker.seek_to_time, list(times)))
+        await self._ask(partial(self._worker.seek_to_time, list(times), await self._embedded_offsets(times)))
+
+    async def _embedded_offsets(self, times: Sequence[PartitionOffset]) -> dict[Partition, int]:
+        """Where the embedded Kafka, which cannot say so, has the first record at or after each time."""
+        found: dict[Partition, int] = {}
+        if self._at_time is None:
+            return found
+        for each in times:
+            places = await self._at_time((each.topic, (each.partition,), each.offset))
+            if places[each.partition] >= 0:
+                found[each.topic, each.partition] = places[each.partition]
+        return found
 
     async def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
         await self._ask(partial(self._worker.seek_to_beginning, list(partitions)))

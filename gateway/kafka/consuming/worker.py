@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException
@@ -330,13 +330,14 @@ class Worker:
         if told := {partition: offset for partition, offset in targets.items() if offset >= 0}:
             self._auto.move(told)
 
-    def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
+    def seek_to_time(self, times: Sequence[PartitionOffset], known: Mapping[Partition, int]) -> None:
+        """``known``: where that is, as far as Kafka need not be asked."""
         asked = {(one.topic, one.partition): one.offset for one in times}
         self._client.check_assigned(asked)
         # Before 1970 is before every record; Kafka has names of its own for negative times (-1: the end).
         early = {one: OFFSET_BEGINNING for one, time_ms in asked.items() if time_ms < 0}
-        late = {one: time_ms for one, time_ms in asked.items() if time_ms >= 0}
-        found = early | (self._client.offsets_at_times(late) if late else {})
+        late = {one: time_ms for one, time_ms in asked.items() if time_ms >= 0 and one not in known}
+        found = {**early, **known} | (self._client.offsets_at_times(late) if late else {})
         self.seek([PartitionOffset(*one, offset) for one, offset in found.items()])
 
     def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
