@@ -245,6 +245,7 @@ class UnknownTopicOrPartition(NotFound):
     """Kafka's "unknown topic or partition"; the code is that of InstanceNotFound too (§3.6: overloaded)."""
 
     error_code, text = 40403, "This server does not host this topic-partition."
+    help = "GET /topics lists the topics: look at the name and the partition, or have the topic created."
 
 
 class CommittedWithoutTopics(UnknownTopicOrPartition):
