@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from kafka_gateway.config import Config
-
-_SEGMENT = "!$&'()*+,:=@"
 
 
 class BaseUrls:
@@ -42,5 +40,5 @@ class BaseUrls:
         return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
 
     def instance(self, request_url: str, group: str, name: str) -> str:
-        """The URL of a consumer instance, with what cannot stand in a segment of a path escaped (RFC 3986 §3.3)."""
-        return f"{self.base(request_url)}/consumers/{quote(group, _SEGMENT)}/instances/{quote(name, _SEGMENT)}"
+        """The URL of a consumer instance; group and name stand in it as they are, unescaped, as upstream has them."""
+        return f"{self.base(request_url)}/consumers/{group}/instances/{name}"
