@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.description import described
 from kafka_gateway.errors import Unprocessable
@@ -12,6 +11,7 @@ from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
+from kafka_gateway.services.common.json_members import check_names, read_document, read_text
 from kafka_gateway.services.operation.descriptions import DESCRIPTIONS, Level, Loggers
 
 
@@ -61,11 +61,14 @@ class Operation:
         return NO_CONTENT
 
 
-_level = jsonio.Decoder(Level)
-
-
 def _read_level(body: bytes, _: object) -> Level:
-    return _level.decode(body)
+    """BadRequest for what is no JSON object; Unprocessable for other members, or none."""
+    members = read_document(body) or {}
+    check_names(members, ("level",))
+    level = read_text(members["level"], "level") if "level" in members else None
+    if level is None:
+        raise Unprocessable('The body names a level: {"level": "DEBUG"}.')
+    return Level(level)
 
 
 def is_public(config: Config) -> bool:

@@ -103,7 +103,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "gateway.testing": ("gateway", "gateway.assembly"),
     "services.common": ("gateway", PORTS),
-    "services.operation": ("gateway", "gateway.logs", "gateway.metrics"),
+    "services.operation": (*COMMON, "gateway.logs", "gateway.metrics"),
     "services.streams": (*COMMON, PORTS, UNFINISHED),
     "services.instances": (*COMMON, "gateway.metrics", PORTS, "services.streams"),
     "services.rest": (*COMMON, "gateway.metrics", PORTS, "gateway.codecs", "services.instances", "services.streams"),

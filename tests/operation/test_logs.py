@@ -152,6 +152,21 @@ async def test_levels_change_while_it_runs(app: App) -> None:
             assert (await reply.json())["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"\x18p\xff", 400), (b"{", 400), (b"[]", 400), (b'"DEBUG"', 400), (b"null", 422), (b"{}", 422),
+        (b'{"level":null}', 422), (b'{"level":{}}', 400), (b'{"level":1}', 422), (b'{"level":"INFO","more":1}', 422),
+    ],
+)  # fmt: skip
+async def test_a_level_that_cannot_be_read_is_told(app: App, body: bytes, status: int) -> None:
+    async with aiohttp.ClientSession() as client:
+        headers = {"Content-Type": "application/json"}
+        reply = await client.put(app.addresses[0] + "/admin/loggers/gateway.host", data=body, headers=headers)
+        assert reply.status == status
+        assert (await reply.json())["message"]
+
+
 async def test_the_access_log_follows_its_level(app: App) -> None:
     app.gateway.access.refresh(True)
     LEVELS.set("gateway.access", "INFO")
