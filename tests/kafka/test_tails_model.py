@@ -25,6 +25,7 @@ from kafka_gateway.kafka.tails.log_offsets import LogOffsets
 from kafka_gateway.kafka.tails.tail import KafkaTail
 from kafka_gateway.kafka.tails.tails import starting_positions
 from kafka_gateway.kafka.tails.topic_readers import TailTopic, Turns
+from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import ConsumedRecord
 
 NAME = "topic"
@@ -284,6 +285,7 @@ class TailsModel(RuleBasedStateMachine):
         self.ring_bytes = 5 * RECORD_BYTES
         self.linger_s = 5.0
         self.topic: TailTopic | None = None
+        self.numbers = KafkaNumbers(Names(0), Names(0))
 
     # --- what the topics share
 
