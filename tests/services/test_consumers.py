@@ -130,7 +130,7 @@ async def test_no_kafka_property_passes_through(rest: Rest, fake: FakeKafka, nam
 
 async def test_settings_for_kafka(rest: Rest, fake: FakeKafka) -> None:
     await rest.post("/consumers/g", {"name": "c d"}, V2)
-    assert settings_of(fake) == ConsumerSettings("g", "rest-consumer-c_d", "", None, "")
+    assert settings_of(fake) == ConsumerSettings("g", "rest-consumer-c_d", "", None, "", kind="instance")
     chosen = {"auto.offset.reset": "none", "auto.commit.enable": False, "isolation.level": "read_committed"}
     await rest.post("/consumers/g", chosen, V2)
     settings = settings_of(fake)

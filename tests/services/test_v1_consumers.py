@@ -31,7 +31,7 @@ async def read(rest: Rest, instance: str, topic: str = "t", query: str = "", acc
 async def test_create(rest: Rest, fake: FakeKafka) -> None:
     answer = await rest.post("/consumers/g", {"name": "c"}, V1)
     assert answer.body["base_uri"] == "http://gateway.example:8082/consumers/g/instances/c"
-    assert fake.consumers[0].settings == ConsumerSettings("g", "rest-consumer-c", "latest", False, "")
+    assert fake.consumers[0].settings == ConsumerSettings("g", "rest-consumer-c", "latest", False, "", kind="instance")
     answer = await rest.post("/consumers/g", {"id": "i", "name": "n", "auto.commit.enable": True}, V1)
     assert answer.body["instance_id"] == "i"
     assert fake.consumers[1].settings.auto_commit is True
