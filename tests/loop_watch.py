@@ -33,6 +33,8 @@ from typing import Any
 
 import pytest
 
+from tests.second_try import HELD
+
 LIMIT_S = 0.05
 
 _TICK_S = 0.005
@@ -174,7 +176,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         _running.remove(watch)
         watch.stop()
     if watch.held:
-        pytest.fail(f"the event loop was held for more than {watch.limit_s * 1000:.0f} ms: " + "; ".join(watch.held))
+        pytest.fail(f"{HELD} {watch.limit_s * 1000:.0f} ms: " + "; ".join(watch.held))
     return result
 
 

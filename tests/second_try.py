@@ -1,4 +1,5 @@
-"""Tells `bin/test` which failed tests may be tried once more: those marked ``timing``, and no others.
+"""Tells `bin/test` which failed tests may be tried once more: those marked ``timing``, those in which a step held the
+event loop for too long, and no others.
 
 A test that compares durations fails on a machine that was busy for a second. Any other test that fails now and then has
 found a fault, of the gateway or of the test, and must not pass because it was asked twice.
@@ -16,12 +17,15 @@ import pytest
 
 VARIABLE = "BIN_TEST_REPORT"
 
+HELD = "the event loop was held for more than"
+"""How tests/loop_watch.py says that all that went wrong in a test was the time that a step took."""
+
 _failed: dict[str, str] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.failed:
-        kind = "timing" if "timing" in report.keywords else "other"
+        kind = "timing" if "timing" in report.keywords or HELD in report.longreprtext else "other"
         # Its clean-up may fail after itself: what is worse counts.
         _failed[report.nodeid] = "other" if _failed.get(report.nodeid) == "other" else kind
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.second_try import VARIABLE
+from tests.second_try import HELD, VARIABLE
 
 ROOT = Path(__file__).parents[2]
-TESTS = """
+TESTS = f"""
 import pytest
 
 @pytest.mark.timing
@@ -25,6 +25,9 @@ def test_in_time():
 
 def test_wrong():
     raise ValueError
+
+def test_held():
+    pytest.fail("{HELD} 50 ms")
 
 @pytest.fixture
 def unclean():
@@ -56,6 +59,7 @@ def test_what_failed_is_told_with_its_kind(tmp_path: Path, processes: str) -> No
     )
     assert sorted(failed.read_text().splitlines()) == [
         "other\ttest_it.py::test_wrong",
+        "timing\ttest_it.py::test_held",
         "timing\ttest_it.py::test_late",
         "timing\ttest_it.py::test_late_and_unclean[a b]",
     ]

@@ -35,7 +35,18 @@ ROUTES = [
     ("/topics/t/stream", "GET, HEAD, OPTIONS"),
 ]
 
-ELSEWHERE = ("/metrics", "/admin/", "/bridges", "/healthz", "/readyz", "/ws/", "/socket/", "/flasfka/", "/v3/", "/console/")
+ELSEWHERE = (
+    "/metrics",
+    "/admin/",
+    "/bridges",
+    "/healthz",
+    "/readyz",
+    "/ws/",
+    "/socket/",
+    "/flasfka/",
+    "/v3/",
+    "/console/",
+)
 
 
 def test_the_table_of_routes_is_complete(app: App) -> None:

@@ -100,6 +100,7 @@ def quick(loop_watch: LoopWatch, monkeypatch: pytest.MonkeyPatch) -> list[float]
     return took
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("content_type", [JSON_V2, BINARY_V2], ids=["json", "binary"])
 async def test_h8_hostile_bodies(connect: Connect, quick: list[float], topic: str, content_type: str) -> None:
     """The bound is 50 ms; what a single call of the decoder takes for 5 MiB is below it."""
