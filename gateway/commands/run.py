@@ -35,7 +35,8 @@ READY = "Server started, listening for requests..."
 """On standard output when the gateway serves; bin/start waits for it."""
 
 _NOT_YET = ("SIGHUP", "SIGUSR1", "SIGUSR2")
-"""Signals by which an administrator may mean something for which the gateway is not ready yet: they would kill it."""
+"""Signals by which an administrator may mean something for which the gateway is not ready yet: they would kill it. So
+they are ignored until it serves."""
 
 
 def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable[[], Config] | None = None) -> int:
@@ -47,7 +48,7 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable
     """
     for name in _NOT_YET:
         if number := getattr(signal, name, None):
-            signal.signal(number, _note)
+            signal.signal(number, signal.SIG_IGN)
     try:
         logs = Logs(config.text("log.format"), config.text("log.file"))
     except OSError as error:
@@ -77,8 +78,8 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable
     return 0
 
 
-def _note(number: int, _: object) -> None:
-    log.warning("%s is ignored: there is nothing that it does yet", signal.Signals(number).name)
+def _note() -> None:
+    log.warning("SIGUSR2 is ignored: there is nothing that it does yet")
 
 
 async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read: Callable[[], Config] | None) -> None:
@@ -127,7 +128,13 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
     before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        for number, what in ((signal.SIGHUP, read_again), (signal.SIGUSR1, LEVELS.toggle)):
+        # On the loop, and not where the signal finds the process: that may be in the middle of a line of the log.
+        taken: tuple[tuple[signal.Signals, Callable[[], object]], ...] = (
+            (signal.SIGHUP, read_again),
+            (signal.SIGUSR1, LEVELS.toggle),
+            (signal.SIGUSR2, _note),
+        )
+        for number, what in taken:
             before[number] = signal.signal(number, call(what))
         async with manager.watching(stop):
             await run_until(stop, config, plugins, ready)

@@ -102,8 +102,10 @@ class Admission:
             allowance.check_connections()
             allowance.sessions.add(session)
         session.allowance = allowance
-        session.rights = self.authorization.rights_of(session.principal)
+        before, session.rights = session.rights, self.authorization.rights_of(session.principal)
         session.guarded = self._guards(session)
+        if before is not EVERYTHING and before is not session.rights:
+            self.authorization.has_other_rights(session)
 
     def _guards(self, session: Session) -> bool:
         return session.rights is not EVERYTHING or session.allowance.metered or self.audit.enabled

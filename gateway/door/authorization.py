@@ -162,7 +162,14 @@ class Authorization:
         self.changes += 1
         for rights in list(self._rights.values()):
             rights.forget()
-        task = asyncio.get_running_loop().create_task(self._judge_open(), name="judge what is open")
+        self._judge_soon(None)
+
+    def has_other_rights(self, session: Session) -> None:
+        """The session's principal has lost or won roles: what it has open is judged by the rights that it has now."""
+        self._judge_soon(session)
+
+    def _judge_soon(self, only: Session | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._judge_open(only), name="judge what is open")
         self._tasks.add(task)
         task.add_done_callback(self._judged)
 
@@ -171,8 +178,10 @@ class Authorization:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("what is open could not be judged", exc_info=error)
 
-    async def _judge_open(self) -> None:
+    async def _judge_open(self, only: Session | None) -> None:
         for number, (what, (session, needs)) in enumerate(list(self._open.items()), 1):
+            if only is not None and session is not only:
+                continue
             if session.closed is None and (error := _refusal(session.rights, needs)) is not None:
                 log.info("ends what %s at %s has open: %s", session.principal, session.peer, error.message)
                 await self._end(what, session, error)

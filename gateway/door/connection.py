@@ -311,6 +311,8 @@ class HttpConnection(RequestHandler):
         ends. A client that is gone looks the same, so what only ends with its client ends at once, and a read waits
         for ``HALF_CLOSED_WAIT_S`` at most. Only has_taken_all tells them apart, once there is something to write.
         """
+        while self._messages and not self._messages[-1][1].is_eof():
+            self._messages.pop()  # begun, and never to be finished: what came before it is answered all the same
         self.half_closed = self.ssl_context is None and self._all_is_answered_once()
         at_work = self._request_at_work()
         if self.half_closed and not self._messages:

@@ -22,7 +22,8 @@ class Destination:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        # A handler of a signal may log while this very thread writes a line.
+        self._lock = threading.RLock()
         self._file: int | None = None
         self._lost = 0
         self._tell_at = 0.0

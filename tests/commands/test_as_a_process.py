@@ -32,6 +32,33 @@ def test_signals_without_a_meaning_do_not_kill() -> None:
         assert gateway.stop() == 0
 
 
+def test_signals_while_it_starts_do_not_kill() -> None:
+    """A supervisor may reload it before it listens."""
+    code = """
+import builtins, os, signal, sys
+import kafka_gateway.__main__ as program
+
+real = builtins.__import__
+
+def importing(name, *more):
+    if name.startswith("kafka_gateway.commands"):  # it is on its way, and has no handlers of its own yet
+        builtins.__import__ = real
+        for each in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), each)
+    return real(name, *more)
+
+builtins.__import__ = importing
+sys.argv = ["kafka-gateway", "--version"]
+sys.exit(program.start())
+"""
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["--check", "--json"], ["--check"]])
 def test_a_reader_that_has_seen_enough_is_no_failure(arguments: list[str]) -> None:
     read, write = os.pipe()

@@ -101,3 +101,29 @@ async def test_a_thousand_wrong_logins_beside_good_clients(users: Path) -> None:
         counts = await asyncio.gather(*good)
     assert found == {401: 500, 429: 500}
     assert min(counts) > 10
+
+
+async def test_what_a_lost_role_had_opened_ends_within_five_seconds(users: Path, tmp_path: Path) -> None:
+    """Streams and sockets that write: they are judged by the roles of now."""
+    rules = tmp_path / "rules"
+    await asyncio.to_thread(rules.write_text, "allow Role:team read,write topic:t\nallow Role:team read group:*\n")
+    team = line("ada", "ada") + ":team\n" + line("bob", "bob") + ":team\n"
+    await asyncio.to_thread(users.write_text, team)
+    settings = {**BASIC, "authentication.basic.file": users, "authorization.file": rules}
+    async with gateway(**settings) as app:
+        url = app.addresses[0]
+        async with (
+            aiohttp.ClientSession(url, headers=proof("ada")) as hers,
+            aiohttp.ClientSession(url, headers=proof("bob")) as his,
+        ):
+            of_ada, of_bob = await opened(hers), await opened(his)
+            await asyncio.to_thread(users.write_text, team.replace(":team", ":other", 1))
+            async with asyncio.timeout(6):
+                ends = await asyncio.gather(*(end_of(of_ada[each]) for each in ("stream socket", "events")))
+                socket_end = await end_of(of_ada["proxy socket"])
+            assert all('"error_code":40301' in each for each in ends)
+            assert socket_end
+            for each in of_bob.values():
+                assert not each.closed
+                each.close() if isinstance(each, aiohttp.ClientResponse) else await each.close()
+            await of_ada["envelope"].close()

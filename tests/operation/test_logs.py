@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,3 +278,22 @@ def _wait_for(path: Path, pattern: str, timeout_s: float = 20) -> re.Match[str]:
             return found
         time.sleep(0.05)
     raise AssertionError(f"no {pattern!r} in {path}: {text}")
+
+
+def test_a_line_may_come_while_another_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler that logs is called in the middle of whatever the thread does."""
+    destination = Destination(str(tmp_path / "log"))
+    destination.open()
+    put = destination._put
+
+    def interrupted(data: bytes) -> None:
+        monkeypatch.setattr(destination, "_put", put)
+        destination.write(b"inner\n")
+        put(data)
+
+    monkeypatch.setattr(destination, "_put", interrupted)
+    writing = threading.Thread(target=destination.write, args=(b"outer\n",), daemon=True)
+    writing.start()
+    writing.join(5)
+    assert not writing.is_alive()
+    assert (tmp_path / "log").read_bytes() == b"inner\nouter\n"

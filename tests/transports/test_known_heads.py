@@ -232,6 +232,19 @@ async def test_a_client_that_closes_its_side_gets_the_reply(connect: Connect, wi
     assert await other.closed() == b""
 
 
+@pytest.mark.parametrize("rest", [-1, -10, 40])
+async def test_a_request_that_its_client_cut_off_costs_no_reply(connect: Connect, topic: str, rest: int) -> None:
+    """The one before it is stored, and told so, also when both came at once."""
+    for whole in (1, 2):
+        wire = await connect()
+        data = produce(topic)
+        await wire.send(data * whole + data[:rest])
+        wire.writer.write_eof()
+        for _ in range(whole):
+            assert (await wire.reply()).status == 200
+        assert await wire.closed() == b""
+
+
 @pytest.mark.parametrize(
     "differs",
     [

@@ -119,7 +119,7 @@ def _body(key: int, version: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_broken_replies_raise_nothing() -> None:
+async def test_broken_replies_raise_nothing() -> None:
     rnd = random.Random(20261121)
     frames = [each for _, _, each in CORPUS]
     for number in range(6000):

@@ -96,6 +96,11 @@ export type StreamOptions = {
      */
     retries?: number;
     /**
+     * reads the JSON of what comes, JSON.parse by default; another one can keep
+     * numbers beyond 2^53 as they are
+     */
+    parse?: (text: string) => any;
+    /**
      * ends the stream
      */
     signal?: AbortSignal;
@@ -138,6 +143,8 @@ export type OpenSocket = (url: string, headers: Record<string, string>) => WebSo
  * @property {number} [retryMinMs] pause before connecting again, 500 by default; it doubles with each attempt
  * @property {number} [retryMaxMs] and grows up to this, 30000 by default
  * @property {number} [retries] how many attempts in a row may fail; no limit by default
+ * @property {(text: string) => any} [parse] reads the JSON of what comes, JSON.parse by default; another one can keep
+ *   numbers beyond 2^53 as they are
  * @property {AbortSignal} [signal] ends the stream
  * @property {(name: 'ready' | 'end' | 'gap', data: any) => void} [onEvent] what is told beside the records
  * @property {(state: 'connecting' | 'open' | 'waiting' | 'closed', error?: Error) => void} [onState]
