@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
@@ -26,10 +30,22 @@ def compare(*arguments: str | Path) -> None:
     assert replay.returncode == 0, replay.stdout[-20_000:] + replay.stderr[-2_000:]
 
 
+def make_groups_topic(kafka: KafkaCluster) -> None:
+    """Has Kafka make the topic in which it keeps the offsets of groups, which the recorded cluster had: it does when
+    somebody asks for the coordinator of a group."""
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    until = time.monotonic() + 30
+    while "__consumer_offsets" not in client.list_topics(timeout=10).topics and time.monotonic() < until:
+        with contextlib.suppress(KafkaException):
+            asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions("any")], request_timeout=5)
+            next(iter(asked.values())).result()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("generation", ["v2", "v3"])
 def test_replies_are_those_of_the_recorded_server(kafka: KafkaCluster, generation: str) -> None:
+    make_groups_topic(kafka)
     # That server had no v1: with it, `application/json` would choose v1 (kafka-rest-http.md §3.1).
     with GatewayProcess("api.v1.enable=false", bootstrap=kafka.bootstrap) as gateway:
         compare(
