@@ -31,8 +31,9 @@ log = logging.getLogger("gateway.host")
 
 WRITE_TIMEOUT_S = 60.0
 """A client that does not read its reply for this long is cut off."""
-HALF_CLOSED_WAIT_S = 5.0
-"""How long a read waits for records whose client has closed its sending side. A new group is formed by then."""
+HALF_CLOSED_WAIT_S = 0.8
+"""How long a read waits for records whose client has closed its sending side: one that has left altogether looks the
+same, and its read holds up the next one of its instance meanwhile."""
 
 
 class HttpConnection(RequestHandler):

@@ -17,6 +17,7 @@ import pytest
 from kafka_gateway.assembly.app import App, serve
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import load
+from kafka_gateway.kafka.clients import factory
 from tests.acceptance.rest import Rest
 from tests.behaviour.clients import V1, V2, Answer, v2
 from tests.librdkafka_properties import known_properties
@@ -38,7 +39,7 @@ ACCEPTED = {V1: DOCUMENTED[V1].keys() | {"id"}, V2: DOCUMENTED[V2].keys() | {"id
 HIDDEN = ("test.mock.num.brokers", "test.mock.broker.rtt", "on_commit", "logger", "error_cb", "throttle_cb", "stats_cb")
 
 
-PER_INSTANCE = ("client.id", "group.id", "logger", "on_commit")
+PER_INSTANCE = ("client.id", "group.id", "logger", "on_commit", "stats_cb")
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,13 @@ class Built:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Built:
-    original, found = confluent_kafka.Consumer, Built([])
+    original, found = factory.CountedConsumer, Built([])
 
-    def build(config: dict[str, Any], **more: Any) -> confluent_kafka.Consumer:
-        found.configs.append({**config, **more})
-        return original(config, **more)
+    def build(config: dict[str, Any], *more: Any) -> confluent_kafka.Consumer:
+        found.configs.append(dict(config))
+        return original(config, *more)
 
-    monkeypatch.setattr(confluent_kafka, "Consumer", build)
+    monkeypatch.setattr(factory, "CountedConsumer", build)
     return found
 
 
