@@ -46,8 +46,12 @@ class GatewayProcess:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.url = self.wait_for(r"Listening on (http://[^\s,]+)")[1]
-        self.wait_for(r"Server started")
+        try:
+            self.url = self.wait_for(r"Listening on (http://[^\s,]+)")[1]
+            self.wait_for(r"Server started")
+        except BaseException:
+            self.__exit__(None, None, None)  # a gateway that does not start in time must not outlive its test
+            raise
         return self
 
     def __exit__(
