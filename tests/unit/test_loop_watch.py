@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import loop_watch
 from tests.loop_watch import LoopWatch
 
 pytest_plugins = ["pytester"]
@@ -30,7 +31,7 @@ def watched(work: Callable[[], object], limit_s: float = 0.03) -> list[str]:
     return watch.held
 
 
-def busy(seconds: float = 0.1) -> None:
+def busy(seconds: float = 0.15) -> None:
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
@@ -38,8 +39,15 @@ def busy(seconds: float = 0.1) -> None:
 
 def test_work_is_found() -> None:
     (found,) = watched(busy)
-    assert "ms of work in" in found
+    assert "ms of work" in found
     assert "main()" in found or "TaskStepMethWrapper" in found or "Task" in found
+
+
+def test_work_is_measured_by_what_the_machine_does_in_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_watch, "slowness", lambda: 4.0)
+    assert watched(lambda: busy(0.1)) == []
+    (found,) = watched(lambda: busy(0.2))
+    assert "on a machine 4.0 times slower" in found
 
 
 def test_a_blocking_call_is_found() -> None:
