@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, KafkaError, KafkaException, Message
@@ -237,7 +238,9 @@ class SimulatedConsumer:
         self._reports.append(list(offsets))
 
     def list_topics(self, topic: str, timeout: float) -> Any:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        numbers = [number for name, number in self._kafka.logs if name == topic]
+        error = None if numbers else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=error, partitions=dict.fromkeys(numbers))})
 
     def close(self) -> None:
         assert not self._reports, "it hangs: a commit is on its way"

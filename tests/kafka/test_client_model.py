@@ -76,6 +76,8 @@ class Machine(RuleBasedStateMachine):
         for name in partitions:
             self.expected[name] = self.start(name)
 
+    def placed(self, partitions: Collection[Name]) -> None: ...
+
     def revoked(self, partitions: Collection[Name]) -> None:
         for name in partitions:
             del self.expected[name]

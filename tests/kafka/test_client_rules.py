@@ -40,6 +40,9 @@ class Setting:
     def assigned(self, partitions: Collection[Name]) -> None:
         self.told.append(("assigned", set(partitions)))
 
+    def placed(self, partitions: Collection[Name]) -> None:
+        self.told.append(("placed", set(partitions)))
+
     def revoked(self, partitions: Collection[Name]) -> None:
         self.told.append(("revoked", set(partitions)))
 
@@ -181,6 +184,18 @@ def test_partitions_start_after_the_coordinator_was_lost(blocking: bool, times: 
             found.setdefault(name, []).extend(offsets)
     assert found == {ONE: [4, 5, 6, 7, 8, 9]}
     assert it.client.silent() == {}
+    assert (("placed", {ONE}) in it.told) == (blocking and times > 1)
+
+
+def test_partitions_that_were_assigned_by_hand_start_where_nothing_was_told() -> None:
+    it = Setting(reset="latest")
+    it.kafka.coordinator_lost = 1
+    it.client.assign_from_starts([ONE, ("nowhere", 0)])
+    assert set(it.client.silent()) == {ONE, ("nowhere", 0)}
+    it.read(1)
+    it.client.tend(1e9)
+    assert it.client.uncommitted_starts == {ONE: 10}
+    assert it.told == [("placed", {ONE, ("nowhere", 0)})]
 
 
 def test_it_leaves_when_its_commits_are_answered() -> None:

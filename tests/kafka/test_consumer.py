@@ -329,6 +329,24 @@ async def test_automatic_commits(bootstrap: str, filled: Topic, unique: Callable
         await until(is_committed)
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_the_start_is_stored_before_anything_is_read(
+    filled: Topic, open_consumer: Opener, unique: Callable[..., str], by_hand: bool
+) -> None:
+    """A gateway that is killed would begin at the end of the log, and skip what came meanwhile."""
+    filled.write(numbered(10))
+    place, nowhere = TopicPartition(filled.name, 0), TopicPartition(unique("nowhere"), 0)
+    consumer = await open_consumer(auto_commit=True, reset="latest")
+    await (consumer.assign([nowhere, place]) if by_hand else consumer.subscribe([filled.name]))
+
+    async def is_committed() -> bool:
+        return await consumer.committed([place]) == [PartitionOffset(*place, 10)]
+
+    await until(is_committed)
+    await asyncio.to_thread(filled.write, [b"new"])
+    assert await read_until(consumer, 1) == [(0, 10)]
+
+
 async def test_close_commits_automatically(
     bootstrap: str, filled: Topic, open_consumer: Opener, unique: Callable[..., str]
 ) -> None:

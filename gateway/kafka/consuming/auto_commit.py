@@ -41,14 +41,19 @@ class AutoCommit:
             self._changed = True
             self._due = time.monotonic() + self._every_s
 
+    @property
+    def stores_starts(self) -> bool:
+        """Whether `start_at` has a use for starts."""
+        return self._every_s is not None
+
     def start_at(self, partitions: Collection[Partition]) -> None:
-        """The group has assigned these. Starts that it had not committed are stored at once: a gateway that is killed
+        """These were assigned, by the group or by hand, and it is known where they start. Starts that it had not committed are stored at once: a gateway that is killed
         before the first commit would begin at the end of the log after its restart, and skip what came meanwhile.
         """
         if self._every_s is None:
             return
         starts = self._client.uncommitted_starts
-        first = {name: starts[name] for name in partitions if name in starts}
+        first = {name: starts[name] for name in partitions if name in starts and name not in self.positions}
         if first:
             self.positions |= first
             self._changed = True

@@ -29,9 +29,7 @@ from kafka_gateway.kafka.consuming.assigned_partitions import UNKNOWN, AssignedP
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import COMMIT_S, Commits, Done
 from kafka_gateway.kafka.consuming.events import Event, meaning_of
-from kafka_gateway.kafka.consuming.offset_queries import (
-    starting_offsets,
-)
+from kafka_gateway.kafka.consuming.offset_queries import START_S, starting_offsets
 from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -197,11 +195,48 @@ class GroupClient(AssignedPartitions):
         self._unplaced = {}
         # Those without a start (auto.offset.reset=none) too: librdkafka is to say that they have none.
         self.restart(dict.fromkeys(waiting, UNKNOWN) | starts)
+        self._owner.placed(waiting)
 
     def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        if self.mode != "group":
+            partitions = self._existing(consumer, partitions)
         committed, others = starting_offsets(consumer, partitions, self._reset)
         self.uncommitted_starts |= others
         return committed | others
+
+    @staticmethod
+    def _existing(consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> list[Partition]:
+        """Those of partitions assigned by hand that there are: Kafka refuses all of a question that names another.
+
+        librdkafka refuses it, too, as long as it has not heard of the topic. Blocks.
+        """
+        known: set[Partition] = set()
+        for topic in {topic for topic, _ in partitions}:
+            found = consumer.list_topics(topic, timeout=START_S).topics[topic]
+            if found.error is None:
+                known.update((topic, number) for number in found.partitions)
+        return [place for place in partitions if place in known]
+
+    def assign_from_starts(self, partitions: Collection[Partition]) -> None:
+        """As `assign`, from starts that are asked for here, so that whoever commits knows them. Blocks.
+
+        Where Kafka does not tell them, librdkafka goes its own way, and `tend` asks again.
+        """
+        wanted = sorted(set(partitions))
+        known, why = {}, ""
+        # What is assigned until now is given up: the new starts are not to be mixed with its own.
+        self.uncommitted_starts.clear()
+        try:
+            known = self._find_starts(self.client, wanted)
+        except KafkaException as error:
+            why = _text(error)
+            _log.info("Kafka does not tell where assigned partitions start: %s", error)
+        uncommitted = dict(self.uncommitted_starts)
+        self.assign(wanted, known)
+        self.uncommitted_starts = uncommitted
+        if why:
+            self._unplaced = dict.fromkeys(wanted, why)
+            self._place_at = time.monotonic() + _PLACE_AGAIN_S
 
     def look_for_missing(self, now: float) -> None:
         """Asks for a topic that was unknown, once a second at most: librdkafka would after five minutes. Blocks."""

@@ -231,6 +231,9 @@ class KafkaGroupReader:
         if not self._closing:
             self._tell(self._work.assigned, partitions)
 
+    def placed(self, partitions: Collection[Partition]) -> None:
+        """Nothing of it is stored here."""
+
     def revoked(self, partitions: Collection[Partition]) -> None:
         if self._closing:
             names = _names(partitions)

@@ -353,6 +353,9 @@ class KafkaMember:
         if not self._left and not self._closed:
             self._client.hold_all(True)
 
+    def placed(self, partitions: Collection[Partition]) -> None:
+        """Nothing of it is stored here."""
+
     def revoked(self, partitions: Collection[Partition]) -> None:
         if self._to_commit:
             # It goes out before the request to join again, on the same connection: whoever gets the partition finds it.

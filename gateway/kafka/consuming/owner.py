@@ -9,10 +9,13 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 
 
 class Owner(Protocol):
-    """Called within `GroupClient.poll`, and within nothing else but `GroupClient.close`."""
+    """Called within `GroupClient.poll` and `GroupClient.close`; `placed` within `GroupClient.tend`."""
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         """They are this client's, and known to it already."""
+
+    def placed(self, partitions: Collection[Partition]) -> None:
+        """Kafka has told at last where these start, which it did not when they were assigned."""
 
     def revoked(self, partitions: Collection[Partition]) -> None:
         """They are given up as soon as this returns: commits that are sent in here reach Kafka before their next owner
@@ -26,5 +29,6 @@ class NoOwner:
     """For clients that are in no group."""
 
     def assigned(self, partitions: Collection[Partition]) -> None: ...
+    def placed(self, partitions: Collection[Partition]) -> None: ...
     def revoked(self, partitions: Collection[Partition]) -> None: ...
     def lost(self, partitions: Collection[Partition]) -> None: ...

@@ -312,8 +312,13 @@ class Worker:
             raise IllegalState(_ILLEGAL_MODE)
         self._auto.commit()
         self._client.hold_all(False)
-        self._client.assign((one.topic, one.partition) for one in partitions)
+        wanted = [(one.topic, one.partition) for one in partitions]
+        if self._auto.stores_starts:
+            self._client.assign_from_starts(wanted)
+        else:
+            self._client.assign(wanted)
         self._forget_all()
+        self._auto.start_at(wanted)
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(*one) for one in sorted(self._client.assigned)]
@@ -399,6 +404,9 @@ class Worker:
         self._joined()
         if self._rebalanced is not None:
             self._tell_at = 0.0
+        self._auto.start_at(partitions)
+
+    def placed(self, partitions: Collection[Partition]) -> None:
         self._auto.start_at(partitions)
 
     def revoked(self, partitions: Collection[Partition]) -> None:
