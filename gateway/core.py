@@ -185,7 +185,8 @@ class Gateway:
         """
         self.running += 1
         transport = request.session.transport
-        self.counters.running[transport] += 1
+        way = (transport, request.session.listener)
+        self.counters.running[way] += 1
         if not request.id:
             request.id = request_id(request.headers.get(HEADER))
         CURRENT.set((transport, request.id))
@@ -273,7 +274,7 @@ class Gateway:
             status = reply.status if reply is not None else _LEFT
             seconds = time.perf_counter() - started
             self.counters.add(transport, template, method, status, seconds, request.trace_id)
-            self.counters.running[transport] -= 1
+            self.counters.running[way] -= 1
             self.running -= 1
             if lease is not None:
                 lease.end()
@@ -397,7 +398,7 @@ class Gateway:
                     async with asyncio.timeout(write_timeout_s):
                         await sink.send(payload)
                 except TimeoutError:
-                    self.counters.slow_clients += 1
+                    self.memory.slow_clients[session.transport] += 1
                     return SLOW
                 except ConnectionError:
                     return GONE

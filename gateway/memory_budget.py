@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +81,9 @@ class MemoryBudget:
         """From the moment when the bound is reached until an eighth of it is free again."""
         self.given_up = 0
         """Clients that were given up so far."""
+        self.slow_clients: Counter[str] = Counter()
+        """Clients that were given up because they did not read, by the transport: whoever waits for a client that it
+        writes to counts here, whether its time or the memory was up."""
         self._claims: set[Claim] = set()
         self._waiting: deque[Callable[[], None]] = deque()
         self._relief: asyncio.TimerHandle | None = None

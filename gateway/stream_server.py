@@ -136,7 +136,9 @@ class StreamClient:
         self.state: Any = None
         """For the transport."""
         self._server, self._writer = server, writer
-        self._out = ClientWriter(cast(asyncio.Transport, writer.transport), gateway.memory, server.write_timeout_s)
+        self._out = ClientWriter(
+            cast(asyncio.Transport, writer.transport), gateway.memory, server.write_timeout_s, server.transport
+        )
 
     @property
     def peer(self) -> str:

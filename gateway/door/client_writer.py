@@ -19,15 +19,20 @@ class ClientWriter:
     the client is behind; ``watch`` is to be called then. ``close`` when the connection is lost, or somebody else's.
     """
 
-    __slots__ = ("_claim", "_loop", "_memory", "_stall_check", "_timeout_s", "transport", "written_bytes")
+    __slots__ = ("_carrier", "_claim", "_loop", "_memory", "_stall_check", "_timeout_s", "transport", "written_bytes")
 
-    def __init__(self, transport: asyncio.Transport | None, memory: MemoryBudget, write_timeout_s: float) -> None:
-        """ConnectionResetError if the client is gone."""
+    def __init__(
+        self, transport: asyncio.Transport | None, memory: MemoryBudget, write_timeout_s: float, carrier: str
+    ) -> None:
+        """``carrier`` is the transport under whose name the client is counted if it is given up.
+
+        ConnectionResetError if the client is gone.
+        """
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
         self.transport: asyncio.Transport | None = transport
         self.written_bytes = 0
-        self._memory, self._timeout_s = memory, write_timeout_s
+        self._memory, self._timeout_s, self._carrier = memory, write_timeout_s, carrier
         self._loop = asyncio.get_running_loop()
         self._stall_check: asyncio.TimerHandle | None = None
         self._claim: Claim | None = None
@@ -84,12 +89,20 @@ class ClientWriter:
         if self.transport is not None:
             self.transport.abort()
 
+    def give_up(self) -> None:
+        """As ``abort``, of a client that does not read; it is counted."""
+        if self._stall_check is not None:
+            self._stall_check.cancel()
+        if self.transport is not None:
+            self._memory.slow_clients[self._carrier] += 1
+            self.transport.abort()
+
     def _count(self) -> None:
         waiting = self.waiting_bytes
         if self._claim is None:
             if waiting < COUNT_FROM:
                 return
-            self._claim = self._memory.claim(self.abort)
+            self._claim = self._memory.claim(self.give_up)
         self._claim.set_to(waiting)
 
     def _check_stall(self, accepted_before: int) -> None:
@@ -100,7 +113,7 @@ class ClientWriter:
         elif self.written_bytes - waiting > accepted_before:
             self.watch()
         else:
-            self.abort()
+            self.give_up()
 
 
 async def taken(protocol: Any, writer: ClientWriter) -> None:

@@ -47,7 +47,6 @@ class HttpConnection(RequestHandler):
         "_head_deadline",
         "_host",
         "_idle_waiter",
-        "_listener",
         "_lost",
         "_rest",
         "_served",
@@ -56,6 +55,7 @@ class HttpConnection(RequestHandler):
         "certificate",
         "half_closed",
         "handed_over",
+        "listener",
         "offer",
         "peer",
         "proxied",
@@ -65,7 +65,7 @@ class HttpConnection(RequestHandler):
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
-        self._host, self._listener = host, listener
+        self._host, self.listener = host, listener
         self.offer = host.offer_of(listener)
         self.certificate = ""
         """What the client has shown at the beginning of TLS, and was verified."""
@@ -98,13 +98,13 @@ class HttpConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.certificate = self._host.certificate_of(self._listener, transport)
+        self.certificate = self._host.certificate_of(self.listener, transport)
         self.peer = self.proxied[0] if self.proxied is not None else peer_of(self.peername)
         self.trusted = self._host.proxies.any and self._host.proxies.trusts(self.peer)
         if self.trusted:  # what follows from its heads is not the same for those of others
             self._rest = _UNKNOWN
         self._host.connection_count += 1
-        self._host.connections[self._listener] += 1
+        self._host.connections[self.listener] += 1
         if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
             self._host.gateway.counters.refused["connections"] += 1
             transport.write(_TOO_MANY)
@@ -120,7 +120,7 @@ class HttpConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._lost = True
         self._host.connection_count -= 1
-        self._host.connections[self._listener] -= 1
+        self._host.connections[self.listener] -= 1
         if self._head_deadline is not None:
             self._head_deadline.cancel()
         if self._abort_at is not None:
@@ -266,7 +266,12 @@ class HttpConnection(RequestHandler):
         except AttributeError:
             return  # asyncio's TLS transport, when it has been closed a second time
         if unread:
-            self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
+            self._abort_at = self._loop.call_later(WRITE_TIMEOUT_S, self._abort_unread, transport)
+
+    def _abort_unread(self, transport: asyncio.Transport) -> None:
+        carrier = self.session.transport if self.session is not None else "http"
+        self._host.gateway.memory.slow_clients[carrier] += 1
+        transport.abort()
 
     def retire(self) -> None:
         """For a gateway that stops: closes the connection, after the reply if a request is at work.
@@ -293,7 +298,7 @@ class HttpConnection(RequestHandler):
         super().connection_lost(None)
         if self._head_deadline is not None:
             self._head_deadline.cancel()
-        return partial(self._host.lose, session, self._listener)
+        return partial(self._host.lose, session, self.listener)
 
     def drained(self) -> asyncio.Future[None]:
         """Done when the client is not behind any more (``writing_paused``), or has left. Shared: shield it."""

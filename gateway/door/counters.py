@@ -42,10 +42,8 @@ class Counters:
         self.requests: dict[tuple[str, str, str, int], Histogram] = {}
         """Seconds by transport, template of the route, method, and status; template and method are empty without a
         route."""
-        self.running: Counter[str] = Counter()
-        """Requests at work, by transport."""
-        self.slow_clients = 0
-        """Clients that were given up because they did not read."""
+        self.running: Counter[tuple[str, str]] = Counter()
+        """Requests at work, by transport and listener."""
         self.refused: Counter[str] = Counter()
         """What never became work, by reason."""
 

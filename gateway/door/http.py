@@ -211,7 +211,7 @@ class Door:
         """The session in which the request is served. ServiceError for a client that proves nothing right."""
         proofs, headers, certificate = self._proofs, request.headers, connection.certificate
         session = connection.session
-        listener, peer = str(connection.sockname or ""), request.told.peer or connection.peer
+        listener, peer = connection.listener, request.told.peer or connection.peer
         if transport.plain and proofs.is_open(request.raw_path.partition("?")[0]):
             # The connection must not keep it: the next request may need a proof.
             opened = proofs.open_unproven(transport.name, listener, peer)

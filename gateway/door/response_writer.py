@@ -16,10 +16,15 @@ class ResponseWriter(ClientWriter):
     __slots__ = ("_protocol", "_response")
 
     def __init__(
-        self, request: web.BaseRequest, response: web.StreamResponse, memory: MemoryBudget, write_timeout_s: float
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        memory: MemoryBudget,
+        write_timeout_s: float,
+        carrier: str,
     ) -> None:
         """ConnectionResetError if the client is gone. ``unwatch`` when the response is over."""
-        super().__init__(request.transport, memory, write_timeout_s)
+        super().__init__(request.transport, memory, write_timeout_s, carrier)
         self._protocol, self._response = request.protocol, response
 
     async def write(self, data: bytes) -> None:

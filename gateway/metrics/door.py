@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kafka_gateway.core import Gateway
 
 _REQUEST = ("transport", "route", "method", "code")
+_WAY = ("transport", "listener")
 
 
 def requests(gateway: Gateway) -> Callable[[], Families]:
@@ -25,17 +26,16 @@ def requests(gateway: Gateway) -> Callable[[], Families]:
             "requests", "Requests, by what answered them", _REQUEST, ((key, each.count) for key, each in rows)
         )
         yield histogram("request_seconds", "Time from dispatch to reply", _REQUEST, rows)
-        yield gauge("requests_in_progress", "Requests at work", ("transport",), _by_one(counts.running))
-        sessions = Counter(session.transport for session in gateway.sessions)
-        yield gauge(
-            "sessions", "Clients that are connected, whatever a transport calls so", ("transport",), _by_one(sessions)
-        )
-        streams = Counter(dict.fromkeys(sessions, 0))
-        for session in list(gateway.sessions):
+        yield gauge("requests_in_progress", "Requests at work", _WAY, list(counts.running.items()))
+        sessions: Counter[tuple[str, str]] = Counter()
+        streams: Counter[str] = Counter()
+        for session in gateway.sessions:
+            sessions[session.transport, session.listener] += 1
             streams[session.transport] += len(session.streams)
+        yield gauge("sessions", "Clients that are connected, whatever a transport calls so", _WAY, sessions.items())
         yield gauge("streams", "Open streams, by what carries them", ("carrier",), _by_one(streams))
-        slow = [((), counts.slow_clients)]
-        yield counter("slow_clients_closed", "Clients that were given up because they did not read", (), slow)
+        slow = _by_one(gateway.memory.slow_clients)
+        yield counter("slow_clients_closed", "Clients that were given up because they did not read", ("carrier",), slow)
         yield counter("refused", "What never became work", ("reason",), _by_one(counts.refused))
         rights = gateway.admission.authorization
         yield counter(

@@ -39,6 +39,11 @@ def kafka(numbers: KafkaNumbers, told: Told) -> Callable[[], Families]:
         yield counter("consumed_bytes", "Their keys and values", (kind, topic), consumed.sizes())
         rebalances = [((group,), count) for group, count in numbers.rebalances.items()]
         yield counter("rebalances", "New assignments to members of this gateway", ("group",), rebalances)
+        live, past = numbers.shared_readers, numbers.catchup_readers
+        yield gauge("stream_shared_readers", "Readers at the end of a topic, one for all its streams", (), [((), live)])
+        yield gauge("stream_catchup_readers", "Readers for streams that are behind", (), [((), past)])
+        gaps = [((), numbers.stream_gaps)]
+        yield counter("stream_gaps", "Gaps that streams were told of: records that are not there any more", (), gaps)
         brokers = told.brokers()
         up = [((name,), int(is_up)) for name, (is_up, _) in brokers.items()]
         yield gauge("kafka_broker_up", "Whether a client is connected to the broker", ("broker",), up)

@@ -108,6 +108,12 @@ class KafkaNumbers:
         """Records that were handed on, by kind of reading."""
         self.rebalances: Counter[str] = Counter()
         """New assignments, by group."""
+        self.shared_readers = 0
+        """Readers at the end of a topic, each for all streams of it that are there."""
+        self.catchup_readers = 0
+        """Readers of what streams have missed."""
+        self.stream_gaps = 0
+        """Runs of records that streams were told to be missing."""
 
 
 def cumulative(histogram: Histogram) -> Iterable[tuple[float, int]]:

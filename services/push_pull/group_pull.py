@@ -32,6 +32,7 @@ from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.service import Service
+from kafka_gateway.services.push_pull.metrics import PushPullCounts
 
 log = logging.getLogger("gateway.pulls")
 
@@ -75,8 +76,9 @@ NOTHING = Pulled(b"[]", None)
 class Pulls(Service):
     """All groups and topics that are pulled from. Belongs to the event loop."""
 
-    def __init__(self, config: Config, kafka: Kafka) -> None:
+    def __init__(self, config: Config, kafka: Kafka, counts: PushPullCounts) -> None:
         self._kafka = kafka
+        self._counts = counts
         self._silence_s = config.seconds("push.pull.timeout.ms")
         self._wait_max_s = config.seconds("push.pull.wait.max.ms")
         self._bytes_max = config.integer("push.pull.response.max.bytes")
@@ -100,6 +102,16 @@ class Pulls(Service):
                 self._drop(place)
             while self._ending:
                 await asyncio.wait(self._ending)
+
+    @property
+    def consumer_count(self) -> int:
+        """Consumers that are kept, one for each group and topic."""
+        return sum(place.consumer is not None for place in self._places.values())
+
+    @property
+    def at_work(self) -> int:
+        """Pulls that have their turn, or wait for it."""
+        return sum(place.users for place in self._places.values())
 
     def drain(self) -> None:
         self._stopping = True
@@ -137,7 +149,8 @@ class Pulls(Service):
             if isinstance(error, UnknownTopicOrPartition):  # it was deleted since Kafka was asked for it
                 return NOTHING
             raise
-        return Pulled(pulled.messages, partial(self._settle, place, pulled.ends if wanted.commit else []))
+        ends = pulled.ends if wanted.commit else []
+        return Pulled(pulled.messages, partial(self._settle, place, ends, pulled.count))
 
     # --- one pull ---------------------------------------------------------------------------------------------------
 
@@ -242,11 +255,14 @@ class Pulls(Service):
         return _Found(
             b"[" + b",".join(parts) + b"]",
             [PartitionOffset(place.topic, each, offset) for each, offset in reached.items()],
+            wanted.limit - left,
         )
 
     # --- after it ---------------------------------------------------------------------------------------------------
 
-    def _settle(self, place: _Place, offsets: list[PartitionOffset], written: bool) -> None:
+    def _settle(self, place: _Place, offsets: list[PartitionOffset], count: int, written: bool) -> None:
+        if written:
+            self._counts.pulled += count
         if written and offsets:
             self._later(self._commit(place, offsets))
         else:
@@ -260,6 +276,7 @@ class Pulls(Service):
                 await _patiently(lambda: consumer.commit(offsets))
         except ServiceError as error:
             place.may_commit = False
+            self._counts.failed_commits += 1
             log.warning(
                 "group %r has got messages of %s and will get them again: its offsets could not be committed: %s",
                 place.group, place.topic, error.message,
@@ -356,6 +373,8 @@ class _Found:
     messages: bytes
     ends: list[PartitionOffset]
     """What to commit."""
+    count: int
+    """How many messages."""
 
 
 # --- what replies show ------------------------------------------------------------------------------------------------

@@ -38,12 +38,14 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.push_pull.descriptions import DESCRIPTIONS
 from kafka_gateway.services.push_pull.group_pull import Pulls, Wanted, as_base64, as_text, show
+from kafka_gateway.services.push_pull.metrics import PushPullCounts
 
 EXPECTED = b'expected format: {"messages": ["message1", ...]}'
 """The body of a 400 for whatever else was pushed; clients compare it (§B2.1)."""
@@ -73,7 +75,8 @@ class PushPull:
         self._limit = min(config.integer("push.pull.limit"), self._limit_max)
         self._messages_max = config.integer("produce.records.max")
         self._leaders = _Leaders(kafka.admin)
-        self.pulls = Pulls(config, kafka)
+        self.counts = PushPullCounts()
+        self.pulls = Pulls(config, kafka, self.counts)
 
     def routes(self) -> list[Route]:
         def route(method: str, path: str, handler: Any, permission: str) -> Route:
@@ -94,6 +97,10 @@ class PushPull:
                 ("HEAD", path, partial(self._answer, self._refuse, {}), OPEN),
             )
         ]
+
+    def families(self) -> Families:
+        """A source of the gateway's metrics."""
+        return self.counts.families(self.pulls.consumer_count, self.pulls.at_work)
 
     async def _answer(self, handler: Any, more: dict[str, int], call: Call) -> Response:
         """What the handler answers, or its error as these clients know it."""
@@ -128,7 +135,10 @@ class PushPull:
         errors = [each for each in deliveries if isinstance(each, ServiceError)]
         if errors:
             self._leaders.forget(topic)
+            self.counts.failed_pushes += 1
+            self.counts.pushed += len(deliveries) - len(errors)
             return _failed(_of_client(call, errors[0]), produced=len(deliveries) - len(errors))
+        self.counts.pushed += len(deliveries)
         return NO_CONTENT
 
     def _messages(self, body: Any) -> list[str] | None:

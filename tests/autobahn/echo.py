@@ -26,7 +26,7 @@ class EchoTransport(Transport):
         return request.raw_path == PATH
 
     async def handle(self, request: web.BaseRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
-        socket = await Socket.accept(request, LIMITS, {}, gateway.memory)
+        socket = await Socket.accept(request, LIMITS, {}, gateway.memory, self.name)
         await socket.run(lambda message, is_text: socket.send(message, not is_text))
         return OVER
 

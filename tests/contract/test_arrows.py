@@ -108,7 +108,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "services.instances": (*COMMON, "gateway.metrics", PORTS, "services.streams"),
     "services.rest": (*COMMON, "gateway.metrics", PORTS, "gateway.codecs", "services.instances", "services.streams"),
     "services.bridges": (*COMMON, PORTS, UNFINISHED, "gateway.metrics"),
-    "services.push_pull": (*COMMON, PORTS),
+    "services.push_pull": (*COMMON, PORTS, "gateway.metrics"),
     "services.websocket_proxy": (*COMMON, PORTS, UNFINISHED, "gateway.metrics"),
     "services.v3": (*COMMON, PORTS, "gateway.codecs", "services.rest.base_uri"),
     "transports.records": ("gateway", "gateway.door"),
@@ -132,7 +132,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "transports.http",
         "transports.websocket",
     ),
-    "transports.push_pull": ("gateway", "gateway.door", PORTS, "services.push_pull", "transports.http"),
+    "transports.push_pull": ("gateway", "gateway.door", "gateway.metrics", PORTS, "services.push_pull", "transports.http"),
     # Assembly: services and sinks meet here, and nowhere else.
     "transports.bridges": ("gateway", "gateway.door", "gateway.metrics", PORTS, "services.bridges", *COMMON),
     "transports.console": ("gateway", "gateway.door", PORTS, "services.common"),

@@ -18,6 +18,7 @@ from kafka_gateway.kafka.ports.tails import Gap, Tail, TailBatch, TailStart
 from kafka_gateway.records import RecordsEncoder
 from tests.kafka.conftest import Place, Topic, is_mock, open_cluster, places, places_of
 from tests.kafka_cluster import KafkaCluster as RealKafka
+from tests.transports.wire import until as until_true
 
 
 class Follower:
@@ -152,6 +153,27 @@ async def test_latest_gives_what_comes_and_nothing_before(filled: Topic, follow:
     assert tail.batches[0].records.encode(places) == repr(places_of(tail.batches[0].records.records)).encode()
 
 
+async def test_who_reads_for_it_is_counted(filled: Topic, follow: Opener) -> None:
+    filled.write(numbers(10))
+    counts = follow.cluster.numbers
+    seen: list[tuple[int, int]] = []
+
+    class Watching(Follower):
+        def records(self, batch: TailBatch) -> None:
+            seen.append((counts.shared_readers, counts.catchup_readers))
+            super().records(batch)
+
+    tail = await follow("earliest", follower=Watching())
+    await tail.count(10)
+    await tail.until(lambda: tail.caught_up_at)
+    assert seen[0][1] == 1
+    filled.write(numbers(1))
+    await tail.count(11)
+    await until_true(lambda: (counts.shared_readers, counts.catchup_readers) == (1, 0))
+    await follow.cluster.tails.aclose()
+    assert (counts.shared_readers, counts.catchup_readers) == (0, 0)
+
+
 async def test_a_record_behind_the_opening_is_never_missed(filled: Topic, follow: Opener) -> None:
     for number in range(20):
         tail = await follow(run=False)
@@ -220,6 +242,7 @@ async def test_resume_token(filled: Topic, follow: Opener) -> None:
 
 async def test_what_is_not_there_any_more_is_a_gap(filled: Topic, follow: Opener) -> None:
     filled.write(numbers(3))
+    before = follow.cluster.numbers.stream_gaps
     tail = await follow("latest", positions={0: 9, 1: 0, 2: 0, 3: 0})
     assert offsets(tail) == [0, 0, 0, 0], "of another life of the topic: all of this one is new"
     await tail.count(3)
@@ -227,6 +250,7 @@ async def test_what_is_not_there_any_more_is_a_gap(filled: Topic, follow: Opener
     tail = await follow("offset", 5, partitions={0})
     await tail.until(lambda: tail.caught_up_at)
     assert tail.gaps == [Gap(filled.name, 0, 5, 3)]
+    assert follow.cluster.numbers.stream_gaps == before + 2
 
 
 async def test_refusals(filled: Topic, follow: Opener, unique: Callable[..., str]) -> None:

@@ -89,6 +89,7 @@ async def test_what_a_failed_push_answers(
     fake.fail("delivery", error)
     answer = await endpoints.push("a", "b", "c")
     assert answer[:2] == (status, {"error": error.message, "produced": 2})
+    assert (endpoints.service.counts.pushed, endpoints.service.counts.failed_pushes) == (2, 1)
     assert ("Retry-After" in answer[2]) == (status in (503, 429))
 
 
@@ -109,6 +110,10 @@ async def test_a_reply_that_was_not_written(endpoints: Endpoints, fake: FakeKafk
     assert fake.committed.get(("g", "u", 0), (0, ""))[0] == 0
     assert await endpoints.pull(limit="1") == ["a"]
     assert await endpoints.pull() == ["b"]
+    assert endpoints.service.counts.pulled == 2  # and not those of the reply that nobody got
+    told = {family.name: next(iter(family.samples)).value for family in endpoints.service.families()}
+    assert told["kafka_gateway_push_pull_pulled_messages"] == 2
+    assert told["kafka_gateway_push_pull_consumers"] == 1
 
 
 async def test_pulls_wait_until_the_reply_before_is_written(endpoints: Endpoints, fake: FakeKafka) -> None:
@@ -134,6 +139,7 @@ async def test_a_commit_that_fails_repeats_and_loses_nothing(endpoints: Endpoint
     reply.settle(True)
     fake.failures["commit"] += [NotAMember("UNKNOWN_MEMBER_ID")]
     assert (await endpoints.ask("GET", "u/g")).status == 409
+    assert endpoints.service.counts.failed_commits == 1
     assert await endpoints.pull() == ["a"]
 
 

@@ -843,6 +843,7 @@ async def test_a_client_that_does_not_read_takes_little_memory_and_is_cut_off(
         assert await service.waiting.get() == "s closed"
         assert found.channel.ended is GONE  # type: ignore[attr-defined]
         await until(lambda: app.host.connection_count == 1)
+        assert app.gateway.memory.slow_clients == {transport: 1}
         assert await other.ask(envelope("1", "/stub/nothing", "DELETE")) == '{"code":204,"id":"1"}'
 
 

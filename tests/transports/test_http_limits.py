@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
 
@@ -333,8 +334,26 @@ async def test_a_closed_connection_does_not_wait_for_its_reader(app: App, monkey
     await until(lambda: connection.transport is not None and connection.transport.get_write_buffer_size())
     assert not connection.writing_paused
     await until(lambda: app.host.connection_count == 0, timeout_s=5.0)
+    assert app.gateway.memory.slow_clients == {"http": 1}
     wire.writer.close()
     wire.writer.transport.abort()
+
+
+async def test_a_scrape_that_nobody_reads(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client asks on and on: it is not answered beyond what waits for it, and it is cut off, counted."""
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT_S", 0.5)
+    wire, other = await deaf(app), await Wire.open(app.addresses[0])
+    wire.write(request("GET", "/metrics") * 2000)  # more than 10 MB of replies
+    await until(lambda: app.gateway.memory.slow_clients["http"] == 1)
+    reply = await other.ask("GET", "/metrics")
+    assert b'kafka_gateway_slow_clients_closed_total{carrier="http"} 1.0' in reply.body
+    scrapes = re.search(rb'kafka_gateway_requests_total\{code="200",.*route="/metrics",.*\} ([0-9.]+)', reply.body)
+    assert scrapes is not None
+    assert float(scrapes[1]) < 200
+    assert app.host.connection_count == 1
+    for each in (wire, other):
+        each.writer.close()
+        each.writer.transport.abort()
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------

@@ -198,6 +198,7 @@ async def test_a_client_that_never_reads_is_held_up_and_given_up(app: App, topic
             with pytest.raises(ConnectionError):
                 await flood()
     await until(lambda: all(not session.streams for session in app.gateway.sessions))
+    assert app.gateway.memory.slow_clients == {"http": 1}
 
 
 async def test_many_records_in_order(wire: Wire, topic: str) -> None:

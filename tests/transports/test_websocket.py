@@ -841,6 +841,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(app: App, service: StubSer
         async with asyncio.timeout(PATIENCE_S):
             assert await service.waiting.get() == "a closed"
         await until(lambda: not app.gateway.sessions)
+        assert app.gateway.memory.slow_clients == {"websocket": 1}
 
 
 async def test_ten_thousand_requests_without_reading_a_reply(app: App, loop_watch: Any) -> None:

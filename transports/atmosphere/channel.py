@@ -53,7 +53,7 @@ class HttpChannel:
     ) -> None:
         self.framing = framing
         self.parameters = parameters
-        self.send_queue = SendQueue(gateway.memory.claim(lambda: self.close(NO_MEMORY)))
+        self.send_queue = SendQueue(gateway.memory.claim(lambda: self.give_up(NO_MEMORY)))
         self.client: TrackedClient
         self.ended: CloseReason | None = None
         self._settings, self._clients, self._gateway = settings, clients, gateway
@@ -97,6 +97,12 @@ class HttpChannel:
 
     def release(self) -> None:
         """As ``hold``."""
+
+    def give_up(self, reason: CloseReason) -> None:
+        """Ends a client that does not take what waits for it; it is counted."""
+        if self.ended is None:
+            self._gateway.memory.slow_clients[self.framing.name] += 1
+        self.close(reason)
 
     def close(self, reason: CloseReason) -> None:
         """Ends the client and all that is its; the first reason counts."""

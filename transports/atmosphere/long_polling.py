@@ -68,7 +68,7 @@ class PolledChannel(HttpChannel):
         send_queue, limits = self.send_queue, self._limits
         if not self._checked:
             if send_queue.size_bytes >= limits.bytes_max or len(send_queue) >= limits.messages_max:
-                self.close(SLOW)
+                self.give_up(SLOW)
                 return
             self._checked = True
             self._loop.call_soon(self._check_again)

@@ -144,7 +144,7 @@ class AtmosphereTransport(Transport):
             first = channel.framing.opening(parameters.major_version)
             if parameters.wants_handshake:
                 first += channel.framing.frame(channel.wrap(self._handshake(client)))
-            writer = ResponseWriter(request, response, gateway.memory, self._conversations.write_timeout_s)
+            writer = ResponseWriter(request, response, gateway.memory, self._conversations.write_timeout_s, name)
             try:
                 if first:
                     await writer.write(first)
@@ -184,7 +184,9 @@ class AtmosphereTransport(Transport):
         response = web.StreamResponse(headers=self._headers(request, parameters, client.tracking_id))
         response.headers["Content-Type"] = LONG_POLLING.media_type
         response.headers["X-Content-Type-Options"] = "nosniff"  # or Chromium holds the head back until it sees a body
-        writer = ResponseWriter(request, response, gateway.memory, self._conversations.write_timeout_s)
+        writer = ResponseWriter(
+            request, response, gateway.memory, self._conversations.write_timeout_s, LONG_POLLING.name
+        )
         try:
             await channel.poll(request, response, writer)
         finally:

@@ -260,7 +260,7 @@ class HttpTransport(Transport):
             connection.answers()
         transport.write(b"".join(parts))
         if connection.writing_paused:
-            writer = ClientWriter(transport, self._memory, connections.WRITE_TIMEOUT_S)
+            writer = ClientWriter(transport, self._memory, connections.WRITE_TIMEOUT_S, self.name)
             try:
                 await taken(connection, writer)
             finally:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
 from kafka_gateway.services.push_pull.keys import PUSH_PULL
 from kafka_gateway.transport import Transport, hookimpl
@@ -26,9 +27,11 @@ def gateway_transports(config: Config) -> list[Transport]:
 
 
 @hookimpl
-def gateway_routes(config: Config, kafka: Kafka) -> Sequence[Route]:
+def gateway_routes(config: Config, kafka: Kafka, metrics: Metrics) -> Sequence[Route]:
     if not config.flag("push.pull.enable"):
         return []
     from kafka_gateway.services.push_pull.service import PushPull
 
-    return PushPull(config, kafka).routes()
+    service = PushPull(config, kafka)
+    metrics.add(service.families)
+    return service.routes()

@@ -31,8 +31,11 @@ class Connection(ClientWriter):
 
     __slots__ = ("_protocol",)
 
+    CARRIER = "http"
+    """The transport under whose name its clients are counted."""
+
     def __init__(self, protocol: Any, limits: StreamLimits, gateway: Gateway) -> None:
-        super().__init__(protocol.transport, gateway.memory, limits.write_timeout_s)
+        super().__init__(protocol.transport, gateway.memory, limits.write_timeout_s, self.CARRIER)
         protocol.transport.set_write_buffer_limits(0)
         self._protocol = protocol
 
@@ -68,6 +71,9 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
 
     __slots__ = ("_alive", "_buffer_bytes", "_feed", "_frame", "_gone", "_heartbeats", "_last_bytes", "is_full")
 
+    CARRIER = "http"
+    """As in `Connection`."""
+
     def __init__(
         self,
         transport: asyncio.Transport | None,
@@ -79,7 +85,7 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
         last_bytes: bytes,
     ) -> None:
         """``alive`` is a sign of life, ``last_bytes`` the last bytes when the feed has ended."""
-        super().__init__(transport, gateway.memory, limits.write_timeout_s)
+        super().__init__(transport, gateway.memory, limits.write_timeout_s, self.CARRIER)
         # What waits is counted long before it is so much that the feed must pause.
         cast(asyncio.Transport, transport).set_write_buffer_limits(min(COUNT_FROM, limits.buffer_bytes))
         self._buffer_bytes = limits.buffer_bytes

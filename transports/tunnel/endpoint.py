@@ -294,7 +294,7 @@ class TunnelTransport(Transport):
         started, code = time.monotonic(), 1006
         try:
             socket = await Socket.accept(
-                request, self._limits, {}, gateway.memory, partial(relay.watch_frames, gateway.memory)
+                request, self._limits, {}, gateway.memory, self.name, partial(relay.watch_frames, gateway.memory)
             )
             self.counts.opened += 1
 

@@ -86,11 +86,16 @@ class Socket:
     )
 
     def __init__(
-        self, request: web.BaseRequest, response: Handshake, limits: SocketLimits, memory: MemoryBudget
+        self,
+        request: web.BaseRequest,
+        response: Handshake,
+        limits: SocketLimits,
+        memory: MemoryBudget,
+        carrier: str,
     ) -> None:
         self._queue = response.take_queue()
         self._memory = memory
-        self._writer = ClientWriter(request.transport, memory, limits.write_timeout_s)
+        self._writer = ClientWriter(request.transport, memory, limits.write_timeout_s, carrier)
         self._transport, self._limits = cast(asyncio.Transport, request.transport), limits
         self._protocol: Any = request.protocol  # HttpConnection
         self._loop = asyncio.get_running_loop()
@@ -126,11 +131,13 @@ class Socket:
         limits: SocketLimits,
         headers: Mapping[str, str],
         memory: MemoryBudget,
+        carrier: str,
         watch: Watch | None = None,
     ) -> Socket:
         """Answers the upgrade request. BadRequest if it is none that RFC 6455 §4.2.1 allows.
 
         Unfinished messages count in ``memory``, unless something else than `IncomingFrames` is to ``watch`` them.
+        ``carrier`` is the transport under whose name a client that does not read is counted.
         """
         sizes = (limits.text_max, limits.binary_max)
         response = Handshake(
@@ -147,7 +154,7 @@ class Socket:
         response.headers.update(headers)
         response.headers.setdefault(hdrs.SERVER, limits.server_name)
         await shake_hands(request, response)
-        return cls(request, response, limits, memory)
+        return cls(request, response, limits, memory, carrier)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -349,7 +356,7 @@ class Socket:
         try:
             await self.written()
             if not await self._pongs.wait(number, self._limits.write_timeout_s):
-                self._transport.abort()
+                self._writer.give_up()
                 raise ConnectionResetError("the client answers no pings any more")
         finally:
             self._pongs.forget(number)

@@ -34,6 +34,7 @@ class SocketOutlet(Connection):
 
     __slots__ = ()
 
+    CARRIER = "websocket"
     takes_errors = True
 
     async def send(self, payload: Payload) -> None:
@@ -51,6 +52,8 @@ class SocketFeed(FeedConnection):
     """
 
     __slots__ = ("_closing", "_deadline", "_gateway", "_received")
+
+    CARRIER = "websocket"
 
     def __init__(
         self,

@@ -88,7 +88,7 @@ class WebSocketTransport(Transport):
         parameters = atmosphere.parameters(request.headers, parse_query(query))
         tracking_id = parameters.tracking_id or atmosphere.new_id()
         headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
-        socket = await Socket.accept(request, self._limits, headers, gateway.memory)
+        socket = await Socket.accept(request, self._limits, headers, gateway.memory, self.name)
         conversation = self._conversation(request, parameters, socket, session, gateway)
         session.on_close = socket.close
         clients = TrackingIds.of(gateway)
@@ -117,7 +117,7 @@ class WebSocketTransport(Transport):
                 )
                 await feed_socket(request, response, stream, session, gateway, self._limits_of_streams)
                 return OVER
-            socket = await Socket.accept(request, self._stream_limits, {}, gateway.memory)
+            socket = await Socket.accept(request, self._stream_limits, {}, gateway.memory, self.name)
         except ServiceError:
             session.streams.discard(stream)
             await stream.aclose()

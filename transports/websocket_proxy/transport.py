@@ -112,7 +112,7 @@ class WebSocketProxyTransport(Transport):
             return _refusal(_with(refusal(NotFound()), reply.status, reply.body, reply.headers))
         behind = cast(RecordSender | RecordFollower, reply.body)
         try:
-            socket = await Socket.accept(request, self._limits, {}, gateway.memory)
+            socket = await Socket.accept(request, self._limits, {}, gateway.memory, self.name)
         except BaseException:
             behind.end(0)
             session.streams.discard(reply.body)

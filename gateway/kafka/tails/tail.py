@@ -10,7 +10,7 @@ from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.kafka.tails.fetcher import Chunk, Filter, batch_of
-from kafka_gateway.metrics.numbers import Traffic
+from kafka_gateway.metrics.numbers import KafkaNumbers, Traffic
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ NO_ENDS: Mapping[int, int] = {}
 
 class Owner(Protocol):
     """The topic of a tail, as the tail sees it."""
+
+    numbers: KafkaNumbers
 
     def resumed(self, tail: KafkaTail) -> None: ...
     def paused(self, tail: KafkaTail, cohort: Cohort) -> None: ...
@@ -159,6 +161,12 @@ class KafkaTail:
         except Exception:
             self.broken()
 
+    def tell_gap(self, gap: Gap) -> None:
+        """Tells the listener that records are missing."""
+        if self._owner is not None:
+            self._owner.numbers.stream_gaps += 1
+        self.tell(lambda listener: listener.gap(gap))
+
     def broken(self) -> None:
         """The listener raised an exception, which is being handled."""
         _log.exception("The listener of a stream failed")
@@ -268,7 +276,7 @@ class Cohort:
         for tail in list(self.tails):
             if tail.cohort is self:
                 tail.last = gap
-                tail.tell(lambda listener: listener.gap(gap))
+                tail.tell_gap(gap)
         self.giving = None
         if self.behind:
             self.check_ends()

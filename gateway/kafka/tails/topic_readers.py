@@ -94,6 +94,7 @@ class TailTopic:
         self.missed = 0
         """How often in a row Kafka did not know the topic."""
         self._environment = environment
+        self.numbers = environment.numbers
         self._loop = asyncio.get_running_loop()
         self._tails: dict[KafkaTail, None] = {}
         self._audience: collections.Counter[tuple[Filter, RecordsEncoder]] = collections.Counter()
@@ -197,6 +198,7 @@ class TailTopic:
         if self._live is not None:
             self._live.stop()
             self._live = None
+            self.numbers.shared_readers -= 1
         for catch_up in list(self._catch_ups):
             catch_up.stop()
 
@@ -220,7 +222,7 @@ class TailTopic:
                 tail.partitions,
                 tail.places,
                 tail.ends if tail.until_end else None,
-                self._environment.numbers.consumed,
+                self.numbers.consumed,
             )
             cohorts.setdefault(cohort.key(), cohort).add([tail])
         for cohort in cohorts.values():
@@ -231,8 +233,7 @@ class TailTopic:
         if tail.failure is not None:
             tail.fail(tail.failure)
         while tail.gaps and tail.running:
-            gap = tail.gaps.pop(0)
-            tail.tell(lambda listener, gap=gap: listener.gap(gap))  # type: ignore[misc]
+            tail.tell_gap(tail.gaps.pop(0))
         if tail.running and tail.behind is not None and tail.reached(tail.places):
             tail.caught_up()
         return tail.running and tail.cohort is None
@@ -268,6 +269,7 @@ class TailTopic:
             self.fail,
         )
         self._live = live
+        self.numbers.shared_readers += 1
         self._encode()
         for catch_up in self._catch_ups:
             catch_up.try_live()
@@ -329,12 +331,14 @@ class TailTopic:
         for cohort in going:
             cohort.catch_up = catch_up
         self._catch_ups.append(catch_up)
+        self.numbers.catchup_readers += 1
         self._waiting = [cohort for cohort in waiting if cohort not in going]
         if self._waiting:
             self._ask_catch_up()
 
     def _catch_up_ended(self, catch_up: CatchUpReader) -> None:
         self._catch_ups.remove(catch_up)
+        self.numbers.catchup_readers -= 1
         for cohort in catch_up.cohorts():
             # Only if it was stopped on the way.
             self._ready_again(cohort)
