@@ -12,14 +12,13 @@ import contextlib
 import datetime
 import itertools
 import logging
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from kafka_gateway import jsonio
+from kafka_gateway.line_file import LineFile
 from kafka_gateway.rights import Need
 from kafka_gateway.session import Session
 
@@ -53,7 +52,7 @@ class AuditLine(jsonio.Struct, omit_defaults=True):
 class _Dropped(jsonio.Struct):
     at: str
     dropped: int
-    """Lines that found no room since the last one of these."""
+    """Lines that found no room, or could not be written, since the last one of these."""
 
 
 class Audit:
@@ -162,17 +161,16 @@ class _Writer:
     """The thread that writes."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
         self._lines: deque[AuditLine] = deque()
         self._dropped = 0
         self._wake = threading.Event()
         self._ending = False
         self._reopen = False
-        self._file: TextIO | None = None
+        self._file = LineFile("" if path == "stderr" else path, "audit.log", log.error, _lost_line)
         self._thread = threading.Thread(target=self._run, name="audit-log", daemon=True)
 
     def start(self) -> None:
-        self._file = self._open()
+        self._file.open()
         self._thread.start()
 
     def put(self, line: AuditLine) -> bool:
@@ -194,49 +192,46 @@ class _Writer:
         if self._thread.is_alive():
             self._thread.join(10.0)
 
-    def _open(self) -> TextIO:
-        if self._path == "stderr":
-            return sys.stderr
-        # Who may read it: nobody but the gateway's user, unless the operator made the file before.
-        return open(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a", encoding="utf-8")
-
     def _run(self) -> None:
-        while True:
+        ending = False
+        while not ending:
             self._wake.wait()
             self._wake.clear()
             ending = self._ending
             try:
                 self._write()
-            except OSError as error:
-                log.error("audit.log: %s cannot be written: %s", self._path, error.strerror)
             except Exception:  # a bug; without this thread nothing would be written any more
                 log.exception("audit.log cannot be written")
-            if ending:
-                if self._file is not None and self._file is not sys.stderr:
-                    self._file.close()
-                return
+        self._file.close()
 
     def _write(self) -> None:
         if self._reopen:
             self._reopen = False
-            if self._file is not None and self._file is not sys.stderr:
-                self._file.close()
-            self._file = self._open()
+            self._file.reopen()
         count = len(self._lines)
-        texts = [jsonio.encode(self._lines.popleft()).decode() for _ in range(count)]
+        data = b"".join(jsonio.encode(self._lines.popleft()) + b"\n" for _ in range(count))
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            texts.append(jsonio.encode(_Dropped(_now(), dropped)).decode())
-        if texts and self._file is not None:
-            self._file.write("\n".join(texts) + "\n")
-            self._file.flush()
+            data += _lost_line(dropped)
+        if data:
+            self._file.write(data, count)
+
+
+def _lost_line(lost: int, like: bytes = b"") -> bytes:
+    return jsonio.encode(_Dropped(_now(), lost)) + b"\n"
 
 
 def _line(session: Session, operation: str, resource: str, allowed: bool, rule: str, request: str) -> AuditLine:
     return AuditLine(
-        _now(), str(session.principal), session.peer, session.transport, operation, resource[:_SHOWN_MAX], allowed,
-        rule[:_SHOWN_MAX], request[:_SHOWN_MAX],
+        _now(), str(session.principal), session.peer, session.transport, operation, _shown(resource), allowed,
+        _shown(rule), _shown(request),
     )  # fmt: skip
+
+
+def _shown(text: str) -> str:
+    """The beginning; what is no Unicode text (an escaped byte in a path, say) is escaped, or no line could hold it."""
+    text = text[:_SHOWN_MAX]
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _named(resource: str, name: str) -> str:

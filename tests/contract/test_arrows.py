@@ -132,7 +132,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "transports.http",
         "transports.websocket",
     ),
-    "transports.push_pull": ("gateway", "gateway.door", "gateway.metrics", PORTS, "services.push_pull", "transports.http"),
+    "transports.push_pull": (
+        "gateway",
+        "gateway.door",
+        "gateway.metrics",
+        PORTS,
+        "services.push_pull",
+        "transports.http",
+    ),
     # Assembly: services and sinks meet here, and nowhere else.
     "transports.bridges": ("gateway", "gateway.door", "gateway.metrics", PORTS, "services.bridges", *COMMON),
     "transports.console": ("gateway", "gateway.door", PORTS, "services.common"),

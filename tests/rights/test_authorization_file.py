@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.authorizers.file import FileAuthorizer
 from kafka_gateway.commands.may import may
 from kafka_gateway.config import Config, ConfigError, load
-from kafka_gateway.door.audit import Audit
+from kafka_gateway.door.audit import Audit, AuditLine
 from kafka_gateway.door.authorization import Authorization
 from kafka_gateway.door.quotas import Allowance
 from kafka_gateway.errors import TooManyRequests
@@ -348,6 +349,38 @@ async def test_the_audit_log(tmp_path: Path, file: Path) -> None:
     assert allowed["request"] == "GET /topics/orders/partitions"
     assert "hidden" not in path.read_text()
     assert oct(path.stat().st_mode & 0o777) in ("0o640", "0o600")
+
+
+def test_a_full_disk_is_told_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told with every bundle; and of what lay in the disk's last room a half line was left."""
+    path, write = tmp_path / "audit.jsonl", os.write
+    room = [10]
+
+    def nearly_full(file: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken, room[0] = room[0], 0
+        return write(file, data[:taken])
+
+    session = Session("test")
+    writer = Audit(str(path))._writer
+    assert writer is not None
+    writer._file.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", nearly_full)
+        for number in range(50):
+            writer.put(AuditLine("now", str(session.principal), "", "test", "alter", f"topic:{number}", True))
+            writer._write()
+    writer.put(AuditLine("now", str(session.principal), "", "test", "alter", "topic:last", True))
+    writer._write()
+    assert [record.message for record in caplog.records] == [
+        f"audit.log: {path} cannot be written: No space left on device; 1 lines are lost"
+    ]
+    half, *lines = path.read_text().splitlines()
+    assert len(half) == 10
+    assert [json.loads(line).get("dropped") for line in lines] == [50, None]
 
 
 def test_lines_that_find_no_room_are_counted(tmp_path: Path) -> None:
