@@ -123,8 +123,9 @@ def copy(copied: Copy) -> Iterator[Copy]:
 @pytest.fixture
 def log(copy: Copy) -> Path:
     """What a daemon writes."""
-    file = copy.elsewhere / "nohup.out"
+    file = copy.elsewhere / "logs" / "gateway.log"
     file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True)
     return file
 
 
@@ -181,7 +182,7 @@ def test_the_log_configuration_beside_it_is_found(copy: Copy) -> None:
 
 def test_the_class_and_the_pattern_of_the_old_scripts_are_dropped(copy: Copy, log: Path) -> None:
     assert copy.run("kafka-rest-run-class", "de.elakito.kafka.atmosphere.Main", "-daemon", "a=1")[0] == 0
-    assert log.read_text().startswith("['a=1']")
+    assert log.read_text().startswith(f"['log.file={log}', 'a=1']")
     assert copy.run("kafka-rest-stop-service", r"(kafka\.atmosphere\.Main)") == (0, "", "")
 
 
@@ -190,7 +191,26 @@ def test_a_daemon_holds_nothing_of_its_caller_and_tells_when_it_serves(copy: Cop
     code, out, err = copy.run("start", "-daemon", "a=1")  # waits for the end of both pipes
     assert (code, err) == (0, "")
     assert re.fullmatch(rf"Server started with pid [0-9]+, output in {re.escape(str(log))}\n", out)
-    assert "['a=1']" in log.read_text().splitlines()
+    assert f"['log.file={log}', 'a=1']" in log.read_text().splitlines()
+    assert copy.run("stop") == (0, "", "")
+
+
+def test_a_daemon_keeps_the_log_that_it_was_told_of(copy: Copy, log: Path, tmp_path: Path) -> None:
+    """What it writes outside of its log still goes where ``-daemon`` says: beside the pid file, or to LOG_DIR."""
+    file = tmp_path / "my.properties"
+    file.write_text("port=1\n log.file = mine.log\n")
+    named = {"KAFKAREST_PID_FILE": str(tmp_path / "run" / "pid")}
+    (tmp_path / "run").mkdir()
+    assert copy.run("start", "-daemon", str(file), **named)[0] == 0
+    assert (tmp_path / "run" / "logs" / "gateway.log").read_text().startswith(f"['{file}']\n")
+    assert copy.run("stop", **named) == (0, "", "")
+    assert copy.run("start", "-daemon", LOG_DIR="own", KAFKA_GATEWAY_LOG_FILE="mine.log")[0] == 0
+    own = copy.elsewhere / "own" / "gateway.log"
+    assert own.read_text().startswith("[]\n")
+    assert own.stat().st_mode & 0o007 == 0
+    file.write_text("port=1\n")
+    assert copy.run("start", "-daemon", str(file), "a=1", KAFKAREST_OPTS="-Dlog.file=mine.log")[0] == 0
+    assert f"['{file}', 'log.file={log}', 'log.file=mine.log', 'a=1']" in log.read_text()  # the last one counts
     assert copy.run("stop") == (0, "", "")
 
 
@@ -202,15 +222,15 @@ def test_a_daemon_that_cannot_start_says_what_it_said(copy: Copy, log: Path) -> 
 
 
 def test_the_log_of_a_daemon_goes_home_where_it_may_not_write(copy: Copy, tmp_path: Path) -> None:
-    (copy.elsewhere / "nohup.out").unlink(missing_ok=True)
-    (copy.elsewhere / "nohup.out").mkdir()
-    try:
-        code, out, _ = copy.run("start", "-daemon", HOME=str(tmp_path))
-    finally:
-        (copy.elsewhere / "nohup.out").rmdir()
+    taken = tmp_path / "taken"
+    taken.touch()
+    code, out, _ = copy.run("start", "-daemon", HOME=str(tmp_path), LOG_DIR=str(taken))
     assert code == 0
-    assert out.endswith(f"output in {tmp_path}/nohup.out\n")
+    assert out.endswith(f"output in {tmp_path}/logs/gateway.log\n")
     assert copy.run("stop") == (0, "", "")
+    code, out, err = copy.run("start", "-daemon", HOME=str(taken), LOG_DIR=str(taken))
+    assert (code, out) == (1, "")
+    assert "set LOG_DIR" in err
 
 
 def test_daemons_are_stopped_together(copy: Copy, log: Path) -> None:
