@@ -53,3 +53,10 @@ class Codec:
         Called once a schema, on the event loop for short ones and on a thread for long ones.
         """
         raise NotImplementedError
+
+    def reader(self, schema: Schema) -> CompiledSchema | None:
+        """What reads data of a schema that is in the registry though ``compile`` does not take it; None if nothing can.
+
+        It is never asked to write.
+        """
+        return None

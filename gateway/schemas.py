@@ -108,6 +108,8 @@ class CompiledSchema:
 
     name: str = ""
     """The full name of the record: the subject of RECORD_NAME. "" if the schema has none."""
+    slow: bool = False
+    """Whether ``encode`` may take more than some milliseconds for a datum of any length: it is called on a thread."""
 
     def encode(self, text: bytes) -> bytes | None:
         """The payload behind the schema's id, of a datum that is given as JSON text.

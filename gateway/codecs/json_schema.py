@@ -1,8 +1,10 @@
 """The embedded format ``jsonschema``: JSON that its schema judges before it is stored (kafka-rest-http.md §4.8).
 
-``jsonschema`` judges schemas, ``jsonschema-rs`` judges data: it is compiled, and its regular expressions cannot be made
-to run for ever by who writes the schema. Neither ever fetches anything: a ``$ref`` finds what the registry has. Data of
-most records need neither: see `json_types`.
+``jsonschema`` judges schemas, ``jsonschema-rs`` judges data: it is compiled. Neither ever fetches anything: a ``$ref``
+finds what the registry has. Patterns are those of ECMA-262: see `json_patterns`. Data of most records need nothing of
+this: see `json_types`.
+
+Reading needs no more than the bytes, so a schema that cannot judge reads all the same.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import referencing.jsonschema
 from kafka_gateway import jsonio
 from kafka_gateway.codecs.json_defaults import filler
 from kafka_gateway.codecs.json_evaluations import TooOften, most_evaluations
+from kafka_gateway.codecs.json_patterns import DATA, NAMED, PATTERN, Patterns, is_pattern
 from kafka_gateway.codecs.json_types import type_reader
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema, UnusableSchema
@@ -45,6 +48,8 @@ _SPECIFICATIONS = {
     "https://json-schema.org/draft/2019-09/schema": referencing.jsonschema.DRAFT201909,
     "https://json-schema.org/draft/2020-12/schema": referencing.jsonschema.DRAFT202012,
 }
+_NO_FORMATS = jsonschema.FormatChecker(formats=())
+"""It would judge patterns by the rules of Python."""
 _DEFAULT_DRAFT = "http://json-schema.org/draft-07/schema"
 """Of schemas that name none, or one that nobody knows (observed §4.8)."""
 _BASE = "json-schema:///"
@@ -58,9 +63,6 @@ _TOLD_MAX = 1000
 """Evaluations of one value beyond which the library would take too long to say what is wrong."""
 _STRICT = "\0integer"
 """A keyword of our own; no schema can have it."""
-_NAMED = frozenset({"properties", "patternProperties", "definitions", "$defs", "dependencies", "dependentSchemas"})
-"""Keywords whose members are schemas with names."""
-_DATA = frozenset({"const", "enum", "default", "examples"})
 
 
 class _Integral(Exception):
@@ -78,8 +80,22 @@ class JsonSchemaCodec(SchemaCodec):
     def compile(self, schema: Schema) -> JsonSchema:
         return JsonSchema(schema, self._fill_defaults)
 
+    def reader(self, schema: Schema) -> CompiledSchema:
+        return _Reader()
 
-class JsonSchema(CompiledSchema):
+
+class _Reader(CompiledSchema):
+    """Shows what is stored, which takes no schema."""
+
+    def decode(self, payload: bytes, rest: bytes | None = None) -> Any:
+        if rest:
+            raise ValueError("there is more than an id in the header")
+        if not jsonio.is_json(payload):
+            raise ValueError("the payload is not JSON")
+        return jsonio.Raw(payload)
+
+
+class JsonSchema(_Reader):
     """One schema, ready to judge."""
 
     def __init__(self, schema: Schema, fill_defaults: bool) -> None:
@@ -92,7 +108,7 @@ class JsonSchema(CompiledSchema):
         draft = _draft_of(document)
         judge, compiled = _DRAFTS[draft]
         try:
-            judge.check_schema(document)
+            judge.check_schema(document, format_checker=_NO_FORMATS)
         except jsonschema.SchemaError as error:
             place = ".".join(str(step) for step in error.absolute_path)
             reason = error.message[:_MESSAGE_MAX]
@@ -102,7 +118,15 @@ class JsonSchema(CompiledSchema):
             self.name = title if isinstance(title, str) else ""
             document = document | {"$schema": draft + ("" if "/draft/" in draft else "#")}
         retrieve = _retriever(document, schema.imports)
-        self._validator = _validator(compiled, document, retrieve)
+        self._patterns = patterns = Patterns()
+        judging = patterns.put_into(document)
+
+        @functools.cache
+        def retrieve_judging(uri: str) -> Any:
+            return patterns.put_into(retrieve(uri))
+
+        self._validator = _validator(compiled, judging, retrieve_judging, patterns)
+        self.slow = patterns.slow
         try:
             self._evaluations = most_evaluations(document, _SPECIFICATIONS[draft], retrieve)
         except TooOften as reason:
@@ -111,7 +135,11 @@ class JsonSchema(CompiledSchema):
         # Compiled when it is first needed: most data have no such numbers.
         self._strict: Callable[[], Any] = functools.cache(
             lambda: _validator(
-                compiled, _with_strict_integers(document), lambda uri: _with_strict_integers(retrieve(uri)), strict=True
+                compiled,
+                _with_strict_integers(judging),
+                lambda uri: _with_strict_integers(retrieve_judging(uri)),
+                patterns,
+                strict=True,
             )
         )
         self._fill = filler(document) if fill_defaults else None
@@ -141,16 +169,31 @@ class JsonSchema(CompiledSchema):
             often = self._evaluations[min(depth, len(self._evaluations) - 1)]
             if often * len(text) > _EFFORT_MAX:
                 raise Misfit(f"it would take too long to judge: its schema may look at each value {often} times")
-        if not validator.is_valid(value):
-            raise _why(validator, value) if often <= _TOLD_MAX else Misfit("it does not fit the schema")
+        if not (self._is_valid(validator, value) if self.slow else validator.is_valid(value)):
+            raise self._why(validator, value) if often <= _TOLD_MAX else Misfit("it does not fit the schema")
         return jsonio.compact(text)
 
-    def decode(self, payload: bytes, rest: bytes | None = None) -> Any:
-        if rest:
-            raise ValueError("there is more than an id in the header")
-        if not jsonio.is_json(payload):
-            raise ValueError("the payload is not JSON")
-        return jsonio.Raw(payload)
+    def _is_valid(self, validator: Any, value: Any) -> bool:
+        """The verdict of a schema with slow patterns. Misfit if there is none."""
+        effort = self._patterns.effort
+        effort.begin()
+        self._patterns.judge_names(value)
+        valid = not effort.exceeded and bool(validator.is_valid(value))
+        if effort.exceeded:
+            raise Misfit(effort.exceeded)
+        return valid
+
+    def _why(self, validator: Any, value: Any) -> Misfit:
+        error = next(iter(validator.iter_errors(value)), None)
+        if error is None:
+            return Misfit("it does not fit the schema")
+        place = ""
+        for step in error.instance_path:
+            place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
+        message = re.sub(r"\s+", " ", self._patterns.original(error.message))
+        if len(message) > _MESSAGE_MAX:
+            message = f"{message[:_MESSAGE_MAX]}…"
+        return Misfit(message, place)
 
 
 def _float(text: str) -> float:
@@ -179,14 +222,17 @@ def _draft_of(document: Any) -> str:
     return draft if draft in _DRAFTS else _DEFAULT_DRAFT
 
 
-def _validator(compiled: Any, document: Any, retrieve: Callable[[str], Any], strict: bool = False) -> Any:
+def _validator(
+    compiled: Any, document: Any, retrieve: Callable[[str], Any], patterns: Patterns, strict: bool = False
+) -> Any:
     try:
         return compiled(
             document,
             validate_formats=True,
             retriever=retrieve,
             pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_MAX),
-            **({"keywords": {_STRICT: _NoFloat}} if strict else {}),
+            formats={"regex": is_pattern},
+            keywords={PATTERN: patterns.keyword, **({_STRICT: _NoFloat} if strict else {})},
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         raise UnusableSchema(str(error).partition("\n")[0][:_MESSAGE_MAX]) from None
@@ -210,19 +256,6 @@ def _retriever(document: Any, imports: tuple[tuple[str, str], ...]) -> Callable[
     return retrieve
 
 
-def _why(validator: Any, value: Any) -> Misfit:
-    error = next(iter(validator.iter_errors(value)), None)
-    if error is None:
-        return Misfit("it does not fit the schema")
-    place = ""
-    for step in error.instance_path:
-        place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
-    message = re.sub(r"\s+", " ", error.message)
-    if len(message) > _MESSAGE_MAX:
-        message = f"{message[:_MESSAGE_MAX]}…"
-    return Misfit(message, place)
-
-
 class _NoFloat:
     def __init__(self, parent: Mapping[str, Any], value: Any, path: Any) -> None:
         pass
@@ -240,10 +273,10 @@ def _with_strict_integers(schema: Any) -> Any:
         return schema
     changed: dict[Any, Any] = {}
     for name, value in schema.items():
-        if name in _NAMED and isinstance(value, dict):
+        if name in NAMED and isinstance(value, dict):
             changed[name] = {member: _with_strict_integers(each) for member, each in value.items()}
         else:
-            changed[name] = value if name in _DATA else _with_strict_integers(value)
+            changed[name] = value if name in DATA else _with_strict_integers(value)
     types = schema.get("type")
     allowed = types if isinstance(types, list) else [types]
     if "integer" in allowed and "number" not in allowed:

@@ -278,7 +278,7 @@ class Catalogue:
         return self._writer(stored, subject, number)
 
     def _writer(self, stored: Stored, subject: str, version: int) -> Writer:
-        if stored.compiled is None:
+        if stored.compiled is None or stored.fault:
             raise SerializationError(
                 f"Error serializing message. The schema {stored.id} cannot be used: {stored.fault}"
             )
@@ -454,6 +454,7 @@ class Catalogue:
             stored.compiled = await compile_schema(codec, stored.schema)
         except ValueError as reason:
             stored.fault = str(reason)
+            stored.compiled = codec.reader(stored.schema)
             log.warning("the schema %s of the registry cannot be used: %s", id or key, reason)
         return stored
 

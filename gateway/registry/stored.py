@@ -14,7 +14,10 @@ _LONG_TEXT = 2_000
 
 @dataclasses.dataclass(slots=True)
 class Stored:
-    """A schema that the registry has. ``compiled`` is None if it cannot be compiled; ``fault`` says why."""
+    """A schema that the registry has. ``fault`` says why nothing can be written with it; "" if it can.
+
+    ``compiled`` is None if nothing can be read with it either.
+    """
 
     id: int
     type: str

@@ -91,7 +91,8 @@ class SchemaReader:
         key = None if key_choice is None else self._schemas.known(key_choice)
         value = None if value_choice is None else self._schemas.known(value_choice)
         long = size + len(records) * _BYTES_A_RECORD > _OFF_LOOP_BYTES
-        if long or (key_choice is not None and key is None) or (value_choice is not None and value is None):
+        unknown = (key_choice is not None and key is None) or (value_choice is not None and value is None)
+        if long or unknown or _is_slow(key) or _is_slow(value):
             return Preparing(lambda: self._prepare(records, key_choice, value_choice, long))
         if not self._v1:
             _check_missing(records, key_choice, value_choice)
@@ -112,7 +113,7 @@ class SchemaReader:
         # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).
         if not self._v1:
             _check_missing(records, key_choice, value_choice)
-        if long:
+        if long or _is_slow(key) or _is_slow(value):
             return await asyncio.to_thread(self._encode, records, key, value)
         return self._encode(records, key, value)
 
@@ -150,6 +151,10 @@ class SchemaReader:
         if self._v1:
             return ConversionError(f"Conversion of JSON to {writer.format.capitalize()} failed: {told}")
         return BadRequest(f"Bad Request: {told}")
+
+
+def _is_slow(writer: Writer | None) -> bool:
+    return writer is not None and writer.compiled.slow
 
 
 def _nothing(text: bytes) -> None:

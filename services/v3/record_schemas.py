@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 from kafka_gateway import jsonio
@@ -25,7 +26,7 @@ class RecordSchemas:
     def complete_now(self, record: Record, topic: str) -> bool:
         """As ``complete``, if that needs no waiting; whether it did not. Raises as it does."""
         writers = [self._schemas.known(self._wanted(choice, topic, part)) for part, _, choice in record.unready or ()]
-        if not all(writers):
+        if any(writer is None or writer.compiled.slow for writer in writers):
             return False
         for (part, text, _), writer in zip(record.unready or (), writers, strict=True):
             if writer is not None:
@@ -36,7 +37,11 @@ class RecordSchemas:
     async def complete(self, record: Record, topic: str) -> None:
         """Fills in what is ``unready`` in a record. Raises the ServiceError that its report is to show."""
         for part, text, choice in record.unready or ():
-            _fill(record, part, text, await self._schemas.resolve(self._wanted(choice, topic, part)))
+            writer = await self._schemas.resolve(self._wanted(choice, topic, part))
+            if writer.compiled.slow:
+                await asyncio.to_thread(_fill, record, part, text, writer)
+            else:
+                _fill(record, part, text, writer)
         record.unready = None
 
     def _wanted(self, choice: Choice, topic: str, part: str) -> SchemaChoice:

@@ -190,6 +190,16 @@ async def test_a_text_that_is_no_schema_is_not_registered(fake: FakeRegistry, ca
     assert fake.asked == []
 
 
+async def test_a_json_schema_that_cannot_judge_reads(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", json.dumps({"pattern": "(?>a)"}), "JSON")
+    fake.add("t-value", json.dumps({"$ref": "elsewhere.json"}), "JSON")
+    schemas = await catalogue()
+    for id, said in ((1, "the pattern '\\(\\?>a\\)' cannot be judged"), (2, "elsewhere.json")):
+        assert bytes(await on_thread(schemas, framed(id, b'"x"'), "jsonschema")) == b'"x"'
+        with pytest.raises(SerializationError, match=said):
+            await schemas.resolve(SchemaChoice("t", "value", "jsonschema", id=id))
+
+
 async def test_what_does_not_exist(fake: FakeRegistry, catalogue: Any) -> None:
     fake.add("other-value", '"int"')
     schemas = await catalogue()

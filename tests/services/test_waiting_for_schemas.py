@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from kafka_gateway.codecs.json_patterns import SlowPattern
 from tests.registry.fake_registry import FakeRegistry, never, serving
 from tests.services.conftest import Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
@@ -72,6 +74,31 @@ async def test_a_long_batch_is_encoded_and_keeps_its_order(avro: Rest) -> None:
     short = asyncio.create_task(avro.produce("t", {"value": 1, "partition": 0}))
     assert [row["offset"] for row in (await long).body["offsets"]] == list(range(200))
     assert (await short).body["offsets"][0]["offset"] == 200
+
+
+async def test_what_may_take_long_is_judged_on_a_thread(
+    avro: Rest, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    judged = SlowPattern.refusal
+
+    def refusal(self: SlowPattern, text: str) -> str:
+        threads.append(threading.current_thread())
+        return judged(self, text)
+
+    monkeypatch.setattr(SlowPattern, "refusal", refusal)
+    schema = json.dumps({"pattern": r"^(?=.*\d)[\w-.]+$"})
+    v3 = "/v3/clusters/-/topics/t/records"
+    for _ in range(2):  # unknown, and known
+        for datum, right in (("a-1", True), ("a", False)):
+            body = {"value_schema": schema, "records": [{"value": datum}]}
+            answer = await avro.post("/topics/t", body, embedded("jsonschema"))
+            assert (answer.status, "does not match" in str(answer.body)) == ((200, False) if right else (400, True))
+            value = {"type": "JSONSCHEMA", "schema": schema, "data": datum}
+            answer = await avro.post(v3, {"value": value}, "application/json")
+            assert answer.body["error_code"] == (200 if right else 400), answer.body
+    assert len(threads) >= 8
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize(
