@@ -84,7 +84,7 @@ PRODUCE = section(
         unit="ms",
         minimum=0,
         maximum=900000,
-        doc="How long a record may wait for others to share its batch.",
+        doc="How long a record may wait for others to share its batch; up to 1, a client that is alone does not wait.",
     ),
     ConfigKey(
         name="producer.queue.bytes",

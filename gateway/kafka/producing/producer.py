@@ -41,6 +41,10 @@ RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
 
 
+MOST_SKIPPED_LINGER_MS = 1.0
+"""An operator who gives a longer ``linger.ms`` wants it for lone clients, too."""
+
+
 class ProducerClients(Protocol):
     """Where the settings of producers come from (gateway/kafka/clients/factory.py)."""
 
@@ -110,9 +114,10 @@ class KafkaProducer:
 
             return confluent_kafka.Producer({**config, **smaller, "error_cb": error_cb})
 
+        lingers = float(self._clients.producer_config().get("linger.ms", 0)) > MOST_SKIPPED_LINGER_MS
         if self._times is None:
-            return Sender(make, batch_bytes, self._finish, self._broken)
-        sender = EmbeddedSender(make, batch_bytes, self._finish, self._broken)
+            return Sender(make, batch_bytes, self._finish, self._broken, lingers=lingers)
+        sender = EmbeddedSender(make, batch_bytes, self._finish, self._broken, lingers=lingers)
         sender.times = self._times
         return sender
 

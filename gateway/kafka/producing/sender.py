@@ -7,12 +7,18 @@ Reports arrive on the poll thread and fill the rows of their batch. All batches 
 the loop once: a wake-up a record would cost twenty times as much. A fatal error of the producer comes *out of*
 ``poll()`` (reliability.md §3a), so the loop round it is guarded: all open batches are failed and a new producer takes
 over.
+
+``linger.ms`` gives many clients large batches and makes a lone one wait for nobody, and librdkafka's timers round
+0.5 ms up to 2. So while each send finds nothing under way, the poll thread waits for the next one, and serves it with
+librdkafka's ``flush``: as long as that runs, nothing lingers. The producer is the same, and so are order and
+idempotence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +37,14 @@ log = logging.getLogger("gateway.kafka.producer")
 
 _POLL_S = 0.2
 _LEARN_S = 2.0
+_CROWDED = 0.25
+"""Records linger while more than this part of the sends, lately, found others under way."""
+_WEIGHT = 1 / 16
+"""What one send counts for that part: after some twenty alone, or five in company, it is another one."""
+_BULK = 100
+"""So many records of one send are company for each other."""
+_FLUSH_S = 0.002
+"""How long records are flushed, at most: they have long left by then, and their reports come without it."""
 
 FULL = (
     "The producer's queue is full: Kafka takes records more slowly than they come. Nothing of this request was sent; "
@@ -208,6 +222,8 @@ class Sender:
         batch_bytes: int,
         finished: Callable[[Sequence[Batch]], None],
         broken: Callable[[Sender], None],
+        *,
+        lingers: bool = False,
     ) -> None:
         """Does not wait for Kafka. Raises KafkaException for a faulty configuration.
 
@@ -215,6 +231,7 @@ class Sender:
             make: builds the producer, and another one after a fatal error.
             finished: gets the batches whose reports are all there; on the loop.
             broken: is called when the producer has failed for good, which leaves all of its batches open; on the loop.
+            lingers: records wait ``linger.ms`` for others even when there are none.
         """
         self.batch_bytes = batch_bytes
         self.done: list[Batch] = []
@@ -227,6 +244,12 @@ class Sender:
         self.forbidden: KafkaAuthorization | None = None
         """Set while Kafka lets the producer's user write to no topic at all: then it has no use for a producer."""
         self._forbidden_at = 0.0
+        self._lingers = lingers
+        self._crowd = 0.0
+        """Which part of the sends, lately, found others under way: the last ones count most. Written by the loop."""
+        self._is_waiting = False
+        """Whether the poll thread waits for a send to flush."""
+        self._sent: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.producer = make()
         self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
         self._thread.start()
@@ -244,6 +267,7 @@ class Sender:
         produce, topic = self.producer.produce, batch.topic
         delivered, delivered_alone = self.reports(batch, records)
         failed = 0
+        self._crowd += ((size > _BULK or len(self.producer) > 0) - self._crowd) * _WEIGHT
         for index, record in enumerate(records):
             report = delivered_alone if size == 1 else partial(delivered, index)
             place = partition if (own := record.partition) is None else own
@@ -260,6 +284,8 @@ class Sender:
                 batch.rows[index] = _not_queued(error)
                 batch.note("_QUEUE_FULL")
                 failed += 1
+        if self._is_waiting:
+            self._sent.put(None)
         return failed > 0 and _without(batch, failed)
 
     def reports(
@@ -327,7 +353,7 @@ class Sender:
             log.debug("no contact with Kafka yet: %s", error)
         while not self._stopped:
             try:
-                self.producer.poll(_POLL_S)
+                self._serve_reports()
             except confluent_kafka.KafkaException as error:
                 if kafka_code(error) == _Code.CLUSTER_AUTHORIZATION_FAILED:
                     self._forbid(error)
@@ -340,6 +366,23 @@ class Sender:
                 self._replace()
             if self.done:
                 self._call_loop(self.hand_over)
+
+    def _serve_reports(self) -> None:
+        if self._lingers or self._crowd > _CROWDED:
+            self.producer.poll(_POLL_S)
+            return
+        # In this order: a send that comes meanwhile sees the mark, or is seen here.
+        self._is_waiting = True
+        try:
+            if not len(self.producer):
+                self._sent.get(timeout=_POLL_S)
+        except queue.Empty:
+            self.producer.poll(0)
+            return
+        finally:
+            self._is_waiting = False
+        if self.producer.flush(_FLUSH_S):
+            self.producer.poll(_POLL_S)
 
     def _forbid(self, error: confluent_kafka.KafkaException) -> None:
         """An idempotent producer gets no id (KIP-679): its user may write to no topic. Nothing of it was stored."""
