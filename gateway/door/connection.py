@@ -9,12 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError, _ErrInfo
 
 from kafka_gateway.door.http import peer_of
 from kafka_gateway.door.known_heads import NO_BODY, KnownHead, is_simple, length_of
 from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.door.requests_in_order import RequestsInOrder
 from kafka_gateway.errors import (
     BadRequest,
     HeadTooLarge,
@@ -53,6 +55,7 @@ class HttpConnection(RequestHandler):
         "_served_request",
         "admin",
         "certificate",
+        "half_close",
         "half_closed",
         "handed_over",
         "listener",
@@ -65,6 +68,14 @@ class HttpConnection(RequestHandler):
 
     def __init__(self, host: Host, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
+        limits = {name: value for name, value in settings.items() if name in _OF_PARSER}
+        self._parser = cast(
+            Any,
+            RequestsInOrder(
+                self, _unreadable, MAX_MSG_QUEUE_SIZE, limit=self._read_bufsize, payload_exception=RequestPayloadError,
+                **limits,
+            ),
+        )  # fmt: skip
         self._host, self.listener = host, listener
         self.offer = host.offer_of(listener)
         self.certificate = ""
@@ -82,6 +93,9 @@ class HttpConnection(RequestHandler):
         self._head_deadline: asyncio.TimerHandle | None = None
         self._abort_at: asyncio.TimerHandle | None = None
         self.half_closed = False
+        """Whether the client has closed its sending side and is still answered."""
+        self.half_close: Callable[[], None] | None = None
+        """Told so instead of us, by a protocol that has the connection and answers what came before."""
         self._give_up_at: asyncio.TimerHandle | None = None
         self._lost = False
         self._rest = 0
@@ -317,6 +331,10 @@ class HttpConnection(RequestHandler):
         ends. A client that is gone looks the same, so what only ends with its client ends at once, and a read waits
         for ``HALF_CLOSED_WAIT_S`` at most. Only has_taken_all tells them apart, once there is something to write.
         """
+        if self.half_close is not None and self.ssl_context is None:
+            self.half_closed = True
+            self.half_close()
+            return True
         while self._messages and not self._messages[-1][1].is_eof():
             self._messages.pop()  # begun, and never to be finished: what came before it is answered all the same
         self.half_closed = self.ssl_context is None and self._all_is_answered_once()
@@ -392,6 +410,12 @@ class HttpConnection(RequestHandler):
 
 
 _UNKNOWN = -1
+_OF_PARSER = frozenset({"loop", "max_line_size", "max_field_size", "max_headers", "auto_decompress"})
+
+
+def _unreadable(error: HttpProcessingError) -> tuple[_ErrInfo, Any]:
+    """What aiohttp queues in the place of a request that it cannot read."""
+    return _ErrInfo(status=400, exc=error, message=error.message), EMPTY_PAYLOAD
 
 
 def _rest_of(head: bytes, message: Any, arrived: int) -> int:

@@ -46,6 +46,7 @@ USED: dict[str, dict[str, type]] = {
         "_next_keepalive_close_time": RequestHandler,
         "_parser": RequestHandler,
         "_process_keepalive": RequestHandler,
+        "_read_bufsize": RequestHandler,
         "_reading_paused": RequestHandler,
         "_request_count": RequestHandler,
         "_request_factory": RequestHandler,

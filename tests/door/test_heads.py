@@ -12,6 +12,7 @@ from kafka_gateway.assembly.app import App
 from tests.door.conftest import BASIC
 from tests.door.test_who_asks_first import JSON, RECORDS, WAYS, Way, raw
 from tests.transports.conftest import gateway
+from tests.transports.peer import CLOSE, Peer, frame
 from tests.transports.stub_service import StubService
 from tests.transports.wire import JSON_V2, PATIENCE_S, V2, Wire, produce, request, until
 
@@ -168,6 +169,27 @@ async def test_who_closes_its_sending_side_is_answered(app: App, topic: str) -> 
 
 async def test_all_of_a_pipeline_is_answered(app: App, topic: str) -> None:
     assert (await half_closed(app, produce(topic) * 3)).count(b"HTTP/1.1 200 OK\r\n") == 3
+
+
+ENVELOPE = f'{{"id":"%d","method":"POST","path":"/topics/%s","type":"{JSON_V2}"}}{{"records":[{{"value":1}}]}}'
+PROXY = '{"messageId":"%d","value":{"value":"%s","format":"string"}}'
+
+
+@pytest.mark.parametrize("end", [frame(b"\x03\xe8", CLOSE), b""])
+@pytest.mark.parametrize("path", ["/", "/socket/in?clientId=c&topic=t"])
+async def test_what_came_before_the_end_of_a_socket_is_answered(app: App, path: str, end: bytes) -> None:
+    """Fault: it was stored, and its client, who closed in the same moment, was not told."""
+    message = ENVELOPE if path == "/" else PROXY
+    async with await Peer.open(app.addresses[0], path) as peer:
+        await peer.wire.send(b"".join(frame((message % (number, "t")).encode()) for number in range(3)) + end)
+        if not end:
+            peer.wire.writer.write_eof()
+        answers = await peer.wire.closed()
+    assert [
+        answers.count(b'"id":"%d"' % number) + answers.count(b'"messageId":"%d"' % number) for number in range(3)
+    ] == [1, 1, 1], answers
+    assert answers.endswith(b"\x88\x02\x03\xe8") == bool(end)
+    await until(lambda: app.host.connection_count == 0)
 
 
 async def test_an_answer_that_takes_its_time(app: App, service: StubService) -> None:

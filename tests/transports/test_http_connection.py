@@ -149,6 +149,31 @@ async def test_pipelined_requests_are_answered_in_order(wire: Wire, topic: str) 
     assert offsets == list(range(100))
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        produce("{}") * 2 + b"GET /x y HTTP/1.1\r\n\r\n",
+        request("POST", "/topics/{}", Content_Type=JSON_V2, Transfer_Encoding="chunked")
+        + b'19\r\n{"records":[{"value":1}]}\r\n0\r\n\r\n'
+        + produce("{}")
+        + b"GET /topics HTTP/1.1\r\nno field\r\n\r\n",
+        produce("{}") * 50 + b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+async def test_what_comes_before_an_invalid_request_is_answered(connect: Connect, topic: str, sent: bytes) -> None:
+    """Fault: all of the segment was thrown away, and only 400 came. Also where the segment ends in between."""
+    sent = sent.replace(b"{}", topic.encode())
+    valid = sent.count(b"POST")
+    for cut in (0, 150, len(sent) - 30):
+        wire = await connect()
+        await wire.send(sent[:cut])
+        await asyncio.sleep(0)
+        await wire.send(sent[cut:])
+        replies = [await wire.reply() for _ in range(valid + 1)]
+        assert [each.status for each in replies] == [200] * valid + [400]
+        assert await wire.closed() == b""
+
+
 async def test_a_request_in_single_bytes(wire: Wire, topic: str) -> None:
     for byte in produce(topic):
         await wire.send(bytes([byte]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import REST
@@ -19,7 +18,6 @@ from kafka_gateway.errors import (
     GONE,
     NO_MEMORY,
     REVOKED,
-    CloseReason,
     ProofEnded,
     RequestTimeout,
     ServiceError,
@@ -33,6 +31,7 @@ from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stream
 from kafka_gateway.transports.envelope import codec as envelope
+from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.replying import reply as reply_messages
 from kafka_gateway.transports.envelope.sequences import Sequences
@@ -40,30 +39,16 @@ from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.sinks import PartsSink, PushSink
 from kafka_gateway.transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
 from kafka_gateway.transports.envelope.streamed_bodies import StreamedBodies, StreamedBody
+from kafka_gateway.transports.envelope.unanswered import Unanswered
 from kafka_gateway.transports.records.frames import array
 
 _INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
 """Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
 _REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "www-authenticate"})
+_READING = ("GET", "HEAD")
 _IDENTITIES_MAX = 16
 """Different proofs of identity in the envelopes of one client."""
 _HEADER_SETS_MAX = 64
-
-
-class Channel(Protocol):
-    """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
-
-    Both ``drain`` and ``written`` raise ConnectionResetError for a client that left, or was cut off because it accepts
-    nothing: channels write through a `gateway.door.client_writer.ClientWriter`. ``drain`` is the better proof that
-    it has what was sent, and may come later than the request with which the client goes on from there.
-    """
-
-    def send(self, payload: bytes, binary: bool = False) -> None: ...
-    async def drain(self) -> None: ...
-    async def written(self) -> None: ...
-    def hold(self) -> None: ...
-    def release(self) -> None: ...
-    def close(self, reason: CloseReason) -> None: ...
 
 
 class EnvelopeSession:
@@ -98,6 +83,7 @@ class EnvelopeSession:
         "_session",
         "_settings",
         "_text_only",
+        "_unanswered",
         "_vacancy",
         "_wrap",
     )
@@ -134,6 +120,7 @@ class EnvelopeSession:
         self._read = envelope.EnvelopeReader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
+        self._unanswered = Unanswered()
         self._acknowledged: dict[bytes | None, Acknowledged] | None = None
         """Streams whose clients may acknowledge, by the id of their requests."""
         self._vacancy: asyncio.Future[None] | None = None
@@ -247,6 +234,8 @@ class EnvelopeSession:
             task = self._loop.create_task(self._serve(request, part, own))
             own.append(task)
             session.tasks.add(task)
+            if part.method not in _READING:
+                self._unanswered.begin()
 
     def _headers(self, part: Envelope) -> Mapping[str, str]:
         headers = {**self._inherited, **(part.headers or {})}
@@ -262,7 +251,7 @@ class EnvelopeSession:
 
     async def _serve(self, request: Request, part: Envelope, own: list[asyncio.Task[None]]) -> None:
         started = time.perf_counter() if self._access.enabled else 0.0
-        holds_place = True
+        holds_place, changes = True, part.method not in _READING
         try:
             if request.method == "PUT" and request.path == self._settings.renewal_path:
                 await self._renew(request, part)
@@ -286,10 +275,15 @@ class EnvelopeSession:
                 self._log(request, part, reply, 0, started)
             holds_place = False
             self._leave()
+            if changes and not isinstance(reply.body, ReplyInParts):
+                changes = False
+                self._unanswered.end()
             await self._push(reply, reply.body, request, part)
         finally:
             if holds_place:
                 self._leave()
+            if changes:
+                self._unanswered.end()
             if isinstance(request.body, StreamedBody):
                 request.body.drop()
             self._session.tasks.discard(own[0])
@@ -472,6 +466,12 @@ class EnvelopeSession:
     def _log(self, request: Request, part: Envelope, reply: Reply, sent: int, started: float) -> None:
         facts = reply.facts(len(part.content))
         self._access.finish(request.session, part.method, part.path, started, reply.status, sent, facts)
+
+    async def settle(self) -> None:
+        """Returns when the client, which sends nothing any more, has been told what became of what it asked for."""
+        if self._bodies is not None:
+            self._bodies.close()
+        await self._unanswered.settle()
 
     async def aclose(self) -> None:
         """Forgets what is unfinished; the session itself, with the requests at work, belongs to the transport."""

@@ -15,7 +15,8 @@ from typing import Any
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import CloseReason
 from kafka_gateway.session import Session
-from kafka_gateway.transports.envelope.session import Channel, EnvelopeSession
+from kafka_gateway.transports.envelope.channel import Channel
+from kafka_gateway.transports.envelope.session import EnvelopeSession
 
 CLOSED = CloseReason(1000, "closed by the client")
 TAKEN_OVER = CloseReason(1000, "connected again with this tracking id")

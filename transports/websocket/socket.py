@@ -17,16 +17,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
-from aiohttp import WSCloseCode, WSMsgType, hdrs, web
+from aiohttp import WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
 
 from kafka_gateway.door.client_writer import ClientWriter
 from kafka_gateway.door.request import ANSWERED
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
-from kafka_gateway.errors import FAILED, GONE, IDLE, CloseReason
+from kafka_gateway.errors import FAILED, IDLE, CloseReason
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.records.frames import frame_head
+from kafka_gateway.transports.websocket.closing import LEFT, NOT_UTF8, TOO_LARGE, answer_to
 from kafka_gateway.transports.websocket.handshake import Handshake, Watch, shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 from kafka_gateway.transports.websocket.periodic_calls import PeriodicCall, PeriodicCalls
@@ -46,10 +47,6 @@ _CLOSE_TIMEOUT_S = 2.0
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 _TEXT_MESSAGE, _BINARY_MESSAGE, _PONG_MESSAGE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PONG
 """Found anew for each message they would cost 0.1 µs."""
-
-
-NOT_UTF8 = CloseReason(1007, "text that is not UTF-8")
-TOO_LARGE = CloseReason(1009, "message too large")
 
 
 OVER = ANSWERED(101, False, 0)
@@ -167,8 +164,10 @@ class Socket:
 
         ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force, while the client does
         not read what it is sent, or while memory is short. ``before_close`` may still send messages in front of the
-        close frame.
+        close frame, also to a client that has only closed its sending side (`LEFT`). ConnectionResetError if there is
+        nobody to send them to.
         """
+        self._protocol.half_close = self._queue.feed_eof
         try:
             try:
                 reason = await self._read(take)
@@ -179,9 +178,13 @@ class Socket:
             except Exception:
                 log.exception("a message could not be taken")
                 reason = FAILED
+            if reason is LEFT:
+                self._flush()
+                raise ConnectionResetError("the client left")
             await self._finish(reason)
             return reason
         finally:
+            self._protocol.half_close = None
             self._periodic.stop()
             self._writer.unwatch()
 
@@ -196,7 +199,11 @@ class Socket:
                 message: Any = await read()
             except WebSocketError as error:
                 return CloseReason(error.code, str(error))
-            except (EofStream, ConnectionError):
+            except EofStream:
+                if self._transport.is_closing():
+                    raise ConnectionResetError("the client left") from None
+                return LEFT
+            except ConnectionError:
                 raise ConnectionResetError("the client left") from None
             if self._closing is not None:
                 return self._closing
@@ -221,8 +228,8 @@ class Socket:
             elif kind is WSMsgType.CLOSE:
                 self._answered = True
                 if self._limits.echo_close:
-                    return _answer_to(payload or 1000, message[2] or "")
-                return _answer_to(payload)
+                    return answer_to(payload or 1000, message[2] or "")
+                return answer_to(payload)
             turn += 1
             if turn >= _TURN:
                 turn = 0
@@ -374,6 +381,11 @@ class Socket:
             raise ConnectionResetError("the client left")
 
     @property
+    def closed_by_client(self) -> bool:
+        """Whether its close frame has come, or the end of what it sends."""
+        return self._answered or self._protocol.half_closed
+
+    @property
     def quiet_s(self) -> float:
         """Seconds since the last message was sent."""
         return self._loop.time() - self._sent_at
@@ -474,17 +486,6 @@ class Socket:
         except (TimeoutError, WebSocketError, EofStream, ConnectionError):
             if self._transport.get_write_buffer_size():
                 self._transport.abort()
-
-
-def _answer_to(code: int, text: str = GONE.text) -> CloseReason:
-    """The reason for closing after the client's close frame. It is echoed, unless it is none that may be sent.
-
-    RFC 6455 §7.4: 1005, 1006 and 1015 never travel, 1004 has no meaning, 5000 and more are not assigned. aiohttp lets
-    1006 pass (Autobahn case 7.9.5).
-    """
-    if code and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-        return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code")
-    return CloseReason(code, text)
 
 
 def _compressor(wbits: int) -> Any:

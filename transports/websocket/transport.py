@@ -19,7 +19,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.request import ANSWERED, HttpRequest
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
-from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
+from kafka_gateway.errors import BadRequest, CloseReason, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
 from kafka_gateway.query import parse_query
 from kafka_gateway.route_traits import has_stream
 from kafka_gateway.session import Session
@@ -96,8 +96,13 @@ class WebSocketTransport(Transport):
         if parameters.is_atmosphere:
             clients.add(client)
         self._greet(parameters, client, socket, clients.heartbeat_id)
+
+        async def before_close(reason: CloseReason) -> None:
+            if socket.closed_by_client:
+                await conversation.settle()
+
         try:
-            await socket.run(conversation.take)
+            await socket.run(conversation.take, before_close)
         finally:
             session.on_close = None
             clients.remove(client)

@@ -47,8 +47,9 @@ class AutoCommit:
         return self._every_s is not None
 
     def start_at(self, partitions: Collection[Partition]) -> None:
-        """These were assigned, by the group or by hand, and it is known where they start. Starts that it had not committed are stored at once: a gateway that is killed
-        before the first commit would begin at the end of the log after its restart, and skip what came meanwhile.
+        """These were assigned, by the group or by hand, and it is known where they start. Starts that the group had not
+        committed are stored at once: a gateway that is killed before the first commit would begin at the end of the
+        log after its restart, and skip what came meanwhile.
         """
         if self._every_s is None:
             return
