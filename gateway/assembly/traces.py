@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable
 
 from kafka_gateway.config import Config, ConfigError, Fault
@@ -23,17 +24,19 @@ class Traces:
 
 @contextlib.asynccontextmanager
 async def traces(config: Config) -> AsyncIterator[Traces]:
-    """Traces for as long as the context is open. ConfigError: what they need is not installed."""
+    """Traces for as long as the context is open. ConfigError: what they need is not installed, or asked for."""
     if not config.flag("tracing.enable"):
         yield Traces()
         return
     try:
         from kafka_gateway.tracing.kafka import traced_kafka
-        from kafka_gateway.tracing.provider import tracing
+        from kafka_gateway.tracing.provider import tracing, unsupported
         from kafka_gateway.tracing.requests import traced
     except ModuleNotFoundError as error:
         message = f"traces need the extra otel: pip install 'kafka-gateway[otel]' ({error})"
         raise ConfigError([Fault(config.place("tracing.enable"), "tracing.enable", message)]) from error
+    if faults := [Fault(f"environment {name}", name, text) for name, text in unsupported(os.environ)]:
+        raise ConfigError(faults)
     async with tracing() as tracer:
 
         def requests(gateway: Gateway) -> None:

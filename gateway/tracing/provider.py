@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -19,6 +19,29 @@ log = logging.getLogger("gateway.tracing")
 
 _END_S = 2.0
 """How long the last spans may take at the gateway's end: a collector that hangs does not hold it."""
+
+
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+"""The first that is set counts (OpenTelemetry's Protocol Exporter specification)."""
+_EXPORTER = "OTEL_TRACES_EXPORTER"
+
+
+def unsupported(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Which of OpenTelemetry's variables ask for what is not here, and what to do: they would go unheard."""
+    name = next((name for name in _PROTOCOLS if environment.get(name)), "")
+    if name and environment[name].strip() != "http/protobuf":
+        yield (
+            name,
+            (
+                "spans are sent as OTLP over HTTP: set it to http/protobuf, or leave it out, and name the collector's"
+                " HTTP endpoint (port 4318) in OTEL_EXPORTER_OTLP_ENDPOINT"
+            ),
+        )
+    if environment.get(_EXPORTER, "otlp").strip() not in ("", "otlp"):
+        yield (
+            _EXPORTER,
+            "spans are sent to a collector only: set it to otlp, or leave it out; tracing.enable=false sends none",
+        )
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from kafka_gateway.assembly.app import App
+from kafka_gateway.config import ConfigError
 from kafka_gateway.tracing import provider
 from tests.operation.scraped import OPENMETRICS
 from tests.transports.conftest import gateway
@@ -214,6 +215,25 @@ async def test_a_collector_gets_them(collector: _Collector, monkeypatch: pytest.
         await produce(client, app, topic)
     assert await asyncio.to_thread(collector.came.wait, 10)
     assert {"POST /topics/{topic}", f"send {topic}"} <= set(collector.names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "way_out"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "port 4318"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "tracing.enable=false"),
+    ],
+)
+async def test_what_would_go_unheard_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, way_out: str
+) -> None:
+    """A collector that is asked by gRPC on port 4317 would get HTTP, and nobody would say why it has no spans."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name}.*{way_out}"):
+        async with gateway(tracing_enable=True):
+            pass
 
 
 async def test_a_collector_that_hangs_harms_nobody(monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
