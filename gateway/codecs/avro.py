@@ -17,7 +17,7 @@ from typing import Any
 import fastavro
 
 from kafka_gateway import jsonio
-from kafka_gateway.codecs.avro_read import read_datum
+from kafka_gateway.codecs.avro_read import must_be_read, read_datum
 from kafka_gateway.codecs.avro_schema import Node, is_empty, is_recursive, reachable, read_schema
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema
@@ -73,9 +73,12 @@ class AvroSchema(CompiledSchema):
                 return bytes(datum)
             out = io.BytesIO()
             fastavro.schemaless_writer(out, self._write_schema, datum)
+            payload = out.getvalue()
+            if self._guarded:
+                must_be_read(self._node, text, payload)
         except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-        return out.getvalue()
+            raise ValueError("the datum is nested too deeply") from None
+        return payload
 
     def decode(self, payload: bytes, rest: bytes | None = None) -> Any:
         if rest:

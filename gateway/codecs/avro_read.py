@@ -4,6 +4,7 @@ What comes out is the JSON of kafka-rest-http.md §4.6.
 
 fastavro reads nested data with nested calls in C: five thousand levels, ten kilobytes that anybody may have written
 into a topic, end the process. Here the depth is bounded, and so is the number of items for the bytes that are there.
+What is written must keep these bounds, too (`must_be_read`): nothing is stored that cannot be shown.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 from kafka_gateway.codecs.avro_schema import Node, is_empty
 
 _DEEPEST = 400
-"""Types inside each other, each of which takes a few of Python's thousand frames."""
+"""Types inside each other, each of which takes one of Python's thousand frames."""
 _EMPTY_ITEMS_MAX = 100_000
+_SHORTEST_ITEM = 3
+"""Characters of an item that takes no byte, in JSON: ``{},``."""
 
 
 def read_datum(node: Node, payload: bytes) -> Any:
@@ -25,6 +28,16 @@ def read_datum(node: Node, payload: bytes) -> Any:
     ValueError if it is broken.
     """
     return _Reader(payload).top(node)
+
+
+def must_be_read(node: Node, text: bytes, payload: bytes) -> None:
+    """ValueError for a payload that ``read_datum`` would refuse; ``text`` is the JSON that it was made of."""
+    if len(text) < _DEEPEST:
+        return
+    # Types are inside each other no more than brackets are, but for the first and the last.
+    deep = text.count(b"{") + text.count(b"[") > _DEEPEST - 2
+    if deep or len(text) > _SHORTEST_ITEM * _EMPTY_ITEMS_MAX:
+        read_datum(node, payload)
 
 
 class _Reader:
@@ -43,7 +56,10 @@ class _Reader:
             raise ValueError(f"the datum is nested more than {_DEEPEST} times")
         kind = node.kind
         if kind == "record":
-            return {field.name: self._datum(field.type, depth + 1) for field in node.fields}
+            record: dict[str, Any] = {}
+            for field in node.fields:  # a comprehension would take a frame more
+                record[field.name] = self._datum(field.type, depth + 1)
+            return record
         if kind == "union":
             branch = self._branch(node)
             return None if branch.kind == "null" else {branch.branch: self._datum(branch, depth + 1)}

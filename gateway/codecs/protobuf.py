@@ -41,6 +41,9 @@ _CONFLUENT = {
     ),
 }
 """What Confluent's clients import without a reference."""
+_SURELY_SHALLOW = 30
+"""Brackets of a datum's JSON. The free values of google/protobuf/struct.proto take three messages for each, and no
+reader takes more than a hundred messages inside each other."""
 _PATH_MAX = 64
 """Messages inside each other, in a message index path."""
 
@@ -82,7 +85,12 @@ class ProtobufSchema(CompiledSchema):
         try:
             self._fill(message, jsonio.decode_value(text))
             # Equal data, equal bytes: they may be a key, which chooses the partition.
-            return b"\0" + bytes(message.SerializeToString(deterministic=True))
+            payload = bytes(message.SerializeToString(deterministic=True))
+            if text.count(b"{") + text.count(b"[") > _SURELY_SHALLOW:
+                self._class.FromString(payload)
+            return b"\0" + payload
+        except DecodeError:
+            raise ValueError("it is nested too deeply: a hundred messages inside each other can be read") from None
         except EncodeError as error:
             raise ValueError(str(error)) from None
         except Misfit:

@@ -83,12 +83,8 @@ class AclsService:
         matching = _filter(call, required_enums=False)
         links = await self._links.of(call)
         found = sorted(await self._administration.acls(matching), key=_order)
-
-        def make() -> Any:
-            data: list[Any] = [_resource(each, links) for each in found]
-            return links.listing("KafkaAcl", _path(matching), data)
-
-        return await listed(len(found), make)
+        elements = (_resource(each, links) for each in found)
+        return await links.listed("KafkaAcl", _path(matching), len(found), elements)
 
     async def create(self, call: Call) -> Response:
         """``POST …/acls``: one right; it may be there already."""
@@ -110,7 +106,7 @@ class AclsService:
         matching = _filter(call, required_enums=True)
         links = await self._links.of(call)
         deleted = sorted(await self._administration.delete_acls(matching), key=_order)
-        return await listed(len(deleted), lambda: Deleted([_resource(each, links) for each in deleted]))
+        return await listed(len(deleted), Deleted, (_resource(each, links) for each in deleted))
 
 
 def _filter(call: Call, *, required_enums: bool) -> AclFilter:

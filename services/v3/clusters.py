@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kafka_gateway import jsonio
 from kafka_gateway.errors import NotFound
 from kafka_gateway.kafka.ports.administration import Administration, ClusterInfo
 from kafka_gateway.kafka.ports.topics import BrokerNode
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Listing, ListMetadata, Metadata, listed
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Listing, ListMetadata, Metadata
 from kafka_gateway.services.v3.partitions import replica
 
 
@@ -81,12 +79,8 @@ class ClustersService:
             for one in topic.partitions
             if number in one.replicas
         ]
-
-        def make() -> Any:
-            data: list[Any] = [replica(topic.name, one, number, links) for topic, one in held]
-            return links.listing("KafkaReplica", f"/brokers/{number}/partition-replicas", data)
-
-        return await listed(len(held), make)
+        elements = (replica(topic.name, one, number, links) for topic, one in held)
+        return await links.listed("KafkaReplica", f"/brokers/{number}/partition-replicas", len(held), elements)
 
     async def _find(self, number: int, text: str | None) -> BrokerNode:
         for node in (await self._administration.cluster()).nodes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
@@ -29,7 +28,7 @@ from kafka_gateway.services.common.json_members import (
     shown,
 )
 from kafka_gateway.services.v3.bodies import read_flag, required
-from kafka_gateway.services.v3.links import ClusterLinks, Links, Metadata, listed, segment
+from kafka_gateway.services.v3.links import ClusterLinks, Links, Metadata, segment
 
 _NULL_INPUT = "Payload error. Null input provided. Data is required."
 _OPERATIONS = ("SET", "DELETE")
@@ -143,13 +142,9 @@ class ConfigsService:
                 raise answer
             settings[each] = answer
         kind = _KINDS["topic" if path.startswith("/topics") else "broker"]
-
-        def make() -> Any:
-            data: list[Any] = [_resource(each, one, links) for each, answer in settings.items() for one in answer]
-            settings.clear()  # thousands of objects are not freed on the event loop either
-            return links.listing(kind, path, data)
-
-        return await listed(sum(map(len, settings.values())), make)
+        # Thousands of settings are not freed on the event loop either: they are taken out as their elements are made.
+        elements = (_resource(each, one, links) for each in list(settings) for one in settings.pop(each))
+        return await links.listed(kind, path, sum(map(len, settings.values())), elements)
 
     async def _settings(self, of: ConfigOf) -> Sequence[Setting]:
         answer = (await self._administration.configs([of]))[of]

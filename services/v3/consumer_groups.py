@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import NotFound
@@ -12,7 +11,7 @@ from kafka_gateway.kafka.ports.administration import Administration, GroupDetail
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import check_group
-from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, segment
 
 _CLUSTER = "Cluster {} could not be found."
 _NO_OFFSETS = "Consumer group offsets could not be found."
@@ -120,12 +119,8 @@ class ConsumerGroupsService:
         found = await self._administration.groups()
         shown = set(call.session.rights.filter("describe", "group", [each.name for each in found]))
         groups = [each for each in found if each.name in shown]
-
-        def make() -> Any:
-            data: list[Any] = [_group(each, links) for each in groups]
-            return links.listing("KafkaConsumerGroup", "/consumer-groups", data)
-
-        return await listed(len(groups), make)
+        elements = (_group(each, links) for each in groups)
+        return await links.listed("KafkaConsumerGroup", "/consumer-groups", len(groups), elements)
 
     async def get(self, call: Call) -> Response:
         """``GET …/consumer-groups/{consumer_group_id}``"""
@@ -147,12 +142,8 @@ class ConsumerGroupsService:
         links = await self._links.of(call, _CLUSTER)
         group = await self._find(call, "Consumer Group {} does not exist.")
         members = sorted(group.members, key=lambda one: one.id)
-
-        def make() -> Any:
-            data: list[Any] = [_consumer(group.name, each, links) for each in members]
-            return links.listing("KafkaConsumer", f"{_path(group.name)}/consumers", data)
-
-        return await listed(len(members), make)
+        elements = (_consumer(group.name, each, links) for each in members)
+        return await links.listed("KafkaConsumer", f"{_path(group.name)}/consumers", len(members), elements)
 
     async def consumer(self, call: Call) -> Response:
         """``GET …/consumers/{consumer_id}``"""
@@ -164,13 +155,9 @@ class ConsumerGroupsService:
         """``GET …/consumers/{consumer_id}/assignments``: by topic and partition."""
         links = await self._links.of(call, _CLUSTER)
         group, member = await self._find_member(call, "Consumer {} does not exist.")
-
-        def make() -> Any:
-            data: list[Any] = [_assignment(group.name, member, each, links) for each in member.assignment]
-            path = f"{_path(group.name)}/consumers/{segment(member.id)}/assignments"
-            return links.listing("KafkaConsumerAssignment", path, data)
-
-        return await listed(len(member.assignment), make)
+        path = f"{_path(group.name)}/consumers/{segment(member.id)}/assignments"
+        elements = (_assignment(group.name, member, each, links) for each in member.assignment)
+        return await links.listed("KafkaConsumerAssignment", path, len(member.assignment), elements)
 
     async def assignment(self, call: Call) -> Response:
         """``GET …/assignments/{topic_name}/partitions/{partition_id}``"""
@@ -195,12 +182,8 @@ class ConsumerGroupsService:
         """``GET …/lags``: the greatest first, then by topic and partition."""
         links = await self._links.of(call, _CLUSTER)
         group, behind = await self._behind(call)
-
-        def make() -> Any:
-            data: list[Any] = [_lag(group.name, each, links) for each in behind]
-            return links.listing("KafkaConsumerLag", f"{_path(group.name)}/lags", data)
-
-        return await listed(len(behind), make)
+        elements = (_lag(group.name, each, links) for each in behind)
+        return await links.listed("KafkaConsumerLag", f"{_path(group.name)}/lags", len(behind), elements)
 
     async def lag(self, call: Call) -> Response:
         """``GET …/lags/{topic_name}/partitions/{partition_id}``"""

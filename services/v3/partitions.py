@@ -10,7 +10,7 @@ from kafka_gateway.errors import BadRequest, LeaderNotAvailable, NotFound, Parti
 from kafka_gateway.kafka.ports.administration import Administration, Reassignment, TopicDetails
 from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicPartition
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed, segment
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, segment
 
 OFFSETS = "earliest_and_latest"
 """The one value of ``offset_type``."""
@@ -71,12 +71,8 @@ class PartitionsService:
         """``GET …/partitions``"""
         links = await self._links.of(call)
         topic = await self._administration.topic(call.params["topic_name"])
-
-        def make() -> Any:
-            data: list[Any] = [_partition(topic.name, one, links) for one in topic.partitions]
-            return links.listing("KafkaPartition", f"/topics/{topic.name}/partitions", data)
-
-        return await listed(len(topic.partitions), make)
+        elements = (_partition(topic.name, one, links) for one in topic.partitions)
+        return await links.listed("KafkaPartition", f"/topics/{topic.name}/partitions", len(topic.partitions), elements)
 
     async def get(self, call: Call) -> Response:
         """``GET …/partitions/{partition_id}``"""
@@ -172,11 +168,8 @@ class PartitionsService:
 
 
 async def _reassignments(moving: Sequence[Reassignment], path: str, links: Links) -> Response:
-    def make() -> Any:
-        data: list[Any] = [_reassignment(each, links) for each in moving]
-        return links.listing("KafkaReassignment", path, data)
-
-    return await listed(len(moving), make)
+    elements = (_reassignment(each, links) for each in moving)
+    return await links.listed("KafkaReassignment", path, len(moving), elements)
 
 
 def _partition(topic: str, info: PartitionInfo, links: Links) -> Partition:

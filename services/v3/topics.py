@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
@@ -23,7 +22,7 @@ from kafka_gateway.services.common.json_members import (
 )
 from kafka_gateway.services.common.names import is_topic
 from kafka_gateway.services.v3.bodies import read_flag, required
-from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, listed
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata
 
 _EMPTY = "Payload error. Request body is empty. Data is required."
 _NO_COUNT = "Payload error. Request body is empty. Partitions_count is required."
@@ -62,12 +61,7 @@ class TopicsService:
         found = [each for each in await self._administration.topics(_wants_operations(call)) if not each.internal]
         shown = set(call.session.rights.filter("describe", "topic", [each.name for each in found]))
         topics = [each for each in found if each.name in shown]
-
-        def make() -> Any:
-            data: list[Any] = [_topic(each, links) for each in topics]
-            return links.listing("KafkaTopic", "/topics", data)
-
-        return await listed(len(topics), make)
+        return await links.listed("KafkaTopic", "/topics", len(topics), (_topic(each, links) for each in topics))
 
     async def get(self, call: Call) -> Response:
         """``GET …/topics/{topic_name}``"""
