@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -30,15 +30,14 @@ from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
 from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
 from kafka_gateway.kafka.consuming.reader import KafkaReader
 from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
-from kafka_gateway.kafka.consuming.worker import Rebalanced
 from kafka_gateway.kafka.credentials.chosen import credential_faults
 from kafka_gateway.kafka.credentials.shared_knowledge import SharedKnowledge
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
-from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, Rebalanced
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
-from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
@@ -257,10 +256,10 @@ class KafkaCluster:
         """Counts the rebalances of the consumer's group, and tells ``rebalanced``."""
         group = self.numbers.groups.label(settings.group)
 
-        def changed(positions: Sequence[PartitionOffset]) -> None:
+        def changed(positions: Sequence[PartitionOffset], anew: Collection[TopicPartition]) -> None:
             self.numbers.rebalances[group] += 1
             if rebalanced is not None:
-                rebalanced(positions)
+                rebalanced(positions, anew)
 
         return changed
 

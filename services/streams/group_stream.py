@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from kafka_gateway import jsonio
 from kafka_gateway.dialect import error_event
 from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
@@ -21,7 +22,7 @@ from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.streams.acks import Committer, read_ack
 from kafka_gateway.services.streams.token import token, token_part
-from kafka_gateway.services.streams.topic_stream import end_event, ready_event
+from kafka_gateway.services.streams.topic_stream import GapBody, end_event, ready_event
 from kafka_gateway.stream import Payload
 
 _WAIT_S = 60.0
@@ -60,6 +61,8 @@ class GroupStream:
         self._unacked: Unfinished[None] = Unfinished()
         self._positions: dict[TopicPartition, int] = {}
         """The next offset to send, for each assigned partition."""
+        self._reached: dict[TopicPartition, int] = {}
+        """The same of those that were taken away."""
         self._events: deque[Payload] = deque()
         self._records: deque[ConsumedRecord] = deque()
         """Read, and not sent yet."""
@@ -67,6 +70,9 @@ class GroupStream:
         self._written: Sequence[ConsumedRecord] = ()
         """The records of the event that is being written."""
         self._taken: TakenBatch | None = None
+        """What that event is of."""
+        self._opened: tuple[TakenBatch, Payload] | None = None
+        """What is to be written behind the events that wait."""
         self._reading: asyncio.Future[TakenBatch] | None = None
         self._changed = asyncio.Event()
         self._again_s = 0.0
@@ -89,20 +95,25 @@ class GroupStream:
 
     # --- what the consumer calls ------------------------------------------------------------------------------------
 
-    def rebalanced(self, assigned: Sequence[PartitionOffset]) -> None:
-        """What this member has now. What was read of others is dropped: another member sends it."""
+    def rebalanced(self, assigned: Sequence[PartitionOffset], anew: Collection[TopicPartition]) -> None:
+        """What this member has now. What was read of others is dropped: another member sends it. So is what was read of
+        topics that were deleted and made again (``anew``)."""
         if self._ended:
             return
         before = self._positions
+        self._reached |= before
         self._positions = {}
         for topic, partition, offset, _ in assigned:
             place = TopicPartition(topic, partition)
+            if place in anew and self._reached.get(place, offset) != offset:
+                self._tell_gap(place, self._reached[place], offset)
             # What is on its way to the client counts here, what has merely been read does not.
-            self._positions[place] = before.get(place, offset) if self._itself else offset
+            self._positions[place] = before.get(place, offset) if self._itself and place not in anew else offset
         if self._itself:
-            self._unacked.keep(self._positions)
-            self._committer.keep(self._positions)
-            self._records = deque(each for each in self._records if _place(each) in self._positions)
+            kept = self._positions.keys() - anew
+            self._unacked.keep(kept)
+            self._committer.keep(kept)
+            self._records = deque(each for each in self._records if _place(each) in kept)
         self._events.append(ready_event(self._cursor()))
         self._look_for_end()
         self._changed.set()
@@ -142,23 +153,25 @@ class GroupStream:
         while not self._ended:
             if self._events:
                 return self._events.popleft()
+            if self._opened is not None:
+                (self._taken, event), self._opened = self._opened, None
+                return event
             if self._last:
                 if self._hopeless or not self._unacked:
                     break  # else the acknowledgement of what was sent last is still to come
             elif self._records:
-                if (event := self._next_piece()) is not None:
-                    return event
+                if (piece := self._next_piece()) is not None:
+                    return piece
+                if self._events:
+                    continue
             elif self._reading is None:
                 self._read()
             elif self._reading.done():
                 reading, self._reading = self._reading, None
                 try:
-                    event = self._open(reading.result())
+                    self._open(reading.result())
                 except ServiceError as error:
                     self._failed(error)
-                    continue
-                if event is not None:
-                    return event
                 continue
             self._changed.clear()
             await self._changed.wait()
@@ -171,9 +184,10 @@ class GroupStream:
             return
         self._ended = True
         self._changed.set()
-        if self._taken is not None:
-            self._taken.put_back()
-            self._taken = None
+        for taken in (self._taken, self._opened[0] if self._opened is not None else None):
+            if taken is not None:
+                taken.put_back()
+        self._taken = self._opened = None
         if self._reading is not None:
             self._reading.cancel()
             _put_back(self._reading)
@@ -206,39 +220,56 @@ class GroupStream:
         else:
             self.fail(error)
 
-    def _open(self, taken: TakenBatch) -> Payload | None:
-        """What the client is sent of what was read, first."""
+    def _open(self, taken: TakenBatch) -> None:
+        """Makes ready what was read."""
         self._again_s = 0.0
         records = taken.batch.records
         if self._itself:
             taken.confirm()
             self._records.extend(records)
             self._count(taken.batch.size_bytes)
-            return None
+            return
         if not records:
             taken.confirm()
-            return None
-        self._taken = taken
-        self._move(records)
-        return Payload(taken.batch.encode(self._encoder), "record", self._cursor())
+            return
+        for record in records:
+            place, offset = _place(record), record.offset() or 0
+            if offset < self._positions.get(place, 0):
+                self._tell_gap(place, self._positions[place], offset)
+            self._positions[place] = offset + 1
+        self._opened = taken, Payload(taken.batch.encode(self._encoder), "record", self._cursor())
 
     def _next_piece(self) -> Payload | None:
-        """As many of the records as limits allow; None if none are allowed now."""
+        """As many of the records as limits allow; None if none are allowed now, or none before the events that wait."""
         count = len(self._records)
         if self._max_unacked:
             count = min(count, self._max_unacked - len(self._unacked))
         if self._left_of_limit:
             count = min(count, self._left_of_limit)
-        if count <= 0:
+        written: list[ConsumedRecord] = []
+        while len(written) < count:
+            place, offset = _place(self._records[0]), self._records[0].offset() or 0
+            if offset < self._positions.get(place, 0):
+                if not written:
+                    self._tell_gap(place, self._positions[place], offset)
+                    self._positions[place] = offset
+                break
+            self._positions[place] = offset + 1
+            written.append(self._records.popleft())
+            if self._max_unacked:
+                self._unacked.sent(place, offset, None)
+        if not written:
             return None
-        self._written = [self._records.popleft() for _ in range(count)]
+        self._written = written
         if not self._records:
             self._count(0)
-        if self._max_unacked:
-            for record in self._written:
-                self._unacked.sent(_place(record), record.offset() or 0, None)
-        self._move(self._written)
-        return Payload(self._encoder(self._written), "record", self._cursor())
+        return Payload(self._encoder(written), "record", self._cursor())
+
+    def _tell_gap(self, place: TopicPartition, start: int, to: int) -> None:
+        """The topic was deleted and made again: what is not acknowledged of its old life cannot be any more."""
+        self._unacked.drop([place])
+        body = GapBody(place.topic, place.partition, start, to)
+        self._events.append(Payload(jsonio.encode(body), "gap", self._cursor()))
 
     def count_in(self, claim: Claim) -> None:
         """Records that wait for acknowledgements count in ``claim`` from now on."""
@@ -247,10 +278,6 @@ class GroupStream:
     def _count(self, size: int) -> None:
         if self._claim is not None and (self._claim.held or size >= COUNT_FROM):
             self._claim.set_to(size)
-
-    def _move(self, records: Sequence[ConsumedRecord]) -> None:
-        for record in records:
-            self._positions[_place(record)] = (record.offset() or 0) + 1
 
     def _confirm(self) -> None:
         """What was handed out last has been written."""

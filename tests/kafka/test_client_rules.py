@@ -248,6 +248,43 @@ def test_a_topic_that_was_made_again_while_the_group_had_taken_it_away() -> None
     assert it.read() == {ONE: [0, 1, 2]}
 
 
+def test_a_partition_that_went_to_the_beginning_by_itself_is_left_there() -> None:
+    """The new log is shorter, so librdkafka has gone there: all of it came again when the topic was found to be new."""
+    it = Setting()
+    it.join(ONE, TWO)
+    assert it.read() == {ONE: ALL, TWO: ALL}
+    assert it.client.afresh() == set()
+    it.kafka.make("topic", 2)
+    it.kafka.logs |= {ONE: 5, TWO: 12}
+    assert it.read() == {ONE: [0, 1, 2, 3, 4], TWO: [10, 11]}
+    assert it.client.afresh() == {ONE}
+    assert it.client.begin_again("topic", it.client.afresh()) == [TWO]
+    assert it.read() == {TWO: list(range(12))}
+    assert it.client.afresh() == set()
+    it.client.seek({ONE: 0})  # as its client wants
+    assert it.read(200)[ONE] == [0, 1, 2, 3, 4]
+    assert it.client.afresh() == set()
+
+
+def test_a_partition_that_is_assigned_after_its_topic_was_gone_is_left_at_the_beginning() -> None:
+    it = Setting()
+    it.join(ONE)
+    it.read()
+    it.client.topic_gone("topic")
+    it.join()
+    it.read(1)
+    it.kafka.make("topic", 1)
+    it.join(ONE)
+    it.read(1)
+    assert it.client.afresh() == {ONE}
+    assert it.client.begin_again("topic", it.client.afresh()) == []
+    it.join()
+    it.read(1)
+    it.join(ONE)
+    it.read(1)
+    assert it.client.afresh() == set()
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_the_owner_hears_of_partitions_before_they_go(lost: bool) -> None:
     it = Setting()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
-from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import Topic, limits, places, places_of, read_until
 
 Told = list[list[PartitionOffset]]
@@ -19,7 +19,7 @@ Told = list[list[PartitionOffset]]
 async def member(cluster: KafkaCluster, group: str, reset: str = "latest") -> tuple[KafkaConsumer, Told]:
     told: Told = []
 
-    def rebalanced(positions: Sequence[PartitionOffset]) -> None:
+    def rebalanced(positions: Sequence[PartitionOffset], anew: Collection[TopicPartition]) -> None:
         asyncio.get_running_loop()
         told.append(list(positions))
 

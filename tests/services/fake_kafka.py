@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from kafka_gateway.errors import (
     IllegalState,
@@ -17,7 +17,7 @@ from kafka_gateway.errors import (
     TopicNotFound,
     UnknownTopicOrPartition,
 )
-from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener, TailStart
@@ -136,9 +136,7 @@ class FakeKafka:
         for value in values:
             self.store(topic, partition, OutgoingRecord(None, value))
 
-    async def consumer(
-        self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
-    ) -> FakeConsumer:
+    async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> FakeConsumer:
         self.called("consumer", settings)
         if self.create_gate is not None:
             await self.create_gate.wait()
@@ -236,7 +234,7 @@ class FakeConsumer:
         self,
         kafka: FakeKafka,
         settings: ConsumerSettings,
-        rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None,
+        rebalanced: Rebalanced | None = None,
     ) -> None:
         self._kafka = kafka
         self.rebalanced = rebalanced
@@ -281,13 +279,13 @@ class FakeConsumer:
                 if partition not in self.assigned:
                     self.assigned[partition] = self._start(partition)
 
-    def rebalance(self, *share: TopicPartition) -> None:
-        """The group assigns exactly these from now on."""
+    def rebalance(self, *share: TopicPartition, anew: Collection[TopicPartition] = ()) -> None:
+        """The group assigns exactly these from now on; ``anew``: from the beginning, as their topic was made again."""
         self.share = frozenset(share)
-        kept = {each: at for each, at in self.assigned.items() if each in self.share}
+        kept = {each: at for each, at in self.assigned.items() if each in self.share} | dict.fromkeys(anew, 0)
         self.assigned = {each: kept.get(each, self._start(each)) for each in share}
         if self.rebalanced is not None:
-            self.rebalanced([PartitionOffset(*each, at) for each, at in sorted(self.assigned.items())])
+            self.rebalanced([PartitionOffset(*each, at) for each, at in sorted(self.assigned.items())], anew)
         self._kafka.changed.set()
         self._kafka.changed = asyncio.Event()
 

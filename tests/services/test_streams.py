@@ -297,6 +297,35 @@ async def test_ready_comes_again_after_a_rebalance(client: Client, fake: FakeKaf
     assert await client.named("ready") == {"positions": []}
 
 
+@pytest.mark.parametrize("query", ["", "&limit=100", "&ack=client"])
+@pytest.mark.parametrize("told", ["taken away", "at once", "by the records"])
+async def test_a_topic_that_was_made_again_is_a_gap(client: Client, fake: FakeKafka, query: str, told: str) -> None:
+    """Fault: nothing was told, and what is behind the records of the old life came twice."""
+    fake.put("t", b"1", b"2")
+    consumer = await join(client, query)
+    consumer.rebalance(T0)
+    await client.named("ready")
+    assert await client.values() == [1, 2]
+    await client.named("end")
+    waiting = asyncio.ensure_future(client.named("ready" if told == "taken away" else "gap"))
+    await settled()
+    if told == "taken away":
+        consumer.rebalance()
+        assert await waiting == {"positions": []}
+        waiting = asyncio.ensure_future(client.named("gap"))
+    fake.logs["t"][0].clear()
+    if told == "by the records":
+        consumer.assigned[T0] = 0
+    else:
+        consumer.rebalance(T0, anew=[T0])
+    fake.put("t", b"3", b"4", b"5")
+    assert await waiting == {"topic": "t", "partition": 0, "from": 2, "to": 0}
+    if told != "by the records":
+        assert await client.named("ready") == positions(0)
+    assert await client.values() == [3, 4, 5]
+    assert read_token(client.stream._cursor()) == {"t": {0: 3}}
+
+
 async def test_until_end_with_a_group(client: Client, fake: FakeKafka) -> None:
     fake.put("t", b"1")
     fake.put("t", b"2", partition=1)

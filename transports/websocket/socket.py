@@ -164,8 +164,7 @@ class Socket:
 
         ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force, while the client does
         not read what it is sent, or while memory is short. ``before_close`` may still send messages in front of the
-        close frame, also to a client that has only closed its sending side (`LEFT`). ConnectionResetError if there is
-        nobody to send them to.
+        close frame, or to a client that has closed its sending side (`LEFT`). ConnectionResetError if it is gone.
         """
         self._protocol.half_close = self._queue.feed_eof
         try:

@@ -6,6 +6,7 @@ The half of `GroupClient` that has nothing to do with polling and with what a gr
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
@@ -20,6 +21,9 @@ from kafka_gateway.kafka.consuming.flow import Flow
 from kafka_gateway.kafka.consuming.offset_queries import QUERY_S, committed_offsets, offsets_at_times, places
 from kafka_gateway.kafka.errors import kafka_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+
+AFRESH_S = 5.0
+"""How long after a topic was made again somebody may tell so; they look once a second (`topic_changes`)."""
 
 UNKNOWN = confluent_kafka.OFFSET_INVALID
 """A start that librdkafka is to find out: the committed offset, or where ``auto.offset.reset`` says."""
@@ -55,6 +59,12 @@ class AssignedPartitions:
         """Partitions whose start is not known, and why."""
         self._place_at = math.inf
         """When Kafka is asked for those starts again."""
+        self._afresh: dict[Partition, float] = {}
+        """Partitions that read a new life of their topic from its beginning already, and since when."""
+        self._from_zero: set[Partition] = set()
+        """Those whose record 0 has come since they were sought or assigned last."""
+        self._gone: set[str] = set()
+        """Topics that Kafka did not know when it was asked last."""
         self._anew: set[str] = set()
         """Topics that begin at the beginning when they are assigned next."""
 
@@ -130,6 +140,7 @@ class AssignedPartitions:
         self.check_assigned(targets)
         again = {}
         for place, offset in targets.items():
+            self._from_zero.discard(place)
             self.ends.pop(place, None)
             self._unplaced.pop(place, None)
             if place in self.stopped or not self._seek(place, offset):
@@ -163,6 +174,7 @@ class AssignedPartitions:
             self.client.assign([TopicPartition(*place, offset) for place, offset in others.items()] + moved)
             self.starts |= {place: offset for place, offset in others.items() if offset != UNKNOWN}
         for place, offset in starts.items():
+            self._from_zero.discard(place)
             self.stopped.pop(place, None)
             self.ends.pop(place, None)
             if offset != UNKNOWN:
@@ -170,18 +182,51 @@ class AssignedPartitions:
                 self._unplaced.pop(place, None)
         self._apply()
 
-    def begin_again(self, topic: str) -> list[Partition]:
+    def begin_again(self, topic: str, but: Collection[Partition] = ()) -> list[Partition]:
         """The topic was deleted and made again: its partitions start at the beginning of its new life. Returns them.
 
         librdkafka goes on at its old offset, without a word, as soon as the new log has one (reliability.md §3c).
+        ``but``: not these, which have begun there already (`afresh`).
         """
-        gone = sorted(place for place in self.assigned if place[0] == topic)
+        self._gone.discard(topic)
+        mine = {place for place in self.assigned if place[0] == topic}
+        gone = sorted(mine.difference(but))
+        for place in mine:
+            self._afresh.pop(place, None)
         if gone:
             self.restart(dict.fromkeys(gone, confluent_kafka.OFFSET_BEGINNING))
             self.starts |= dict.fromkeys(gone, 0)
-        elif self.mode == "group":
+        elif self.mode == "group" and not mine:
             self._anew.add(topic)  # the group took it away when it was deleted, and will give it back
         return gone
+
+    def topic_gone(self, topic: str) -> None:
+        """Kafka does not know the topic any more: partitions of it that are assigned from now on are another one's."""
+        self._gone.add(topic)
+
+    def afresh(self) -> set[Partition]:
+        """Assigned partitions that have begun at the beginning of a new life of their topic: to begin again would give
+        all of it twice."""
+        now = time.monotonic()
+        return {place for place, since in self._afresh.items() if now - since < AFRESH_S and place in self.assigned}
+
+    def _note_afresh(self, places: Iterable[Partition]) -> None:
+        """These have been assigned just now, at the starts that are known."""
+        now = time.monotonic()
+        self._afresh.update((place, now) for place in places if place[0] in self._gone and self.starts.get(place) == 0)
+
+    def _note_zero(self, places: Iterable[Partition]) -> None:
+        """Record 0 has come of these: where reading was behind it and nobody moved it, it is that of another log.
+
+        librdkafka goes to the beginning by itself where the new log does not have the old offset
+        (``auto.offset.reset``).
+        """
+        now = time.monotonic()
+        for place in places:
+            if self.starts.get(place, 0) > 0 or place in self._from_zero:
+                self._afresh[place] = now
+                self.starts.pop(place, None)
+            self._from_zero.add(place)
 
     # --- assigning by hand --------------------------------------------------------------------------------------------
 
@@ -229,6 +274,8 @@ class AssignedPartitions:
     def _forget(self, partitions: Iterable[Partition]) -> None:
         for place in list(partitions):
             self.assigned.discard(place)
+            self._afresh.pop(place, None)
+            self._from_zero.discard(place)
             self.starts.pop(place, None)
             self.uncommitted_starts.pop(place, None)
             self.stopped.pop(place, None)

@@ -114,6 +114,8 @@ class GroupClient(AssignedPartitions):
         without_unreadable_headers(records)
         if records:
             self._record_bytes = len(records[-1])
+            if records[0].offset() == 0:  # not of each: that would cost as much as all the rest
+                self._note_zero((each.topic() or "", each.partition() or 0) for each in records if not each.offset())
         if self._unplaced:
             for place in {(record.topic() or "", record.partition() or 0) for record in records}:
                 self._unplaced.pop(place, None)
@@ -262,6 +264,7 @@ class GroupClient(AssignedPartitions):
     def subscribe(self, topics: Sequence[str]) -> None:
         self.missing.clear()
         self._anew.clear()
+        self._gone.clear()
         self.client.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self.mode = "group"
 
@@ -292,6 +295,7 @@ class GroupClient(AssignedPartitions):
                 consumer.assign(placed)
             self.assigned |= set(mine)
             self.starts |= starts
+            self._note_afresh(mine)
             self._apply()
             self._owner.assigned(mine)
         except Exception:

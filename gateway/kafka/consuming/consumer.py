@@ -15,8 +15,8 @@ from kafka_gateway.errors import CommittedWithoutTopics, InstanceNotFound
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.reads import Read
-from kafka_gateway.kafka.consuming.worker import Rebalanced, Worker
-from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, TakenBatch
+from kafka_gateway.kafka.consuming.worker import Worker
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -113,6 +113,10 @@ class KafkaConsumer:
     async def topic_changed(self, topic: str, anew: bool) -> None:
         """See `gateway.kafka.consuming.topic_changes`."""
         await self._ask(partial(self._worker.topic_changed, topic, anew))
+
+    async def topic_gone(self, topic: str) -> None:
+        """See `gateway.kafka.consuming.topic_changes`."""
+        await self._ask(partial(self._worker.topic_gone, topic))
 
     async def assignment(self) -> list[TopicPartition]:
         found: list[TopicPartition] = await self._ask(self._worker.assignment)

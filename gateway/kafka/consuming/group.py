@@ -104,6 +104,10 @@ class KafkaGroupReader:
         """See `gateway.kafka.consuming.topic_changes`."""
         await self._ask(partial(self._topic_changed, topic, anew))
 
+    async def topic_gone(self, topic: str) -> None:
+        """Nothing follows from it: what is done with its records is counted by their offsets, and begins anew when
+        the topic does."""
+
     def silent(self) -> Mapping[TopicPartition, str]:
         return {TopicPartition(*place): why for place, why in self._silent.items()}
 

@@ -93,6 +93,9 @@ class LoopPolledMembers:
             for member in members:
                 member.begin_again()
 
+    async def topic_gone(self, topic: str) -> None:
+        """Nothing follows from it: what was sent is counted by offsets, and begins anew when the topic does."""
+
     # --- feeds --------------------------------------------------------------------------------------------------------
 
     def feed_for(self, member: KafkaMember) -> SharedFetcher | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from typing import Any, Protocol
 
-from kafka_gateway.errors import ServiceError
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.topics import TopicInfo
 
 _log = logging.getLogger(__name__)
@@ -23,6 +23,9 @@ class Reader(Protocol):
     def topics(self) -> Collection[str]: ...
     async def topic_changed(self, topic: str, anew: bool) -> None:
         """The topic has other partitions, or is another one under its name (``anew``)."""
+
+    async def topic_gone(self, topic: str) -> None:
+        """Kafka does not know the topic any more."""
 
 
 class TopicChanges:
@@ -43,6 +46,8 @@ class TopicChanges:
     def found(self, name: str, found: TopicInfo | ServiceError) -> None:
         """What Kafka says of a topic."""
         if not isinstance(found, TopicInfo):
+            if isinstance(found, UnknownTopicOrPartition) and name in self._known:
+                self._tell(name, lambda reader: reader.topic_gone(name))
             return
         now = (found.topic_id, len(found.partitions))
         before = self._known.get(name, now)
@@ -50,15 +55,19 @@ class TopicChanges:
         if before == now:
             return
         anew = bool(before[0] and now[0] and before[0] != now[0])
+        self._tell(name, lambda reader: reader.topic_changed(name, anew))
+
+    def _tell(self, topic: str, call: Callable[[Reader], Coroutine[Any, Any, None]]) -> None:
         for reader in self._readers():
-            if name in reader.topics():
-                task = asyncio.get_running_loop().create_task(self._tell(reader, name, anew))
+            if topic in reader.topics():
+                task = asyncio.get_running_loop().create_task(self._told(call(reader), topic))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _tell(self, reader: Reader, topic: str, anew: bool) -> None:
+    @staticmethod
+    async def _told(telling: Coroutine[Any, Any, None], topic: str) -> None:
         try:
-            await reader.topic_changed(topic, anew)
+            await telling
         except ServiceError as error:
             _log.debug("a reader of topic %s did not hear that it changed: %s", topic, error.message)
         except Exception:

@@ -32,7 +32,7 @@ from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.errors import to_service_error
-from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.kafka.ports.consuming import ReadLimits, Rebalanced
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import RecordsEncoder
 
@@ -53,8 +53,6 @@ _REFETCH_S = 0.05
 _TELL_AGAIN_S = 1.0
 _UNSUBSCRIBED_S = 10.0
 _ILLEGAL_MODE = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"
-
-Rebalanced = Callable[[Sequence[PartitionOffset]], None]
 
 
 class Worker:
@@ -375,13 +373,15 @@ class Worker:
         self._client.learn(topic)
         if not anew:
             return
-        gone = self._client.begin_again(topic)
+        gone = self._client.begin_again(topic, self._client.afresh())
         if gone:
             _log.warning("Topic %s was deleted and made again; a consumer goes on at its beginning", topic)
             self._forget(gone)
-            # Not ours and ours again: whoever is told drops what it knows of the old life.
-            self._tell(self._client.assigned.difference(gone))
-            self._tell(self._client.assigned)
+            self._tell(self._client.assigned, gone)
+
+    def topic_gone(self, topic: str) -> None:
+        """Kafka does not know it any more; see `GroupClient`."""
+        self._client.topic_gone(topic)
 
     def _close(self, until: float) -> None:
         self._closing = until
@@ -425,18 +425,18 @@ class Worker:
         if waiting and any(name in self._client.silent() for name in waiting):
             self._tell_at = now + _TELL_AGAIN_S
         else:
-            self._tell(assigned)
+            self._tell(assigned, self._client.afresh())
 
     def _goes_on(self) -> dict[Partition, int]:
         """The next offset of each partition of which it is known."""
         starts = {name: offset for name, offset in self._client.starts.items() if offset >= 0}
         return starts | self._auto.positions | self._reads.goes_on()
 
-    def _tell(self, assigned: Collection[Partition]) -> None:
+    def _tell(self, assigned: Collection[Partition], anew: Collection[Partition] = ()) -> None:
         if self._rebalanced is not None:
             goes_on = self._goes_on()
             told = [PartitionOffset(*name, goes_on[name]) for name in sorted(assigned) if name in goes_on]
-            self._questions.call(self._rebalanced, told)
+            self._questions.call(self._rebalanced, told, frozenset(TopicPartition(*name) for name in anew))
 
     def _wait_for_revocation(self) -> None:
         """Polls until librdkafka has taken the old assignment away; a later poll might take a new one instead."""

@@ -17,12 +17,11 @@ from kafka_gateway.kafka.credentials.client_sets import ClientSet, ClientSets
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
-from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader
+from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader, Rebalanced
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import GroupReader, GroupWork, Member, MemberListener
 from kafka_gateway.kafka.ports.producing import Producer, Transactions
 from kafka_gateway.kafka.ports.tails import Tails
-from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
 
@@ -111,9 +110,7 @@ class CallersKafka:
     def held_bytes(self) -> int:
         return self._own.held_bytes + sum(each.held_bytes for each in self.others)
 
-    async def consumer(
-        self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
-    ) -> Consumer:
+    async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> Consumer:
         return await self.callers.consumer(settings, rebalanced)
 
     async def group_reader(self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork) -> GroupReader:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
+
+Rebalanced = Callable[[Sequence[PartitionOffset], Collection[TopicPartition]], None]
+"""Hears what a member has now and where reading goes on in each partition; and which of them begin at the beginning
+because their topic was deleted and made again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,17 +7,16 @@ ServiceErrors (see gateway/kafka/errors.py for which Kafka code becomes which).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
-from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader
+from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader, Rebalanced
 from kafka_gateway.kafka.ports.members import GroupReader, GroupWork, Member, MemberListener
 from kafka_gateway.kafka.ports.producing import Producer, Transactions
 from kafka_gateway.kafka.ports.tails import Tails
-from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
 
@@ -64,13 +63,12 @@ class Kafka(Protocol):
         and what librdkafka may have fetched ahead of them.
         """
 
-    async def consumer(
-        self, settings: ConsumerSettings, rebalanced: Callable[[Sequence[PartitionOffset]], None] | None = None
-    ) -> Consumer:
+    async def consumer(self, settings: ConsumerSettings, rebalanced: Rebalanced | None = None) -> Consumer:
         """A new consumer. TooManyRequests when consumer.instances.max are open; InvalidConsumerConfig.
 
         ``rebalanced`` is called on the event loop after each change of what a subscription's group assigns to this
-        member, with all partitions it has now and where reading goes on in each.
+        member, with all partitions it has now and where reading goes on in each; and which of them begin at the
+        beginning because their topic was deleted and made again.
         """
 
     async def group_reader(self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork) -> GroupReader:
