@@ -40,7 +40,7 @@ _AUTHORIZATION = (
     Code.DELEGATION_TOKEN_AUTHORIZATION_FAILED,
 )
 _UNANSWERED = (Code._TIMED_OUT, Code._TRANSPORT, Code._ALL_BROKERS_DOWN, Code._RESOLVE)
-_UNREACHABLE = (Code.BROKER_NOT_AVAILABLE, Code._RESOLVE)
+"""No broker could be asked, or none has answered in time."""
 _REFUSED = (
     Code.OFFSET_METADATA_TOO_LARGE,
     Code.TOPIC_EXCEPTION,  # Java's InvalidTopicException
@@ -64,11 +64,8 @@ _UNKNOWN_TOPIC = (
     Code._UNKNOWN_PARTITION,
 )
 _RETRIABLE = (
-    Code._TRANSPORT,
-    Code._ALL_BROKERS_DOWN,
     Code._WAIT_COORD,
     Code.LEADER_NOT_AVAILABLE,
-    Code._TIMED_OUT,
     Code._TIMED_OUT_QUEUE,
     Code._WAIT_CACHE,
     Code._RETRY,
@@ -108,7 +105,7 @@ CLASSES: dict[int, type[ServiceError]] = _table(
     (KafkaRetriable, _RETRIABLE),
     (KafkaAuthentication, _AUTHENTICATION),
     (KafkaAuthorization, _AUTHORIZATION),
-    (BrokerNotAvailable, _UNREACHABLE),
+    (BrokerNotAvailable, (*_UNANSWERED, Code.BROKER_NOT_AVAILABLE)),
     (KafkaRefused, _REFUSED),
     (RecordTooLarge, (Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE, Code.INVALID_MSG_SIZE)),
     (UnknownTopicOrPartition, _UNKNOWN_TOPIC),
@@ -136,7 +133,7 @@ _OF_A_RECORD: dict[int, type[ServiceError]] = _table(
             Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         ),
     ),
-    (KafkaRetriable, (Code._PURGE_QUEUE, Code._RESOLVE, Code.BROKER_NOT_AVAILABLE)),
+    (KafkaRetriable, (Code._PURGE_QUEUE, Code._RESOLVE, Code._TIMED_OUT, Code.BROKER_NOT_AVAILABLE)),
 )
 
 
@@ -157,16 +154,8 @@ def to_service_error(error: confluent_kafka.KafkaError | Exception) -> ServiceEr
         return found()  # librdkafka's codes for it differ in text only; Java's text is the one that clients know
     if found is None:
         found = KafkaRetriable if cause.retriable() else KafkaError
-    return found(describe(cause))
-
-
-def to_question_error(error: confluent_kafka.KafkaError | Exception) -> ServiceError:
-    """What a failed question about the cluster is to the client: as `to_service_error`, but BrokerNotAvailable where no
-    broker could be asked, or none has answered in time."""
-    cause = kafka_error(error)
-    if cause is not None and cause.code() in _UNANSWERED:
-        return BrokerNotAvailable(f"No Kafka broker has answered: {describe(cause)}")
-    return to_service_error(error)
+    text = describe(cause)
+    return found(f"No Kafka broker has answered: {text}" if cause.code() in _UNANSWERED else text)
 
 
 def to_delivery_error(error: confluent_kafka.KafkaError | Exception) -> ServiceError:

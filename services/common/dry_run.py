@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from kafka_gateway.errors import (
     BadRequest,
+    BrokerNotAvailable,
     KafkaRetriable,
     RecordTooLarge,
     ServiceError,
@@ -125,7 +126,7 @@ class DryRunProducer:
         """The largest record of the topic; 0 if Kafka does not tell."""
         try:
             configs = {each.name: each.value for each in await self._admin.topic_configs(topic)}
-        except KafkaRetriable:
+        except (KafkaRetriable, BrokerNotAvailable):
             raise
         except ServiceError:
             return 0

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.errors import (
+    BrokerNotAvailable,
     KafkaRetriable,
     NotAMember,
     ServiceError,
@@ -341,7 +342,7 @@ async def _patiently(ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
     while True:
         try:
             return await ask()
-        except KafkaRetriable:
+        except (KafkaRetriable, BrokerNotAvailable):
             if time.monotonic() > until:
                 raise
         await asyncio.sleep(_RETRY_S)

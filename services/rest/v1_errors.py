@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Literal
 
 from kafka_gateway.errors import (
-    BrokerNotAvailable,
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,
@@ -21,7 +20,6 @@ from kafka_gateway.errors import (
 )
 
 _OF_KAFKA = (
-    BrokerNotAvailable,
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,

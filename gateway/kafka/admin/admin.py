@@ -32,7 +32,7 @@ from kafka_gateway.kafka.admin.groups import KafkaGroups
 from kafka_gateway.kafka.admin.presence import Presence
 from kafka_gateway.kafka.admin.topic_directory import TopicDirectory, info_of
 from kafka_gateway.kafka.clients.factory import ClientFactory
-from kafka_gateway.kafka.errors import kafka_error, to_question_error, to_service_error
+from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports.admin import GroupInfo
 from kafka_gateway.kafka.ports.topics import BrokerNode, ConfigEntry, PartitionOffset, TopicInfo
@@ -394,7 +394,7 @@ async def _in_time(answer: Coroutine[Any, Any, Answer]) -> Answer:
     except TimeoutError as error:
         raise BrokerNotAvailable(f"No Kafka broker has answered within {DEADLINE_S:g} s.") from error
     except confluent_kafka.KafkaException as error:
-        raise to_question_error(error) from error
+        raise to_service_error(error) from error
 
 
 async def _result(future: concurrent.futures.Future[Any]) -> Any:

@@ -22,7 +22,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # re-exported silently
 
 from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
-from kafka_gateway.kafka.errors import to_question_error, to_service_error
+from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicInfo
 
 _log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class TopicDirectory:
             try:
                 every = await self._every()
             except (KafkaException, ServiceError) as error:
-                return dict.fromkeys(names, to_question_error(error))
+                return dict.fromkeys(names, to_service_error(error))
             if not self._describes:
                 return {name: every.get(name) or UnknownTopicOrPartition() for name in names}
         asked: dict[str, Any] = self._client.describe_topics(TopicCollection(list(names)), request_timeout=DEADLINE_S)
@@ -173,7 +173,7 @@ class TopicDirectory:
         found: dict[str, Found] = {}
         for name, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Exception):
-                found[name] = to_question_error(answer)
+                found[name] = to_service_error(answer)
             elif isinstance(answer, BaseException):
                 raise answer
             else:
