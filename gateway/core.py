@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -39,12 +40,12 @@ from kafka_gateway.following import Change, Judge
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
-from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.messages import Call, Reply, Request
 from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
-from kafka_gateway.request_ids import CURRENT, HEADER, request_id
+from kafka_gateway.request_ids import CURRENT, HEADER, new_id, request_id
 from kafka_gateway.rights import Authorizer
 from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
@@ -128,7 +129,7 @@ class Gateway:
         self._limits = Limits(config)
         self._replies = Replies(config, {route.generation for route in router.routes})
         self._plans = Plans(config, router, codecs, self._limits, self._replies)
-        self._requests_max = config.integer("requests.max")
+        self._requests_max = config.integer("requests.max") or math.inf
         self._request_timeout_s = config.seconds("request.timeout.ms")
         self._debug = config.flag("debug")
         self._idle = asyncio.Event()
@@ -184,35 +185,41 @@ class Gateway:
         dispatched one after the other reach Kafka in that order.
         """
         self.running += 1
-        transport = request.session.transport
-        way = (transport, request.session.listener)
-        self.counters.running[way] += 1
+        session, headers = request.session, request.headers
+        way = session.way or self.counters.way(session)
+        way.running += 1
         if not request.id:
-            request.id = request_id(request.headers.get(HEADER))
-        CURRENT.set((transport, request.id))
+            shown = headers.get(HEADER)
+            request.id = new_id() if shown is None else request_id(shown)
+        CURRENT.set((session.transport, request.id))
         started = time.perf_counter()
         plan: Plan | None = None
         call: Call | None = None
         reply: Reply | None = None
-        lease = request.session.kafka
+        lease = session.kafka
         if self.tells_caller:
             CALLER.set(lease)
             if lease is not None:
                 lease.begin()
         try:
-            if not request.session.proven and not self.proofs.is_open(request.path):
+            if not session.proven and not self.proofs.is_open(request.path):
                 raise Unauthorized()  # let in for an open path, and asking for something else
             if self.stopping and not request.begun:
                 raise ShuttingDown()
-            if self._requests_max and self.running > self._requests_max:
+            if self.running > self._requests_max:
                 raise _too_busy()
-            headers, body = request.headers, request.body
+            body = request.body
             if not request.base_url:
                 request.base_url = self.base_url
-            has_body = body is not None and len(body) > 0 if isinstance(body, (bytes, type(None))) else True
-            accept, content_type = headers.get("accept"), headers.get("content-type")
-            default, area = request.default_generation, request.area
-            key = (request.method, request.path, accept, content_type, has_body, default, area)
+            key = (
+                request.method,
+                request.path,
+                headers.get("accept"),
+                headers.get("content-type"),
+                body is not None if type(body) is not bytes else body != b"",
+                request.default_generation,
+                request.area,
+            )
             plan = self._plans.known.get(key)
             if plan is None:
                 made = self._plans.make(request, key)
@@ -222,34 +229,32 @@ class Gateway:
                 plan = made
             if self.memory.used_up and not is_probe(plan.route):
                 raise OutOfMemory
-            route = plan.route
-            admin = request.session.admin
+            route, admin, guarded = plan.route, session.admin, session.guarded
             if admin is not None and plan.admin is not admin:
                 raise NotFound()  # it is offered by other listeners
-            guarded = request.session.guarded
             if guarded:
                 self.admission.admit(request, plan.demand)
             if plan.cost:
                 await self._limits.take(plan.cost)
-            if route.takes is not None and isinstance(body, bytes):
+            takes = route.takes
+            if takes is not None and type(body) is bytes:
                 if plan.prepares:
-                    body = route.takes(body, plan.codec, plan.params, request.query)
+                    body = takes(body, plan.codec, plan.params, request.query)
                     # Awaits only where a schema must be asked for, and behind requests of this session that do.
-                    if isinstance(body, Preparing) or request.session.preparing is not None:
-                        body = await in_order(request.session, body)
+                    if type(body) is Preparing or session.preparing is not None:
+                        body = await in_order(session, body)
                 else:
-                    body = route.takes(body, plan.codec)
+                    body = takes(body, plan.codec)
             call = Call(request, route, plan.params, plan.media_type, plan.format, body)
-            work: Awaitable[Response] = route.handler(call)
             if self._request_timeout_s:
                 async with asyncio.timeout(self._request_timeout_s):
-                    response = await work
+                    response = await route.handler(call)
             else:
-                response = await work
+                response = await route.handler(call)
             if guarded:
                 self.admission.answered(call, response, plan.demand.needs)
             reply = self._replies.render(request, response, plan.media_type)
-            if guarded and (told := request.session.allowance.told()):
+            if guarded and (told := session.allowance.told()):
                 reply.headers += told
             return reply
         except ServiceError as error:
@@ -268,13 +273,14 @@ class Gateway:
             reply = self._error_reply(request, ServiceError(text), plan)
             return reply
         finally:
-            template, method = (plan.route.template, plan.route.method) if plan is not None else ("", "")
+            template, method, status = "", "", _LEFT
+            if plan is not None:
+                template, method = plan.route.template, plan.route.method
             if reply is not None:
-                reply.request_id, reply.route = request.id, template
-            status = reply.status if reply is not None else _LEFT
+                reply.request_id, reply.route, status = request.id, template, reply.status
             seconds = time.perf_counter() - started
-            self.counters.add(transport, template, method, status, seconds, request.trace_id)
-            self.counters.running[way] -= 1
+            self.counters.add(session.transport, template, method, status, seconds, request.trace_id)
+            way.running -= 1
             self.running -= 1
             if lease is not None:
                 lease.end()
@@ -309,7 +315,7 @@ class Gateway:
     @property
     def is_full(self) -> bool:
         """Whether requests.max are at work: whoever can wait takes up no more."""
-        return 0 < self._requests_max <= self.running
+        return self._requests_max <= self.running
 
     def begin_work(self) -> None:
         """Counts as a request at work what a transport does by itself. ``end_work`` is called when it is done."""

@@ -2,15 +2,17 @@
 
 A transport builds a :class:`Request`. ``Gateway.dispatch`` turns it into a :class:`Call` (routed, negotiated, its body
 read) for the handler, which answers a :class:`Response` with a value. The dialect renders that value, and the transport
-gets a :class:`Reply`: bytes, or a stream of them.
+gets a :class:`Reply`: bytes, or a stream of them. Every request makes one of each, so they are structs of msgspec,
+which take a quarter of the time of dataclasses to make.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from kafka_gateway.errors import BadRequest
 from kafka_gateway.query import parse_query
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclasses.dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One request as a transport decoded it.
 
     ``path`` is undecoded and without query; ``headers`` are looked up by lower-case name; of a query parameter given
@@ -41,8 +42,8 @@ class Request:
     session: Session
     method: str
     path: str
-    query: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOTHING)
-    headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOTHING)
+    query: Mapping[str, str] = NOTHING
+    headers: Mapping[str, str] = NOTHING
     body: Any = b""
     base_url: str | Callable[[], str] = ""
     dialect: Dialect | None = None
@@ -87,8 +88,7 @@ class Request:
         return cls(session, method.upper(), path, parse_query(query) if query else NOTHING, fields, body, **more)
 
 
-@dataclasses.dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A request on its way into a handler: route and path parameters found, media types agreed, body read."""
 
     request: Request
@@ -127,8 +127,7 @@ class Call:
         return url if isinstance(url, str) else url()
 
 
-@dataclasses.dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct, eq=False):
     """What a handler answers: a JSON-encodable value, ready bytes, a Stream, or nothing (204 by default)."""
 
     value: Any = None
@@ -146,8 +145,7 @@ class Response:
 NO_CONTENT = Response(None, 204)
 
 
-@dataclasses.dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct, eq=False):
     """What a transport has to write: the status, the headers and the payload."""
 
     status: int

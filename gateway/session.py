@@ -87,6 +87,7 @@ class Session:
         "streams",
         "tasks",
         "transport",
+        "way",
     )
 
     def __init__(
@@ -120,6 +121,8 @@ class Session:
         """The Kafka clients of its own credentials (kafka_gateway.caller.KafkaLease); None: it brought none."""
         self.guarded = False
         """Whether rights, quotas or the audit log have to look at its requests."""
+        self.way: Any = None
+        """Where its requests are counted (kafka_gateway.door.counters.Way); set with the first of them."""
         self.streams: set[Stream] = set()
         self.preparing: asyncio.Future[None] | None = None
         """Done when the newest request that waits for a schema, or behind one that does, is on its way (see

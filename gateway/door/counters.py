@@ -22,6 +22,7 @@ from kafka_gateway.errors import (
     Unavailable,
 )
 from kafka_gateway.metrics.numbers import REQUEST_SECONDS, Histogram
+from kafka_gateway.session import Session
 
 _REASONS: Final[tuple[tuple[type[ServiceError], str], ...]] = (
     (ShuttingDown, "stopping"),
@@ -35,6 +36,16 @@ _REASONS: Final[tuple[tuple[type[ServiceError], str], ...]] = (
 )
 
 
+class Way:
+    """The numbers of a transport on one listener."""
+
+    __slots__ = ("running",)
+
+    def __init__(self) -> None:
+        self.running = 0
+        """Requests at work."""
+
+
 class Counters:
     """Of one gateway. Belongs to its event loop."""
 
@@ -42,8 +53,8 @@ class Counters:
         self.requests: dict[tuple[str, str, str, int], Histogram] = {}
         """Seconds by transport, template of the route, method, and status; template and method are empty without a
         route."""
-        self.running: Counter[tuple[str, str]] = Counter()
-        """Requests at work, by transport and listener."""
+        self.ways: dict[tuple[str, str], Way] = {}
+        """By transport and listener."""
         self.refused: Counter[str] = Counter()
         """What never became work, by reason."""
 
@@ -59,6 +70,15 @@ class Counters:
         counts.buckets[bisect_left(REQUEST_SECONDS, seconds)] += 1  # Histogram.add, which would be another call
         counts.count += 1
         counts.sum += seconds
+
+    def way(self, session: Session) -> Way:
+        """The numbers of the way by which the session's requests come; the session remembers them."""
+        key = (session.transport, session.listener)
+        found = self.ways.get(key)
+        if found is None:
+            found = self.ways[key] = Way()
+        session.way = found
+        return found
 
     def refuse(self, error: ServiceError) -> None:
         """Counts a request that was refused before anything was done for it."""

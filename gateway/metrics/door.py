@@ -26,7 +26,12 @@ def requests(gateway: Gateway) -> Callable[[], Families]:
             "requests", "Requests, by what answered them", _REQUEST, ((key, each.count) for key, each in rows)
         )
         yield histogram("request_seconds", "Time from dispatch to reply", _REQUEST, rows)
-        yield gauge("requests_in_progress", "Requests at work", _WAY, list(counts.running.items()))
+        yield gauge(
+            "requests_in_progress",
+            "Requests at work",
+            _WAY,
+            [(way, numbers.running) for way, numbers in counts.ways.items()],
+        )
         sessions: Counter[tuple[str, str]] = Counter()
         streams: Counter[str] = Counter()
         for session in gateway.sessions:

@@ -55,7 +55,7 @@ class InvalidMessage(BadRequest):
         self.form = form
 
 
-class Envelope:
+class Envelope(msgspec.Struct, eq=False):
     """A request, or a part of one, as it came.
 
     ``id`` is the JSON string to echo, quotes included, or None. ``form`` is the reply form that the request's own
@@ -63,29 +63,15 @@ class Envelope:
     stand beside them and win.
     """
 
-    __slots__ = ("accept", "content", "form", "headers", "id", "method", "more", "path", "type")
-
-    def __init__(
-        self,
-        id: bytes | None,
-        method: str,
-        path: str,
-        type: str | None,
-        accept: str | None,
-        headers: Mapping[str, str] | None,
-        more: bool,
-        content: bytes,
-        form: Form | None,
-    ) -> None:
-        self.id = id
-        self.method = method
-        self.path = path
-        self.type = type
-        self.accept = accept
-        self.headers = headers
-        self.more = more
-        self.content = content
-        self.form = form
+    id: bytes | None
+    method: str
+    path: str
+    type: str | None
+    accept: str | None
+    headers: Mapping[str, str] | None
+    more: bool
+    content: bytes
+    form: Form | None
 
     def drop_blank(self) -> None:
         """Takes content of nothing but white space for none (§1.3): for a message that is no part of a sequence."""
