@@ -25,7 +25,7 @@ from kafka_gateway.session import Principal
 from kafka_gateway.transport import hookimpl
 from kafka_gateway.transports.tunnel import inflight_memory as gauge
 from kafka_gateway.transports.tunnel.broker import connect
-from kafka_gateway.transports.tunnel.relay import Counts
+from kafka_gateway.transports.tunnel.counts import Counts
 from kafka_gateway.wire.frames import compact_string, frame, string, uvarint
 from tests.transports import peer
 from tests.transports.conftest import gateway

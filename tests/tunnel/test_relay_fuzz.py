@@ -13,7 +13,8 @@ from kafka_gateway.errors import CloseReason
 from kafka_gateway.memory_budget import MemoryBudget, MemoryShare
 from kafka_gateway.transports.tunnel import apis
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
-from kafka_gateway.transports.tunnel.relay import Counts, Relay, Rules
+from kafka_gateway.transports.tunnel.counts import Counts
+from kafka_gateway.transports.tunnel.relay import Relay, Rules
 from kafka_gateway.wire.frames import Cutter, WireError
 from tests.fuzz.mutations import mutate
 from tests.tunnel import replies

@@ -44,7 +44,8 @@ from kafka_gateway.transport import HttpRequest, Transport, refusal
 from kafka_gateway.transports.tunnel import apis, sasl
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses, node_of, of_query, ports_of
 from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection, connect
-from kafka_gateway.transports.tunnel.relay import Counts, Relay, Rules
+from kafka_gateway.transports.tunnel.counts import Counts
+from kafka_gateway.transports.tunnel.relay import Relay, Rules
 from kafka_gateway.transports.tunnel.routes import Routes, Target
 from kafka_gateway.transports.websocket.socket import OVER, Socket
 from kafka_gateway.transports.websocket.socket_limits import SocketLimits

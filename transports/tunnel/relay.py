@@ -17,11 +17,10 @@ from typing import Any
 
 from kafka_gateway.errors import CloseReason
 from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
-from kafka_gateway.metrics.families import counter, gauge
-from kafka_gateway.metrics.registry import Families
 from kafka_gateway.transports.tunnel import apis, rewriting
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
 from kafka_gateway.transports.tunnel.broker import BrokerConnection
+from kafka_gateway.transports.tunnel.counts import Counts
 from kafka_gateway.transports.tunnel.fetch_response_scanner import FetchResponseScanner, without_hint
 from kafka_gateway.transports.tunnel.inflight_memory import InflightMemory
 from kafka_gateway.transports.tunnel.routes import Routes
@@ -62,37 +61,6 @@ class Rules:
     caps: dict[int, int]
     request_max: int
     response_max: int
-
-
-@dataclasses.dataclass(slots=True)
-class Counts:
-    """What went through all tunnels since the start."""
-
-    open: int = 0
-    opened: int = 0
-    refused: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Handshakes by the status of their answer."""
-    closed: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Tunnels by close code, 1006 for clients that just left."""
-    requests: int = 0
-    request_bytes: int = 0
-    replies: int = 0
-    reply_bytes: int = 0
-    rewritten: int = 0
-    """Replies in which an address was replaced."""
-
-    def families(self) -> Families:
-        """The same as a source of the gateway's metrics."""
-        yield gauge("tunnel_connections", "Open tunnels", (), [((), self.open)])
-        yield counter("tunnel_opened", "Tunnels that were opened", (), [((), self.opened)])
-        refused, closed = list(self.refused.items()), list(self.closed.items())
-        yield counter("tunnel_refused", "Handshakes that were refused", ("code",), (((str(c),), n) for c, n in refused))
-        yield counter("tunnel_closed", "Tunnels by close code", ("code",), (((str(c),), n) for c, n in closed))
-        yield counter("tunnel_requests", "Requests of Kafka clients", (), [((), self.requests)])
-        yield counter("tunnel_request_bytes", "Their bytes", (), [((), self.request_bytes)])
-        yield counter("tunnel_replies", "Replies of brokers", (), [((), self.replies)])
-        yield counter("tunnel_reply_bytes", "Their bytes", (), [((), self.reply_bytes)])
-        yield counter("tunnel_rewritten_replies", "Replies with a replaced address", (), [((), self.rewritten)])
 
 
 Open = tuple[int, int, int, bool]
