@@ -17,7 +17,7 @@ from hypothesis import settings
 from tests import registry_server
 from tests.cache import UnavailableError, unavailable
 from tests.documented_replies import _watch_replies, documented_replies
-from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, fetch_jars, find_java
+from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, class_archive, fetch_jars, find_java
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
 
@@ -77,8 +77,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _fetch_kafka() -> None:
-    find_java()
-    fetch_jars()
+    class_archive(find_java(), fetch_jars())
 
 
 def _fetch_registry() -> None:

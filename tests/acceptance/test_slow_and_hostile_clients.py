@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.gateway_process import GatewayProcess
-from tests.transports.test_http_compression import BOMBS
+from tests.transports.test_http_compression import bombs
 from tests.transports.wire import JSON_V2, Wire, produce, request
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -47,7 +47,7 @@ async def test_h6_bombs_from_many_clients() -> None:
         before = gateway.rss_bytes()
 
         async def throw(kind: str) -> None:
-            coding, body, status = BOMBS[kind]
+            coding, body, status = bombs()[kind]
             wire = await Wire.open(gateway.url)
             with contextlib.suppress(ConnectionError):
                 await wire.send(produce("t", body, Content_Encoding=coding))
@@ -56,7 +56,7 @@ async def test_h6_bombs_from_many_clients() -> None:
             wire.writer.close()
 
         for _ in range(5):
-            await asyncio.gather(*(throw(kind) for kind in BOMBS))
+            await asyncio.gather(*(throw(kind) for kind in bombs()))
         assert gateway.rss_bytes() - before < 20 * MIB * 3, "six at a time, and what malloc keeps of them"
         assert await probe.median() < 0.2, "it shares two processors with 30 bombs, and with those who throw them"
         assert gateway.stop() == 0

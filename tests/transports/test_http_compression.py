@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
-import io
+import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,40 +140,55 @@ async def test_packing_can_be_switched_off(read: Any) -> None:
 # --- H6: bombs -------------------------------------------------------------------------------------------------------
 
 _MIB = 1024 * 1024
+_ZEROS = bytes(_MIB)
+_BLOCKS = 256
 
 
-def bomb(packer: Any, size: int = 256 * _MIB) -> bytes:
-    """Zeros, packed by a thousand and more."""
-    out = io.BytesIO()
-    block = bytes(_MIB)
-    for _ in range(size // _MIB):
-        out.write(packer.compress(block))
-    out.write(packer.flush())
-    return out.getvalue()
+def bomb(head: bytes, end: Callable[[int], bytes]) -> bytes:
+    """``_BLOCKS`` MiB of zeros, packed by a thousand: one MiB is packed, and comes again and again."""
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(_ZEROS) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + _BLOCKS * block + packer.flush() + end(_BLOCKS * _MIB)
 
 
-ONE_GIB = 1024 * _MIB
-GZIP_BOMB = bomb(zlib.compressobj(9, wbits=31))
-DEFLATE_BOMB = bomb(zlib.compressobj(9))
-NESTED = gzip.compress(GZIP_BOMB)
-MEMBERS = gzip.compress(b"") * 20_000
-MEMBERS_OF_ONE = gzip.compress(b" ") * 20_000
+def _sum(add: Callable[[bytes, int], int], start: int) -> int:
+    return functools.reduce(lambda value, _: add(_ZEROS, value), range(_BLOCKS), start)
 
-BOMBS = {
-    "gzip": ("gzip", GZIP_BOMB, 413),
-    "deflate": ("deflate", DEFLATE_BOMB, 413),
-    "nested": ("gzip, gzip", NESTED, 415),
-    "nested, one named": ("gzip", NESTED, 400),
-    "20,000 empty members": ("gzip", MEMBERS, 400),
-    "20,000 members": ("gzip", MEMBERS_OF_ONE, 400),
-}
+
+@functools.cache
+def bombs() -> dict[str, tuple[str, bytes, int]]:
+    """Content-Encoding, body and the status of the answer."""
+    packed = bomb(b"\x1f\x8b\x08" + bytes(7), lambda size: struct.pack("<II", _sum(zlib.crc32, 0), size))
+    nested = gzip.compress(packed)
+    return {
+        "gzip": ("gzip", packed, 413),
+        "deflate": ("deflate", bomb(b"\x78\xda", lambda _: struct.pack(">I", _sum(zlib.adler32, 1))), 413),
+        "nested": ("gzip, gzip", nested, 415),
+        "nested, one named": ("gzip", nested, 400),
+        "20,000 empty members": ("gzip", gzip.compress(b"") * 20_000, 400),
+        "20,000 members": ("gzip", gzip.compress(b" ") * 20_000, 400),
+    }
+
+
+BOMBS = ("gzip", "deflate", "nested", "nested, one named", "20,000 empty members", "20,000 members")
+
+
+@pytest.mark.parametrize("kind", ["gzip", "deflate"])
+def test_a_bomb_is_what_it_says(kind: str) -> None:
+    """Else any garbage would be refused as well."""
+    unpacker, rest, size = zlib.decompressobj(wbits=47), bombs()[kind][1], 0
+    while not unpacker.eof:
+        size += len(unpacker.decompress(rest, _MIB))
+        rest = unpacker.unconsumed_tail
+    assert (size, unpacker.unused_data) == (_BLOCKS * _MIB, b"")
+    assert sorted(bombs()) == sorted(BOMBS)
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"request.decompressed.max.bytes": 8 * _MIB}])
 @pytest.mark.parametrize("kind", BOMBS)
 async def test_h6_a_bomb_does_no_harm(connect: Connect, loop_watch: LoopWatch, kind: str) -> None:
-    coding, body, status = BOMBS[kind]
+    coding, body, status = bombs()[kind]
     wire = await connect()
     before = _rss_bytes()
     data = produce("t", body, Content_Encoding=coding)
