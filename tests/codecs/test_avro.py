@@ -11,13 +11,14 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_gateway.codecs.avro import AvroCodec, AvroSchema
 from kafka_gateway.codecs.avro_read import read_datum
 from kafka_gateway.codecs.avro_schema import read_schema
 from kafka_gateway.schemas import Schema
+from tests.examples import examples
 
 
 def compiled(schema: Any, *imports: tuple[str, Any]) -> AvroSchema:
@@ -239,7 +240,7 @@ def shown(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data())
 def test_bytes_are_those_of_fastavro(data: st.DataObject) -> None:
     schema = with_names(data.draw(schemas()))
@@ -258,7 +259,7 @@ def test_bytes_are_those_of_fastavro(data: st.DataObject) -> None:
         assert stored == theirs if stored is not None else text is None
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data())
 def test_any_bytes_are_decoded_or_refused(data: st.DataObject) -> None:
     schema = with_names(data.draw(schemas()))

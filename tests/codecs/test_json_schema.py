@@ -7,11 +7,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_gateway.codecs.json_schema import JsonSchema, JsonSchemaCodec
 from kafka_gateway.schemas import Schema, UnusableSchema
+from tests.examples import examples
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 
@@ -162,7 +163,7 @@ def schemas(draw: st.DrawFn, depth: int = 3) -> Any:
     return {name: draw(keywords[name]) for name in chosen}
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(schemas(), JSON)
 def test_the_verdict_is_that_of_jsonschema(schema: Any, value: Any) -> None:
     theirs = jsonschema.Draft7Validator(schema).is_valid(value)

@@ -7,11 +7,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
 from kafka_gateway.codecs.json_types import type_reader
+from tests.examples import examples
 
 DRAFTS: dict[str, Any] = {
     "http://json-schema.org/draft-04/schema#": jsonschema.Draft4Validator,
@@ -133,7 +134,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(schemas().filter(lambda schema: isinstance(schema, dict)), st.sampled_from(sorted(DRAFTS)), st.data())
 def test_what_a_type_takes_the_schema_takes(schema: Any, draft: str, data: st.DataObject) -> None:
     document = {"$schema": draft, **schema}

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_gateway.codecs.proto_text import parse
 from kafka_gateway.codecs.proto_tokens import formatted, tokens
 from kafka_gateway.codecs.protobuf import ProtobufCodec, ProtobufSchema
 from kafka_gateway.schemas import Schema, UnusableSchema
+from tests.examples import examples
 
 PROTO3 = 'syntax = "proto3";\n'
 
@@ -121,7 +122,7 @@ def test_an_empty_text_cannot_be_used() -> None:
         compiled(PROTO3 + "enum E { A = 0; }").encode(b"{}")
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.text(alphabet='message enum{}[]();=<>,."0123456789\n', max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -260,7 +261,7 @@ POOL = pool_of(parse(ALL, "theirs.proto"))
 MESSAGE = message_factory.GetMessageClass(POOL.FindMessageTypeByName("M"))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(messages())
 def test_the_mapping_is_that_of_protobuf(value: Any) -> None:
     text = json.dumps(value)
@@ -272,7 +273,7 @@ def test_the_mapping_is_that_of_protobuf(value: Any) -> None:
     assert json.loads(json.dumps(SCHEMA.decode(stored))) == shown
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_decoded_or_refused(payload: bytes) -> None:
     try:

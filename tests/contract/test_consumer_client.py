@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 KAFKA = ROOT / "gateway" / "kafka"
 CLIENT = {"client.py", "assigned_partitions.py", "flow.py", "offset_queries.py", "commits.py"}
@@ -52,11 +50,11 @@ def consumers_in(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_client_calls_consumers(path: Path) -> None:
-    if path in (FACTORY, COUNTED, PROBE):
-        return
-    assert consumers_in(ast.parse(path.read_text())) == []
+def test_only_the_client_calls_consumers() -> None:
+    others = [path for path in MODULES if path not in (FACTORY, COUNTED, PROBE)]
+    assert len(others) > 100
+    found = {str(path.relative_to(ROOT)): consumers_in(ast.parse(path.read_text())) for path in others}
+    assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 def test_what_is_looked_for() -> None:

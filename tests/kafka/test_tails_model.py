@@ -550,6 +550,10 @@ class Broken(Exception):
 
 
 TailsModel.TestCase.settings = settings(
-    max_examples=50, print_blob=False, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=min(50, settings().max_examples),
+    print_blob=False,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 TestTails = TailsModel.TestCase
