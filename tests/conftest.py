@@ -42,10 +42,21 @@ settings.load_profile("full")
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka", "secured_kafka"}
 
 
-ALONE = frozenset({"acceptance", "console"})
+ALONE = frozenset({"acceptance"})
 """Folders whose tests measure time or memory, or bring a load of their own."""
-BESIDE = frozenset({"test_secrets.py", "test_atmosphere_in_chromium.py"})
+BESIDE = frozenset(
+    {
+        "test_client_properties.py",
+        "test_coordinator.py",
+        "test_kafka_away.py",
+        "test_secrets.py",
+        "test_unknown_topics.py",
+        "test_v3_brokers.py",
+    }
+)
 """Files of theirs that do neither."""
+LAST = frozenset({"codecs", "services", "unit"})
+"""Folders of many short files without a Kafka. Run at the end, they keep all workers busy until then."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
@@ -57,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.embedded)
         if ALONE.intersection(item.path.parts) and item.path.name not in BESIDE:
             item.add_marker(pytest.mark.alone)
+    items.sort(key=lambda item: not LAST.isdisjoint(item.path.parts))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -45,6 +45,8 @@ COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-depende
 
 HOST = "127.0.0.1"
 TEST_PORTS = range(20000, 30000)  # below the ephemeral range, so a killed broker's port stays free for its restart
+_WORKERS = 16
+"""Of pytest, that never choose the same ports."""
 JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
 WATCHDOG = """
@@ -136,16 +138,19 @@ def class_archive(java: str, jars: Path) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that nobody listens on now."""
+    """Ports on 127.0.0.1 that nobody listens on now. Workers of one run look in different places: a port is free until
+    the process that is started for it listens."""
     found: list[int] = []
-    for port in random.sample(TEST_PORTS, len(TEST_PORTS)):
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = TEST_PORTS[worker % _WORKERS :: _WORKERS]
+    for port in random.sample(ports, len(ports)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             found.append(port)
         if len(found) == count:
             return found
-    raise KafkaUnavailableError(f"fewer than {count} free ports in {TEST_PORTS}")
+    raise KafkaUnavailableError(f"fewer than {count} free ports in {ports}")
 
 
 class Node:

@@ -22,6 +22,7 @@ def records(size: int, count: int) -> bytes:
     return b'{"records":[' + b",".join([b'{"value":"' + b"x" * (size - 2) + b'","partition":0}'] * count) + b"]}"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("size", "count"), [(10, 5000), (900_000, 1)], ids=["10 bytes", "900 kB"])
 async def test_f12_a_frozen_broker(own_kafka: KafkaCluster, size: int, count: int) -> None:
     topic = own_kafka.create_topic()

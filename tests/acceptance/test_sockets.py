@@ -94,6 +94,7 @@ class Pulse:
         return sorted(self.delays[:count])[int(part * count)]
 
 
+@pytest.mark.timing
 async def test_l4_a_slow_reader_harms_nobody(
     kafka: KafkaCluster, gateway: GatewayProcess, client: EnvelopeClient, unique: Unique
 ) -> None:

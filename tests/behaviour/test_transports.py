@@ -14,7 +14,8 @@ from tests.behaviour.clients import TRANSPORTS
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.broker)])
 def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     """No bootstrap.servers for the embedded Kafka."""
-    leaves = {"transport.long-polling.expiry.ms": 1000}  # by then a client that polls no more is taken for gone
+    # By then a client that polls no more is taken for gone; and a stream that goes on is ended when the gateway stops.
+    leaves = {"transport.long-polling.expiry.ms": 1000, "shutdown.graceful.ms": 500}
     if request.param == "embedded":
         return leaves
     return {**leaves, "bootstrap.servers": request.getfixturevalue("kafka").bootstrap}

@@ -36,7 +36,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.module.__name__.rpartition(".")[2].startswith("test_http_") and "way" in metafunc.fixturenames:
-        metafunc.parametrize("way", WAYS, indirect=True)
+        # The long way is that of a client's first requests; all other tests of transports go it as well.
+        ways = [pytest.param(way, marks=pytest.mark.slow if way == "long" else ()) for way in WAYS]
+        metafunc.parametrize("way", ways, indirect=True)
 
 
 @contextlib.asynccontextmanager
