@@ -55,6 +55,29 @@ BESIDE = frozenset(
     }
 )
 """Files of theirs that do neither."""
+FULL_ONLY = frozenset(
+    {
+        *("acceptance/test_client_properties.py", "acceptance/test_secrets.py", "behaviour/test_plugin.py"),
+        *("bench/test_stages.py", "contract/test_plugin_resp.py", "contract/test_second_try.py"),
+        *(
+            "docs/test_documents.py",
+            "door/test_foreign_pages.py",
+            "door/test_heads.py",
+            "door/test_limits_everywhere.py",
+        ),
+        *("door/test_nobody_can_tell.py", "door/test_plugins_pass_it.py", "rights/test_every_route.py"),
+        *(
+            "rights/test_every_transport.py",
+            "transports/test_atmosphere_http.py",
+            "transports/test_http_compression.py",
+        ),
+        *("transports/test_http_hostile.py", "transports/test_http_limits.py", "transports/test_http_listeners.py"),
+        *("transports/test_http_smuggling.py", "transports/test_http_stop.py", "transports/test_tls_files.py"),
+        *("unit/test_loop_watch.py",),
+    }
+)
+"""Files that start a gateway or another program for each of many cases, half of the work of `bin/test quick`. In it
+remain the parts that they go through (unit, codecs, services, rights), and each transport's own tests."""
 LAST = frozenset({"codecs", "services", "unit"})
 """Folders of many short files without a Kafka. Run at the end, they keep all workers busy until then."""
 
@@ -68,6 +91,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.embedded)
         if ALONE.intersection(item.path.parts) and item.path.name not in BESIDE:
             item.add_marker(pytest.mark.alone)
+        if "/".join(item.path.parts[-2:]) in FULL_ONLY:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not LAST.isdisjoint(item.path.parts))
 
 

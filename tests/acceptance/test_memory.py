@@ -229,6 +229,7 @@ def told(url: str, target: str, body: str, media_type: str) -> bytes:
     return status
 
 
+@pytest.mark.timing
 def test_a_message_in_fragments_is_complete_within_5_s() -> None:
     """websocket-proxy.md §1.9."""
     with GatewayProcess(QUIET) as gateway, contextlib.ExitStack() as clients:

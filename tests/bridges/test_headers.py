@@ -119,6 +119,7 @@ def test_h10_a_value_that_breaks_out_is_left_out(value: bytes) -> None:
     assert posted([("X-A", value), ("X-Kept", "é\t1".encode())], dropped=1) == [("X-Kept", "é\t1")]
 
 
+@pytest.mark.timing
 def test_h10_ten_thousand_headers_take_no_time() -> None:
     many: Headers = [(f"X-{number}", b"v") for number in range(5000)] + [("Content-Type", b"t")] * 5000
     began = time.process_time()

@@ -303,7 +303,7 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
     url = sink_url(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", LOOPBACK)
     statuses = []
     for ca in ("", str(pem)):
-        sink = HttpSink(url, LOOPBACK, tls=tls_context(ca, "", ""), timeout_s=2)
+        sink = HttpSink(url, LOOPBACK, tls=tls_context(ca, "", ""), timeout_s=10)
         posted = await sink.post(b"", [])
         statuses.append(posted.status)
         await sink.aclose()

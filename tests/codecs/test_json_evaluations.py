@@ -66,6 +66,7 @@ def test_references_to_other_schemas_are_followed() -> None:
     assert counted({"properties": {"x": {"$ref": "none.json"}}}) == [1]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "schema",
     [
@@ -98,6 +99,7 @@ def compiled(schema: Any) -> JsonSchema:
     return JsonSchemaCodec().compile(Schema("JSON", json.dumps(schema)))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("schema", "value"),
     [

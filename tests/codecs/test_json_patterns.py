@@ -152,6 +152,7 @@ def test_the_format_regex_is_that_of_ecma() -> None:
     assert not any(takes(schema, text) for text in ("(", "[b-a]"))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "pattern",
     [

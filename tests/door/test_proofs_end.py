@@ -223,6 +223,7 @@ async def test_a_token_in_the_query_is_seen_by_nobody(
 # --- passwords -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 async def test_a_removed_user_is_out_of_everything_within_five_seconds(users: Any) -> None:
     async with (
         gateway(StubService(), **{**BASIC, "authentication.basic.file": users}) as app,

@@ -7,6 +7,7 @@ import json
 import time
 
 import aiohttp
+import pytest
 
 from kafka_gateway.config import load
 from kafka_gateway.kafka.cluster import open_kafka
@@ -64,6 +65,7 @@ async def test_a_stream_since_a_time_has_its_records() -> None:
         assert [f'"value":{number}' in text for number in range(3)] == [False, True, True]
 
 
+@pytest.mark.timing
 async def test_the_first_read_of_a_group_has_the_records() -> None:
     async with gateway() as app, await Wire.open(app.addresses[0]) as wire:
         body = b'{"records":[{"value":1}]}'

@@ -99,6 +99,7 @@ async def test_who_says_nothing_gets_records(app: App, topic: str, unique: Calla
     assert max(each[1] for each in found[2:5]) < 2.5  # sooner than the group
 
 
+@pytest.mark.timing
 @pytest.mark.embedded
 async def test_once_the_group_is_there_a_read_takes_its_own_time(app: App, topic: str) -> None:
     await store(app, topic)
@@ -109,6 +110,7 @@ async def test_once_the_group_is_there_a_read_takes_its_own_time(app: App, topic
     assert 0.9 < took_s < 3
 
 
+@pytest.mark.timing
 async def test_a_topic_that_is_not_there_has_no_group_to_wait_for(kafka: KafkaCluster, topic: str) -> None:
     async with gateway(bootstrap_servers=kafka.bootstrap, embedded_enable=False) as app:
         instance = await Instance.make(app, f"g-{topic}", topic)
@@ -117,6 +119,7 @@ async def test_a_topic_that_is_not_there_has_no_group_to_wait_for(kafka: KafkaCl
         assert took_s < 5
 
 
+@pytest.mark.timing
 async def test_a_member_without_a_partition_does_not_wait_for_one(kafka: KafkaCluster, topic: str) -> None:
     kafka.create_topic(topic)
     async with gateway(bootstrap_servers=kafka.bootstrap, embedded_enable=False) as app:

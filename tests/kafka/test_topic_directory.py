@@ -68,7 +68,7 @@ async def test_a_topic_that_was_just_made_is_seen_within_a_moment(
         await cluster.admin.topic(topic)
     client = AdminClient({"bootstrap.servers": bootstrap})
     client.create_topics([NewTopic(topic, 1, 1)])[topic].result()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while True:
             try:
                 assert (await cluster.admin.topic(topic)).topic_id
@@ -101,6 +101,7 @@ async def send(cluster: KafkaCluster, topic: str, partition: int | None = None, 
     return row
 
 
+@pytest.mark.timing
 @broker
 async def test_partitions_that_were_just_added_can_be_written_to(
     cluster: KafkaCluster, bootstrap: str, topic: str

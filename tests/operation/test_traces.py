@@ -236,6 +236,7 @@ async def test_what_would_go_unheard_is_refused(
             pass
 
 
+@pytest.mark.timing
 async def test_a_collector_that_hangs_harms_nobody(monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
     silent = socket.create_server(("127.0.0.1", 0))  # connections wait in its backlog, and get no answer
     port = silent.getsockname()[1]

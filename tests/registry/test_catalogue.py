@@ -229,6 +229,7 @@ async def test_incompatible_schemas_are_told(fake: FakeRegistry, catalogue: Any)
 # --- a registry that does not answer ----------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("fault", [never, html, server_error, redirect, half_body])
 async def test_a_registry_that_misbehaves(fake: FakeRegistry, catalogue: Any, fault: Any) -> None:
     fake.add("t-value", RECORD)

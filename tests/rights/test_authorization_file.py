@@ -196,6 +196,7 @@ async def test_the_public_feed_as_the_page_says(tmp_path: Path) -> None:
 # --- what it costs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_a_remembered_decision_costs_no_more_than_half_a_microsecond(file: Path) -> None:
     lines = [f"allow User:u{number} all topic:t{number}.*" for number in range(1000)]
     file.write_text("\n".join([*lines, "allow User:alice write topic:orders"]))

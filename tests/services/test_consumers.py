@@ -748,7 +748,7 @@ async def test_a_waiting_read_answers_as_soon_as_there_is_something(start: Start
     reading = asyncio.create_task(rest.read(instance))
     await asyncio.sleep(0.02)
     fake.put("t", b"false")
-    assert [row["value"] for row in (await asyncio.wait_for(reading, 1)).body] == [False]
+    assert [row["value"] for row in (await asyncio.wait_for(reading, 10)).body] == [False]
 
 
 async def test_an_undecodable_record_stays_at_the_head(rest: Rest, fake: FakeKafka) -> None:
@@ -778,7 +778,7 @@ async def test_a_read_during_a_delete_answers_what_it_has(start: Start, fake: Fa
     reading = asyncio.create_task(rest.read(instance))
     await asyncio.sleep(0.01)
     assert (await rest.delete(instance)).status == 204
-    answer = await asyncio.wait_for(reading, 1)
+    answer = await asyncio.wait_for(reading, 10)
     assert (answer.status, answer.body) == (200, [])
 
 
@@ -791,7 +791,7 @@ async def test_many_reads_wait_and_shutting_down_ends_them(start: Start) -> None
     await asyncio.sleep(0.05)
     assert not any(read.done() for read in reads)
     rest.services.drain()
-    answers = await asyncio.wait_for(asyncio.gather(*reads), 2)
+    answers = await asyncio.wait_for(asyncio.gather(*reads), 10)
     assert {(answer.status, str(answer.body)) for answer in answers} == {(200, "[]")}
 
 

@@ -193,6 +193,7 @@ async def test_a_slow_body_that_keeps_its_rate(wire: Wire, topic: str) -> None:
     assert (await wire.reply()).status == 200
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("settings", [{"request.body.timeout.ms": SOON, "request.body.min.rate": 1000}])
 async def test_what_came_fast_is_no_credit_for_silence(connect: Connect) -> None:
     """All but the last byte at once would be 60 s of the least rate."""

@@ -273,6 +273,7 @@ async def test_keys_that_are_none(provider: Provider, keys: Any) -> None:
         await ask(authenticator(provider), provider.token())
 
 
+@pytest.mark.timing
 async def test_a_document_of_a_megabyte(provider: Provider) -> None:
     """2,500 keys: none is made before a token needs it."""
     filler = jwk(OTHER_RSA)
