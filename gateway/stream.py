@@ -230,6 +230,9 @@ class Feed:
 
     __slots__ = ("__weakref__", "_buffer", "_over", "heartbeat_s", "outlet")
 
+    ends_itself = False
+    """Whether it ends by itself, so that it may be sent to a client that has closed its sending side."""
+
     def __init__(self, heartbeat_s: int) -> None:
         self.heartbeat_s = heartbeat_s
         """A connection on which nothing else is sent shows a sign of life so often."""

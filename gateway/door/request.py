@@ -39,7 +39,8 @@ class HttpRequest(web.BaseRequest):
     goes_on_later = False
     """Set by ``goes_on``."""
     lasts: bool | None = None
-    """Whether the reply only ends with its client, as a stream does; None where nobody has said so. `stays_open`."""
+    """Whether the reply only ends with its client, as a stream does; None where nobody has said so. `stays_open`,
+    `ends_itself`."""
     told: Told = NOTHING_TOLD
     """What the proxy that has sent it says of its client, if that is believed."""
     line: tuple[AccessLog, Session, float]
@@ -97,6 +98,12 @@ class HttpRequest(web.BaseRequest):
                 "The client has closed its sending side, and this reply would end with its client only: keep the "
                 "connection open both ways (nc without -N)."
             )
+
+    def ends_itself(self) -> None:
+        """Says that the reply has begun and ends by itself, however long it takes: it is sent to a client that has
+        closed its sending side, too."""
+        self.lasts = False
+        self.protocol.answers()  # type: ignore[attr-defined]  # HttpConnection
 
     def base_url(self) -> str:
         """What absolute URLs in replies to this request start with."""

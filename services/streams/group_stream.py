@@ -84,6 +84,11 @@ class GroupStream:
         self._ended = False
 
     @property
+    def ends_itself(self) -> bool:
+        """With ``until`` or ``limit``."""
+        return self._until_end or self._left_of_limit > 0
+
+    @property
     def commits_itself(self) -> bool:
         """Whether the consumer must not commit what was returned."""
         return self._itself

@@ -79,6 +79,11 @@ class TopicStream(Feed):
         """What it reads. The tails have been opened, and are paused."""
         self._topics = tuple(streamed_topics)
 
+    @property
+    def ends_itself(self) -> bool:  # type: ignore[override]  # it is asked for only
+        """With ``until`` or ``limit``."""
+        return self._until_end or self._limit > 0
+
     # --- what the outlet calls --------------------------------------------------------------------------------------
 
     def begin(self) -> None:

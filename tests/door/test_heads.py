@@ -171,6 +171,7 @@ async def test_all_of_a_pipeline_is_answered(app: App, topic: str) -> None:
     assert (await half_closed(app, produce(topic) * 3)).count(b"HTTP/1.1 200 OK\r\n") == 3
 
 
+IN_ONE = b'{"records":[{"value":1,"partition":0}]}'
 ENVELOPE = f'{{"id":"%d","method":"POST","path":"/topics/%s","type":"{JSON_V2}"}}{{"records":[{{"value":1}}]}}'
 PROXY = '{"messageId":"%d","value":{"value":"%s","format":"string"}}'
 
@@ -202,6 +203,32 @@ async def test_an_answer_that_takes_its_time(app: App, service: StubService) -> 
         service.gates["one"].set()
         assert (await wire.closed()).count(b"HTTP/1.1 200 OK\r\n") == 2
     assert service.cancelled == []
+    await until(lambda: app.host.connection_count == 0)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with it", "behind its head"])
+@pytest.mark.parametrize("query", ["until=end", "limit=2", "until=end&group=g", "limit=2&group=g"])
+async def test_a_stream_that_ends_by_itself_is_given_to_who_has_closed_its_sending_side(
+    app: App, topic: str, query: str, early: bool
+) -> None:
+    """Fault: 400, or nothing more came. With a limit the second record comes when the client has long been silent."""
+    async with await Wire.open(app.addresses[0]) as wire, await Wire.open(app.addresses[0]) as other:
+        for _ in range(2 if "until" in query else 1):
+            assert (await other.ask("POST", f"/topics/{topic}", IN_ONE, Content_Type=JSON_V2)).status == 200
+        await wire.send(request("GET", f"/topics/{topic}/stream?format=json&offset=earliest&{query}"))
+        if early:
+            wire.writer.write_eof()
+        async with asyncio.timeout(PATIENCE_S):
+            await wire.reader.readuntil(b'"event":"ready"')
+        if not early:
+            wire.writer.write_eof()
+        if "limit" in query:
+            await asyncio.sleep(1)  # more than a read that waits for records is given
+            assert (await other.ask("POST", f"/topics/{topic}", IN_ONE, Content_Type=JSON_V2)).status == 200
+        rest = await wire.closed()
+    assert rest.count(b'"offset":1,"timestamp"') == 1, rest
+    assert b'"event":"end"' in rest
+    assert rest.endswith(b"0\r\n\r\n")
     await until(lambda: app.host.connection_count == 0)
 
 

@@ -305,7 +305,9 @@ class HttpTransport(Transport):
         body = BODIES[reply.media_type == media.EVENTS, is_chunked]
         close = close or not is_chunked or (isinstance(stream, Feed) and request.method != "HEAD")
         # Not so where the stream answers a body: its client may close its side behind that, and waits for the reports.
-        if request.method == "GET":
+        if getattr(stream, "ends_itself", False):
+            request.ends_itself()
+        elif request.method == "GET":
             try:
                 request.stays_open()
             except BadRequest:

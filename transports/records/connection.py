@@ -155,6 +155,11 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
 
     # --- what the event loop calls ----------------------------------------------------------------------------------
 
+    def eof_received(self) -> bool:
+        """The client has closed its sending side, or is gone: it is sent what ends by itself."""
+        is_secure = self.transport is not None and self.transport.get_extra_info("sslcontext") is not None
+        return self._feed.ends_itself and not is_secure
+
     def data_received(self, data: bytes) -> None:
         """Whatever else the client sends has nobody to answer it."""
 

@@ -108,6 +108,10 @@ class SocketFeed(FeedConnection):
                 self.put(b"\x8a%c%b" % (len(payload), payload))
         self._received = received[start:]
 
+    def eof_received(self) -> bool:
+        """A client that sends no close frame is gone."""
+        return False
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
