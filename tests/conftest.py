@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Producer
 from hypothesis import settings
 
 from tests import registry_server
 from tests.cache import UnavailableError, unavailable
 from tests.documented_replies import _watch_replies, documented_replies
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, class_archive, fetch_jars, find_java
+from tests.mock_cluster import MockCluster
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
 
@@ -172,10 +172,10 @@ def registry() -> Iterator[SchemaRegistry]:
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[str]:
     """`bootstrap.servers` of the mock broker inside librdkafka: no Java, topics appear when they are named."""
-    holder = Producer({"test.mock.num.brokers": 1})  # the mock broker lives as long as this client
-    brokers = holder.list_topics(timeout=10).brokers.values()
-    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
-    del holder
+    cluster = MockCluster()
+    cluster.form_groups_at_once()
+    yield cluster.bootstrap
+    del cluster  # the mock broker lives as long as this
 
 
 @pytest.fixture

@@ -27,6 +27,10 @@ class MockCluster:
         handle = ctypes.c_void_p.from_address(id(self._holder) + object.__basicsize__)
         self._cluster = ctypes.c_void_p(self._library.rd_kafka_handle_mock_cluster(handle))
 
+    def form_groups_at_once(self) -> None:
+        """New groups wait no three seconds for further members, as those of the real Kafka of the tests do not."""
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, ctypes.c_int32(0))
+
     def fail_next(self, request: int, *codes: int) -> None:
         """The next requests of this kind are answered with these errors."""
         errors = (ctypes.c_int * len(codes))(*codes)

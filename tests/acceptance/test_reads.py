@@ -186,6 +186,7 @@ async def test_f9_a_member_that_dies(kafka: KafkaCluster, rest: Rest, unique: Un
     assert max(gaps) <= HEARTBEAT_S + 0.5
 
 
+@pytest.mark.timing
 async def test_hundreds_of_waiting_reads_do_not_delay_a_produce(
     kafka: KafkaCluster, rest: Rest, unique: Unique
 ) -> None:

@@ -75,6 +75,7 @@ async def test_an_idle_set_is_closed_and_made_anew(start: Start, shared: str) ->
         assert (await alice.produce(shared, 1)).status == 200
 
 
+@pytest.mark.timing
 async def test_wrong_logins_beside_a_good_client(start: Start, shared: str, caplog: pytest.LogCaptureFixture) -> None:
     """1,000 of them: no Kafka client is made for any, and the good one does not wait."""
     settings = {"kafka.credentials": "client", "authentication.method": "KAFKA", "authentication.failures.max": 0}

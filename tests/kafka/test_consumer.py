@@ -576,6 +576,7 @@ async def test_close(filled: Topic, open_consumer: Opener) -> None:
             await call
 
 
+@pytest.mark.timing
 async def test_loop_is_never_held(filled: Topic, open_consumer: Opener) -> None:
     for partition in range(4):
         filled.write(numbered(20_000, 100), partition)

@@ -72,6 +72,7 @@ async def store(app: App, topic: str) -> None:
         assert (await wire.reply()).status == 200
 
 
+@pytest.mark.timing
 @pytest.mark.embedded
 async def test_who_says_nothing_gets_records(app: App, topic: str, unique: Callable[..., str]) -> None:
     """One read each, of instances that differ in what their clients say of the time."""

@@ -54,6 +54,7 @@ async def test_a_new_subscription_after_a_pause(filled: Topic, open_consumer: Op
     assert await read_until(consumer, 4, within_s=20) == [(0, offset) for offset in range(4)]
 
 
+@pytest.mark.timing
 async def test_reading_goes_on_at_once_after_a_pause(filled: Topic, open_consumer: Opener) -> None:
     """`resume` alone lets a partition wait for up to a second."""
     filled.write([b"0", b"1", b"2"])

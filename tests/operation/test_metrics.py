@@ -171,6 +171,7 @@ def test_only_so_many_names_have_a_label() -> None:
     assert dict(traffic.sizes())["http", "other"] == 300
 
 
+@pytest.mark.timing
 async def test_a_scrape_of_ten_thousand_series_does_not_hold_the_loop() -> None:
     """The most processor time between two turns of the loop while it is made."""
     metrics = Metrics()

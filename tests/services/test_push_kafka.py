@@ -158,6 +158,7 @@ async def test_two_instances_on_one_session(rest: Rest, log: Log, bootstrap: str
     await one.has_values(*range(201))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True
 )  # the mock dozes

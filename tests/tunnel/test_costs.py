@@ -168,6 +168,7 @@ def round_trips(port: int, count: int = 400) -> float:
     return statistics.median(times)
 
 
+@pytest.mark.timing
 def test_added_latency(tunnel: Tunnel) -> None:
     added = min(round_trips(tunnel.ports[1]) - round_trips(tunnel.kafka.nodes[1].port) for _ in range(3))
     print(f"added to a round trip: {added * 1000:.2f} ms")
