@@ -82,7 +82,8 @@ class Produces:
         best = self._best(ranges, [pair for pair in self._weighted if not _refused(ranges, pair[0])])
         best = best or self._best(ranges, self._weighted)
         if not best:
-            raise NotAcceptable()
+            shown = sorted(self._weighted, key=lambda pair: -pair[1])[:5]
+            raise NotAcceptable().with_help(f"Accept one of these: {', '.join(str(kind) for kind, _ in shown)}.")
         return best
 
     @staticmethod

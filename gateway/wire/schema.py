@@ -52,6 +52,7 @@ class Layout:
             raise WireError(f"message cannot be read: {type(error).__name__}") from None
 
     def encode(self, value: dict[str, Any]) -> bytes:
+        """The message. TextTooLong for a text of more than `TEXT_MAX` bytes."""
         parts: list[bytes] = []
         self._write(parts, value)
         return b"".join(parts)
@@ -230,11 +231,26 @@ def _array_writer(of: list[Any], flexible: bool) -> Write:
     return write
 
 
+TEXT_MAX: Final = 32_767
+"""Bytes of a text; brokers close the connection on which a longer one comes, in compact form, too."""
+
+
+class TextTooLong(WireError):
+    """A text that Kafka's protocol has no room for."""
+
+
+def _content(value: str) -> bytes:
+    content = value.encode()
+    if len(content) > TEXT_MAX:
+        raise TextTooLong(f"a text of {len(content)} bytes is too long for Kafka: it takes {TEXT_MAX}")
+    return content
+
+
 def _write_text(parts: list[bytes], value: str | None) -> None:
     if value is None:
         parts.append(b"\xff\xff")
         return
-    content = value.encode()
+    content = _content(value)
     parts += (_NUMBERS["int16"].pack(len(content)), content)
 
 
@@ -242,5 +258,5 @@ def _write_compact_text(parts: list[bytes], value: str | None) -> None:
     if value is None:
         parts.append(b"\0")
         return
-    content = value.encode()
+    content = _content(value)
     parts += (uvarint(len(content) + 1), content)

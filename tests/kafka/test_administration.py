@@ -72,6 +72,11 @@ async def test_topics(administration: KafkaAdministration, unique: Callable[...,
     await described(administration, name, 3)
     with pytest.raises(KafkaRefused):
         await administration.add_partitions(name, 3)
+    with pytest.raises(KafkaRefused, match="at least 1"):
+        await administration.add_partitions(name, 0)
+    # A broker closes the connection on which it comes: that was asked again, and called a broker that is away.
+    with pytest.raises(KafkaRefused, match="40000 bytes is too long"):
+        await administration.create_acls([Acl("TOPIC", "x" * 40_000, "LITERAL", "User:a", "*", "READ", "ALLOW")])
     assert await administration.reassignments() == []
     await administration.delete_topic(name)
 

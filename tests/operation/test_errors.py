@@ -93,6 +93,8 @@ async def test_the_errors_that_people_meet_tell_the_way_out(helpful: App) -> Non
     wrong = await ask(helpful, "POST", "/topics/t", "{}", Content_Type="text/plain")
     assert wrong["error_code"] == 415
     assert JSON_V2 in wrong["help"]
+    wrong = await ask(helpful, "GET", "/v3/clusters", Accept=JSON_V2)
+    assert wrong["help"] == "Accept one of these: application/json."
     wrong = await ask(helpful, "POST", "/topics/t", '{"nothing": 1}', Content_Type=JSON_V2)
     assert wrong["error_code"] == 422
     assert '{"records": [{"key": "k", "value"' in wrong["help"]

@@ -8,7 +8,7 @@ import pytest
 
 from kafka_gateway.wire import apis
 from kafka_gateway.wire.frames import WireError
-from kafka_gateway.wire.schema import Layout
+from kafka_gateway.wire.schema import TEXT_MAX, Layout, TextTooLong
 
 APIS = [each for each in vars(apis).values() if isinstance(each, apis.Api)]
 EVERYTHING = (
@@ -32,6 +32,15 @@ VALUE: dict[str, Any] = {
     "part": {"name": "z"},
 }
 NULLS = VALUE | {"text": None, "numbers": None, "rows": []}
+
+
+@pytest.mark.parametrize("flexible", [False, True])
+def test_a_text_that_brokers_do_not_read_is_not_sent(flexible: bool) -> None:
+    """They close the connection instead of an answer, and the gateway asked again for five seconds."""
+    layout = Layout([("text", "string")], flexible)
+    assert layout.decode(layout.encode({"text": "x" * TEXT_MAX}))["text"] == "x" * TEXT_MAX
+    with pytest.raises(TextTooLong, match="32768 bytes"):
+        layout.encode({"text": "é" * (TEXT_MAX // 2 + 1)})
 
 
 @pytest.mark.parametrize("fields", [EVERYTHING, list(EVERYTHING)])

@@ -9,7 +9,14 @@ from typing import Any
 import confluent_kafka
 
 from kafka_gateway.config import ConfigError
-from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthentication, KafkaError, NotSupported, ServiceError
+from kafka_gateway.errors import (
+    BrokerNotAvailable,
+    KafkaAuthentication,
+    KafkaError,
+    KafkaRefused,
+    NotSupported,
+    ServiceError,
+)
 from kafka_gateway.kafka.errors import CLASSES, to_service_error
 from kafka_gateway.upstream import Upstream
 from kafka_gateway.wire.apis import Api
@@ -17,6 +24,7 @@ from kafka_gateway.wire.brokers import Brokers
 from kafka_gateway.wire.connection import ConnectionLost, UnsupportedApi
 from kafka_gateway.wire.frames import WireError
 from kafka_gateway.wire.sasl import MECHANISMS, SaslRefused, can_log_in
+from kafka_gateway.wire.schema import TextTooLong
 
 DEADLINE_S = 5.0
 _PAUSE_S = 0.1
@@ -70,6 +78,7 @@ class BrokerQuestions:
 
         Raises:
             BrokerNotAvailable: nobody answered in time.
+            KafkaRefused: a text in ``body`` is longer than the protocol allows.
             NotSupported: the brokers are too old, or want a login that the gateway cannot do by itself.
             KafkaAuthentication: they do not take the gateway's credentials.
         """
@@ -94,6 +103,8 @@ class BrokerQuestions:
             raise NotSupported(str(error)) from None
         except SaslRefused as error:
             raise KafkaAuthentication(str(error)) from None
+        except TextTooLong as error:
+            raise KafkaRefused(f"Nothing was asked of Kafka: {error}.") from None
         except WireError as error:
             raise KafkaError(f"The broker's answer makes no sense: {error}") from None
 

@@ -70,8 +70,8 @@ class TopicChanges:
                 [NewPartitions(topic, total)], request_timeout=DEADLINE_S, operation_timeout=DEADLINE_S
             ).values()
             await asyncio.wrap_future(done)
-        except ValueError as error:  # the binding looks at the number before Kafka does
-            raise KafkaRefused(str(error)) from None
+        except ValueError:  # the binding looks at the number before Kafka does
+            raise KafkaRefused(f"A topic cannot have {total} partitions: it has at least 1.") from None
         except confluent_kafka.KafkaException as error:
             raise _own_text(error) from error
 
