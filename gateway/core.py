@@ -38,6 +38,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.following import Change, Judge
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
+from kafka_gateway.homes import OF_ALL, Elsewhere, Homes, Question
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request
@@ -124,6 +125,10 @@ class Gateway:
         self._arriving = 0
         """Requests whose body is on its way."""
         self.stopping = False
+        self.homes: Homes | None = None
+        """The other workers of this gateway; None where it is one process."""
+        self.questions: dict[str, Question] = {}
+        """What those may ask beside requests, by name."""
         self.tells_caller = False
         """Whether clients may have Kafka credentials of their own: then `CALLER` says whose request runs."""
         self._limits = Limits(config)
@@ -211,6 +216,13 @@ class Gateway:
             body = request.body
             if not request.base_url:
                 request.base_url = self.base_url
+            homes = self.homes
+            if homes is not None:
+                if session.forwarded:
+                    homes = None  # it is at home here, by the same table
+                elif (worker := homes.elsewhere(request.method, request.path, request.area)) is not None:
+                    reply = await self._forward(homes, request, worker)
+                    return reply
             key = (
                 request.method,
                 request.path,
@@ -246,6 +258,8 @@ class Gateway:
                 else:
                     body = takes(body, plan.codec)
             call = Call(request, route, plan.params, plan.media_type, plan.format, body)
+            if homes is not None:
+                call.homes = homes
             if self._request_timeout_s:
                 async with asyncio.timeout(self._request_timeout_s):
                     response = await route.handler(call)
@@ -256,6 +270,11 @@ class Gateway:
             reply = self._replies.render(request, response, plan.media_type)
             if guarded and (told := session.allowance.told()):
                 reply.headers += told
+            if homes is not None and (join := route.extras.get(OF_ALL)) is not None:
+                reply = await homes.join(request, reply, join)
+            return reply
+        except Elsewhere as elsewhere:
+            reply = await self._forward_late(request, elsewhere, plan)
             return reply
         except ServiceError as error:
             if isinstance(error, NotAuthorized):
@@ -277,6 +296,8 @@ class Gateway:
             if plan is not None:
                 template, method = plan.route.template, plan.route.method
             if reply is not None:
+                if plan is None and reply.route:  # another worker's, which alone knows the route
+                    template, method = reply.route, request.method
                 reply.request_id, reply.route, status = request.id, template, reply.status
             seconds = time.perf_counter() - started
             self.counters.add(session.transport, template, method, status, seconds, request.trace_id)
@@ -286,6 +307,24 @@ class Gateway:
                 lease.end()
             if self.stopping:
                 self._idle.set()
+
+    async def _forward(self, homes: Homes, request: Request, worker: int) -> Reply:
+        """The reply of another worker. That judges rights, limits and media types: which route a request means depends
+        on the instance that it names (kafka-rest-http.md §3.1), and only its home knows that."""
+        if self.memory.used_up:
+            raise OutOfMemory
+        reply = await homes.forward(request, worker)
+        if not isinstance(reply.body, bytes):
+            request.session.add_stream(reply.body)
+        return reply
+
+    async def _forward_late(self, request: Request, elsewhere: Elsewhere, plan: Plan | None) -> Reply:
+        """As ``_forward``, where the body has told."""
+        try:
+            assert self.homes is not None
+            return await self._forward(self.homes, request, elsewhere.worker)
+        except ServiceError as error:
+            return self._error_reply(request, error, plan)
 
     async def admit(self, session: Session, resource: Route) -> None:
         """Lets a client have what a transport serves by itself, without ``dispatch``: a page, a tunnel.

@@ -216,6 +216,12 @@ class ClientSetsUsedUp(Unavailable):
     text = "The gateway has kafka.credentials.max sets of Kafka clients in use; send this again later."
 
 
+class InstanceUnavailable(Unavailable):
+    """The worker process at which it lives does not serve (cluster.md §10)."""
+
+    error_code, text = 50303, "Consumer instance is not available at the moment. The request can be retried."
+
+
 class GatewayTimeout(ServiceError):
     status, error_code, retriable, text = 504, 504, True, "HTTP 504 Gateway Timeout"
 

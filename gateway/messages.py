@@ -19,6 +19,7 @@ from kafka_gateway.query import parse_query
 
 if TYPE_CHECKING:
     from kafka_gateway.dialect import Dialect
+    from kafka_gateway.homes import Homes
     from kafka_gateway.rights import Need
     from kafka_gateway.router import Route
     from kafka_gateway.session import Session
@@ -101,6 +102,8 @@ class Call(msgspec.Struct, eq=False):
     body: Any = None
     needs: tuple[Need, ...] = ()
     """What was required of names that do not stand in the path."""
+    homes: Homes | None = None
+    """Where there are several workers, what of it knows who is at home where; None where there is one."""
     changing_needs: Callable[[], Iterable[Need]] | None = None
     """What an open stream needs beside that, where it changes while the stream is open."""
 

@@ -47,6 +47,9 @@ class Route:
     produces: Produces | None = None
     consumes: Consumes | None = None
     owner: str = "gateway"
+    home: tuple[str, ...] = ()
+    """What identifies the thing that only one of several workers has: ``{name}`` for a path parameter, or a word. That
+    worker answers (`kafka_gateway.homes`). Empty: any does."""
     area: str = ""
     """Requests find the routes of their own area only: what one listener offers cannot be reached from another."""
     service: Service | None = dataclasses.field(default=None, compare=False)

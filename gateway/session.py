@@ -71,6 +71,7 @@ class Session:
         "admin",
         "allowance",
         "closed",
+        "forwarded",
         "guarded",
         "id",
         "kafka",
@@ -119,6 +120,8 @@ class Session:
         """How much its principal may use (gateway.door.quotas.Allowance), from the moment when it was let in."""
         self.kafka: Any = None
         """The Kafka clients of its own credentials (kafka_gateway.caller.KafkaLease); None: it brought none."""
+        self.forwarded = False
+        """Whether its client is connected to another worker, which has made sure who that is."""
         self.guarded = False
         """Whether rights, quotas or the audit log have to look at its requests."""
         self.way: Any = None

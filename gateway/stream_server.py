@@ -82,7 +82,11 @@ class StreamServer:
             # Not a coroutine function: asyncio prints a traceback when its own tasks for those are cancelled.
             self._clients[client] = asyncio.get_running_loop().create_task(self._run(client))
 
-        server = await asyncio.start_server(accept, self.host, self.port, limit=self._limit, ssl=self._tls)
+        # Where there are several workers, each listens on the port.
+        shares = True if gateway.homes is not None else None
+        server = await asyncio.start_server(
+            accept, self.host, self.port, limit=self._limit, ssl=self._tls, reuse_port=shares
+        )
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield

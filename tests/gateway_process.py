@@ -25,9 +25,16 @@ class GatewayProcess:
     """
 
     def __init__(
-        self, *properties: str, bootstrap: str = "", environment: dict[str, str] | None = None, own_port: bool = True
+        self,
+        *properties: str,
+        bootstrap: str = "",
+        environment: dict[str, str] | None = None,
+        own_port: bool = True,
+        start_s: float = 20,
     ) -> None:
-        """``own_port`` False: the properties say where it listens."""
+        """``own_port`` False: the properties say where it listens. ``start_s``: longest wait for it to serve; several
+        workers share the cores."""
+        self._start_s = start_s
         kafka = [f"bootstrap.servers={bootstrap}"] if bootstrap else []
         self.command = ["kafka_gateway", *(["port=0"] if own_port else []), *kafka, *properties]
         self._environment = {**os.environ, **NO_OTHERS, "PYTHONPATH": str(ROOT), **(environment or {})}
@@ -47,8 +54,8 @@ class GatewayProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.url = self.wait_for(r"Listening on (http://[^\s,]+)")[1]
-            self.wait_for(r"Server started")
+            self.url = self.wait_for(r"Listening on (http://[^\s,]+)", self._start_s)[1]
+            self.wait_for(r"Server started", self._start_s)
         except BaseException:
             self.__exit__(None, None, None)  # a gateway that does not start in time must not outlive its test
             raise

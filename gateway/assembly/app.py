@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kafka_gateway import limits
 from kafka_gateway.assembly.metrics import measuring
@@ -29,10 +30,21 @@ from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Route, RouteClash, Router
 from kafka_gateway.upstream import Upstream
 
+if TYPE_CHECKING:
+    from kafka_gateway.workers.part import Parent, WorkerPart
+
 log = logging.getLogger("gateway")
 
 _COUNT_EVERY_S = 1.0
 """How often the fetched records are counted that are held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """This process's part where a gateway has several."""
+
+    part: WorkerPart
+    parent: Parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +65,13 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
+async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) -> AsyncIterator[App]:
     """Serves for as long as the context is open; leaving it stops in order.
 
     First the listeners close and new requests are refused, then running requests finish (waiting reads answer with what
     they have), records on their way are confirmed, consumers leave their groups; all within ``shutdown.graceful.ms``
-    and a few seconds at the very most. Raises ConfigError, PluginError, or OSError for an address that cannot be had.
+    and a few seconds at the very most. ``worker``: this process's part where there are several. Raises ConfigError,
+    PluginError, or OSError for an address that cannot be had.
     """
     _check_extensions()
     grace_s = config.seconds("shutdown.graceful.ms")
@@ -69,7 +82,7 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
     )
     authorizers = plugins.authorizers(config)
     async with contextlib.AsyncExitStack() as stack:
-        own = await stack.enter_async_context(open_kafka(config))
+        own = await stack.enter_async_context(open_kafka(config, worker.part.embedded if worker else ""))
         credentials = ClientCredentials(config, own) if are_possible(config) else None
         kafka: Kafka = own if credentials is None else credentials.kafka
         if credentials is not None:
@@ -114,11 +127,18 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)
         _check_offers(config, {each.name for each in transports})
-        host = Host(config, gateway, transports)
+        siblings = None
+        if worker is not None:
+            from kafka_gateway.workers.siblings import Siblings
+
+            gateway.homes = siblings = Siblings(gateway, worker.part)
+        host = Host(config, gateway, transports, worker.part.sockets if worker is not None else None)
         try:
             gateway.base_url = _base_url([str(listener) for listener in config.listeners()])
             for transport in transports:
                 await _enter(stack, f"transport {transport.name}", partial(transport.lifespan, gateway))
+            if siblings is not None:
+                await stack.enter_async_context(siblings.serving())
             await host.open()
             gateway.base_url = _base_url(host.addresses)
             ports = {each.name: each.port for each in transports if each.port}
@@ -133,6 +153,8 @@ async def serve(config: Config, plugins: Plugins) -> AsyncIterator[App]:
             finished = await gateway.drain(grace_s)
             if not finished:
                 log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)
+            if worker is not None:
+                await worker.parent.all_drained(max(0.1, grace_s - (time.monotonic() - started)))
             await host.close(max(0.1, grace_s - (time.monotonic() - started)))
 
 
@@ -225,11 +247,16 @@ def tell(app: App) -> None:
 
 
 async def run_until(
-    stop: asyncio.Event, config: Config, plugins: Plugins, ready: Callable[[App], None] = lambda app: None
+    stop: asyncio.Event,
+    config: Config,
+    plugins: Plugins,
+    ready: Callable[[App], None] = lambda app: None,
+    worker: Worker | None = None,
 ) -> None:
     """Serves until ``stop`` is set; calls ``ready`` when it serves."""
-    async with serve(config, plugins) as app:
-        tell(app)
+    async with serve(config, plugins, worker) as app:
+        if worker is None or worker.part.number == 0:  # the others would say the same
+            tell(app)
         ready(app)
         await stop.wait()
         log.info("stopping")

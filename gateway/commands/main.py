@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kafka_gateway.assembly.plugins import PluginError, find_plugins
 from kafka_gateway.commands.run import PROPERTY, run
@@ -16,6 +17,9 @@ from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.properties import faults as kafka_faults
 from kafka_gateway.kafka.credentials.chosen import credential_faults
 from kafka_gateway.version import VERSION
+
+if TYPE_CHECKING:
+    from kafka_gateway.workers.part import WorkerPart
 
 _WORDS = {
     "tunnel": "kafka_gateway.transports.tunnel.command",
@@ -48,8 +52,8 @@ with --may: 0 yes, 1 no, 2 faulty rules or question;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code."""
+def main(arguments: Sequence[str] | None = None, part: WorkerPart | None = None) -> int:
+    """Runs the command; the exit code. ``part``: of a process that is one of several of a gateway."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in _WORDS:
         # By name: nothing here imports a transport, and the gateway itself starts without what these need.
@@ -107,6 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(f"kafka-gateway: {fault}", file=sys.stderr)
         return 2
+    if part is not None:
+        from kafka_gateway.commands.worker import of_worker
+
+        return run(of_worker(config, part), plugins, read=lambda: of_worker(read(), part), part=part)
+    if config.integer("workers") != 1:
+        from kafka_gateway.commands.parent import run_parent
+
+        return run_parent(config, words)
     return run(config, plugins, read=read)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -23,7 +24,8 @@ from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs
 
 if TYPE_CHECKING:
-    from kafka_gateway.assembly.app import App
+    from kafka_gateway.assembly.app import App, Worker
+    from kafka_gateway.workers.part import WorkerPart
 
 log = logging.getLogger("gateway")
 
@@ -39,25 +41,34 @@ _NOT_YET = ("SIGHUP", "SIGUSR1", "SIGUSR2")
 they are ignored until it serves."""
 
 
-def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable[[], Config] | None = None) -> int:
+def run(
+    config: Config,
+    plugins: Plugins,
+    *,
+    hasty: bool = False,
+    read: Callable[[], Config] | None = None,
+    part: WorkerPart | None = None,
+) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130).
 
     SIGHUP opens the log's files again and has the configuration read again by ``read`` (gateway/assembly/reload.py);
     without that only rules, users and certificates. SIGUSR1 sets everything to DEBUG and back. SIGUSR2 is logged and
-    changes nothing: what a signal does without a handler is to kill.
+    changes nothing: what a signal does without a handler is to kill. ``part``: of a process that is one of several,
+    whose parent tells the user and the service manager what there is to tell.
     """
     for name in _NOT_YET:
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
     try:
-        logs = Logs(config.text("log.format"), config.text("log.file"))
+        logs = Logs(config.text("log.format"), config.text("log.file"), shared=part is not None)
     except OSError as error:
         print(f"kafka-gateway: log.file: {config.text('log.file')} cannot be opened: {error.strerror}", file=sys.stderr)
         return 1
     logs.catch_all()
     LEVELS.configure(config)
-    for warning in (*config.warnings, *client_notes(config)):
-        log.warning(warning)
+    if part is None:
+        for warning in (*config.warnings, *client_notes(config)):
+            log.warning(warning)
     # msgspec counts nested JSON against this limit; 1000 levels are allowed (kafka-rest-http.md, observed §3.4).
     sys.setrecursionlimit(2500)
     # What is loaded by now stays: the collector need not walk it again. A request makes a dozen objects and no cycles;
@@ -67,7 +78,7 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable
     gc.set_threshold(50_000, 20, 50)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(config, plugins, hasty, logs, read))
+            runner.run(_serve(config, plugins, hasty, logs, read, part))
     except ConfigError as error:
         for fault in error.faults:
             log.error(str(fault))
@@ -78,11 +89,31 @@ def run(config: Config, plugins: Plugins, *, hasty: bool = False, read: Callable
     return 0
 
 
+async def _join(stack: contextlib.AsyncExitStack, part: WorkerPart, stop: asyncio.Event) -> Worker:
+    """Meets the parent. Its end is a reason to stop."""
+    from kafka_gateway.assembly.app import Worker
+    from kafka_gateway.workers.part import Parent
+
+    def gone() -> None:
+        log.error("the parent process is gone: worker %d stops", part.number)
+        part.tidy()
+        stop.set()
+
+    return Worker(part, await stack.enter_async_context(Parent.connected(part, gone)))
+
+
 def _note() -> None:
     log.warning("SIGUSR2 is ignored: there is nothing that it does yet")
 
 
-async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read: Callable[[], Config] | None) -> None:
+async def _serve(
+    config: Config,
+    plugins: Plugins,
+    hasty: bool,
+    logs: Logs,
+    read: Callable[[], Config] | None,
+    part: WorkerPart | None,
+) -> None:
     from kafka_gateway.assembly.app import run_until
     from kafka_gateway.assembly.reload import Reload
 
@@ -99,7 +130,8 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read
 
     reload: Reload | None = None
     reading: set[asyncio.Task[None]] = set()
-    manager = ServiceManager(os.environ)
+    manager = ServiceManager(os.environ if part is None else {})
+    worker: Worker | None = None
 
     def ready(app: App) -> None:
         nonlocal reload
@@ -108,13 +140,18 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read
         gateway.following.append(lambda new: Change(lambda: LEVELS.configure(new)))
         resources = [each for transport in app.host.transports for each in transport.resources]
         reload = Reload(gateway, config, read or (lambda: config), resources)
-        manager.ready()
-        write_line(READY)
+        if worker is not None:
+            worker.parent.tell(b"ready")
+        else:
+            manager.ready()
+            write_line(READY)
 
     async def read_config() -> None:
         if reload is not None:
             with manager.reloading():
                 await reload()
+        if worker is not None:
+            worker.parent.tell(b"reloaded")
 
     def read_again() -> None:
         logs.reopen()
@@ -136,8 +173,11 @@ async def _serve(config: Config, plugins: Plugins, hasty: bool, logs: Logs, read
         )
         for number, what in taken:
             before[number] = signal.signal(number, call(what))
-        async with manager.watching(stop):
-            await run_until(stop, config, plugins, ready)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(manager.watching(stop))
+            if part is not None:
+                worker = await _join(stack, part, stop)
+            await run_until(stop, config, plugins, ready, worker)
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

@@ -40,11 +40,19 @@ class ServiceManager:
         """The stop has begun."""
         self._tell("STOPPING=1", "STATUS=stopping: requests at work are finished")
 
+    def begin_reload(self) -> None:
+        """The configuration is being read; ``ready`` ends that."""
+        # CLOCK_MONOTONIC, by which Type=notify-reload tells this reload from the one before.
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def beat(self) -> None:
+        """A sign of life."""
+        self._tell("WATCHDOG=1")
+
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
         """Around the reading of the configuration, however it ends."""
-        # CLOCK_MONOTONIC, by which Type=notify-reload tells this reload from the one before.
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self.begin_reload()
         try:
             yield
         finally:
@@ -73,7 +81,7 @@ class ServiceManager:
 
     async def _beat(self) -> None:
         while True:
-            self._tell("WATCHDOG=1")
+            self.beat()
             await asyncio.sleep(self.watchdog_s / _BEATS)
 
     def _tell(self, *lines: str) -> None:

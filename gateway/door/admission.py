@@ -99,7 +99,8 @@ class Admission:
         """Gives a session the rights and the allowance of its principal. TooManyRequests: it has one too many."""
         allowance = self.quotas.of(session.principal)
         if allowance is not UNLIMITED and session not in allowance.sessions:
-            allowance.check_connections()
+            if not session.forwarded:  # it was counted where it is connected
+                allowance.check_connections()
             allowance.sessions.add(session)
         session.allowance = allowance
         before, session.rights = session.rights, self.authorization.rights_of(session.principal)

@@ -11,10 +11,11 @@ import base64
 import contextlib
 import logging
 import os
+import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -78,8 +79,17 @@ class Server(web.Server):
 class Host:
     """Serves the gateway's listeners. ``async with`` opens and closes them."""
 
-    def __init__(self, config: Config, gateway: Gateway, transports: Sequence[Transport]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        gateway: Gateway,
+        transports: Sequence[Transport],
+        inherited: Callable[[int], list[socket.socket]] | None = None,
+    ) -> None:
+        """``inherited``: the listening sockets of the listener at a place of the configuration, for a process that
+        shares them with others; without it the host opens them."""
         self.gateway = gateway
+        self._inherited = inherited
         self.connection_count = 0
         self.connections: Counter[str] = Counter()
         """Those that are open, by listener."""
@@ -130,7 +140,7 @@ class Host:
             "auto_decompress": False,
         }
         loop = asyncio.get_running_loop()
-        for listener in self._config.listeners():
+        for place, listener in enumerate(self._config.listeners()):
             name = f"{listener} (admin)" if listener.admin else str(listener)
             offer = self._offers[name] = Offer(offered(listener, self.transports))
             self.gateway.reloads.append(offer.heads.forget)
@@ -140,20 +150,25 @@ class Host:
             secured = self._secured(listener, name) if listener.tls else None
             context = secured.context if secured is not None else None
             opened: asyncio.Server | ProxyServer
+            shared = self._inherited(place) if self._inherited is not None else []
             try:
                 if listener.scheme == "unix":
-                    opened = await loop.create_unix_server(
-                        server, sock=bind_unix(listener.path), ssl=context, backlog=1024
-                    )
+                    sock = shared[0] if shared else bind_unix(listener.path)
+                    opened = await loop.create_unix_server(server, sock=sock, ssl=context, backlog=1024)
                 elif self._config.flag(f"listener.{listener.name}.proxy.protocol"):
-                    opened = self._open_behind_proxies(listener, server, context)
+                    opened = self._open_behind_proxies(listener, server, context, shared)
+                elif shared:
+                    for sock in shared[1:]:
+                        self._sockets.append(await loop.create_server(server, sock=sock, ssl=context, backlog=1024))
+                    opened = await loop.create_server(server, sock=shared[0], ssl=context, backlog=1024)
                 else:
                     opened = await open_tcp(loop, server, listener, context)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 raise OSError(f"cannot listen on {listener}: {reason}") from None
             if listener.scheme == "unix":
-                self._paths.append(listener.path)
+                if not shared:
+                    self._paths.append(listener.path)
                 self.addresses.append(str(listener))
             else:
                 port = opened.sockets[0].getsockname()[1]
@@ -165,13 +180,15 @@ class Host:
         """Whether the listener is for operators."""
         return listener in self._admin
 
-    def _open_behind_proxies(self, listener: Listener, server: Server, context: ssl.SSLContext | None) -> ProxyServer:
+    def _open_behind_proxies(
+        self, listener: Listener, server: Server, context: ssl.SSLContext | None, shared: list[socket.socket]
+    ) -> ProxyServer:
         def serve(client: tuple[str, int] | None) -> asyncio.Protocol:
             connection = cast(HttpConnection, server())
             connection.proxied = client
             return connection
 
-        return ProxyServer(listen_tcp(listener), context, self.proxies.trusts, serve, self.header_timeout_s)
+        return ProxyServer(shared or listen_tcp(listener), context, self.proxies.trusts, serve, self.header_timeout_s)
 
     def _secured(self, listener: Listener, name: str) -> ListenerTls:
         from kafka_gateway.door.tls import ListenerTls  # its library takes a while to import

@@ -60,6 +60,50 @@ def _remove_stale(path: str) -> None:
                 probe.close()
 
 
+def bind_shared(listener: Listener, count: int) -> list[list[socket.socket]]:
+    """For each of ``count`` processes the sockets of a TCP listener. The kernel spreads connections over those that
+    listen, and what waits at one of them stays there for whoever listens on it next.
+
+    OSError: the address cannot be had. That is tried without SO_REUSEPORT first: with it two gateways would share the
+    clients of one address, and neither would notice.
+    """
+    if listener.host == "::":
+        addresses = [(socket.AF_INET6, "::")]
+    else:
+        found = socket.getaddrinfo(listener.host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+    port = listener.port
+    bound: list[list[socket.socket]] = [[] for _ in range(count)]
+    try:
+        for family, host in addresses:
+            with _bound(family, host, port) as probe:
+                port = probe.getsockname()[1]
+            for sockets in bound:
+                sockets.append(_bound(family, host, port, shared=True))
+    except OSError:
+        for each in (each for sockets in bound for each in sockets):
+            each.close()
+        raise
+    return bound
+
+
+def _bound(family: int, host: str, port: int, shared: bool = False) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
+        made.bind((host, port))
+        if shared:
+            made.listen(1024)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 def listen_tcp(listener: Listener) -> list[socket.socket]:
     """The listening sockets of an address, for who accepts by itself."""
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET

@@ -119,6 +119,18 @@ class Proofs:
         self.sessions.add(opened)
         return opened
 
+    async def open_forwarded(self, session: Session) -> None:
+        """Lets in the session of a client that is connected to another worker, for one request of its.
+
+        That worker has made sure of the principal, and ends the request when the proof does. Raises as ``open`` what
+        Kafka says of the client's own credentials.
+        """
+        if session.proven:
+            lease, _ = await self._lease(session.principal, session.proof, session.peer)
+            self._use(session, lease, math.inf)
+        self.welcome(session)
+        self.sessions.add(session)
+
     def open_unproven(self, transport: str, listener: str = "", peer: str = "") -> Session:
         """A session for one request whose path needs no proof; `Gateway.dispatch` serves it nothing else."""
         session = Session(transport, listener, peer, proven=False)

@@ -105,7 +105,7 @@ class Allowance:
     def check_connections(self) -> None:
         """TooManyRequests if another connection is one too many."""
         most = self.limits.get("connections", 0)
-        if most and sum(each.closed is None for each in self.sessions) >= most:
+        if most and sum(each.closed is None and not each.forwarded for each in self.sessions) >= most:
             raise self._refusal("quota.connections", 1.0)
 
     def check_streams(self) -> None:

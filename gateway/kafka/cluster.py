@@ -347,20 +347,21 @@ class KafkaCluster:
 
 
 @contextlib.asynccontextmanager
-async def open_kafka(config: Config) -> AsyncIterator[KafkaCluster]:
+async def open_kafka(config: Config, embedded_at: str = "") -> AsyncIterator[KafkaCluster]:
     """The Kafka of ``bootstrap.servers``, or the embedded one if that is empty; closed at the end of the block.
 
     Does not wait for Kafka: the gateway starts without it and says so in its readiness. Raises ConfigError where the
-    embedded one must not be used.
+    embedded one must not be used. ``embedded_at``: where that is, if another process has it.
     """
     embedded: EmbeddedKafka | None = None
     if faults := [*embedded_faults(config), *credential_faults(config)]:
         raise ConfigError(faults)
-    if not config.items("bootstrap.servers"):
+    if not config.items("bootstrap.servers") and not embedded_at:
         embedded = await asyncio.to_thread(EmbeddedKafka, config.items("embedded.topics"))
     try:
-        clients = ClientFactory(config, embedded.bootstrap if embedded else "")
-        cluster = KafkaCluster(config, clients, embedded is not None)
+        bootstrap = embedded.bootstrap if embedded else embedded_at
+        clients = ClientFactory(config, bootstrap)
+        cluster = KafkaCluster(config, clients, bool(bootstrap))
         try:
             cluster.open()
             yield cluster

@@ -17,13 +17,13 @@ log = logging.getLogger("gateway")
 class Logs:
     """Sends everything that is logged to ``path``, a file, or to standard error where it is "".
 
-    ``form`` is ``text`` or ``json``.
+    ``form`` is ``text`` or ``json``. ``shared``: other processes write there, too.
     """
 
-    def __init__(self, form: str = "text", path: str = "") -> None:
+    def __init__(self, form: str = "text", path: str = "", shared: bool = False) -> None:
         """OSError: the file cannot be had."""
         self.form = form
-        self._destination = Destination(path)
+        self._destination = Destination(path, shared)
         self._destination.open()
         handler = DestinationHandler(self._destination)
         handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())

@@ -18,6 +18,7 @@ from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOT
 from kafka_gateway.settings.credential_keys import CREDENTIALS
 from kafka_gateway.settings.retired_keys import REFUSED, WITHOUT_EFFECT
 from kafka_gateway.settings.tls_keys import TLS
+from kafka_gateway.settings.worker_keys import WORKERS
 
 _MIB = 1024 * 1024
 
@@ -465,6 +466,7 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *PRODUCE,
     *CONSUME,
     *LISTENERS,
+    *WORKERS,
     *TLS,
     *HTTP,
     *CORS,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.messages import Call, Response
+from kafka_gateway.messages import Call, Reply, Response
 
 _FRESH_S = 1.0
 """How long an answer of Kafka's counts. Probes come from several sides at once and must cost nothing."""
@@ -68,6 +68,19 @@ class HealthService:
         finally:
             self._checked_at = time.monotonic()
             self._checking = None
+
+
+def join_readiness(own: Reply, others: Mapping[int, Reply | None], number: int) -> Reply:
+    """Readiness of a gateway of several workers: each serves its share of the connections, so all have to be ready."""
+    if own.status != 200:
+        return own
+    for worker, reply in others.items():
+        if reply is None:
+            reason = f"Worker {worker} does not answer."
+            return Reply(503, own.media_type, jsonio.encode(HealthReply("not ready", reason)), (("Retry-After", "1"),))
+        if reply.status != 200:
+            return reply
+    return own
 
 
 def _not_ready(reason: str) -> Response:

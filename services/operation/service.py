@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from kafka_gateway.config import Config
 from kafka_gateway.description import described
 from kafka_gateway.errors import Unprocessable
+from kafka_gateway.homes import OF_ALL
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.metrics.joined import join_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Route
 from kafka_gateway.services.common.json_members import check_names, read_document, read_text
@@ -36,7 +38,16 @@ class Operation:
         ]  # fmt: skip
         if self._config.flag("metrics.enable"):
             told = "read gateway:metrics"
-            routes.append(Route("GET", "/metrics", self.metrics, "operation.metrics", permission=told, extras=admin))
+            routes.append(
+                Route(
+                    "GET",
+                    "/metrics",
+                    self.metrics,
+                    "operation.metrics",
+                    permission=told,
+                    extras=admin | {OF_ALL: join_metrics},
+                )
+            )
         return described(routes, DESCRIPTIONS, {"name": "Name of a logger, such as gateway.kafka; root for all."})
 
     async def metrics(self, call: Call) -> Response:

@@ -83,9 +83,11 @@ class PushPull:
             template = self._prefix.rstrip("/") + path
             name = "push-pull.push" if method == "POST" else "push-pull.pull"
             extras = {"waits": True} if method == "GET" else {}
+            # One worker pulls for a group, or two would deliver the same messages.
+            group = "{name}" if path.endswith("{name}") else self._default_group
             return Route(
                 method, template, handler, name, extras=extras, permission=permission, service=self.pulls,
-                description=DESCRIPTIONS.get(method),
+                description=DESCRIPTIONS.get(method), home=(group, "{topic}") if method == "GET" else (),
             )  # fmt: skip
 
         return [

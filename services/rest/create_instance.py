@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
+from kafka_gateway.homes import Homes
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.messages import Call
@@ -55,6 +56,7 @@ class Creation:
         """A new instance in the group of the path.
 
         Raises:
+            Elsewhere: another worker is the home of the name.
             Unprocessable: the group, the name or the format cannot be used.
             InvalidConsumerConfig, InvalidSettings: a setting has a value that it cannot have.
             InstanceExists, TooManyRequests: see InstanceRegistry.create.
@@ -64,8 +66,10 @@ class Creation:
         request: InstanceRequest = call.body if call.body else InstanceRequest()
         codec = self._codec(request.format, generation)
         timeout_s, min_bytes = self._limits(request)
-        name = request.name if request.name is not None else self._generated_name()
+        name = request.name if request.name is not None else self._generated_name(group, call.homes)
         check_instance(name)
+        if call.homes is not None:
+            call.homes.check_here(group, name)
         settings = _settings(group, name, request, generation)
         group_s = min(GROUP_S, settings.session_timeout_ms / 1000 or GROUP_S)
         if request.timeout_ms not in (None, -1):
@@ -81,8 +85,13 @@ class Creation:
         await self._registry.create(InstanceKey(generation, group, name), make, owner, owned_max)
         return InstanceReply(name, self._urls.instance(call.base_url, group, name))
 
-    def _generated_name(self) -> str:
-        return f"{_NAME_PREFIX}{self._id + '-' if self._id else ''}{uuid.uuid4()}"
+    def _generated_name(self, group: str, homes: Homes | None) -> str:
+        """A name that nobody has; of several workers this one is its home, so that a client which keeps its connection
+        is served without a detour."""
+        while True:
+            name = f"{_NAME_PREFIX}{self._id + '-' if self._id else ''}{uuid.uuid4()}"
+            if homes is None or homes.is_here(group, name):
+                return name
 
     def _codec(self, name: str, generation: str) -> Codec:
         codec = self._codecs.get(name.lower())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,13 @@ from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.description import described
+from kafka_gateway.homes import OF_ALL
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
-from kafka_gateway.services.common.health import HealthService
+from kafka_gateway.services.common.health import HealthService, join_readiness
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.common.rows import RecordEncoders
 from kafka_gateway.services.instances.registry import InstanceRegistry
@@ -53,6 +55,7 @@ from kafka_gateway.services.streams.service import Streams
 TOPIC = "/topics/{topic}"
 PARTITION = "/topics/{topic}/partitions/{partition:int}"
 INSTANCE = "/consumers/{group}/instances/{instance}"
+_HOME = ("{group}", "{instance}")
 
 # What the routes need (security.md §3). Of topics in bodies the handlers require it.
 _CLUSTER = "describe cluster"
@@ -127,6 +130,7 @@ class RestServices(Service):
             routes += self._v1()
         if self.config.flag("api.v2.enable"):
             routes += self._v2()
+        routes = [replace(each, home=_HOME) if INSTANCE in each.template else each for each in routes]
         return described(routes, DESCRIPTIONS, PATH)
 
     def _reader(self, generation: str, with_partition: bool = True) -> RecordsReader:
@@ -148,7 +152,7 @@ class RestServices(Service):
         route = partial(self._route, produces=media.plain_json(), permission=OPEN)
         return [
             route("GET", "/health/live", self.health.live, "health.live"),
-            route("GET", "/health/ready", self.health.ready, "health.ready"),
+            route("GET", "/health/ready", self.health.ready, "health.ready", extras={OF_ALL: join_readiness}),
         ]
 
     def _streams(self) -> list[Route]:

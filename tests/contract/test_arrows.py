@@ -91,9 +91,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.registry",
         "gateway.settings",
         "gateway.tracing",
+        "gateway.workers",
     ),
+    "gateway.workers": ("gateway", "gateway.metrics"),
     "gateway.commands": (
         "gateway",
+        "gateway.workers",
         "gateway.assembly",
         "gateway.door",
         "gateway.kafka.clients",

@@ -125,6 +125,9 @@ class AtmosphereTransport(Transport):
     ) -> web.StreamResponse:
         if gateway.stopping:
             raise ShuttingDown()
+        if gateway.homes is not None:
+            # Its requests come over many connections, and only this worker would know the client (docs/cluster.md).
+            raise NotSupported("Atmosphere over plain HTTP needs workers=1; its WebSocket transport does not.")
         request.stays_open()
         name = parameters.transport or SSE.name
         if name not in self._offered:

@@ -5,8 +5,10 @@ Files are read once at start, under fixed names, so no path of a request ever me
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
+from collections.abc import AsyncIterator
 from importlib import resources
 
 from aiohttp import web
@@ -94,22 +96,41 @@ class ConsoleTransport(Transport):
         if path == "/console/":  # the page refers to its parts from here
             return web.Response(status=308, headers={**_HEADERS, "Location": "/console"})
         if path == _CLIENTS:
-            return web.Response(body=self._clients(gateway, session), content_type="application/json", headers=_HEADERS)
+            body = await self._clients(gateway, session)
+            return web.Response(body=body, content_type="application/json", headers=_HEADERS)
         content, media_type, tag = self._files[path]
         headers = {**_HEADERS, "ETag": tag}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         return web.Response(body=content, content_type=media_type, charset="utf-8", headers=headers)
 
-    def _clients(self, gateway: Gateway, asking: Session) -> bytes:
+    @contextlib.asynccontextmanager
+    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
+        gateway.questions[_CLIENTS] = lambda asked: self._rows(gateway, str(asked["principal"]))
+        yield
+
+    async def _clients(self, gateway: Gateway, asking: Session) -> bytes:
         """The sessions of who asks, or those of all for ``console.admins``: who else is there, and from where, is
         for them alone."""
-        now = time.monotonic()
         name = asking.principal.name
-        found = [each for each in gateway.sessions if name in self._admins or each.principal.name == name]
-        return jsonio.encode(
-            [
-                ClientRow(each.peer, each.transport, each.principal.name, now - each.opened_at, len(each.streams))
-                for each in sorted(found, key=lambda each: each.opened_at)[:_CLIENTS_MAX]
-            ]
-        )
+        rows = self._rows(gateway, name)
+        if gateway.homes is not None:
+            found = jsonio.encode(await gateway.homes.ask_all(_CLIENTS, {"principal": name}))
+            rows = sorted([*rows, *_read_rows(found)], key=lambda row: -row.seconds)[:_CLIENTS_MAX]
+        return jsonio.encode(rows)
+
+    def _rows(self, gateway: Gateway, name: str) -> list[ClientRow]:
+        """Those that are connected to this process."""
+        now = time.monotonic()
+        found = [
+            each
+            for each in gateway.sessions
+            if (name in self._admins or each.principal.name == name) and not each.forwarded
+        ]
+        return [
+            ClientRow(each.peer, each.transport, each.principal.name, now - each.opened_at, len(each.streams))
+            for each in sorted(found, key=lambda each: each.opened_at)[:_CLIENTS_MAX]
+        ]
+
+
+_read_rows = jsonio.Decoder(list[ClientRow]).decode

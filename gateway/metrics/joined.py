@@ -1,0 +1,59 @@
+"""The metrics of several workers as one page: each series with a label ``worker``, the families each told once.
+
+Nothing is added up: Prometheus does that (``sum without(worker) (…)``), and gauges of a process cannot be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from kafka_gateway.messages import Reply
+
+_SAMPLE: Final = re.compile(rb"([^\s{]+)(\{)?")
+_EOF: Final = b"# EOF"
+
+
+def join_metrics(own: Reply, others: Mapping[int, Reply | None], number: int) -> Reply:
+    """The reply with the series of all workers that have answered (`kafka_gateway.homes.Join`)."""
+    pages = {number: own, **{worker: reply for worker, reply in others.items() if reply is not None}}
+    texts = {
+        worker: reply.body for worker, reply in pages.items() if reply.status == 200 and isinstance(reply.body, bytes)
+    }
+    return Reply(own.status, own.media_type, join(dict(sorted(texts.items()))), own.headers, route=own.route)
+
+
+def join(pages: Mapping[int, bytes]) -> bytes:
+    """One exposition (Prometheus' text 0.0.4, or OpenMetrics if the pages are) of those of several workers."""
+    heads: dict[bytes, list[bytes]] = {}
+    samples: dict[bytes, list[bytes]] = {}
+    ends = False
+    for worker, page in pages.items():
+        label = b'worker="%d"' % worker
+        family = b""
+        for line in page.split(b"\n"):
+            if line == _EOF:
+                ends = True
+            elif line.startswith(b"# "):
+                family = line.split(b" ", 3)[2]
+                kept = heads.setdefault(family, [])
+                if line not in kept:
+                    kept.append(line)
+                samples.setdefault(family, [])
+            elif line:
+                samples.setdefault(family, []).append(_labelled(line, label))
+    lines = [line for family, found in samples.items() for line in (*heads.get(family, ()), *found)]
+    return b"\n".join([*lines, *([_EOF] if ends else []), b""])
+
+
+def _labelled(line: bytes, label: bytes) -> bytes:
+    found = _SAMPLE.match(line)
+    if found is None:
+        return line
+    if line[:1] == b"{":  # a name in quotes stands among the labels: UTF-8 names
+        return b"{%b,%b" % (label, line[1:])
+    if found[2]:
+        rest = line[found.end() :]
+        return b"%b{%b%b%b" % (found[1], label, b"" if rest[:1] == b"}" else b",", rest)
+    return b"%b{%b}%b" % (found[1], label, line[found.end() :])

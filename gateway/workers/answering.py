@@ -1,0 +1,260 @@
+"""The end of a connection between workers that answers: requests of clients of another worker.
+
+They go through ``Gateway.dispatch`` like all others, in a session that has the principal which the other worker has
+made sure of. Who asks is judged there; rights, limits, media types and bodies here, where it is known what the request
+means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from kafka_gateway import jsonio
+from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import Dialect
+from kafka_gateway.errors import GONE, SHUTDOWN, ServiceError
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Principal, Session
+from kafka_gateway.stream import Stream
+from kafka_gateway.workers.failures import failure_of
+from kafka_gateway.workers.frames import (
+    Answer,
+    Ask,
+    Asker,
+    Cancel,
+    End,
+    Failure,
+    FrameError,
+    Head,
+    Next,
+    Part,
+    Question,
+    Settled,
+    untold,
+)
+from kafka_gateway.workers.wire import Wire
+
+log = logging.getLogger("gateway.workers")
+
+TRANSPORT: Final = "worker"
+"""As what the sessions of forwarded requests are counted: the worker that has the client counts its transport."""
+_KNOWN_MAX: Final = 256
+"""Askers that a connection remembers."""
+
+_read_asker: Final = jsonio.Decoder(Asker).decode
+
+
+@dataclasses.dataclass(slots=True)
+class _Work:
+    """A request of the other worker that is not over."""
+
+    task: asyncio.Task[None] | None = None
+    """Serves it, or fetches the next payload of its stream."""
+    session: Session | None = None
+    stream: Stream | None = None
+    settle: Callable[[bool], None] | None = None
+
+
+class Answering(Wire):
+    """Belongs to the event loop. ``over`` is called when the connection is lost and all its requests have ended."""
+
+    def __init__(self, worker: int, workers: int, gateway: Gateway, over: Callable[[Answering], None]) -> None:
+        super().__init__(worker, workers)
+        self._gateway = gateway
+        self._over = over
+        self._works: dict[int, _Work] = {}
+        self._known: dict[bytes, tuple[Asker, Principal]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def welcome(self, other: int) -> None:
+        pass
+
+    def take(self, head: Head, content: bytes) -> None:
+        if isinstance(head, Ask):
+            begun = self._works[head.id] = _Work()
+            begun.task = self._spawn(self._serve(head, content, begun))
+        elif isinstance(head, Next):
+            work = self._works.get(head.id)
+            if work is not None and work.stream is not None:
+                work.task = self._spawn(self._advance(head.id, work, work.stream))
+        elif isinstance(head, Settled):
+            work = self._works.pop(head.id, None)
+            if work is not None and work.settle is not None:
+                work.settle(head.taken)
+        elif isinstance(head, Cancel):
+            self._cancel(head.id)
+        elif isinstance(head, Question):
+            self._answer_question(head, content)
+        else:
+            raise FrameError(f"{type(head).__name__} of a worker that asks")
+
+    def lost(self) -> None:
+        for id in list(self._works):
+            self._cancel(id)
+        self._tell_if_over()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a request of worker %s failed", self.other, exc_info=error)
+        self._tell_if_over()
+
+    def _tell_if_over(self) -> None:
+        if self._transport is None and not self._tasks:
+            self._over(self)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def _serve(self, ask: Ask, body: bytes, work: _Work) -> None:
+        gateway = self._gateway
+        claim = gateway.memory.claim()
+        claim.set_to(len(body))
+        dialect = _Telling() if ask.tells_errors else None
+        keeps = False
+        try:
+            try:
+                session = work.session = await self._open(ask)
+            except ServiceError as error:
+                reply = gateway.refusal(error)
+            else:
+                reply = await gateway.dispatch(_request_of(ask, body, session, dialect))
+            if isinstance(reply.body, bytes):
+                work.settle, keeps = reply.settle, reply.settle is not None
+                self._answer(ask.id, reply, reply.body, dialect.failure if dialect is not None else None)
+            else:
+                work.stream, keeps = reply.body, True
+                self._answer(ask.id, reply, None, None, getattr(reply.body, "heartbeat_s", 0))
+        finally:
+            claim.release()
+            if not keeps:
+                self._works.pop(ask.id, None)
+            if work.session is not None and work.stream is None:
+                await gateway.close_session(work.session, GONE)
+
+    async def _open(self, ask: Ask) -> Session:
+        raw = bytes(ask.who)
+        known = self._known.get(raw)
+        if known is None:
+            asker = _read_asker(raw)
+            principal = Principal(
+                asker.principal, frozenset(asker.roles), kind=asker.kind, attributes=asker.attributes or {}
+            )  # its end is watched where the client is
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            known = self._known[raw] = asker, principal
+        asker, principal = known
+        proof = {name: untold(value) for name, value in (asker.proof or {}).items()}
+        session = Session(TRANSPORT, asker.listener, asker.peer, principal, proof, proven=asker.proven)
+        session.admin = asker.admin
+        session.forwarded = True
+        await self._gateway.proofs.open_forwarded(session)
+        return session
+
+    def _answer(self, id: int, reply: Reply, body: bytes | None, failure: Failure | None, heartbeat_s: int = 0) -> None:
+        self.send(
+            Answer(
+                id,
+                reply.status,
+                reply.media_type,
+                reply.headers,
+                reply.route,
+                reply.records,
+                reply.settle is not None,
+                body is None,
+                heartbeat_s,
+                failure,
+            ),
+            body or b"",
+        )
+
+    def _answer_question(self, question: Question, content: bytes) -> None:
+        asked = self._gateway.questions.get(question.name)
+        found = asked(jsonio.decode_value(content)) if asked is not None else []
+        self.send(Answer(question.id), jsonio.encode(found))
+
+    # --- streams ----------------------------------------------------------------------------------------------------
+
+    async def _advance(self, id: int, work: _Work, stream: Stream) -> None:
+        try:
+            payload = await anext(stream)
+        except StopAsyncIteration:
+            await self._end(id, work, None)
+        except ServiceError as error:
+            await self._end(id, work, failure_of(error))
+        else:
+            failure = failure_of(payload.error) if payload.error is not None else None
+            self.send(Part(id, payload.name, payload.cursor, payload.status, failure), payload.data)
+
+    async def _end(self, id: int, work: _Work, failure: Failure | None) -> None:
+        self._works.pop(id, None)
+        self.send(End(id, failure))
+        await self._close(work)
+
+    async def _close(self, work: _Work) -> None:
+        if work.stream is not None:
+            if work.session is not None:
+                work.session.streams.discard(work.stream)
+            await work.stream.aclose()
+        if work.session is not None:
+            await self._gateway.close_session(work.session, SHUTDOWN if self._gateway.stopping else GONE)
+
+    def _cancel(self, id: int) -> None:
+        work = self._works.pop(id, None)
+        if work is None:
+            return
+        if work.settle is not None:
+            work.settle(False)
+        elif work.stream is None:
+            if work.task is not None:
+                work.task.cancel()
+        else:
+            self._spawn(self._break_off(work))
+
+    async def _break_off(self, work: _Work) -> None:
+        """Ends a stream whose reader is gone: its task first, for two must not ask it at the same time."""
+        if work.task is not None:
+            work.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work.task])
+        await self._close(work)
+
+
+class _Telling(Dialect):
+    """Keeps the error for whoever has other words for it."""
+
+    def __init__(self) -> None:
+        self.failure: Failure | None = None
+
+    def error(self, error: ServiceError) -> bytes:
+        self.failure = failure_of(error)
+        return b""
+
+
+def _request_of(ask: Ask, body: bytes, session: Session, dialect: Dialect | None) -> Request:
+    return Request(
+        session,
+        ask.method,
+        untold(ask.path),
+        {untold(name): untold(value) for name, value in ask.query.items()},
+        {name: untold(value) for name, value in ask.headers.items()},
+        body,
+        ask.base_url,
+        dialect,
+        begun=True,  # the other worker has taken it
+        one_reply=ask.one_reply,
+        default_generation=ask.generation,
+        settles=ask.settles,
+        area=ask.area,
+        id=ask.request_id,
+    )

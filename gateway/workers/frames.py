@@ -1,0 +1,195 @@
+"""What two workers say to each other: frames of ``u32 length, u16 head length, head, content`` (cluster.md §9).
+
+The head is JSON, the content whatever bytes belong to it; the length counts both, and the two bytes of the other one.
+Both ends are the same program on the same machine and run as the same user, so a frame that cannot be read is a fault
+of the program: the connection is dropped. No I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kafka_gateway import jsonio
+
+VERSION: Final = 1
+HELLO_MAX: Final = 1024
+FRAME_MAX: Final = 1 << 31
+"""Bytes. Bodies and replies have bounds of their own, far below."""
+_HEAD_MAX: Final = 0xFFFF
+
+
+class FrameError(Exception):
+    """What came is no frame."""
+
+
+class Hello(jsonio.Struct, tag="hello", tag_field="is"):
+    """The first frame each way."""
+
+    version: int
+    worker: int
+    workers: int
+
+
+class Asker(jsonio.Struct, omit_defaults=True):
+    """Whose request it is, as the worker found out that the client came to."""
+
+    principal: str
+    kind: str
+    roles: tuple[str, ...] = ()
+    attributes: dict[str, Any] | None = None
+    listener: str = ""
+    peer: str = ""
+    admin: bool | None = None
+    proven: bool = True
+    proof: dict[str, str] | None = None
+    """Only where the client's own Kafka credentials are needed. Secret."""
+
+
+class Ask(jsonio.Struct, tag="ask", tag_field="is", omit_defaults=True):
+    """A request; its body is the content."""
+
+    id: int
+    who: jsonio.Raw
+    """An `Asker`, encoded: the receiver need not read the same one again."""
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    base_url: str = ""
+    request_id: str = ""
+    one_reply: bool = False
+    settles: bool = False
+    generation: str = ""
+    area: str = ""
+    tells_errors: bool = False
+    """An error is told as a `Failure` and not rendered: the asker has words of its own for it."""
+
+
+class Question(jsonio.Struct, tag="question", tag_field="is"):
+    """Something other than a request (`gateway.homes.Question`); its parameters are the content."""
+
+    id: int
+    name: str
+
+
+class Cancel(jsonio.Struct, tag="cancel", tag_field="is"):
+    """Nobody waits for the reply any more, or for more of it."""
+
+    id: int
+
+
+class Next(jsonio.Struct, tag="next", tag_field="is"):
+    """The payload before, if there was one, has left for the client: the next one is wanted."""
+
+    id: int
+
+
+class Settled(jsonio.Struct, tag="settled", tag_field="is"):
+    """Whether the whole reply has left for the client (`Response.settle`)."""
+
+    id: int
+    taken: bool
+
+
+class Failure(jsonio.Struct, omit_defaults=True):
+    """A ServiceError, as clients are told it."""
+
+    status: int
+    code: int
+    message: str
+    retriable: bool = False
+    help: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Answer(jsonio.Struct, tag="answer", tag_field="is", omit_defaults=True):
+    """A reply; its body is the content, or follows as `Part`."""
+
+    id: int
+    status: int = 200
+    media_type: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    route: str = ""
+    records: int = 0
+    settles: bool = False
+    streams: bool = False
+    heartbeat_s: int = 0
+    failure: Failure | None = None
+
+
+class Part(jsonio.Struct, tag="part", tag_field="is", omit_defaults=True):
+    """One payload of a stream; its data is the content."""
+
+    id: int
+    name: str = ""
+    cursor: bytes = b""
+    status: int = 200
+    failure: Failure | None = None
+
+
+class End(jsonio.Struct, tag="end", tag_field="is", omit_defaults=True):
+    """The stream has ended, for a reason or well."""
+
+    id: int
+    failure: Failure | None = None
+
+
+Head = Hello | Ask | Question | Cancel | Next | Settled | Answer | Part | End
+
+_decoder: Final = jsonio.Decoder(Head)
+
+
+def frame(head: Head, content: bytes = b"") -> bytes:
+    """The frame's bytes. FrameError for a head that is too long: of a request with very long header fields."""
+    text = jsonio.encode(head)
+    if len(text) > _HEAD_MAX:
+        raise FrameError(f"a head of {len(text)} bytes")
+    return b"%b%b%b%b" % ((2 + len(text) + len(content)).to_bytes(4), len(text).to_bytes(2), text, content)
+
+
+class FrameReader:
+    """Takes bytes as they come, and gives whole frames."""
+
+    __slots__ = ("_data", "longest")
+
+    def __init__(self, longest: int = FRAME_MAX) -> None:
+        """``longest``: bytes that a frame may have; it may be changed between two frames."""
+        self._data = bytearray()
+        self.longest = longest
+
+    def feed(self, data: bytes) -> Iterator[tuple[Head, bytes]]:
+        """The frames that are complete now. FrameError: it is none, and nothing behind it can be read."""
+        held = self._data
+        held += data
+        start = 0
+        try:
+            while len(held) - start >= 4:
+                length = int.from_bytes(held[start : start + 4])
+                if not 2 <= length < self.longest:
+                    raise FrameError(f"a length of {length}")
+                end = start + 4 + length
+                if len(held) < end:
+                    break
+                behind = start + 6 + int.from_bytes(held[start + 4 : start + 6])
+                if behind > end:
+                    raise FrameError("a head longer than its frame")
+                try:
+                    head = _decoder.decode(held[start + 6 : behind])
+                except ValueError as error:
+                    raise FrameError(str(error)) from None
+                content = bytes(held[behind:end])
+                start = end
+                yield head, content
+        finally:
+            del held[:start]
+
+
+def told(text: str) -> str:
+    """A text in a form that JSON can carry: header fields may hold bytes that are no UTF-8 (as lone surrogates)."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def untold(text: str) -> str:
+    """The text that ``told`` was given."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")

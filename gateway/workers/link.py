@@ -1,0 +1,260 @@
+"""The end of a connection between workers that asks: requests of clients of this worker, answered by the other one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from kafka_gateway import jsonio
+from kafka_gateway.errors import InstanceUnavailable
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Payload
+from kafka_gateway.workers.failures import error_of
+from kafka_gateway.workers.frames import (
+    Answer,
+    Ask,
+    Asker,
+    Cancel,
+    End,
+    FrameError,
+    Head,
+    Next,
+    Part,
+    Question,
+    Settled,
+    told,
+)
+from kafka_gateway.workers.wire import Wire
+
+_PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+"""Header fields that stay in the worker that has judged them, beside those that the authenticators read."""
+
+
+class LinkLost(Exception):
+    """The other worker is gone, and whatever it was at work on."""
+
+
+class Link(Wire):
+    """Belongs to the event loop.
+
+    Args:
+        secret: lower-case names of the header fields by which clients prove who they are.
+        brings_proofs: whether the other worker needs these proofs, because Kafka is asked in the client's name.
+        gone: told when the connection is lost.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        workers: int,
+        secret: frozenset[str],
+        brings_proofs: bool,
+        gone: Callable[[Link], None] = lambda _: None,
+    ) -> None:
+        super().__init__(worker, workers)
+        self._gone = gone
+        self._secret = _PROOFS | secret
+        self._brings_proofs = brings_proofs
+        self._ids = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[tuple[Answer, bytes]]] = {}
+        self._streams: dict[int, RelayedStream] = {}
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the other worker serves; LinkLost if it never did."""
+        self.is_lost = False
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    async def ask(self, request: Request) -> Reply:
+        """The other worker's reply. Cancelling it cancels the request there.
+
+        Raises LinkLost, or FrameError for a request whose head is too long to be sent.
+        """
+        body = request.body
+        if not isinstance(body, bytes):
+            raise FrameError("a body that is no bytes")
+        id = next(self._ids)
+        answer, content = await self._ask(id, self._ask_of(id, request), body)
+        reply = Reply(
+            answer.status,
+            answer.media_type,
+            content,
+            answer.headers,
+            records=answer.records,
+            route=answer.route,
+        )
+        if answer.failure is not None and request.dialect is not None:
+            reply.body = request.dialect.error(error_of(answer.failure))
+        if answer.streams:
+            reply.body = self._streams[id]
+        if answer.settles:
+            reply.settle = partial(self._settle, id)
+        return reply
+
+    async def question(self, name: str, parameters: Any) -> list[Any]:
+        """What the other worker answers. LinkLost."""
+        id = next(self._ids)
+        _, content = await self._ask(id, Question(id, name), jsonio.encode(parameters))
+        found = jsonio.decode_value(content)
+        return found if isinstance(found, list) else []
+
+    async def _ask(self, id: int, head: Head, content: bytes) -> tuple[Answer, bytes]:
+        if self.is_lost:
+            raise LinkLost
+        waiting: asyncio.Future[tuple[Answer, bytes]] = asyncio.get_running_loop().create_future()
+        self._asked[id] = waiting
+        try:
+            self.send(head, content)
+            return await waiting
+        except asyncio.CancelledError:
+            self._streams.pop(id, None)
+            self.send(Cancel(id))
+            raise
+        finally:
+            self._asked.pop(id, None)
+
+    def _settle(self, id: int, taken: bool) -> None:
+        self.send(Settled(id, taken))
+
+    def _ask_of(self, id: int, request: Request) -> Ask:
+        base_url = request.base_url
+        secret = self._secret
+        return Ask(
+            id,
+            self._who(request.session),
+            request.method,
+            told(request.path),
+            {told(name): told(value) for name, value in request.query.items()},
+            {lower: told(value) for name, value in request.headers.items() if (lower := name.lower()) not in secret},
+            base_url if isinstance(base_url, str) else base_url(),
+            request.id,
+            request.one_reply,
+            request.settles,
+            request.default_generation,
+            request.area,
+            request.dialect is not None,
+        )
+
+    def _who(self, session: Session) -> jsonio.Raw:
+        principal = session.principal
+        return jsonio.Raw(
+            jsonio.encode(
+                Asker(
+                    principal.name,
+                    principal.kind,
+                    tuple(sorted(principal.roles)),
+                    dict(principal.attributes) or None,
+                    session.listener,
+                    session.peer,
+                    session.admin,
+                    session.proven,
+                    {name: told(value) for name, value in session.proof.items()} if self._brings_proofs else None,
+                )
+            )
+        )
+
+    # --- what comes -------------------------------------------------------------------------------------------------
+
+    def welcome(self, other: int) -> None:
+        self.ready.set_result(None)
+
+    def take(self, head: Head, content: bytes) -> None:
+        if isinstance(head, Answer):
+            waiting = self._asked.get(head.id)
+            if waiting is not None and not waiting.done():
+                if head.streams:
+                    self._streams[head.id] = RelayedStream(self, head.id, head.heartbeat_s)
+                waiting.set_result((head, content))
+        elif isinstance(head, Part):
+            if (stream := self._streams.get(head.id)) is not None:
+                error = error_of(head.failure) if head.failure is not None else None
+                stream.put(Payload(content, head.name, head.cursor, head.status, error))
+        elif isinstance(head, End):
+            if (stream := self._streams.pop(head.id, None)) is not None:
+                stream.finish(error_of(head.failure) if head.failure is not None else None)
+        else:
+            raise FrameError(f"{type(head).__name__} of a worker that was asked")
+
+    def lost(self) -> None:
+        self.is_lost = True
+        self._gone(self)
+        if not self.ready.done():
+            self.ready.set_exception(LinkLost())
+            self.ready.exception()  # whoever waits gets it; nobody need
+        for waiting in self._asked.values():
+            if not waiting.done():
+                waiting.set_exception(LinkLost())
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.finish(InstanceLost())
+
+    def forget(self, id: int) -> None:
+        """Nobody reads that stream any more."""
+        if self._streams.pop(id, None) is not None:
+            self.send(Cancel(id))
+
+
+class InstanceLost(InstanceUnavailable):
+    """What a stream ends with whose instance was in a worker that is gone."""
+
+    text = "The worker process that had this consumer instance is gone, and the instance with it; create it again."
+
+
+class RelayedStream:
+    """A stream of another worker. A payload is asked for when the one before has been written, so that worker knows
+    what was delivered, as if it had written itself."""
+
+    __slots__ = ("__weakref__", "_ended", "_error", "_id", "_link", "_payload", "_waiting", "heartbeat_s")
+
+    def __init__(self, link: Link, id: int, heartbeat_s: int) -> None:
+        self._link, self._id = link, id
+        self.heartbeat_s = heartbeat_s
+        self._waiting: asyncio.Future[None] | None = None
+        self._payload: Payload | None = None
+        self._ended = False
+        self._error: Exception | None = None
+
+    def __aiter__(self) -> RelayedStream:
+        return self
+
+    async def __anext__(self) -> Payload:
+        """The next payload. ServiceError: what the stream ended with; InstanceLost if its worker is gone."""
+        if not self._ended and self._payload is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+            self._link.send(Next(self._id))
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        payload, self._payload = self._payload, None
+        if payload is not None:
+            return payload
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """What was not written goes back to the instance."""
+        if not self._ended:
+            self._link.forget(self._id)
+        self._payload = None
+        self.finish(None)
+
+    def put(self, payload: Payload) -> None:
+        """The payload that was asked for."""
+        self._payload = payload
+        self._wake()
+
+    def finish(self, error: Exception | None) -> None:
+        """No payload comes any more."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

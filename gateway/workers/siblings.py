@@ -1,0 +1,224 @@
+"""The other workers of this gateway: where the home of something is, and the way there (cluster.md §5.1, §9, reduced to
+one machine and a table that never changes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.homes import Elsewhere, Join
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.metrics.families import counter, gauge
+from kafka_gateway.metrics.registry import Families
+from kafka_gateway.workers.answering import Answering
+from kafka_gateway.workers.frames import FrameError
+from kafka_gateway.workers.link import Link, LinkLost
+from kafka_gateway.workers.part import WorkerPart
+from kafka_gateway.workers.slots import StaticTable
+
+log = logging.getLogger("gateway.workers")
+
+_SENT_MAX: Final = 3
+"""How often a request is sent whose worker ends before it has answered."""
+_AGAIN_S: Final = 0.1
+_JOIN_S: Final = 1.5
+"""How long the others may take where all are asked: a probe gives up soon."""
+_REMEMBERED_MAX: Final = 4096
+_PATH_MAX: Final = 512
+
+
+class Siblings:
+    """`kafka_gateway.homes.Homes` of a worker. Belongs to the event loop."""
+
+    def __init__(self, gateway: Gateway, part: WorkerPart) -> None:
+        self._gateway = gateway
+        self._part = part
+        self._table = StaticTable(part.workers)
+        self._others = tuple(number for number in range(part.workers) if number != part.number)
+        self._hold_s = gateway.config.seconds("cluster.hold.ms")
+        self._links: dict[int, Link] = {}
+        self._opening: dict[int, asyncio.Task[Link]] = {}
+        self._answering: set[Answering] = set()
+        self._one_over = asyncio.Event()
+        self._elsewhere: dict[tuple[str, str, str], int | None] = {}
+        self._held = 0
+        self._forwarded: Counter[tuple[str, str]] = Counter()
+        gateway.metrics.add(self._families)
+        gateway.reloads.append(self._elsewhere.clear)
+
+    def _families(self) -> Families:
+        """What this worker has sent to others."""
+        rows = [(labels, float(count)) for labels, count in self._forwarded.items()]
+        yield counter("forwarded", "Requests answered by another worker", ("to", "status"), rows)
+        yield gauge("held_requests", "Requests that wait for another worker to serve", (), [((), self._held)])
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answers the other workers for as long as the block runs."""
+        loop = asyncio.get_running_loop()
+        listening = socket.socket(fileno=self._part.peer)
+        server = await loop.create_unix_server(self._accept, sock=listening, backlog=1024)
+        try:
+            yield
+        finally:
+            server.close()
+            for opening in self._opening.values():
+                opening.cancel()
+            for wire in (*self._links.values(), *self._answering):
+                wire.close()
+            while self._answering:  # what they are at work on ends with them
+                self._one_over.clear()
+                await self._one_over.wait()
+
+    def _accept(self) -> Answering:
+        made = Answering(self._part.number, self._part.workers, self._gateway, self._over)
+        self._answering.add(made)
+        return made
+
+    def _over(self, answering: Answering) -> None:
+        self._answering.discard(answering)
+        self._one_over.set()
+
+    # --- homes ------------------------------------------------------------------------------------------------------
+
+    def is_here(self, *key: str) -> bool:
+        return self._table.home(*key) == self._part.number
+
+    def check_here(self, *key: str) -> None:
+        if (home := self._table.home(*key)) != self._part.number:
+            raise Elsewhere(home)
+
+    def elsewhere(self, method: str, path: str, area: str) -> int | None:
+        asked = method, path, area
+        try:
+            return self._elsewhere[asked]
+        except KeyError:
+            found = self._find(method, path, area)
+        if len(path) <= _PATH_MAX:
+            if len(self._elsewhere) >= _REMEMBERED_MAX:
+                self._elsewhere.clear()
+            self._elsewhere[asked] = found
+        return found
+
+    def _find(self, method: str, path: str, area: str) -> int | None:
+        try:
+            match = self._gateway.router.match(method, path, area)
+        except ServiceError:
+            return None  # answered here like any request for nothing
+        for route in match.routes.values():
+            if route.home:
+                home = self._table.home(*(_part(each, match.params) for each in route.home))
+                return home if home != self._part.number else None
+        return None
+
+    # --- the way there ----------------------------------------------------------------------------------------------
+
+    async def forward(self, request: Request, worker: int) -> Reply:
+        for _ in range(_SENT_MAX):
+            link = self._links.get(worker) or await self._hold(worker)
+            try:
+                reply = await link.ask(request)
+            except LinkLost:
+                # It has crashed, and what it had is lost: nothing was done that could be done twice.
+                continue
+            except FrameError as error:
+                raise HeadTooLarge(f"The request cannot be sent to another worker: {error}.") from None
+            self._forwarded[str(worker), str(reply.status)] += 1
+            return reply
+        raise InstanceUnavailable()
+
+    async def _hold(self, worker: int) -> Link:
+        """The link to the worker, as soon as that serves."""
+        # At the end of this gateway the others serve until all are done, and will not be started again.
+        hold_s = min(self._hold_s, _JOIN_S) if self._gateway.stopping else self._hold_s
+        self._held += 1
+        try:
+            async with asyncio.timeout(hold_s or 0.001):
+                return await asyncio.shield(self._open(worker))
+        except TimeoutError:
+            raise (ShuttingDown if self._gateway.stopping else InstanceUnavailable)() from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():  # this worker ends
+                raise ShuttingDown() from None
+            raise
+        finally:
+            self._held -= 1
+
+    def _open(self, worker: int) -> asyncio.Task[Link]:
+        opening = self._opening.get(worker)
+        if opening is None:
+            opening = self._opening[worker] = asyncio.get_running_loop().create_task(self._connect(worker))
+            opening.add_done_callback(lambda done: self._opened(worker, done))
+        return opening
+
+    def _opened(self, worker: int, done: asyncio.Task[Link]) -> None:
+        self._opening.pop(worker, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("worker %d cannot be reached", worker, exc_info=error)
+
+    async def _connect(self, worker: int) -> Link:
+        """Connects, however long that takes. The parent keeps the socket of a worker that ends, so the connection is
+        there at once, and its hello comes when the next one serves."""
+        gateway, part = self._gateway, self._part
+        secret = frozenset(name.decode() for name in gateway.proofs.fields)
+        while True:
+            link = Link(part.number, part.workers, secret, gateway.tells_caller, self._lost)
+            try:
+                await asyncio.get_running_loop().create_unix_connection(partial(_same, link), part.address_of(worker))
+                await link.ready
+            except (OSError, LinkLost):
+                await asyncio.sleep(_AGAIN_S)
+            except asyncio.CancelledError:
+                link.close()
+                raise
+            else:
+                self._links[worker] = link
+                return link
+
+    def _lost(self, link: Link) -> None:
+        if link.other is not None and self._links.get(link.other) is link:
+            del self._links[link.other]
+
+    # --- all of them ------------------------------------------------------------------------------------------------
+
+    async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
+        async def one(worker: int) -> Reply | None:
+            try:
+                async with asyncio.timeout(_JOIN_S):
+                    return await self.forward(request, worker)
+            except (TimeoutError, ServiceError):
+                return None
+
+        found = await asyncio.gather(*(one(worker) for worker in self._others))
+        # Not on the loop: the metrics of many series take longer than it may be held.
+        return await asyncio.to_thread(join, reply, dict(zip(self._others, found, strict=True)), self._part.number)
+
+    async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        async def one(worker: int) -> list[Any]:
+            try:
+                async with asyncio.timeout(_JOIN_S):
+                    link = self._links.get(worker) or await self._hold(worker)
+                    return await link.question(name, parameters)
+            except (TimeoutError, ServiceError, LinkLost):
+                log.warning("worker %d does not answer", worker)
+                return []
+
+        return [each for found in await asyncio.gather(*(one(worker) for worker in self._others)) for each in found]
+
+
+def _part(word: str, params: Mapping[str, Any]) -> str:
+    return str(params[word[1:-1]]) if word[:1] == "{" else word
+
+
+def _same(link: Link) -> Link:
+    return link

@@ -1,0 +1,327 @@
+"""Two workers of the real program on the embedded Kafka: any of them serves any client (docs/cluster.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kafka_gateway.workers.slots import StaticTable
+from tests.acceptance.envelopes import EnvelopeClient
+from tests.gateway_process import GatewayProcess
+from tests.operation.scraped import scrape
+from tests.transports.wire import JSON_V2, V2, Reply, Wire, produce, request, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+WORKERS = 2
+PATIENCE_S = 60.0
+"""For what waits until a worker is started again: on a busy machine that takes its time."""
+HOLD = f"cluster.hold.ms={PATIENCE_S * 1000:.0f}"
+HOMES = StaticTable(WORKERS)
+V1 = "application/vnd.kafka.v1+json"
+TOPICS = ("any", "v1", "leaves", "pushes", "events", "load")
+"""One for each test: the embedded Kafka has them from the start."""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    peers = tmp_path_factory.mktemp("peers", numbered=True) / "own"
+    properties = (f"workers={WORKERS}", f"cluster.peer.dir={peers}", f"embedded.topics={','.join(TOPICS)}", HOLD)
+    with GatewayProcess(*properties, start_s=60) as started:
+        started.peers = peers  # type: ignore[attr-defined]
+        yield started
+        assert started.stop() == 0
+
+
+def pids(gateway: GatewayProcess) -> list[int]:
+    """Of the first processes of all workers."""
+    return [int(each) for each in gateway.wait_for(r"workers serve, processes ([\d, ]+)")[1].split(",")]
+
+
+async def ask(wire: Wire, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+    content = b"" if body is None else json.dumps(body).encode()
+    if body is not None:
+        headers.setdefault("Content_Type", V2)
+    await wire.send(request(method, path, content, **headers))
+    return await wire.reply(timeout_s=PATIENCE_S)
+
+
+async def connect(gateway: GatewayProcess, worker: int) -> Wire:
+    """A connection to this worker: it draws names whose home it is."""
+    while True:
+        wire = await Wire.open(gateway.url)
+        reply = await ask(wire, "POST", "/consumers/which", {})
+        assert reply.status == 200, reply
+        if HOMES.home("which", reply.json["instance_id"]) == worker:
+            return wire
+        wire.writer.close()
+
+
+def name_at(worker: int, group: str) -> str:
+    """A new name whose home is this worker."""
+    return next(name for number in itertools.count() if HOMES.home(group, name := f"c{number}") == worker)
+
+
+def new(what: str) -> str:
+    return f"{what}-{uuid.uuid4().hex[:8]}"
+
+
+async def test_each_request_of_a_v2_instance_may_come_to_another_worker(gateway: GatewayProcess) -> None:
+    group, topic = new("group"), "any"
+    with contextlib.ExitStack() as open_now:
+        wires = [await connect(gateway, worker) for worker in range(WORKERS)]
+        for wire in wires:
+            open_now.callback(wire.writer.close)
+        for home, away in ((0, 1), (1, 0)):
+            name = name_at(home, group)
+            made = {"name": name, "format": "json", "auto.offset.reset": "earliest"}
+            reply = await ask(wires[away], "POST", f"/consumers/{group}", made, Host="gateway.example:1")
+            path = f"/consumers/{group}/instances/{name}"
+            assert (reply.status, reply.json) == (
+                200,
+                {"instance_id": name, "base_uri": f"http://gateway.example:1{path}"},
+            )
+            for wire in wires:
+                assert (await ask(wire, "POST", f"/consumers/{group}", made)).json["error_code"] == 40902
+            places = {"partitions": [{"topic": topic, "partition": 0}]}
+            assert (await ask(wires[away], "POST", f"{path}/assignments", places)).status == 204
+            assert (await ask(wires[home], "GET", f"{path}/assignments")).json == places
+            body = b'{"records":[{"value":{"home":%d},"partition":0}]}' % home
+            await wires[home].send(produce(topic, body))
+            assert (await wires[home].reply()).status == 200
+            values: list[Any] = []
+            while {"home": home} not in values:
+                reply = await ask(wires[away], "GET", f"{path}/records?timeout=3000", Accept=JSON_V2)
+                assert reply.status == 200, reply
+                values += [each["value"] for each in reply.json]
+            assert (await ask(wires[away], "POST", f"{path}/offsets")).status == 200
+            committed = await ask(wires[home], "GET", f"{path}/offsets", places)
+            assert committed.json["offsets"][0]["offset"] == home + 1
+            assert (await ask(wires[away], "GET", f"{path}/records", Accept="text/html")).status == 406
+            assert (await ask(wires[away], "DELETE", path, Content_Type=V2)).status == 204
+            for wire in wires:
+                assert (await ask(wire, "DELETE", path, Content_Type=V2)).json["error_code"] == 40403
+
+
+async def test_the_home_knows_that_an_instance_is_v1(gateway: GatewayProcess) -> None:
+    group, topic = new("group"), "v1"
+    async with await connect(gateway, 0) as wire:
+        name = name_at(1, group)
+        made = {"id": name, "format": "binary", "auto.offset.reset": "smallest"}
+        reply = await ask(wire, "POST", f"/consumers/{group}", made, Content_Type=V1)
+        assert (reply.status, reply.json["instance_id"]) == (200, name)
+        await wire.send(produce(topic))
+        assert (await wire.reply()).status == 200
+        path = f"/consumers/{group}/instances/{name}"
+        while not (reply := await ask(wire, "GET", f"{path}/topics/{topic}")).json:
+            assert reply.status == 200
+        assert reply.headers["content-type"] == "application/vnd.kafka.binary.v1+json"
+        assert reply.json[0]["value"] == "MQ=="
+        assert (await ask(wire, "DELETE", path)).status == 204
+
+
+async def test_a_reader_that_leaves_takes_no_record_with_it(gateway: GatewayProcess) -> None:
+    group, topic = new("group"), "leaves"
+    path = f"/consumers/{group}/instances/{name_at(1, group)}"
+    async with await connect(gateway, 0) as away:
+        made = {"name": path.rpartition("/")[2], "format": "json", "auto.offset.reset": "earliest"}
+        assert (await ask(away, "POST", f"/consumers/{group}", made)).status == 200
+        places = {"partitions": [{"topic": topic, "partition": 0}]}
+        assert (await ask(away, "POST", f"{path}/assignments", places)).status == 204
+        leaving = await connect(gateway, 0)
+        await leaving.send(request("GET", f"{path}/records?timeout=10000", Accept=JSON_V2))
+        await until(lambda: True)
+        leaving.writer.transport.abort()
+        await away.send(produce(topic, b'{"records":[{"value":7,"partition":0}]}'))
+        assert (await away.reply()).status == 200
+        reply = await ask(away, "GET", f"{path}/records?timeout=10000", Accept=JSON_V2)
+        assert [each["value"] for each in reply.json] == [7]
+
+
+async def test_pushes_of_an_instance_elsewhere(gateway: GatewayProcess) -> None:
+    group, topic = new("group"), "pushes"
+    while True:
+        client = await EnvelopeClient.open(gateway.url.replace("http", "ws"))
+        drawn = await client.ask("POST", "/consumers/which", {}, type=V2)
+        if HOMES.home("which", drawn.json["instance_id"]) == 0:
+            break
+        client.peer.kill()
+    async with client:
+        path = await client.instance(group, name_at(1, group))
+        await client.produce(topic, 1)
+        client.subscribe("pushes", path, topic)
+        values: list[Any] = []
+        while not values:
+            reply = await client.reply(20)
+            assert (reply.id, reply.status) == ("pushes", 200), reply
+            values += [each["value"] for each in reply.json]
+        client.write("more", "POST", f"/topics/{topic}", {"records": [{"value": 2}]}, type=JSON_V2)
+        while len(values) < 2:
+            reply = await client.reply(20)
+            assert (reply.id, reply.status) in (("pushes", 200), ("more", 200)), reply
+            if reply.id == "pushes":
+                values += [each["value"] for each in reply.json]
+        assert values == [1, 2]
+        assert (await client.ask("DELETE", f"/ws{path}/topics/{topic}")).status == 204
+        assert (await client.ask("DELETE", path)).status == 204
+
+
+async def test_events_of_an_instance_elsewhere(gateway: GatewayProcess) -> None:
+    group, topic = new("group"), "events"
+    path = f"/consumers/{group}/instances/{name_at(1, group)}"
+    async with await connect(gateway, 0) as wire, await connect(gateway, 1) as home:
+        made = {"name": path.rpartition("/")[2], "format": "json", "auto.offset.reset": "earliest"}
+        assert (await ask(home, "POST", f"/consumers/{group}", made)).status == 200
+        places = {"partitions": [{"topic": topic, "partition": 0}]}
+        assert (await ask(home, "POST", f"{path}/assignments", places)).status == 204
+        await wire.send(request("GET", f"{path}/records", Accept="text/event-stream"))
+        async with asyncio.timeout(20):
+            await wire.reader.readuntil(b"event: ready")
+            await home.send(produce(topic, b'{"records":[{"value":"there","partition":0}]}'))
+            assert (await home.reply()).status == 200
+            await wire.reader.readuntil(b'"value":"there"')
+            assert (await ask(home, "DELETE", path, Content_Type=V2)).status == 204
+            await wire.reader.readuntil(b"0\r\n\r\n")  # its end reaches the other worker, too
+
+
+async def test_what_an_operator_asks_is_answered_for_all(gateway: GatewayProcess) -> None:
+    wires = [await connect(gateway, worker) for worker in range(WORKERS)]
+    for wire in wires:
+        assert (await ask(wire, "GET", "/health/ready")).json == {"status": "ready"}
+        page = await scrape(gateway.url)
+        threads = {each.labels["worker"]: each.value for each in page.samples if each.name == "kafka_gateway_threads"}
+        assert set(threads) == {"0", "1"}
+        assert all(threads.values())
+        rows = (await ask(wire, "GET", "/console/clients")).json
+        assert len(rows) >= WORKERS
+        assert "worker" not in {each["transport"] for each in rows}
+    for wire in wires:
+        wire.writer.close()
+
+
+async def test_a_stranger_at_the_socket_of_a_worker_is_cut_off(gateway: GatewayProcess) -> None:
+    peers: Path = gateway.peers  # type: ignore[attr-defined]
+    assert os.stat(peers).st_mode & 0o777 == 0o700
+    hello = b'{"is":"hello","version":1,"worker":0,"workers":3}'
+    for said in (b"GET / HTTP/1.1\r\n\r\n", (2 + len(hello)).to_bytes(4) + len(hello).to_bytes(2) + hello):
+        reader, writer = await asyncio.open_unix_connection(str(peers / "1.sock"))
+        writer.write(said)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+
+
+class Load:
+    """Produces for ever: ``kept`` on one connection, else with a new one for each request."""
+
+    def __init__(self, gateway: GatewayProcess, topic: str, kept: Wire | None = None) -> None:
+        self.done = 0
+        self.failed: list[object] = []
+        self._gateway, self._topic, self._kept = gateway, topic, kept
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                wire = self._kept or await Wire.open(self._gateway.url)
+                await wire.send(produce(self._topic))
+                reply = await wire.reply(timeout_s=PATIENCE_S)
+                if self._kept is None:
+                    wire.writer.close()
+                if reply.status != 200:
+                    self.failed.append(reply)
+            except ConnectionError as error:
+                self.failed.append(error)
+            self.done += 1
+
+    async def go_on(self, count: int = 20) -> None:
+        """Returns when so many more requests are over."""
+        target = self.done + count
+        await until(lambda: self.done >= target or self._task.done(), PATIENCE_S)
+        assert not self._task.done()
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def test_reading_again_fails_no_request(gateway: GatewayProcess) -> None:
+    load = Load(gateway, "load")
+    await load.go_on()
+    gateway.process.send_signal(signal.SIGHUP)
+    await load.go_on(60)
+    await load.end()
+    assert load.failed == []
+
+
+async def test_a_killed_worker_is_started_again(gateway: GatewayProcess) -> None:
+    """The last test with this gateway that knows its processes."""
+    group, topic = new("group"), "load"
+    path = f"/consumers/{group}/instances/{name_at(1, group)}"
+    async with await connect(gateway, 0) as wire, await connect(gateway, 0) as other:
+        made = {"name": path.rpartition("/")[2]}
+        assert (await ask(wire, "POST", f"/consumers/{group}", made)).status == 200
+        kept, fresh = Load(gateway, topic, other), [Load(gateway, topic) for _ in range(4)]
+        for load in (kept, *fresh):
+            await load.go_on()
+        os.kill(pids(gateway)[1], signal.SIGKILL)
+        gateway.wait_for(r"worker 1 ended with signal 9")
+        # Sent while its home is away: it waits, and then there is no such instance.
+        reply = await ask(wire, "GET", f"{path}/assignments")
+        assert (reply.status, reply.json["error_code"]) == (404, 40403)
+        assert gateway.wait_for(r"worker 1 serves again", PATIENCE_S)
+        assert (await ask(wire, "POST", f"/consumers/{group}", made)).status == 200
+        for load in (kept, *fresh):
+            await load.go_on()
+            await load.end()
+        assert kept.failed == []  # the other worker's clients have noticed nothing
+        assert sum(len(load.failed) for load in fresh) <= len(fresh)  # what the dead one was answering, and no more
+
+
+async def test_workers_end_with_their_parent() -> None:
+    with GatewayProcess(f"workers={WORKERS}", start_s=60) as gateway:
+        children = pids(gateway)
+        async with await Wire.open(gateway.url) as wire:
+            assert (await ask(wire, "GET", "/topics")).status == 200
+        gateway.process.send_signal(signal.SIGKILL)
+        gateway.process.wait()
+
+        def gone(pid: int) -> bool:
+            try:
+                return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            except FileNotFoundError:
+                return True
+
+        await until(lambda: all(gone(pid) for pid in children), 20)
+
+
+def test_an_address_in_use_is_refused(gateway: GatewayProcess) -> None:
+    """With shared sockets the system itself would let two gateways have one address."""
+    port = int(gateway.url.rpartition(":")[2])
+    second = GatewayProcess(f"workers={WORKERS}", f"listeners=http://127.0.0.1:{port}", own_port=False)
+    with (
+        pytest.raises(
+            AssertionError, match=re.escape(f"cannot listen on http://127.0.0.1:{port}: Address already in use")
+        ),
+        second,
+    ):
+        pass
+    assert second.process.returncode != 0
+
+
+def test_one_worker_has_nothing_of_this() -> None:
+    with GatewayProcess() as alone:
+        children = Path(f"/proc/{alone.pid}/task/{alone.pid}/children").read_text()
+        assert children == ""
