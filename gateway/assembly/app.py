@@ -82,7 +82,8 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
     )
     authorizers = plugins.authorizers(config)
     async with contextlib.AsyncExitStack() as stack:
-        own = await stack.enter_async_context(open_kafka(config, worker.part.embedded if worker else ""))
+        opened = open_kafka(config) if worker is None else open_kafka(config, worker.part.embedded)
+        own = await stack.enter_async_context(opened)
         credentials = ClientCredentials(config, own) if are_possible(config) else None
         kafka: Kafka = own if credentials is None else credentials.kafka
         if credentials is not None:

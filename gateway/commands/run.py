@@ -177,7 +177,9 @@ async def _serve(
             await stack.enter_async_context(manager.watching(stop))
             if part is not None:
                 worker = await _join(stack, part, stop)
-            await run_until(stop, config, plugins, ready, worker)
+                await run_until(stop, config, plugins, ready, worker)
+            else:
+                await run_until(stop, config, plugins, ready)
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

@@ -68,9 +68,11 @@ class Load:
 
 
 @pytest.mark.timing
-async def test_sigterm_under_load(kafka: KafkaCluster, create_topic: Callable[..., str]) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sigterm_under_load(kafka: KafkaCluster, create_topic: Callable[..., str], workers: int) -> None:
     topic = create_topic()
-    with GatewayProcess(*QUIET, "producer.linger.ms=20", bootstrap=kafka.bootstrap) as gateway:
+    properties = (*QUIET, "producer.linger.ms=20", f"workers={workers}")
+    with GatewayProcess(*properties, bootstrap=kafka.bootstrap, start_s=60) as gateway:
         load = Load(gateway.url, topic, 16)
         await until(lambda: len(load.acknowledged) >= 200)
         began = time.monotonic()

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
@@ -32,13 +31,19 @@ def compare(*arguments: str | Path) -> None:
 
 def make_groups_topic(kafka: KafkaCluster) -> None:
     """Has Kafka make the topic in which it keeps the offsets of groups, which the recorded cluster had: it does when
-    somebody asks for the coordinator of a group."""
-    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    until = time.monotonic() + 30
-    while "__consumer_offsets" not in client.list_topics(timeout=10).topics and time.monotonic() < until:
-        with contextlib.suppress(KafkaException):
-            asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions("any")], request_timeout=5)
-            next(iter(asked.values())).result()
+    somebody asks for the coordinator of a group.
+
+    A consumer asks, and not the admin client: librdkafka 2.16's ListConsumerGroupOffsets ends the process (a null
+    pointer in rd_kafka_handle_OffsetFetch) where the broker is not the coordinator yet.
+    """
+    client = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "any"})
+    try:
+        until = time.monotonic() + 30
+        while "__consumer_offsets" not in client.list_topics(timeout=10).topics and time.monotonic() < until:
+            with contextlib.suppress(KafkaException):
+                client.committed([TopicPartition("any", 0)], timeout=5)
+    finally:
+        client.close()
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ async def connect(gateway: GatewayProcess, worker: int) -> Wire:
         assert reply.status == 200, reply
         if HOMES.home("which", reply.json["instance_id"]) == worker:
             return wire
-        wire.writer.close()
+        wire.writer.transport.abort()
 
 
 def name_at(worker: int, group: str) -> str:
@@ -79,10 +79,8 @@ def new(what: str) -> str:
 
 async def test_each_request_of_a_v2_instance_may_come_to_another_worker(gateway: GatewayProcess) -> None:
     group, topic = new("group"), "any"
-    with contextlib.ExitStack() as open_now:
-        wires = [await connect(gateway, worker) for worker in range(WORKERS)]
-        for wire in wires:
-            open_now.callback(wire.writer.close)
+    async with contextlib.AsyncExitStack() as open_now:
+        wires = [await open_now.enter_async_context(await connect(gateway, worker)) for worker in range(WORKERS)]
         for home, away in ((0, 1), (1, 0)):
             name = name_at(home, group)
             made = {"name": name, "format": "json", "auto.offset.reset": "earliest"}
@@ -139,10 +137,9 @@ async def test_a_reader_that_leaves_takes_no_record_with_it(gateway: GatewayProc
         assert (await ask(away, "POST", f"/consumers/{group}", made)).status == 200
         places = {"partitions": [{"topic": topic, "partition": 0}]}
         assert (await ask(away, "POST", f"{path}/assignments", places)).status == 204
-        leaving = await connect(gateway, 0)
-        await leaving.send(request("GET", f"{path}/records?timeout=10000", Accept=JSON_V2))
-        await until(lambda: True)
-        leaving.writer.transport.abort()
+        async with await connect(gateway, 0) as leaving:
+            await leaving.send(request("GET", f"{path}/records?timeout=10000", Accept=JSON_V2))
+            await ask(away, "GET", f"{path}/assignments")  # the read is on its way to the instance
         await away.send(produce(topic, b'{"records":[{"value":7,"partition":0}]}'))
         assert (await away.reply()).status == 200
         reply = await ask(away, "GET", f"{path}/records?timeout=10000", Accept=JSON_V2)
@@ -196,18 +193,19 @@ async def test_events_of_an_instance_elsewhere(gateway: GatewayProcess) -> None:
 
 
 async def test_what_an_operator_asks_is_answered_for_all(gateway: GatewayProcess) -> None:
-    wires = [await connect(gateway, worker) for worker in range(WORKERS)]
-    for wire in wires:
-        assert (await ask(wire, "GET", "/health/ready")).json == {"status": "ready"}
-        page = await scrape(gateway.url)
-        threads = {each.labels["worker"]: each.value for each in page.samples if each.name == "kafka_gateway_threads"}
-        assert set(threads) == {"0", "1"}
-        assert all(threads.values())
-        rows = (await ask(wire, "GET", "/console/clients")).json
-        assert len(rows) >= WORKERS
-        assert "worker" not in {each["transport"] for each in rows}
-    for wire in wires:
-        wire.writer.close()
+    async with contextlib.AsyncExitStack() as open_now:
+        wires = [await open_now.enter_async_context(await connect(gateway, worker)) for worker in range(WORKERS)]
+        for wire in wires:
+            assert (await ask(wire, "GET", "/health/ready")).json == {"status": "ready"}
+            page = await scrape(gateway.url)
+            threads = {
+                each.labels["worker"]: each.value for each in page.samples if each.name == "kafka_gateway_threads"
+            }
+            assert set(threads) == {"0", "1"}
+            assert all(threads.values())
+            rows = (await ask(wire, "GET", "/console/clients")).json
+            assert len(rows) >= WORKERS
+            assert "worker" not in {each["transport"] for each in rows}
 
 
 async def test_a_stranger_at_the_socket_of_a_worker_is_cut_off(gateway: GatewayProcess) -> None:
@@ -220,7 +218,7 @@ async def test_a_stranger_at_the_socket_of_a_worker_is_cut_off(gateway: GatewayP
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionResetError):
                 await reader.read()
-        writer.close()
+        writer.transport.abort()
 
 
 class Load:
@@ -235,16 +233,20 @@ class Load:
     async def _run(self) -> None:
         while True:
             try:
-                wire = self._kept or await Wire.open(self._gateway.url)
-                await wire.send(produce(self._topic))
-                reply = await wire.reply(timeout_s=PATIENCE_S)
-                if self._kept is None:
-                    wire.writer.close()
+                if self._kept is not None:
+                    reply = await self._produce(self._kept)
+                else:
+                    async with await Wire.open(self._gateway.url) as wire:
+                        reply = await self._produce(wire)
                 if reply.status != 200:
                     self.failed.append(reply)
             except ConnectionError as error:
                 self.failed.append(error)
             self.done += 1
+
+    async def _produce(self, wire: Wire) -> Reply:
+        await wire.send(produce(self._topic))
+        return await wire.reply(timeout_s=PATIENCE_S)
 
     async def go_on(self, count: int = 20) -> None:
         """Returns when so many more requests are over."""
@@ -322,6 +324,8 @@ def test_an_address_in_use_is_refused(gateway: GatewayProcess) -> None:
 
 
 def test_one_worker_has_nothing_of_this() -> None:
-    with GatewayProcess() as alone:
-        children = Path(f"/proc/{alone.pid}/task/{alone.pid}/children").read_text()
-        assert children == ""
+    with GatewayProcess(environment={"PYTHONPROFILEIMPORTTIME": "1"}) as alone:
+        imported = "\n".join(alone.output)
+        assert "kafka_gateway.core" in imported
+        assert "kafka_gateway.workers" not in imported
+        assert Path(f"/proc/{alone.pid}/task/{alone.pid}/children").read_text() == ""
