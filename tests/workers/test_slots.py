@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_gateway import jsonio
+from kafka_gateway.logs.destination import Destination
 from kafka_gateway.metrics.joined import join
 from kafka_gateway.workers.frames import (
     Answer,
@@ -131,3 +132,27 @@ def test_pages_of_metrics_become_one() -> None:
         'c{worker="1"} 5',
     ]
     assert join({0: b"# TYPE a gauge\na 1\n# EOF\n"}) == b'# TYPE a gauge\na{worker="0"} 1\n# EOF\n'
+
+
+class Pieces:
+    """Standard error, as it is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.buffer = self
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_lines_of_several_processes_do_not_break_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = Pieces()
+    monkeypatch.setattr("sys.stderr", pieces)
+    lines = b"".join(b"%d %b\n" % (number, b"x" * (number % 300)) for number in range(400)) + b"y" * 5000 + b"\nlast\n"
+    Destination("", shared=True).write(lines, 402)
+    assert b"".join(pieces.written) == lines
+    assert all(each.endswith(b"\n") for each in pieces.written)
+    assert [len(each) for each in pieces.written if len(each) > 4096] == [5001]
