@@ -110,7 +110,7 @@ class MethodNotAllowed(ServiceError):
 
 class NotAcceptable(ServiceError):
     status, error_code, text = 406, 406, "HTTP 406 Not Acceptable"
-    help = "Accept application/vnd.kafka.v2+json or application/json; for records application/vnd.kafka.FORMAT.v2+json."
+    help = "Accept what the API description (/openapi.json) names for this route, or */*."
 
 
 class RequestTimeout(ServiceError):

@@ -53,8 +53,9 @@ def can_mean(own: str, produces: Produces | None, method: str, accept: str | Non
 
     Many clients send one ``Accept`` with every request (``application/json, text/plain, */*``), which tells what they
     can read and not which API they speak. So a request is the other generation's only if it names one of that one's
-    versioned types and accepts nothing that ``own`` would answer, or if ``own`` has no answer that it accepts. A
-    DELETE is answered without content, so the generic types say nothing there.
+    versioned types and accepts nothing that ``own`` would answer. One that accepts generic types alone, and none of
+    what ``own`` answers, is told so by its own generation (406): the other one could only say that there is no such
+    instance.
 
     Args:
         produces: what ``own`` answers this request with.
@@ -71,7 +72,7 @@ def can_mean(own: str, produces: Produces | None, method: str, accept: str | Non
     if produces is None or any(each.covers(kind) for each in ranges for kind, _ in produces.weighted):
         return True
     versions = {vendor_parts(str(each))[1] for each in ranges}
-    return method == "DELETE" and versions <= {"", own}
+    return versions <= {"", own}
 
 
 def _content_type(header: str | None) -> str:

@@ -81,6 +81,19 @@ async def test_the_other_generation_is_meant_by_its_own_types_alone(rest: Rest, 
     assert (await rest.get(f"{instance}/subscription", accept=V2)).status == 200
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/vnd.kafka+json", "text/plain, application/json"])
+async def test_generic_types_alone_do_not_hide_an_instance(rest: Rest, accept: str) -> None:
+    """Fault: 404 with 40403 for an instance that is there, since JSON selects v1."""
+    instance = await rest.instance()
+    for answer in (
+        await rest.send("POST", f"{instance}/offsets", b"", accept),
+        await rest.send("POST", f"{instance}/offsets", {"offsets": []}, accept, V2),
+        await rest.get(f"{instance}/subscription", accept=accept),
+    ):
+        assert (answer.status, answer.code) == (406, 406)
+    assert (await rest.send("POST", f"{instance}/offsets", {"offsets": []}, accept, "application/json")).status == 415
+
+
 async def test_two_instances_of_one_name_are_told_apart_by_the_headers(rest: Rest) -> None:
     await rest.instance()
     assert (await rest.post("/consumers/g", {"name": "c"}, V1)).status == 200

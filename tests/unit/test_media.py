@@ -466,3 +466,13 @@ def test_negotiation_agrees_with_the_text_of_the_specification(elements: list[tu
     else:
         q, qs, place, _ = max(candidates, key=lambda each: each[:3])
         assert (q, qs, place, result) in candidates
+
+
+@pytest.mark.parametrize("produces", PRODUCES.values(), ids=PRODUCES)
+def test_a_406_tells_what_is_answered(produces: Produces) -> None:
+    with pytest.raises(NotAcceptable) as refused:
+        produces.negotiate("text/plain")
+    named = [word.rstrip(",.") for word in refused.value.help.split() if "/" in word]
+    assert named
+    for each in named:
+        assert produces.negotiate(each) in produces.types
