@@ -22,7 +22,11 @@ def bootstrap(kafka: KafkaCluster) -> str:
 
 
 async def test_the_others_are_committed(
-    kafka: KafkaCluster, open_consumer: Opener, kafka_topic: Callable[[str, str, int], None], topic: str
+    kafka: KafkaCluster,
+    open_consumer: Opener,
+    kafka_topic: Callable[[str, str, int], None],
+    topic: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     stays, goes = f"{topic}-stays", f"{topic}-goes"
     for name in (stays, goes):
@@ -31,9 +35,14 @@ async def test_the_others_are_committed(
     consumer = await open_consumer(auto_commit=False)
     await consumer.subscribe([stays, goes])
     await read_until(consumer, 4)
+    places = [TopicPartition(stays, 0), TopicPartition(goes, 0)]
+    by_itself = await open_consumer(auto_commit=True)
+    await by_itself.assign(places)
+    await read_until(by_itself, 4)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.delete_topics([goes])[goes].result()
     both = [PartitionOffset(goes, 0, 1), PartitionOffset(stays, 0, 1)]
+    await by_itself.seek([PartitionOffset(*each, 1) for each in places])  # which is committed in a while
 
     async def refused() -> tuple[str, ...]:
         try:
@@ -48,3 +57,13 @@ async def test_the_others_are_committed(
     with contextlib.suppress(CommittedWithoutTopics):  # unless the group has taken the topic away already
         await consumer.commit(None)
     assert await consumer.committed([TopicPartition(stays, 0)]) == [PartitionOffset(stays, 0, 2)]
+
+    async def told() -> bool:
+        return any("An automatic commit named" in each.message for each in caplog.records)
+
+    await until(told)
+    assert {each.message for each in caplog.records if "that is gone" in each.message} == {
+        f"{what} named a topic that is gone: Offsets of topics that are gone were not committed: {goes}."
+        for what in ("A commit", "An automatic commit")
+    }
+    assert await by_itself.committed(places) == [PartitionOffset(stays, 0, 1)]

@@ -44,7 +44,7 @@ from kafka_gateway.transports.records.frames import array
 
 _INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
 """Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
-_REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "www-authenticate"})
+_REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "warning", "www-authenticate"})
 _READING = ("GET", "HEAD")
 _IDENTITIES_MAX = 16
 """Different proofs of identity in the envelopes of one client."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from confluent_kafka import KafkaException
 
 from kafka_gateway.errors import CommittedWithoutTopics, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
-from kafka_gateway.kafka.consuming.commits import next_offsets
+from kafka_gateway.kafka.consuming.commits import next_offsets, topics_not_stored
 from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class AutoCommit:
         self.positions: dict[Partition, int] = {}
         self._due = 0.0
         self._changed = False
+        self._doubted: Sequence[PartitionOffset] = ()
+        """Of a commit that named a topic which is gone: what may have been stored all the same."""
 
     def idle_s(self, most: float) -> float:
         """How long the thread may wait until something is due, ``most`` at most."""
@@ -62,6 +65,8 @@ class AutoCommit:
 
     def commit_due(self, now: float) -> None:
         """Commits if it is time to. To be called in every round of the thread."""
+        if self._doubted:
+            self._drop_the_gone()
         if self._changed and self._every_s is not None and now >= self._due:
             if self._client.commits.on_their_way:
                 self._due = now + self._every_s  # Kafka is slow: they would pile up
@@ -93,7 +98,7 @@ class AutoCommit:
     def _send(self, positions: Mapping[Partition, int]) -> None:
         def done(error: ServiceError | None) -> None:
             if isinstance(error, CommittedWithoutTopics):
-                _log.warning("An automatic commit named a topic that is gone: %s", error.message)
+                self._doubted = error.offsets
             elif error is not None:
                 self.move({})  # so it is tried again
                 _log.warning("An automatic commit failed: %s", error.message)
@@ -103,3 +108,16 @@ class AutoCommit:
                 self._client.commit(next_offsets(positions), done)
             except KafkaException as error:
                 done(to_service_error(error))
+
+    def _drop_the_gone(self) -> None:
+        """Says which topic it was that is gone, and commits nothing of it again. Blocks."""
+        doubted, self._doubted = self._doubted, ()
+        try:
+            stored = self._client.committed([(each.topic, each.partition) for each in doubted])
+        except KafkaException as error:
+            _log.warning("It is not known what an automatic commit has stored: %s", to_service_error(error).message)
+            return
+        gone = topics_not_stored(doubted, stored)
+        if gone:
+            self.forget([place for place in self.positions if place[0] in gone])
+            _log.warning("An automatic commit named a topic that is gone: %s", CommittedWithoutTopics(gone).message)

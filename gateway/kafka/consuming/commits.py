@@ -95,6 +95,13 @@ def next_offsets(positions: Mapping[Partition, int]) -> list[PartitionOffset]:
     return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in positions.items()]
 
 
+def topics_not_stored(sent: Sequence[PartitionOffset], stored: Sequence[PartitionOffset]) -> set[str]:
+    """The topics whose offsets were not committed, of those that were reported so: librdkafka reports one partition's
+    failure for all. ``stored``: what the group has committed now of the same partitions."""
+    kept = {(each.topic, each.partition): each.offset for each in stored}
+    return {each.topic for each in sent if kept.get((each.topic, each.partition)) != each.offset}
+
+
 def _outcome(
     error: confluent_kafka.KafkaError | None, partitions: Sequence[confluent_kafka.TopicPartition]
 ) -> ServiceError | None:

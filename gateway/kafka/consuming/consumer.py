@@ -14,6 +14,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import CommittedWithoutTopics, InstanceNotFound
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.commits import topics_not_stored
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
@@ -151,16 +152,12 @@ class KafkaConsumer:
         try:
             await done
         except CommittedWithoutTopics as error:
-            gone = await self._not_stored(error)
+            stored = await self.committed([TopicPartition(each.topic, each.partition) for each in error.offsets])
+            gone = topics_not_stored(error.offsets, stored)
             if gone:
-                raise CommittedWithoutTopics(gone) from error
-
-    async def _not_stored(self, error: CommittedWithoutTopics) -> set[str]:
-        """The topics whose offsets were not committed: librdkafka reports one partition's failure for all."""
-        sent = {(each.topic, each.partition): each.offset for each in error.offsets}
-        stored = await self.committed([TopicPartition(*place) for place in sent])
-        kept = {(each.topic, each.partition): each.offset for each in stored}
-        return {topic for (topic, partition), offset in sent.items() if kept.get((topic, partition)) != offset}
+                failure = CommittedWithoutTopics(gone)
+                _log.warning("A commit named a topic that is gone: %s", failure.message)
+                raise failure from error
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
         found: list[PartitionOffset] = await self._ask(partial(self._worker.committed, list(partitions)))
