@@ -13,6 +13,7 @@ that have no meaning here are known and marked `ConfigKey.ignored`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -254,6 +255,13 @@ def peek(
     return key.read(text)
 
 
+_PLACEHOLDER = re.compile(r"\$\{\w+:[^{}]*\}")
+_NOT_REPLACED = (
+    "is a placeholder that nobody has replaced: the gateway has no config.providers, and reads the environment itself"
+    " (KAFKA_GATEWAY_ and the name in capitals, with _ for every dot)"
+)
+
+
 def _build(
     table: KeyTable,
     given: Mapping[str, tuple[str, str]],
@@ -272,7 +280,9 @@ def _build(
             faults.append(_unknown(table, name, place))
             continue
         places[name] = place
-        if key.prefix:
+        if _PLACEHOLDER.fullmatch(text.strip()):
+            faults.append(Fault(place, name, _NOT_REPLACED))
+        elif key.prefix:
             texts[name] = text.strip()
             if key.judges is not None and (message := key.judges(name.removeprefix(key.name), texts[name])):
                 faults.append(Fault(place, name, message))
@@ -303,8 +313,9 @@ def _build(
             # The other checks ask for the listeners, and go on with the usual one.
             without = {name: value for name, value in values.items() if not name.endswith("listeners")}
             config = replace(config, values=MappingProxyType({**without, "listeners": (), "admin.listeners": ()}))
-    for check in checks:
-        faults += check(config)
+    read_wrong = {fault.key for fault in faults}
+    for check in checks:  # which see defaults instead of faulty values
+        faults += [fault for fault in check(config) if not fault.key or fault.key not in read_wrong]
     if faults:
         raise ConfigError(faults)
     return config

@@ -10,6 +10,7 @@ Write the ``doc`` as one line without the unit and without the default, both are
 
 from __future__ import annotations
 
+from kafka_gateway.addresses import read_servers
 from kafka_gateway.config import ConfigKey, section
 from kafka_gateway.registry.keys import REGISTRY_KEYS
 from kafka_gateway.settings.api_keys import APIS, CONSUME, PRODUCE
@@ -37,6 +38,7 @@ KAFKA = section(
         type="list",
         default=(),
         doc="Kafka brokers to begin with, HOST:PORT; none: the Kafka embedded in the gateway, for trying it out.",
+        reads=read_servers,
         example="localhost:9092",
     ),
     ConfigKey(

@@ -73,6 +73,12 @@ def test_the_calling_code_must_know_names_and_types() -> None:
         config.seconds("port")
 
 
+NOT_REPLACED = (
+    "is a placeholder that nobody has replaced: the gateway has no config.providers, and reads the environment itself"
+    " (KAFKA_GATEWAY_ and the name in capitals, with _ for every dot)"
+)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -90,6 +96,11 @@ def test_the_calling_code_must_know_names_and_types() -> None:
         ("log.format=xml", "'xml' is not one of text, json"),
         ("ssl.keystore.location=/no/such.pem", "/no/such.pem cannot be read: No such file or directory"),
         ("org.atmosphere.websocket.maxIdleTime=5 minutes", "'5 minutes' is not a whole number of ms"),
+        ("bootstrap.servers=a:1,PLAINTEXT://", "'PLAINTEXT://' is not of the form HOST:PORT"),
+        ("bootstrap.servers=a:b:c", "'a:b:c' is not of the form HOST:PORT"),
+        ("bootstrap.servers=${NOPE}:9092", "'${NOPE}:9092' is not of the form HOST:PORT"),
+        ("bootstrap.servers=${env:NOPE}", NOT_REPLACED),
+        ("client.sasl.password=${file:/run/secret:password}", NOT_REPLACED),
     ],
 )
 def test_faulty_values(override: str, message: str) -> None:

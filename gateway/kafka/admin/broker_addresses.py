@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 
+from kafka_gateway.addresses import split_address
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
-from kafka_gateway.kafka.clients.probe import split_address, tls_context
+from kafka_gateway.kafka.clients.probe import tls_context
 from kafka_gateway.kafka.clients.properties import client_properties
 from kafka_gateway.upstream import Sasl, Upstream
 

@@ -20,6 +20,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
+from kafka_gateway.addresses import split_address
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.errors import InvalidConsumerConfig
 from kafka_gateway.kafka.clients.factory import ClientFactory
@@ -41,7 +42,6 @@ _SASL_CODES = frozenset(
 )
 _SSL_CODES = frozenset({_Code._SSL})
 _NAME_CODES = frozenset({_Code._RESOLVE})
-_DEFAULT_PORT = 9092
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,26 +274,6 @@ def _failed_step(subject: str, errors: list[confluent_kafka.KafkaError], begin: 
             return Step(kind, False, subject, f"{text} ({found.name()})", _since(begin))
     name = errors[-1].name()
     return Step(METADATA, False, subject, f"gives no metadata ({name}); is it a Kafka broker?", _since(begin))
-
-
-def split_address(server: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``, ``[IPv6]:PORT`` or ``HOST``; a protocol before ``://`` is skipped, as librdkafka
-    does.
-
-    Raises:
-        ValueError: with a message for the operator.
-    """
-    text = server.rpartition("://")[2]
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        port = rest.removeprefix(":")
-        good = bool(bracket) and (not rest or rest.startswith(":"))
-    else:
-        host, _, port = text.partition(":")
-        good = ":" not in port
-    if not host or not good or (port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536)):
-        raise ValueError("is not of the form HOST:PORT")
-    return host, int(port) if port else _DEFAULT_PORT
 
 
 def join_address(host: str, port: int) -> str:
