@@ -10,8 +10,12 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, HttpVersionNotSupported, NotSupported, ServiceError
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(%25[A-Za-z0-9._~-]+)?\]|[A-Za-z0-9._~-]*)(:[0-9]{0,5})?")
+_LABEL = r"[A-Za-z0-9_~-]+"
+_HOST = re.compile(
+    rf"(\[[0-9A-Fa-f:.]{{2,45}}(%25[A-Za-z0-9._~-]+)?\]|({_LABEL}(\.{_LABEL})*\.?)?)(:(?P<port>[0-9]{{0,5}}))?"
+)
 """RFC 9110 §7.2 as far as names go that DNS and hosts files can have (RFC 3986 §3.2.2 allows more)."""
+_PORT_MAX: Final = 65535
 _HOSTS_MAX: Final = 1000
 _known_hosts: set[str] = set()
 """Host fields that were found right; checking one again would cost more than all the rest."""
@@ -56,7 +60,8 @@ def check_head(request: web.BaseRequest) -> None:
 
 
 def _check_host(host: str) -> None:
-    if not _HOST.fullmatch(host):
+    found = _HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > _PORT_MAX:
         raise _Disputable("The Host field is not a host name and a port.")
     if len(host) <= 255:
         if len(_known_hosts) >= _HOSTS_MAX:

@@ -72,6 +72,12 @@ async def test_request_lines_of_other_protocols(app: App, service: StubService, 
         "a,b",
         "x:port",
         "x:123456",
+        "x:65536",
+        "x:99999",
+        "..",
+        ".",
+        "a..b",
+        ".x",
         "[::1",
         "[x]",
         "x\\y",
@@ -87,7 +93,8 @@ async def test_a_host_that_is_none(app: App, service: StubService, host: str) ->
 
 
 @pytest.mark.parametrize(
-    "host", ["x", "X.example", "x:8082", "127.0.0.1", "[::1]", "[::1]:8082", "a_b", "xn--e1a.example.", ""]
+    "host",
+    ["x", "X.example", "x:8082", "x:65535", "x:", "127.0.0.1", "[::1]", "[::1]:8082", "a_b", "xn--e1a.example.", ""],
 )
 async def test_a_host(app: App, host: str) -> None:
     async with await Wire.open(app.addresses[0]) as wire:

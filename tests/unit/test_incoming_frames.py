@@ -32,6 +32,13 @@ def frame(length: int, opcode: int = TEXT, final: bool = True, masked: bool = Tr
 class Connection:
     paused = 0
 
+    @property
+    def transport(self) -> Connection:
+        return self
+
+    def is_reading(self) -> bool:
+        return not self.paused
+
     def pause_reading(self) -> None:
         self.paused += 1
 
@@ -143,6 +150,34 @@ async def test_a_message_in_fragments_has_its_time() -> None:
     before = socket.parser.got
     socket.feed(frame(1, CONTINUATION))
     assert socket.parser.got == before, "what still comes is dropped"
+
+
+@pytest.mark.parametrize("length", [5, 200, 70_000])
+@pytest.mark.parametrize("cut", [1, 3, 12, -1])
+async def test_a_frame_that_does_not_go_on_ends_the_socket(length: int, cut: int) -> None:
+    """Fault: half a frame stayed for as long as its client liked, on sockets that send no pings."""
+    socket = Socket(window_s=0.1)
+    data = frame(length)
+    socket.feed(frame(3) + (data[:cut] if cut < len(data) else data[:-1]))
+    await until(lambda: socket.code)
+    assert (socket.code, socket.memory.held) == (1008, 0)
+
+
+async def test_frames_that_go_on_are_left_alone() -> None:
+    going, held = Socket(window_s=0.15), Socket(window_s=0.15)
+    data = frame(20) * 7
+    for at in range(0, len(data), 20):  # nearly every read ends within a frame
+        going.feed(data[at : at + 20])
+        await asyncio.sleep(0.04)
+    assert going.code == 0
+    held.feed(frame(20)[:10])
+    held.connection.pause_reading()  # the gateway does not read it
+    await asyncio.sleep(0.4)
+    assert held.code == 0
+    held.feed(frame(20)[10:])
+    held.connection.resume_reading()
+    await asyncio.sleep(0.2)
+    assert (going.code, held.code) == (0, 0)
 
 
 async def test_a_long_message_keeps_the_least_rate() -> None:

@@ -8,6 +8,8 @@ from kafka_gateway import media
 from kafka_gateway.core import Gateway
 from kafka_gateway.description import Description
 from kafka_gateway.door.request import HttpRequest
+from kafka_gateway.errors import BadRequest
+from kafka_gateway.media_ranges import parse_accept
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import served
 from kafka_gateway.session import Session
@@ -78,8 +80,21 @@ class StartPage(Transport):
         if request.raw_path != "/" or request.method not in ("GET", "HEAD"):
             return False
         accept = request.headers.get("Accept", "")
-        return "text/html" in accept and not accept.startswith(_JAVA) and "Upgrade" not in request.headers
+        return "text/html" in accept and "Upgrade" not in request.headers and _wants_page(accept)
 
     async def handle(self, request: HttpRequest, session: Session, gateway: Gateway) -> web.StreamResponse:
         await gateway.admit(session, _PAGE)
         return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=_HEADERS)
+
+
+def _wants_page(accept: str) -> bool:
+    """Whether a page is named in ``Accept``, and nothing of the API is wanted more."""
+    if accept.startswith(_JAVA):
+        return False
+    try:
+        ranges = parse_accept(accept)
+    except BadRequest:
+        return False
+    page = max((each.q for each in ranges if str(each.media_type) == "text/html"), default=0.0)
+    others = (each.q for each in ranges if str(each.media_type).startswith("application/") and "json" in str(each))
+    return page > 0 and page >= max(others, default=0.0)

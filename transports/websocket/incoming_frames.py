@@ -2,7 +2,8 @@
 
 aiohttp hands out whole messages, and holds what there is of an unfinished one where nobody can see it. Here the heads
 of frames are followed, which costs 0.1 µs for a short one, so that three rules can be kept: every frame is masked
-(RFC 6455 §5.1), what unfinished messages hold is counted in the memory budget, and no message may stay unfinished.
+(RFC 6455 §5.1), what unfinished messages hold is counted in the memory budget, and no frame or message may stay
+unfinished.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kafka_gateway.transports.websocket.frame_heads import read_head
 @dataclass(frozen=True, slots=True)
 class FrameRules:
     """``fragments_s``: a message in fragments is complete within so many seconds; 0: no limit. ``rate``: bytes a
-    second that a long message keeps up, over ``window_s``; 0: none.
+    second that a long message and an unfinished frame keep up, over ``window_s``; 0: a byte in that time.
     """
 
     memory: MemoryBudget
@@ -52,6 +53,12 @@ class IncomingFrames:
         self._counted = 0
         self._fragments: asyncio.TimerHandle | None = None
         self._progress: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        """Looks whether a frame that is not complete goes on."""
+        self._since = 0.0
+        """When the frame under way was found incomplete, or was found to go on."""
+        self._came = 0
+        """Bytes of it since."""
         self._paused = False
 
     # --- what aiohttp's connection calls ----------------------------------------------------------------------------
@@ -88,6 +95,9 @@ class IncomingFrames:
     def close(self) -> None:
         """Gives back what is counted."""
         self._message_ended()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
         if self._paused:
             self._rules.memory.forget(self._go_on)
             self._go_on()
@@ -101,6 +111,7 @@ class IncomingFrames:
         if at:
             if at > end:
                 self._left = at - end
+                self._came += end
                 self._arrived(end)
                 return
             self._left = 0
@@ -117,12 +128,14 @@ class IncomingFrames:
                 if at > end:
                     self._left = at - end
                     self._final = self._control = True  # so short that nothing of it is counted
+                    self._unfinished()
                     return
             if at == end:
                 return
             head = read_head(data, at, end)
             if head is None:
                 self._head = data[at:]
+                self._unfinished()
                 return
             if not head.masked:
                 raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "frame without a mask")
@@ -133,6 +146,7 @@ class IncomingFrames:
             at = head.begin + head.length
             if at > end:
                 self._left = at - end
+                self._unfinished()
                 self._arrived(end - head.begin)
                 return
             self._arrived(head.length)
@@ -165,6 +179,30 @@ class IncomingFrames:
             if timer is not None:
                 timer.cancel()
         self._fragments = self._progress = None
+
+    # --- frames that do not go on -----------------------------------------------------------------------------------
+
+    def _unfinished(self) -> None:
+        """What has come ends within a frame that has just begun."""
+        loop = asyncio.get_running_loop()
+        self._since, self._came = loop.time(), 0
+        if self._stall is None:  # one for all frames of the socket: nearly every read ends within one
+            self._stall = loop.call_later(self._rules.window_s, self._look_at_frame)
+
+    def _look_at_frame(self) -> None:
+        self._stall = None
+        if self._parser is None or not (self._left or self._head):
+            return
+        loop, rules = asyncio.get_running_loop(), self._rules
+        wait_s = self._since + rules.window_s - loop.time()
+        if wait_s <= 0.001:
+            transport = self._connection.transport
+            if transport is not None and transport.is_reading() and self._came < max(1, rules.rate * rules.window_s):
+                self._too_slow()
+                return
+            self._since, self._came = loop.time(), 0
+            wait_s = rules.window_s
+        self._stall = loop.call_later(wait_s, self._look_at_frame)
 
     # --- long messages ----------------------------------------------------------------------------------------------
 
