@@ -149,6 +149,8 @@ async def test_the_page_is_small_and_asks_nobody_else() -> None:
         assert size <= 300_000
         start = (await fetch(f"{app.addresses[0]}/", Accept="text/html"))[2].decode()
         assert 'href="docs"' in start
+        for accept in ("text/html;q=0, */*", "application/json, text/html;q=0.5", "text/html;q=x", "*/*"):
+            assert b"<html" not in str((await fetch(f"{app.addresses[0]}/", Accept=accept))[2]).encode(), accept
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/asyncapi.json"])
