@@ -17,6 +17,7 @@ from typing import Any
 import fastavro
 
 from kafka_gateway import jsonio
+from kafka_gateway.avro_reading import schema_to_read
 from kafka_gateway.codecs.avro_read import must_be_read, read_datum
 from kafka_gateway.codecs.avro_schema import Node, is_empty, is_recursive, reachable, read_schema
 from kafka_gateway.codecs.schema import SchemaCodec
@@ -53,8 +54,8 @@ class AvroSchema(CompiledSchema):
         self._raw = node.kind == "bytes"
         self._convert = _Writing().of(node)
         self._nullable = node.kind == "null" or any(branch.kind == "null" for branch in node.branches)
-        self._write_schema = _parsed(_fastavro_schema(node, wrapped=False))
-        self._read_schema = _without_negative_indexes(_parsed(_top(_fastavro_schema(node, wrapped=True))))
+        self._write_schema = _parsed(fastavro.parse_schema, _fastavro_schema(node, wrapped=False))
+        self._read_schema = _parsed(schema_to_read, _top(_fastavro_schema(node, wrapped=True)))
         self._bare = node.kind == "union"
         self._show = _Showing().of(node)
         # fastavro ends the whole process for data that is nested some thousand times, and counts to any number of
@@ -100,9 +101,9 @@ class AvroSchema(CompiledSchema):
         return next(iter(datum.values())) if self._bare and datum is not None else datum
 
 
-def _parsed(schema: Any) -> Any:
+def _parsed(parse: Callable[[Any], Any], schema: Any) -> Any:
     try:
-        return fastavro.parse_schema(schema)
+        return parse(schema)
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
@@ -111,34 +112,6 @@ def _top(schema: Any) -> Any:
     """A record with the datum as its only field, which is read from the same bytes: fastavro would parse a schema that
     is no record anew at each use."""
     return {"type": "record", "name": _WRAPPED, "namespace": "", "fields": [{"name": _TOP, "type": schema}]}
-
-
-def _without_negative_indexes(parsed: Any) -> Any:
-    """The schema that fastavro has parsed, with dictionaries in the place of its lists of branches and symbols.
-
-    fastavro looks branches and symbols up by the number in the payload, and a list of Python takes -1 for its last
-    element, so that broken data would be shown as if they were right.
-    """
-    done: set[int] = set()
-
-    def change(part: Any) -> Any:
-        if isinstance(part, list):
-            return {"type": "union"} | {i: change(branch) for i, branch in enumerate(part)}
-        if not isinstance(part, dict) or id(part) in done:
-            return part
-        done.add(id(part))
-        for name in ("type", "items", "values"):
-            if isinstance(part.get(name), (dict, list)):
-                part[name] = change(part[name])
-        for field in part.get("fields", ()):
-            change(field)
-        if "symbols" in part:
-            part["symbols"] = dict(enumerate(part["symbols"]))
-        for named in part.get("__named_schemas", {}).values():
-            change(named)
-        return part
-
-    return change(parsed)
 
 
 def _fastavro_schema(node: Node, wrapped: bool) -> Any:

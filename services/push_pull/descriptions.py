@@ -39,6 +39,13 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
         },
         body_example={"messages": ["message1", "message2"]},
         path=_PATH,
+        parameters=(
+            Parameter(
+                "dry_run",
+                "true: say what would become of the messages, and write nothing.",
+                {"enum": ["true", "false"]},
+            ),
+        ),
         errors=(BadRequest, Forbidden, PayloadTooLarge, Unavailable, GatewayTimeout),
         error_body=_ERROR,
         reply_types={400: ("application/json", "text/plain")},

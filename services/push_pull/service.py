@@ -42,6 +42,7 @@ from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
+from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.push_pull.descriptions import DESCRIPTIONS
 from kafka_gateway.services.push_pull.group_pull import Pulls, Wanted, as_base64, as_text, show
@@ -68,6 +69,7 @@ class PushPull:
                 [Fault(place, "push.pull.prefix", "is not a path of plain segments, such as /flasfka/v1")]
             )
         self._producer = kafka.producer
+        self._dry_run = DryRunProducer(kafka.admin, config.flag("auto.create.topics.enable"))
         self._rules = TopicRules(config)
         self._topics, self._groups = config.items("push.pull.topics"), config.items("push.pull.groups")
         self._default_group = config.text("push.pull.group.default")
@@ -118,8 +120,9 @@ class PushPull:
     # --- push -------------------------------------------------------------------------------------------------------
 
     async def _push(self, call: Call) -> Response:
-        """``POST``: 204 when Kafka has every message. All are checked before the first is sent."""
+        """``POST``: 204 when Kafka has every message, or would have. All are checked before the first is sent."""
         topic, key = self._topic(call), _name(call)
+        producer = self._dry_run if is_dry(call.query) else self._producer
         messages = self._messages(call.request.body)
         if messages is None:
             return Response(EXPECTED, 400, media_type="text/plain; charset=utf-8")
@@ -128,12 +131,12 @@ class PushPull:
         # Without a key all go to one partition, where they keep their order.
         chosen = self._leaders.of(topic) or await self._leaders.look_up(topic)
         partition = random.choice(chosen) if key is None else None
-        waiting = self._producer.ready(topic)
+        waiting = producer.ready(topic)
         if waiting is not None:
             await waiting
         stored_key = None if key is None else key.encode()
         records = [OutgoingRecord(stored_key, message.encode()) for message in messages]
-        deliveries = await self._producer.send(topic, records, partition)
+        deliveries = await producer.send(topic, records, partition)
         errors = [each for each in deliveries if isinstance(each, ServiceError)]
         if errors:
             self._leaders.forget(topic)

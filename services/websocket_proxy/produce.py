@@ -13,6 +13,7 @@ from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Transactions
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.services.common.dry_run import is_dry
 from kafka_gateway.services.websocket_proxy.ports import SenderRequest, StoredRecord
 from kafka_gateway.services.websocket_proxy.sessions import Lease, ProducerSocket, ProxySettings, SocketSessions
 from kafka_gateway.services.websocket_proxy.topics import log_in, needs_keys, partitions_of
@@ -44,6 +45,8 @@ class ProduceSockets:
         wanted = call.body
         if not isinstance(wanted, SenderRequest):
             raise BadRequest("Expected WebSocket Upgrade request")
+        if is_dry(call.query):
+            raise BadRequest("dry_run is for requests that produce: what a socket sends is always stored.")
         self._check(wanted)
         call.require("write", "topic", wanted.topic)
         if wanted.transactional:

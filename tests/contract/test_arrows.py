@@ -176,7 +176,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "gateway.transport",
         "transports",
     ),
-    "fastavro": ("gateway.codecs", "transports.websocket_proxy.avro_messages"),
+    "fastavro": ("gateway.codecs", "gateway.avro_reading", "transports.websocket_proxy.avro_messages"),
     "google": ("gateway.codecs",),
     "jsonschema": ("gateway.codecs", "gateway", "services"),
     "jsonschema_rs": ("gateway.codecs",),

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import KafkaRetriable
+from kafka_gateway.errors import BadRequest, KafkaRetriable
+from kafka_gateway.messages import Request
 from kafka_gateway.services.common.dry_run import murmur2
+from kafka_gateway.session import Session
 from tests.registry.fake_registry import FakeRegistry, serving
 from tests.services.conftest import Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
+from tests.services.test_push_pull import Endpoints
 from tests.services.test_v3_produce import Pieces, reports_of
 
 JSON = embedded("json")
@@ -137,6 +140,29 @@ async def test_schemas_are_judged_and_not_registered(start: Start, registry: Fak
         assert not any(fake.logs["t"])
         (report,) = await reports_of(rest, json.dumps({"value": value}).encode())
         assert (report["error_code"], report["value"]["schema_id"]) == (200, 1)
+
+
+def test_two_answers_are_none() -> None:
+    for query in ("dry_run=false&dry_run=true", "dry_run=true&dry_run=false"):
+        with pytest.raises(BadRequest, match="twice"):
+            Request.of(Session("test"), f"POST /topics/t?{query}")
+    query = Request.of(Session("test"), "POST /topics/t?dry_run=true&dry_run=true&a=1&a=2").query
+    assert query == {"dry_run": "true", "a": "1"}
+
+
+async def test_pushed_messages_are_judged(fake: FakeKafka) -> None:
+    endpoints = Endpoints(fake)
+    for name in ("t", "t/key"):
+        reply = await endpoints.ask("POST", name, {"dry_run": "true"}, {"messages": ["a", "b"]})
+        assert (reply.status, reply.body) == (204, b"")
+    strict = Endpoints(fake, auto_create_topics_enable=False)
+    reply = await strict.ask("POST", "none", {"dry_run": "true"}, {"messages": ["a", "b"]})
+    assert isinstance(reply.body, bytes)
+    assert (reply.status, json.loads(reply.body)["produced"]) == (503, 0)
+    assert (await endpoints.ask("POST", "t", {"dry_run": "perhaps"}, {"messages": ["a"]})).status == 400
+    assert not any(fake.logs["t"])
+    await endpoints.ask("POST", "t", {"dry_run": "false"}, {"messages": ["a"]})
+    assert any(fake.logs["t"])
 
 
 async def test_false_is_no_dry_run(rest: Rest) -> None:

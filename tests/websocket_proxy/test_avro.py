@@ -67,7 +67,15 @@ async def test_produce(
     assert (stored.key(), stored.value(), stored.headers()) == (stored_key, stored_value, [("h", b"w")])
 
 
-@pytest.mark.parametrize(("frame", "code"), [(b"\xff\xff\xff", 1000), (b"", 1000), (b"\x00\x04\x0a\x00\x00", 1011)])
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\xff\xff\xff", 1000),
+        (b"", 1000),
+        (b"\x00\x04\x0a\x00\x00", 1011),
+        (b"\x00\x02\x02v\x00\x01\x02m", 1000),  # the branch -1 of clientMessageId, which is not the last one
+    ],
+)
 async def test_what_cannot_be_produced_ends_the_socket(
     sockets: Sockets, new_topic: NewTopic, frame: bytes, code: int
 ) -> None:

@@ -22,6 +22,10 @@ NewTopic = Callable[..., str]
         ({"topic": "t"}, "Request param 'clientId' is missing."),
         ({"clientId": "", "topic": "t"}, "Request param 'clientId' is missing."),
         ({"clientId": "c"}, "Request param 'topic' is missing."),
+        (
+            {"clientId": "c", "topic": "t", "dry_run": "true"},
+            "dry_run is for requests that produce: what a socket sends is always stored.",
+        ),
         ({"clientId": "c", "topic": "t", "socketPayload": "protobuf"}, "'protobuf' is not a valid socket payload"),
         ({"clientId": "c", "topic": "t", "valType": "foobar"}, "'foobar' is not a valid format type"),
         ({"clientId": "c", "topic": "t", "transactional": "maybe"}, "'maybe' is not a valid Boolean value"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import fastavro
 
+from kafka_gateway.avro_reading import schema_to_read
 from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
 from kafka_gateway.services.websocket_proxy import avro_schemas
 from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
@@ -56,13 +57,13 @@ def _with_tags(schema: dict[str, Any]) -> Any:
     for field in schema["fields"]:
         name, type_ = field["name"], field["type"]
         fields.append({"name": name, "type": _tagged(name, type_) if name in ("key", "value") else type_})
-    return fastavro.parse_schema({**schema, "fields": fields})
+    return schema_to_read({**schema, "fields": fields})
 
 
 _READ_RECORD = _with_tags(avro_schemas.PRODUCER_RECORD)
 _RESULT = fastavro.parse_schema(avro_schemas.PRODUCER_RESULT)
 _RECORD = fastavro.parse_schema(avro_schemas.CONSUMER_RECORD)
-_COMMIT = fastavro.parse_schema(avro_schemas.COMMIT)
+_COMMIT = schema_to_read(avro_schemas.COMMIT)
 
 
 def _read(schema: Any, payload: bytes) -> Any:
