@@ -126,6 +126,10 @@ class CompiledSchema:
         """
         raise NotImplementedError
 
+    def name_of(self, payload: bytes, rest: bytes | None = None) -> str:
+        """The full name of the record that ``decode`` shows; "" without one. ValueError if the payload is broken."""
+        return self.name
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SchemaChoice:

@@ -41,6 +41,7 @@ _CONFLUENT = {
     ),
 }
 """What Confluent's clients import without a reference."""
+_RESERVED_NUMBERS = range(19_000, 20_000)
 _SURELY_SHALLOW = 30
 """Brackets of a datum's JSON. The free values of google/protobuf/struct.proto take three messages for each, and no
 reader takes more than a hundred messages inside each other."""
@@ -54,6 +55,7 @@ class ProtobufCodec(SchemaCodec):
 
     def canonical(self, text: str) -> str:
         """Without comments, and with one way to set blanks: some registries take the text for another else."""
+        _check_numbers(_read(text, _MAIN).message_type)
         return text if _is_base64(text) else formatted(tokens(text))
 
     def compile(self, schema: Schema) -> ProtobufSchema:
@@ -99,6 +101,18 @@ class ProtobufSchema(CompiledSchema):
             raise ValueError("it is nested too deeply") from None
 
     def decode(self, payload: bytes, rest: bytes | None = None) -> Any:
+        message_type, payload = self._type_of(payload, rest)
+        try:
+            message = message_factory.GetMessageClass(message_type).FromString(payload)
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"the payload is no message {message_type.full_name}: {error}") from None
+        return self._mapping.show(message_type)(message)
+
+    def name_of(self, payload: bytes, rest: bytes | None = None) -> str:
+        return str(self._type_of(payload, rest)[0].full_name)
+
+    def _type_of(self, payload: bytes, rest: bytes | None) -> tuple[Descriptor, bytes]:
+        """The type that the message index path leads to, and the message."""
         # With an id in a header the path is behind the id there (observed §4.4).
         path, end = _read_path(payload if rest is None else rest)
         if rest is None:
@@ -112,11 +126,7 @@ class ProtobufSchema(CompiledSchema):
             types = types.inner[index]
         if types.descriptor is None:
             raise ValueError("the message index path is empty")
-        try:
-            message = message_factory.GetMessageClass(types.descriptor).FromString(payload)
-        except (DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"the payload is no message {types.descriptor.full_name}: {error}") from None
-        return self._mapping.show(types.descriptor)(message)
+        return types.descriptor, payload
 
 
 class _Types:
@@ -184,7 +194,7 @@ def _build(main: FileDescriptorProto, imports: Sequence[tuple[str, FileDescripto
         try:
             pool.AddSerializedFile(file.SerializeToString())
         except TypeError as error:
-            raise ValueError(_reason(error)) from None
+            raise _refused(error) from None
 
     def find(name: str) -> FileDescriptorProto | None:
         found = known.get(name)
@@ -194,6 +204,21 @@ def _build(main: FileDescriptorProto, imports: Sequence[tuple[str, FileDescripto
 
     add(main)
     return pool.FindFileByName(main.name)
+
+
+def _check_numbers(messages: Sequence[DescriptorProto]) -> None:
+    """ValueError if a field has one of the numbers that belong to Protocol Buffers itself ("Assigning Field Numbers").
+
+    Compilers refuse them; some registries do not, so schemas are read that have them.
+    """
+    for message in messages:
+        for field in message.field:
+            if field.number in _RESERVED_NUMBERS:
+                raise ValueError(
+                    f"the field {message.name}.{field.name} has the number {field.number}: "
+                    "those from 19000 to 19999 are reserved"
+                )
+        _check_numbers(message.nested_type)
 
 
 def _standard(name: str) -> FileDescriptorProto | None:
@@ -206,8 +231,14 @@ def _standard(name: str) -> FileDescriptorProto | None:
     return FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
 
 
-def _reason(error: TypeError) -> str:
-    return str(error).partition(": ")[2] or str(error)
+def _refused(error: TypeError) -> ValueError:
+    reason = str(error).partition(": ")[2] or str(error)
+    if "mini table" in reason:
+        return UnusableSchema(
+            "a message cannot be held: all its fields, without what is in texts and lists, may take 65,535 bytes, "
+            f"which are about 8,000 int64 ({reason})"
+        )
+    return ValueError(reason)
 
 
 def _read_path(data: bytes) -> tuple[list[int], int]:

@@ -199,6 +199,7 @@ class Catalogue:
         schema = Schema(codec.schema_type, text)
         try:
             compiled = await compile_schema(codec, schema)
+            canonical = dataclasses.replace(schema, text=codec.canonical(text))
         except UnusableSchema as reason:
             raise SerializationError(f"Error serializing message. The schema cannot be used: {reason}") from None
         except ValueError as reason:
@@ -209,7 +210,6 @@ class Catalogue:
             ) from None
         subject = self._subject(choice, compiled)
         place = f"/subjects/{part(subject)}"
-        canonical = dataclasses.replace(schema, text=codec.canonical(text))
         found = await self._look_up(place, schema)
         if found is None and canonical != schema:
             found = await self._look_up(place, canonical)
@@ -353,12 +353,13 @@ class Catalogue:
 
     def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:
         try:
-            stored = self._stored.get(read_frame(part, record).schema)
+            key, payload, rest = read_frame(part, record)
+            stored = self._stored.get(key)
+            if not isinstance(stored, Stored):
+                return None
+            name = stored.compiled.name_of(payload, rest) if stored.compiled is not None else ""
         except ValueError:
             return None
-        if not isinstance(stored, Stored):
-            return None
-        name = stored.compiled.name if stored.compiled is not None else ""
         return SchemaName(stored.id, stored.format, name, tuple(sorted(stored.places.items())))
 
     def _wait_for(self, key: SchemaKey, last: Failed | None) -> Stored | Failed:

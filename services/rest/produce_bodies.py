@@ -42,6 +42,7 @@ from kafka_gateway.services.common.json_members import (
     shown,
     unknown_member,
 )
+from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.common.timestamps import parse_instant
 from kafka_gateway.services.rest.schema_bodies import GivenSchemas, RawRecord, SchemaReader
 
@@ -85,6 +86,7 @@ class RecordsReader:
             (§5.3), that of v2 does.
         records_max: how many records are taken. They go to Kafka's client in one turn of the event loop, which keeps
             them in order: 25,000 of a few bytes hold it for 45 ms.
+        rules: which topics may have records; nothing is registered for others.
     """
 
     prepares = True
@@ -95,13 +97,14 @@ class RecordsReader:
         with_partition: bool = True,
         records_max: int = OBJECTS_MAX,
         schemas: Schemas | None = None,
+        rules: TopicRules | None = None,
     ) -> None:
         self._v1 = generation == "v1"
         self._records_max = records_max
         self._with_partition = with_partition
         self._known = {"key", "value", "timestamp", "headers"} | ({"partition"} if with_partition else set())
         self._fast: dict[Codec, Parse] = {}
-        self._with_schemas = None if schemas is None else SchemaReader(generation, schemas)
+        self._with_schemas = None if schemas is None else SchemaReader(generation, schemas, rules)
         self._datums: dict[Codec, jsonio.Decoder[Any]] = {}
 
     def __call__(

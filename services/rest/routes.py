@@ -80,6 +80,7 @@ class RestServices(Service):
         self.codecs = codecs
         self.schemas = schemas
         admin, rules, encoders = kafka.admin, TopicRules(config), RecordEncoders(codecs, schemas)
+        self._rules = rules
         self.registry = InstanceRegistry(config)
         self.subscriptions = Subscriptions(rules, admin)
         creation = Creation(config, kafka, codecs, self.registry, BaseUrls(config))
@@ -134,7 +135,8 @@ class RestServices(Service):
         return described(routes, DESCRIPTIONS, PATH)
 
     def _reader(self, generation: str, with_partition: bool = True) -> RecordsReader:
-        return RecordsReader(generation, with_partition, self.config.integer("produce.records.max"), self.schemas)
+        records_max = self.config.integer("produce.records.max")
+        return RecordsReader(generation, with_partition, records_max, self.schemas, self._rules)
 
     def _socket_path(self, path: str) -> str:
         return f"/{self.config.text('websocket.path.prefix').strip('/')}{path}"

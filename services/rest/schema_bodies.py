@@ -24,6 +24,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.records import Headers, RecordToSend
 from kafka_gateway.schemas import Misfit, Part, Preparing, SchemaChoice, Schemas, Writer
 from kafka_gateway.services.common.json_members import NULL, shown
+from kafka_gateway.services.common.names import TopicRules
 
 _OFF_LOOP_BYTES = 64 * 1024
 """Of the body, and `_BYTES_A_RECORD` more for each record: about what is encoded in five milliseconds. More is encoded
@@ -68,8 +69,10 @@ class SchemaRecords(list[RecordToSend]):
 class SchemaReader:
     """Encodes the records of one generation's produce bodies."""
 
-    def __init__(self, generation: str, schemas: Schemas) -> None:
+    def __init__(self, generation: str, schemas: Schemas, rules: TopicRules | None = None) -> None:
+        """``rules``: which topics may have records."""
         self._v1 = generation == "v1"
+        self._rules = rules
         self._schemas = schemas
 
     def read(
@@ -84,6 +87,8 @@ class SchemaReader:
             BadRequest (v2), ConversionError (v1): a datum that does not fit; the message names its place.
             InvalidSchema, SchemasUnavailable, SerializationError (v2), RegistryFailure (v1): no such schema.
         """
+        # The records of a topic that cannot be are refused one by one, later: that must leave no schema behind.
+        dry = dry or (self._rules is not None and self._rules.refusal(topic) is not None)
         key_choice = self._choice(format, topic, "key", given.key_schema, given.key_schema_id, dry)
         value_choice = self._choice(format, topic, "value", given.value_schema, given.value_schema_id, dry)
         if self._v1:

@@ -160,14 +160,32 @@ def test_imports_by_reference() -> None:
 NESTED = (PROTOS / "nested.proto").read_text()
 
 
+def test_reserved_numbers_are_read_and_not_registered() -> None:
+    text = PROTO3 + "message M { message Inner { int32 a = 19999; } Inner i = 1; }"
+    assert compiled(text).encode(b'{"i":{"a":1}}') is not None
+    descriptor = base64.b64encode(parse(text, "x.proto").SerializeToString()).decode()
+    for each in (text, descriptor):
+        with pytest.raises(ValueError, match=r"Inner.a has the number 19999"):
+            ProtobufCodec().canonical(each)
+
+
+def test_more_fields_than_a_message_can_hold_are_told() -> None:
+    fields = [f"int64 f{i} = {i};" for i in (*range(1, 9001), *range(20_000, 20_999))]
+    with pytest.raises(UnusableSchema, match=r"a message cannot be held.*about 8,000 int64"):
+        compiled(PROTO3 + f"message M {{ {' '.join(fields)} }}")
+    assert compiled(PROTO3 + f"message M {{ {' '.join(fields[:7500])} }}").encode(b'{"f7500":"1"}') is not None
+
+
 @pytest.mark.parametrize(
-    ("path", "member"),
-    [(b"\0", "a"), (b"\2\0", "a"), (b"\2\2", "d"), (b"\4\0\0", "b"), (b"\6\0\0\0", "c")],
+    ("path", "name"),
+    [(b"\0", "A"), (b"\2\0", "A"), (b"\2\2", "D"), (b"\4\0\0", "A.B"), (b"\6\0\0\0", "A.B.C")],
 )
-def test_message_index_paths(path: bytes, member: str) -> None:
-    shown = compiled(NESTED).decode(path + b"\x08\7")
-    assert shown[member] == 7
-    assert compiled(NESTED).decode(b"\x08\7", path)[member] == 7
+def test_message_index_paths(path: bytes, name: str) -> None:
+    schema, payload = compiled(NESTED), b"\x08\7"
+    member = name[-1].lower()
+    assert schema.decode(path + payload)[member] == 7
+    assert schema.decode(payload, path)[member] == 7
+    assert (schema.name_of(path + payload), schema.name_of(payload, path)) == (name, name)
 
 
 @pytest.mark.parametrize(

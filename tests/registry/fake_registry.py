@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -39,7 +40,8 @@ class FakeRegistry:
         return await self.answer_well(request)
 
     async def answer_well(self, request: web.Request) -> web.Response:
-        parts = request.match_info["path"].split("/")
+        # Subjects may hold escaped slashes.
+        parts = [unquote(each) for each in request.rel_url.raw_path.removeprefix("/base/v7/").split("/")]
         if parts[0] == "schemas" and request.method == "GET":
             return self._schema(int(parts[2]), parts[3:])
         if parts == ["subjects"]:

@@ -102,6 +102,14 @@ async def test_threads_that_miss_one_schema_ask_once(fake: FakeRegistry, catalog
     assert (named.format, named.subjects) == ("avro", (("t-value", 1),))
 
 
+async def test_the_name_is_that_of_the_message(fake: FakeRegistry, catalogue: Any) -> None:
+    fake.add("t-value", 'syntax = "proto3"; message A { message B {} } message C {}', "PROTOBUF")
+    schemas = await catalogue()
+    for path, name in ((b"\0", "A"), (b"\2\2", "C"), (b"\4\0\0", "A.B")):
+        await on_thread(schemas, framed(1, path), "protobuf")
+        assert schemas.name("value", framed(1, path)).name == name
+
+
 async def test_on_the_event_loop_nobody_waits(fake: FakeRegistry, catalogue: Any) -> None:
     fake.add("t-value", '"int"')
     schemas = await catalogue()

@@ -17,6 +17,7 @@ from tests.registry.fake_registry import FakeRegistry, never, serving
 from tests.services.conftest import Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 from tests.services.test_streams import Client
+from tests.services.test_v3_produce import reports_of
 
 AVRO, JSON = embedded("avro"), embedded("json")
 
@@ -74,6 +75,19 @@ async def test_a_long_batch_is_encoded_and_keeps_its_order(avro: Rest) -> None:
     short = asyncio.create_task(avro.produce("t", {"value": 1, "partition": 0}))
     assert [row["offset"] for row in (await long).body["offsets"]] == list(range(200))
     assert (await short).body["offsets"][0]["offset"] == 200
+
+
+async def test_no_schema_is_registered_for_a_topic_that_cannot_be(avro: Rest, registry: FakeRegistry) -> None:
+    body = {"value_schema": '"int"', "records": [{"value": 1}]}
+    record = json.dumps({"value": {"type": "AVRO", "schema": '"int"', "data": 1}}).encode()
+    for topic, said in (("a%2Fb", "Invalid topics"), ("__consumer_offsets", "internal")):
+        for generation in ("v2", "v1"):
+            answer = await avro.post(f"/topics/{topic}", body, embedded("avro", generation))
+            assert said in answer.body["offsets"][0]["error"]
+        for times in (1, 2):
+            reports = await reports_of(avro, record * times, f"/v3/clusters/-/topics/{topic}/records")
+            assert [said in report["message"] for report in reports] == [True] * times
+    assert registry.subjects == {}
 
 
 async def test_what_may_take_long_is_judged_on_a_thread(
