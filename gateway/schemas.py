@@ -198,6 +198,10 @@ class RegisteredSchema:
     schema: str
 
 
+class SchemaUnreachable(ValueError):
+    """A record cannot be decoded now, though perhaps later: the registry does not say what its schema is."""
+
+
 class SchemaPending(Exception):
     """A record cannot be decoded yet on the event loop: its schema has to be fetched. ``wait()``, then try again."""
 
@@ -232,8 +236,8 @@ class Schemas(Protocol):
     def load(self, format: str, part: Part, record: ConsumedRecord) -> Any:
         """The decoded key or value of a record, of any thread. ``format`` "" takes any schema.
 
-        On a thread of its own it waits for the registry. ValueError if it cannot be decoded; SchemaPending on the event
-        loop, if the schema must be fetched first.
+        On a thread of its own it waits for the registry. ValueError if it cannot be decoded, SchemaUnreachable if that
+        is only so for now; SchemaPending on the event loop, if the schema must be fetched first.
         """
 
     def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from kafka_gateway.errors import KafkaAuthorization, SerializationError
-from kafka_gateway.registry.client import RegistryAway, RegistryRefusal
+from kafka_gateway.registry.client import AGAIN, RegistryAway, RegistryRefusal
 from kafka_gateway.schemas import Schema
 
 
@@ -36,5 +36,10 @@ def told(error: Exception) -> str:
     return f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
 
 
-def unreachable(away: RegistryAway) -> SerializationError:
-    return SerializationError(f"Error serializing message. The schema registry does not answer: {away}")
+def passes(error: Exception) -> bool:
+    """Whether the same question may be answered later."""
+    return isinstance(error, RegistryAway) or (isinstance(error, RegistryRefusal) and error.status in AGAIN)
+
+
+def unreachable(reason: str) -> SerializationError:
+    return SerializationError(f"Error serializing message. The schema registry does not answer: {reason}")

@@ -1,7 +1,7 @@
 """All schemas of one gateway: found in the registry once, compiled once, kept (kafka-rest-http.md §4.5).
 
-What an id means never changes, so it is kept for as long as there is room. What is "latest" is kept for a second, and
-so is the registry's word that something is not there. Equal questions that are asked at the same time are one.
+Schemas are found by their id in `finder`; here is who asks for them, and how: by id, text, subject and version. What is
+"latest" is kept for a second. Equal questions that are asked at the same time are one.
 
 Records are decoded on Kafka's reading threads. They look into the same tables, which only the event loop changes, and
 wait there for a schema that is not in them; on the event loop nobody waits (`SchemaPending`).
@@ -13,11 +13,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
@@ -31,11 +29,12 @@ from kafka_gateway.errors import (
 from kafka_gateway.metrics.families import counter, gauge, histogram
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import ConsumedRecord
-from kafka_gateway.registry.answers import body_of, integer_in, refused, told, unreachable
+from kafka_gateway.registry.answers import body_of, integer_in, passes, refused, told, unreachable
 from kafka_gateway.registry.bounded import BoundedMap
 from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
+from kafka_gateway.registry.finder import FRESH_S, SchemaFinder
+from kafka_gateway.registry.flights import Flights
 from kafka_gateway.registry.framing import SchemaKey, read_frame
-from kafka_gateway.registry.references import imports_of, references_of
 from kafka_gateway.registry.settings import registry_settings
 from kafka_gateway.registry.stored import Failed, Stored, compile_schema
 from kafka_gateway.schemas import (
@@ -49,15 +48,11 @@ from kafka_gateway.schemas import (
     SchemaChoice,
     SchemaName,
     SchemaPending,
+    SchemaUnreachable,
     UnusableSchema,
     Writer,
 )
 
-log = logging.getLogger("gateway.registry")
-T = TypeVar("T")
-
-FRESH_S = 1.0
-"""How long "latest" and "not there" are believed."""
 _TEXT_SHOWN_MAX = 1000
 _ASKED_AGAIN_MAX = 16
 """Schemas at a time that are asked for again without anybody who waits."""
@@ -71,18 +66,20 @@ class Catalogue:
         """ConfigError for settings that cannot be used."""
         settings = registry_settings(config)
         self.client = RegistryClient(settings) if settings is not None else None
-        self._wait_s = settings.total_timeout_s + 1 if settings is not None else 0.0
+        self._budget_s = settings.total_timeout_s if settings is not None else 0.0
         self._strategy = config.text("schema.subject.strategy")
         self._codecs = {codec.schema_type: codec for codec in codecs.values() if codec.schema_type}
         self._types = {codec.name: type_ for type_, codec in self._codecs.items()}
         room = config.integer("schema.cache.max")
-        self._stored: BoundedMap[SchemaKey, Stored | Failed] = BoundedMap(room)
-        self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(room)
-        self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(room)
+        self._flights = Flights()
+        self._finder = (
+            SchemaFinder(self.client, self._codecs, room, self._budget_s, self._flights) if self.client else None
+        )
+        # Each is there for several who ask: see `_keep`.
+        self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(4 * room)
+        self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(4 * room)
         self._refused: BoundedMap[SchemaChoice, Failed] = BoundedMap(1000)
-        self._flights: dict[object, asyncio.Task[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._away: Failed | None = None
         self._closing = False
         self._draining = False
         self._asking_again: set[asyncio.Future[None]] = set()
@@ -99,7 +96,14 @@ class Catalogue:
 
     def __len__(self) -> int:
         """How many schemas are kept."""
-        return len(self._stored)
+        return len(self._finder) if self._finder is not None else 0
+
+    @property
+    def finder(self) -> SchemaFinder:
+        """Raises SchemasUnavailable without a registry."""
+        if self._finder is None:
+            raise SchemasUnavailable()
+        return self._finder
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> Any:
@@ -109,10 +113,11 @@ class Catalogue:
             yield
         finally:
             self._closing = True
-            flights = [*self._asking_again, *self._flights.values()]
-            for flight in flights:
-                flight.cancel()
-            await asyncio.gather(*flights, return_exceptions=True)
+            asking = list(self._asking_again)
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            await self._flights.aclose()
             if self.client is not None:
                 await self.client.aclose()
 
@@ -138,37 +143,56 @@ class Catalogue:
         failed = self._refused.get(choice)
         if failed is not None and time.monotonic() < failed.until:
             raise failed.error
-        return await self._once(("resolve", choice), lambda: self._resolve(choice))
+        return await self._flights.once(("resolve", choice), lambda: self._resolve(choice))
 
     async def _resolve(self, choice: SchemaChoice) -> Writer:
         if self.client is None:
             raise SchemasUnavailable()
         error: ServiceError
         try:
-            if choice.id is not None:
-                writer = await self._by_id(choice, choice.id)
-            elif choice.text is not None:
-                writer = await self._by_text(choice, choice.text)
+            async with asyncio.timeout(self._budget_s):
+                writer = await self._ask_for(choice)
+        except (RegistryRefusal, RegistryAway, TimeoutError) as fault:
+            # What was asked for without its version will do: the version is told where it is known.
+            known = self.known(dataclasses.replace(choice, versioned=False)) if choice.versioned else None
+            if known is not None and (isinstance(fault, TimeoutError) or passes(fault)):
+                return known
+            if isinstance(fault, RegistryRefusal):
+                error = refused(fault, "Error when asking the schema registry.")
             else:
-                writer = await self._by_version(choice, LATEST if choice.version is None else choice.version)
-        except RegistryRefusal as refusal:
-            error = refused(refusal, "Error when asking the schema registry.")
-        except RegistryAway as away:
-            error = unreachable(away)
+                error = unreachable(str(fault) or f"no answer within {self._budget_s:g} s")
         except ServiceError as found:
             error = found
         else:
-            if choice.id is None and choice.text is None and choice.version in (None, LATEST):
-                self._latest.put(choice, (writer, time.monotonic() + FRESH_S))
-            elif writer.schema_id:
-                self._writers.put(choice, writer)
+            self._keep(choice, writer)
             return writer
         self._refused.put(choice, Failed(error, time.monotonic() + FRESH_S))
         raise error
 
+    def _keep(self, choice: SchemaChoice, writer: Writer) -> None:
+        """Keeps the writer for all who may ask for the same, be it in other words: v3 wants versions, v2 does not, and
+        who only wants to be judged may have what is registered."""
+        latest = choice.id is None and choice.text is None and choice.version in (None, LATEST)
+        if not writer.schema_id:
+            return
+        for versioned in (False, True) if writer.version is not None else (False,):
+            for registers in (False, True):
+                same = dataclasses.replace(choice, versioned=versioned, registers=registers)
+                if latest:
+                    self._latest.put(same, (writer, time.monotonic() + FRESH_S))
+                else:
+                    self._writers.put(same, writer)
+
+    async def _ask_for(self, choice: SchemaChoice) -> Writer:
+        if choice.id is not None:
+            return await self._by_id(choice, choice.id)
+        if choice.text is not None:
+            return await self._by_text(choice, choice.text)
+        return await self._by_version(choice, LATEST if choice.version is None else choice.version)
+
     async def _by_id(self, choice: SchemaChoice, id: int) -> Writer:
         try:
-            stored = await self._fetch(id)
+            stored = await self.finder.fetch(id)
         except RegistryRefusal as refusal:
             raise refused(refusal, f"Error when fetching schema by id. schemaId = {id}") from None
         self._check_format(choice, stored)
@@ -230,6 +254,9 @@ class Catalogue:
             # Some registries answer with nothing but the id.
             found = await self._look_up(place, canonical) if choice.versioned else None
             version = None if found is None else found[1]
+        if id:
+            places = {} if version is None else {subject: version}
+            self.finder.keep(Stored(id, codec.schema_type, codec.name, canonical, compiled, "", places))
         return Writer(codec.name, id, subject, version, compiled)
 
     async def _check_compatible(self, subject: str, schema: Schema) -> None:
@@ -272,7 +299,7 @@ class Catalogue:
                 ) from None
             raise BadRequest(f"Bad Request: Schema does not exist for subject: {subject}, version: {word}") from None
         id, number = integer_in(found, "id"), integer_in(found, "version")
-        stored = await self._fetch(id)
+        stored = await self.finder.fetch(id)
         self._check_format(choice, stored)
         stored.places[subject] = number
         return self._writer(stored, subject, number)
@@ -317,11 +344,11 @@ class Catalogue:
         if self.client is None:
             raise SchemasUnavailable()
         try:
-            answer = await self._once("subjects", self._ask_for_subjects)
+            answer = await self._flights.once("subjects", self._ask_for_subjects)
         except RegistryRefusal as refusal:
             raise refused(refusal, "Error when asking for the subjects.") from None
         except RegistryAway as away:
-            raise unreachable(away) from None
+            raise unreachable(str(away)) from None
         return answer
 
     async def _ask_for_subjects(self) -> list[str]:
@@ -331,7 +358,7 @@ class Catalogue:
 
     async def latest(self, subject: str) -> RegisteredSchema:
         writer = await self.resolve(SchemaChoice("", "value", subject=subject))
-        text = (await self._fetch(writer.schema_id)).schema.text
+        text = (await self.finder.fetch(writer.schema_id)).schema.text
         return RegisteredSchema(
             writer.subject, writer.version or 0, writer.schema_id, writer.format, writer.compiled.name, text
         )
@@ -340,11 +367,14 @@ class Catalogue:
 
     def load(self, format: str, part: Part, record: ConsumedRecord) -> Any:
         key, payload, rest = read_frame(part, record)
-        stored = self._stored.get(key)
+        finder = self._finder
+        if finder is None:
+            raise ValueError(SchemasUnavailable.text)
+        stored = finder.known(key)
         if stored is None or (isinstance(stored, Failed) and time.monotonic() >= stored.until):
-            stored = self._wait_for(key, stored)
+            stored = self._wait_for(finder, key, stored)
         if isinstance(stored, Failed):
-            raise ValueError(told(stored.error))
+            raise SchemaUnreachable(told(stored.error)) if passes(stored.error) else ValueError(told(stored.error))
         if format and stored.format != format:
             raise ValueError(f"its schema {stored.id} is of the format {stored.format or stored.type}")
         if stored.compiled is None:
@@ -354,7 +384,7 @@ class Catalogue:
     def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:
         try:
             key, payload, rest = read_frame(part, record)
-            stored = self._stored.get(key)
+            stored = self._finder.known(key) if self._finder is not None else None
             if not isinstance(stored, Stored):
                 return None
             name = stored.compiled.name_of(payload, rest) if stored.compiled is not None else ""
@@ -362,133 +392,39 @@ class Catalogue:
             return None
         return SchemaName(stored.id, stored.format, name, tuple(sorted(stored.places.items())))
 
-    def _wait_for(self, key: SchemaKey, last: Failed | None) -> Stored | Failed:
+    def _wait_for(self, finder: SchemaFinder, key: SchemaKey, last: Failed | None) -> Stored | Failed:
         """The schema, after waiting for it.
 
         On the event loop SchemaPending; if it was asked for in vain before, that counts once more, so that nobody waits
-        for ever, and it is asked for again in the background.
+        for ever, and it is asked for again in the background. So it is, too, while the registry is away.
         """
-        if self.client is None:
-            return Failed(ValueError(SchemasUnavailable.text), 0.0)
-        away = self._away
-        if away is not None and time.monotonic() < away.until:
-            return away
         loop = self._loop
         if loop is None or self._draining or self._closing:
-            return Failed(ValueError("the gateway is stopping"), 0.0)
-        if asyncio._get_running_loop() is not None:
+            return Failed(RegistryAway("the gateway is stopping"), 0.0)
+        on_loop = asyncio._get_running_loop() is not None
+        away = finder.away()
+        if away is not None:
+            if not self._asking_again:
+                loop.call_soon_threadsafe(self._ask_again, finder, key)
+            return away
+        if on_loop:
             if last is not None:
-                self._ask_again(key)
+                self._ask_again(finder, key)
                 return last
-            raise SchemaPending(lambda: self._look(key))
-        waiting = asyncio.run_coroutine_threadsafe(self._look(key), loop)
+            raise SchemaPending(lambda: finder.look(key))
+        waiting = asyncio.run_coroutine_threadsafe(finder.look(key), loop)
         self._waiting.add(waiting)
         try:
-            waiting.result(self._wait_s)
+            waiting.result(self._budget_s + 1)
         except (concurrent.futures.CancelledError, TimeoutError):
             waiting.cancel()
         finally:
             self._waiting.discard(waiting)
-        found = self._stored.get(key)
-        return found if found is not None else Failed(ValueError("the schema registry did not answer in time"), 0.0)
+        found = finder.known(key)
+        return found if found is not None else Failed(RegistryAway("it did not answer in time"), 0.0)
 
-    def _ask_again(self, key: SchemaKey) -> None:
-        if len(self._asking_again) < _ASKED_AGAIN_MAX:
-            task = asyncio.ensure_future(self._look(key))
+    def _ask_again(self, finder: SchemaFinder, key: SchemaKey) -> None:
+        if len(self._asking_again) < _ASKED_AGAIN_MAX and not self._closing:
+            task = asyncio.ensure_future(finder.look(key))
             self._asking_again.add(task)
             task.add_done_callback(self._asking_again.discard)
-
-    async def _look(self, key: SchemaKey) -> None:
-        """Puts the schema, or why there is none, into the table."""
-        with contextlib.suppress(RegistryRefusal, RegistryAway):
-            await self._fetch(key)
-
-    async def _fetch(self, key: SchemaKey) -> Stored:
-        """The schema with this id or GUID. RegistryRefusal, RegistryAway."""
-        found = self._stored.get(key)
-        if isinstance(found, Stored):
-            return found
-        if found is not None and time.monotonic() < found.until:
-            raise found.error
-        return await self._once(("fetch", key), lambda: self._ask_for(key))
-
-    async def _ask_for(self, key: SchemaKey) -> Stored:
-        assert self.client is not None
-        began = time.monotonic()
-        try:
-            stored = await self._read(self.client, key)
-        except (RegistryRefusal, RegistryAway) as error:
-            # A registry that is away keeps its readers as long again as they had to wait, so that topics with other
-            # records get through half of the time at least.
-            now = time.monotonic()
-            failed = Failed(error, now + max(FRESH_S, now - began))
-            self._stored.put(key, failed)
-            if isinstance(error, RegistryAway):
-                self._away = failed
-            raise
-        self._away = None
-        self._stored.put(key, stored)
-        return stored
-
-    async def _read(self, client: RegistryClient, key: SchemaKey) -> Stored:
-        if isinstance(key, bytes):
-            path = f"/schemas/guids/{uuid.UUID(bytes=key)}"
-            answer, id = await client.ask("GET", path), 0
-            places: dict[str, int] = {}
-        else:
-            id = key - 2**32 if key >= 2**31 else key
-            answer, places = await asyncio.gather(client.ask("GET", f"/schemas/ids/{id}"), self._places(client, id))
-        text = answer.get("schema") if isinstance(answer, dict) else None
-        if not isinstance(text, str):
-            raise RegistryRefusal(502, 0, "the schema registry answers without a schema")
-        type_ = str(answer.get("schemaType") or "AVRO")
-        references = references_of(answer)
-        codec = self._codecs.get(type_)
-        stored = Stored(id, type_, codec.name if codec else "", Schema(type_, text, references), None, "", places)
-        if codec is None:
-            stored.fault = f"there is no format for schemas of the type {type_}"
-            return stored
-        try:
-            if references:
-                imports = await imports_of(client, references)
-                stored.schema = dataclasses.replace(stored.schema, imports=imports)
-            stored.compiled = await compile_schema(codec, stored.schema)
-        except ValueError as reason:
-            stored.fault = str(reason)
-            stored.compiled = codec.reader(stored.schema)
-            log.warning("the schema %s of the registry cannot be used: %s", id or key, reason)
-        return stored
-
-    async def _places(self, client: RegistryClient, id: int) -> dict[str, int]:
-        """Subject → version, as far as this registry tells it."""
-        try:
-            answer = await client.ask("GET", f"/schemas/ids/{id}/versions")
-        except (RegistryRefusal, RegistryAway):
-            return {}
-        places: dict[str, int] = {}
-        for each in answer if isinstance(answer, list) else ():
-            if isinstance(each, dict) and isinstance(each.get("subject"), str) and isinstance(each.get("version"), int):
-                places[each["subject"]] = each["version"]
-        return places
-
-    # --- one flight for equal questions -------------------------------------------------------------------------------
-
-    async def _once(self, key: object, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of ``work``, which runs once for all who ask while it runs. Who is cancelled leaves it running."""
-        flight = self._flights.get(key)
-        if flight is None:
-            if self._closing:
-                raise RegistryAway("the gateway is stopping")
-            flight = self._flights[key] = asyncio.ensure_future(_run(work))
-            flight.add_done_callback(lambda done: self._landed(key, done))
-        result: T = await asyncio.shield(flight)
-        return result
-
-    def _landed(self, key: object, flight: asyncio.Task[Any]) -> None:
-        self._flights.pop(key, None)
-        if not flight.cancelled():
-            flight.exception()  # everybody who asked may have gone
-
-
-async def _run(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()

@@ -30,7 +30,7 @@ _ROUNDS = 3
 """How often all addresses are tried."""
 _PAUSE_S = 0.1
 """Before the second round; twice as long before the third."""
-_AGAIN = frozenset({429, 500, 502, 503, 504})
+AGAIN = frozenset({429, 500, 502, 503, 504})
 """Statuses that may be another on the next attempt. Registering twice is harmless: it gives the same id, and a registry
 may answer 500 to what it has stored."""
 
@@ -46,7 +46,14 @@ class RegistryRefusal(Exception):
 
 
 class RegistryAway(Exception):
-    """No address answers, or none with anything that could be a registry's."""
+    """No address answers, or none with anything that could be a registry's.
+
+    ``silent``: there was no answer at all, which says more of the registry than of the question.
+    """
+
+    def __init__(self, reason: str, silent: bool = False) -> None:
+        super().__init__(reason)
+        self.silent = silent
 
 
 class RegistryClient:
@@ -57,6 +64,8 @@ class RegistryClient:
         self._first = 0
         """The address that answered last is asked first."""
         self._session: aiohttp.ClientSession | None = None
+        self.answered_at = 0.0
+        """When a registry's answer, or its refusal, came last (`time.monotonic`)."""
         self.asked = 0
         """Requests sent, for tests and metrics."""
         self.answers: Counter[str] = Counter()
@@ -81,7 +90,7 @@ class RegistryClient:
                         try:
                             return await self._counted(method, path, data, query)
                         except RegistryRefusal as refusal:
-                            if refusal.status not in _AGAIN:
+                            if refusal.status not in AGAIN:
                                 raise
                             reason = refusal
                         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
@@ -98,7 +107,8 @@ class RegistryClient:
             time.monotonic() - began,
             _told(reason),
         )
-        raise RegistryAway(_told(reason)) from reason
+        silent = isinstance(reason, (aiohttp.ClientConnectionError, TimeoutError, OSError))
+        raise RegistryAway(_told(reason), silent) from reason
 
     async def aclose(self) -> None:
         session, self._session = self._session, None
@@ -109,10 +119,12 @@ class RegistryClient:
         began, code = time.monotonic(), "none"
         try:
             answer = await self._once(method, path, data, query)
-            code = "200"
+            code, self.answered_at = "200", time.monotonic()
             return answer
         except RegistryRefusal as refusal:
             code = str(refusal.status)
+            if refusal.status not in AGAIN:
+                self.answered_at = time.monotonic()
             raise
         finally:
             self.answers[code] += 1

@@ -14,10 +14,19 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
-from kafka_gateway.schemas import Part, Schemas
+from kafka_gateway.schemas import Part, Schemas, SchemaUnreachable
 
 SEEK_PAST = "Seek past the record to go on, or read with another format."
+READ_AGAIN = "Read again when the registry answers: the record keeps its place."
 """How the message of an UndecodableRecord ends: what the reader can do."""
+
+
+def left_out(error: UndecodableRecord) -> UndecodableRecord:
+    """The same error for a reader who gets what is behind the record without doing anything."""
+    message = error.message
+    for advice in (SEEK_PAST, READ_AGAIN):
+        message = message.replace(advice, "It is left out.")
+    return type(error)(message)
 
 
 class RowV2(jsonio.Struct, gc=False):
@@ -194,10 +203,11 @@ def _undecodable(
                 # A value may decode and still not encode, e.g. a format of a plugin that loads something strange.
                 jsonio.encode(load(name, record))
             except ValueError as reason:
+                advice = READ_AGAIN if isinstance(reason, SchemaUnreachable) else SEEK_PAST
                 lead = "Kafka error: " if issubclass(error, UndecodableRecordV1) else ""
                 return error(
                     f"{lead}Error deserializing the {name} of the record at "
-                    f"{record.topic()}-{record.partition()}-{record.offset()} as {format}: {reason}. {SEEK_PAST}"
+                    f"{record.topic()}-{record.partition()}-{record.offset()} as {format}: {reason}. {advice}"
                 )
     return error()
 

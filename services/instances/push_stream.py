@@ -18,7 +18,7 @@ from kafka_gateway.dialect import Dialect
 from kafka_gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, UndecodableRecord
 from kafka_gateway.kafka.ports.consuming import ReadLimits, TakenBatch
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
-from kafka_gateway.services.common.rows import SEEK_PAST
+from kafka_gateway.services.common.rows import left_out
 from kafka_gateway.services.instances.registry import ConsumerInstance, put_back
 from kafka_gateway.stream import Payload
 
@@ -218,7 +218,7 @@ def push_encoder(encoder: RecordsEncoder) -> RecordsEncoder:
                 if good:
                     pieces.append(encoder(good))
                     good = []
-                pieces.append(type(error)(error.message.replace(SEEK_PAST, "It is left out.")))
+                pieces.append(left_out(error))
             else:
                 good.append(record)
         if good:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from kafka_gateway.config import ConfigError, load
 from kafka_gateway.errors import BadRequest, InvalidSchema, SchemasUnavailable, SerializationError
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.registry.settings import registry_settings
-from kafka_gateway.schemas import LATEST, SchemaChoice, SchemaPending
+from kafka_gateway.schemas import LATEST, SchemaChoice, SchemaPending, SchemaUnreachable
 from tests.keys import BUILTIN_KEYS
 from tests.registry.fake_registry import FakeRegistry, half_body, html, never, redirect, server_error, serving
 from tests.services.fake_kafka import FakeRecord
@@ -261,6 +262,88 @@ async def test_a_registry_that_misbehaves(fake: FakeRegistry, catalogue: Any, fa
     fake.misbehave = None
     await asyncio.sleep(2.5)
     assert (await schemas.resolve(SchemaChoice("t", "value", "avro", text='"int"'))).schema_id == 2
+
+
+async def test_a_bad_answer_is_that_of_one_question(fake: FakeRegistry, catalogue: Any) -> None:
+    for _ in range(3):
+        fake.add("t-value", '"int"')
+    fault: Any = html
+
+    async def for_one(request: web.Request) -> web.StreamResponse:
+        bad = request.path.startswith("/base/v7/schemas/ids/1")
+        return await (fault(request) if bad else fake.answer_well(request))
+
+    fake.misbehave = for_one
+    schemas = await catalogue(schema_registry_request_timeout_ms=600)
+    with pytest.raises(SchemaUnreachable):
+        await on_thread(schemas, framed(1, b"\2"))
+    assert await on_thread(schemas, framed(2, b"\2")) == 1
+    # It waits for one in vain, and answers others meanwhile: then it is not away.
+    fault, schemas = never, await catalogue(schema_registry_request_timeout_ms=600)
+    waiting = asyncio.create_task(on_thread(schemas, framed(1, b"\2")))
+    await asyncio.sleep(0.1)
+    assert await on_thread(schemas, framed(2, b"\2")) == 1
+    with pytest.raises(SchemaUnreachable):
+        await waiting
+    assert await on_thread(schemas, framed(3, b"\2")) == 1
+
+
+async def test_a_registry_that_is_back_is_asked_at_once(fake: FakeRegistry, catalogue: Any) -> None:
+    for _ in range(2):
+        fake.add("t-value", '"int"')
+    schemas = await catalogue(schema_registry_request_timeout_ms=5000, schema_registry_url=(fake.url,) * 2)
+    fake.misbehave = never
+    began = time.monotonic()
+    with pytest.raises(SchemaUnreachable):
+        await on_thread(schemas, framed(1, b"\2"))
+    waited_s = time.monotonic() - began
+    fake.misbehave = None
+    began = time.monotonic()
+    async with asyncio.timeout(waited_s):  # as long nobody is kept waiting, if it stays away
+        while True:
+            try:
+                assert await on_thread(schemas, framed(2, b"\2")) == 1
+                break
+            except SchemaUnreachable:
+                await asyncio.sleep(0.01)
+    assert time.monotonic() - began < waited_s / 2
+
+
+async def test_a_long_chain_of_references_comes_in_pieces(fake: FakeRegistry, catalogue: Any) -> None:
+    references: list[Any] = []
+    for i in range(12):
+        fields = [{"name": "x", "type": f"F{i - 1}" if i else "int"}]
+        id = fake.add(f"s{i}", json.dumps({"type": "record", "name": f"F{i}", "fields": fields}), references=references)
+        references = [{"name": f"F{i}", "subject": f"s{i}", "version": 1}]
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.1)
+        return await fake.answer_well(request)
+
+    fake.misbehave = slow
+    schemas = await catalogue(schema_registry_request_timeout_ms=700)
+    began = time.monotonic()
+    with pytest.raises(SchemaUnreachable, match="no answer within"):
+        await on_thread(schemas, framed(id, b"\2"))
+    assert time.monotonic() - began < 2  # the budget is for all of them
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await on_thread(schemas, framed(id, b"\2"))
+                break
+            except SchemaUnreachable:
+                await asyncio.sleep(0.1)
+
+
+async def test_what_one_way_has_asked_for_serves_the_others(fake: FakeRegistry, catalogue: Any) -> None:
+    schemas = await catalogue()
+    choice = SchemaChoice("t", "value", "avro", text=RECORD)
+    await schemas.resolve(choice)
+    fake.misbehave = server_error
+    # v3 wants the version, too; somebody only wants to be judged; and records with the schema are read.
+    for more in ({"versioned": True}, {"registers": False}, {"versioned": True, "registers": False}):
+        assert (await schemas.resolve(dataclasses.replace(choice, **more))).schema_id == 1
+    assert await on_thread(schemas, framed(1, b"\2")) == {"x": 1}
 
 
 async def test_stored_although_it_says_500(fake: FakeRegistry, catalogue: Any) -> None:

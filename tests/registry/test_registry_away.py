@@ -101,6 +101,7 @@ async def read_instance(client: aiohttp.ClientSession, name: str) -> list[Any]:
     while True:
         status, reply = await ask(client, "GET", f"{instance}/records", Accept=AVRO_2)
         if status != 200:
+            assert reply["message"].endswith("Read again when the registry answers: the record keeps its place."), reply
             return [*found, (status, reply["error_code"])]
         if not reply:
             return found

@@ -1,0 +1,154 @@
+"""Finds the schemas that the registry has by their id: asked for once, compiled once, kept.
+
+What an id means never changes, so it is kept for as long as there is room, and so is what a version of a subject is.
+That something is not there is believed for a second. A registry that is silent is believed to be away for as long as
+it was waited for, for all questions, until it answers any: one of them goes on being asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from kafka_gateway.codec import Codec
+from kafka_gateway.registry.bounded import BoundedMap
+from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
+from kafka_gateway.registry.flights import Flights
+from kafka_gateway.registry.framing import SchemaKey
+from kafka_gateway.registry.references import imports_of, references_of
+from kafka_gateway.registry.stored import Failed, Stored, compile_schema
+from kafka_gateway.schemas import Schema
+
+log = logging.getLogger("gateway.registry")
+
+FRESH_S = 1.0
+"""How long "latest" and "not there" are believed."""
+
+
+class SchemaFinder:
+    """Belongs to one event loop, which alone changes what is known; ``known`` and ``away`` may be asked on any thread."""
+
+    def __init__(
+        self, client: RegistryClient, codecs: Mapping[str, Codec], room: int, budget_s: float, flights: Flights
+    ) -> None:
+        """``codecs`` by the registry's word for their schemas; ``budget_s`` for one schema, with all that it needs."""
+        self._client = client
+        self._codecs = codecs
+        self._budget_s = budget_s
+        self._flights = flights
+        self._stored: BoundedMap[SchemaKey, Stored | Failed] = BoundedMap(room)
+        self._references: BoundedMap[tuple[str, int], Any] = BoundedMap(room)
+        self._away: tuple[Failed, float] | None = None
+        """What silence was told as, and since when nothing had been heard."""
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def known(self, key: SchemaKey) -> Stored | Failed | None:
+        """What is known of it, be it out of date."""
+        return self._stored.get(key)
+
+    def away(self) -> Failed | None:
+        """Why there is no use in waiting for the registry; None if there is."""
+        found = self._away
+        if found is None:
+            return None
+        failed, since = found
+        return failed if time.monotonic() < failed.until and self._client.answered_at < since else None
+
+    def keep(self, stored: Stored) -> None:
+        """Keeps a schema that somebody has just registered or looked up, so that it can be read without asking."""
+        if not isinstance(self._stored.get(stored.id), Stored):
+            self._stored.put(stored.id, stored)
+
+    async def fetch(self, key: SchemaKey) -> Stored:
+        """The schema with this id or GUID. RegistryRefusal, RegistryAway."""
+        found = self._stored.get(key)
+        if isinstance(found, Stored):
+            return found
+        if found is not None and time.monotonic() < found.until:
+            raise found.error
+        return await self._flights.once(("fetch", key), lambda: self._ask_for(key))
+
+    async def look(self, key: SchemaKey) -> None:
+        """Has ``known`` tell the schema, or why there is none."""
+        with contextlib.suppress(RegistryRefusal, RegistryAway):
+            await self.fetch(key)
+
+    async def _ask_for(self, key: SchemaKey) -> Stored:
+        began = time.monotonic()
+        try:
+            try:
+                async with asyncio.timeout(self._budget_s):
+                    stored = await self._read(key)
+            except TimeoutError:
+                raise RegistryAway(f"no answer within {self._budget_s:g} s", silent=True) from None
+        except (RegistryRefusal, RegistryAway) as error:
+            # A registry that is away keeps its readers as long again as they had to wait, so that topics with other
+            # records get through half of the time at least.
+            now = time.monotonic()
+            failed = Failed(error, now + max(FRESH_S, now - began))
+            self._stored.put(key, failed)
+            if isinstance(error, RegistryAway) and error.silent and self._client.answered_at < began:
+                self._away = failed, now
+            raise
+        self._stored.put(key, stored)
+        return stored
+
+    async def _read(self, key: SchemaKey) -> Stored:
+        client = self._client
+        if isinstance(key, bytes):
+            path = f"/schemas/guids/{uuid.UUID(bytes=key)}"
+            answer, id = await client.ask("GET", path), 0
+            places: dict[str, int] = {}
+        else:
+            id = key - 2**32 if key >= 2**31 else key
+            answer, places = await asyncio.gather(client.ask("GET", f"/schemas/ids/{id}"), self._places(id))
+        text = answer.get("schema") if isinstance(answer, dict) else None
+        if not isinstance(text, str):
+            raise RegistryRefusal(502, 0, "the schema registry answers without a schema")
+        type_ = str(answer.get("schemaType") or "AVRO")
+        references = references_of(answer)
+        codec = self._codecs.get(type_)
+        stored = Stored(id, type_, codec.name if codec else "", Schema(type_, text, references), None, "", places)
+        if codec is None:
+            stored.fault = f"there is no format for schemas of the type {type_}"
+            return stored
+        try:
+            if references:
+                imports = await imports_of(self._version, references)
+                stored.schema = dataclasses.replace(stored.schema, imports=imports)
+            stored.compiled = await compile_schema(codec, stored.schema)
+        except ValueError as reason:
+            stored.fault = str(reason)
+            stored.compiled = codec.reader(stored.schema)
+            log.warning("the schema %s of the registry cannot be used: %s", id or key, reason)
+        return stored
+
+    async def _version(self, subject: str, version: int) -> Any:
+        """What the registry answers for a version of a subject; kept, so that a long chain of them need not come at
+        once."""
+        known = self._references.get((subject, version))
+        if known is None:
+            known = await self._client.ask("GET", f"/subjects/{part(subject)}/versions/{version}")
+            if version > 0:
+                self._references.put((subject, version), known)
+        return known
+
+    async def _places(self, id: int) -> dict[str, int]:
+        """Subject → version, as far as this registry tells it."""
+        try:
+            answer = await self._client.ask("GET", f"/schemas/ids/{id}/versions")
+        except (RegistryRefusal, RegistryAway):
+            return {}
+        places: dict[str, int] = {}
+        for each in answer if isinstance(answer, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("subject"), str) and isinstance(each.get("version"), int):
+                places[each["subject"]] = each["version"]
+        return places
