@@ -32,7 +32,7 @@ FRESH_S = 1.0
 
 
 class SchemaFinder:
-    """Belongs to one event loop, which alone changes what is known; ``known`` and ``away`` may be asked on any thread."""
+    """Belongs to one event loop, which alone changes what is known; any thread may ask ``known`` and ``away``."""
 
     def __init__(
         self, client: RegistryClient, codecs: Mapping[str, Codec], room: int, budget_s: float, flights: Flights
