@@ -20,6 +20,7 @@ from kafka_gateway.door.requests_in_order import RequestsInOrder
 from kafka_gateway.errors import (
     BadRequest,
     HeadTooLarge,
+    HttpVersionNotSupported,
     MethodNotAllowed,
     ServiceError,
 )
@@ -448,11 +449,17 @@ _TOO_MANY = (
 )
 
 
+_OF_OTHER_VERSIONS = ("Invalid HTTP version", "Expected HTTP/2 Connection Preface", "Pause on PRI/Upgrade")
+"""What the parser says of a request line with a version that it does not know (RFC 9110 §15.6.6)."""
+
+
 def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
     """What aiohttp's parser finds wrong with the head of a request."""
     text = (message or "").strip().split("\n", 1)[0].rstrip(":")
     if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know (kafka-rest-http.md §3.1)
         return MethodNotAllowed(allow=_METHODS)
+    if any(reason in (message or "") for reason in _OF_OTHER_VERSIONS):
+        return HttpVersionNotSupported("The gateway speaks HTTP/1.1 and HTTP/1.0.")
     if isinstance(exc, LineTooLong) or text == "Too many headers received":
         return HeadTooLarge(
             "The request line or a header field is longer than max.request.header.size, or there are "
