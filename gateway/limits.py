@@ -139,7 +139,9 @@ class Limits:
         if refused:
             if route.method == "GET":
                 raise NotFound()
-            raise MethodNotAllowed()
+            raise MethodNotAllowed().with_help(
+                "The operator has switched this off (api.endpoints.blocklist, allowlist)."
+            )
 
     def check_not_blocked(self, route: Route) -> None:
         """As ``check_offered``, for what belongs to a resource that is offered: only the block list counts."""

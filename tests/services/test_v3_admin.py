@@ -552,3 +552,46 @@ async def test_v3_can_be_switched_off(start: Start) -> None:
 async def test_an_authority_stands_in_resource_names(start: Start) -> None:
     named = await start(confluent_resource_name_authority="/example.com/").get(f"{C}/topics/t")
     assert named.body["metadata"]["resource_name"] == f"crn://example.com/kafka={CLUSTER}/topic=t"
+
+
+# --- what can be switched off -----------------------------------------------------------------------------------------
+
+RESOURCES = {
+    "clusters": "list get",
+    "brokers": "list get",
+    "broker-configs": "list get update delete alter",
+    "brokers-configs": "list",
+    "cluster-configs": "list get update delete alter",
+    "topics": "list get create delete partitions",
+    "topic-configs": "list get update delete alter alter-multi",
+    "partitions": "list get list.offsets",
+    "replicas": "list get search-by-broker",
+    "partition-reassignments": "get list search-by-topic",
+    "acls": "list create delete batch-create",
+    "consumer-groups": "list get reset-offsets",
+    "consumers": "list get",
+    "consumer-assignments": "list get",
+    "consumer-lags": "list get",
+    "consumer-group-lag-summary": "get",
+    "produce": "produce-to-topic",
+    "batch-produce": "produce-to-topic",
+}
+"""kafka-rest-http.md §14.1; ``reset-offsets`` is our own."""
+
+
+async def test_each_resource_is_switched_off_by_its_name(start: Start) -> None:
+    left = {route for route in start().gateway.router.routes if route.template.startswith("/v3/")}
+    for kind, verbs in RESOURCES.items():
+        for verb in verbs.split():
+            rest = start(api_endpoints_blocklist=f"api.v3.{kind}.{verb}")
+            offered = set(map(id, rest.gateway.offered()))
+            gone = [route for route in rest.gateway.router.routes if id(route) not in offered]
+            assert gone, f"{kind}.{verb}"
+            for route in gone:
+                path = route.template.replace("{cluster_id}", CLUSTER).replace(":int}", "}")
+                for name in ("broker_id", "partition_id"):
+                    path = path.replace(f"{{{name}}}", "0")
+                answer = await rest.send(route.method, path.replace("{", "").replace("}", ""), None, None, JSON)
+                assert answer.status == (404 if route.method == "GET" else 405), route
+                left -= {one for one in left if (one.method, one.template) == (route.method, route.template)}
+    assert {route.template for route in left} == set()
