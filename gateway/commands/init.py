@@ -21,7 +21,7 @@ def subcommand(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="kafka-gateway init",
         description=f"Writes DIRECTORY/{FILE} with every property, those of installed plugins too, and a line about "
-        "each; all are commented out. The directory is made if need be; a file that is there is left alone.",
+        "each; nearly all are commented out. The directory is made if need be; a file that is there is left alone.",
     )
     parser.add_argument("directory", metavar="DIRECTORY", type=Path)
     directory: Path = parser.parse_args(words[1:]).directory

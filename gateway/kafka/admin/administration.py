@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,13 @@ import confluent_kafka
 from confluent_kafka import IsolationLevel, TopicCollection
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
-from kafka_gateway.errors import KafkaAuthorization, NotSupported, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import (
+    KafkaAuthorization,
+    LeaderNotAvailable,
+    NotSupported,
+    ServiceError,
+    UnknownTopicOrPartition,
+)
 from kafka_gateway.kafka.admin.acls import Acls
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
@@ -21,7 +28,7 @@ from kafka_gateway.kafka.admin.consumer_groups import ConsumerGroups
 from kafka_gateway.kafka.admin.shared_answers import SharedAnswers
 from kafka_gateway.kafka.admin.topic_changes import TopicChanges
 from kafka_gateway.kafka.admin.topic_directory import INTERNAL_TOPICS
-from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports.administration import (
     Acl,
@@ -39,10 +46,14 @@ from kafka_gateway.kafka.ports.administration import (
 from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicInfo, TopicPartition
 from kafka_gateway.upstream import Upstream
 
+_log = logging.getLogger("gateway.kafka")
+
 _DESCRIBED_AT_ONCE = 1000
 _OFFSETS_AT_ONCE = 500
 """Partitions of one question: librdkafka's binding takes 10 to 20 µs for each, on the event loop."""
 _RETRY_S = 0.05
+_SHOWN_S = 2.0
+_SHOWN_EVERY_S = 0.02
 _GRACE_S = 0.5
 """Behind the time-out that Kafka's client itself has."""
 
@@ -133,7 +144,10 @@ class KafkaAdministration:
         self._check_real("cannot be asked for topics: one appears when it is first used")
         check_topic_name(topic.name)
         try:
-            return await self._changes.create(topic, validate_only, self._controller)
+            made = await self._changes.create(topic, validate_only, self._controller)
+            if not validate_only:
+                await self._shown(topic.name, max(1, made.partitions))
+            return made
         finally:
             self._shared.forget()
             self._admin.forget_topic(topic.name)
@@ -143,6 +157,7 @@ class KafkaAdministration:
         check_topic_name(topic)
         try:
             await self._changes.enlarge(topic, total)
+            await self._shown(topic, total)
         finally:
             self._shared.forget()
             self._admin.forget_topic(topic)
@@ -152,9 +167,30 @@ class KafkaAdministration:
         check_topic_name(topic)
         try:
             await self._changes.delete(topic)
+            await self._shown(topic, 0)
         finally:
             self._shared.forget()
             self._admin.forget_topic(topic)
+
+    async def _shown(self, topic: str, partitions: int) -> None:
+        """Returns when brokers tell of the topic with that many partitions, or of no such topic where that is 0.
+
+        They hear from the controller a moment after it has answered: the client's next request would not find what it
+        has made. Waits for `_SHOWN_S` at most; the change is made, whatever is told.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _SHOWN_S
+        while loop.time() < until:
+            try:
+                count = len((await self._admin.topic(topic, fresh=True)).partitions)
+            except UnknownTopicOrPartition:
+                count = 0
+            except ServiceError as error:  # who may make a topic need not be allowed to see it
+                _log.info("Whether topic %s is changed already cannot be seen: %s", topic, error.message)
+                return
+            if count >= partitions if partitions else not count:
+                return
+            await asyncio.sleep(_SHOWN_EVERY_S)
 
     async def offsets(
         self, partitions: Sequence[TopicPartition], at: str = "latest", time_ms: int = 0, committed: bool = False
@@ -197,7 +233,9 @@ class KafkaAdministration:
             if not future.done():
                 failed[each] = to_service_error(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT))
             elif (error := future.exception()) is not None:
-                failed[each] = to_service_error(error)
+                cause = kafka_error(error)
+                no_leader = cause is not None and cause.code() == confluent_kafka.KafkaError._NOENT
+                failed[each] = LeaderNotAvailable() if no_leader else to_service_error(error)
             else:
                 found[each] = int(future.result().offset)
         return failed
