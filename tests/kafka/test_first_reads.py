@@ -15,6 +15,7 @@ import pytest
 
 from kafka_gateway.assembly.app import App
 from tests.kafka_cluster import KafkaCluster
+from tests.mock_cluster import MockCluster
 from tests.transports.conftest import gateway
 from tests.transports.wire import JSON_V2, V2, Wire, produce
 
@@ -23,8 +24,10 @@ JSON_V1 = "application/vnd.kafka.json.v1+json"
 
 
 @pytest.fixture
-async def app(embedded: str) -> AsyncIterator[App]:
-    async with gateway(bootstrap_servers=embedded, embedded_enable=False) as running:
+async def app() -> AsyncIterator[App]:
+    """On mock brokers of its own: those that the tests share let groups form at once."""
+    cluster = MockCluster()
+    async with gateway(bootstrap_servers=cluster.bootstrap, embedded_enable=False) as running:
         yield running
 
 
