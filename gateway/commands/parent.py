@@ -286,7 +286,8 @@ class _Parent:
                 self._selector.unregister(channel)
             channel.close()
         if self._stop_by is not None:
-            if code and not self._code:
+            # One that was told to stop before it could listen to that ends by the signal.
+            if code and not self._code and (code != -signal.SIGTERM or served_s):
                 self._code = 1
                 log.error("worker %d ended with %s", worker.number, _told(code))
             self._tell_drained()
@@ -336,7 +337,7 @@ class _Parent:
                         worker.process.kill()
                 self._stop_by = now + _KILL_AFTER_S
             return
-        if not self._manager.watchdog_s:
+        if not self._manager.watchdog_s or not self._served:  # who starts shares the cores with those that wait
             return
         for worker in self._workers:
             if (
@@ -358,7 +359,7 @@ def _told(code: int) -> str:
 def _directory(path: str, stack: contextlib.ExitStack) -> str:
     """The directory for the sockets between workers: this user's alone, and gone at the end."""
     if not path:
-        made = tempfile.mkdtemp(prefix="kafka-gateway-")
+        made = tempfile.mkdtemp(prefix="kafka-gateway-workers-")
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
     directory = Path(path)

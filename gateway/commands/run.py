@@ -69,6 +69,8 @@ def run(
     if part is None:
         for warning in (*config.warnings, *client_notes(config)):
             log.warning(warning)
+        if config.integer("workers") != 1:
+            log.warning("workers has no effect on this command: it serves with one process")
     # msgspec counts nested JSON against this limit; 1000 levels are allowed (kafka-rest-http.md, observed §3.4).
     sys.setrecursionlimit(2500)
     # What is loaded by now stays: the collector need not walk it again. A request makes a dozen objects and no cycles;

