@@ -47,10 +47,10 @@ from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
 from kafka_gateway.request_ids import CURRENT, HEADER, new_id, request_id
-from kafka_gateway.rights import Authorizer
+from kafka_gateway.rights import Authorizer, Need
 from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
-from kafka_gateway.session import Session
+from kafka_gateway.session import Session, Waiting
 from kafka_gateway.stream import Counted, Feed, Outlet, Payload, Stream
 
 if TYPE_CHECKING:
@@ -260,11 +260,14 @@ class Gateway:
             call = Call(request, route, plan.params, plan.media_type, plan.format, body)
             if homes is not None:
                 call.homes = homes
+            work: Awaitable[Response] = route.handler(call)
+            if plan.waits and (guarded or session.proof):
+                work = self._wait(call, work, plan.demand.needs)
             if self._request_timeout_s:
                 async with asyncio.timeout(self._request_timeout_s):
-                    response = await route.handler(call)
+                    response = await work
             else:
-                response = await route.handler(call)
+                response = await work
             if guarded:
                 self.admission.answered(call, response, plan.demand.needs)
             reply = self._replies.render(request, response, plan.media_type)
@@ -325,6 +328,18 @@ class Gateway:
             return await self._forward(self.homes, request, elsewhere.worker)
         except ServiceError as error:
             return self._error_reply(request, error, plan)
+
+    async def _wait(self, call: Call, work: Awaitable[Response], needs: Sequence[Need]) -> Response:
+        """The response to a request that waits for records: it ends with its client's proof, and with its rights."""
+        session, waiting = call.session, Waiting()
+        session.waiting.add(waiting)
+        self.admission.hold_call(waiting, call, needs)
+        try:
+            with session.telling():
+                return await waiting.run(work)
+        finally:
+            session.waiting.discard(waiting)
+            self.admission.authorization.release(waiting)
 
     async def admit(self, session: Session, resource: Route) -> None:
         """Lets a client have what a transport serves by itself, without ``dispatch``: a page, a tunnel.
@@ -427,6 +442,12 @@ class Gateway:
         last frame. Every ``heartbeat_s`` seconds, if it is not 0, ``beat`` of the sink is called, which shows the
         client a sign of life. What waits in the stream counts in the memory budget.
         """
+        with session.telling():
+            return await self._deliver(stream, sink, session, write_timeout_s, heartbeat_s)
+
+    async def _deliver(
+        self, stream: Stream, sink: Sink, session: Session, write_timeout_s: float | None, heartbeat_s: int
+    ) -> CloseReason:
         takes_errors = getattr(sink, "takes_errors", False)
         source = aiter(stream)
         claim: Claim | None = None

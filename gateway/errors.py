@@ -447,19 +447,30 @@ class BrokerNotAvailable(Unavailable):
 # --- the end of a session --------------------------------------------------------------------------------------------
 
 
+def close_code(error: ServiceError | None, otherwise: int) -> int:
+    """The code with which a socket closes behind what it was opened for: 1008 if its client may not have that any more
+    (security.md §2, §3)."""
+    return 1008 if isinstance(error, (ProofEnded, NotAuthorized)) else otherwise
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CloseReason:
     """Why a client session ends: a WebSocket close code (RFC 6455 §7.4) and a text."""
 
     code: int
     text: str
+    error: ServiceError | None = None
+    """What everything that the session has open tells its client at its end; None: it ends without a word."""
+
+    @classmethod
+    def of(cls, error: ServiceError) -> CloseReason:
+        """For a client that may not have what is open any more: its proof ended, or a right (security.md §2, §3)."""
+        return cls(1008, error.message, error)
 
 
 GONE = CloseReason(1000, "client left")
 SHUTDOWN = CloseReason(1001, "gateway is shutting down")
 NO_MEMORY = CloseReason(1013, "memory is short (memory.max.bytes)")
 SLOW = CloseReason(1008, "client reads too slowly")
-NOT_AUTHORIZED = CloseReason(1008, "not authorized any more")
-REVOKED = CloseReason(1008, "the proof of identity is not valid any more")
 IDLE = CloseReason(1001, "idle for too long")
 FAILED = CloseReason(1011, "internal error")

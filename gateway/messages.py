@@ -85,8 +85,17 @@ class Request(msgspec.Struct, eq=False):
         if not blank or not method or not target.startswith("/"):
             raise BadRequest("A request is METHOD /path?query.")
         path, _, query = target.partition("?")
-        fields = {name.lower(): value for name, value in headers.items()} if headers else NOTHING
+        fields = lower_names(headers) if headers else NOTHING
         return cls(session, method.upper(), path, parse_query(query) if query else NOTHING, fields, body, **more)
+
+
+def lower_names(headers: Mapping[str, str]) -> dict[str, str]:
+    """The header fields by lower-case names. BadRequest for one that comes in two spellings: nobody could say which of
+    the two counts."""
+    fields = {name.lower(): value for name, value in headers.items()}
+    if len(fields) != len(headers):
+        raise BadRequest("A header field is given twice, in different spellings of its name.")
+    return fields
 
 
 class Call(msgspec.Struct, eq=False):
@@ -105,7 +114,7 @@ class Call(msgspec.Struct, eq=False):
     homes: Homes | None = None
     """Where there are several workers, what of it knows who is at home where; None where there is one."""
     changing_needs: Callable[[], Iterable[Need]] | None = None
-    """What an open stream needs beside that, where it changes while the stream is open."""
+    """What the call needs beside that, where it changes while a stream is open or a read waits."""
 
     def require(self, operation: str, resource: str, *names: str) -> None:
         """Raises gateway.errors.NotAuthorized unless the client may do this with all of the names.

@@ -19,6 +19,7 @@ from kafka_gateway.generations import can_mean, classify
 from kafka_gateway.limits import Limits, is_probe
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.replies import Replies
+from kafka_gateway.route_traits import may_wait
 from kafka_gateway.router import Match, Route, Router
 
 _REMEMBERED_MAX = 4096
@@ -45,6 +46,8 @@ class Plan:
     prepares: bool
     """Whether ``takes`` wants the parameters of path and query, and may answer a Preparing."""
     demand: Demand = NO_DEMAND
+    waits: bool = False
+    """Whether its reply may be long in coming, because it waits for records."""
     admin: bool = False
     """Whether the resource is for operators: of listeners it is offered by those of ``admin.listeners``."""
 
@@ -84,6 +87,7 @@ class Plans:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
         route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
+        plan.waits = may_wait(route)
         plan.admin = bool(route.extras.get("admin")) or (self._admin_probes and is_probe(route))
         plan.demand = demand_of(route, match.params, plan.media_type)
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _KEY_MAX:

@@ -40,7 +40,12 @@ def waits(router: Router, method: str, path: str) -> bool:
     """Whether such a request may be answered only when there are records."""
     if method not in ("GET", "HEAD"):
         return False
-    return any(not _WAIT.isdisjoint(route.extras) for route in _routes(router, "GET", path))
+    return any(map(may_wait, _routes(router, "GET", path)))
+
+
+def may_wait(route: Route) -> bool:
+    """Whether a request to this route may be answered only when there are records."""
+    return not _WAIT.isdisjoint(route.extras)
 
 
 def _stream_kinds(router: Router, path: str) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
-from kafka_gateway.errors import GONE, CloseReason
+from kafka_gateway.errors import GONE, CloseReason, ServiceError
 from kafka_gateway.rights import EVERYTHING, Rights
 from kafka_gateway.stream import Stream
 
@@ -55,15 +56,48 @@ class Owner(NamedTuple):
 
 
 ANYBODY = Owner("")
+
+_LAST_WORD_S: Final = 1.0
+T = TypeVar("T")
 _NOTHING: Mapping[str, str] = {}
 
 _numbers = itertools.count(1)
+
+
+class Waiting:
+    """A request that waits for records, in its own task. It can be ended with an error, as a stream can."""
+
+    __slots__ = ("__weakref__", "_task", "error")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self.error: ServiceError | None = None
+
+    def fail(self, error: ServiceError) -> None:
+        """The request's work is cancelled, and the error raised in its place."""
+        if self.error is None and self._task is not None:
+            self.error = error
+            self._task.cancel()
+
+    async def run(self, work: Awaitable[T]) -> T:
+        """What the work returns. Whoever cancels the task cancels the work, as without this."""
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self.error is not None and self._task is not None and not self._task.uncancel():
+                raise self.error from None
+            raise
+        finally:
+            self._task = None
 
 
 class Session:
     """Everything that ends with a client: its running requests and its open streams.
 
     Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
+
+    Whatever ends what is open, `aclose` or the rules, does it in one way: ``fail(error)``. A stream has it, a read that
+    waits for records has it (`Waiting`), and each hands the error to its client as it hands on errors of its own.
     """
 
     __slots__ = (
@@ -88,6 +122,8 @@ class Session:
         "streams",
         "tasks",
         "transport",
+        "unsaid",
+        "waiting",
         "way",
     )
 
@@ -127,6 +163,10 @@ class Session:
         self.way: Any = None
         """Where its requests are counted (kafka_gateway.door.counters.Way); set with the first of them."""
         self.streams: set[Stream] = set()
+        self.waiting: set[Waiting] = set()
+        """Requests at work that may wait long for records."""
+        self.unsaid: set[asyncio.Future[None]] = set()
+        """Done when what is open has told its client how it ended (`telling`)."""
         self.preparing: asyncio.Future[None] | None = None
         """Done when the newest request that waits for a schema, or behind one that does, is on its way (see
         gateway.schemas.in_order)."""
@@ -173,13 +213,35 @@ class Session:
     @property
     def stays(self) -> bool:
         """Whether something lasts that a client without a valid proof must not keep."""
-        return self.on_close is not None or bool(self.tasks or self.streams)
+        return self.on_close is not None or bool(self.tasks or self.streams or self.waiting)
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Round what hands a reply or a stream over to its client: a session that ends waits a moment for it."""
+        told = asyncio.get_running_loop().create_future()
+        self.unsaid.add(told)
+        try:
+            yield
+        finally:
+            self.unsaid.discard(told)
+            if not told.done():
+                told.set_result(None)
 
     async def aclose(self, reason: CloseReason = GONE) -> None:
-        """Ends all that the session owns; safe to call twice, the first reason counts."""
+        """Ends all that the session owns; safe to call twice, the first reason counts.
+
+        A reason with an error is told to the client first, by everything that is open; at most for a second, so that
+        one who reads nothing ends as well.
+        """
         if self.closed is not None:
             return
         self.closed = reason
+        if reason.error is not None:
+            for each in (*self.waiting, *self.streams):
+                if (fail := getattr(each, "fail", None)) is not None:
+                    fail(reason.error)
+            if self.unsaid:
+                await asyncio.wait(self.unsaid, timeout=_LAST_WORD_S)
         if self.on_close is not None:
             self.on_close(reason)
         current = asyncio.current_task()

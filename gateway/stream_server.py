@@ -19,7 +19,7 @@ from kafka_gateway.config import ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.client_writer import ClientWriter
 from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError
-from kafka_gateway.messages import Reply, Request
+from kafka_gateway.messages import Reply, Request, lower_names
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload, Stream
 
@@ -154,9 +154,9 @@ class StreamClient:
         """Opens the client's session with what it proves itself with: header fields, as an HTTP client would send them.
 
         A second call replaces the session; the streams of the first end. ServiceError if it gets none: Unauthorized,
-        Forbidden, TooManyRequests.
+        Forbidden, TooManyRequests; BadRequest for a field in two spellings.
         """
-        fields = {name.lower(): value for name, value in (headers or {}).items()}
+        fields = lower_names(headers or {})
         session = await self.gateway.open_session(self._server.transport, fields, peer=self.peer)
         before, self.session = self.session, session
         if before is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from kafka_gateway import media
@@ -20,8 +20,8 @@ from kafka_gateway.errors import NotAuthorized
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.rights import EVERYTHING, Authorizer, Need, not_authorized
 from kafka_gateway.router import Route
-from kafka_gateway.session import Principal, Session
-from kafka_gateway.stream import Feed
+from kafka_gateway.session import Principal, Session, Waiting
+from kafka_gateway.stream import Feed, Stream
 
 _SOCKETS: Final = ("socket.", "tunnel.")
 _INSTANCES: Final = (".consumers.create", ".consumers.delete")
@@ -167,14 +167,18 @@ class Admission:
         session, stream = call.session, response.value
         if isinstance(stream, Feed) and session.allowance.consume_bytes is not None:
             stream = response.value = SlowedFeed(stream, session.allowance.consumed)
-        changing = call.changing_needs
-        if changing is None:
-            self.authorization.hold(stream, session, (*needs, *call.needs))
-        else:
-            fixed = tuple(needs)
-            self.authorization.hold(stream, session, lambda: (*fixed, *changing()))
+        self.hold_call(stream, call, needs)
         if self.audit.enabled:
             self.audit.opened(session, stream, _told(call.request))
+
+    def hold_call(self, what: Stream | Waiting, call: Call, needs: Sequence[Need]) -> None:
+        """Ends what the call has left open, or its waiting, when its principal may not have all of this any more."""
+
+        def all_needs() -> Iterable[Need]:
+            changing = call.changing_needs
+            return (*needs, *call.needs, *(changing() if changing is not None else ()))
+
+        self.authorization.hold(what, call.session, all_needs)
 
     def hold(self, session: Session, needs: Needs) -> None:
         """Ends the whole session when it may not have all of this any more: for sockets that are no stream."""

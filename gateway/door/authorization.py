@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final
 
-from kafka_gateway.errors import NOT_AUTHORIZED, CloseReason, ServiceError
+from kafka_gateway.errors import CloseReason, ServiceError
 from kafka_gateway.rights import EVERYTHING, Authorizer, Decision, Judge, Need, Rights, not_authorized
-from kafka_gateway.session import Principal, Session
+from kafka_gateway.session import Principal, Session, Waiting
 from kafka_gateway.stream import Stream
 
 log = logging.getLogger("gateway.auth")
@@ -124,12 +124,12 @@ class Authorization:
             found = self._rights[key] = PrincipalRights(self._authorizers, principal, self.decisions)
         return found
 
-    def hold(self, what: Stream | Session, session: Session, needs: Needs) -> None:
-        """Ends ``what`` is open, a stream or a whole session, when the rules forbid something of what it needs."""
+    def hold(self, what: Stream | Waiting | Session, session: Session, needs: Needs) -> None:
+        """Ends what is open, a stream, a read or a whole session, when the rules forbid something of what it needs."""
         if session.rights is not EVERYTHING:
             self._open[what] = (session, needs)
 
-    def release(self, what: Stream | Session) -> None:
+    def release(self, what: Stream | Waiting | Session) -> None:
         """It has ended."""
         self._open.pop(what, None)
 
@@ -194,7 +194,7 @@ class Authorization:
         if fail is not None:
             fail(error)
         elif self._close is not None:
-            await self._close(session, CloseReason(NOT_AUTHORIZED.code, error.message))
+            await self._close(session, CloseReason.of(error))
 
 
 def _refusal(rights: Rights, needs: Needs) -> ServiceError | None:

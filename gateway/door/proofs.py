@@ -21,10 +21,10 @@ from kafka_gateway.caller import CredentialsOf, KafkaLease
 from kafka_gateway.config import Config
 from kafka_gateway.door.guesses import Guesses
 from kafka_gateway.errors import (
-    REVOKED,
     BrokerNotAvailable,
     CloseReason,
     Forbidden,
+    ProofEnded,
     ServiceError,
     TooManyRequests,
     Unauthorized,
@@ -35,6 +35,7 @@ from kafka_gateway.session import Principal, Session
 log = logging.getLogger("gateway.auth")
 
 _LOOK_EVERY_S: Final = 1.0
+_SINGLE: Final = ("authorization", "x-kafka-auth")
 _AT_ONCE: Final = 200
 """Proofs that are looked at in one turn of the loop: checking a token's signature takes some 60 µs."""
 
@@ -59,6 +60,8 @@ class Proofs:
         self._names = tuple(name.lower() for name in authenticator.proof if name != CERTIFICATE)
         self.fields = frozenset(name.encode() for name in self._names)
         """The header fields that prove who asks: they are the gateway's and go no further."""
+        self.single = tuple({*_SINGLE, *self._names})
+        """Fields of which a request has one at most, whether or not anybody looks at it."""
         self.query_parameter = authenticator.query_parameter
         """See `Authenticator.query_parameter`."""
         self._roles = frozenset(config.items("authentication.roles"))
@@ -84,6 +87,7 @@ class Proofs:
         self._asks = True
         self._names = tuple(dict.fromkeys((*self._names, *credentials.fields)))
         self.fields = frozenset(name.encode() for name in self._names)
+        self.single = tuple({*_SINGLE, *self._names})
 
     # --- coming in --------------------------------------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class Proofs:
 
     def _revoke(self, session: Session) -> None:
         if session.closed is None:
-            closing = asyncio.get_running_loop().create_task(self.close(session, REVOKED))
+            closing = asyncio.get_running_loop().create_task(self.close(session, CloseReason.of(ProofEnded())))
             self._tasks.add(closing)
             closing.add_done_callback(self._tasks.discard)
 

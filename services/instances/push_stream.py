@@ -88,6 +88,8 @@ class PushStream:
             except InstanceNotFound:
                 break  # deleted or expired: its subscriptions end silently (§2.5)
             except NotSubscribed:
+                if self._instance.reads_from == "pattern":
+                    continue  # its last topic is gone while it was read; others may come
                 self.end()
                 raise
             except ServiceError as error:

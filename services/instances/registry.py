@@ -22,6 +22,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import TopicPartition
+from kafka_gateway.messages import Call
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -148,20 +149,25 @@ class ConsumerInstance:
         left_s = max(0.0, limits.timeout_s - (time.monotonic() - began))
         return dataclasses.replace(limits, timeout_s=left_s)
 
-    def needs(self) -> list[Need]:
-        """What a principal needs that reads from it: of the topics that it reads now, but for a pattern's."""
-        topics = self.topics if self.reads_from != "pattern" else ()
+    def needs(self, rights: Rights) -> list[Need]:
+        """What a principal with these rights needs that reads from it.
+
+        Whoever made it goes on with those topics of a pattern that it may still read, and ends with the last of them.
+        """
+        topics = self.topics
+        if self.reads_from == "pattern" and rights is self.rights and rights.filter("read", "topic", topics):
+            topics = ()
         names = dict.fromkeys([*topics, *(each.topic for each in self.partitions)])
         return [("read", "group", self.key.group), *(("read", "topic", name) for name in names)]
 
-    def check_rights(self, session: Session) -> None:
-        """NotAuthorized if the session's principal may not read what the instance reads: the rules may have changed
-        since it subscribed, or it is another principal's instance."""
+    def check_rights(self, call: Call) -> None:
+        """NotAuthorized if the call's principal may not read what the instance reads: the rules may have changed
+        since it subscribed, or it is another principal's instance. For as long as the call lasts it must go on so."""
+        session = call.session
         if session.rights is not EVERYTHING:
-            for need in self.needs():
+            call.changing_needs = lambda: self.needs(session.rights)
+            for need in self.needs(session.rights):
                 session.rights.require(*need)
-            if self.reads_from == "pattern" and session.rights is not self.rights:
-                session.rights.require("read", "topic", *self.topics)
 
     def interrupt(self) -> None:
         """Ends the push, and the reads that wait; what they had taken goes back to the next read (§13 no. 18)."""

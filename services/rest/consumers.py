@@ -231,7 +231,7 @@ class Consumers:
             raise NotSubscribed()
         if instance.illegal:
             raise invalid_topics(instance.illegal)
-        instance.check_rights(call.session)
+        instance.check_rights(call)
         return ReadLimits(max_bytes, instance.timeout_s, min_bytes=instance.min_bytes, group_s=instance.group_s)
 
     def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
@@ -250,7 +250,7 @@ async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits,
     """The next records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
     taken = await instance.read(limits, encoder)
     try:
-        instance.check_rights(call.session)  # the rules may have changed while the read waited
+        instance.check_rights(call)  # the rules may have changed while the read waited
     except NotAuthorized:
         taken.put_back()
         raise

@@ -102,7 +102,7 @@ class Pushes:
         stream = InstanceStream(
             instance, limits, encoder, parameters.heartbeat_s, translate, lambda: self._streams.stopping
         )
-        return _begin(instance, stream, call)
+        return _begin(instance, stream)
 
     async def subscribe(self, call: Call) -> Response:
         """``GET /ws/consumers/{group}/instances/{instance}/records?max_bytes=<n>``: what a v2 instance reads."""
@@ -135,12 +135,11 @@ def _start(
 ) -> Response:
     # The first reply comes as soon as there is a record, whatever plain reads of the instance wait for (§2.3).
     limits = dataclasses.replace(limits, min_bytes=-1)
-    return _begin(instance, PushStream(instance, limits, encoder, call.request.dialect or REST, translate), call)
+    return _begin(instance, PushStream(instance, limits, encoder, call.request.dialect or REST, translate))
 
 
-def _begin(instance: ConsumerInstance, stream: PushStream, call: Call) -> Response:
+def _begin(instance: ConsumerInstance, stream: PushStream) -> Response:
     """The stream is the instance's subscription from now on."""
-    call.changing_needs = instance.needs
     older = instance.push
     if older is not None:
         older.end()  # nothing to wait for: no read is served before the records that it has are settled

@@ -70,7 +70,7 @@ class ConsumersV1:
             raise format_mismatch(instance.codec.name, "v1")
         if instance.topics != (topic,):
             await self._subscribe(instance, topic)
-        instance.check_rights(call.session)
+        instance.check_rights(call)
         return ReadLimits(
             max_bytes,
             timeout_s=instance.timeout_s,

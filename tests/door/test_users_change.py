@@ -55,7 +55,7 @@ async def test_what_a_user_has_open_ends_within_five_seconds(users: Path, change
             assert '"error_code":40101' in told["stream socket"]
             assert told["stream socket"].endswith("1008")
             assert '"error_code":40101' in told["events"]
-            assert told["proxy socket"].endswith("1000")
+            assert told["proxy socket"].endswith("1008")
             with pytest.raises(TimeoutError):
                 await of_bob["envelope"].receive(timeout=0.5)
             async with hers.get("/topics") as reply:

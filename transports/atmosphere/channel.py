@@ -109,8 +109,8 @@ class HttpChannel:
         if self.ended is not None:
             return
         self.ended = reason
-        # What waits when the gateway stops are replies to requests that it has served.
-        self.send_queue.close(drop=reason is not SHUTDOWN)
+        # What waits when the gateway stops are replies to requests that it has served; or the client is told why.
+        self.send_queue.close(drop=reason is not SHUTDOWN and reason.error is None)
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -17,8 +17,6 @@ from kafka_gateway.door.proofs import certificate_of
 from kafka_gateway.errors import (
     GONE,
     NO_MEMORY,
-    REVOKED,
-    ProofEnded,
     RequestTimeout,
     ServiceError,
     TooManyRequests,
@@ -421,9 +419,9 @@ class EnvelopeSession:
         finally:
             if self._acknowledged is not None:
                 self._acknowledged.pop(part.id, None)
-        if parts is not None and self._session.closed is None:
+        closed = self._session.closed
+        if parts is not None and (closed is None or closed.error is not None):
             parts.finish()
-        self._tell_revoked(request.session, reply, part)
 
     async def _feed(self, reply: Reply, feed: Feed, request: Request, part: Envelope) -> None:
         """As ``_push``, for a stream of records on a channel that takes them at once."""
@@ -439,13 +437,6 @@ class EnvelopeSession:
             await self._gateway.feed(feed, outlet, request.session)
         finally:
             outlet.release()
-        self._tell_revoked(request.session, reply, part)
-
-    def _tell_revoked(self, session: Session, reply: Reply, part: Envelope) -> None:
-        """Says why a stream ended that was asked for with a proof of its own."""
-        if session.closed is REVOKED and session is not self._session:
-            error = ProofEnded()
-            self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
 
     async def push(self, reply: Reply, payload: Payload, part: Envelope) -> None:
         """Sends one payload of a stream and returns when the client has room for more."""

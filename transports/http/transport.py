@@ -11,7 +11,6 @@ import contextlib
 import time
 import zlib
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -28,7 +27,7 @@ from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.half_closed import has_taken_all
 from kafka_gateway.door.known_heads import KnownHead
 from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
-from kafka_gateway.errors import REVOKED, BadRequest, CloseReason, MethodNotAllowed, ProofEnded, ServiceError
+from kafka_gateway.errors import BadRequest, MethodNotAllowed, ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Facts, Reply, Request
 from kafka_gateway.query import parse_query
@@ -327,14 +326,11 @@ class HttpTransport(Transport):
             return ANSWERED(reply.status, not close, 0)
         heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
         outlet.put(head + body.opening if heartbeat_s else head)
-        if heartbeat_s:
-            session.on_close = partial(_tell_closed, outlet, body)
         try:
             await gateway.deliver(stream, outlet, session, None, heartbeat_s=heartbeat_s)
         except ServiceError as error:
             outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
         finally:
-            session.on_close = None
             outlet.release()
         outlet.put(body.last_bytes)
         close = close or gateway.stopping or not request.arriving.is_eof()
@@ -357,11 +353,9 @@ class HttpTransport(Transport):
             connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
         self._connections.add(connection)
-        session.on_close = connection.session_closed
         tell = request.goes_on()
 
         def gone(sent: int) -> None:
-            session.on_close = None
             self._connections.discard(connection)
             lost()
             tell(200, sent)
@@ -378,12 +372,6 @@ class HttpTransport(Transport):
             parts.append(b"Transfer-Encoding: chunked\r\n")
         parts.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
         return b"".join(parts)
-
-
-def _tell_closed(outlet: HttpOutlet, body: StreamBody, reason: CloseReason) -> None:
-    """The last event of a stream whose session ends before it does."""
-    if reason is REVOKED:
-        outlet.put(body.frame(error_event(ProofEnded())))
 
 
 class _Refusal(Answered):

@@ -8,9 +8,8 @@ from typing import Any, cast
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.dialect import error_event
 from kafka_gateway.door.client_writer import ClientWriter, taken
-from kafka_gateway.errors import REVOKED, CloseReason, ProofEnded, ServiceError
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.memory_budget import COUNT_FROM
 from kafka_gateway.stream import Feed, Payload
 from kafka_gateway.transports.records.frames import Frame
@@ -69,7 +68,17 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
     this, its session, and what feeds it. Above ``stream.buffer.bytes`` of unsent data the feed is paused.
     """
 
-    __slots__ = ("_alive", "_buffer_bytes", "_feed", "_frame", "_gone", "_heartbeats", "_last_bytes", "is_full")
+    __slots__ = (
+        "_alive",
+        "_buffer_bytes",
+        "_feed",
+        "_frame",
+        "_gone",
+        "_heartbeats",
+        "_last_bytes",
+        "error",
+        "is_full",
+    )
 
     CARRIER = "http"
     """As in `Connection`."""
@@ -97,6 +106,8 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
             last_bytes,
         )
         self._gone: Callable[[int], None] | None = None
+        self.error: ServiceError | None = None
+        """With which the stream has ended."""
         self.is_full = False
 
     def begin(self, gone: Callable[[int], None]) -> None:
@@ -110,6 +121,8 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
         frame: bytes | None = frames.get(self._frame)
         if frame is None:
             frame = frames[self._frame] = self._frame(event)
+            if event.error is not None:
+                self.error = event.error
         transport = self.transport
         if transport is None:
             return False
@@ -126,16 +139,6 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
 
     def _stay_alive(self) -> None:
         self.put(self._alive)
-
-    def session_closed(self, reason: CloseReason) -> None:
-        """Tells the client why its session has ended (gateway.session.Session.on_close)."""
-        if reason is REVOKED:
-            self.fail(ProofEnded())
-
-    def fail(self, error: ServiceError) -> None:
-        """Ends the stream for a reason that is not its own."""
-        self.write(error_event(error))
-        self._feed.end()
 
     def _fill(self) -> None:
         """The client is behind: what waits is counted, and may be too much."""

@@ -24,7 +24,6 @@ from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.description import Description
 from kafka_gateway.errors import (
-    REVOKED,
     SHUTDOWN,
     BadRequest,
     CloseReason,
@@ -302,7 +301,7 @@ class TunnelTransport(Transport):
             def close(reason: CloseReason) -> None:
                 if reason is SHUTDOWN:
                     relay.drain(reason, self._drain_s)
-                elif reason is REVOKED:
+                elif reason.error is not None:
                     relay.end(reason)
                 else:
                     socket.close(reason)

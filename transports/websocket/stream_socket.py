@@ -15,7 +15,7 @@ from kafka_gateway import media
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import error_event
 from kafka_gateway.door.request import HttpRequest
-from kafka_gateway.errors import GONE, REVOKED, SHUTDOWN, CloseReason, ProofEnded, ServiceError
+from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError, close_code
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
@@ -32,13 +32,21 @@ HEARTBEAT_S = 15
 class SocketOutlet(Connection):
     """Writes the events of one stream as messages and waits until they have left (gateway.core.Sink)."""
 
-    __slots__ = ()
+    __slots__ = ("error",)
 
     CARRIER = "websocket"
     takes_errors = True
+    error: ServiceError | None
+    """With which the stream has ended."""
+
+    def __init__(self, protocol: Any, limits: StreamLimits, gateway: Gateway) -> None:
+        super().__init__(protocol, limits, gateway)
+        self.error = None
 
     async def send(self, payload: Payload) -> None:
         self.put(text_frame(payload))
+        if payload.error is not None:
+            self.error = payload.error
         await self.flushed()
 
     def _stay_alive(self) -> None:
@@ -68,13 +76,8 @@ class SocketFeed(FeedConnection):
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
 
-    def session_closed(self, reason: CloseReason) -> None:
-        if reason is REVOKED:
-            self.write(error_event(ProofEnded()))
-            self._say_close(reason.code)
-
     def _over(self) -> None:
-        self._say_close(1001 if self._gateway.stopping else 1000)
+        self._say_close(close_code(self.error, 1001 if self._gateway.stopping else 1000))
 
     def _say_close(self, code: int) -> None:
         """Sends a close frame, and waits a moment for the client's: an early end could overtake what was sent."""
@@ -179,11 +182,9 @@ async def feed_socket(
     await shake_hands(request, response)
     connection = SocketFeed(request.transport, limits, gateway, feed)
     lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
-    session.on_close = connection.session_closed
     tell = request.goes_on()
 
     def left(sent: int) -> None:
-        session.on_close = None
         lost()
         tell(101, sent)
 
@@ -195,21 +196,17 @@ async def serve_stream(
 ) -> int:
     """Sends the stream until it or the client is gone; how many bytes that were."""
     outlet = SocketOutlet(request.protocol, limits, gateway)
-
-    def closed(reason: CloseReason) -> None:
-        if reason is REVOKED:
-            outlet.put(text_frame(error_event(ProofEnded())))
-        socket.close(reason)
-
     heartbeat_s = getattr(stream, "heartbeat_s", HEARTBEAT_S)
-    session.on_close = closed
+    session.on_close = socket.close
 
     async def deliver() -> None:
         try:
             await gateway.deliver(stream, outlet, session, None, heartbeat_s=heartbeat_s)
         except ServiceError as error:
             outlet.put(text_frame(error_event(error)))
-        socket.close(SHUTDOWN if gateway.stopping else GONE)
+            outlet.error = error
+        reason = SHUTDOWN if gateway.stopping else GONE
+        socket.close(CloseReason(close_code(outlet.error, reason.code), reason.text))
 
     def take(message: bytes, is_text: bool) -> None:
         if isinstance(stream, Acknowledged):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import NOT_AUTHORIZED, CloseReason, NotAuthorized, ServiceError
+from kafka_gateway.errors import CloseReason, ProofEnded, ServiceError, close_code
 from kafka_gateway.limits import Meter
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -53,10 +53,11 @@ def keep_alive(socket: Socket) -> None:
     pong = socket.every(_QUIET_S, look)
 
 
-def failed(error: ServiceError) -> CloseReason:
-    if isinstance(error, NotAuthorized):
-        return CloseReason(NOT_AUTHORIZED.code, error.message)
-    return CloseReason(1011, error.message)
+def failed(error: ServiceError, proof_ended: int = 1008) -> CloseReason:
+    """How a socket ends with this error; ``proof_ended`` is the code for a proof that counts no more."""
+    if isinstance(error, ProofEnded):
+        return CloseReason(proof_ended, error.message)
+    return CloseReason(close_code(error, 1011), error.message)
 
 
 class Messages(NamedTuple):
@@ -280,8 +281,13 @@ class ConsumeConversation:
         auto_commit: bool,
         avro: bool,
         meter: Meter | None,
+        proof_ended: int,
     ) -> None:
-        """``meter``: the rate limit for commits, which all clients share. Commits wait for it; none is dropped."""
+        """``meter``: the rate limit for commits, which all clients share. Commits wait for it; none is dropped.
+
+        ``proof_ended``: see `failed`.
+        """
+        self._proof_ended = proof_ended
         self._socket = socket
         self._follower = follower
         self._meter = meter
@@ -342,7 +348,7 @@ class ConsumeConversation:
 
     def failed(self, error: ServiceError) -> None:
         log.warning("a consume socket is closed: %s", error.message)
-        self._socket.close(failed(error))
+        self._socket.close(failed(error, self._proof_ended))
 
     def _go_on(self) -> None:
         if not self._stopped:

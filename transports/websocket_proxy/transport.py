@@ -18,7 +18,6 @@ from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import Dialect
 from kafka_gateway.errors import (
-    REVOKED,
     BadRequest,
     CloseReason,
     NotFound,
@@ -30,6 +29,7 @@ from kafka_gateway.jsonio import encode
 from kafka_gateway.messages import Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.router import served
+from kafka_gateway.services.websocket_proxy.implied_settings import PREFIX
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, RecordFollower, RecordSender, SenderRequest
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
@@ -43,6 +43,7 @@ from kafka_gateway.transports.websocket_proxy.sockets import (
     ConsumeConversation,
     Messages,
     ProduceConversation,
+    failed,
     keep_alive,
 )
 
@@ -77,6 +78,10 @@ class WebSocketProxyTransport(Transport):
     channels = CHANNELS
 
     def __init__(self, config: Config) -> None:
+        # Those whom its own keys let in know its codes (§1.9); everybody else those of security.md §2. By whether it is
+        # a consumer's socket.
+        own = any(config.flag(f"{PREFIX}server.{each}.enabled") for each in ("openid-connect", "basic-auth"))
+        self._proof_ended = (1000, 1011) if own else (1008, 1008)
         self._limits = SocketLimits(
             text_max=MESSAGE_MAX_BYTES,
             binary_max=MESSAGE_MAX_BYTES,
@@ -117,7 +122,9 @@ class WebSocketProxyTransport(Transport):
             behind.end(0)
             session.streams.discard(reply.body)
             raise
-        session.on_close = partial(_session_closed, socket, behind, 1000 if isinstance(wanted, SenderRequest) else 1011)
+        session.on_close = partial(
+            _session_closed, socket, behind, self._proof_ended[isinstance(wanted, FollowerRequest)]
+        )
         _watch_peer(request)
         keep_alive(socket)
         code = 1006
@@ -152,7 +159,9 @@ class WebSocketProxyTransport(Transport):
         self, socket: Socket, follower: RecordFollower, wanted: FollowerRequest, formats: Formats, gateway: Gateway
     ) -> int:
         meter = None if wanted.auto_commit else gateway.meter(_COMMITS)
-        conversation = ConsumeConversation(socket, follower, wanted.encoder, wanted.auto_commit, formats.avro, meter)
+        conversation = ConsumeConversation(
+            socket, follower, wanted.encoder, wanted.auto_commit, formats.avro, meter, self._proof_ended[True]
+        )
         follower.start(conversation)
         try:
             return (await socket.run(conversation.take)).code
@@ -197,11 +206,13 @@ def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple
     return response
 
 
-def _session_closed(socket: Socket, behind: RecordSender | RecordFollower, fault: int, reason: CloseReason) -> None:
-    """Closes the socket whose session ends; the code says that the proof counts no more (§1.3.5, §1.9)."""
-    if reason is REVOKED:
-        reason = CloseReason(fault, "the authentication is not valid any more")
-        behind.end(fault)
+def _session_closed(
+    socket: Socket, behind: RecordSender | RecordFollower, proof_ended: int, reason: CloseReason
+) -> None:
+    """Closes the socket whose session ends, as everything of it does."""
+    if reason.error is not None:
+        reason = failed(reason.error, proof_ended)
+        behind.end(reason.code)
     socket.close(reason)
 
 
