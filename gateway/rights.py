@@ -27,11 +27,13 @@ RESOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "topic": OPERATIONS,
     "group": ("read", "describe", "delete", "alter"),
     "transactional-id": ("write", "describe"),
+    "subject": ("write", "describe"),
     "cluster": ("create", "describe", "alter", "describe-configs", "alter-configs"),
     "gateway": ("read", "write", "describe", "alter"),
 }
 """Resource → the operations that there are on it. ``alter`` of a group is the gateway's own: the use of other
-principals' consumer instances. Parts of the gateway have names: console, metrics, admin, tunnel, docs."""
+principals' consumer instances. So is ``subject``, of the schema registry: those that no topic gives its name. Parts of
+the gateway have names (`PARTS`)."""
 
 Need = tuple[str, str, str]
 """Operation, resource, name; of the cluster the name is ""."""
@@ -41,6 +43,9 @@ _FORM = re.compile(
     r"(?::(?:\{(?P<parameter>[A-Za-z_][A-Za-z0-9_]*)(?P<many>\.\.\.)?\}|(?P<name>[^{}\s;]+)))?"
 )
 
+
+PARTS: Final = ("console", "metrics", "admin", "tunnel", "docs")
+"""The parts of the gateway, as resources. Plugins may have others."""
 
 OPEN: Final = "open"
 """The declaration of a route that everybody may use: it shows nothing and changes nothing."""

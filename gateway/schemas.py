@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 from kafka_gateway.records import ConsumedRecord
+from kafka_gateway.rights import Rights
 from kafka_gateway.session import Session
 
 Part = Literal["key", "value"]
@@ -216,6 +217,9 @@ class Schemas(Protocol):
     def known(self, choice: SchemaChoice) -> Writer | None:
         """The writer if it can be told without asking; None otherwise. Never raises."""
 
+    async def subject(self, choice: SchemaChoice) -> str:
+        """The subject that the choice means. Nothing is registered. Raises as ``resolve``."""
+
     async def resolve(self, choice: SchemaChoice) -> Writer:
         """The writer, after asking the registry if need be.
 
@@ -249,12 +253,13 @@ class Preparing:
 
     __slots__ = ("_work",)
 
-    def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, work: Callable[[Rights], Awaitable[Any]]) -> None:
+        """``work`` gets the rights of whoever asks: they have a say in which schemas may be registered."""
         self._work = work
 
-    async def ready(self) -> Any:
-        """The body. Raises what reading a body raises."""
-        return await self._work()
+    async def ready(self, rights: Rights) -> Any:
+        """The body. Raises what reading a body raises, and NotAuthorized."""
+        return await self._work(rights)
 
 
 async def in_order(session: Session, body: Any) -> Any:
@@ -275,7 +280,7 @@ async def in_order(session: Session, body: Any) -> Any:
     try:
         if before is not None:
             await asyncio.wait([before])
-        return await body.ready() if isinstance(body, Preparing) else body
+        return await body.ready(session.rights) if isinstance(body, Preparing) else body
     finally:
         if before is None or before.done():
             over()

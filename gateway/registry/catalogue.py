@@ -136,6 +136,15 @@ class Catalogue:
         latest = self._latest.get(choice)
         return latest[0] if latest is not None and time.monotonic() < latest[1] else None
 
+    async def subject(self, choice: SchemaChoice) -> str:
+        if choice.subject is not None or (choice.strategy or self._strategy) == TOPIC_NAME:
+            return self._subject(choice, None)
+        if choice.text is None:
+            return (await self.resolve(choice)).subject
+        if self.client is None:
+            raise SchemasUnavailable()
+        return self._subject(choice, (await self._compiled(choice, choice.text))[2])
+
     async def resolve(self, choice: SchemaChoice) -> Writer:
         writer = self.known(choice)
         if writer is not None:
@@ -217,8 +226,8 @@ class Catalogue:
         stored.places[subject] = version
         return version
 
-    async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:
-        assert self.client is not None
+    async def _compiled(self, choice: SchemaChoice, text: str) -> tuple[Codec, Schema, CompiledSchema]:
+        """What a schema is that the client gives. SerializationError, InvalidSchema: it cannot be used."""
         codec = self._codec(choice)
         schema = Schema(codec.schema_type, text)
         try:
@@ -232,6 +241,11 @@ class Catalogue:
             raise InvalidSchema(
                 f"Invalid schema: Error when parsing raw schema. format = {format}, schema = {shown}\n{reason}"
             ) from None
+        return codec, schema, compiled
+
+    async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:
+        assert self.client is not None
+        codec, schema, compiled = await self._compiled(choice, text)
         subject = self._subject(choice, compiled)
         place = f"/subjects/{part(subject)}"
         found = await self._look_up(place, schema)

@@ -72,6 +72,8 @@ class RecordsService:
     async def _send(self, topic: str, call: Call, partition: int | None) -> Sequence[Delivery]:
         records: Sequence[RecordToSend] = call.body
         producer = self._dry_run if call.query and is_dry(call.query) else self._producer
+        if isinstance(records, SchemaRecords):
+            records.check(call.session.rights)
         refusal = self._rules.refusal(topic)
         if refusal is not None:
             return [refusal] * len(records)

@@ -22,9 +22,11 @@ from kafka_gateway.errors import (
     ValueSchemaMissing,
 )
 from kafka_gateway.records import Headers, RecordToSend
+from kafka_gateway.rights import Rights
 from kafka_gateway.schemas import Misfit, Part, Preparing, SchemaChoice, Schemas, Writer
 from kafka_gateway.services.common.json_members import NULL, shown
 from kafka_gateway.services.common.names import TopicRules
+from kafka_gateway.services.common.subjects import check_subject, find_writer
 
 _OFF_LOOP_BYTES = 64 * 1024
 """Of the body, and `_BYTES_A_RECORD` more for each record: about what is encoded in five milliseconds. More is encoded
@@ -58,12 +60,19 @@ class GivenSchemas(NamedTuple):
 class SchemaRecords(list[RecordToSend]):
     """Records that are ready to be sent, and the ids of the schemas that they were written with."""
 
-    __slots__ = ("key_schema_id", "value_schema_id")
+    __slots__ = ("key_schema_id", "unjudged", "value_schema_id")
 
     def __init__(self, records: Sequence[RecordToSend], key: Writer | None, value: Writer | None) -> None:
         super().__init__(records)
+        self.unjudged: Sequence[tuple[SchemaChoice, Writer]] = ()
+        """Schemas for whose subjects nobody has been asked for rights."""
         self.key_schema_id = None if key is None else key.schema_id or None
         self.value_schema_id = None if value is None else value.schema_id or None
+
+    def check(self, rights: Rights) -> None:
+        """NotAuthorized if whoever produces them may not use a subject."""
+        for choice, writer in self.unjudged:
+            check_subject(rights, choice, writer.subject)
 
 
 class SchemaReader:
@@ -98,10 +107,13 @@ class SchemaReader:
         long = size + len(records) * _BYTES_A_RECORD > _OFF_LOOP_BYTES
         unknown = (key_choice is not None and key is None) or (value_choice is not None and value is None)
         if long or unknown or _is_slow(key) or _is_slow(value):
-            return Preparing(lambda: self._prepare(records, key_choice, value_choice, long))
+            return Preparing(lambda rights: self._prepare(records, key_choice, value_choice, long, rights))
         if not self._v1:
             _check_missing(records, key_choice, value_choice)
-        return self._encode(records, key, value)
+        encoded = self._encode(records, key, value)
+        pairs = ((key_choice, key), (value_choice, value))
+        encoded.unjudged = [(choice, writer) for choice, writer in pairs if choice is not None and writer is not None]
+        return encoded
 
     async def _prepare(
         self,
@@ -109,10 +121,11 @@ class SchemaReader:
         key_choice: SchemaChoice | None,
         value_choice: SchemaChoice | None,
         long: bool,
+        rights: Rights,
     ) -> SchemaRecords:
         try:
-            key = None if key_choice is None else await self._schemas.resolve(key_choice)
-            value = None if value_choice is None else await self._schemas.resolve(value_choice)
+            key = None if key_choice is None else await find_writer(self._schemas, key_choice, rights)
+            value = None if value_choice is None else await find_writer(self._schemas, value_choice, rights)
         except SerializationError as error:
             raise RegistryFailure(f"{RegistryFailure.text}: {error.message}") if self._v1 else error from None
         # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).

@@ -15,6 +15,7 @@ from kafka_gateway.jsonio import Raw
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
+from kafka_gateway.rights import Rights
 from kafka_gateway.schemas import Preparing, Schemas, in_order
 from kafka_gateway.service import Service
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
@@ -132,14 +133,16 @@ class ProduceService(Service):
     async def _one(self, call: Call, record: Record | ServiceError, size: int) -> Response:
         topic = str(call.params["topic_name"])
         producer, schemas, reports_on = self._sending(call)
-        reports = reports_on(str(call.params["cluster_id"]), topic)
+        reports, rights = reports_on(str(call.params["cluster_id"]), topic), call.session.rights
         try:
             if isinstance(record, ServiceError):
                 raise record
             if (refusal := self._rates.refusal(size) or self._rules.refusal(topic)) is not None:
                 raise refusal
-            if (record.unready is not None and not schemas.complete_now(record, topic)) or call.session.preparing:
-                await in_order(call.session, Preparing(lambda: schemas.complete(record, topic)))
+            if (
+                record.unready is not None and not schemas.complete_now(record, topic, rights)
+            ) or call.session.preparing:
+                await in_order(call.session, Preparing(lambda _: schemas.complete(record, topic, rights)))
             if (waiting := producer.ready(topic)) is not None:
                 await waiting
             (delivery,) = await producer.send(topic, (record,))
@@ -158,6 +161,7 @@ class ProduceService(Service):
             self._plain,
             self._reader,
             schemas,
+            call.session.rights,
             self._rates,
             self._rules.refusal(topic),
             self._limits,
@@ -176,7 +180,7 @@ class ProduceService(Service):
         found = self._plain_entries(call.request.body, topic)
         if found is None:
             found = self._entries(call.request.body, topic)
-            await _complete(found[1], topic, schemas)
+            await _complete(found[1], topic, schemas, call.session.rights)
         names, outcomes = found
         records = [each for each in outcomes if not isinstance(each, ServiceError)]
         deliveries = iter(await _send(producer, topic, records))
@@ -246,13 +250,13 @@ class ProduceService(Service):
         return self._rates.refusal(size) or self._rules.refusal(topic) or record
 
 
-async def _complete(outcomes: list[Record | ServiceError], topic: str, schemas: RecordSchemas) -> None:
+async def _complete(outcomes: list[Record | ServiceError], topic: str, schemas: RecordSchemas, rights: Rights) -> None:
     """Makes bytes of what needs a schema."""
     for i, outcome in enumerate(outcomes):
         if not isinstance(outcome, ServiceError) and outcome.unready is not None:
             try:
-                if not schemas.complete_now(outcome, topic):
-                    await schemas.complete(outcome, topic)
+                if not schemas.complete_now(outcome, topic, rights):
+                    await schemas.complete(outcome, topic, rights)
             except ServiceError as error:
                 outcomes[i] = error
 

@@ -17,6 +17,7 @@ from functools import partial
 from kafka_gateway.errors import BadRequest, RequestTimeout, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.producing import Producer, Sending
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
+from kafka_gateway.rights import Rights
 from kafka_gateway.services.v3.json_stream import CutOff, JsonSplitter, ValueTooLong
 from kafka_gateway.services.v3.plain_records import PlainBody, PlainReader
 from kafka_gateway.services.v3.rate_limits import RateLimits
@@ -81,12 +82,17 @@ class ProduceStream:
         plain: PlainReader,
         reader: RecordReader,
         schemas: RecordSchemas,
+        rights: Rights,
         rates: RateLimits,
         refusal: ServiceError | None,
         limits: StreamLimits,
         closed: Callable[[ProduceStream], None],
     ) -> None:
-        """``refusal``: why no record of this topic can be produced; each gets it as its report."""
+        """``rights`` are those of whoever produces.
+
+        ``refusal``: why no record of this topic can be produced; each gets it as its report.
+        """
+        self._rights = rights
         self._body = body
         self._topic = topic
         self._reports = reports
@@ -331,9 +337,9 @@ class ProduceStream:
             refusal = _TooOld() if self._too_old else self._rates.refusal(size) or self._refusal
             if refusal is not None:
                 raise refusal
-            if record.unready is not None and not self._schemas.complete_now(record, self._topic):
+            if record.unready is not None and not self._schemas.complete_now(record, self._topic, self._rights):
                 await self._flush()
-                await self._schemas.complete(record, self._topic)
+                await self._schemas.complete(record, self._topic, self._rights)
         except ServiceError as error:
             await self._refuse(error)
             return

@@ -7,8 +7,10 @@ from typing import cast
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import BadRequest
+from kafka_gateway.rights import Rights
 from kafka_gateway.schemas import Part, SchemaChoice, Schemas, Writer
 from kafka_gateway.services.common.json_members import shown
+from kafka_gateway.services.common.subjects import find_writer, known_writer
 from kafka_gateway.services.v3.records import WITH_SCHEMA, Choice, Record, shown_part
 
 _TYPES = {format_: kind for kind, format_ in WITH_SCHEMA.items()}
@@ -23,9 +25,12 @@ class RecordSchemas:
         self._schemas = schemas
         self._registers = registers
 
-    def complete_now(self, record: Record, topic: str) -> bool:
+    def complete_now(self, record: Record, topic: str, rights: Rights) -> bool:
         """As ``complete``, if that needs no waiting; whether it did not. Raises as it does."""
-        writers = [self._schemas.known(self._wanted(choice, topic, part)) for part, _, choice in record.unready or ()]
+        writers = [
+            known_writer(self._schemas, self._wanted(choice, topic, part), rights)
+            for part, _, choice in record.unready or ()
+        ]
         if any(writer is None or writer.compiled.slow for writer in writers):
             return False
         for (part, text, _), writer in zip(record.unready or (), writers, strict=True):
@@ -34,10 +39,13 @@ class RecordSchemas:
         record.unready = None
         return True
 
-    async def complete(self, record: Record, topic: str) -> None:
-        """Fills in what is ``unready`` in a record. Raises the ServiceError that its report is to show."""
+    async def complete(self, record: Record, topic: str, rights: Rights) -> None:
+        """Fills in what is ``unready`` in a record. Raises the ServiceError that its report is to show.
+
+        ``rights``: those of whoever produces it. NotAuthorized for a subject that is not theirs.
+        """
         for part, text, choice in record.unready or ():
-            writer = await self._schemas.resolve(self._wanted(choice, topic, part))
+            writer = await find_writer(self._schemas, self._wanted(choice, topic, part), rights)
             if writer.compiled.slow:
                 await asyncio.to_thread(_fill, record, part, text, writer)
             else:
