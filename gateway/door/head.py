@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -29,8 +30,12 @@ class _UnknownCoding(NotSupported):
     """RFC 9112 §6.1: a transfer coding that the server does not understand."""
 
 
-def check_head(request: web.BaseRequest) -> None:
-    """Refuses a head that is disputable (reliability.md §2.3; RFC 9112 §3.2, §6.1). Raises a ServiceError."""
+def check_head(request: web.BaseRequest, proofs: Iterable[str] = ()) -> None:
+    """Refuses a head that is disputable (reliability.md §2.3; RFC 9112 §3.2, §6.1). Raises a ServiceError.
+
+    ``proofs`` are the fields that prove who asks. None of them is a list (RFC 9110 §5.3, §11.6.2): of two, a proxy in
+    front may have judged the other one.
+    """
     headers, version = request.headers, request.version
     if version != HttpVersion11 and version != HttpVersion10:
         request._cache["version"] = HttpVersion11  # that of the reply
@@ -43,6 +48,9 @@ def check_head(request: web.BaseRequest) -> None:
             _check_host(hosts[0])
     elif hosts or version == HttpVersion11:
         raise _Disputable("A request has one Host field.")
+    for name in proofs:
+        if len(headers.getall(name, ())) > 1:
+            raise BadRequest(f"A request has one {name.title()} field, and one token in its query.")
     if "Transfer-Encoding" in headers:
         if version < HttpVersion11:
             raise _Disputable("Transfer-Encoding is not part of HTTP/1.0.")

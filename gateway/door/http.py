@@ -71,7 +71,7 @@ class Door:
         if self._cors.enabled:
             request.cors = self._cors.headers(request.headers)
         try:
-            check_head(request)
+            check_head(request, self._proofs.single)
             transport = _transport_of(request, connection)
             preflight = False
             if is_of_a_page(request.headers) and not (preflight := is_preflight(request)):
@@ -121,7 +121,7 @@ class Door:
         if self._cors.enabled:
             request.cors = self._cors.headers(request.headers)
         try:
-            check_head(request)
+            check_head(request, self._proofs.single)
             transport = _transport_of(request, connection)
             if not isinstance(transport, HeadKnowing):
                 return None

@@ -164,25 +164,28 @@ def move_token(message: Any, parameter: str) -> Any:
 
     Browsers cannot set the header on a socket or an event stream. So nobody behind this knows how the token came: no
     parameter of a resource is mistaken, no log holds it, and who looks at the proof again finds it. A bearer's token
-    that is in the header already is the one that counts.
+    that is in the header already is the one that counts. Two tokens become two fields, which `check_head` refuses
+    (RFC 6750 §3.1: a parameter that is repeated).
     """
     path, mark, query = message.path.partition("?")
-    token: str | None = None
-    kept = []
+    tokens, kept = [], []
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if unquote_plus(name) == parameter:
-            token = unquote_plus(value) if token is None else token
+            tokens.append(unquote_plus(value))
         else:
             kept.append(part)
-    if not mark or token is None:
+    if not mark or not tokens:
         return message
     text = "&".join(kept)
     changes: dict[str, Any] = {"path": f"{path}?{text}" if text else path, "url": message.url.with_query(text or None)}
-    if not message.headers.get("Authorization", "").lower().startswith("bearer "):
+    before = message.headers.getall("Authorization", ("",))
+    if len(before) == 1 and not before[0].lower().startswith("bearer "):
         headers = CIMultiDict(message.headers)
-        headers["Authorization"] = f"Bearer {token}"
+        headers.popall("Authorization", None)
         raw = [each for each in message.raw_headers if each[0].lower() != b"authorization"]
-        raw.append((b"Authorization", headers["Authorization"].encode("utf-8", "surrogateescape")))
+        for token in tokens:
+            headers.add("Authorization", f"Bearer {token}")
+            raw.append((b"Authorization", f"Bearer {token}".encode("utf-8", "surrogateescape")))
         changes |= {"headers": CIMultiDictProxy(headers), "raw_headers": tuple(raw)}
     return message._replace(**changes)

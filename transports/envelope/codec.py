@@ -33,6 +33,9 @@ _DROPPED = frozenset(
 )
 """Headers that belong to the connection (§1.2); those that begin with ``proxy-`` and ``sec-websocket-`` too."""
 
+_ONE = frozenset({"authorization", "x-kafka-auth"})
+"""Headers that are no lists (RFC 9110 §11.6.2)."""
+
 
 ACK = "ack"
 """In the place of a method: the client acknowledges records of the stream with that id, the content says which."""
@@ -193,7 +196,7 @@ def read(message: bytes, heartbeat: bytes = b"X") -> Envelope | None:
         type_, accept = _header("type", type_, id), _header("accept", accept, id)
     headers = None
     if "headers" in head and head["headers"] is not None:
-        headers = _headers(head["headers"], id)
+        headers = _headers(head["headers"], message[start:end], id)
     if more and id is None:
         raise InvalidMessage("continue needs an id")
     form: Form | None = None
@@ -283,23 +286,39 @@ def _header(name: str, value: Any, id: bytes | None) -> str | None:
     return value
 
 
-def _headers(value: Any, id: bytes | None) -> dict[str, str]:
+def _headers(value: Any, head: bytes, id: bytes | None) -> dict[str, str]:
+    """The headers by lower-case names, ``head`` being the envelope's own text.
+
+    A name in two spellings is refused, and so are two proofs: JSON's readers differ in which one counts (RFC 8259 §4).
+    """
     if value.__class__ is not dict:
         raise InvalidMessage("headers is not an object", id)
     headers: dict[str, str] = {}
     for name, item in value.items():
         lower = name.lower()
+        if lower in headers or (lower in _ONE and _comes_twice(head, name)):
+            raise InvalidMessage(f"headers has {lower!r} twice", id)
         if lower in _DROPPED or lower.startswith(("proxy-", "sec-websocket-")) or item is None:
             continue
         items = item if item.__class__ is list else [item]
         texts = [("true" if each else "false") if each.__class__ is bool else each for each in items]
         if not lower or any(not isinstance(each, str) for each in texts):
             raise InvalidMessage(f"header {name!r} is not a string, a number, a boolean or an array of strings", id)
+        if lower in _ONE and len(texts) > 1:
+            raise InvalidMessage(f"headers has several of {lower!r}", id)
         text = ", ".join(texts)
         if not text.isprintable() or not lower.isprintable():
             raise InvalidMessage("headers has a character that no header may have", id)
         headers[lower] = text
     return headers
+
+
+def _comes_twice(head: bytes, name: str) -> bool:
+    """Whether ``headers`` has the name twice, spelled alike: of these the scanner has kept the last."""
+    if b"\\u" not in head and head.count(b'"%b"' % name.encode()) == 1:
+        return False
+    headers: list[tuple[str, Any]] = dict(json.loads(head, object_pairs_hook=list))["headers"]
+    return sum(each == name for each, _ in headers) > 1
 
 
 def _without_line_feed(rest: bytes) -> bytes:
