@@ -101,7 +101,8 @@ class Reload:
 
     def _tell(self, before: Config, new: Config) -> None:
         live = [name for name in changed(before, new) if new.is_live(name)]
-        log.info("the configuration was read again; %s", f"changed: {', '.join(live)}" if live else "nothing changed")
+        what = f"changed: {', '.join(live)}" if live else "its properties are the same"
+        log.info("the configuration was read again; %s; files of rules, users and certificates are read, too", what)
         if waiting := [name for name in changed(self._started, new) if not new.is_live(name)]:
             log.warning("these properties take effect with the next start only: %s", ", ".join(waiting))
 

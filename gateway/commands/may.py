@@ -7,7 +7,7 @@ from typing import TextIO
 
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import Config
-from kafka_gateway.rights import RESOURCES, Decision
+from kafka_gateway.rights import PARTS, RESOURCES, Decision
 from kafka_gateway.session import Principal
 
 EXIT_YES, EXIT_NO, EXIT_WRONG = 0, 1, 2
@@ -32,6 +32,8 @@ def may(
     wrong = ""
     if not colon or not kind or not name:
         wrong = f"{who!r} is not KIND:NAME, such as User:alice"
+    elif kind == "Role":
+        wrong = f"nobody is {who}: ask for somebody who has the role, --may User:NAME {operation} {what} --role {name}"
     elif resource not in RESOURCES:
         wrong = f"{resource!r} is not a kind of resource: {', '.join(RESOURCES)}"
     elif operation not in RESOURCES[resource]:
@@ -55,5 +57,7 @@ def may(
         if not decision.allowed:
             break
     reason = decision.rule or "no line allows it"
+    if resource == "gateway" and on not in PARTS and not decision.rule:
+        reason += f". The gateway has no part called {on}, if no plugin has: its own are {', '.join(PARTS)}"
     print(f"{'yes' if decision.allowed else 'no'}: {reason}", file=out)
     return EXIT_YES if decision.allowed else EXIT_NO

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
 import os
@@ -104,6 +105,19 @@ async def _join(stack: contextlib.AsyncExitStack, part: WorkerPart, stop: asynci
     return Worker(part, await stack.enter_async_context(Parent.connected(part, gone)))
 
 
+def on_the_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> Callable[..., None]:
+    """A handler of signals that has the loop call ``what`` soon.
+
+    In the context of now: a signal comes in the middle of anything, and what it begins belongs to no request.
+    """
+    own = contextvars.copy_context()
+
+    def handler(*_: object) -> None:
+        loop.call_soon_threadsafe(what, context=own)
+
+    return handler
+
+
 def _note() -> None:
     log.warning("SIGUSR2 is ignored: there is nothing that it does yet")
 
@@ -121,6 +135,7 @@ async def _serve(
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    end = on_the_loop(loop, stop.set)
     signals = 0
 
     def stop_now(*_: object) -> None:
@@ -128,7 +143,7 @@ async def _serve(
         signals += 1
         if hasty and signals > 1:
             os._exit(130)
-        loop.call_soon_threadsafe(stop.set)
+        end()
 
     reload: Reload | None = None
     reading: set[asyncio.Task[None]] = set()
@@ -160,9 +175,6 @@ async def _serve(
         reading.add(task := loop.create_task(read_config(), name="reload"))
         task.add_done_callback(reading.discard)
 
-    def call(what: Callable[[], object]) -> Callable[..., None]:
-        return lambda *_: (loop.call_soon_threadsafe(what), None)[1]
-
     # Not the loop's own way: it would take its handlers with it when it closes, and another signal in the last
     # milliseconds, of an impatient init system or of Ctrl-C held down, would turn exit code 0 into 143.
     before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -174,7 +186,7 @@ async def _serve(
             (signal.SIGUSR2, _note),
         )
         for number, what in taken:
-            before[number] = signal.signal(number, call(what))
+            before[number] = signal.signal(number, on_the_loop(loop, what))
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(manager.watching(stop))
             if part is not None:

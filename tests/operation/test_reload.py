@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -14,7 +15,9 @@ from aiohttp import web
 from kafka_gateway.assembly.app import App, serve
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.assembly.reload import Reload
+from kafka_gateway.commands.run import on_the_loop
 from kafka_gateway.config import Config, load
+from kafka_gateway.request_ids import CURRENT
 from tests import loop_watch as watch
 from tests.operation.scraped import scrape
 from tests.transports.wire import until
@@ -132,8 +135,21 @@ async def test_what_needs_a_start_is_named_and_left(tmp_path: Path, caplog: pyte
         gateway.write("requests.max=1\nlog.level=INFO\nquota.streams=5\n")
         assert await gateway.reload()
         assert "take effect with the next start only: requests.max" in caplog.text
-        assert "changed: log.level, quota.streams" in caplog.text
+        assert "changed: log.level, quota.streams;" in caplog.text
+        caplog.clear()
+        assert await gateway.reload()
+        assert "its properties are the same; files of rules, users and certificates are read, too" in caplog.text
         assert gateway.app.gateway.is_full is False
+
+
+async def test_what_a_signal_begins_belongs_to_no_request() -> None:
+    """The signal comes while a request is served: its lines of the log would have that request's id."""
+    seen: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    handler = on_the_loop(asyncio.get_running_loop(), lambda: seen.set_result(CURRENT.get()))
+    before = CURRENT.set(("http", "of-somebody"))
+    handler(1, None)
+    CURRENT.reset(before)
+    assert await seen == ("", "")
 
 
 async def test_bridges_come_change_and_go(tmp_path: Path) -> None:
