@@ -332,13 +332,11 @@ class Gateway:
     async def _wait(self, call: Call, work: Awaitable[Response], needs: Sequence[Need]) -> Response:
         """The response to a request that waits for records: it ends with its client's proof, and with its rights."""
         session, waiting = call.session, Waiting()
-        session.waiting.add(waiting)
         self.admission.hold_call(waiting, call, needs)
         try:
-            with session.telling():
+            with session.telling(waiting):
                 return await waiting.run(work)
         finally:
-            session.waiting.discard(waiting)
             self.admission.authorization.release(waiting)
 
     async def admit(self, session: Session, resource: Route) -> None:

@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple, TypeVar
 
 from kafka_gateway.errors import GONE, CloseReason, ServiceError
@@ -58,6 +59,7 @@ class Owner(NamedTuple):
 ANYBODY = Owner("")
 
 _LAST_WORD_S: Final = 1.0
+_NONE: Final[frozenset[Any]] = frozenset()
 T = TypeVar("T")
 _NOTHING: Mapping[str, str] = {}
 
@@ -163,9 +165,10 @@ class Session:
         self.way: Any = None
         """Where its requests are counted (kafka_gateway.door.counters.Way); set with the first of them."""
         self.streams: set[Stream] = set()
-        self.waiting: set[Waiting] = set()
+        # Most sessions never need these two, and there are many sessions.
+        self.waiting: AbstractSet[Waiting] = _NONE
         """Requests at work that may wait long for records."""
-        self.unsaid: set[asyncio.Future[None]] = set()
+        self.unsaid: AbstractSet[asyncio.Future[None]] = _NONE
         """Done when what is open has told its client how it ended (`telling`)."""
         self.preparing: asyncio.Future[None] | None = None
         """Done when the newest request that waits for a schema, or behind one that does, is on its way (see
@@ -216,14 +219,21 @@ class Session:
         return self.on_close is not None or bool(self.tasks or self.streams or self.waiting)
 
     @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
-        """Round what hands a reply or a stream over to its client: a session that ends waits a moment for it."""
+    def telling(self, waiting: Waiting | None = None) -> Iterator[None]:
+        """Round what hands a reply or a stream over to its client: a session that ends waits a moment for it.
+
+        ``waiting``: the request that waits for records, if it is one.
+        """
         told = asyncio.get_running_loop().create_future()
-        self.unsaid.add(told)
+        self.unsaid |= {told}
+        if waiting is not None:
+            self.waiting |= {waiting}
         try:
             yield
         finally:
-            self.unsaid.discard(told)
+            self.unsaid -= {told}
+            if waiting is not None:
+                self.waiting -= {waiting}
             if not told.done():
                 told.set_result(None)
 
