@@ -41,7 +41,7 @@ from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.homes import OF_ALL, Elsewhere, Homes, Question
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
-from kafka_gateway.messages import Call, Reply, Request
+from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
