@@ -226,8 +226,11 @@ class Catalogue:
         stored.places[subject] = version
         return version
 
-    async def _compiled(self, choice: SchemaChoice, text: str) -> tuple[Codec, Schema, CompiledSchema]:
-        """What a schema is that the client gives. SerializationError, InvalidSchema: it cannot be used."""
+    async def _compiled(self, choice: SchemaChoice, text: str) -> tuple[Schema, Schema, CompiledSchema]:
+        """A schema that the client gives, as it stands there and as the registry is asked to keep it.
+
+        SerializationError, InvalidSchema: it cannot be used.
+        """
         codec = self._codec(choice)
         schema = Schema(codec.schema_type, text)
         try:
@@ -241,11 +244,12 @@ class Catalogue:
             raise InvalidSchema(
                 f"Invalid schema: Error when parsing raw schema. format = {format}, schema = {shown}\n{reason}"
             ) from None
-        return codec, schema, compiled
+        return schema, canonical, compiled
 
     async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:
         assert self.client is not None
-        codec, schema, compiled = await self._compiled(choice, text)
+        codec = self._codec(choice)
+        schema, canonical, compiled = await self._compiled(choice, text)
         subject = self._subject(choice, compiled)
         place = f"/subjects/{part(subject)}"
         found = await self._look_up(place, schema)
