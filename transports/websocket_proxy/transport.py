@@ -81,6 +81,7 @@ class WebSocketProxyTransport(Transport):
         # Those whom its own keys let in know its codes (§1.9); everybody else those of security.md §2. By whether it is
         # a consumer's socket.
         own = any(config.flag(f"{PREFIX}server.{each}.enabled") for each in ("openid-connect", "basic-auth"))
+        own = own or bool(config.text(f"{PREFIX}server.openid-connect.well-known-url"))
         self._proof_ended = (1000, 1011) if own else (1008, 1008)
         self._limits = SocketLimits(
             text_max=MESSAGE_MAX_BYTES,
