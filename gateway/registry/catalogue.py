@@ -76,7 +76,7 @@ class Catalogue:
             SchemaFinder(self.client, self._codecs, room, self._budget_s, self._flights) if self.client else None
         )
         # Each is there for several who ask: see `_keep`.
-        self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(4 * room)
+        self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(8 * room)
         self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(4 * room)
         self._refused: BoundedMap[SchemaChoice, Failed] = BoundedMap(1000)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -179,18 +179,22 @@ class Catalogue:
         raise error
 
     def _keep(self, choice: SchemaChoice, writer: Writer) -> None:
-        """Keeps the writer for all who may ask for the same, be it in other words: v3 wants versions, v2 does not, and
-        who only wants to be judged may have what is registered."""
-        latest = choice.id is None and choice.text is None and choice.version in (None, LATEST)
+        """Keeps the writer for all who may ask for the same, be it in other words: v3 wants versions, v2 does not; who
+        only wants to be judged may have what is registered; and who was told the id will name that."""
         if not writer.schema_id:
             return
-        for versioned in (False, True) if writer.version is not None else (False,):
-            for registers in (False, True):
-                same = dataclasses.replace(choice, versioned=versioned, registers=registers)
-                if latest:
-                    self._latest.put(same, (writer, time.monotonic() + FRESH_S))
-                else:
-                    self._writers.put(same, writer)
+        latest = choice.id is None and choice.text is None and choice.version in (None, LATEST)
+        same = [choice]
+        if choice.text is not None:
+            same.append(dataclasses.replace(choice, text=None, id=writer.schema_id))
+        for wanted in same:
+            for versioned in (False, True) if writer.version is not None else (False,):
+                for registers in (False, True):
+                    each = dataclasses.replace(wanted, versioned=versioned, registers=registers)
+                    if latest:
+                        self._latest.put(each, (writer, time.monotonic() + FRESH_S))
+                    else:
+                        self._writers.put(each, writer)
 
     async def _ask_for(self, choice: SchemaChoice) -> Writer:
         if choice.id is not None:
@@ -391,6 +395,8 @@ class Catalogue:
         stored = finder.known(key)
         if stored is None or (isinstance(stored, Failed) and time.monotonic() >= stored.until):
             stored = self._wait_for(finder, key, stored)
+        if isinstance(stored, Failed) and passes(stored.error):
+            stored = finder.spare(key) or stored
         if isinstance(stored, Failed):
             raise SchemaUnreachable(told(stored.error)) if passes(stored.error) else ValueError(told(stored.error))
         if format and stored.format != format:
@@ -402,7 +408,10 @@ class Catalogue:
     def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:
         try:
             key, payload, rest = read_frame(part, record)
-            stored = self._finder.known(key) if self._finder is not None else None
+            finder = self._finder
+            stored = finder.known(key) if finder is not None else None
+            if isinstance(stored, Failed) and finder is not None:
+                stored = finder.spare(key)
             if not isinstance(stored, Stored):
                 return None
             name = stored.compiled.name_of(payload, rest) if stored.compiled is not None else ""

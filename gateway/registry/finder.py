@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kafka_gateway.codec import Codec
+from kafka_gateway.registry.answers import passes
 from kafka_gateway.registry.bounded import BoundedMap
 from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
 from kafka_gateway.registry.flights import Flights
@@ -43,6 +44,7 @@ class SchemaFinder:
         self._budget_s = budget_s
         self._flights = flights
         self._stored: BoundedMap[SchemaKey, Stored | Failed] = BoundedMap(room)
+        self._written: BoundedMap[SchemaKey, Stored] = BoundedMap(room)
         self._references: BoundedMap[tuple[str, int], Any] = BoundedMap(room)
         self._away: tuple[Failed, float] | None = None
         """What silence was told as, and since when nothing had been heard."""
@@ -63,9 +65,15 @@ class SchemaFinder:
         return failed if time.monotonic() < failed.until and self._client.answered_at < since else None
 
     def keep(self, stored: Stored) -> None:
-        """Keeps a schema that somebody has just registered or looked up, so that it can be read without asking."""
-        if not isinstance(self._stored.get(stored.id), Stored):
-            self._stored.put(stored.id, stored)
+        """Keeps a schema that somebody has registered or looked up by its text, for when the registry does not answer.
+
+        While it does, it is asked by id: only then it tells where the schema is registered.
+        """
+        self._written.put(stored.id, stored)
+
+    def spare(self, key: SchemaKey) -> Stored | None:
+        """The schema as somebody has written with it."""
+        return self._written.get(key)
 
     async def fetch(self, key: SchemaKey) -> Stored:
         """The schema with this id or GUID. RegistryRefusal, RegistryAway."""
@@ -73,7 +81,10 @@ class SchemaFinder:
         if isinstance(found, Stored):
             return found
         if found is not None and time.monotonic() < found.until:
-            raise found.error
+            spare = self.spare(key) if passes(found.error) else None
+            if spare is None:
+                raise found.error
+            return spare
         return await self._flights.once(("fetch", key), lambda: self._ask_for(key))
 
     async def look(self, key: SchemaKey) -> None:
@@ -97,7 +108,10 @@ class SchemaFinder:
             self._stored.put(key, failed)
             if isinstance(error, RegistryAway) and error.silent and self._client.answered_at < began:
                 self._away = failed, now
-            raise
+            spare = self.spare(key) if passes(error) else None
+            if spare is None:
+                raise
+            return spare
         self._stored.put(key, stored)
         return stored
 

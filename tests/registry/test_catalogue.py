@@ -341,7 +341,8 @@ async def test_what_one_way_has_asked_for_serves_the_others(fake: FakeRegistry, 
     await schemas.resolve(choice)
     fake.misbehave = server_error
     # v3 wants the version, too; somebody only wants to be judged; and records with the schema are read.
-    for more in ({"versioned": True}, {"registers": False}, {"versioned": True, "registers": False}):
+    by_id: Any = {"text": None, "id": 1}
+    for more in ({"versioned": True}, {"registers": False}, {"versioned": True, "registers": False}, by_id):
         assert (await schemas.resolve(dataclasses.replace(choice, **more))).schema_id == 1
     assert await on_thread(schemas, framed(1, b"\2")) == {"x": 1}
 
