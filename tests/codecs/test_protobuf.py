@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
-from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -298,3 +298,82 @@ def test_any_bytes_are_decoded_or_refused(payload: bytes) -> None:
         json.dumps(SCHEMA.decode(payload))
     except ValueError:
         return
+
+
+SCALARS = {
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "uint64": st.integers(0, 2**64 - 1),
+    "sint64": st.integers(-(2**63), 2**63 - 1),
+    "fixed32": st.integers(0, 2**32 - 1),
+    "bool": st.booleans(),
+    "double": st.floats(allow_nan=False),
+    "float": st.floats(allow_nan=False, width=32),
+    "string": st.text(max_size=5),
+    "bytes": st.binary(max_size=5),
+}
+
+
+@st.composite
+def protos(draw: st.DrawFn) -> str:
+    """A proto3 file of messages that hold each other, with fields of every shape."""
+    count = draw(st.integers(1, 3))
+    messages = []
+    for i in range(count):
+        kinds = [*SCALARS, "E", *(f"M{j}" for j in range(count))]
+        fields = []
+        for number in draw(st.lists(st.integers(1, 40), min_size=1, max_size=5, unique=True)):
+            kind = draw(st.sampled_from(kinds))
+            key = draw(st.sampled_from(["int32", "string", "bool"]))
+            shape = draw(
+                st.sampled_from(
+                    ["{} {} = {};", "optional {} {} = {};", "repeated {} {} = {};", f"map<{key}, {{}}> {{}} = {{}};"]
+                )
+            )
+            fields.append(shape.format(kind, f"some_field{number}", number))
+        oneof = f"oneof choice {{ string left{i} = 50; M0 right{i} = 51; }}" if draw(st.booleans()) else ""
+        messages.append(f"message M{i} {{ {' '.join(fields)} {oneof} }}")
+    return PROTO3 + "enum E { ZERO = 0; ONE = 1; MINUS = -1; }\n" + "\n".join(messages)
+
+
+def fill(data: st.DataObject, message: Any, depth: int = 0) -> None:
+    for field in message.DESCRIPTOR.fields:
+        if field.containing_oneof is not None and message.WhichOneof(field.containing_oneof.name) is not None:
+            continue
+        if not data.draw(st.booleans()) or (field.message_type is not None and depth > 2):
+            continue
+        entry = (
+            field.message_type if field.message_type is not None and field.message_type.GetOptions().map_entry else None
+        )
+        target = getattr(message, field.name)
+        if entry is not None:
+            key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+            for name in data.draw(st.lists(scalar(key), max_size=2, unique=True)):
+                if value.message_type is not None:
+                    fill(data, target[name], depth + 1)
+                else:
+                    target[name] = data.draw(scalar(value))
+        elif field.message_type is not None:
+            for each in [target.add() for _ in range(2)] if field.is_repeated else [target]:
+                each.SetInParent()
+                fill(data, each, depth + 1)
+        elif field.is_repeated:
+            target.extend(data.draw(st.lists(scalar(field), max_size=3)))
+        else:
+            setattr(message, field.name, data.draw(scalar(field)))
+
+
+def scalar(field: Any) -> Any:
+    names = {number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()}
+    return st.sampled_from([0, 1, -1]) if field.enum_type is not None else SCALARS[names[field.type]]
+
+
+@examples(60)
+@given(protos(), st.data())
+def test_any_schema_has_the_mapping_of_protobuf(text: str, data: st.DataObject) -> None:
+    schema = compiled(text)
+    theirs = message_factory.GetMessageClass(pool_of(parse(text, "theirs.proto")).FindMessageTypeByName("M0"))()
+    fill(data, theirs)
+    bytes_of = theirs.SerializeToString(deterministic=True)
+    shown = json_format.MessageToDict(theirs, always_print_fields_with_no_presence=True)
+    assert json.loads(json.dumps(schema.decode(b"\0" + bytes_of))) == shown
+    assert schema.encode(json_format.MessageToJson(theirs).encode()) == b"\0" + bytes_of
