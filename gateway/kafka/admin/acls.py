@@ -37,6 +37,10 @@ class Acls:
         check(answer["error_code"], answer["error_message"])
         return [_acl(resource | one) for resource in answer["resources"] for one in resource["acls"]]
 
+    async def shows(self, acl: Acl, there: bool) -> bool:
+        """Whether a broker tells of this ACL, or of none like it."""
+        return (acl in await self.search(AclFilter(*acl))) is there
+
     async def create(self, acls: Sequence[Acl], controller: Controller) -> None:
         for start in range(0, len(acls), _AT_ONCE):
             part = [_numbers(acl) for acl in acls[start : start + _AT_ONCE]]

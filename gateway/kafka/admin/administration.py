@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -53,6 +53,7 @@ _OFFSETS_AT_ONCE = 500
 """Partitions of one question: librdkafka's binding takes 10 to 20 µs for each, on the event loop."""
 _RETRY_S = 0.05
 _SHOWN_S = 2.0
+"""How long the answer to a change waits for brokers to tell of it."""
 _SHOWN_EVERY_S = 0.02
 _GRACE_S = 0.5
 """Behind the time-out that Kafka's client itself has."""
@@ -173,24 +174,16 @@ class KafkaAdministration:
             self._admin.forget_topic(topic)
 
     async def _shown(self, topic: str, partitions: int) -> None:
-        """Returns when brokers tell of the topic with that many partitions, or of no such topic where that is 0.
+        """Returns when brokers tell of the topic with that many partitions, or of no such topic where that is 0."""
 
-        They hear from the controller a moment after it has answered: the client's next request would not find what it
-        has made. Waits for `_SHOWN_S` at most; the change is made, whatever is told.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _SHOWN_S
-        while loop.time() < until:
+        async def look() -> bool:
             try:
                 count = len((await self._admin.topic(topic, fresh=True)).partitions)
             except UnknownTopicOrPartition:
                 count = 0
-            except ServiceError as error:  # who may make a topic need not be allowed to see it
-                _log.info("Whether topic %s is changed already cannot be seen: %s", topic, error.message)
-                return
-            if count >= partitions if partitions else not count:
-                return
-            await asyncio.sleep(_SHOWN_EVERY_S)
+            return count >= partitions if partitions else not count
+
+        await _until_shown(look)
 
     async def offsets(
         self, partitions: Sequence[TopicPartition], at: str = "latest", time_ms: int = 0, committed: bool = False
@@ -271,7 +264,11 @@ class KafkaAdministration:
     ) -> dict[ConfigOf, ServiceError | None]:
         self._check_real("keeps no settings")
         try:
-            return await self._configs.alter(changes, validate_only)
+            outcomes = await self._configs.alter(changes, validate_only)
+            done = [of for of, error in outcomes.items() if error is None and changes[of]]
+            if done and not validate_only:  # they are shown in the order in which they were made
+                await _until_shown(lambda: self._configs.shows(done[-1], changes[done[-1]]))
+            return outcomes
         finally:
             self._shared.forget()
 
@@ -285,13 +282,18 @@ class KafkaAdministration:
         self._check_real("has no ACLs")
         try:
             await self._acls.create(acls, self._controller)
+            if acls:
+                await _until_shown(lambda: self._acls.shows(acls[-1], True))
         finally:
             self._shared.forget()
 
     async def delete_acls(self, matching: AclFilter) -> list[Acl]:
         self._check_real("has no ACLs")
         try:
-            return await self._acls.delete(matching, self._controller)
+            deleted = await self._acls.delete(matching, self._controller)
+            if deleted:
+                await _until_shown(lambda: self._acls.shows(deleted[-1], False))
+            return deleted
         finally:
             self._shared.forget()
 
@@ -375,3 +377,20 @@ def _topic_details(topic: Any) -> TopicDetails:
         tuple(sorted(partitions, key=lambda one: one.partition)),
         operations,
     )
+
+
+async def _until_shown(look: Callable[[], Awaitable[bool]]) -> None:
+    """Returns when ``look`` finds that brokers tell of a change.
+
+    They hear from the controller a moment after it has answered: the client's next request would not find what it has
+    changed. Waits for `_SHOWN_S` at most; the change is made, whatever is told.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _SHOWN_S
+    try:
+        while True:
+            if await look() or loop.time() >= until:
+                return
+            await asyncio.sleep(_SHOWN_EVERY_S)
+    except ServiceError as error:  # who may change a thing need not be allowed to see it
+        _log.info("Whether brokers tell of a change already cannot be seen: %s", error.message)

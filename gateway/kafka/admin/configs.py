@@ -82,6 +82,14 @@ class Configs:
                 outcomes[key] = broker_error(one["error_code"], one["error_message"])
         return {each: outcomes.get(each) for each in changes}
 
+    async def shows(self, of: ConfigOf, changes: Sequence[ConfigChange]) -> bool:
+        """Whether a broker tells of these changes. Of secrets and of what it does not list nobody can say."""
+        found = (await self.describe([of]))[of]
+        if isinstance(found, ServiceError):
+            raise found
+        settings = {each.name: each for each in found}
+        return all(_shows(of, settings.get(each.name), each) for each in changes)
+
     async def _check_node(self, node: int | None) -> NotFound | None:
         if node is None or node in await self._questions.brokers.nodes():
             return None
@@ -95,6 +103,20 @@ def _parts(of: Sequence[ConfigOf]) -> list[tuple[list[ConfigOf], int | None]]:
         (anywhere[start : start + _AT_ONCE], None) for start in range(0, len(anywhere), _AT_ONCE)
     ]
     return parts + [([each], int(each.name)) for each in of if each.kind == "BROKER" and each.name]
+
+
+def _shows(of: ConfigOf, setting: Setting | None, change: ConfigChange) -> bool:
+    if setting is None or setting.sensitive:
+        return True
+    if change.operation == "DELETE":
+        return setting.source != (_SOURCES[1] if of.kind == "TOPIC" else _SOURCES[2] if of.name else _SOURCES[3])
+    return _spelled(setting.value) == _spelled(change.value)
+
+
+def _spelled(value: str | None) -> str:
+    """Kafka shows what it has understood: ``TRUE`` as ``true``, ``a, b`` as ``a,b``, ``007`` as ``7``."""
+    text = (value or "").replace(" ", "").lower()
+    return text.lstrip("0") if text.isdigit() else text
 
 
 def _described(results: Sequence[Mapping[str, Any]]) -> dict[ConfigOf, list[Setting] | ServiceError]:
