@@ -271,8 +271,8 @@ class Gateway:
             if guarded:
                 self.admission.answered(call, response, plan.demand.needs)
             reply = self._replies.render(request, response, plan.media_type)
-            if guarded and (told := session.allowance.told()):
-                reply.headers += told
+            if guarded and (bucket := session.allowance.requests) is not None:
+                reply.headers += session.allowance.told(bucket)
             if homes is not None and (join := route.extras.get(OF_ALL)) is not None:
                 reply = await homes.join(request, reply, join)
             return reply

@@ -19,6 +19,8 @@ _REFUSED = "Request rate limit exceeded: The rate limit of requests per second h
 class TokenBucket:
     """``rate`` permits a second, as many saved up at most. Clock in seconds, replaceable for tests."""
 
+    __slots__ = ("_at", "_clock", "_permits", "_rate", "rate")
+
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self.rate = int(rate)
@@ -27,9 +29,11 @@ class TokenBucket:
         self._permits = rate
         self._at = clock()
 
-    def take(self, cost: float) -> bool:
-        """Takes the permits if they are there now; else none of them. As ``wait_s`` says it, for every request."""
-        now = self._clock()
+    def take(self, cost: float, now: float) -> bool:
+        """Takes the permits if they are there now, a time of the clock; else none of them.
+
+        As ``wait_s`` says it, for every request: whoever asks several buckets looks at the clock once.
+        """
         rate = self._rate
         permits = self._permits + (now - self._at) * rate
         if permits > rate:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Final
 
 from kafka_gateway import media
@@ -117,27 +118,29 @@ class Admission:
         """Lets the request in. NotAuthorized, TooManyRequests."""
         session = request.session
         allowance = session.allowance
-        if not allowance.metered:
+        if allowance.metered:
+            now = monotonic()
+            requests = allowance.requests
+            if requests is not None and not requests.take(1, now):
+                allowance.refuse_request()
             if demand.needs:
                 self.judge(session, demand.needs, request)
-            return
-        allowance.take_request()
-        if demand.needs:
+            if demand.writes and allowance.produce_bytes is not None:
+                allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0, now)
+            if demand.reads and allowance.consume_bytes is not None:
+                allowance.check_consume()
+            if demand.opens_stream:
+                allowance.check_streams()
+        elif demand.needs:
             self.judge(session, demand.needs, request)
-        if demand.writes:
-            allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0)
-        if demand.reads and allowance.consume_bytes is not None:
-            allowance.check_consume()
-        if demand.opens_stream:
-            allowance.check_streams()
 
     def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
         """NotAuthorized for the first of the needs that the session's principal may not have."""
-        rights, audit = session.rights, self.audit
-        remembered = rights.remembered
+        rights = session.rights
+        remembered, audit = rights.remembered, self.audit if self.audit.enabled else None
         for need in needs:
             decision = remembered.get(need) or rights.decide(*need)
-            if audit.enabled:
+            if audit is not None:
                 audit.decided(session, need, decision.allowed, decision.rule, _told(request))
             if not decision.allowed:
                 error = not_authorized(session.principal, *need)

@@ -62,6 +62,8 @@ class HttpConnection(RequestHandler):
         "listener",
         "offer",
         "peer",
+        "proven",
+        "proven_by",
         "proxied",
         "session",
         "trusted",
@@ -89,6 +91,9 @@ class HttpConnection(RequestHandler):
         self.trusted = False
         """Whether it is a proxy whose requests say who their clients are."""
         self.session: Session | None = None
+        self.proven_by: KnownHead | None = None
+        self.proven: object = None
+        """The known head whose proof was found to be a session's, and that proof: nobody compares these two again."""
         self.handed_over: Session | None = None
         """The session that went with the connection to another protocol."""
         self._head_deadline: asyncio.TimerHandle | None = None

@@ -138,13 +138,18 @@ class Door:
         """As ``serve``, for a head that is known. Whether the connection stays open."""
         started = time.perf_counter()
         facts: Facts | None = None
-        session, transport, proof = connection.session, known.transport, known.proof
-        if connection.certificate:
-            proof = self._proofs.shown(known.headers, connection.certificate)
-        if session is not None and (
-            session.closed is not None or proof != session.proof or session.principal.until < time.monotonic()
-        ):
-            session = None
+        session, transport = connection.session, known.transport
+        if session is not None:
+            if connection.proven_by is not known or connection.proven is not session.proof:
+                proof = known.proof
+                if connection.certificate:
+                    proof = self._proofs.shown(known.headers, connection.certificate)
+                if proof == session.proof:  # and so it is for the next request with this head, if nothing changes
+                    connection.proven_by, connection.proven = known, session.proof
+                else:
+                    session = None
+            if session is not None and (session.closed is not None or session.principal.until < time.monotonic()):
+                session = None
         try:
             if session is None:
                 session = await self._session(connection.request_of(known), connection, transport)

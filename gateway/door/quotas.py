@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import QuotaUsedUp, TooManyRequests, rate_headers
@@ -71,24 +71,22 @@ class Allowance:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def take_request(self) -> None:
-        """TooManyRequests if the principal has none left in this second."""
-        if self.requests is not None and not self.requests.take(1):
-            raise self._short_of(self.requests, 1, "quota.requests.per.sec")
+    def refuse_request(self) -> NoReturn:
+        """TooManyRequests: the principal has no ``requests`` left in this second."""
+        assert self.requests is not None
+        raise self._short_of(self.requests, 1, "quota.requests.per.sec")
 
-    def told(self) -> tuple[tuple[str, str], ...]:
-        """Headers that tell the principal how many requests it has left in this second; none without such a limit."""
-        bucket = self.requests
-        if bucket is None:
-            return ()
+    def told(self, bucket: TokenBucket) -> tuple[tuple[str, str], ...]:
+        """Headers that tell the principal how many requests it has left in this second, of its ``requests``."""
         left = bucket.left
         if left != self._left or bucket.rate != self._rate:  # else the client is told the same as before
             self._left, self._rate, self._told = left, bucket.rate, rate_headers(bucket.rate, left, 1)
         return self._told
 
-    def take_produce(self, size_bytes: int) -> None:
-        """TooManyRequests if so much cannot be produced now; what is more than a second's worth goes once alone."""
-        if self.produce_bytes is not None and not self.produce_bytes.take(size_bytes):
+    def take_produce(self, size_bytes: int, now: float) -> None:
+        """TooManyRequests if so much cannot be produced now, a time of time.monotonic(); what is more than a second's
+        worth goes once alone."""
+        if self.produce_bytes is not None and not self.produce_bytes.take(size_bytes, now):
             raise self._short_of(self.produce_bytes, size_bytes, "quota.produce.bytes.per.sec")
 
     def check_consume(self) -> None:

@@ -88,10 +88,14 @@ def _run(method: str, folder: Path) -> Callable[[], float]:
 
     async def serve() -> float:
         began = time.process_time()
+        proven_by = proven = None
         for _ in range(_REQUESTS):
             # As `Door.serve_known` does.
-            again = proofs.shown(headers, certificate) if certificate else known
-            if session.closed is not None or again != session.proof or session.principal.until < time.monotonic():
+            if proven_by is not known or proven is not session.proof:
+                again = proofs.shown(headers, certificate) if certificate else known
+                assert again == session.proof
+                proven_by, proven = known, session.proof
+            if session.closed is not None or session.principal.until < time.monotonic():
                 raise AssertionError("the client is in")
             reply = await gateway.dispatch(
                 Request(session, "POST", "/topics/orders", headers=headers, body=body, base_url="http://x")
