@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from kafka_gateway.kafka.credentials.principal_map import read_map
 from kafka_gateway.session import Principal
 from tests.credentials.conftest import Person, Start, x_kafka_auth
 from tests.secured_kafka import PLAIN_USERS, SecuredKafka
+from tests.transports.authority import Authority
 from tests.transports.conftest import gateway
+from tests.transports.wire import Wire, produce
 
 CLAIMS = {
     "authentication.openid.kafka.username.claim": "kafka_user",
@@ -92,6 +95,58 @@ async def test_what_the_operator_has_noted(start: Start, topics: tuple[str, str]
             assert (await alice.produce(topics[0], 1)).status == 200
         async with Person(app, X_Name="CN=other") as other:
             assert (await other.produce(topics[0], 1)).status == 401
+
+
+async def test_a_certificate_is_the_kafka_user_that_the_operator_has_noted(
+    start: Start, topics: tuple[str, str], tmp_path: Path
+) -> None:
+    """End to end: TLS, the mapping of the subject, the map of principals, Kafka's own rights."""
+    authority, noted = Authority(tmp_path), tmp_path / "map"
+    noted.touch(0o600)
+    noted.write_text("".join(f"User:{name} {name} {PLAIN_USERS[name]}\n" for name in ("alice", "bob")))
+    settings = {
+        "kafka.credentials": "client", "kafka.credentials.mtls.map": str(noted), "authentication.method": "MTLS",
+        "listeners": "https://127.0.0.1:0", "ssl.client.authentication": "REQUIRED",
+        "ssl.keystore.location": str(authority.server().write(tmp_path / "server.pem")),
+        "ssl.truststore.location": str(authority.path),
+        "ssl.principal.mapping.rules": r"RULE:^CN=([^,]+),OU=Shop.*$/$1/L",
+    }  # fmt: skip
+    async with start("PLAIN", **settings) as app:
+        seen = {}
+        for name in ("Alice", "Bob", "Carol"):
+            context = authority.context(authority.sign(f"OU=Shop / CN={name}"))
+            async with await Wire.open(app.addresses[0], context) as wire:
+                for owner, topic in zip(("alice", "bob"), topics, strict=True):
+                    await wire.send(produce(topic))
+                    seen[name, owner] = (await wire.reply(timeout_s=30)).status
+    assert seen == {
+        ("Alice", "alice"): 200, ("Alice", "bob"): 403, ("Bob", "alice"): 403, ("Bob", "bob"): 200,
+        ("Carol", "alice"): 401, ("Carol", "bob"): 401,
+    }  # fmt: skip
+
+
+async def test_a_token_that_ends_ends_its_streams_and_nobody_else_s(
+    start: Start, secured_kafka: SecuredKafka, topics: tuple[str, str]
+) -> None:
+    settings = {"kafka.credentials": "client", "kafka.credentials.bearer": "passthrough"}
+    async with start(**settings) as app:
+        path = "/topics/{}/stream?offset=earliest&format=json"
+        async with (
+            Person(app, Authorization=f"Bearer {secured_kafka.token('alice', 8)}", Accept="text/event-stream") as alice,
+            Person(app, Authorization=f"Bearer {secured_kafka.token('bob')}", Accept="text/event-stream") as bob,
+            alice.http.get(alice.url + path.format(topics[0])) as hers,
+            bob.http.get(bob.url + path.format(topics[1])) as his,
+        ):
+            assert (hers.status, his.status) == (200, 200)
+            async with asyncio.timeout(20):
+                told = await hers.content.read()
+            assert b"of alice" in told
+            assert b'"error_code":40101' in told.splitlines()[-2]
+            secured_kafka.put(topics[1], b'"later"')
+            seen = b""
+            async with asyncio.timeout(20):
+                while b"later" not in seen:
+                    seen += await his.content.readany()
 
 
 async def test_the_bearer_s_own_token(start: Start, secured_kafka: SecuredKafka, topics: tuple[str, str]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import pytest
 
 from kafka_gateway.assembly.app import App
-from tests.rights.conftest import Rules
+from kafka_gateway.auth import Authenticator
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.session import Principal
+from tests.rights.conftest import EVERYTHING_ON, Rules
 from tests.rights.test_every_transport import JSON, OTHERS, RECORDS, WRITE, stored
 from tests.transports.conftest import gateway
 from tests.transports.peer import Refused
@@ -60,6 +64,43 @@ async def test_an_open_stream_ends_when_the_rules_forbid_it(app: App, rules: Rul
             if "40301" in (message := await listening.message()):
                 break
         assert "User:anonymous may not read topic secret." in message
+
+
+class Kinds(Authenticator):
+    """``Bearer KIND:NAME``, whoever it is."""
+
+    name = "KINDS"
+
+    async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
+        kind, _, name = headers.get("authorization", "").removeprefix("Bearer ").partition(":")
+        return Principal(name or "anonymous", kind=kind or "User")
+
+    @hookimpl
+    def gateway_authenticators(self) -> list[Authenticator]:
+        return [self]
+
+
+async def test_a_tracking_id_is_its_principal_s(rules: Rules) -> None:
+    """User:ann and Service:ann have a name in common, and nothing else."""
+    rules.set("allow User:ann write topic:secret")
+    settings = {**EVERYTHING_ON, "authentication.method": "KINDS"}
+    target = "/?X-Atmosphere-Transport={}&X-Atmosphere-Framework=3.0.0&X-Atmosphere-tracking-id="
+    async with gateway(rules, Kinds(), **settings) as app, aiohttp.ClientSession(app.addresses[0]) as client:
+        head = {"Authorization": "Bearer User:ann"}
+        async with client.get(target.format("sse") + "0", headers=head) as stream:
+            id = stream.headers["X-Atmosphere-tracking-id"]
+            for number, (who, stored) in enumerate({"User:bob": 0, "Service:ann": 0, "User:ann": 1}.items()):
+                message = envelope(str(number), "/topics/secret", "POST", RECORDS.decode(), type=JSON["Content-Type"])
+                target_of_push = target.format("polling") + id
+                pushed = await client.post(target_of_push, data=message, headers={"Authorization": f"Bearer {who}"})
+                assert pushed.status < 500
+                if stored:
+                    seen = b""
+                    async with asyncio.timeout(10):
+                        while b'"offset":0' not in seen:  # the first one that was written
+                            seen += await stream.content.readany()
+                    assert b'"id":"0"' not in seen
+                    assert b'"id":"1"' not in seen
 
 
 async def test_a_tunnel_ends_when_the_rules_forbid_it(rules: Rules) -> None:

@@ -1,20 +1,21 @@
 """The Atmosphere clients of a gateway by tracking id, whatever transport they are on (atmosphere-binding.md §3).
 
 One client's requests come in on many connections; the id tells which belong together. It is a secret of its client, and
-good for the principal who opened the connection only: to everybody else it is an id that nobody has (S6).
+good for the principal who opened the connection only, as the same user of Kafka: to everybody else it is an id that
+nobody has (S6; security.md §3, §4).
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import CloseReason
-from kafka_gateway.session import Session
+from kafka_gateway.session import Owner, Session
 from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.session import EnvelopeSession
 
@@ -22,7 +23,7 @@ CLOSED = CloseReason(1000, "closed by the client")
 TAKEN_OVER = CloseReason(1000, "connected again with this tracking id")
 
 
-@dataclass(slots=True, eq=False)
+@dataclasses.dataclass(slots=True, eq=False)
 class TrackedClient:
     """A client, as its other requests find it."""
 
@@ -34,6 +35,10 @@ class TrackedClient:
     channel: Channel
     room: Callable[[], Awaitable[None]]
     """Returns when the client may begin a further request."""
+    owner: Owner = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.owner = self.session.owner
 
 
 class TrackingIds:
@@ -42,7 +47,7 @@ class TrackingIds:
     def __init__(self) -> None:
         self.heartbeat_id = str(uuid.uuid4())
         """One for each start of the gateway (§1.12)."""
-        self._by_id: dict[str, dict[str, TrackedClient]] = {}
+        self._by_id: dict[str, dict[Owner, TrackedClient]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -59,22 +64,23 @@ class TrackingIds:
         return tracking_id in self._by_id
 
     def find(self, tracking_id: str, session: Session) -> TrackedClient | None:
-        """The client with this id, if its principal is the one of ``session``."""
-        return self._by_id.get(tracking_id, {}).get(session.principal.name)
+        """The client with this id, if it is the one of ``session``."""
+        return self._by_id.get(tracking_id, {}).get(session.owner)
 
     def add(self, client: TrackedClient) -> None:
         """The newest connection of a tracking id replaces the one before (§3.12)."""
-        older = self.find(client.tracking_id, client.session)
-        self._by_id.setdefault(client.tracking_id, {})[client.session.principal.name] = client
+        owners = self._by_id.setdefault(client.tracking_id, {})
+        older = owners.get(client.owner)
+        owners[client.owner] = client
         if older is not None:
             older.channel.close(TAKEN_OVER)
 
     def remove(self, client: TrackedClient) -> None:
         """Forgets the client, unless a newer one has its place."""
-        if self.find(client.tracking_id, client.session) is client:
-            principals = self._by_id[client.tracking_id]
-            del principals[client.session.principal.name]
-            if not principals:
+        owners = self._by_id.get(client.tracking_id, {})
+        if owners.get(client.owner) is client:
+            del owners[client.owner]
+            if not owners:
                 del self._by_id[client.tracking_id]
 
     def end(self, work: Coroutine[Any, Any, None]) -> None:
