@@ -316,7 +316,13 @@ class Gateway:
         on the instance that it names (kafka-rest-http.md §3.1), and only its home knows that."""
         if self.memory.used_up:
             raise OutOfMemory
-        reply = await homes.forward(request, worker)
+        forwarded, session = homes.forward(request, worker), request.session
+        if session.proof:  # the other worker knows nothing of what becomes of it
+            waiting = Waiting()
+            with session.telling(waiting):
+                reply = await waiting.run(forwarded)
+        else:
+            reply = await forwarded
         if not isinstance(reply.body, bytes):
             request.session.add_stream(reply.body)
         return reply

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from kafka_gateway import jsonio
-from kafka_gateway.errors import InstanceUnavailable
+from kafka_gateway.errors import InstanceUnavailable, ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload
@@ -236,6 +236,13 @@ class RelayedStream:
         if error is not None:
             raise error
         raise StopAsyncIteration
+
+    def fail(self, error: ServiceError) -> None:
+        """Ends it for a reason that is not its own: whoever iterates gets the error."""
+        if not self._ended:
+            self._link.forget(self._id)
+            self._payload = None
+            self.finish(error)
 
     async def aclose(self) -> None:
         """What was not written goes back to the instance."""
