@@ -120,9 +120,7 @@ class Admission:
         allowance = session.allowance
         if allowance.metered:
             now = monotonic()
-            requests = allowance.requests
-            if requests is not None and not requests.take(1, now):
-                allowance.refuse_request()
+            allowance.take_request(now)
             if demand.needs:
                 self.judge(session, demand.needs, request)
             if demand.writes and allowance.produce_bytes is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Final, NoReturn
+from typing import Final
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import QuotaUsedUp, TooManyRequests, rate_headers
@@ -71,10 +71,10 @@ class Allowance:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def refuse_request(self) -> NoReturn:
-        """TooManyRequests: the principal has no ``requests`` left in this second."""
-        assert self.requests is not None
-        raise self._short_of(self.requests, 1, "quota.requests.per.sec")
+    def take_request(self, now: float) -> None:
+        """TooManyRequests if the principal has none left now, a time of time.monotonic()."""
+        if self.requests is not None and not self.requests.take(1, now):
+            raise self._short_of(self.requests, 1, "quota.requests.per.sec")
 
     def told(self, bucket: TokenBucket) -> tuple[tuple[str, str], ...]:
         """Headers that tell the principal how many requests it has left in this second, of its ``requests``."""

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import time
 import timeit
 from collections.abc import AsyncIterator, Callable
 from io import StringIO
@@ -324,14 +325,14 @@ async def test_so_many_connections_and_no_more(app: App) -> None:
 
 def test_buckets_are_shared_and_kept_when_other_limits_change() -> None:
     allowance = Allowance(Principal("a"), {"requests.per.sec": 1})
-    allowance.take_request()
+    allowance.take_request(time.monotonic())
     with pytest.raises(TooManyRequests):
-        allowance.take_request()
+        allowance.take_request(time.monotonic())
     allowance.set({"requests.per.sec": 1, "streams": 5})
     with pytest.raises(TooManyRequests):
-        allowance.take_request()
+        allowance.take_request(time.monotonic())
     allowance.set({})
-    allowance.take_request()
+    allowance.take_request(time.monotonic())
 
 
 @pytest.mark.parametrize("settings", [{"quota.consume.bytes.per.sec": 2000}])

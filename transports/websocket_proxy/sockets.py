@@ -281,7 +281,7 @@ class ConsumeConversation:
         auto_commit: bool,
         avro: bool,
         meter: Meter | None,
-        proof_ended: int,
+        proof_ended: int = 1008,
     ) -> None:
         """``meter``: the rate limit for commits, which all clients share. Commits wait for it; none is dropped.
 
