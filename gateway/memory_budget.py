@@ -87,7 +87,6 @@ class MemoryBudget:
         self._claims: set[Claim] = set()
         self._waiting: deque[Callable[[], None]] = deque()
         self._relief: asyncio.TimerHandle | None = None
-        self._trimming: asyncio.TimerHandle | None = None
 
     def check(self) -> None:
         """For new work. Raises OutOfMemory while the budget is used up."""
@@ -149,18 +148,6 @@ class MemoryBudget:
     def _trim_later(self, freed: int) -> None:
         """What was held lay in pieces of the heap, which the C library would keep."""
         trimmer.let_go(freed)
-        if self._trimming is None and (due_s := trimmer.due_in_s) is not None:
-            self._trimming = asyncio.get_running_loop().call_later(due_s + 0.01, self._trim)
-
-    def _trim(self) -> None:
-        self._trimming = None
-        if (due_s := trimmer.due_in_s) is None:
-            return
-        loop = asyncio.get_running_loop()
-        if due_s:  # more was freed since
-            self._trimming = loop.call_later(due_s + 0.01, self._trim)
-        else:
-            loop.run_in_executor(None, trimmer.trim_if_due)
 
     def _relieve(self) -> None:
         """Gives up the holders of the most, until what they hold would be room enough."""
