@@ -465,8 +465,11 @@ class Gateway:
                 if payload.error is not None and not takes_errors:
                     raise payload.error
                 try:
-                    async with asyncio.timeout(write_timeout_s):
+                    if write_timeout_s is None:
                         await sink.send(payload)
+                    else:
+                        async with asyncio.timeout(write_timeout_s):
+                            await sink.send(payload)
                 except TimeoutError:
                     self.memory.slow_clients[session.transport] += 1
                     return SLOW

@@ -239,6 +239,7 @@ class KafkaCluster:
                 self._noting(settings, rebalanced),
                 self.numbers,
                 at_time,
+                self.members,
             )
         except BaseException:
             self._places.give_back()

@@ -9,6 +9,7 @@ else that ends the stream puts it back, for the next subscription or read.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections import deque
@@ -200,10 +201,12 @@ class _Pieces(bytes):
     pieces: Sequence[bytes | UndecodableRecord]
 
 
+@functools.lru_cache(64)
 def push_encoder(encoder: RecordsEncoder) -> RecordsEncoder:
     """The encoder, for pushes: a subscription, unlike a read, does not stop at a bad record (kafka-rest-http.md §8.2).
 
-    It says so and goes on behind it. Payloads without such a record are the very bytes of ``encoder``.
+    It says so and goes on behind it. Payloads without such a record are the very bytes of ``encoder``. It is the same
+    one for all pushes of a format, so that a batch is encoded once.
     """
 
     def encode(records: Sequence[ConsumedRecord]) -> bytes:

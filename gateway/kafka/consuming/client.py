@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Sequence
 import confluent_kafka
 from confluent_kafka import KafkaException, Message, TopicPartition
 
+from kafka_gateway.heap import CLIENT_BYTES, trimmer
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
 from kafka_gateway.kafka.consuming.assigned_partitions import UNKNOWN, AssignedPartitions
@@ -353,11 +354,13 @@ class GroupClient(AssignedPartitions):
             self.hold_all(True)
             self.settle_commits(time.monotonic() + LAST_COMMIT_S, _SLICE_S)
         self._consumer.close()
-        self._consumer = None
+        self.drop()
 
     def drop(self) -> None:
         """Lets the client go without a word: it is in no group, and closing takes 5 s with a frozen broker (§3b)."""
-        self._consumer = None
+        if self._consumer is not None:
+            self._consumer = None
+            trimmer.let_go(CLIENT_BYTES)
 
 
 def _text(error: KafkaException) -> str:

@@ -15,6 +15,7 @@ from kafka_gateway.errors import CommittedWithoutTopics, InstanceNotFound
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import topics_not_stored
+from kafka_gateway.kafka.consuming.push_reads import Feeds, PushReads
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
@@ -49,12 +50,14 @@ class KafkaConsumer:
         kind: str = "",
         numbers: KafkaNumbers | None = None,
         at_time: AtTime | None = None,
+        pushes: PushReads | None = None,
     ) -> None:
         self._kind = kind
         self._numbers = numbers or KafkaNumbers(Names(0), Names(0))
         self._clients = clients
         self._at_time = at_time
         self._worker = worker
+        self._pushes = pushes
         self._closed = closed
         self._closing: asyncio.Task[None] | None = None
         self._returned: dict[Partition, int] = {}
@@ -70,8 +73,11 @@ class KafkaConsumer:
         rebalanced: Rebalanced | None = None,
         numbers: KafkaNumbers | None = None,
         at_time: AtTime | None = None,
+        feeds: Feeds | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
+
+        ``feeds``: the topics that pushes of several consumers read once for all.
 
         Raises:
             InvalidConsumerConfig: librdkafka does not take the settings.
@@ -88,7 +94,10 @@ class KafkaConsumer:
             rebalanced=rebalanced,
         )
         await worker.start()
-        return cls(clients, worker, closed, settings.kind or "instance", numbers, at_time)
+        pushes = None
+        if feeds is not None and not settings.finds_ends:
+            pushes = PushReads(worker, feeds, settings.isolation_level)
+        return cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes)
 
     @property
     def held_bytes(self) -> int:
@@ -96,14 +105,17 @@ class KafkaConsumer:
         return self._worker.held_bytes
 
     async def subscribe(self, topics: Sequence[str]) -> None:
+        self._leave_feed()
         await self._ask(partial(self._worker.subscribe, list(topics)))
         self._topics = frozenset(topics)
 
     async def unsubscribe(self) -> None:
+        self._leave_feed()
         await self._ask(self._worker.unsubscribe)
         self._topics = frozenset()
 
     async def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._leave_feed()
         await self._ask(partial(self._worker.assign, list(partitions)))
         self._topics = frozenset(one.topic for one in partitions)
 
@@ -124,10 +136,13 @@ class KafkaConsumer:
         return found
 
     async def seek(self, positions: Sequence[PartitionOffset]) -> None:
+        self._leave_feed()
         await self._ask(partial(self._worker.seek, list(positions)))
 
     async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
-        await self._ask(partial(self._worker.seek_to_time, list(times), await self._embedded_offsets(times)))
+        known = await self._embedded_offsets(times)
+        self._leave_feed()
+        await self._ask(partial(self._worker.seek_to_time, list(times), known))
 
     async def _embedded_offsets(self, times: Sequence[PartitionOffset]) -> dict[Partition, int]:
         """Where the embedded Kafka, which cannot say so, has the first record at or after each time."""
@@ -141,9 +156,11 @@ class KafkaConsumer:
         return found
 
     async def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
+        self._leave_feed()
         await self._ask(partial(self._worker.seek_to_beginning, list(partitions)))
 
     async def seek_to_end(self, partitions: Sequence[TopicPartition]) -> None:
+        self._leave_feed()
         await self._ask(partial(self._worker.seek_to_end, list(partitions)))
 
     async def commit(self, offsets: Sequence[PartitionOffset] | None = None) -> None:
@@ -172,6 +189,12 @@ class KafkaConsumer:
         self._check_open()
         if self._clients.embedded_bootstrap and limits.timeout_s > 0 and limits.group_s < _EMBEDDED_GROUP_S:
             limits = dataclasses.replace(limits, group_s=_EMBEDDED_GROUP_S)
+        if self._pushes is None or limits.kind != "push":
+            self._leave_feed()
+        elif (fed := await self._pushes.take(self._topics, limits, encoder)) is not None:
+            self._count(fed.batch, limits.kind)
+            return TakenBatch(fed.batch, partial(self._settle, fed))
+        self._check_open()
         read = self._worker.read(limits, encoder)
         try:
             await read.future
@@ -199,7 +222,13 @@ class KafkaConsumer:
     def _settle(self, read: Read, accepted: bool) -> None:
         if accepted:
             self._returned.update(read.last)
-        self._worker.settle(read, accepted)
+        if self._pushes is None or not self._pushes.settle(read, accepted):
+            self._worker.settle(read, accepted)
+
+    def _leave_feed(self) -> None:
+        """What is asked of the thread next has to do with positions."""
+        if self._pushes is not None:
+            self._pushes.leave()
 
     async def reached(self) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._ask(self._worker.reached)
@@ -211,6 +240,8 @@ class KafkaConsumer:
     async def close(self) -> None:
         """A second call waits for the first."""
         if self._closing is None:
+            if self._pushes is not None:
+                self._pushes.stop()
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
 

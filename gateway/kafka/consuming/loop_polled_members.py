@@ -12,6 +12,7 @@ from typing import Protocol
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.client import Build
+from kafka_gateway.kafka.consuming.feed_place import FeedKey
 from kafka_gateway.kafka.consuming.member import KafkaMember
 from kafka_gateway.kafka.consuming.shared_fetcher import SharedFetcher
 
@@ -28,9 +29,6 @@ _PER_IDLE_S = 0.0001
 _FEED_AGAIN_S = 10.0
 _SWEEP_S = 0.01
 """A round of polls lets others have the loop after this time."""
-
-FeedKey = tuple[str, str]
-"""Topic and isolation level."""
 
 
 class _Leaver(Protocol):
@@ -80,7 +78,7 @@ class LoopPolledMembers:
 
     def topics(self) -> set[str]:
         """Topics that are read."""
-        return {member.topic for member in self._members}
+        return {member.topic for member in self._members} | {topic for topic, _ in self._feeds}
 
     async def topic_changed(self, topic: str, anew: bool) -> None:
         """See `gateway.kafka.consuming.topic_changes`."""
@@ -98,9 +96,12 @@ class LoopPolledMembers:
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 
-    def feed_for(self, member: KafkaMember) -> SharedFetcher | None:
-        """The feed of the member's topic if there is one. Where it is worth it, one is made ready."""
-        key = member.feed_key
+    def want_feed(self, key: FeedKey, by: int = 1) -> None:
+        """Somebody who is no member wants the records of a topic, too, or (``by`` -1) does no longer."""
+        self._keys[key] += by
+
+    def feed_for(self, key: FeedKey) -> SharedFetcher | None:
+        """The feed of the topic if there is one. Where it is worth it, one is made ready."""
         feed = self._feeds.get(key)
         if feed is None and self._keys[key] >= FEED_FROM and key not in self._feeds_building:
             self._feeds_building[key] = self._loop.create_task(self._make_feed(key))
@@ -115,6 +116,7 @@ class LoopPolledMembers:
             await asyncio.sleep(_FEED_AGAIN_S)
         else:
             self._feeds[key] = feed
+            self.wake()
         finally:
             del self._feeds_building[key]
 
@@ -158,15 +160,15 @@ class LoopPolledMembers:
     def _round(self) -> None:
         self._timer = None
         members = self._members
-        if not members:
+        if not members and not self._feeds:
             return
         now = time.monotonic()
         end = now + _SWEEP_S
         more = self._poll_feeds(now)
-        active = False
+        active = any(feed.active_until > now for feed in self._feeds.values())
         for _ in range(len(members)):
             if not members:
-                return
+                break
             self._next += 1
             if self._next >= len(members):
                 self._next = 0

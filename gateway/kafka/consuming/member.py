@@ -23,6 +23,7 @@ from confluent_kafka import KafkaException, Message
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, Build, GroupClient
+from kafka_gateway.kafka.consuming.feed_place import Feed, FeedKey, FeedPlace
 from kafka_gateway.kafka.ports.members import MemberListener
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
@@ -44,22 +45,13 @@ _COMMIT_LATE_S, _COMMIT_EACH_S = 0.25, 0.0025
 _FETCH_PAUSE_MIN_MS, _FETCH_PAUSE_MAX_MS = 5, 25
 
 
-class Feed(Protocol):
-    """A topic that is read once for all members at its end, as a member sees it."""
-
-    members: dict[KafkaMember, None]
-    next: dict[int, int]
-
-    def offers(self, partition: int, offset: int) -> bool: ...
-
-
 class Round(Protocol):
     """All members of the process, as one of them sees them."""
 
     def __len__(self) -> int: ...
     def wake(self) -> None: ...
     def remove(self, member: KafkaMember) -> None: ...
-    def feed_for(self, member: KafkaMember) -> Feed | None: ...
+    def feed_for(self, key: FeedKey) -> Feed | None: ...
 
 
 def member_fetching(members: int) -> dict[str, object]:
@@ -99,15 +91,11 @@ class KafkaMember:
         """Records that may still come."""
         self._idle_since = time.monotonic()
         self._membership_at = 0.0
-        self._next: dict[int, int] = {}
-        """The next offset of every partition that a record has come from; of the others the client knows."""
-        self._feed: Feed | None = None
-        self.fed: set[int] = set()
-        """Partitions whose records come from the feed; they are held in the client."""
-        self.exact = False
-        """Whether the feed's next record is this member's, in all partitions, so that their batches are the same."""
+        self._place = FeedPlace(self._take_fed, self._left_feed)
+        """Its positions; of partitions that no record has come from the client knows them. Those that are fed are held
+        in the client."""
         self._strayed: set[int] = set()
-        """Partitions that wait for being fetched here again, from ``_next`` on."""
+        """Partitions that wait for being fetched here again, from the place on."""
         self._to_commit: dict[Partition, int] = {}
         self._commit_at = 0.0
         self._commits_fail = False
@@ -128,7 +116,7 @@ class KafkaMember:
         if self._left:
             self._left = 0
             self._idle_since = time.monotonic()
-            self.leave_feed()
+            self._place.leave()
 
     def resume(self, most: int | None = None) -> None:
         self._left = math.inf if most is None else most
@@ -146,7 +134,7 @@ class KafkaMember:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self.leave_feed()
+            self._place.leave()
             self._members.remove(self)
 
     # --- polling, on the loop -----------------------------------------------------------------------------------------
@@ -168,7 +156,7 @@ class KafkaMember:
         if self._strayed:
             self._go_back()
         client.hold_all(False)
-        if self.fed and len(self.fed) == len(client.assigned) and not client.commits.on_their_way:
+        if self._place.fed and len(self._place.fed) == len(client.assigned) and not client.commits.on_their_way:
             if now < self._membership_at:
                 return False
             self._membership_at = now + _FED_S
@@ -199,10 +187,10 @@ class KafkaMember:
 
         Nothing is left out because its offset is lower than one before: a topic that was made again begins at 0.
         """
-        if self.fed:
-            found = [record for record in found if record.partition() not in self.fed]
+        if self._place.fed:
+            found = [record for record in found if record.partition() not in self._place.fed]
         for partition, offset in dict(_places(found)).items():
-            self._next[partition] = offset + 1
+            self._place.next[partition] = offset + 1
         return found
 
     def _give(self, batch: RecordBatch, now: float) -> None:
@@ -222,78 +210,42 @@ class KafkaMember:
 
     def _fail(self, failure: ServiceError) -> None:
         self._left = 0
-        self.leave_feed()
+        self._place.leave()
         self._listener.failed(failure)
 
     # --- the feed: a topic that is read once for all members at its end -----------------------------------------------
 
-    def take_fed(self, batch: RecordBatch, ends: dict[int, int], now: float) -> None:
-        """What the feed has read. ``ends`` are its next offsets, of the partitions in the batch."""
-        if not self.exact:
-            known = self._next
-            mine = [
-                record
-                for record in batch.records
-                if record.partition() in self.fed and (record.offset() or 0) >= known[record.partition() or 0]
-            ]
-            if len(mine) != len(batch):
-                batch = RecordBatch(mine, 0)
-            for partition, end in ends.items():
-                if partition in self.fed and end > known[partition]:
-                    known[partition] = end
+    def _take_fed(self, batch: RecordBatch, now: float) -> None:
         self.active_until = now + _ACTIVE_S
         if len(batch):
             self._give(batch, now)
 
     def _join_feed(self) -> None:
         """Has the feed bring what this member has caught up with; librdkafka stops fetching it for this member."""
-        feed = self._feed or self._members.feed_for(self)
+        place = self._place
+        feed = place.feed or self._members.feed_for(self.feed_key)
         if feed is None:
             return
         joined = [
             partition
-            for partition, offset in self._next.items()
-            if partition not in self.fed
+            for partition, offset in place.next.items()
+            if partition not in place.fed
             and (self.topic, partition) in self._client.assigned
             and feed.offers(partition, offset)
         ]
-        if not joined:
-            return
-        self._client.hold((self.topic, partition) for partition in joined)
-        self.fed.update(joined)
-        self._feed = feed
-        feed.members[self] = None
-        if self.exact:
-            self.part_from(feed)
-        self.compare_with_feed(feed)
+        if joined:
+            self._client.hold((self.topic, partition) for partition in joined)
+            place.join(feed, joined)
 
-    def leave_feed(self) -> None:
-        """What the feed brought is to be fetched here again, when records are wanted."""
-        feed, self._feed = self._feed, None
-        if feed is None:
-            return
-        feed.members.pop(self, None)
-        if self.exact:
-            self.part_from(feed)
-        self._strayed |= self.fed
-        self.fed.clear()
-
-    def part_from(self, feed: Feed) -> None:
-        """Its batches are not this member's any more, though its positions so far were."""
-        self._next.update((partition, feed.next[partition]) for partition in self.fed)
-        self.exact = False
-
-    def compare_with_feed(self, feed: Feed) -> None:
-        """Looks whether its batches are this member's from now on, and its positions, too."""
-        self.exact = len(self.fed) == len(feed.next) and all(
-            self._next[partition] == offset for partition, offset in feed.next.items()
-        )
+    def _left_feed(self, partitions: set[int]) -> None:
+        """They are to be fetched here again, when records are wanted."""
+        self._strayed |= partitions
 
     def _go_back(self) -> None:
         """Fetches here again what the feed brought, from where this member is in each partition."""
         strayed, self._strayed = self._strayed, set()
         starts = {
-            place: self._next[partition]
+            place: self._place.next[partition]
             for partition in strayed
             if (place := (self.topic, partition)) in self._client.assigned
         }
@@ -374,10 +326,10 @@ class KafkaMember:
     def _forget_places(self) -> None:
         """Under the eager protocol every rebalance takes all partitions away, and each starts anew."""
         if not self._closed:
-            self.leave_feed()
+            self._place.leave()
         self._client.release([(self.topic, partition) for partition in self._strayed])
         self._strayed.clear()
-        self._next.clear()
+        self._place.next.clear()
 
     def begin_again(self) -> None:
         """The topic was deleted and made again; see `GroupClient.begin_again`."""

@@ -56,10 +56,14 @@ class ReadQueue:
         read.last = last_offsets(records if len(batch) == len(records) else records[: len(batch)])
         self.waiting.remove(read)
         if records:
-            self.unsettled = read
-            for place, offset in read.last.items():
-                self._out.sent(place, offset, None)
+            self.adopt(read)
         self._questions.answer(read.future, None, None)
+
+    def adopt(self, read: Read) -> None:
+        """Its records are out from now on, until `settle`."""
+        self.unsettled = read
+        for place, offset in read.last.items():
+            self._out.sent(place, offset, None)
 
     def answer_late(self, now: float) -> None:
         """Answers the reads whose time is up, in turn; a later one may be due before the first."""

@@ -13,13 +13,16 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+from kafka_gateway.kafka.consuming.buffer import size_of
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
-from kafka_gateway.kafka.consuming.member import KafkaMember
+from kafka_gateway.kafka.consuming.feed_place import FeedPlace
 from kafka_gateway.records import ConsumedRecord, RecordBatch
 
 _log = logging.getLogger(__name__)
 
 _MOST_RECORDS = 500
+_MOST_TOGETHER = 16
+_ACTIVE_S = 1.0
 _UNUSED_S = 5.0
 """A feed without members ends after this time."""
 
@@ -32,10 +35,18 @@ class SharedFetcher:
         self._client: GroupClient | None = None
         self.next: dict[int, int] = {}
         """The offset that comes next, of every partition that is read."""
-        self.members: dict[KafkaMember, None] = {}
+        self.members: dict[FeedPlace, None] = {}
         """Who gets the records."""
         self._used_at = time.monotonic()
         self._failed = False
+        self._together: dict[tuple[RecordBatch, ...], RecordBatch] = {}
+        self.active_until = 0.0
+        """Until then it is polled often."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing comes of it any more."""
+        return self._failed
 
     def build(self, build: Build) -> None:
         """On a thread."""
@@ -57,6 +68,17 @@ class SharedFetcher:
             return True
         return offset >= at
 
+    def together(self, batches: Sequence[RecordBatch]) -> RecordBatch:
+        """Batches that come one after the other, as one: the same for all who ask for the same ones."""
+        key = tuple(batches)
+        found = self._together.get(key)
+        if found is None:
+            if len(self._together) >= _MOST_TOGETHER:
+                self._together.clear()
+            records = [record for batch in batches for record in batch.records]
+            found = self._together[key] = RecordBatch(records, sum(batch.size_bytes for batch in batches))
+        return found
+
     def poll(self, now: float) -> bool:
         """Hands out what there is; True if there may be more."""
         client = self._client
@@ -72,29 +94,31 @@ class SharedFetcher:
             self.fail()
             return False
         if not found:
+            self._together.clear()
             return False
         more = len(found) == _MOST_RECORDS
+        self.active_until = now + _ACTIVE_S
         ends = {record.partition() or 0: (record.offset() or 0) + 1 for record in found}
         # Before they are handed out: who leaves meanwhile has had them.
         self.next.update(ends)
-        batch = RecordBatch(cast(Sequence[ConsumedRecord], found), 0)
+        batch = RecordBatch(cast(Sequence[ConsumedRecord], found), size_of(found))
         for member in list(self.members):
             if member not in self.members:
                 continue
             try:
-                member.take_fed(batch, ends, now)
+                member.take(batch, ends, now)
             except Exception:
                 _log.exception("A member could not take what was read for all")
-                member.leave_feed()
+                member.leave()
             if not member.exact and member in self.members:
-                member.compare_with_feed(self)
+                member.compare_with(self)
         return more
 
     def fail(self) -> None:
         """Its members fetch by themselves again."""
         self._failed = True
         for member in list(self.members):
-            member.leave_feed()
+            member.leave()
 
     def over(self, now: float) -> bool:
         return self._failed or (not self.members and now - self._used_at > _UNUSED_S)

@@ -28,6 +28,7 @@ from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
+from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
 from kafka_gateway.kafka.consuming.reads import Read
@@ -90,6 +91,7 @@ class Worker:
         self._auto = AutoCommit(self._client, auto_commit_s)
         self._reads = ReadQueue(self._questions, most_records, self._auto.move)
         self._buffer = self._reads.buffer
+        self.fed = FedPartitions(self._client, self._reads, self._auto, self._questions.call)
         self._read_at = time.monotonic()
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -110,6 +112,10 @@ class Worker:
     def ask(self, question: Callable[[], Any]) -> asyncio.Future[Any]:
         """Has the thread call this and answers with its result, or with its error as a ServiceError."""
         return self._questions.ask(question)
+
+    def post(self, order: Callable[[], Any]) -> None:
+        """Has the thread call this, and waits for nothing."""
+        self._questions.post(order)
 
     def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> Read:
         """Queues a read. Whoever gets its answer, or stops waiting for it, must `settle` it."""
@@ -168,6 +174,7 @@ class Worker:
     def _round(self) -> None:
         now = time.monotonic()
         self._client.tend(now)
+        self.fed.absorb()
         self._auto.commit_due(now)
         if now >= self._tell_at:
             self._tell_assignment(now)
@@ -269,7 +276,6 @@ class Worker:
             # Not between any two reads: pausing throws away what is prefetched, 20,000 records cost 39,990.
             self._client.hold_all(True)
             trimmer.let_go()
-        trimmer.trim_if_due()
         waiting = bool(self._client.commits) and not len(self._buffer)
         self._poll(1, SLICE_S / 2 if waiting else 0)
 
@@ -355,6 +361,7 @@ class Worker:
     def commit(self, offsets: Sequence[PartitionOffset] | None, done: asyncio.Future[None]) -> None:
         """Answers ``done`` by itself, when Kafka has."""
         answer = self._questions.answer
+        self.fed.absorb()
         if offsets is None:
             offsets = next_offsets(self._auto.positions)
         if not offsets:
@@ -390,10 +397,12 @@ class Worker:
 
     def _forget(self, partitions: Collection[Partition]) -> None:
         """Drops all that is kept of these partitions, because they start anew or are no longer ours."""
+        self.fed.drop(partitions)
         self._reads.forget(partitions)
         self._auto.forget(partitions)
 
     def _forget_all(self) -> None:
+        self.fed.drop_all()
         self._reads.forget_all()
         self._auto.positions.clear()
         self._tell_at = math.inf
@@ -405,11 +414,13 @@ class Worker:
         if self._rebalanced is not None:
             self._tell_at = 0.0
         self._auto.start_at(partitions)
+        self.fed.disturbed()
 
     def placed(self, partitions: Collection[Partition]) -> None:
         self._auto.start_at(partitions)
 
     def revoked(self, partitions: Collection[Partition]) -> None:
+        self.fed.absorb()
         self._auto.commit_of(partitions)
         self.lost(partitions)
 
@@ -471,5 +482,6 @@ class Worker:
         while self._reads.waiting:
             # A read that a DELETE overtakes ends with what it has (kafka-rest-http.md §6.9).
             self._reads.answer(self._reads.waiting[0])
+        self.fed.absorb()
         self._auto.finish()
         self._client.settle_commits((until + time.monotonic()) / 2)

@@ -1,0 +1,93 @@
+"""Partitions of a consumer whose records the event loop hands out from a feed (`push_reads`): the consumer's thread.
+
+The thread keeps its membership, its positions and its commits; it only fetches nothing meanwhile. Whatever moves or
+takes away one of these partitions ends that here first, and the loop hears of it.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Collection, Mapping
+
+from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.consuming.read_queue import ReadQueue
+from kafka_gateway.kafka.consuming.reads import Read
+
+
+class FedPartitions:
+    """Belongs to the thread, but for ``moves``."""
+
+    def __init__(
+        self, client: GroupClient, reads: ReadQueue, auto: AutoCommit, tell: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """``tell`` has the event loop call something."""
+        self._client = client
+        self._reads = reads
+        self._auto = auto
+        self._tell = tell
+        self._partitions: set[Partition] = set()
+        """They are held in the client."""
+        self.moves: collections.deque[Mapping[Partition, int]] = collections.deque()
+        """Positions behind what was returned; the loop appends, the thread takes them."""
+        self.ended: Callable[[], None] = lambda: None
+        """Called on the loop when these partitions changed here; set by the loop before `begin` is asked."""
+
+    def begin(self) -> dict[Partition, int]:
+        """Fetches nothing any more, and says where reading goes on. Empty: something else is to be done first."""
+        self.absorb()
+        client, reads = self._client, self._reads
+        if reads.waiting or reads.unsettled is not None or len(reads.buffer) or client.failure or client.silent():
+            return {}
+        if not client.assigned or self._partitions:
+            return {}
+        assigned = set(client.assigned)
+        client.hold(assigned)
+        goes_on = client.positions(assigned)
+        if min(goes_on.values()) < 0:
+            client.flow(assigned)
+            return {}
+        self._partitions = assigned
+        return goes_on
+
+    def cancel(self) -> None:
+        """Nothing has come of it: fetching goes on where it was."""
+        kept, self._partitions = self._partitions, set()
+        if kept:
+            self._client.flow(kept)
+
+    def end(self, read: Read | None, nexts: Mapping[Partition, int]) -> None:
+        """Fetching goes on at ``nexts``, behind the records of ``read``, which are out."""
+        self.absorb()
+        kept, self._partitions = self._partitions, set()
+        if not kept:
+            return
+        if read is not None:
+            read.last = {place: offset for place, offset in read.last.items() if place in kept}
+            self._reads.adopt(read)
+        self._client.release(kept)
+        self._client.restart({place: nexts[place] for place in kept})
+
+    def absorb(self) -> None:
+        """Notes what was returned; of partitions that are not fed any more it counts no longer."""
+        while self.moves:
+            moved = self.moves.popleft()
+            if mine := {place: offset for place, offset in moved.items() if place in self._partitions}:
+                self._auto.move(mine)
+
+    def disturbed(self) -> None:
+        """The group has assigned something: the loop is to look anew at all of it."""
+        if self._partitions:
+            self._tell(self.ended)
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """These start anew, or belong to others; `absorb` comes before if what was returned is to count."""
+        if gone := self._partitions.intersection(partitions):
+            self.absorb()
+            self._partitions -= gone
+            self._client.release(gone)
+            self._tell(self.ended)
+
+    def drop_all(self) -> None:
+        self.drop(set(self._partitions))

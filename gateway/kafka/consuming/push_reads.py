@@ -1,0 +1,240 @@
+"""Reads of a push subscription at the end of its topic: out of a feed that all such subscriptions share.
+
+A hundred subscriptions of a hundred groups would fetch every record a hundred times, each with two hand-overs between
+threads. Where at least three read the end of one topic, the event loop hands them the very same batches
+(`shared_fetcher`), encoded once, and their threads only keep the membership and commit. Reads that are no push, seeks
+and all else that has to do with positions end that first; so does a client that does not keep up, a record that its
+format cannot express, and every change in its group. From then on its own client fetches, behind what it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import time
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, Protocol, cast
+
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.consuming.buffer import Partition, last_offsets, size_of
+from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
+from kafka_gateway.kafka.consuming.feed_place import Feed, FeedKey, FeedPlace
+from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.records import RecordBatch, RecordsEncoder
+
+_MOST_WAITING = 500
+_MOST_WAITING_BYTES = 2**20
+"""What may wait for a subscription, in records and bytes; all of a topic wait for the same ones. Who is further behind
+fetches by itself, which counts in the memory budget."""
+_AGAIN_S = 0.2
+"""How long after a vain attempt the next one may come."""
+
+
+class Feeds(Protocol):
+    """The topics that are read once for all (`loop_polled_members`)."""
+
+    def want_feed(self, key: FeedKey, by: int = 1) -> None: ...
+    def feed_for(self, key: FeedKey) -> Feed | None: ...
+    def wake(self) -> None: ...
+
+
+class FedWorker(Protocol):
+    """The thread of the consumer, as it is seen here."""
+
+    @property
+    def fed(self) -> FedPartitions: ...
+    def ask(self, question: Callable[[], Any]) -> asyncio.Future[Any]: ...
+    def post(self, order: Callable[[], Any]) -> None: ...
+
+
+class PushReads:
+    """Belongs to the event loop."""
+
+    def __init__(self, worker: FedWorker, feeds: Feeds, isolation_level: str) -> None:
+        self._worker = worker
+        self._feeds = feeds
+        self._isolation_level = isolation_level
+        self._key: FeedKey | None = None
+        self._place = FeedPlace(self._take, lambda _: self.leave())
+        self._joined_at: dict[int, int] = {}
+        """From where on the feed's records wait here, of each partition."""
+        self._waiting: collections.deque[RecordBatch] = collections.deque()
+        self._waiting_records = self._waiting_bytes = 0
+        self._nexts: dict[Partition, int] = {}
+        """Where reading goes on behind what was handed out."""
+        self.is_fed = False
+        self._out: Read | None = None
+        """What was handed out last and is not settled."""
+        self._wake: asyncio.Future[None] | None = None
+        self._again_at = 0.0
+        self._left = 0
+        """How often it was left: what is under way then does not count."""
+
+    # --- reads --------------------------------------------------------------------------------------------------------
+
+    async def take(self, topics: Collection[str], limits: ReadLimits, encoder: RecordsEncoder) -> Read | None:
+        """The next records, or None: the consumer's own client is to be asked. Waits as long as nothing comes.
+
+        ``topics``: what the consumer reads. A caller that is cancelled loses nothing.
+        """
+        if not self.is_fed and not await self._join(topics):
+            return None
+        while self.is_fed:
+            if self._waiting:
+                return self._next(limits, encoder)
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            except asyncio.CancelledError:
+                self.stop()
+                raise
+            finally:
+                self._wake = None
+        return None
+
+    def _next(self, limits: ReadLimits, encoder: RecordsEncoder) -> Read | None:
+        room = limits.max_bytes + 1 if limits.inclusive else limits.max_bytes
+        taken: list[RecordBatch] = []
+        while self._waiting and self._waiting[0].size_bytes < room:
+            batch = self._waiting.popleft()
+            room -= batch.size_bytes
+            taken.append(batch)
+        feed = self._place.feed
+        if not taken or self._out is not None or feed is None:
+            self.leave()
+            return None
+        batch = taken[0] if len(taken) == 1 else feed.together(taken)
+        try:
+            batch.encode(encoder)
+        except ServiceError:
+            self.leave()
+            return None
+        self._waiting_records -= len(batch)
+        self._waiting_bytes -= batch.size_bytes
+        read = Read(limits, encoder, asyncio.get_running_loop().create_future())
+        read.batch = batch
+        read.last = last_offsets(cast(Any, batch.records))
+        for place, offset in read.last.items():
+            self._nexts[place] = offset + 1
+        self._out = read
+        return read
+
+    def settle(self, read: Read, accepted: bool) -> bool:
+        """Whether a read that was handed out here is settled; else the thread is to be told."""
+        if read is not self._out:
+            return False
+        if accepted and self.is_fed:
+            self._out = None
+            self._worker.fed.moves.append({place: offset + 1 for place, offset in read.last.items()})
+            return True
+        self.leave()
+        return False
+
+    # --- the feed -----------------------------------------------------------------------------------------------------
+
+    async def _join(self, topics: Collection[str]) -> bool:
+        """Whether the feed brings the records from now on."""
+        if len(topics) != 1:
+            self.stop()
+            return False
+        (topic,) = topics
+        if self._key != (topic, self._isolation_level):
+            self.stop()
+            self._key = (topic, self._isolation_level)
+            self._feeds.want_feed(self._key)
+        if time.monotonic() < self._again_at:
+            return False
+        feed = self._feeds.feed_for(self._key)
+        if feed is None or feed.has_failed:
+            return False
+        place = self._place
+        if place.feed is None:
+            # Before it is asked where the client is: what the feed brings meanwhile waits here.
+            self._joined_at = dict(feed.next)
+            place.next = dict(feed.next)
+            place.join(feed, feed.next)
+        self._worker.fed.ended = self.leave
+        self._again_at = time.monotonic() + _AGAIN_S
+        left = self._left
+        try:
+            starts: dict[Partition, int] = await self._worker.ask(self._worker.fed.begin)
+        except asyncio.CancelledError:
+            self._worker.post(self._worker.fed.cancel)
+            self.stop()
+            raise
+        if not starts:
+            return False
+        if left != self._left or not self._takes_over(feed, topic, starts):
+            self._worker.post(self._worker.fed.cancel)
+            if self._joined_at.keys() != feed.next.keys():
+                self.leave()  # the next attempt is to have the records of all partitions wait here
+            return False
+        self._nexts = starts
+        self.is_fed = True
+        self._feeds.wake()
+        return True
+
+    def _takes_over(self, feed: Feed, topic: str, starts: dict[Partition, int]) -> bool:
+        """Whether nothing is missing between where the client is and what the feed has brought, or will."""
+        here = {partition: offset for (name, partition), offset in starts.items() if name == topic}
+        if len(here) < len(starts):
+            return False
+        if any(offset < self._joined_at.get(partition, 0) for partition, offset in here.items()):
+            return False
+        new = [partition for partition in here if partition not in self._joined_at]
+        if not all(feed.offers(partition, here[partition]) for partition in new):
+            return False
+        place = self._place
+        waiting, self._waiting = self._waiting, collections.deque()
+        self._waiting_records = self._waiting_bytes = 0
+        for batch in waiting:
+            # Without what the client has read by itself meanwhile, and partitions of other members.
+            left = [each for each in batch.records if (each.offset() or 0) >= here.get(each.partition() or 0, 2**63)]
+            if left:
+                self._keep(batch if len(left) == len(batch) else _batch(left))
+        if place.exact:
+            place.part_from(feed)
+        place.fed = set(here)
+        place.next = {partition: max(offset, place.next.get(partition, 0)) for partition, offset in here.items()}
+        place.compare_with(feed)
+        return True
+
+    def _take(self, batch: RecordBatch, now: float) -> None:
+        if not len(batch):
+            return
+        self._keep(batch if batch.size_bytes else _batch(batch.records))
+        if self._waiting_records > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
+            self.leave()
+        elif self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _keep(self, batch: RecordBatch) -> None:
+        self._waiting.append(batch)
+        self._waiting_records += len(batch)
+        self._waiting_bytes += batch.size_bytes
+
+    def leave(self) -> None:
+        """The consumer's own client fetches from now on; what is asked of the thread next finds it so."""
+        self._left += 1
+        self._place.leave()
+        self._waiting.clear()
+        self._waiting_records = self._waiting_bytes = 0
+        if self.is_fed:
+            self.is_fed = False
+            out, self._out = self._out, None
+            self._worker.post(partial(self._worker.fed.end, out, self._nexts))
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def stop(self) -> None:
+        """Nobody pushes any more: `leave`, and no feed is needed."""
+        self.leave()
+        if self._key is not None:
+            self._feeds.want_feed(self._key, -1)
+            self._key = None
+
+
+def _batch(records: Any) -> RecordBatch:
+    return RecordBatch(records, size_of(records))
