@@ -72,7 +72,7 @@ class KafkaAdmin:
         self._embedded = embedded
         # Held for as long as futures are open: going out of scope fails them with _DESTROY (reliability.md §3a).
         self._client = clients.admin()
-        self._groups = KafkaGroups(self._client, DEADLINE_S)
+        self._groups = KafkaGroups(clients, self._client, self.topics, DEADLINE_S)
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "kafka-admin")
         # A probe must not wait for a thread behind clients' questions.
         self._probes = concurrent.futures.ThreadPoolExecutor(1, "kafka-probe")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -12,9 +12,11 @@ from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.errors import GroupActive, ServiceError
+from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.ports.admin import GroupInfo
-from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicInfo
 
 Code = confluent_kafka.KafkaError
 
@@ -25,6 +27,8 @@ _STATES = {
 """Java's names where the binding has others (websocket-proxy.md §1.8.3)."""
 
 _NO_GROUP = (Code.GROUP_ID_NOT_FOUND,)
+_NO_TOPIC = (Code.UNKNOWN_TOPIC_OR_PART, Code.TOPIC_AUTHORIZATION_FAILED)
+"""It was deleted meanwhile, or is none that the client may know of."""
 _ACTIVE = (Code.NON_EMPTY_GROUP, Code.UNKNOWN_MEMBER_ID, Code.ILLEGAL_GENERATION, Code.REBALANCE_IN_PROGRESS)
 """What brokers answer who are asked to change the offsets of a group that has members."""
 
@@ -32,8 +36,17 @@ _ACTIVE = (Code.NON_EMPTY_GROUP, Code.UNKNOWN_MEMBER_ID, Code.ILLEGAL_GENERATION
 class KafkaGroups:
     """The group questions of the `Admin` port. Each answers within ``deadline_s``, or as Kafka fails it."""
 
-    def __init__(self, client: AdminClient, deadline_s: float) -> None:
+    def __init__(
+        self,
+        clients: ClientFactory,
+        client: AdminClient,
+        topics: Callable[[], Awaitable[Sequence[TopicInfo]]],
+        deadline_s: float,
+    ) -> None:
+        """``topics`` tells all that there are, as of late."""
+        self._clients = clients
         self._client = client
+        self._topics = topics
         self._deadline_s = deadline_s
 
     async def all(self) -> list[GroupInfo]:
@@ -67,20 +80,32 @@ class KafkaGroups:
         )
 
     async def offsets(self, group: str) -> list[PartitionOffset]:
-        asked = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=self._deadline_s
-        )
+        """What it has committed of the topics that there are. InvalidConsumerConfig for an empty name.
+
+        A consumer of the group that never joins it asks, once for all partitions. The question of librdkafka's admin
+        client (2.16) ends the whole process when the broker is not, or not yet, the group's coordinator.
+        """
+        topics = await self._topics()
+        places = [
+            confluent_kafka.TopicPartition(each.name, one.partition) for each in topics for one in each.partitions
+        ]
+        return await asyncio.to_thread(self._committed, group, places) if places else []
+
+    def _committed(self, group: str, places: list[confluent_kafka.TopicPartition]) -> list[PartitionOffset]:
+        consumer = self._clients.consumer(ConsumerSettings(group, ""))
         try:
-            found = await asyncio.wrap_future(asked[group])
+            found = consumer.committed(places, timeout=self._deadline_s)
         except confluent_kafka.KafkaException as error:
-            cause = kafka_error(error)
-            if cause is not None and cause.code() in _NO_GROUP:
-                return []
             raise to_service_error(error) from error
+        finally:
+            consumer.close()
+        for each in found:
+            if each.error is not None and each.error.code() not in _NO_TOPIC:
+                raise to_service_error(each.error)
         return sorted(
             PartitionOffset(each.topic, each.partition, each.offset, each.metadata or "")
-            for each in found.topic_partitions or ()
-            if each.offset >= 0
+            for each in found
+            if each.error is None and each.offset >= 0
         )
 
     async def alter(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
