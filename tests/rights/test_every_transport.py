@@ -261,6 +261,10 @@ async def test_no_method_word_and_no_spelling_stores_or_reads(
                 reply = await ask(app, method, target, RECORDS, **JSON, **more)
                 allowed = reply.status >= 400 or method in ("OPTIONS",)
                 assert allowed, (method, target, more, reply.status)
+    for target in ("/topics/secret", "/topics/%73ecret", f"http:{base}/topics/secret"):
+        async with await Wire.open(app.addresses[0]) as wire:
+            await wire.send(request("POST", target, RECORDS, "1.0", Content_Type=JSON["Content-Type"]))
+            assert (await wire.reply()).status == 403, target
     assert await stored(client, rules) == 0
 
 
