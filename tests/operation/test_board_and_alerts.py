@@ -39,6 +39,8 @@ async def served() -> dict[str, str]:
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     for each in of_bridges(BridgesReply((), ()), ""):
         kinds[f"kafka_gateway_{each.name}{'_total' if each.kind == 'counter' else ''}"] = each.kind
+    # Of several workers, which a gateway alone has not.
+    kinds |= {"kafka_gateway_forwarded_total": "counter", "kafka_gateway_held_requests": "gauge"}
     found = {}
     for name, kind in kinds.items():
         if kind == "histogram":

@@ -143,7 +143,10 @@ async def test_a_commit_that_fails_repeats_and_loses_nothing(endpoints: Endpoint
     assert await endpoints.pull() == ["a"]
 
 
-async def test_a_failed_pull_leaves_its_place_to_the_next(endpoints: Endpoints, fake: FakeKafka) -> None:
+async def test_a_failed_pull_leaves_its_place_to_the_next(
+    endpoints: Endpoints, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka_gateway.services.push_pull.group_pull._PATIENCE_S", -1.0)  # one failure is enough
     fake.put("u", b"a")
     for method in ("topic", "consumer", "committed", "read"):
         fake.fail(method, BrokerNotAvailable())

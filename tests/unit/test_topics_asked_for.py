@@ -70,13 +70,16 @@ async def test_no_counts_for_half_a_second_and_yes_for_a_whole_one(now: SimpleNa
 class Reader:
     def __init__(self, *topics: str) -> None:
         self.reads = topics
-        self.heard: list[tuple[str, bool]] = []
+        self.heard: list[tuple[str, bool | None]] = []
 
     def topics(self) -> Collection[str]:
         return self.reads
 
     async def topic_changed(self, topic: str, anew: bool) -> None:
         self.heard.append((topic, anew))
+
+    async def topic_gone(self, topic: str) -> None:
+        self.heard.append((topic, None))
 
 
 def topic(partitions: int, life: str = "a") -> TopicInfo:
@@ -92,7 +95,7 @@ async def test_readers_hear_of_new_partitions_and_of_a_topic_that_was_made_again
         (topic(1), []),
         (topic(1), []),
         (topic(2), [("t", False)]),
-        (UnknownTopicOrPartition(), []),
+        (UnknownTopicOrPartition(), [("t", None)]),
         (topic(2, "b"), [("t", True)]),
         (topic(2, "b"), []),
         (topic(3, ""), [("t", False)]),  # brokers that tell no ids
