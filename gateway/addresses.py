@@ -37,5 +37,7 @@ def read_servers(text: str) -> str:
         try:
             split_address(server)
         except ValueError as error:
-            raise ValueError(f"{server[:80]!r} {error}") from None
+            # In front of an @ may stand a password.
+            _, user, address = server.rpartition("@")
+            raise ValueError(f"{('…@' if user else '') + address[:80]!r} {error}") from None
     return text

@@ -98,6 +98,7 @@ NOT_REPLACED = (
         ("org.atmosphere.websocket.maxIdleTime=5 minutes", "'5 minutes' is not a whole number of ms"),
         ("bootstrap.servers=a:1,PLAINTEXT://", "'PLAINTEXT://' is not of the form HOST:PORT"),
         ("bootstrap.servers=a:b:c", "'a:b:c' is not of the form HOST:PORT"),
+        ("bootstrap.servers=me:secret@a:1", "'…@a:1' is not of the form HOST:PORT"),
         ("bootstrap.servers=${NOPE}:9092", "'${NOPE}:9092' is not of the form HOST:PORT"),
         ("bootstrap.servers=${env:NOPE}", NOT_REPLACED),
         ("client.sasl.password=${file:/run/secret:password}", NOT_REPLACED),
