@@ -28,6 +28,7 @@ from kafka_gateway.kafka.consuming.counted import CountedListener, CountedWork
 from kafka_gateway.kafka.consuming.group import KafkaGroupReader
 from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
 from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
+from kafka_gateway.kafka.consuming.offset_queries import begins_at_end
 from kafka_gateway.kafka.consuming.reader import KafkaReader
 from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
 from kafka_gateway.kafka.credentials.chosen import credential_faults
@@ -291,6 +292,10 @@ class KafkaCluster:
         if self._closing:
             raise ShuttingDown
         self._look_after_topics()
+        # It learns of starts from their ends: hundreds of members that come at the same time ask nothing on threads.
+        stores_starts = settings.auto_commit is True and begins_at_end(
+            self._clients.consumer_config(settings)["auto.offset.reset"]
+        )
         member = KafkaMember(
             self.members,
             topic,
@@ -299,8 +304,9 @@ class KafkaCluster:
             most_records,
             commit_interval_s,
             settings.isolation_level,
+            stores_starts,
         )
-        fetching = member_fetching(len(self.members))
+        fetching = member_fetching(len(self.members)) | ({"enable.partition.eof": True} if stores_starts else {})
         return await self.members.open(member, partial(self._clients.consumer, settings, **fetching))
 
     def _build_feed(self, isolation_level: str) -> Build:

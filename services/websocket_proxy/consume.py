@@ -53,7 +53,7 @@ class ConsumeSockets:
                     wanted.group_id,
                     wanted.client_id,
                     auto_offset_reset=wanted.offset_reset,
-                    auto_commit=False,
+                    auto_commit=wanted.auto_commit,
                     isolation_level=wanted.isolation_level,
                     clients_return=True,
                     kind="socket",

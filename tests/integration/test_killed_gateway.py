@@ -2,6 +2,9 @@
 
 One gateway, one topic, one kill for all: each kind has its own group and comes back as its clients do. What they do
 when their connection breaks is in the coroutine of each; where that is more than to connect again, its comment says so.
+
+Two kinds begin at the end of a topic of their own, to which nothing is written until the gateway is dead: where they go
+on is what they have committed by then.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 import aiohttp
 import confluent_kafka
 import pytest
+from aiohttp import web
 
 from tests.cache import node_packages
 from tests.gateway_process import GatewayProcess
@@ -195,6 +199,13 @@ async def proxy_socket(place: Place) -> None:
             place.seen.got(json.loads(message.data)["value"]["value"])
 
 
+async def socket_at_end(place: Place) -> None:
+    query = f"clientId=c&groupId={place.group}&topic={place.topic}&valType=json&offsetResetStrategy=latest"
+    async with place.http.ws_connect(f"{place.url}/socket/out?{query}") as socket:
+        async for message in socket:
+            place.seen.got(json.loads(message.data)["value"]["value"])
+
+
 async def proxy_socket_with_commits(place: Place) -> None:
     query = f"clientId=c&groupId={place.group}&topic={place.topic}&valType=json&autoCommit=false"
     async with place.http.ws_connect(f"{place.url}/socket/out?{query}") as socket:
@@ -277,6 +288,46 @@ KINDS: dict[str, Callable[[Place], Awaitable[None]]] = {
 }
 
 
+SOCKET_AT_END, BRIDGE_AT_END = "socket-out-at-end", "bridge-at-end"
+AT_END = (SOCKET_AT_END, BRIDGE_AT_END)
+
+
+@contextlib.asynccontextmanager
+async def sink(seen: Seen) -> AsyncIterator[str]:
+    """Where the bridge posts to."""
+
+    async def take(request: web.Request) -> web.Response:
+        seen.got(json.loads(await request.read()))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def starts_stored(kafka: KafkaCluster, topic: str, within_s: float) -> None:
+    """Waits until the groups at the end have committed where they begin; what becomes of those that have not is for the
+    test to see."""
+    deadline = time.monotonic() + within_s
+    for kind in AT_END:
+        group = confluent_kafka.Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"{topic}-{kind}"})
+        try:
+            asked = [confluent_kafka.TopicPartition(topic, each) for each in range(2)]
+            while time.monotonic() < deadline:
+                if all(one.offset >= 0 for one in await asyncio.to_thread(group.committed, asked, 10)):
+                    break
+                await asyncio.sleep(0.1)
+        finally:
+            group.close()
+
+
 async def again_and_again(kind: Callable[[Place], Awaitable[None]], place: Place) -> None:
     while True:
         with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
@@ -326,31 +377,45 @@ async def until_all(seen: dict[str, Seen], has: Callable[[Seen], bool], within_s
 
 
 async def test_nothing_is_lost_and_nothing_stands_still(kafka: KafkaCluster, topic: str) -> None:
+    quiet = f"{topic}-quiet"
     kafka.create_topic(topic, partitions=2)
+    kafka.create_topic(quiet, partitions=2)
     producer = confluent_kafka.Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
 
-    async def produce(first: int, last: int) -> None:
+    async def produce(first: int, last: int, *topics: str) -> None:
         for number in range(first, last):
-            producer.produce(topic, json.dumps(number), partition=number % 2)
+            for each in topics:
+                producer.produce(each, json.dumps(number), partition=number % 2)
             producer.poll(0)
             await asyncio.sleep(0.02)
         assert await asyncio.to_thread(producer.flush, 20) == 0
 
-    settings = ("push.pull.enable=true", "push.pull.prefix=/flasfka", "transport.websocket.enable=true")
+    settings: tuple[str, ...] = (
+        "push.pull.enable=true",
+        "push.pull.prefix=/flasfka",
+        "transport.websocket.enable=true",
+    )
     seen = {kind: Seen() for kind in (*KINDS, "topic-stream", *JS_KINDS)}
+    at_end = {kind: Seen() for kind in AT_END}
     async with aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(sink(at_end[BRIDGE_AT_END]))
+        bridge = {"topic": quiet, "group": f"{quiet}-{BRIDGE_AT_END}", "offset.reset": "latest", "sink": url}
+        settings += ("bridge.sink.allow=127.0.0.1", *(f"bridge.consumer.b.{key}={bridge[key]}" for key in bridge))
         first = stack.enter_context(GatewayProcess(*settings, bootstrap=kafka.bootstrap))
         places = {kind: Place(http, first.url, topic, kind, seen[kind]) for kind in seen}
         tasks = [asyncio.create_task(again_and_again(KINDS[kind], places[kind])) for kind in KINDS]
         tasks.append(asyncio.create_task(topic_stream(places["topic-stream"])))
+        place = Place(http, first.url, quiet, SOCKET_AT_END, at_end[SOCKET_AT_END])
+        tasks.append(asyncio.create_task(again_and_again(socket_at_end, place)))
         try:
             await stack.enter_async_context(javascript(first.url, topic, seen))
-            await produce(0, BEFORE)
+            await produce(0, BEFORE, topic)
             assert await until_all(seen, lambda each: len(each.values) > BEFORE // 2, 40) == [], _said(seen)
-            sending = asyncio.create_task(produce(BEFORE, BEFORE + AFTER))
+            await starts_stored(kafka, quiet, 10)
             first.process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(first.process.wait)
             killed_at = time.monotonic()
+            sending = asyncio.create_task(produce(BEFORE, BEFORE + AFTER, topic, quiet))
             port = first.url.rpartition(":")[2]
             second = GatewayProcess(*settings, f"port={port}", bootstrap=kafka.bootstrap, own_port=False)
             await asyncio.to_thread(second.__enter__)
@@ -358,13 +423,15 @@ async def test_nothing_is_lost_and_nothing_stands_still(kafka: KafkaCluster, top
             await sending
             whole = range(BEFORE + AFTER)
             late = await until_all(seen, lambda each: len(each.values) == len(whole), 60)
+            late += await until_all(at_end, lambda each: len(each.values) == AFTER, 0 if late else 20)
         finally:
             for task in tasks:
                 task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [each for each in outcomes if not isinstance(each, asyncio.CancelledError)] == []
+    seen |= at_end
     assert late == [], {
-        kind: (sorted(set(whole) - seen[kind].values.keys())[:10], seen[kind].said[-3:]) for kind in late
+        kind: (sorted(set(whole) - seen[kind].values.keys())[-10:], seen[kind].said[-3:]) for kind in late
     }
     still = {
         kind: min(at for at in each.values.values() if at > killed_at + 0.5) - killed_at for kind, each in seen.items()

@@ -193,6 +193,7 @@ class AssignedPartitions:
         gone = sorted(mine.difference(but))
         for place in mine:
             self._afresh.pop(place, None)
+            self.uncommitted_starts.pop(place, None)
         if gone:
             self.restart(dict.fromkeys(gone, confluent_kafka.OFFSET_BEGINNING))
             self.starts |= dict.fromkeys(gone, 0)

@@ -30,7 +30,7 @@ from kafka_gateway.kafka.consuming.assigned_partitions import UNKNOWN, AssignedP
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import COMMIT_S, Commits, Done
 from kafka_gateway.kafka.consuming.events import Event, meaning_of
-from kafka_gateway.kafka.consuming.offset_queries import START_S, starting_offsets
+from kafka_gateway.kafka.consuming.offset_queries import START_S, begins_at_end, starting_offsets
 from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -206,6 +206,13 @@ class GroupClient(AssignedPartitions):
         committed, others = starting_offsets(consumer, partitions, self._reset)
         self.uncommitted_starts |= others
         return committed | others
+
+    def starts_to_store(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Starts of these that the group should commit: it has committed nothing and begins at the end of the log, so
+        one whose member is killed before the first commit would skip what is written until it is back."""
+        if not begins_at_end(self._reset):
+            return {}
+        return {place: self.uncommitted_starts[place] for place in partitions if place in self.uncommitted_starts}
 
     @staticmethod
     def _existing(consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> list[Partition]:

@@ -45,7 +45,7 @@ class FeedPlace:
         self._take = take
         self._left = left
         self.next: dict[int, int] = {}
-        """The next offset of every partition that a record has come from."""
+        """The next offset of every partition of which it is known: that a record has come from, say."""
         self.fed: set[int] = set()
         """Partitions whose records come from the feed."""
         self.exact = False

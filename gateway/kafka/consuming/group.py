@@ -4,7 +4,8 @@ The thread alone calls librdkafka. One round is: do what was asked for, then tak
 the event loop, and wait until it is accepted there. Whoever has enough pauses partitions in that moment; the thread
 goes on polling, so the membership never depends on how long the work takes (``max.poll.interval.ms``).
 
-Nothing is committed but what is asked for, and a partition is given up only when its owner has said up to where.
+Nothing is committed but what is asked for, and where a new group begins at the end of the log. A partition is given up
+only when its owner has said up to where.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import client_properties
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
@@ -71,6 +73,8 @@ class KafkaGroupReader:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._last: dict[TopicPartition, PartitionOffset] = {}
         """What is to be committed at the end."""
+        self._starts: dict[Partition, int] = {}
+        """What is to be committed because nothing was until now."""
         self._silent: Mapping[Partition, str] = {}
         """Replaced as a whole by the thread."""
         self._told_stopped: set[Partition] = set()
@@ -167,6 +171,8 @@ class KafkaGroupReader:
         now = time.monotonic()
         client.tend(now)
         client.look_for_missing(now)
+        if self._starts and not client.commits.on_their_way:
+            self._store_starts()
         records = client.poll(BATCH, SLICE_S if not self._questions else 0)
         if records and not self._closing:
             self._call(self._work.records, records)
@@ -225,20 +231,41 @@ class KafkaGroupReader:
         # A partition that was given up meanwhile has an owner who may have committed more.
         mine = self._client.assigned
         if offsets := [one for one in offsets if (one.topic, one.partition) in mine]:
+            self._committed((one.topic, one.partition) for one in offsets)
             self._client.commit(offsets, partial(self._questions.answer, done, None))
         else:
             self._questions.answer(done, None, None)
+
+    def _committed(self, partitions: Iterable[Partition]) -> None:
+        """More than their starts: those are not to be stored any more."""
+        for place in partitions:
+            self._starts.pop(place, None)
+            self._client.uncommitted_starts.pop(place, None)
+
+    def _store_starts(self) -> None:
+        starts, self._starts = self._starts, {}
+
+        def done(error: ServiceError | None) -> None:
+            if error is not None:
+                _log.warning("Where a new group begins could not be stored: %s", error.message)
+                if error.retriable:
+                    self._starts |= self._client.starts_to_store(starts)
+
+        self._client.commit(next_offsets(starts), done)
 
     # --- the group (the Owner of the client) --------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         if not self._closing:
             self._tell(self._work.assigned, partitions)
+        self.placed(partitions)
 
     def placed(self, partitions: Collection[Partition]) -> None:
-        """Nothing of it is stored here."""
+        self._starts |= self._client.starts_to_store(partitions)
 
     def revoked(self, partitions: Collection[Partition]) -> None:
+        if self._starts:
+            self._store_starts()
         if self._closing:
             names = _names(partitions)
             offsets: Sequence[PartitionOffset] = [each for name in names if (each := self._last.pop(name, None))]
@@ -259,6 +286,7 @@ class KafkaGroupReader:
             self._client.release(partitions)
 
     def lost(self, partitions: Collection[Partition]) -> None:
+        self._committed(partitions)
         self._client.release(partitions)
         if not self._closing:
             self._tell(self._work.lost, partitions)

@@ -78,7 +78,12 @@ class KafkaMember:
         most_records: int,
         commit_interval_s: float,
         isolation_level: str = "",
+        stores_starts: bool = False,
     ) -> None:
+        """``stores_starts``: whether it commits by itself where it is in partitions that it has read to their end
+        without a record: a group that begins at the end of the log would skip records when it comes back from a gateway
+        that was killed. Its client must tell of ends (``enable.partition.eof``).
+        """
         self._members = members
         self.feed_key = (topic, isolation_level)
         self.topic = topic
@@ -86,14 +91,15 @@ class KafkaMember:
         self._encoder = encoder
         self._most_records = most_records
         self._commit_interval_s = commit_interval_s
+        self._stores_starts = stores_starts
         self._client: GroupClient
         self._left: float = 0
         """Records that may still come."""
         self._idle_since = time.monotonic()
         self._membership_at = 0.0
         self._place = FeedPlace(self._take_fed, self._left_feed)
-        """Its positions; of partitions that no record has come from the client knows them. Those that are fed are held
-        in the client."""
+        """Its positions; of partitions that no record has come from, and that were not at their end when reading began,
+        the client knows them. Those that are fed are held in the client."""
         self._strayed: set[int] = set()
         """Partitions that wait for being fetched here again, from the place on."""
         self._to_commit: dict[Partition, int] = {}
@@ -164,7 +170,18 @@ class KafkaMember:
         found = client.poll(most, 0)
         if found or client.failure is not None or client.stopped:
             self._take(found, now)
+        if client.ends and not self._closed:
+            self._store_starts()
         return len(found) == most
+
+    def _store_starts(self) -> None:
+        """Of partitions that are read to their end now. Those of which a record has come are committed with that."""
+        ends = self._client.ends
+        for name, offset in ends.items():
+            if self._stores_starts and name[1] not in self._place.next:
+                self._place.next[name[1]] = offset
+                self._to_commit.setdefault(name, offset)
+        ends.clear()
 
     def _take(self, found: list[Message], now: float) -> None:
         if found:

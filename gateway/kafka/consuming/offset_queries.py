@@ -24,6 +24,12 @@ _RESET = {"smallest": _EARLIEST, "earliest": _EARLIEST, "beginning": _EARLIEST} 
 }
 
 
+def begins_at_end(reset: str) -> bool:
+    """Whether a group that has committed nothing begins behind the last record, by librdkafka's ``auto.offset.reset``:
+    one that comes back before its first commit would skip what was written meanwhile."""
+    return _RESET.get(reset) == _LATEST
+
+
 def starting_offsets(
     consumer: confluent_kafka.Consumer, partitions: Sequence[Partition], reset: str
 ) -> tuple[dict[Partition, int], dict[Partition, int]]:
