@@ -190,7 +190,7 @@ class GroupClient(AssignedPartitions):
             self.restart(dict.fromkeys(waiting, UNKNOWN))
             return
         try:
-            starts = self._find_starts(self.client, waiting)
+            starts = self._find_starts(self.client, self._existing(waiting))
         except KafkaException as error:
             self._place_at = now + _PLACE_AGAIN_S
             self._unplaced = dict.fromkeys(waiting, _text(error))
@@ -201,8 +201,6 @@ class GroupClient(AssignedPartitions):
         self._owner.placed(waiting)
 
     def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        if self.mode != "group":
-            partitions = self._existing(consumer, partitions)
         committed, others = starting_offsets(consumer, partitions, self._reset)
         self.uncommitted_starts |= others
         return committed | others
@@ -214,15 +212,17 @@ class GroupClient(AssignedPartitions):
             return {}
         return {place: self.uncommitted_starts[place] for place in partitions if place in self.uncommitted_starts}
 
-    @staticmethod
-    def _existing(consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> list[Partition]:
-        """Those of partitions assigned by hand that there are: Kafka refuses all of a question that names another.
+    def _existing(self, partitions: Sequence[Partition]) -> Sequence[Partition]:
+        """Those that there are, where they were assigned by hand: Kafka refuses all of a question that names another.
 
-        librdkafka refuses it, too, as long as it has not heard of the topic. Blocks.
+        librdkafka refuses it, too, as long as it has not heard of the topic. Blocks. Not for librdkafka's callbacks:
+        ``list_topics`` within a ``consume()`` of the same thread makes the binding (2.16) abort the process.
         """
+        if self.mode == "group":
+            return partitions
         known: set[Partition] = set()
         for topic in {topic for topic, _ in partitions}:
-            found = consumer.list_topics(topic, timeout=START_S).topics[topic]
+            found = self.client.list_topics(topic, timeout=START_S).topics[topic]
             if found.error is None:
                 known.update((topic, number) for number in found.partitions)
         return [place for place in partitions if place in known]
@@ -237,7 +237,7 @@ class GroupClient(AssignedPartitions):
         # What is assigned until now is given up: the new starts are not to be mixed with its own.
         self.uncommitted_starts.clear()
         try:
-            known = self._find_starts(self.client, wanted)
+            known = self._find_starts(self.client, self._existing(wanted))
         except KafkaException as error:
             why = _text(error)
             _log.info("Kafka does not tell where assigned partitions start: %s", error)
