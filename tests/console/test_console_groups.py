@@ -50,7 +50,13 @@ async def test_groups_their_lag_and_the_settings_of_a_topic(
         await page.click("#groups summary")
         row = page.locator("#group-rows tr", has_text=group)
         # The console asks for the lag of what is in view, and other tests have left groups in this Kafka.
-        await row.scroll_into_view_if_needed(timeout=PATIENCE_MS)
+        # Rows are made anew all the time, so Playwright's own scrolling would find this one gone.
+        await row.wait_for(timeout=PATIENCE_MS)
+        await page.evaluate(
+            "group => [...document.querySelectorAll('#group-rows tr')]"
+            ".find((row) => row.firstChild.textContent === group).scrollIntoView()",
+            group,
+        )
         await row.locator("td:nth-child(4)", has_text="3").wait_for(timeout=PATIENCE_MS)
         assert (await row.locator("td").all_inner_texts())[1:3] == ["empty", "offsets only"]
         await row.locator("button").click()

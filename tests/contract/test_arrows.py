@@ -74,7 +74,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "gateway.kafka.clients": KAFKA,
     "gateway.kafka.credentials": (*KAFKA, "gateway.kafka.clients", "gateway.wire"),
-    "gateway.kafka.admin": (*KAFKA, "gateway.kafka.clients", "gateway.wire"),
+    "gateway.kafka.admin": (*KAFKA, "gateway.kafka.clients", "gateway.kafka.consuming.offset_queries", "gateway.wire"),
     "gateway.kafka.producing": (*KAFKA, "gateway.kafka.clients"),
     "gateway.kafka.consuming": (*KAFKA, "gateway.kafka.clients"),
     "gateway.kafka.tails": (*KAFKA, "gateway.kafka.clients", "gateway.kafka.consuming"),

@@ -59,6 +59,7 @@ class Sending:
         await self.sender.close()
 
 
+@pytest.mark.timing  # whether the crowd is one depends on how fast the mock broker is
 async def test_only_company_makes_records_linger(mock: MockCluster) -> None:
     sending = Sending(mock)
     try:

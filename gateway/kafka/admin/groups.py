@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import confluent_kafka
@@ -13,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.errors import GroupActive, ServiceError
 from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.consuming.offset_queries import offsets_of_a_group
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.ports.admin import GroupInfo
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
@@ -27,8 +29,6 @@ _STATES = {
 """Java's names where the binding has others (websocket-proxy.md §1.8.3)."""
 
 _NO_GROUP = (Code.GROUP_ID_NOT_FOUND,)
-_NO_TOPIC = (Code.UNKNOWN_TOPIC_OR_PART, Code.TOPIC_AUTHORIZATION_FAILED)
-"""It was deleted meanwhile, or is none that the client may know of."""
 _ACTIVE = (Code.NON_EMPTY_GROUP, Code.UNKNOWN_MEMBER_ID, Code.ILLEGAL_GENERATION, Code.REBALANCE_IN_PROGRESS)
 """What brokers answer who are asked to change the offsets of a group that has members."""
 
@@ -86,27 +86,15 @@ class KafkaGroups:
         client (2.16) ends the whole process when the broker is not, or not yet, the group's coordinator.
         """
         topics = await self._topics()
-        places = [
-            confluent_kafka.TopicPartition(each.name, one.partition) for each in topics for one in each.partitions
-        ]
+        places = [(each.name, one.partition) for each in topics for one in each.partitions]
         return await asyncio.to_thread(self._committed, group, places) if places else []
 
-    def _committed(self, group: str, places: list[confluent_kafka.TopicPartition]) -> list[PartitionOffset]:
-        consumer = self._clients.consumer(ConsumerSettings(group, ""))
+    def _committed(self, group: str, places: list[tuple[str, int]]) -> list[PartitionOffset]:
+        build = partial(self._clients.consumer, ConsumerSettings(group, ""))
         try:
-            found = consumer.committed(places, timeout=self._deadline_s)
+            return sorted(offsets_of_a_group(build, places, self._deadline_s))
         except confluent_kafka.KafkaException as error:
             raise to_service_error(error) from error
-        finally:
-            consumer.close()
-        for each in found:
-            if each.error is not None and each.error.code() not in _NO_TOPIC:
-                raise to_service_error(each.error)
-        return sorted(
-            PartitionOffset(each.topic, each.partition, each.offset, each.metadata or "")
-            for each in found
-            if each.error is None and each.offset >= 0
-        )
 
     async def alter(self, group: str, offsets: Sequence[PartitionOffset]) -> None:
         await self._check_idle(group)

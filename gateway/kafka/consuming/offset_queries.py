@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import confluent_kafka
 from confluent_kafka import KafkaException, TopicPartition
@@ -14,6 +15,15 @@ QUERY_S = 5.0
 """How long Kafka may take to answer a question of a client."""
 START_S = 2.0
 """How long each of the three questions for starts may take; they are asked while the group is being rebalanced."""
+
+_NO_TOPIC = (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+_NO_COORDINATOR = (
+    confluent_kafka.KafkaError.NOT_COORDINATOR,
+    confluent_kafka.KafkaError.COORDINATOR_NOT_AVAILABLE,
+    confluent_kafka.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+_AGAIN_S = 0.1
 
 _EARLIEST, _LATEST = -2, -1
 """ListOffsets' timestamps for the ends of the log; `offsets_for_times` hands them on as they are."""
@@ -62,6 +72,35 @@ def committed_offsets(consumer: confluent_kafka.Consumer, partitions: Collection
     _raise_first_error(found)
     return [
         PartitionOffset(one.topic, one.partition, one.offset, one.metadata or "") for one in found if one.offset >= 0
+    ]
+
+
+def offsets_of_a_group(
+    build: Callable[[], confluent_kafka.Consumer], partitions: Collection[Partition], within_s: float
+) -> list[PartitionOffset]:
+    """What a group has committed of these partitions, asked by a consumer of it that never joins.
+
+    Partitions that were deleted meanwhile, or whose topic is not to be known, are left out. Blocks; raises
+    KafkaException.
+    """
+    until = time.monotonic() + within_s
+    consumer = build()
+    try:
+        while True:
+            try:
+                found = consumer.committed(places(partitions), timeout=max(0.1, until - time.monotonic()))
+                break
+            except KafkaException as error:
+                # The group's coordinator is being chosen, or moves: librdkafka looks for it anew, but does not ask.
+                if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() + _AGAIN_S > until:
+                    raise
+                time.sleep(_AGAIN_S)
+    finally:
+        consumer.close()
+    known = [one for one in found if one.error is None or one.error.code() not in _NO_TOPIC]
+    _raise_first_error(known)
+    return [
+        PartitionOffset(one.topic, one.partition, one.offset, one.metadata or "") for one in known if one.offset >= 0
     ]
 
 
