@@ -20,6 +20,7 @@ from kafka_gateway import jsonio
 from kafka_gateway.avro_reading import schema_to_read
 from kafka_gateway.codecs.avro_read import must_be_read, read_datum
 from kafka_gateway.codecs.avro_schema import Node, is_empty, is_recursive, reachable, read_schema
+from kafka_gateway.codecs.floating import as_float
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema
 
@@ -314,7 +315,7 @@ def _floating(node: Node) -> Convert:
             raise Misfit.expected(word, value)
         if single and abs(value) >= _FLOAT_END:
             raise Misfit(f"expected float: {value} is out of range")
-        return float(value)
+        return as_float(value, word)
 
     return convert
 

@@ -24,6 +24,8 @@ _HERE_NAMED = ("dependentSchemas", "dependencies")
 _REFERENCES = ("$ref", "$recursiveRef", "$dynamicRef")
 _EVERY_MEMBER = ("additionalProperties", "unevaluatedProperties", "propertyNames")
 _EVERY_ITEM = ("additionalItems", "unevaluatedItems", "contains", "items")
+_COMPARED = 5
+"""Evaluations that take as long as a comparison with an object: 0.1 µs."""
 _LEVELS = 100
 """Of nesting that are counted."""
 _WORK_MAX = 1_000_000
@@ -39,9 +41,11 @@ class TooOften(ValueError):
 class _Part:
     """A part of a schema, by what it applies to the same value, to members by name, to all of them, to items."""
 
-    __slots__ = ("every_item", "every_member", "here", "items", "members", "together")
+    __slots__ = ("every_item", "every_member", "here", "items", "members", "together", "weight")
 
     def __init__(self) -> None:
+        self.weight = 1
+        """How many evaluations its own keywords are worth."""
         self.here: list[_Part] = []
         self.members: dict[str, _Part] = {}
         self.items: dict[int, _Part] = {}
@@ -66,7 +70,7 @@ def most_evaluations(document: Any, specification: Any, retrieve: Callable[[str]
     parts, work = list(_reachable(root)), 0
     for part in parts:
         work += _together(part, _WORK_MAX - work)
-    counts = {part: _limited(sum(_together_of(part).values())) for part in parts}
+    counts = {part: _limited(sum(times * each.weight for each, times in _together_of(part).items())) for part in parts}
     found = [counts[root]]
     for _ in range(min(_LEVELS, max(3, _WORK_MAX // work))):
         # As high as any level before: then the numbers of objects and lists inside each other do not alternate.
@@ -103,6 +107,7 @@ class _Parts:
         while todo:  # not by calls: schemas may be nested deeply
             schema, resolver = todo.pop()
             if isinstance(schema, dict):
+                self._known[id(schema)][0].weight = _weight_of(schema)
                 for place, inner, resolver_of_inner in self._inner(schema, resolver):
                     known = self._known.get(id(inner))
                     if known is None:
@@ -155,6 +160,11 @@ class _Parts:
         for word in ("prefixItems", "items"):
             for i, inner in enumerate(_list(schema.get(word))):
                 yield (lambda of, part, i=i: of.items.__setitem__(i, part)), inner, resolver
+
+
+def _weight_of(schema: Mapping[str, Any]) -> int:
+    """Objects and lists of an ``enum`` are compared one after the other, each in the time of some evaluations."""
+    return 1 + _COMPARED * sum(isinstance(each, (dict, list)) for each in _list(schema.get("enum")))
 
 
 def _list(found: Any) -> list[Any]:

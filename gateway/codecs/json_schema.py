@@ -184,9 +184,11 @@ class JsonSchema(_Reader):
         return valid
 
     def _why(self, validator: Any, value: Any) -> Misfit:
-        error = next(iter(validator.iter_errors(value)), None)
-        if error is None:
+        try:
+            validator.validate(value)  # the first error only: `iter_errors` makes all of them before it tells one
             return Misfit("it does not fit the schema")
+        except jsonschema_rs.ValidationError as first:
+            error = first
         place = ""
         for step in error.instance_path:
             place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)

@@ -18,6 +18,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from kafka_gateway.codecs import proto_wellknown as wellknown
+from kafka_gateway.codecs.floating import as_float
 from kafka_gateway.schemas import Misfit
 
 F = FieldDescriptor
@@ -386,7 +387,7 @@ def _number(value: Any, word: str) -> float:
     if type(value) is float:
         return value
     if type(value) is int:
-        return float(value)
+        return as_float(value, word)
     if type(value) is str:
         if value in _WORDS:
             return _WORDS[value]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from kafka_gateway.codecs.floating import as_float
 from kafka_gateway.schemas import Misfit
 
 VALUE = "google.protobuf.Value"
@@ -106,7 +107,7 @@ def _fill_value(target: Any, value: Any, depth: int = 0) -> None:
     elif type(value) is bool:
         target.bool_value = value
     elif type(value) in (int, float):
-        target.number_value = float(value)
+        target.number_value = as_float(value, "a number")
     elif type(value) is str:
         target.string_value = value
     elif type(value) is list:

@@ -40,6 +40,7 @@ def chain(word: str, length: int, last: Any) -> Any:
         ({"items": [{}, {"not": {}}], "additionalItems": {}}, [1, 3]),
         ({"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}}, [1, 2]),
         (chain("allOf", 5, {}), [126]),
+        ({"items": {"enum": [1, "a", {}, []]}}, [1, 11]),
     ],
 )
 def test_how_often_a_value_is_judged(schema: Any, expected: list[int]) -> None:

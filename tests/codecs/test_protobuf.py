@@ -220,6 +220,7 @@ ALL = (PROTOS / "all.proto").read_text()
         ({"flag": 1}, "flag: expected bool, not 1"),
         ({"raw": "?"}, "raw: expected bytes (base64), not '?'"),
         ({"f": 1e39}, "f: expected float: 1e+39 is out of range"),
+        ({"f": 10**400}, "f: expected float: a whole number of more than 308 digits is out of range"),
         ({"e": "one"}, "e: expected enum E, not 'one'"),
         ({"at": "2020-02-30T00:00:00Z"}, "at: expected a timestamp"),
         ({"thing": {"@type": "x"}}, "thing: a google.protobuf.Any can be empty only"),
