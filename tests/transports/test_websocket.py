@@ -589,6 +589,21 @@ async def test_what_comes_behind_a_close_frame_is_not_run(peer: Peer, service: S
     assert not service.requests
 
 
+async def test_nothing_follows_the_close_frame(
+    app: App, peer: Peer, service: StubService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault: a reply that came behind it was written to a connection whose end had been told, with a traceback."""
+    await peer.send('{"id":"1","path":"/stub/gate/late"}')
+    await service.waiting.get()
+    await peer.wire.send(frame(b"x", 11))
+    assert await peer.closed() == 1002
+    service.gates["late"].set()
+    await until(lambda: app.gateway.running == 0)
+    peer.wire.writer.close()
+    await until(lambda: app.host.connection_count == 0)
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+
+
 # --- who may open a socket ------------------------------------------------------------------------------------------
 
 

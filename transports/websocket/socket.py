@@ -61,6 +61,7 @@ class Socket:
         "_closing",
         "_compressor",
         "_drains",
+        "_ended",
         "_follows",
         "_fresh_compressor",
         "_heard_at",
@@ -100,6 +101,8 @@ class Socket:
         self._out_bytes = 0
         self._held = False
         self._closing: CloseReason | None = None
+        self._ended = False
+        """Whether the close frame is out: nothing may follow it (RFC 6455 §5.5.1)."""
         self._answered = False
         """Whether the close frame answers the client's."""
         self._wake: asyncio.Future[None] | None = None
@@ -401,6 +404,8 @@ class Socket:
         return self.congested and self._writer.waiting_bytes > self._limits.buffer_bytes
 
     def _frame(self, first: int, payload: bytes | memoryview) -> None:
+        if self._ended:
+            return
         length = len(payload)
         head = frame_head(length, first)
         if not self._out:
@@ -471,6 +476,7 @@ class Socket:
         """
         text = b"" if self._answered and not self._limits.echo_close else reason.text.encode()[:120]
         self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
+        self._ended = True
         self._flush()
         if self._answered:
             return
