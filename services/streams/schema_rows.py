@@ -13,6 +13,7 @@ from typing import Any
 from kafka_gateway import jsonio
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.schemas import Part, SchemaName, Schemas
+from kafka_gateway.services.common.subjects import topic_of
 from kafka_gateway.services.streams.row_types import (
     AUTO,
     UNDECODABLE,
@@ -86,14 +87,28 @@ class PartLoader:
         if name is None:
             return None
         told = SchemaOfPart(name.id, name.name or jsonio.UNSET)
-        if name.subjects:
-            usual = f"{record.topic()}-{self.part}"
-            told.subject, told.version = next((each for each in name.subjects if each[0] == usual), name.subjects[0])
+        if subject := subject_of(record.topic() or "", self.part, name):
+            told.subject, told.version = subject
         if self.part == "key":
             row.key_schema = told
         else:
             row.value_schema = told
         return name
+
+
+def subject_of(topic: str, part: str, name: SchemaName) -> tuple[str, int] | None:
+    """Under which subject the topic has the schema, and its version. None: under no name that belongs to the topic.
+
+    Equal schemas of all topics have one id, so the others that stand there are other topics', whose names are not
+    everybody's.
+    """
+    usual = f"{topic}-{part}"
+    own = [
+        each
+        for each in name.subjects
+        if each[0] == name.name or (each[0].startswith(f"{topic}-") and topic_of(each[0]) in ("", topic))
+    ]
+    return next((each for each in own if each[0] == usual), own[0] if own else None)
 
 
 class _Encoder:
