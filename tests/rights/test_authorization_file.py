@@ -29,6 +29,7 @@ from kafka_gateway.errors import TooManyRequests
 from kafka_gateway.session import Principal, Session
 from tests.door.conftest import proof
 from tests.keys import BUILTIN_KEYS
+from tests.loop_watch import slowness
 from tests.rights.conftest import EVERYTHING_ON
 from tests.transports.conftest import gateway
 
@@ -245,7 +246,7 @@ def test_a_remembered_decision_costs_no_more_than_half_a_microsecond(file: Path)
     rights = Authorization([authorizer]).rights_of(Principal("alice"))
     assert rights.allows("write", "topic", "orders")
     best = min(timeit.repeat(lambda: rights.decide("write", "topic", "orders"), number=10_000, repeat=20)) / 10_000
-    assert best < 0.5e-6, f"{best * 1e6:.2f} µs"
+    assert best < 0.5e-6 * slowness(), f"{best * 1e6:.2f} µs"
 
 
 def test_what_is_remembered_is_bounded(file: Path) -> None:
