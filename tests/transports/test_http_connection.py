@@ -326,7 +326,9 @@ async def test_a_client_that_leaves_costs_nothing(
         leaver.writer.transport.abort() if how == "reset" else leaver.writer.close()
     await until(lambda: _costs(app) == before)
     assert (await wire.ask("GET", "/health/live")).status == 200
-    assert [each.getMessage() for each in caplog.records if each.levelname not in ("DEBUG", "INFO")] == []
+    # Kafka clients of other tests may still tell that their brokers have gone.
+    told = [each for each in caplog.records if each.name != "gateway.kafka.librdkafka"]
+    assert [each.getMessage() for each in told if each.levelname not in ("DEBUG", "INFO")] == []
     services: Any = {each.service for each in app.gateway.router.routes}
     reads = next(each.registry for each in services if hasattr(each, "registry"))
     assert [instance.running for instance in reads._instances.values()] == [0]

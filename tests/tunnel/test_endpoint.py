@@ -226,7 +226,7 @@ async def test_credentials_that_end_end_the_tunnel(broker: FakeBroker, monkeypat
         await client.send(request(11, 0, 1))
         await client.message()
         passport.valid = False
-        assert await client.closed() == (1008, "the proof of identity is not valid any more")
+        assert await client.closed() == (1008, "The proof of identity is not valid any more.")
 
 
 # --- relay -----------------------------------------------------------------------------------------------------------
