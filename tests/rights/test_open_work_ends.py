@@ -89,7 +89,7 @@ class Open:
             while (each := await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 told = each.data
                 # In an envelope the socket goes on when a right is withdrawn.
-                if message and '"id":"1"' in told and ("403" in told or "401" in told):
+                if message and '"id":"1"' in told and '"error_code":40' in told:
                     return told, 0
             return told or str(each.extra), int(each.data or 0)
 
