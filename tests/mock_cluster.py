@@ -31,6 +31,10 @@ class MockCluster:
         """New groups wait no three seconds for further members, as those of the real Kafka of the tests do not."""
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, ctypes.c_int32(0))
 
+    def answer_after(self, milliseconds: int) -> None:
+        """Its only broker takes this long for each request from now on."""
+        self._library.rd_kafka_mock_broker_set_rtt(self._cluster, ctypes.c_int32(1), ctypes.c_int(milliseconds))
+
     def fail_next(self, request: int, *codes: int) -> None:
         """The next requests of this kind are answered with these errors."""
         errors = (ctypes.c_int * len(codes))(*codes)
