@@ -1,4 +1,4 @@
-"""Only tests marked ``timing`` may be tried twice: `bin/test` reads from this file which of them failed."""
+"""`bin/test` reads from this file which tests failed, and which of them compare durations."""
 
 from __future__ import annotations
 
