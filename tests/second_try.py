@@ -1,5 +1,5 @@
-"""Tells `bin/test` which tests failed, and which of them compare durations: those marked ``timing`` and those in which a
-step held the event loop for too long. They may fail on a machine that was busy for a second.
+"""Tells `bin/test` which tests failed, and which of them compare durations: those marked ``timing``, and those in which
+a step held the event loop for too long. They may fail on a machine that was busy for a second.
 
 Any other test that fails now and then has found a fault, of the gateway or of the test: `bin/test` tries a few of them
 once more, and its last lines name those that passed only then.
