@@ -148,12 +148,15 @@ class KafkaCluster:
         )
 
     @cached_property
-    def producer(self) -> KafkaProducer:
+    def _knowledge(self) -> Admin:
         own = self._own
-        knowledge = self.admin if own is None else cast(Admin, SharedKnowledge(own.admin, lambda: self.admin))
+        return self.admin if own is None else cast(Admin, SharedKnowledge(own.admin, lambda: self.admin))
+
+    @cached_property
+    def producer(self) -> KafkaProducer:
         return KafkaProducer(
             self._clients,
-            knowledge,
+            self._knowledge,
             queue_bytes=self._config.integer("producer.queue.bytes"),
             queue_records=self._config.integer("producer.queue.records"),
             create_topics=self._config.flag("auto.create.topics.enable"),
@@ -241,6 +244,7 @@ class KafkaCluster:
                 self.numbers,
                 at_time,
                 self.members,
+                self._knowledge.reach,
             )
         except BaseException:
             self._places.give_back()

@@ -25,6 +25,8 @@ class SlowAdmin:
     def watch_topics(self, *_: Any) -> Callable[[], None]:
         return lambda: None
 
+    async def reach(self) -> None: ...
+
     async def topic(self, name: str) -> TopicInfo:
         await self.answers.wait()
         raise UnknownTopicOrPartition

@@ -19,6 +19,8 @@ class Settings:
     def __init__(self, most: int | None, segment: int = 2**30) -> None:
         self.most, self.segment = most, segment
 
+    async def reach(self) -> None: ...
+
     async def topic_configs(self, name: str) -> list[ConfigEntry]:
         if self.most is None:
             raise KafkaAuthorization("no")

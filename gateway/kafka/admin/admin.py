@@ -268,6 +268,9 @@ class KafkaAdmin:
             self._in_sync[topic] = (found, now + _IN_SYNC_S)
         return found
 
+    async def reach(self) -> None:
+        await self.presence.reach()
+
     async def check(self, timeout_s: float) -> None:
         try:
             await self._shared(("check",), lambda: self._ping(timeout_s))
@@ -366,7 +369,9 @@ class KafkaAdmin:
     ) -> Answer:
         def run() -> Answer:
             try:
-                return call(*args)
+                answer = call(*args)
+                self.presence.answered()
+                return answer
             finally:
                 self._client.poll(0)  # hands librdkafka's log lines out; nothing else does
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from kafka_gateway.errors import ServiceError
+from kafka_gateway.errors import BrokerNotAvailable, ServiceError
 
 _log = logging.getLogger("kafka_gateway.kafka")
 
@@ -31,6 +31,24 @@ class Presence:
         self._loop = asyncio.get_running_loop()
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
+        self._is_away = False
+        self._has_answered = False
+
+    def answered(self) -> None:
+        """A broker has answered something. From any thread."""
+        self._has_answered = True
+
+    async def reach(self) -> None:
+        """See `Admin.reach`. What is away for the first time may be back in a moment; where nothing has ever answered,
+        the addresses are most likely wrong, and waiting helps nobody."""
+        if self._has_answered:
+            return
+        try:
+            if self._is_away:
+                raise BrokerNotAvailable
+            await self._check(CHECK_S)
+        except BrokerNotAvailable as error:
+            raise BrokerNotAvailable("No Kafka broker has answered since the gateway was started.") from error
 
     def suspect(self) -> None:
         """Something that Kafka should have answered was not."""
@@ -55,12 +73,14 @@ class Presence:
         try:
             if await self._answers():
                 return  # a connection broke, or one broker of several is gone
+            self._is_away = True
             _log.error("Kafka is away: no broker of %s answers. It is asked again every second.", self._servers)
             while not await self._answers():  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(PAUSE_S)
             _log.warning("Kafka is back, after %.0f s.", time.monotonic() - since)
         finally:
             self._watching = None
+            self._is_away = False
 
     async def _answers(self) -> bool:
         try:

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 AtTime = Callable[[tuple[str, tuple[int, ...], int]], Awaitable[Mapping[int, int]]]
 """Topic, partitions and epoch milliseconds: the first record at or after it in each, or -1."""
+Reach = Callable[[], Awaitable[None]]
 CLOSE_S = 1.8
 """`KafkaConsumer.close` answers within this time (F4: a DELETE in 2 s); the rest is left to the thread."""
 
@@ -51,6 +52,7 @@ class KafkaConsumer:
         numbers: KafkaNumbers | None = None,
         at_time: AtTime | None = None,
         pushes: PushReads | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self._kind = kind
         self._numbers = numbers or KafkaNumbers(Names(0), Names(0))
@@ -59,6 +61,7 @@ class KafkaConsumer:
         self._worker = worker
         self._pushes = pushes
         self._closed = closed
+        self._reach = reach
         self._closing: asyncio.Task[None] | None = None
         self._returned: dict[Partition, int] = {}
         self._topics: frozenset[str] = frozenset()
@@ -74,10 +77,11 @@ class KafkaConsumer:
         numbers: KafkaNumbers | None = None,
         at_time: AtTime | None = None,
         feeds: Feeds | None = None,
+        reach: Reach | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
 
-        ``feeds``: the topics that pushes of several consumers read once for all.
+        ``feeds``: the topics that pushes of several consumers read once for all. ``reach``: `Admin.reach`.
 
         Raises:
             InvalidConsumerConfig: librdkafka does not take the settings.
@@ -97,7 +101,7 @@ class KafkaConsumer:
         pushes = None
         if feeds is not None and not settings.finds_ends:
             pushes = PushReads(worker, feeds, settings.isolation_level)
-        return cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes)
+        return cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
 
     @property
     def held_bytes(self) -> int:
@@ -187,6 +191,11 @@ class KafkaConsumer:
 
     async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         self._check_open()
+        if self._reach is not None:
+            # Where no broker has ever answered, nothing to read is no news: an empty reply would hide what is wrong.
+            await self._reach()
+            self._reach = None
+            self._check_open()
         if self._clients.embedded_bootstrap and limits.timeout_s > 0 and limits.group_s < _EMBEDDED_GROUP_S:
             limits = dataclasses.replace(limits, group_s=_EMBEDDED_GROUP_S)
         if self._pushes is None or limits.kind != "push":

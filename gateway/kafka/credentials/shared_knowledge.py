@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import ConfigEntry, TopicInfo
 
 
 class SharedKnowledge:
-    """The part of the `Admin` port that a producer uses."""
+    """The part of the `Admin` port that producers and consumers use."""
 
     def __init__(self, own: Admin, clients: Callable[[], Admin]) -> None:
         """
@@ -32,6 +32,12 @@ class SharedKnowledge:
             return await self._own.topic(name, fresh)
         except (UnknownTopicOrPartition, KafkaAuthorization):
             return await self._clients().topic(name, fresh)
+
+    async def reach(self) -> None:
+        try:
+            await self._own.reach()
+        except BrokerNotAvailable:
+            await self._clients().reach()  # the gateway's own credentials may be of no use here
 
     async def make_topic(self, name: str) -> TopicInfo:
         return await self._clients().make_topic(name)

@@ -96,5 +96,11 @@ class Admin(Protocol):
         all take them. Raises UnknownTopicOrPartition.
         """
 
+    async def reach(self) -> None:
+        """Returns at once if a broker has answered since the start, even if none does now; else waits for an answer.
+
+        Raises BrokerNotAvailable when none comes: within 1.5 s, and at once while Kafka is known to be away.
+        """
+
     async def check(self, timeout_s: float) -> None:
         """Asks Kafka for its metadata; raises BrokerNotAvailable when no broker answers in time."""

@@ -51,7 +51,8 @@ class Producer(Protocol):
     def ready(self, topic: str) -> Awaitable[None] | None:
         """None if records for this topic can be sent at once; else something to await first.
 
-        Only with auto.create.topics.enable=false, where unknown topics must not be produced to: it raises
+        It raises BrokerNotAvailable, soon, when no broker has answered since the start; in a later outage records are
+        kept. Only with auto.create.topics.enable=false, where unknown topics must not be produced to, it raises
         UnknownTopicOrPartition. Those who wait for one topic go on in the order in which they came.
         """
 

@@ -50,6 +50,8 @@ class KnownTopics:
         """Since they were looked at last."""
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._slow_until = 0.0
+        self._reached = False
+        """Whether a broker has ever answered. Until then records are refused: there is no outage to be waited out."""
         self._late: set[asyncio.Task[None]] = set()
         """Questions that took longer than a record waits."""
         self._end_watch = admin.watch_topics(self._take_used, self._looked_at)
@@ -60,7 +62,7 @@ class KnownTopics:
         now = time.monotonic()
         if self._known.get(topic, 0.0) > now:
             return None
-        if self._slow_until > now:
+        if self._slow_until > now and self._reached:
             # Kafka has just not answered in time: librdkafka keeps the record, or a full queue refuses it at once.
             if topic not in self._asking:
                 self._start(topic, self._ask(topic))
@@ -89,6 +91,9 @@ class KnownTopics:
             task.exception()  # those who waited for it may have gone
 
     async def _ask(self, topic: str) -> None:
+        if not self._reached:
+            await self._admin.reach()
+            self._reached = True
         try:
             async with asyncio.timeout(_PATIENCE_S if self._create else None):
                 found = await self._admin.topic(topic)

@@ -46,6 +46,10 @@ class SizeLimits:
 
     async def ask(self, topic: str) -> None:
         """Asks Kafka for the topic's limit. Raises nothing: without an answer the last one counts."""
+        try:
+            await self._admin.reach()
+        except ServiceError:
+            return  # nothing is sent to it either
         if len(self._asked) >= _TOPICS_MAX:
             self._asked.clear()
             self._told.clear()
