@@ -51,6 +51,8 @@ class Schema:
 
 
 _SHOWN_MAX = 60
+REASON_MAX = 500
+"""Characters of why a datum does not fit, in messages to clients."""
 
 
 class Misfit(ValueError):
@@ -82,6 +84,11 @@ class Misfit(ValueError):
 
     def __str__(self) -> str:
         return f"{self._place}: {self._reason}" if self._place else self._reason
+
+
+def told_at(place: str, reason: ValueError) -> str:
+    """Why a datum cannot be written, as clients are told, with the place of the datum and the place inside of it."""
+    return reason.under(place) if isinstance(reason, Misfit) else f"{place}: {reason}"
 
 
 def _shown(value: Any) -> str:
@@ -173,6 +180,10 @@ class Writer:
         payload = self.compiled.encode(text)
         return None if payload is None else self._prefix + payload
 
+    def renumbered(self, stored: bytes | None) -> bytes | None:
+        """What another writer has stored with the same schema, with this writer's id in the place of that one's."""
+        return None if stored is None else self._prefix + stored[len(self._prefix) :]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SchemaName:
@@ -219,6 +230,12 @@ class Schemas(Protocol):
 
     async def subject(self, choice: SchemaChoice) -> str:
         """The subject that the choice means. Nothing is registered. Raises as ``resolve``."""
+
+    async def draft(self, choice: SchemaChoice) -> Writer:
+        """A writer to judge data with, before `resolve`; nothing is registered. Raises as ``resolve``.
+
+        Its ``schema_id`` is 0 where the choice has a text: the registry has not been asked for it yet.
+        """
 
     async def resolve(self, choice: SchemaChoice) -> Writer:
         """The writer, after asking the registry if need be.

@@ -54,6 +54,8 @@ from kafka_gateway.schemas import (
 )
 
 _TEXT_SHOWN_MAX = 1000
+_DRAFTS = 8
+"""Texts of clients that are kept compiled, by format and text: between the judging of data and the registration."""
 _ASKED_AGAIN_MAX = 16
 """Schemas at a time that are asked for again without anybody who waits."""
 UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
@@ -79,6 +81,7 @@ class Catalogue:
         self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(8 * room)
         self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(4 * room)
         self._refused: BoundedMap[SchemaChoice, Failed] = BoundedMap(1000)
+        self._drafts: BoundedMap[tuple[str, str], tuple[Schema, Schema, CompiledSchema]] = BoundedMap(_DRAFTS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         self._draining = False
@@ -144,6 +147,17 @@ class Catalogue:
         if self.client is None:
             raise SchemasUnavailable()
         return self._subject(choice, (await self._compiled(choice, choice.text))[2])
+
+    async def draft(self, choice: SchemaChoice) -> Writer:
+        writer = self.known(choice)
+        if writer is not None:
+            return writer
+        if choice.text is None or not choice.registers:
+            return await self.resolve(choice)
+        if self.client is None:
+            raise SchemasUnavailable()
+        compiled = (await self._compiled(choice, choice.text))[2]
+        return Writer(choice.format, 0, self._subject(choice, compiled), None, compiled)
 
     async def resolve(self, choice: SchemaChoice) -> Writer:
         writer = self.known(choice)
@@ -236,6 +250,9 @@ class Catalogue:
         SerializationError, InvalidSchema: it cannot be used.
         """
         codec = self._codec(choice)
+        key = (codec.name, text)
+        if (drafted := self._drafts.get(key)) is not None:
+            return drafted
         schema = Schema(codec.schema_type, text)
         try:
             compiled = await compile_schema(codec, schema)
@@ -248,6 +265,7 @@ class Catalogue:
             raise InvalidSchema(
                 f"Invalid schema: Error when parsing raw schema. format = {format}, schema = {shown}\n{reason}"
             ) from None
+        self._drafts.put(key, (schema, canonical, compiled))
         return schema, canonical, compiled
 
     async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:

@@ -18,7 +18,8 @@ from kafka_gateway.errors import (
     ShuttingDown,
     UnknownTopicOrPartition,
 )
-from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.administration import CLUSTER_WIDE, ConfigOf
+from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Sending
 from kafka_gateway.records import RecordToSend
 
@@ -68,9 +69,10 @@ class _Judging:
 class DryRunProducer:
     """Stands in for the `Producer` and says what Kafka would say to records. Belongs to the event loop."""
 
-    def __init__(self, admin: Admin, creates_topics: bool) -> None:
+    def __init__(self, kafka: Kafka, creates_topics: bool) -> None:
         """``creates_topics``: whether records may go to topics that are not there."""
-        self._admin = admin
+        self._admin = kafka.admin
+        self._administration = kafka.administration
         self._creates_topics = creates_topics
 
     def ready(self, topic: str) -> Awaitable[None] | None:
@@ -100,19 +102,46 @@ class DryRunProducer:
         judging.task.add_done_callback(over)
         return judging
 
+    async def refusals(
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
+    ) -> list[ServiceError] | None:
+        """What Kafka would say to each record if it would take none of them; None if it would take one."""
+        try:
+            count, limit = await self._topic(topic)
+        except UnknownTopicOrPartition as error:
+            return [error] * len(records)
+        except ServiceError:  # it cannot be asked now; whoever sends the records will be told, or will not
+            return None
+        refused: list[ServiceError] = []
+        for record in records:
+            judged = self._one(record, partition, count, limit)
+            if not isinstance(judged, ServiceError):
+                return None
+            refused.append(judged)
+        return refused
+
     async def _judge(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> list[Delivery]:
         try:
-            count = len((await self._admin.topic(topic)).partitions)
-            limit = await self._limit(topic)
+            count, limit = await self._topic(topic)
         except UnknownTopicOrPartition as error:
-            if not self._creates_topics:
-                return [error] * len(records)
-            count, limit = 0, 0
+            return [error] * len(records)
         return [self._one(record, partition, count, limit) for record in records]
+
+    async def _topic(self, topic: str) -> tuple[int, int]:
+        """How many partitions the topic has, and the largest record it takes; 0 for what Kafka does not tell.
+
+        Of a topic that is not there, what it would have. UnknownTopicOrPartition if it would not be made.
+        """
+        try:
+            return len((await self._admin.topic(topic)).partitions), await self._limit(topic)
+        except UnknownTopicOrPartition:
+            if not self._creates_topics:
+                raise
+            return await self._defaults()
 
     def _one(self, record: RecordToSend, path_partition: int | None, count: int, limit: int) -> Delivery:
         partition = path_partition if record.partition is None else record.partition
-        if count and partition is not None and partition >= count:
+        if partition is not None and (partition < 0 or (count and partition >= count)):
             return UnknownTopicOrPartition(f"The topic has {count} partitions: there is no partition {partition}.")
         size = len(record.key or b"") + len(record.value or b"") + _OVERHEAD
         size += sum(len(name) + len(value or b"") for name, value in record.headers or ())
@@ -131,6 +160,21 @@ class DryRunProducer:
         except ServiceError:
             return 0
         return int(configs.get("max.message.bytes") or 0)
+
+    async def _defaults(self) -> tuple[int, int]:
+        """Partitions and largest record of a topic that the brokers make, as one of them has it set."""
+        try:
+            brokers = await self._admin.brokers()
+            of = ConfigOf("BROKER", str(brokers[0])) if brokers else CLUSTER_WIDE
+            settings = (await self._administration.configs([of]))[of]
+        except (KafkaRetriable, BrokerNotAvailable):
+            raise
+        except ServiceError as error:
+            settings = error
+        if isinstance(settings, ServiceError):  # who may write need not be allowed to see them
+            return 0, 0
+        values = {each.name: each.value for each in settings}
+        return int(values.get("num.partitions") or 0), int(values.get("message.max.bytes") or 0)
 
 
 def murmur2(key: bytes) -> int:

@@ -3,11 +3,17 @@
 A subject that is named after a topic is the topic's: who may write the topic may register schemas there, who may
 describe it may look at them. Any other name a client makes up (``subject``, or the name of its record), and needs a
 right of its own: ``subject:NAME``. Without that a writer of one topic could register what all others have to fit.
+
+What is registered stays, whatever becomes of the request, and later schemas have to be compatible with it. So a request
+is judged first, with drafts (`draft_writer`): rights, schemas, data, and what Kafka would refuse; then its schemas are
+`registered`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from kafka_gateway.rights import EVERYTHING, Rights
@@ -61,9 +67,26 @@ def known_writer(schemas: Schemas, choice: SchemaChoice, rights: Rights) -> Writ
     return writer
 
 
-async def find_writer(schemas: Schemas, choice: SchemaChoice, rights: Rights) -> Writer:
-    """`Schemas.resolve`, for a principal with these rights; NotAuthorized as `check_subject`, before anything is
-    registered."""
+async def draft_writer(schemas: Schemas, choice: SchemaChoice, rights: Rights) -> Writer:
+    """`Schemas.draft`, for a principal with these rights; NotAuthorized as `check_subject`."""
     if rights is not EVERYTHING:
         check_subject(rights, choice, await schemas.subject(choice))
-    return await schemas.resolve(choice)
+    return await schemas.draft(choice)
+
+
+def is_open(choice: SchemaChoice, writer: Writer) -> bool:
+    """Whether the writer is a draft: nothing may be stored with it, and its schema may have to be registered."""
+    return choice.registers and not writer.schema_id
+
+
+async def registered(schemas: Schemas, drafts: Sequence[tuple[SchemaChoice, Writer]]) -> list[Writer]:
+    """The writers of one request, after its data were judged with these: all of them can be stored with.
+
+    A schema is registered only here. Raises as `Schemas.resolve`; of several that are new none is registered if the
+    registry says before that it would refuse one.
+    """
+    new = [choice for choice, writer in drafts if is_open(choice, writer)]
+    if len(new) > 1:
+        for choice in new:
+            await schemas.resolve(dataclasses.replace(choice, registers=False))
+    return [await schemas.resolve(choice) if is_open(choice, writer) else writer for choice, writer in drafts]

@@ -69,7 +69,7 @@ class PushPull:
                 [Fault(place, "push.pull.prefix", "is not a path of plain segments, such as /flasfka/v1")]
             )
         self._producer = kafka.producer
-        self._dry_run = DryRunProducer(kafka.admin, config.flag("auto.create.topics.enable"))
+        self._dry_run = DryRunProducer(kafka, config.flag("auto.create.topics.enable"))
         self._rules = TopicRules(config)
         self._topics, self._groups = config.items("push.pull.topics"), config.items("push.pull.groups")
         self._default_group = config.text("push.pull.group.default")

@@ -39,11 +39,11 @@ class RecordsService:
     ``call.body`` is what services.rest.produce_bodies.RecordsReader makes of the body.
     """
 
-    def __init__(self, producer: Producer, admin: Admin, rules: TopicRules, creates_topics: bool = True) -> None:
+    def __init__(self, producer: Producer, admin: Admin, rules: TopicRules, dry_run: DryRunProducer) -> None:
         self._producer = producer
         self._rules = rules
         self._partitions = _KnownPartitions(admin)
-        self._dry_run = DryRunProducer(admin, creates_topics)
+        self._dry_run = dry_run
 
     async def to_topic(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v2"""
@@ -80,6 +80,8 @@ class RecordsService:
         waiting = producer.ready(topic)
         if waiting is not None:
             await waiting
+        if isinstance(records, SchemaRecords) and records.refused is not None:
+            return records.refused
         return await producer.send(topic, records, partition)
 
 

@@ -29,7 +29,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.records import OutgoingRecord, RecordToSend
 from kafka_gateway.schemas import Preparing, Schemas
-from kafka_gateway.services.common.dry_run import is_dry
+from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.json_members import (
     NULL,
     has_many_parts,
@@ -86,7 +86,8 @@ class RecordsReader:
             (§5.3), that of v2 does.
         records_max: how many records are taken. They go to Kafka's client in one turn of the event loop, which keeps
             them in order: 25,000 of a few bytes hold it for 45 ms.
-        rules: which topics may have records; nothing is registered for others.
+        rules, judge: which topics may have records, and which records Kafka would not take; nothing is registered for
+            others.
     """
 
     prepares = True
@@ -98,13 +99,14 @@ class RecordsReader:
         records_max: int = OBJECTS_MAX,
         schemas: Schemas | None = None,
         rules: TopicRules | None = None,
+        judge: DryRunProducer | None = None,
     ) -> None:
         self._v1 = generation == "v1"
         self._records_max = records_max
         self._with_partition = with_partition
         self._known = {"key", "value", "timestamp", "headers"} | ({"partition"} if with_partition else set())
         self._fast: dict[Codec, Parse] = {}
-        self._with_schemas = None if schemas is None else SchemaReader(generation, schemas, rules)
+        self._with_schemas = None if schemas is None else SchemaReader(generation, schemas, rules, judge)
         self._datums: dict[Codec, jsonio.Decoder[Any]] = {}
 
     def __call__(
@@ -148,7 +150,8 @@ class RecordsReader:
             if self._with_schemas is None:
                 raise SchemasUnavailable()
             topic = str(params.get("topic", ""))
-            return self._with_schemas.read(codec.name, topic, raw, given, len(body), is_dry(query))
+            partition = params.get("partition")
+            return self._with_schemas.read(codec.name, topic, raw, given, len(body), is_dry(query), partition)
         records = self._records(body, codec)
         self._check_count(records)
         return records

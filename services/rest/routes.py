@@ -23,6 +23,7 @@ from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
+from kafka_gateway.services.common.dry_run import DryRunProducer
 from kafka_gateway.services.common.health import HealthService, join_readiness
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.common.rows import RecordEncoders
@@ -87,7 +88,8 @@ class RestServices(Service):
         self.brokers = BrokersService(admin)
         self.topics = TopicsService(admin)
         self.partitions = PartitionsService(admin)
-        self.records = RecordsService(kafka.producer, admin, rules, config.flag("auto.create.topics.enable"))
+        self._judge = DryRunProducer(kafka, config.flag("auto.create.topics.enable"))
+        self.records = RecordsService(kafka.producer, admin, rules, self._judge)
         self.consumers = Consumers(config, codecs, encoders, creation, self.registry, self.subscriptions)
         self.consumers_v1 = ConsumersV1(config, encoders, creation, self.registry, rules, admin)
         self.streams = Streams(config, kafka, codecs, schemas, rules)
@@ -136,7 +138,7 @@ class RestServices(Service):
 
     def _reader(self, generation: str, with_partition: bool = True) -> RecordsReader:
         records_max = self.config.integer("produce.records.max")
-        return RecordsReader(generation, with_partition, records_max, self.schemas, self._rules)
+        return RecordsReader(generation, with_partition, records_max, self.schemas, self._rules, self._judge)
 
     def _socket_path(self, path: str) -> str:
         return f"/{self.config.text('websocket.path.prefix').strip('/')}{path}"

@@ -2,7 +2,8 @@
 
 The schemas of one request are two at most, one of all keys and one of all values. When both are known already, which
 they are but for the first request, nothing is awaited; otherwise the body is `Preparing` while the registry is asked.
-Any failure refuses the whole request, before anything is sent (kafka-rest-http.md §4.5, §5.3, §6.3).
+Any failure refuses the whole request, before anything is sent (kafka-rest-http.md §4.5, §5.3, §6.3), and before a
+schema is registered.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.records import Headers, RecordToSend
 from kafka_gateway.rights import Rights
-from kafka_gateway.schemas import Misfit, Part, Preparing, SchemaChoice, Schemas, Writer
+from kafka_gateway.schemas import REASON_MAX, Part, Preparing, SchemaChoice, Schemas, Writer, told_at
+from kafka_gateway.services.common.dry_run import DryRunProducer
 from kafka_gateway.services.common.json_members import NULL, shown
 from kafka_gateway.services.common.names import TopicRules
-from kafka_gateway.services.common.subjects import check_subject, find_writer
+from kafka_gateway.services.common.subjects import check_subject, draft_writer, is_open, registered
 
 _OFF_LOOP_BYTES = 64 * 1024
 """Of the body, and `_BYTES_A_RECORD` more for each record: about what is encoded in five milliseconds. More is encoded
 on a thread."""
 _BYTES_A_RECORD = 40
-_MESSAGE_MAX = 500
 
 
 class RawRecord(jsonio.Struct, gc=False):
@@ -60,12 +61,14 @@ class GivenSchemas(NamedTuple):
 class SchemaRecords(list[RecordToSend]):
     """Records that are ready to be sent, and the ids of the schemas that they were written with."""
 
-    __slots__ = ("key_schema_id", "unjudged", "value_schema_id")
+    __slots__ = ("key_schema_id", "refused", "unjudged", "value_schema_id")
 
     def __init__(self, records: Sequence[RecordToSend], key: Writer | None, value: Writer | None) -> None:
         super().__init__(records)
         self.unjudged: Sequence[tuple[SchemaChoice, Writer]] = ()
         """Schemas for whose subjects nobody has been asked for rights."""
+        self.refused: Sequence[ServiceError] | None = None
+        """Why Kafka would take none of the records, which have no schema's id then and must not be sent."""
         self.key_schema_id = None if key is None else key.schema_id or None
         self.value_schema_id = None if value is None else value.schema_id or None
 
@@ -78,18 +81,32 @@ class SchemaRecords(list[RecordToSend]):
 class SchemaReader:
     """Encodes the records of one generation's produce bodies."""
 
-    def __init__(self, generation: str, schemas: Schemas, rules: TopicRules | None = None) -> None:
-        """``rules``: which topics may have records."""
+    def __init__(
+        self,
+        generation: str,
+        schemas: Schemas,
+        rules: TopicRules | None = None,
+        judge: DryRunProducer | None = None,
+    ) -> None:
+        """``rules``: which topics may have records. ``judge`` says which records Kafka would not take."""
         self._v1 = generation == "v1"
         self._rules = rules
+        self._judge = judge
         self._schemas = schemas
 
     def read(
-        self, format: str, topic: str, records: Sequence[RawRecord], given: GivenSchemas, size: int, dry: bool = False
+        self,
+        format: str,
+        topic: str,
+        records: Sequence[RawRecord],
+        given: GivenSchemas,
+        size: int,
+        dry: bool = False,
+        partition: int | None = None,
     ) -> SchemaRecords | Preparing:
         """The records, or what has to be waited for first: a schema, or a thread for a body of many bytes (``size``).
 
-        ``dry``: no schema is registered.
+        ``dry``: no schema is registered. ``partition``: of records that name none.
 
         Raises:
             KeySchemaMissing, ValueSchemaMissing: data without a schema.
@@ -107,7 +124,7 @@ class SchemaReader:
         long = size + len(records) * _BYTES_A_RECORD > _OFF_LOOP_BYTES
         unknown = (key_choice is not None and key is None) or (value_choice is not None and value is None)
         if long or unknown or _is_slow(key) or _is_slow(value):
-            return Preparing(lambda rights: self._prepare(records, key_choice, value_choice, long, rights))
+            return Preparing(lambda rights: self._prepare(records, key_choice, value_choice, long, rights, partition))
         if not self._v1:
             _check_missing(records, key_choice, value_choice)
         encoded = self._encode(records, key, value)
@@ -122,18 +139,32 @@ class SchemaReader:
         value_choice: SchemaChoice | None,
         long: bool,
         rights: Rights,
+        partition: int | None,
     ) -> SchemaRecords:
+        choices = [choice for choice in (key_choice, value_choice) if choice is not None]
         try:
-            key = None if key_choice is None else await find_writer(self._schemas, key_choice, rights)
-            value = None if value_choice is None else await find_writer(self._schemas, value_choice, rights)
+            drafts = [(choice, await draft_writer(self._schemas, choice, rights)) for choice in choices]
+            # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).
+            if not self._v1:
+                _check_missing(records, key_choice, value_choice)
+            key, value = _pair(drafts)
+            if long or _is_slow(key) or _is_slow(value):
+                encoded = await asyncio.to_thread(self._encode, records, key, value)
+            else:
+                encoded = self._encode(records, key, value)
+            if not any(is_open(choice, writer) for choice, writer in drafts):
+                return encoded
+            if self._judge is not None:
+                encoded.refused = await self._judge.refusals(choices[0].topic, encoded, partition)
+                if encoded.refused is not None:
+                    return encoded
+            writers = await registered(self._schemas, drafts)
         except SerializationError as error:
             raise RegistryFailure(f"{RegistryFailure.text}: {error.message}") if self._v1 else error from None
-        # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).
-        if not self._v1:
-            _check_missing(records, key_choice, value_choice)
-        if long or _is_slow(key) or _is_slow(value):
-            return await asyncio.to_thread(self._encode, records, key, value)
-        return self._encode(records, key, value)
+        key, value = _pair(list(zip(choices, writers, strict=True)))
+        if long:
+            return await asyncio.to_thread(_renumber, records, key, value)
+        return _renumber(records, key, value)
 
     def _choice(
         self, format: str, topic: str, part: Part, text: str | None, id: int | None, dry: bool
@@ -164,11 +195,26 @@ class SchemaReader:
         return SchemaRecords(records, key, value)
 
     def _misfit(self, place: str, writer: Writer, reason: ValueError) -> ServiceError:
-        told = reason.under(place) if isinstance(reason, Misfit) else f"{place}: {reason}"
-        told = shown(told, _MESSAGE_MAX)
+        told = shown(told_at(place, reason), REASON_MAX)
         if self._v1:
             return ConversionError(f"Conversion of JSON to {writer.format.capitalize()} failed: {told}")
         return BadRequest(f"Bad Request: {told}")
+
+
+def _pair(writers: Sequence[tuple[SchemaChoice, Writer]]) -> tuple[Writer | None, Writer | None]:
+    """The writer of the keys, and that of the values."""
+    found = {choice.part: writer for choice, writer in writers}
+    return found.get("key"), found.get("value")
+
+
+def _renumber(records: Sequence[RawRecord], key: Writer | None, value: Writer | None) -> SchemaRecords:
+    """Records that were written with drafts, with the ids of these writers."""
+    for record in records:
+        if key is not None:
+            record.key = key.renumbered(record.key)
+        if value is not None:
+            record.value = value.renumbered(record.value)
+    return SchemaRecords(records, key, value)
 
 
 def _is_slow(writer: Writer | None) -> bool:

@@ -55,9 +55,9 @@ class ProduceService(Service):
     def __init__(
         self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], rules: TopicRules, schemas: Schemas
     ) -> None:
-        self._writing = _Sending(kafka.producer, RecordSchemas(schemas), self._reports_on)
-        dry_run = DryRunProducer(kafka.admin, config.flag("auto.create.topics.enable"))
-        self._judging = _Sending(dry_run, RecordSchemas(schemas, registers=False), DryRunReports)
+        dry_run = DryRunProducer(kafka, config.flag("auto.create.topics.enable"))
+        self._writing = _Sending(kafka.producer, RecordSchemas(schemas, dry_run), self._reports_on)
+        self._judging = _Sending(dry_run, RecordSchemas(schemas, dry_run, registers=False), DryRunReports)
         self._rules = rules
         self._plain = PlainReader(codecs)
         self._reader = RecordReader(codecs)

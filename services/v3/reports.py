@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from kafka_gateway.services.v3.records import Record
 
 END = b"\r\n"
 """Stands behind every report."""
+_LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 class FailureReport(jsonio.Struct):
@@ -123,6 +125,6 @@ def code_and_message(error: ServiceError, topic: str) -> tuple[int, str]:
     if error.status == 422:
         if error.error_code == 422:  # an unknown member: here a matter of one record (§7.10)
             return 400, error.message
-        first_line = error.message.partition("\n")[0]
-        return 422, f"Error: {error.error_code} : {first_line}"
+        # Upstream keeps the first line alone (§3.6), and the reason is in the lines behind it.
+        return 422, f"Error: {error.error_code} : {_LINE_BREAK.sub(' ', error.message)}"
     return error.error_code, error.message

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import BadRequest, KafkaRetriable
+from kafka_gateway.errors import BadRequest, KafkaAuthorization, KafkaRetriable
+from kafka_gateway.kafka.ports.administration import ConfigOf, Setting
+from kafka_gateway.kafka.ports.topics import BrokerNode
 from kafka_gateway.messages import Request
 from kafka_gateway.services.common.dry_run import murmur2
 from kafka_gateway.session import Session
@@ -102,6 +104,21 @@ async def test_v3_a_topic_that_is_not_there(start: Start) -> None:
     strict = start(auto_create_topics_enable=False)
     for body in (record, record * 2):
         assert {told(report)[0] for report in await reports_of(strict, body, path)} == {40401}
+
+
+async def test_a_topic_that_would_be_made_has_the_settings_of_the_brokers(rest: Rest, fake: FakeKafka) -> None:
+    fake.administration.nodes.append(BrokerNode(2, "kafka-2", 9093, None))
+    defaults = {"num.partitions": "3", "message.max.bytes": "1000"}
+    settings = {name: Setting(name, value, "STATIC_BROKER_CONFIG") for name, value in defaults.items()}
+    for broker in ("1", "2"):
+        fake.administration.settings[ConfigOf("BROKER", broker)] = settings
+    body = {"records": [{"value": "x" * 1000}, {"value": 1, "partition": 3}, {"value": 1, "partition": 2}]}
+    answer = await rest.post("/topics/none?dry_run=true", body, JSON)
+    assert [row["error_code"] for row in answer.body["offsets"]] == [50002, 50003, None]
+    assert "at most 1000" in answer.body["offsets"][0]["error"]
+    fake.fail("configs", KafkaAuthorization())  # who may write need not be allowed to see them
+    answer = await rest.post("/topics/none?dry_run=true", body, JSON)
+    assert [row["error_code"] for row in answer.body["offsets"]] == [None] * 3
 
 
 async def test_a_failing_kafka_is_told(rest: Rest, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from kafka_gateway.codecs.json_patterns import SlowPattern
+from kafka_gateway.kafka.ports.topics import ConfigEntry
 from tests.registry.fake_registry import FakeRegistry, never, serving
 from tests.services.conftest import Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
@@ -90,6 +91,77 @@ async def test_no_schema_is_registered_for_a_topic_that_cannot_be(avro: Rest, re
     assert registry.subjects == {}
 
 
+ENUM = 'syntax = "proto3"; enum E { A = 0; }'
+"""A schema without a message: nothing can be written with it."""
+
+
+@pytest.mark.parametrize(
+    ("format", "topic", "record", "schemas", "said"),
+    [
+        ("avro", "t", {"value": "x"}, {"value": '"int"'}, "value: expected int"),
+        ("avro", "t", {"key": 1, "value": "x"}, {"key": '"int"', "value": '"int"'}, "value: expected int"),
+        ("avro", "t", {"key": "x", "value": 1}, {"key": '"int"', "value": '"int"'}, "key: expected int"),
+        ("avro", "t", {"key": 1, "value": 1}, {"key": '"int"', "value": '"nothing"'}, "Invalid schema"),
+        ("jsonschema", "t", {"value": 1}, {"value": '{"type": "string"}'}, "value"),
+        ("protobuf", "t", {"value": {}}, {"value": ENUM}, "no message"),
+        ("avro", "none", {"value": 1}, {"value": '"int"'}, ""),
+        ("avro", "t", {"value": 1, "partition": 2}, {"value": '"int"'}, "no partition 2"),
+        ("avro", "t", {"value": "x" * 1000}, {"value": '"string"'}, "at most 900"),
+        # The registry takes the first of the two, and would not take the second.
+        ("avro", "t", {"key": 1, "value": 1}, {"key": '"int"', "value": '"long"'}, "incompatible"),
+    ],
+)
+async def test_a_refused_request_leaves_no_schema_behind(
+    start: Start, registry: FakeRegistry, fake: FakeKafka, format: str, topic: str, record: Any, schemas: Any, said: str
+) -> None:
+    async def judge(request: web.Request) -> web.StreamResponse:
+        if "compatibility" in request.path and "value" in request.path and said == "incompatible":
+            return web.json_response({"is_compatible": False})
+        return await registry.answer_well(request)
+
+    registry.misbehave = judge
+    fake.configs["t"] = [ConfigEntry("max.message.bytes", "900", True)]
+    rest = start(schema_registry_url=(registry.url,), auto_create_topics_enable=False)
+    given = {f"{part}_schema": text for part, text in schemas.items()}
+    body = {**given, "records": [record]}
+    data = {
+        part: {"type": format.upper(), "schema": schemas[part], "data": record[part]}
+        for part in record
+        if part in schemas
+    }
+    v3 = {"partition_id": record.get("partition"), **data}
+    async with rest.schemas.lifespan():
+        for generation in ("v1", "v2") if format == "avro" and "partition" not in record else ("v2",):
+            answer = await rest.post(f"/topics/{topic}", body, embedded(format, generation))
+            assert said in json.dumps(answer.body)
+            assert answer.status >= 400 or answer.body["offsets"][0]["error_code"], answer.body
+        for times in (1, 2):
+            path = f"/v3/clusters/-/topics/{topic}/records"
+            for report in await reports_of(rest, json.dumps(v3).encode() * times, path):
+                assert (report["error_code"] >= 400, said in report["message"]) == (True, True), report
+        entries = {"entries": [{"id": "1", **v3}]}
+        answer = await rest.post(f"/v3/clusters/-/topics/{topic}/records:batch", entries, "application/json")
+        assert len(answer.body["failures"]) == 1, answer.body
+    assert registry.subjects == {}
+    assert not any(log for logs in fake.logs.values() for log in logs)
+
+
+async def test_two_new_schemas_of_one_request_are_registered(
+    avro: Rest, registry: FakeRegistry, fake: FakeKafka
+) -> None:
+    body = {"key_schema": '"int"', "value_schema": '"long"', "records": [{"key": 1, "value": 2, "partition": 0}]}
+    answer = await avro.post("/topics/t", body, AVRO)
+    assert (answer.body["key_schema_id"], answer.body["value_schema_id"]) == (1, 2)
+    part = {"type": "AVRO", "schema": '"string"', "data": "x"}
+    record = json.dumps({"partition_id": 0, "key": part, "value": part}).encode()
+    (report,) = await reports_of(avro, record, "/v3/clusters/-/topics/t/records")
+    assert (report["key"]["schema_id"], report["value"]["schema_id"], report["value"]["schema_version"]) == (3, 4, 2)
+    assert [(each.key(), each.value()) for each in fake.logs["t"][0]] == [
+        (framed(1, b"\2"), framed(2, b"\4")),
+        (framed(3, b"\2x"), framed(4, b"\2x")),
+    ]
+
+
 async def test_what_may_take_long_is_judged_on_a_thread(
     avro: Rest, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +209,25 @@ async def test_refusals(avro: Rest, body: Any, status: int, code: int, said: str
     assert (answer.status, answer.code) == (status, code)
     assert said in answer.message
     assert (await avro.produce("t", {"value": 1, "partition": 0})).body["offsets"][0]["offset"] == 0  # nothing was sent
+
+
+@pytest.mark.parametrize(
+    ("schema", "datum"),
+    [
+        ({"schema": '{"type":"record","name":"R","fields":[{"name":"n","type":"int"}]}'}, {"n": "x" * 400}),
+        ({"schema": '{"type":"record",\n"name":"R"}'}, {}),
+        ({"schema": '{"type":"enum","name":"E","symbols":[1]}'}, "x"),
+        ({"schema_id": 77}, 1),
+    ],
+)
+async def test_v3_tells_the_reasons_that_v2_tells(avro: Rest, schema: Any, datum: Any) -> None:
+    given = {f"value_{name}": value for name, value in schema.items()}
+    told = (await avro.post("/topics/t", {**given, "records": [{"value": datum}]}, AVRO)).message
+    value = {**({"type": "AVRO"} if "schema" in schema else {}), **schema, "data": datum}
+    v3 = await avro.post("/v3/clusters/-/topics/t/records", {"value": value}, "application/json")
+    assert v3.code in (400, 422)
+    assert " ".join(told.replace("records[0].", "").split()) in " ".join(v3.message.split())
+    assert "\n" not in v3.message
 
 
 async def test_null_where_the_schema_allows_it(avro: Rest) -> None:
