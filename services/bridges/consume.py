@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 
 from kafka_gateway.errors import ServiceError
@@ -69,7 +70,8 @@ class ConsumerBridge:
     def close(self, timeout_s: float) -> asyncio.Task[None]:
         """Begins to end, as the first call says; done when the offsets are stored and the group is left.
 
-        Posts that were sent may take ``timeout_s`` to be answered; nothing is begun any more.
+        Posts that were sent may take ``timeout_s`` to be answered; nothing is begun any more. What is left of it, and a
+        few seconds at least, Kafka has for storing the offsets.
         """
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close(timeout_s))
@@ -102,13 +104,14 @@ class ConsumerBridge:
     async def _close(self, timeout_s: float) -> None:
         if self.state != "stopped":
             self.state = "ending"
+        until = time.monotonic() + timeout_s
         offsets = await self.delivery.aclose(timeout_s)
         if self._committing is not None:
             self._committing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._committing
         if self._reader is not None:
-            await self._reader.close(offsets)
+            await self._reader.close(offsets, until - time.monotonic())
 
     async def _commit_on_and_on(self) -> None:
         while True:

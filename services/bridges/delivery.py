@@ -167,7 +167,9 @@ class Delivery:
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         for name in partitions:
-            self._partitions[name] = _Partition(name)
+            self._partitions[name] = partition = _Partition(name)
+            if self._ending:
+                partition.halted.set()
 
     def records(self, records: Sequence[ConsumedRecord]) -> None:
         now = time.monotonic()
@@ -197,7 +199,10 @@ class Delivery:
         self._enqueue(item)
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> Sequence[PartitionOffset]:
-        return await self._give_up(partitions, self.settings.revoke_timeout_s)
+        offsets = await self._give_up(partitions, self.settings.revoke_timeout_s)
+        for name in partitions:
+            self._partitions.pop(name, None)
+        return offsets
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         for name in partitions:
@@ -242,7 +247,11 @@ class Delivery:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def aclose(self, timeout_s: float) -> Sequence[PartitionOffset]:
-        """Begins nothing any more, lets the posts that were sent end, and answers what is to be committed."""
+        """Begins nothing any more, lets the posts that were sent end, and answers what is to be committed.
+
+        Partitions that the group takes away meanwhile, or before that is committed, are answered to it, too: its
+        rebalance does not wait for this end, and whoever gets them asks where they begin at once.
+        """
         self._ending = True
         offsets = await self._give_up(list(self._partitions), timeout_s)
         for task in self._workers:
@@ -251,6 +260,7 @@ class Delivery:
         return offsets
 
     async def _give_up(self, names: Sequence[TopicPartition], timeout_s: float) -> list[PartitionOffset]:
+        """Nothing of these is begun any more; what is to be committed of them. They stay until the group takes them."""
         gone = [partition for name in names if (partition := self._partitions.get(name)) is not None]
         for partition in gone:
             partition.halted.set()
@@ -260,15 +270,13 @@ class Delivery:
                     await partition.quiet.wait()
         for task in [task for partition in gone for task in partition.posting]:
             task.cancel()
-        offsets = []
-        for partition in gone:
-            # Without awaiting in between: nothing may be posted behind what is committed.
-            if self._partitions.get(partition.name) is partition:
-                del self._partitions[partition.name]
-                position = partition.position
-                if position is not None and position != partition.committed:
-                    offsets.append(PartitionOffset(*partition.name, position))
-        return offsets
+        return [
+            PartitionOffset(*partition.name, position)
+            for partition in gone
+            if self._partitions.get(partition.name) is partition  # else it was lost meanwhile
+            and (position := partition.position) is not None
+            and position != partition.committed
+        ]
 
     # --- lanes --------------------------------------------------------------------------------------------------------
 

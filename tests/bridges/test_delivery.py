@@ -279,6 +279,23 @@ async def test_a_revoked_partition_waits_for_what_was_sent_and_begins_nothing(ma
     await until(lambda: positions(delivery) == {0: 3})
 
 
+async def test_what_a_bridge_that_ends_has_done_is_told_to_the_group_that_takes_it_away(make: Make) -> None:
+    """A rebalance does not wait until the end has committed it, and the next owner asks where it begins."""
+    gate: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    sink = FakeSink(lambda body, attempt: gate if body == b"b" else 200)
+    delivery = make(sink)
+    delivery.records(records(0, "a", "b", "c"))
+    await until(lambda: b"b" in sink.posts)
+    ending = asyncio.ensure_future(delivery.aclose(30))
+    await asyncio.sleep(0)
+    delivery.assigned([TopicPartition("t", 2)])
+    delivery.records(records(2, "late"))  # nobody would commit it
+    gate.set_result(200)
+    assert await ending == [PartitionOffset("t", 0, 2)]
+    assert await delivery.revoked([P0, P1, TopicPartition("t", 2)]) == [PartitionOffset("t", 0, 2)]
+    assert sink.posts == [b"a", b"b"]
+
+
 async def test_a_post_that_hangs_is_given_up_at_revocation(make: Make) -> None:
     sink = FakeSink(lambda body, attempt: asyncio.get_running_loop().create_future())
     delivery = make(sink, revoke_timeout_s=0.05)

@@ -61,7 +61,9 @@ class SimulatedConsumer:
         self._slow: dict[Name, int] = {}
         """How many polls a partition still takes to yield something."""
         self._events: list[Message] = []
-        self._reports: list[list[Place]] = []
+        self._reports: list[tuple[KafkaError | None, list[Place]]] = []
+        self.refusals: list[KafkaError] = []
+        """Why Kafka stores nothing of the next commits."""
         self.frozen = False
         """Whether Kafka answers no commit."""
         self._hooks: dict[str, Callable[..., None]] = {}
@@ -96,8 +98,8 @@ class SimulatedConsumer:
             self._group.pop(0)()
         if not self.frozen:
             reports, self._reports = self._reports, []
-            for places in reports:
-                self._on_commit(None, places)
+            for error, places in reports:
+                self._on_commit(error, places)
         found, self._events = self._events[:count], self._events[count:]
         for name in sorted(self._fetch):
             if name in self.paused | self._silent | self._fresh:
@@ -234,8 +236,10 @@ class SimulatedConsumer:
         ]
 
     def commit(self, offsets: Sequence[Place], asynchronous: bool) -> None:
-        self._kafka.committed |= {(one.topic, one.partition): one.offset for one in offsets}
-        self._reports.append(list(offsets))
+        error = self.refusals.pop(0) if self.refusals else None
+        if error is None:
+            self._kafka.committed |= {(one.topic, one.partition): one.offset for one in offsets}
+        self._reports.append((error, list(offsets)))
 
     def list_topics(self, topic: str, timeout: float) -> Any:
         numbers = [number for name, number in self._kafka.logs if name == topic]

@@ -103,7 +103,7 @@ class FakeGroupReader(_Share):
     def silent(self) -> Mapping[TopicPartition, str]:
         return self.silence
 
-    async def close(self, offsets: Sequence[PartitionOffset] = ()) -> None:
+    async def close(self, offsets: Sequence[PartitionOffset] = (), within_s: float = 0.0) -> None:
         self._commit(offsets)
         self.closed = True
 

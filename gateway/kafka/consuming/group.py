@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaException
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import InstanceNotFound, ServiceError
+from kafka_gateway.errors import InstanceNotFound, NotAMember, ServiceError
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import client_properties
 from kafka_gateway.kafka.consuming.buffer import Partition
-from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.errors import to_service_error
@@ -41,7 +41,7 @@ SLICE_S = 0.1
 BATCH = 100
 """Records that are handed over at once. After each batch its receiver may pause."""
 CLOSE_S = 4.0
-"""`KafkaGroupReader.close` answers within this time; the rest is left to the thread."""
+"""How long `KafkaGroupReader.close` waits for Kafka, if its caller does not say more."""
 
 _STRATEGY = "partition.assignment.strategy"
 
@@ -124,14 +124,14 @@ class KafkaGroupReader:
         found: dict[Partition, int] = await self._ask(self._client.known_ends)
         return [PartitionOffset(*place, end) for place, end in found.items()]
 
-    async def close(self, offsets: Sequence[PartitionOffset] = ()) -> None:
+    async def close(self, offsets: Sequence[PartitionOffset] = (), within_s: float = CLOSE_S) -> None:
         """A second call waits for the first."""
         if not self._closing:
             self._last = {TopicPartition(*each[:2]): each for each in offsets}
             self._closing = True
-        done, _ = await asyncio.wait([self._ended], timeout=CLOSE_S)
+        done, _ = await asyncio.wait([self._ended], timeout=max(CLOSE_S, within_s))
         if not done:
-            _log.warning("Kafka did not let a consumer go within %g s; its thread goes on alone", CLOSE_S)
+            _log.warning("Kafka did not let a consumer go within %g s; its thread goes on alone", within_s)
 
     async def _ask(self, question: Callable[[], Any]) -> Any:
         if self._closing:
@@ -286,6 +286,8 @@ class KafkaGroupReader:
             self._client.release(partitions)
 
     def lost(self, partitions: Collection[Partition]) -> None:
+        for name in _names(partitions):
+            self._last.pop(name, None)
         self._committed(partitions)
         self._client.release(partitions)
         if not self._closing:
@@ -304,35 +306,33 @@ class KafkaGroupReader:
         client = self._client
         if not client.is_open:
             return
-        until = time.monotonic() + CLOSE_S * 0.75
         client.hold_all(True)
-        self._commit_last(until)
-        if not client.settle_commits(until):
-            self._questions.answer(self._ended, None, None)
+        self._commit_last(time.monotonic() + LAST_COMMIT_S)
         self._last = {}
         client.close()
 
     def _commit_last(self, until: float) -> None:
-        """Commits what is to be committed at the end, and again if that came in the middle of a rebalance: the member's
-        generation is over then (ILLEGAL_GENERATION), until it has learned of the next one.
+        """Commits what is to be committed at the end, and again if that came in the middle of a rebalance.
+
+        A request to join waits in the broker for all members, and holds up what comes behind it on its connection: a
+        commit is answered when the rebalance is over, and refused then (ILLEGAL_GENERATION). It can be stored when this
+        member has learned of the new generation. How long that takes is up to the slowest member, so nobody need wait
+        for this thread (see `close`).
 
         Only of partitions that are still ours. Those that go meanwhile are committed by `revoked`; behind that a commit
         could take their next owner back.
         """
         client = self._client
-        while self._last:
-            self._last = {name: each for name, each in self._last.items() if name in client.assigned}
-            if not self._last:
-                return
+        while offsets := [each for name, each in self._last.items() if name in client.assigned]:
             answer: list[ServiceError | None] = []
-            client.commit(list(self._last.values()), answer.append)
+            client.commit(offsets, answer.append)
             while not answer and time.monotonic() < until:
                 client.poll(1, 0.01)
-            if answer and answer[0] is None:
-                self._last = {}
+            error = answer[0] if answer else None
+            if answer and error is None:
                 return
-            if time.monotonic() >= until:
-                _log.warning("the last commit failed, its records will come again: %s", answer[0] if answer else "")
+            if time.monotonic() >= until or not (error and (error.retriable or isinstance(error, NotAMember))):
+                _log.warning("the last commit failed, its records will come again: %s", error or "no answer")
                 return
             client.poll(1, SLICE_S)
 

@@ -79,6 +79,8 @@ class GroupReader(Protocol):
     def silent(self) -> Mapping[TopicPartition, str]:
         """Partitions of which no record can come at present, and why; Kafka is asked again until it answers."""
 
-    async def close(self, offsets: Sequence[PartitionOffset] = ()) -> None:
-        """Commits these and leaves the group; nothing is handed over any more. Answers within a few seconds, even if
-        Kafka does not."""
+    async def close(self, offsets: Sequence[PartitionOffset] = (), within_s: float = 0.0) -> None:
+        """Commits these and leaves the group; nothing is handed over any more.
+
+        Answers within ``within_s`` seconds, and a few seconds at least, even if Kafka does not: while other members are
+        late for a rebalance, it stores nothing. It is tried on then, as long as the process lives."""
