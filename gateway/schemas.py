@@ -104,6 +104,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
+REGISTRY_AWAY = (
+    "Send the same request again when the schema registry answers: see whether it runs, and whether the gateway's "
+    "schema.registry.url names it."
+)
+"""The way out (`ServiceError.help`) of what failed because the registry did not answer."""
+
+
 class UnusableSchema(ValueError):
     """A text that can be read as a schema of its format and is none all the same, or an empty one.
 

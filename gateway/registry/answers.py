@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka_gateway.errors import KafkaAuthorization, SerializationError
 from kafka_gateway.registry.client import AGAIN, RegistryAway, RegistryRefusal
-from kafka_gateway.schemas import Schema
+from kafka_gateway.schemas import REGISTRY_AWAY, Schema
 
 
 def body_of(schema: Schema) -> dict[str, Any]:
@@ -29,7 +29,10 @@ def integer_in(answer: Any, name: str) -> int:
 def refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAuthorization:
     if refusal.status == 403 or refusal.error_code == 40301:
         return KafkaAuthorization(f"The schema registry does not allow it: {refusal.message}")
-    return SerializationError(f"Error serializing message. {what}\n{refusal.message}; error code: {refusal.error_code}")
+    error = SerializationError(
+        f"Error serializing message. {what}\n{refusal.message}; error code: {refusal.error_code}"
+    )
+    return error.with_help(REGISTRY_AWAY) if passes(refusal) else error
 
 
 def told(error: Exception) -> str:
@@ -42,4 +45,5 @@ def passes(error: Exception) -> bool:
 
 
 def unreachable(reason: str) -> SerializationError:
-    return SerializationError(f"Error serializing message. The schema registry does not answer: {reason}")
+    error = SerializationError(f"Error serializing message. The schema registry does not answer: {reason}")
+    return error.with_help(REGISTRY_AWAY)

@@ -14,11 +14,14 @@ from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
 from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
-from kafka_gateway.schemas import Part, Schemas, SchemaUnreachable
+from kafka_gateway.schemas import REGISTRY_AWAY, Part, Schemas, SchemaUnreachable
 
 SEEK_PAST = "Seek past the record to go on, or read with another format."
 READ_AGAIN = "Read again when the registry answers: the record keeps its place."
 """How the message of an UndecodableRecord ends: what the reader can do."""
+_READ_ALONE = (
+    "Read the record alone, with another format if need be: GET /topics/{topic}/partitions/{partition}/messages."
+)
 
 
 def left_out(error: UndecodableRecord) -> UndecodableRecord:
@@ -26,7 +29,7 @@ def left_out(error: UndecodableRecord) -> UndecodableRecord:
     message = error.message
     for advice in (SEEK_PAST, READ_AGAIN):
         message = message.replace(advice, "It is left out.")
-    return type(error)(message)
+    return type(error)(message).with_help(_READ_ALONE)
 
 
 class RowV2(jsonio.Struct, gc=False):
@@ -75,6 +78,7 @@ class UndecodableRecordV1(UndecodableRecord):
     """v1 knows nothing finer than "Kafka error" for a record that cannot be shown (§4.2)."""
 
     status, error_code, text = 500, 50002, "Kafka error: the record cannot be decoded."
+    help = "Read it with the format binary, or read at an offset behind it."
 
 
 LoadPart = Callable[[Part, ConsumedRecord], Any]
@@ -203,12 +207,14 @@ def _undecodable(
                 # A value may decode and still not encode, e.g. a format of a plugin that loads something strange.
                 jsonio.encode(load(name, record))
             except ValueError as reason:
-                advice = READ_AGAIN if isinstance(reason, SchemaUnreachable) else SEEK_PAST
+                unreachable = isinstance(reason, SchemaUnreachable)
+                advice = READ_AGAIN if unreachable else SEEK_PAST
                 lead = "Kafka error: " if issubclass(error, UndecodableRecordV1) else ""
-                return error(
+                found = error(
                     f"{lead}Error deserializing the {name} of the record at "
                     f"{record.topic()}-{record.partition()}-{record.offset()} as {format}: {reason}. {advice}"
                 )
+                return found.with_help(REGISTRY_AWAY) if unreachable else found
     return error()
 
 

@@ -248,8 +248,9 @@ async def test_a_registry_that_misbehaves(fake: FakeRegistry, catalogue: Any, fa
     assert await on_thread(schemas, framed(1, b"\2")) == {"x": 1}
     fake.misbehave = fault
     began = time.monotonic()
-    with pytest.raises(SerializationError):
+    with pytest.raises(SerializationError) as caught:
         await schemas.resolve(SchemaChoice("t", "value", "avro", text='"int"'))
+    assert caught.value.help.startswith("Send the same request again when the schema registry answers")
     with pytest.raises(ValueError, match=r"schema registry|HTTP 500"):
         await on_thread(schemas, framed(2, b"\2"))
     assert time.monotonic() - began < 6

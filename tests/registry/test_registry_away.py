@@ -26,6 +26,7 @@ SETTINGS = {
     "schema.registry.request.timeout.ms": 700,
     "transport.websocket.enable": True,
     "consumer.request.timeout.ms": 1000,
+    "errors.help": True,
 }
 
 
@@ -102,6 +103,7 @@ async def read_instance(client: aiohttp.ClientSession, name: str) -> list[Any]:
         status, reply = await ask(client, "GET", f"{instance}/records", Accept=AVRO_2)
         if status != 200:
             assert reply["message"].endswith("Read again when the registry answers: the record keeps its place."), reply
+            assert reply["help"].startswith("Send the same request again when the schema registry answers"), reply
             return [*found, (status, reply["error_code"])]
         if not reply:
             return found
@@ -111,7 +113,10 @@ async def read_instance(client: aiohttp.ClientSession, name: str) -> list[Any]:
 async def read_directly(client: aiohttp.ClientSession, offset: int) -> Any:
     path = f"/topics/orders/partitions/0/messages?offset={offset}&count=1"
     status, reply = await ask(client, "GET", path, Accept=AVRO_1)
-    return (status, reply["error_code"]) if status != 200 else reply[0]["value"]
+    if status == 200:
+        return reply[0]["value"]
+    assert reply["help"].startswith("Send the same request again when the schema registry answers"), reply
+    return status, reply["error_code"]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from tests.gateway_process import GatewayProcess
 from tests.websocket_proxy.conftest import Log, Sockets
 
 NewTopic = Callable[..., str]
+NO_RECORD = "not Avro of /schemas/avro/producer/record; send it without schema id or file header"
 
 
 async def schema(proxy: GatewayProcess, path: str) -> Any:
@@ -68,21 +69,33 @@ async def test_produce(
 
 
 @pytest.mark.parametrize(
-    ("frame", "code"),
+    ("types", "frame", "code", "said"),
     [
-        (b"\xff\xff\xff", 1000),
-        (b"", 1000),
-        (b"\x00\x04\x0a\x00\x00", 1011),
-        (b"\x00\x02\x02v\x00\x01\x02m", 1000),  # the branch -1 of clientMessageId, which is not the last one
+        ({}, b"\xff\xff\xff", 1000, NO_RECORD),
+        ({}, b"", 1000, NO_RECORD),
+        ({}, b"\0\0\0\0\1\0\2\2v\0\0", 1000, NO_RECORD),  # with a schema's id
+        ({}, b"\x00\x02\x02v\x00\x01\x02m", 1000, NO_RECORD),  # the branch -1, which is not the last one
+        (
+            {},
+            b"\0\2\2v\0\0\0",
+            1000,
+            "bytes behind the Avro of /schemas/avro/producer/record; send one record a message",
+        ),
+        ({}, b"\x00\x04\x0a\x00\x00", 1011, "the val is int: with valType=string it must be string"),
+        ({"keyType": "int"}, b"\2\2k\2\2v\0\0", 1011, "the key is bytes: with keyType=int it must be int"),
+        ({"valType": "json"}, b"\0\2\2{\0\0", 1000, "a val that is no json, the valType: "),
     ],
 )
-async def test_what_cannot_be_produced_ends_the_socket(
-    sockets: Sockets, new_topic: NewTopic, frame: bytes, code: int
+async def test_what_cannot_be_produced_ends_the_socket_and_says_what_to_do(
+    sockets: Sockets, new_topic: NewTopic, types: dict[str, str], frame: bytes, code: int, said: str
 ) -> None:
-    peer = await sockets.open("/socket/in", clientId="c", topic=new_topic(), socketPayload="avro", valType="string")
+    given = {"valType": "string", **types}
+    peer = await sockets.open("/socket/in", clientId="c", topic=new_topic(), socketPayload="avro", **given)
     await peer.socket.send_bytes(frame)
     message = await peer.socket.receive(timeout=15)
     assert (message.type, message.data) == (WSMsgType.CLOSE, code)
+    assert said in str(message.extra)
+    assert len(str(message.extra)) < 120  # none is cut
 
 
 async def test_consume_and_commit(proxy: GatewayProcess, sockets: Sockets, new_topic: NewTopic) -> None:
