@@ -60,7 +60,7 @@ def read_document(body: bytes) -> dict[str, Raw] | None:
     """
     if has_many_parts(body):
         raise PayloadTooLarge(f"The body has more than {PARTS_MAX} parts; send several requests.")
-    if not body.strip():
+    if not body or body.isspace():
         return None
     try:
         return jsonio.decode(body, _OBJECT)

@@ -10,9 +10,11 @@ Additions to the contract, for records of v1 and v2: ``timestamp`` (milliseconds
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Optional, cast
 
@@ -28,6 +30,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.records import OutgoingRecord, RecordToSend
+from kafka_gateway.rights import Rights
 from kafka_gateway.schemas import Preparing, Schemas
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.json_members import (
@@ -53,6 +56,10 @@ _SchemaId = Annotated[int, jsonio.Meta(ge=-(2**31), le=2**31 - 1)]
 OBJECTS_MAX = 100_000
 """Records, their headers and the objects in JSON values of one request. A body of 64 MiB could hold 20 million empty
 records, which would keep the event loop busy for half a minute and take gigabytes."""
+
+_AT_ONCE_BYTES = 256 * 1024
+"""A longer body that has to be read a second time is so in a later turn of the event loop: 5 MiB of spaces or of digits
+take 20 ms each time."""
 
 _MESSAGE_MAX = 300
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -116,7 +123,8 @@ class RecordsReader:
         params: Mapping[str, Any] = _NOTHING,
         query: Mapping[str, str] = _NOTHING,
     ) -> Sequence[RecordToSend] | Preparing:
-        """The records of the body, at least one; Preparing if a schema has to be asked for first.
+        """The records of the body, at least one; Preparing if a schema has to be asked for first, or reading a long
+        body that is not just as it should be goes on in another turn of the event loop.
 
         Raises:
             BadRequest: not JSON, a member of the wrong type, data that the format cannot store.
@@ -128,9 +136,7 @@ class RecordsReader:
         try:
             return self._read_body(body, codec, params, query)
         except (BadRequest, Unprocessable) as error:
-            if not error.help:
-                error.help = _EXAMPLES.get(codec.name if codec is not None else "", _EXAMPLES[""])
-            raise
+            raise _with_example(error, codec) from None
 
     def _read_body(
         self, body: bytes, codec: Codec | None, params: Mapping[str, Any], query: Mapping[str, str]
@@ -145,16 +151,53 @@ class RecordsReader:
                 f"The body has more than {OBJECTS_MAX} objects; send the records in several requests."
             )
         if codec.schema_type:
-            raw, given = self._raw_records(body, codec)
-            self._check_count(raw)
-            if self._with_schemas is None:
-                raise SchemasUnavailable()
-            topic = str(params.get("topic", ""))
-            partition = params.get("partition")
-            return self._with_schemas.read(codec.name, topic, raw, given, len(body), is_dry(query), partition)
+            raw = self._fast_raw_records(body, codec)
+            if raw is not None:
+                return self._written(raw, len(body), codec, params, query)
+        else:
+            records = self._fast_records(body, codec)
+            if records is not None:
+                self._check_count(records)
+                return records
+        if len(body) > _AT_ONCE_BYTES:
+            return Preparing(partial(self._read_exactly_later, body, codec, params, query))
+        return self._read_exactly(body, codec, params, query)
+
+    async def _read_exactly_later(
+        self, body: bytes, codec: Codec, params: Mapping[str, Any], query: Mapping[str, str], rights: Rights
+    ) -> Sequence[RecordToSend]:
+        await asyncio.sleep(0)
+        try:
+            found = self._read_exactly(body, codec, params, query)
+        except (BadRequest, Unprocessable) as error:
+            raise _with_example(error, codec) from None
+        return cast(Sequence[RecordToSend], await found.ready(rights)) if isinstance(found, Preparing) else found
+
+    def _read_exactly(
+        self, body: bytes, codec: Codec, params: Mapping[str, Any], query: Mapping[str, str]
+    ) -> Sequence[RecordToSend] | Preparing:
+        if codec.schema_type:
+            return self._written(self._raw_records(body, codec), len(body), codec, params, query)
         records = self._records(body, codec)
         self._check_count(records)
         return records
+
+    def _written(
+        self,
+        found: tuple[Sequence[RawRecord], GivenSchemas],
+        size: int,
+        codec: Codec,
+        params: Mapping[str, Any],
+        query: Mapping[str, str],
+    ) -> Sequence[RecordToSend] | Preparing:
+        """The records, written with their schemas."""
+        raw, given = found
+        self._check_count(raw)
+        if self._with_schemas is None:
+            raise SchemasUnavailable()
+        topic = str(params.get("topic", ""))
+        partition = params.get("partition")
+        return self._with_schemas.read(codec.name, topic, raw, given, size, is_dry(query), partition)
 
     def _check_count(self, records: Sequence[object]) -> None:
         if len(records) > self._records_max:
@@ -163,7 +206,8 @@ class RecordsReader:
                 "(produce.records.max). Send them in several requests."
             )
 
-    def _records(self, body: bytes, codec: Codec) -> Sequence[RecordToSend]:
+    def _fast_records(self, body: bytes, codec: Codec) -> Sequence[RecordToSend] | None:
+        """None: the exact reading has to find out what it is, and whether it can be let pass."""
         if body:
             fast = self._fast.get(codec)
             if fast is None:
@@ -171,16 +215,15 @@ class RecordsReader:
             try:
                 return fast(body)
             except ValueError as reason:
-                # The exact reading finds out what it is, and whether it can be let pass; of a long body that takes
-                # too long (2.6 µs a record), and the decoder's word has to do.
+                # Of a long body the exact reading takes too long (2.6 µs a record), and the decoder's word has to do.
                 if has_many_parts(body):
                     raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)}") from None
             except BadRequest:
                 if not body.isspace():  # which is no body, and refused like none
                     raise
-        return self._read(body, codec)
+        return None
 
-    def _raw_records(self, body: bytes, codec: Codec) -> tuple[list[RawRecord], GivenSchemas]:
+    def _fast_raw_records(self, body: bytes, codec: Codec) -> tuple[list[RawRecord], GivenSchemas] | None:
         """The records with their data as they are in the body, and what it says of their schemas."""
         if body:
             decoder = self._datums.get(codec)
@@ -194,6 +237,11 @@ class RecordsReader:
             except BadRequest:
                 if not body.isspace():
                     raise
+        return None
+
+    # --- the exact reading ------------------------------------------------------------------------------------------
+
+    def _raw_records(self, body: bytes, codec: Codec) -> tuple[list[RawRecord], GivenSchemas]:
         elements, schemas = self._members(body)
         raw = [RawRecord(*self._record(element, codec, f"records[{i}]")) for i, element in enumerate(elements)]
         for record in raw:
@@ -201,9 +249,7 @@ class RecordsReader:
             record.value = NULL if record.value is None else record.value
         return raw, GivenSchemas(**schemas)  # type: ignore[arg-type]
 
-    # --- the exact reading ------------------------------------------------------------------------------------------
-
-    def _read(self, body: bytes, codec: Codec) -> list[OutgoingRecord]:
+    def _records(self, body: bytes, codec: Codec) -> list[OutgoingRecord]:
         elements, _ = self._members(body)
         return [self._record(element, codec, f"records[{i}]") for i, element in enumerate(elements)]
 
@@ -265,6 +311,13 @@ class RecordsReader:
             return codec.store(datum)
         except ValueError as reason:
             raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)} At {place}.") from None
+
+
+def _with_example(error: BadRequest | Unprocessable, codec: Codec | None) -> BadRequest | Unprocessable:
+    """The refusal of a body, which says what would have been right."""
+    if not error.help:
+        error.help = _EXAMPLES.get(codec.name if codec is not None else "", _EXAMPLES[""])
+    return error
 
 
 def _element(raw: Raw, index: int) -> dict[str, Raw]:
