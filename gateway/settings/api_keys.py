@@ -80,11 +80,11 @@ PRODUCE = section(
     ConfigKey(
         name="producer.linger.ms",
         type="float",
-        default=0.5,
+        default=2,
         unit="ms",
         minimum=0,
         maximum=900000,
-        doc="How long a record may wait for others to share its batch; up to 1, a client that is alone does not wait.",
+        doc="How long a record may wait for others to share its batch; up to 5, only while others are under way.",
     ),
     ConfigKey(
         name="producer.queue.bytes",

@@ -1,4 +1,4 @@
-"""A record that has no company does not linger (gateway/kafka/producing/sender.py)."""
+"""Records wait for nobody but those that are under way (gateway/kafka/producing/sender.py)."""
 
 from __future__ import annotations
 
@@ -12,92 +12,133 @@ from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.producing.sender import Batch, Sender
 from kafka_gateway.records import OutgoingRecord
 from tests.mock_cluster import MockCluster
+from tests.transports.wire import until
 
 LINGER_S = 20
+ROUND_TRIP_S = 0.03
 
 
 @pytest.fixture(scope="module")
 def mock() -> MockCluster:
     """Slow enough that sends in one go are under way together, however slow this machine is."""
     mock = MockCluster()
-    mock.answer_after(30)
+    mock.answer_after(int(ROUND_TRIP_S * 1000))
     return mock
 
 
 class Sending:
-    """A sender whose records linger for longer than any test lasts."""
+    """A sender whose librdkafka lingers for longer than any test lasts, unless it is flushed."""
 
-    def __init__(self, mock: MockCluster, *, lingers: bool = False) -> None:
+    def __init__(self, mock: MockCluster, *, gathers_s: float | None = LINGER_S) -> None:
         config = {"bootstrap.servers": mock.bootstrap, "linger.ms": LINGER_S * 1000, "enable.idempotence": True}
+        self.finished: list[int] = []
+        """How many batches each round of reports has finished."""
         self.sender = Sender(
-            lambda: confluent_kafka.Producer(config), 1_000_000, self._finished, lambda _: None, lingers=lingers
+            lambda: confluent_kafka.Producer(config), 1_000_000, self._finished, lambda _: None, gathers_s=gathers_s
         )
 
-    @staticmethod
-    def _finished(batches: object) -> None:
+    def _finished(self, batches: object) -> None:
         assert isinstance(batches, list)
+        self.finished.append(len(batches))
         for batch in batches:
             batch.future.set_result(batch.rows)
 
-    def send(self, *values: bytes) -> asyncio.Future[list[Delivery]]:
+    def send(self, *values: bytes, cost_bytes: int = 0) -> asyncio.Future[list[Delivery]]:
         future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
-        batch = Batch("lone", len(values), 0, time.monotonic(), future, self.sender)
-        self.sender.send(batch, [OutgoingRecord(None, value, 0) for value in values], None)
+        batch = Batch("lone", len(values), cost_bytes, time.monotonic(), future, self.sender)
+        if self.sender.send(batch, [OutgoingRecord(None, value, 0) for value in values], None):
+            self._finished([batch])
         return future
 
-    async def offsets(self, *values: bytes) -> list[int | None]:
+    async def offsets(self, *sent: asyncio.Future[list[Delivery]]) -> list[int | None]:
         async with asyncio.timeout(LINGER_S / 2):
-            return [row.offset() for row in await self.send(*values)]  # type: ignore[union-attr]
-
-    async def lingers(self, *values: bytes) -> bool:
-        """Whether they are still there after a time in which others are stored."""
-        future = self.send(*values)
-        await asyncio.wait([future], timeout=0.5)
-        was_open = not future.done()
-        await self.sender.flush(10)
-        await future
-        return was_open
+            return [row.offset() for rows in sent for row in await rows]  # type: ignore[union-attr]
 
     async def close(self) -> None:
+        await self.sender.flush(10)
         await self.sender.close()
 
 
-async def test_only_company_makes_records_linger(mock: MockCluster) -> None:
+async def test_records_go_at_once_or_with_those_that_came_meanwhile(mock: MockCluster) -> None:
     sending = Sending(mock)
     try:
-        first = (await sending.offsets(b"0"))[0] or 0
-        for number in range(1, 10):
-            assert await sending.offsets(b"%d" % number) == [first + number]
-        assert await sending.offsets(b"a", b"b") == [first + 10, first + 11]
-        crowd = [sending.send(b"c%d" % number) for number in range(30)]
-        await sending.sender.flush(10)
-        rows = [row for done in crowd for row in await done]
-        assert [row.offset() for row in rows] == list(range(first + 12, first + 42))  # type: ignore[union-attr]
-        assert await sending.lingers(b"after a crowd")
-        for _ in range(30):  # alone again: flushed for them by this test
-            future = sending.send(b"x")
-            await sending.sender.flush(10)
-            await future
-        await sending.offsets(b"alone")
+        first = (await sending.offsets(sending.send(b"0")))[0] or 0
+        for number in range(1, 5):
+            assert await sending.offsets(sending.send(b"x")) == [first + number]
+        assert await sending.offsets(sending.send(b"a", b"b")) == [first + 5, first + 6]
+        sending.finished.clear()
+        crowd = [sending.send(b"c") for _ in range(30)]
+        assert await sending.offsets(*crowd) == list(range(first + 7, first + 37))
+        assert sending.finished[0] == 1, "it had no company"
+        assert len(sending.finished) < 6, (
+            "the others go together, but for those of the moment in which the flush begins"
+        )
+        assert await sending.offsets(sending.send(b"alone again")) == [first + 37]
     finally:
         await sending.close()
 
 
-async def test_a_bulk_has_company(mock: MockCluster) -> None:
+async def test_much_waits_for_nobody(mock: MockCluster) -> None:
+    """A second round trip shows that it was not: what has gathered is gone before the first report is there."""
     sending = Sending(mock)
     try:
-        for _ in range(10):
-            future = sending.send(*[b"x"] * 101)
-            await sending.sender.flush(10)
-            await future
-        assert await sending.lingers(b"alone")
+        await sending.offsets(sending.send(b"known now"))
+        for much in ([b"x"] * 5001, [b"x"]):
+            sent = [sending.send(b"first"), sending.send(*much, cost_bytes=600_000)]
+            offsets = await sending.offsets(*sent)
+            assert offsets == list(range(offsets[0] or 0, (offsets[0] or 0) + 1 + len(much)))
+            assert len(sending.sender._gathered) == 0
+    finally:
+        await sending.close()
+
+
+async def test_what_is_under_way_holds_others_up_for_a_while_only(mock: MockCluster) -> None:
+    sending = Sending(mock, gathers_s=0.02)
+    try:
+        await sending.offsets(sending.send(b"known now"))
+        mock.answer_after(1000)
+        slow = sending.send(b"slow")
+        other = sending.send(b"other")
+        queued = len(sending.sender.producer)
+        await until(lambda: len(sending.sender.producer) > queued, 0.5)
+        assert not slow.done()
+        mock.answer_after(int(ROUND_TRIP_S * 1000))
+        offsets = await sending.offsets(slow, other)
+        assert offsets == [offsets[0], (offsets[0] or 0) + 1]
+    finally:
+        mock.answer_after(int(ROUND_TRIP_S * 1000))
+        await sending.close()
+
+
+async def test_what_has_gathered_is_sent_before_the_end(mock: MockCluster) -> None:
+    sending = Sending(mock)
+    sent = [sending.send(b"x") for _ in range(3)]
+    await sending.close()
+    assert all(each.done() for each in sent)
+    assert len(await sending.offsets(*sent)) == 3
+
+
+async def test_a_record_that_librdkafka_cannot_take_costs_no_other(mock: MockCluster) -> None:
+    sending = Sending(mock)
+    try:
+        await sending.offsets(sending.send(b"known now"))
+        before = sending.send(b"first")
+        wrong = sending.send("\ud800")  # type: ignore[arg-type]
+        behind = sending.send(b"last")
+        assert isinstance((await wrong)[0], Exception)
+        offsets = await sending.offsets(before, behind)
+        assert offsets == [offsets[0], (offsets[0] or 0) + 1]
     finally:
         await sending.close()
 
 
 async def test_a_longer_linger_is_obeyed(mock: MockCluster) -> None:
-    sending = Sending(mock, lingers=True)
+    sending = Sending(mock, gathers_s=None)
     try:
-        assert await sending.lingers(b"alone")
+        future = sending.send(b"alone")
+        await asyncio.wait([future], timeout=0.5)
+        assert not future.done()
+        await sending.sender.flush(10)
+        assert len(await sending.offsets(future)) == 1
     finally:
         await sending.close()

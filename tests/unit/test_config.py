@@ -47,7 +47,7 @@ def test_defaults_load_without_a_warning() -> None:
     assert config.items("listeners") == ()
     assert config.flag("listeners.insecure") is False
     assert config.seconds("consumer.request.timeout.ms") == 1.0
-    assert config.seconds("producer.linger.ms") == 0.0005
+    assert config.seconds("producer.linger.ms") == 0.002
     assert config["consumer.request.max.bytes"] == 64 * 1024 * 1024
     assert not config.given("port")
 

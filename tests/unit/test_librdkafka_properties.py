@@ -371,7 +371,7 @@ def read(*overrides: str) -> Config:
 def test_own_keys_and_what_beats_them() -> None:
     assert client_properties(read("bootstrap.servers=a:1,b:2"), "producer") == {
         "bootstrap.servers": "a:1,b:2",
-        "linger.ms": "0.5",
+        "linger.ms": "2",
         "message.timeout.ms": "30000",
         "queue.buffering.max.kbytes": "65536",
         "queue.buffering.max.messages": "500000",

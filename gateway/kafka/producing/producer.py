@@ -41,7 +41,7 @@ RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
 
 
-MOST_SKIPPED_LINGER_MS = 1.0
+MOST_SKIPPED_LINGER_MS = 5.0
 """An operator who gives a longer ``linger.ms`` wants it for lone clients, too."""
 
 
@@ -114,10 +114,11 @@ class KafkaProducer:
 
             return confluent_kafka.Producer({**config, **smaller, "error_cb": error_cb})
 
-        lingers = float(self._clients.producer_config().get("linger.ms", 0)) > MOST_SKIPPED_LINGER_MS
+        linger_ms = float(self._clients.producer_config().get("linger.ms", 0))
+        gathers_s = None if linger_ms > MOST_SKIPPED_LINGER_MS else linger_ms / 1000
         if self._times is None:
-            return Sender(make, batch_bytes, self._finish, self._broken, lingers=lingers)
-        sender = EmbeddedSender(make, batch_bytes, self._finish, self._broken, lingers=lingers)
+            return Sender(make, batch_bytes, self._finish, self._broken, gathers_s=gathers_s)
+        sender = EmbeddedSender(make, batch_bytes, self._finish, self._broken, gathers_s=gathers_s)
         sender.times = self._times
         return sender
 

@@ -8,9 +8,10 @@ the loop once: a wake-up a record would cost twenty times as much. A fatal error
 ``poll()`` (reliability.md §3a), so the loop round it is guarded: all open batches are failed and a new producer takes
 over.
 
-``linger.ms`` gives many clients large batches and makes a lone one wait for nobody, and librdkafka's timers round
-0.5 ms up to 2. So while each send finds nothing under way, the poll thread waits for the next one, and serves it with
-librdkafka's ``flush``: as long as that runs, nothing lingers. The producer is the same, and so are order and
+``linger.ms`` makes a lone record wait for nobody, and librdkafka waits for the end of a millisecond by asking again and
+again, which took a third of the processor's time under load. So records are gathered here: what finds nothing under way
+is sent at once, and what comes meanwhile waits for the reports of that, and goes together then. The poll thread serves
+both with librdkafka's ``flush``: as long as that runs, nothing lingers. The producer is the same, and so are order and
 idempotence.
 """
 
@@ -37,12 +38,8 @@ log = logging.getLogger("gateway.kafka.producer")
 
 _POLL_S = 0.2
 _LEARN_S = 2.0
-_CROWDED = 0.25
-"""Records linger while more than this part of the sends, lately, found others under way."""
-_WEIGHT = 1 / 16
-"""What one send counts for that part: after some twenty alone, or five in company, it is another one."""
-_BULK = 100
-"""So many records of one send are company for each other."""
+_GATHERED_RECORDS, _GATHERED_BYTES = 5000, 512 * 1024
+"""So much is sent whatever is under way: handing 5,000 records to librdkafka takes the loop some 8 ms."""
 _FLUSH_S = 0.002
 """How long records are flushed, at most: they have long left by then, and their reports come without it."""
 
@@ -223,7 +220,7 @@ class Sender:
         finished: Callable[[Sequence[Batch]], None],
         broken: Callable[[Sender], None],
         *,
-        lingers: bool = False,
+        gathers_s: float | None = 0.0,
     ) -> None:
         """Does not wait for Kafka. Raises KafkaException for a faulty configuration.
 
@@ -231,7 +228,8 @@ class Sender:
             make: builds the producer, and another one after a fatal error.
             finished: gets the batches whose reports are all there; on the loop.
             broken: is called when the producer has failed for good, which leaves all of its batches open; on the loop.
-            lingers: records wait ``linger.ms`` for others even when there are none.
+            gathers_s: how long records wait, at most, for the reports of others that are under way. None: they are
+                given to librdkafka at once, and wait ``linger.ms`` there even if there are no others.
         """
         self.batch_bytes = batch_bytes
         self.done: list[Batch] = []
@@ -244,9 +242,11 @@ class Sender:
         self.forbidden: KafkaAuthorization | None = None
         """Set while Kafka lets the producer's user write to no topic at all: then it has no use for a producer."""
         self._forbidden_at = 0.0
-        self._lingers = lingers
-        self._crowd = 0.0
-        """Which part of the sends, lately, found others under way: the last ones count most. Written by the loop."""
+        self._gathers_s = gathers_s
+        self._gathered: list[tuple[Batch, Sequence[RecordToSend], int | None]] = []
+        """What waits for the reports of others, in the order of its sending."""
+        self._gathered_records = self._gathered_bytes = 0
+        self._release_at: asyncio.TimerHandle | None = None
         self._is_waiting = False
         """Whether the poll thread waits for a send to flush."""
         self._sent: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -262,12 +262,53 @@ class Sender:
         if self.forbidden is not None and not self._may_try_again():
             batch.rows[:] = [self.forbidden] * size
             return _without(batch, size)
+        if self._gathers_s and (self._gathered or len(self.producer)):
+            self._gather(batch, records, partition)
+            return False
+        is_complete = self._produce(batch, records, partition)
+        self._wake()
+        return is_complete
+
+    def _gather(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
+        if not self._gathered:
+            self._release_at = self._loop.call_later(self._gathers_s or 0.0, self._release)
+        self._gathered.append((batch, records, partition))
+        self._gathered_records += len(records)
+        self._gathered_bytes += batch.cost_bytes
+        if self._gathered_records > _GATHERED_RECORDS or self._gathered_bytes > _GATHERED_BYTES:
+            self._release()
+
+    def _release(self) -> None:
+        """Sends what has been gathered."""
+        gathered = self._take_gathered()
+        if not gathered:
+            return
+        complete = [batch for batch, records, partition in gathered if self._produce(batch, records, partition)]
+        self._wake()
+        if complete:
+            self._finished(complete)
+
+    def _take_gathered(self) -> list[tuple[Batch, Sequence[RecordToSend], int | None]]:
+        if self._release_at is not None:
+            self._release_at.cancel()
+            self._release_at = None
+        gathered, self._gathered = self._gathered, []
+        self._gathered_records = self._gathered_bytes = 0
+        return gathered
+
+    def _wake(self) -> None:
+        """Has the poll thread flush what was given to librdkafka."""
+        if self._is_waiting:
+            self._sent.put(None)
+
+    def _produce(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> bool:
+        """Gives the records to librdkafka; returns as ``send``."""
+        size = len(records)
         if partition is None:
             partition = -1
         produce, topic = self.producer.produce, batch.topic
         delivered, delivered_alone = self.reports(batch, records)
         failed = 0
-        self._crowd += ((size > _BULK or len(self.producer) > 0) - self._crowd) * _WEIGHT
         for index, record in enumerate(records):
             report = delivered_alone if size == 1 else partial(delivered, index)
             place = partition if (own := record.partition) is None else own
@@ -280,12 +321,11 @@ class Sender:
                         batch.extras = {}
                     batch.extras[index] = (record.timestamp_ms, listed)
                     produce(topic, record.value, record.key, place, report, None, record.timestamp_ms, listed)
-            except (BufferError, confluent_kafka.KafkaException) as error:
+            except Exception as error:
+                # Of whatever kind: others may be sent in the same round, and are not to be lost for this one.
                 batch.rows[index] = _not_queued(error)
                 batch.note("_QUEUE_FULL")
                 failed += 1
-        if self._is_waiting:
-            self._sent.put(None)
         return failed > 0 and _without(batch, failed)
 
     def reports(
@@ -313,6 +353,7 @@ class Sender:
                 batch.rows[index] = _not_queued(error)
                 batch.note("_QUEUE_FULL")
                 failed += 1
+        self._wake()
         return failed > 0 and _without(batch, failed)
 
     def learn(self, topic: str) -> None:
@@ -330,9 +371,12 @@ class Sender:
             batches = done[:count]
             del done[:count]
             self._finished(batches)
+        if self._gathered and not len(self.producer):
+            self._release()
 
     async def flush(self, timeout_s: float) -> None:
         """Waits for the reports of the records that are on their way."""
+        self._release()
         await asyncio.to_thread(_flush, self.producer, timeout_s)
         self.hand_over()
 
@@ -368,7 +412,7 @@ class Sender:
                 self._call_loop(self.hand_over)
 
     def _serve_reports(self) -> None:
-        if self._lingers or self._crowd > _CROWDED:
+        if self._gathers_s is None:
             self.producer.poll(_POLL_S)
             return
         # In this order: a send that comes meanwhile sees the mark, or is seen here.
@@ -390,7 +434,7 @@ class Sender:
             log.warning("Kafka lets this user write to no topic: %s", error)
         self._forbidden_at = time.monotonic()
         self.forbidden = KafkaAuthorization("CLUSTER_AUTHORIZATION_FAILED: this user may write to no topic")
-        self._call_loop(lambda: self._broken(self))
+        self._call_loop(self._lose)
 
     def _may_try_again(self) -> bool:
         """Makes another producer, for rights may have been given meanwhile. On the loop."""
@@ -409,7 +453,12 @@ class Sender:
             time.sleep(_POLL_S)
         finally:
             del old
-        self._call_loop(lambda: self._broken(self))
+        self._call_loop(self._lose)
+
+    def _lose(self) -> None:
+        """On the loop. What was gathered counts as lost with the rest, and is not sent behind the answer."""
+        self._take_gathered()
+        self._broken(self)
 
     def _call_loop(self, callback: Callable[[], object]) -> None:
         try:
@@ -418,7 +467,9 @@ class Sender:
             log.debug("the event loop is closed; delivery reports are dropped")
 
 
-def _not_queued(error: BufferError | confluent_kafka.KafkaException) -> Exception:
+def _not_queued(error: Exception) -> Exception:
+    if not isinstance(error, BufferError | confluent_kafka.KafkaException):
+        log.error("librdkafka cannot be given a record", exc_info=error)
     return TooManyRequests(FULL) if isinstance(error, BufferError) else to_delivery_error(error)
 
 
