@@ -180,7 +180,7 @@ class Writer:
     _prefix: bytes = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_prefix", b"\0" + self.schema_id.to_bytes(4, "big", signed=self.schema_id < 0))
+        object.__setattr__(self, "_prefix", b"\0" + self.schema_id.to_bytes(4, "big"))
 
     def store(self, text: bytes) -> bytes | None:
         """The bytes that Kafka keeps of a datum given as JSON text; see CompiledSchema.encode."""

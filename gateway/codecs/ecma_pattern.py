@@ -2,14 +2,19 @@
 
 What a browser takes with the flag ``u`` is taken, and what it takes without it (ECMA-262 Annex B.1.2): a ``{`` or ``]``
 that stands for itself, escapes that mean nothing, ``[\\w-.]``. Where the two differ, the flag counts: characters are
-code points. Two habits from Java and Python are taken as well, since registries take them and ECMA-262 gives them no
-sense that anybody wants: ``(?i)`` at the beginning (letters of ASCII), and ``\\A``, ``\\z``, ``\\Z``.
+code points. So are the modifiers of its 16th edition, ``(?i:…)``. Letters behind a backslash that mean something in
+other languages only (``\\A``, ``\\Z``, ``\\h``, ``\\Q``) are refused, as the flag has it: taken for themselves they
+would let nothing pass. One habit of Java and Python is taken, which ECMA-262 gives no other sense: ``(?i)`` at the
+beginning (letters of ASCII).
 """
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,12 +22,19 @@ Range = tuple[int, int]
 """The first and the last character."""
 
 LAST = 0x10FFFF
+_CASED = ((0, 0x3000), (0xA640, 0xAC00), (0xFB00, 0xFB20), (0xFF00, 0x10000), (0x10400, 0x11000), (0x11800, 0x11900),
+          (0x16E00, 0x16F00), (0x1E900, 0x1EA00))  # fmt: skip
+"""From and to: where Unicode has letters of two cases."""
 _DEEPEST = 100
 _QUANTIFIER = re.compile(r"(?:([*+?])|\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\})(\?)?")
 _NAME = re.compile(r"<([A-Za-z_$\u0080-\uffff][\w$]*)>")
 _PROPERTY = re.compile(r"([pP])\{([A-Za-z_]+(?:=[A-Za-z0-9_]+)?|[A-Za-z0-9_]+)\}")
 _HEX = re.compile(r"u\{0*([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})")
 _OCTAL = re.compile(r"[0-3][0-7]{0,2}|[4-7][0-7]?")
+_MODIFIERS = re.compile(r"\?([ims]*)(?:(-)([ims]*))?:")
+_FOREIGN = frozenset("aeghijlmoqyzACEFGHIJKLMNOQRTUVXYZ")
+"""Letters that have no meaning behind a backslash, though other languages may give them one."""
+_INSTEAD = {"A": "^", "Z": "$", "z": "$"}
 _CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
 _SETS: dict[str, tuple[Range, ...]] = {
     "d": ((48, 57),),
@@ -30,8 +42,10 @@ _SETS: dict[str, tuple[Range, ...]] = {
     "s": ((9, 13), (32, 32), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F),
           (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)),
 }  # fmt: skip
-_LINE_ENDS: tuple[Range, ...] = ((10, 10), (13, 13), (0x2028, 0x2029))
+LINE_ENDS: tuple[Range, ...] = ((10, 10), (13, 13), (0x2028, 0x2029))
 WORD = _SETS["w"]
+WORD_ANY_CASE: tuple[Range, ...] = (*WORD, (0x17F, 0x17F), (0x212A, 0x212A))
+"""With the long s and the sign for Kelvin, which are folded to letters of ASCII."""
 
 
 class Chars(NamedTuple):
@@ -44,7 +58,8 @@ class Chars(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A place between characters: ``^``, ``$``, ``b``, ``B``, or ``Z``, the end or before a last line feed."""
+    """A place between characters: ``^``, ``$``, ``b``, ``B``; ``^m`` and ``$m`` are those of lines, ``bi`` and ``Bi``
+    those of words in which case does not matter."""
 
     kind: str
 
@@ -105,6 +120,43 @@ def complement(ranges: Sequence[Range]) -> tuple[Range, ...]:
     return tuple(found)
 
 
+def any_case(ranges: Sequence[Range]) -> tuple[Range, ...]:
+    """With all characters that are the same but for their case, by Unicode's simple case folding, as the flags ``iu``
+    have it."""
+    codes, same = _cases()
+    found = list(ranges)
+    for first, last in ranges:
+        for code in codes[bisect.bisect_left(codes, first) : bisect.bisect_right(codes, last)]:
+            found += [(each, each) for each in same[code]]
+    joined: list[Range] = []
+    for first, last in sorted(found):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+@functools.cache
+def _cases() -> tuple[Sequence[int], Mapping[int, Sequence[int]]]:
+    """The characters that have another case, in order; and of each all that are the same but for it. 20 ms, once."""
+    folded: dict[int, list[int]] = {}
+    for code in itertools.chain(*(range(first, last) for first, last in _CASED)):
+        folded.setdefault(_fold(chr(code)), []).append(code)
+    same = {code: codes for codes in folded.values() if len(codes) > 1 for code in codes}
+    return sorted(same), same
+
+
+def _fold(char: str) -> int:
+    for folded in (
+        char.casefold(),
+        char.lower(),
+    ):  # the full folding of some is a text, the simple one the small letter
+        if len(folded) == 1:
+            return ord(folded)
+    return ord(char)
+
+
 @dataclass(slots=True)
 class _Class:
     ranges: list[Range] = field(default_factory=list)
@@ -113,8 +165,10 @@ class _Class:
 
 class _Reader:
     def __init__(self, text: str) -> None:
-        self._any_case = text.startswith("(?i)")
-        self._text = text[4:] if self._any_case else text
+        self._ascii_any_case = text.startswith("(?i)")
+        self._text = text[4:] if self._ascii_any_case else text
+        self._modifiers: frozenset[str] = frozenset()
+        """Those of the groups around: i, m, s."""
         self._at = 0
         self._depth = 0
         self._groups = 0
@@ -185,9 +239,9 @@ class _Reader:
         char = self._text[self._at]
         self._at += 1
         if char == "^" or char == "$":
-            return Mark(char)
+            return Mark(f"{char}m" if "m" in self._modifiers else char)
         if char == ".":
-            return Chars(_LINE_ENDS, negated=True)
+            return Chars(() if "s" in self._modifiers else LINE_ENDS, negated=True)
         if char == "(":
             return self._group()
         if char == "[":
@@ -200,7 +254,11 @@ class _Reader:
         return self._chars([(code, code)])
 
     def _chars(self, ranges: list[Range], properties: Sequence[str] = (), negated: bool = False) -> Chars:
-        if self._any_case:
+        if "i" in self._modifiers:
+            if properties:
+                raise ValueError(f"{properties[0]} stands where case does not matter, in (?i:…)")
+            return Chars(any_case(ranges), (), negated)
+        if self._ascii_any_case:
             ranges = ranges + [
                 (max(first, low) + shift, min(last, low + 25) + shift)
                 for first, last in ranges
@@ -210,8 +268,8 @@ class _Reader:
         return Chars(tuple(ranges), tuple(properties), negated)
 
     def _group(self) -> Node:
-        if self._take("?:"):
-            return self._closed(Group(self._choice(), 0))
+        if (modified := self._match(_MODIFIERS)) is not None:
+            return self._modified(modified[1], modified[3] or "", bool(modified[2]))
         for sign, ahead, negated in (("=", True, False), ("!", True, True), ("<=", False, False), ("<!", False, True)):
             if self._take(f"?{sign}"):
                 return self._closed(Look(self._choice(), ahead, negated))
@@ -220,6 +278,17 @@ class _Reader:
         self._groups += 1
         number = self._groups
         return self._closed(Group(self._choice(), number))
+
+    def _modified(self, added: str, removed: str, minus: bool) -> Node:
+        """A group that nothing refers to, with its modifiers."""
+        named = added + removed
+        if len(set(named)) < len(named) or (minus and not named):
+            raise ValueError(f"a group cannot begin with (?{added}-{removed}:")
+        around = self._modifiers
+        self._modifiers = (around | set(added)) - set(removed)
+        node = self._closed(Group(self._choice(), 0))
+        self._modifiers = around
+        return node
 
     def _closed(self, node: Node) -> Node:
         if not self._take(")"):
@@ -232,22 +301,27 @@ class _Reader:
         if self._at == len(self._text):
             raise ValueError("it ends with a \\")
         char = self._text[self._at]
-        if char in "bBAzZ":
+        if char in "bB":
             self._at += 1
-            return Mark({"A": "^", "z": "$"}.get(char, char))
+            return Mark(f"{char}i" if "i" in self._modifiers else char)
         if char == "k" and self._group_names:
             self._at += 1
             name = self._match(_NAME)
             if name is None or name[1] not in self._group_names:
                 raise ValueError(f"there is no group {self._rest!r}")
-            return Back(self._group_names[name[1]])
+            return self._back(self._group_names[name[1]])
         if char in "123456789":
             digits = re.match("[0-9]{1,9}", self._text[self._at :])
             if digits is not None and int(digits[0]) <= self._group_count:
                 self._at += digits.end()
-                return Back(int(digits[0]))
+                return self._back(int(digits[0]))
         found = self._set_or_char()
         return self._char(found) if isinstance(found, int) else self._chars(found.ranges, found.properties)
+
+    def _back(self, group: int) -> Back:
+        if "i" in self._modifiers:
+            raise ValueError(f"it refers to the group {group} where case does not matter")
+        return Back(group)
 
     def _set_or_char(self) -> int | _Class:
         """What stands behind a backslash, in a class or not."""
@@ -255,12 +329,12 @@ class _Reader:
         if prop is not None:
             return _Class(properties=[f"\\{prop[0]}"])
         char = self._text[self._at]
-        if char in "dws":
+        if char in "dwsDWS":
             self._at += 1
-            return _Class(list(_SETS[char]))
-        if char in "DWS":
-            self._at += 1
-            return _Class(list(complement(_SETS[char.lower()])))
+            ranges: Sequence[Range] = _SETS[char.lower()]
+            if char in "wW" and "i" in self._modifiers:
+                ranges = WORD_ANY_CASE
+            return _Class(list(complement(ranges) if char in "DWS" else ranges))
         return self._escaped_char()
 
     def _escaped_char(self) -> int:
@@ -285,6 +359,9 @@ class _Reader:
         char = self._text[self._at]
         if char == "c":
             return ord("\\")  # and the c stands for itself
+        if char in _FOREIGN:
+            instead = f": write {_INSTEAD[char]}" if char in _INSTEAD else ""
+            raise ValueError(f"\\{char} means nothing in ECMA-262{instead}")
         self._at += 1
         return _CONTROLS.get(char, ord(char))
 

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from kafka_gateway.codecs.ecma_pattern import (
     LAST,
+    LINE_ENDS,
     WORD,
+    WORD_ANY_CASE,
     Back,
     Chars,
     Choice,
@@ -116,14 +118,17 @@ def _char(code: int, syntax: frozenset[str]) -> str:
     return char if plain else f"\\u{{{code:X}}}"
 
 
-_WORD = _chars(Chars(WORD))
-_MARKS = {
-    "^": "^",
-    "$": "$",
-    "Z": "(?=\\n?$)",
-    "b": f"(?:(?<={_WORD})(?!{_WORD})|(?<!{_WORD})(?={_WORD}))",
-    "B": f"(?:(?<={_WORD})(?={_WORD})|(?<!{_WORD})(?!{_WORD}))",
-}
+def _marks() -> dict[str, str]:
+    line_end = _chars(Chars(LINE_ENDS))
+    marks = {"^": "^", "$": "$", "^m": f"(?:^|(?<={line_end}))", "$m": f"(?:$|(?={line_end}))"}
+    for case, ranges in (("", WORD), ("i", WORD_ANY_CASE)):
+        word = _chars(Chars(ranges))
+        marks[f"b{case}"] = f"(?:(?<={word})(?!{word})|(?<!{word})(?={word}))"
+        marks[f"B{case}"] = f"(?:(?<={word})(?={word})|(?<!{word})(?!{word}))"
+    return marks
+
+
+_MARKS = _marks()
 
 
 # --- what it takes ----------------------------------------------------------------------------------------------------
@@ -145,7 +150,7 @@ def _is_place(node: Node) -> bool:
 
 
 def _backtracks(node: Node) -> bool:
-    if isinstance(node, (Back, Look)) or (isinstance(node, Mark) and node.kind not in "^$"):
+    if isinstance(node, (Back, Look)) or (isinstance(node, Mark) and node.kind not in ("^", "$")):
         return True
     return any(_backtracks(part) for part in _parts(node))
 

@@ -9,6 +9,9 @@ from kafka_gateway.errors import KafkaAuthorization, SerializationError
 from kafka_gateway.registry.client import AGAIN, RegistryAway, RegistryRefusal
 from kafka_gateway.schemas import REGISTRY_AWAY, Schema
 
+ID_MAX = 2**32 - 1
+"""The greatest id: records have it in four bytes, without a sign (kafka-rest-http.md §4.4)."""
+
 
 def body_of(schema: Schema) -> dict[str, Any]:
     body: dict[str, Any] = {"schema": schema.text}
@@ -21,7 +24,7 @@ def body_of(schema: Schema) -> dict[str, Any]:
 
 def integer_in(answer: Any, name: str) -> int:
     number = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(number, int) or not -(2**31) <= number < 2**32:  # ids are stored in four bytes
+    if not isinstance(number, int) or not 0 <= number <= ID_MAX:
         raise RegistryRefusal(502, 0, f"the schema registry answers without {name!r}")
     return number
 

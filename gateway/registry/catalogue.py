@@ -29,7 +29,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.metrics.families import counter, gauge, histogram
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import ConsumedRecord
-from kafka_gateway.registry.answers import body_of, integer_in, passes, refused, told, unreachable
+from kafka_gateway.registry.answers import ID_MAX, body_of, integer_in, passes, refused, told, unreachable
 from kafka_gateway.registry.bounded import BoundedMap
 from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
 from kafka_gateway.registry.finder import FRESH_S, SchemaFinder
@@ -219,6 +219,8 @@ class Catalogue:
 
     async def _by_id(self, choice: SchemaChoice, id: int) -> Writer:
         try:
+            if not 0 <= id <= ID_MAX:
+                raise RegistryRefusal(404, UNKNOWN_SCHEMA, f"ids are 0 to {ID_MAX}")
             stored = await self.finder.fetch(id)
         except RegistryRefusal as refusal:
             raise refused(refusal, f"Error when fetching schema by id. schemaId = {id}") from None

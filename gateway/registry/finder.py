@@ -122,7 +122,7 @@ class SchemaFinder:
             answer, id = await client.ask("GET", path), 0
             places: dict[str, int] = {}
         else:
-            id = key - 2**32 if key >= 2**31 else key
+            id = key
             answer, places = await asyncio.gather(client.ask("GET", f"/schemas/ids/{id}"), self._places(id))
         text = answer.get("schema") if isinstance(answer, dict) else None
         if not isinstance(text, str):

@@ -20,7 +20,7 @@ NODE = Path(playwright.__file__).parent / "driver" / "node"
 TEXTS = [
     "", "a", "b", "A", "é", "ab", "aa", "aab", "a-b", "-", ".", "/", "\\", "&", "1", "2020", "٣", "_", " ", "\n", "a\n",
     "\u00a0", "\u180e", "\ufeff", "\u2028", "\x01", "\x00", "\b", "😀", "😀a", "\u03b1", "{", "}", "]", "a{,3}", "aéb",
-    "éa b", "cA", "k", "x41", "p{L}",
+    "éa b", "cA", "k", "x41", "p{L}", "AB", "aB", "Ab", "É", "K", "ſ", "S", "ß", "ẞ", "a\nb", "ς", "Σ", "1\r2", "kk",
 ]  # fmt: skip
 WITH_U = [
     r"\p{L}+", r"^\p{Lu}$", r"^\P{L}$", r"^[^\p{L}\d]$", r"\p{Script=Greek}", r"^(?<y>\d{4})$", r"(?<y>a)\k<y>",
@@ -29,7 +29,10 @@ WITH_U = [
     r"^(a)(b)?$", r"^\s$", r"^\S$", r"^[\s]$", r"^\d$", r"^\D$", r"^\W$", r"^[^\W_]$", "^[a&&b]$", "^[&-~]$",
     r"^[\-\.\/\\]$", r"^a{2,3}?b?$", "(?:)", "^$", r"(?=a)b|c", r"^(?:a|b)*?$", r"\x41", "^\\u0061$",
     "(?:(?=a))*b", r"^[\w\-]$", r"^[-a]$", r"^[a-]$", r"\p{sc=Grek}", r"\p{Emoji_Presentation}",
-    r"^(?=.{1,254}$)(?=.{1,64}b)\S+$",
+    r"^(?=.{1,254}$)(?=.{1,64}b)\S+$", "^(?i:a)b$", "^(?i:é)$", "^(?i:[^a-j])$", r"^(?i:\w)$", r"^(?i:\W)$", "(?i:[k])",
+    r"(?i:\bſ)", r"(?i:[^\W])", r"(?i:\B)", "^(?i:a(?-i:b))$", "^(?-i:a)$", "(?m:^b$)", "(?m:^)b", "^(?s:a.b)$",
+    "a(?s-m:.)b", "^(?ims:a.B)$", "^(?i:[s-z])$", "^(?i:ß|σ)$", "(?m-i:1$)", "^(?i:[😀-😂])$", "(?:a|(?i:b))$",
+    "^(?<x>(?i:k))(?:k)$",
 ]  # fmt: skip
 """Taken by a browser with its flag u, or with and without."""
 WITHOUT_U = [
@@ -107,15 +110,37 @@ def test_random_patterns_have_the_verdicts_of_a_browser(patterns: list[str], tex
 
 
 def test_what_java_and_python_write() -> None:
-    assert [takes(compiled({"pattern": r"(?i)^a[b-d]\Z"}), text) for text in ("AC", "ac", "aC\n", "ae")] == [
-        True, True, True, False
+    assert [takes(compiled({"pattern": "(?i)^a[b-d]$"}), text) for text in ("AC", "ac", "aC\n", "ae")] == [
+        True, True, False, False
     ]  # fmt: skip
-    assert [takes(compiled({"pattern": r"\Aa\z"}), text) for text in ("a", "A", "ab", "a\n")] == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    for pattern, said in (
+        (r"\Aa", r"'\\\\Aa' cannot be judged: \\A means nothing in ECMA-262: write \^"),
+        (r"[\h]", r"\\h means"),
+    ):
+        with pytest.raises(UnusableSchema, match=said):
+            compiled({"pattern": pattern})
+
+
+def test_a_letter_that_means_nothing_is_refused_as_by_the_flag_u() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    half = set("cxuk")  # with nothing behind them they stand for themselves, as without the flag
+    patterns = [f"\\{letter}{{L}}" if letter in "pP" else f"\\{letter}" for letter in letters]
+    for pattern, theirs in zip(patterns, of_node([(each, "u") for each in patterns], []), strict=True):
+        if theirs is None and pattern[1] not in half:
+            with pytest.raises(UnusableSchema, match="means nothing in ECMA-262"):
+                compiled({"pattern": pattern})
+        else:
+            compiled({"pattern": pattern})
+
+
+def test_case_is_folded_as_by_a_browser() -> None:
+    cased = [chr(code) for code in range(0x110000) if chr(code).lower() != chr(code) or chr(code).upper() != chr(code)]
+    # Each with its neighbours in one class, to see that there are no more than there should be.
+    patterns = [f"^(?i:[{first}-{chr(ord(first) + 1)}])$" for first in cased[::40] if ord(first) != 0xD7FF]
+    texts = cased[::3]
+    for pattern, theirs in zip(patterns, of_node([(each, "u") for each in patterns], texts), strict=True):
+        schema = compiled({"pattern": pattern})
+        assert [takes(schema, text) for text in texts] == theirs, pattern
 
 
 def test_the_message_has_the_pattern_of_the_schema() -> None:
@@ -135,6 +160,7 @@ def test_patterns_in_references() -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
+        *("(?i:\\p{L})", r"(?i:(a)\1)", "(?ii:a)", "(?i-i:a)", "(?-:a)", "(?g:a)", "(?i:a", r"\Z", r"\z", r"\A"),
         *("(", "a**", "[b-a]", "(?<y>a)(?<y>b)", r"(?:(a)|b)\1", "(?>a)", "x{2,1}", "[", "\\", r"\p{Nothing}"),
         r"\p{L}{9000}",
         "(" * 2000,
@@ -149,7 +175,7 @@ def test_what_cannot_be_judged_is_named_when_it_is_written(pattern: str) -> None
 def test_the_format_regex_is_that_of_ecma() -> None:
     schema = compiled({"format": "regex"})
     assert all(takes(schema, text) for text in ("[^]", r"[\w-.]", r"\p{L}"))
-    assert not any(takes(schema, text) for text in ("(", "[b-a]"))
+    assert not any(takes(schema, text) for text in ("(", "[b-a]", r"^\S(|(.|\n)*\S)\Z", r"\a"))
 
 
 @pytest.mark.timing

@@ -61,6 +61,28 @@ async def test_id_takes_one_round_trip(fake: FakeRegistry, catalogue: Any) -> No
     assert sorted(path for _, path, _ in fake.asked) == ["/base/v7/schemas/ids/1", "/base/v7/schemas/ids/1/versions"]
 
 
+@pytest.mark.parametrize("id", [2**31 - 1, 2**31, 2**32 - 1])
+async def test_ids_have_no_sign(fake: FakeRegistry, catalogue: Any, id: int) -> None:
+    fake.add("t-value", RECORD, id=id)
+    schemas = await catalogue()
+    assert await on_thread(schemas, framed(id, b"\2")) == {"x": 1}
+    for choice in (SchemaChoice("t", "value", "avro", text=RECORD), SchemaChoice("t", "value", version=LATEST)):
+        writer = await schemas.resolve(choice)
+        assert (writer.schema_id, writer.store(b'{"x": 1}')) == (id, framed(id, b"\2").value())
+    assert {path for _, path, _ in fake.asked if "/ids/" in path} == {
+        f"/base/v7/schemas/ids/{id}", f"/base/v7/schemas/ids/{id}/versions"
+    }  # fmt: skip
+
+
+async def test_ids_that_no_record_can_have_are_not_asked_for(fake: FakeRegistry, catalogue: Any) -> None:
+    with pytest.raises(SerializationError, match="schemaId = -1\nids are 0 to 4294967295"):
+        await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", id=-1))
+    assert fake.asked == []
+    fake.add("t-value", RECORD, id=-5)
+    with pytest.raises(SerializationError, match="without 'id'"):
+        await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", text=RECORD))
+
+
 async def test_latest_is_a_second_old_at_most(fake: FakeRegistry, catalogue: Any) -> None:
     fake.add("t-value", '"int"')
     schemas = await catalogue()
