@@ -32,7 +32,7 @@ from kafka_gateway.settings.declaration import (
 )
 from kafka_gateway.settings.key_table import ENVIRONMENT_PREFIX, KeyTable, environment_name
 from kafka_gateway.settings.listeners import Listener, clashes, parse_listener
-from kafka_gateway.settings.sources import read_sources
+from kafka_gateway.settings.sources import PropertiesText, read_sources
 
 __all__ = [
     "CLIENT_PREFIXES",
@@ -42,6 +42,7 @@ __all__ = [
     "ConfigKey",
     "Fault",
     "KeyType",
+    "PropertiesText",
     "Value",
     "check_readable",
     "environment_name",
@@ -178,6 +179,13 @@ class Config:
         given = {**self._texts(), **{name: (as_text(value), "argument") for name, value in changed.items()}}
         return _build(self._table, given, self.warnings, [])
 
+    def with_live_of(self, other: Config) -> Config:
+        """What runs after a start with this configuration and a SIGHUP with the other one: the other's values of all
+        properties that take effect at run time, and this one's of the rest. ConfigError: they do not go together."""
+        own = {name: each for name, each in self._texts().items() if not self.is_live(name)}
+        live = {name: each for name, each in other._texts().items() if self.is_live(name)}
+        return _build(self._table, own | live, self.warnings, [])
+
     def texts(self) -> dict[str, str]:
         """Every given property with its text, secrets too: for comparing, never for printing."""
         return {name: text for name, (text, _) in self._texts().items()}
@@ -227,7 +235,8 @@ def load(
 
     Args:
         keys: every key there is; plugins add theirs.
-        file: a properties file (`gateway.properties`); a key that stands twice counts with its last line.
+        file: a properties file (`gateway.properties`), or what somebody has read in one; a key that stands twice counts
+            with its last line.
         overrides: ``KEY=VALUE`` arguments.
         env: the environment. Of it count ``KAFKA_GATEWAY_<NAME>``, the property's name in capitals with ``_`` for every
             dot and hyphen, and the ``-Dname=value`` of ``KAFKAREST_OPTS``, which belonged to the Java scripts.

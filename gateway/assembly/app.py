@@ -132,7 +132,7 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
         if worker is not None:
             from kafka_gateway.workers.siblings import Siblings
 
-            gateway.homes = siblings = Siblings(gateway, worker.part)
+            gateway.homes = siblings = Siblings(gateway, worker.part, worker.parent)
         host = Host(config, gateway, transports, worker.part.sockets if worker is not None else None)
         try:
             gateway.base_url = _base_url([str(listener) for listener in config.listeners()])

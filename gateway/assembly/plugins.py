@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import re
 import traceback
 import types
@@ -232,7 +233,10 @@ class Plugins:
 
 
 def find_plugins(
-    file: str | None, overrides: Sequence[str], environment: Mapping[str, str], leave_out: Iterable[str] = ()
+    file: str | os.PathLike[str] | None,
+    overrides: Sequence[str],
+    environment: Mapping[str, str],
+    leave_out: Iterable[str] = (),
 ) -> Plugins:
     """The plugins that a configuration asks for. Their names are read before all else, for plugins that are switched
     off must not even be asked for their keys. PluginError."""

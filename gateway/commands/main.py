@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from kafka_gateway.assembly.plugins import PluginError, find_plugins
 from kafka_gateway.commands.run import PROPERTY, run
-from kafka_gateway.config import ConfigError, load
+from kafka_gateway.config import Config, ConfigError, PropertiesText, load
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.properties import faults as kafka_faults
 from kafka_gateway.kafka.credentials.chosen import credential_faults
 from kafka_gateway.version import VERSION
 
 if TYPE_CHECKING:
-    from kafka_gateway.workers.part import WorkerPart
+    from kafka_gateway.commands.worker import WorkerProcess
 
 _WORDS = {
     "tunnel": "kafka_gateway.transports.tunnel.command",
@@ -52,8 +52,8 @@ with --may: 0 yes, 1 no, 2 faulty rules or question;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
 
 
-def main(arguments: Sequence[str] | None = None, part: WorkerPart | None = None) -> int:
-    """Runs the command; the exit code. ``part``: of a process that is one of several of a gateway."""
+def main(arguments: Sequence[str] | None = None, worker: WorkerProcess | None = None) -> int:
+    """Runs the command; the exit code. ``worker``: this process is one of several of a gateway."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in _WORDS:
         # By name: nothing here imports a transport, and the gateway itself starts without what these need.
@@ -85,16 +85,21 @@ def main(arguments: Sequence[str] | None = None, part: WorkerPart | None = None)
     files = [word for word in options.what if word not in overrides]
     if len(files) > 1:
         parser.error(f"one properties file at most, not {', '.join(files)}")
-    file = files[0] if files else None
+    # Read once: all that follows, and all workers, have the same text.
+    file = PropertiesText.of(files[0]) if files else None
+    if worker is not None:
+        file = worker.text()
+    tell = partial(print, "kafka-gateway:", file=sys.stderr) if worker is None else worker.tell
     try:
         plugins = find_plugins(file, overrides, os.environ)
         keys = plugins.config_keys()
         if options.check:
             from kafka_gateway.commands.check import check
+            from kafka_gateway.commands.inherited import peer_directory_faults
             from kafka_gateway.door.forwarded import proxy_faults
             from kafka_gateway.door.tls import tls_faults
 
-            checks = (plugins.faults, proxy_faults, tls_faults)
+            checks = (plugins.faults, proxy_faults, tls_faults, peer_directory_faults)
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=checks)
         if options.may:
             from kafka_gateway.commands.may import may
@@ -102,24 +107,25 @@ def main(arguments: Sequence[str] | None = None, part: WorkerPart | None = None)
             config = load(keys, file, overrides, os.environ)
             return may(config, plugins, options.may, options.role, options.claim, sys.stdout, sys.stderr)
         judges = (kafka_faults, embedded_faults, credential_faults, plugins.faults)
-        read = partial(load, keys, file, overrides, os.environ, judges)
-        config = read()
+
+        def read(text: PropertiesText | None) -> Config:
+            return load(keys, text, overrides, os.environ, judges)
+
+        if worker is not None:
+            return worker.run(plugins, read)
+        config = read(file)
     except PluginError as error:
-        print(f"kafka-gateway: {error}", file=sys.stderr)
+        tell(error)
         return 1
     except ConfigError as error:
         for fault in error.faults:
-            print(f"kafka-gateway: {fault}", file=sys.stderr)
+            tell(fault)
         return 2
-    if part is not None:
-        from kafka_gateway.commands.worker import of_worker
-
-        return run(of_worker(config, part), plugins, read=lambda: of_worker(read(), part), part=part)
     if config.integer("workers") != 1:
         from kafka_gateway.commands.parent import run_parent
 
-        return run_parent(config, words)
-    return run(config, plugins, read=read)
+        return run_parent(config, words, file)
+    return run(config, plugins, read=lambda: read(PropertiesText.of(files[0]) if files else None))
 
 
 def websocket_proxy() -> int:

@@ -11,81 +11,52 @@ import contextlib
 import logging
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from kafka_gateway.commands.output import write_line
-from kafka_gateway.commands.run import READY
+from kafka_gateway.commands.inherited import bind_listeners, open_embedded, peer_directory
+from kafka_gateway.commands.place import Place
+from kafka_gateway.commands.reloads import Reloads
+from kafka_gateway.commands.run import open_logs, tell_ready
 from kafka_gateway.commands.service_manager import ServiceManager
 from kafka_gateway.commands.worker import START
-from kafka_gateway.config import Config
-from kafka_gateway.door.listening import bind_shared, bind_unix
+from kafka_gateway.config import Config, PropertiesText
+from kafka_gateway.door.listening import bind_unix
 from kafka_gateway.kafka.clients.properties import client_notes
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs
 from kafka_gateway.workers import part as parts
 from kafka_gateway.workers.part import WorkerPart, peer_address
 
-if TYPE_CHECKING:
-    from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
-
 log = logging.getLogger("gateway.workers")
 
-_BACK_OFF_S: Final = 0.1
-_BACK_OFF_MAX_S: Final = 5.0
-_WELL_S: Final = 30.0
-"""A worker that has served so long counts as well: the next one is started at once."""
 _KILL_AFTER_S: Final = 10.0
 """Behind ``shutdown.graceful.ms``: a worker that has not ended by then is killed."""
+_START_S: Final = 60.0
+"""A process that takes the place of another one, and gives no sign of life for so long before it serves, is killed. It
+imports everything first, on a machine that is busy without it."""
+_LOOKS: Final = 6
+"""How often, in the longest silence that is allowed, a worker gives a sign of life, and the parent looks for it."""
 _FORWARDED: Final = (signal.SIGHUP, signal.SIGUSR1)
 _TAKEN: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR2, *_FORWARDED)
 
 
-class _Worker:
-    """A place among the workers: its sockets, and the process that has them at present."""
-
-    def __init__(self, number: int, peer: socket.socket, listeners: list[list[socket.socket]]) -> None:
-        self.number = number
-        self.peer = peer
-        self.listeners = listeners
-        self.process: subprocess.Popen[bytes] | None = None
-        self.channel: socket.socket | None = None
-        self.heard = b""
-        self.ready_at: float | None = None
-        """When it began to serve; None until then."""
-        self.alive_at = 0.0
-        self.start_at = 0.0
-        """When the next process may be started."""
-        self.back_off_s = _BACK_OFF_S
-        self.drained = False
-        self.reloading = False
-
-    @property
-    def files(self) -> list[int]:
-        return [self.peer.fileno(), *(each.fileno() for sockets in self.listeners for each in sockets)]
-
-
-def run_parent(config: Config, words: Sequence[str]) -> int:
+def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None) -> int:
     """Serves with as many workers as ``workers`` says until SIGTERM or SIGINT; the exit code.
 
-    ``words`` are the arguments of the command, which the workers get, too.
+    ``words`` are the arguments of the command, which the workers get, too; ``text`` is the properties file among them,
+    as ``config`` was read from it.
     """
     for number in (*_FORWARDED, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    try:
-        logs = Logs(config.text("log.format"), config.text("log.file"), shared=True)
-    except OSError as error:
-        print(f"kafka-gateway: log.file: {config.text('log.file')} cannot be opened: {error.strerror}", file=sys.stderr)
+    logs = open_logs(config.text("log.format"), config.text("log.file"), shared=True)
+    if logs is None:
         return 1
-    logs.catch_all()
     LEVELS.configure(config)
     if not hasattr(socket, "SO_REUSEPORT"):
         log.error("workers: this system has no sockets that processes can share (SO_REUSEPORT); set workers=1")
@@ -94,7 +65,7 @@ def run_parent(config: Config, words: Sequence[str]) -> int:
         log.warning(warning)
     with contextlib.ExitStack() as stack:
         try:
-            parent = _Parent(config, words, logs, stack)
+            parent = _Parent(config, words, text, logs, stack)
         except OSError as error:
             log.error(str(error))
             return 1
@@ -107,9 +78,16 @@ def count_of(config: Config) -> int:
 
 
 class _Parent:
-    """OSError: an address cannot be had."""
+    """OSError: an address cannot be had, or the directory of the workers' sockets."""
 
-    def __init__(self, config: Config, words: Sequence[str], logs: Logs, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        config: Config,
+        words: Sequence[str],
+        text: PropertiesText | None,
+        logs: Logs,
+        stack: contextlib.ExitStack,
+    ) -> None:
         self._words = list(words)
         self._logs = logs
         self._grace_s = config.seconds("shutdown.graceful.ms")
@@ -120,14 +98,17 @@ class _Parent:
             if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         }
         count = count_of(config)
-        self._directory = _directory(config.text("cluster.peer.dir"), stack)
-        listeners = _listen(config, count, stack)
-        self._embedded = _embedded(config, stack)
-        self._workers = []
+        self._log_to = config.text("log.format"), config.text("log.file")
+        self._directory = peer_directory(config, stack)
+        listeners = bind_listeners(config, count, stack)
+        self._embedded = open_embedded(config, stack)
+        self._workers: list[Place] = []
         for number in range(count):
             peer = stack.enter_context(bind_unix(peer_address(self._directory, number)))
             peer.listen(1024)
-            self._workers.append(_Worker(number, peer, [sockets[number] for sockets in listeners]))
+            self._workers.append(Place(number, peer, [sockets[number] for sockets in listeners]))
+        self._reloads = Reloads(text, self._workers, self._tell_reloaded)
+        stack.callback(self._reloads.close)
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._signals: list[int] = []
         self._stop_by: float | None = None
@@ -135,6 +116,9 @@ class _Parent:
         self._listening = [each for sockets in listeners for own in sockets for each in own]
         self._served = False
         self._code = 0
+        silence_s = config.seconds("cluster.session.timeout.ms")
+        self._silence_s = min(silence_s, self._manager.watchdog_s or silence_s)
+        self._look_at = 0.0
         self._beat_at = 0.0
 
     def run(self) -> int:
@@ -179,10 +163,7 @@ class _Parent:
         elif number == signal.SIGHUP:
             self._logs.reopen()
             self._manager.begin_reload()
-            for worker in self._workers:
-                worker.reloading = worker.ready_at is not None
-            self._send(number)
-            self._tell_reloaded()
+            self._reloads.ask()
         elif number == signal.SIGUSR1:
             LEVELS.toggle()
             self._send(number)
@@ -207,8 +188,9 @@ class _Parent:
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: Place) -> None:
         channel, theirs = socket.socketpair()
+        texts = self._reloads.numbers
         part = WorkerPart(
             worker.number,
             len(self._workers),
@@ -216,21 +198,36 @@ class _Parent:
             theirs.fileno(),
             worker.peer.fileno(),
             [[each.fileno() for each in sockets] for sockets in worker.listeners],
+            texts,
+            *self._log_to,
             self._embedded.bootstrap if self._embedded is not None else "",
-            self._manager.watchdog_s,
+            self._silence_s / _LOOKS,
         )
         # -P: nothing is imported from where the user happens to stand.
         command = [sys.executable, "-P", "-c", START, parts.written(part), *self._words]
+        files = (theirs.fileno(), *texts, *worker.files)
         with theirs:
-            worker.process = subprocess.Popen(
-                command, env=self._environment, pass_fds=(theirs.fileno(), *worker.files), stdin=subprocess.DEVNULL
-            )
+            try:
+                process = subprocess.Popen(command, env=self._environment, pass_fds=files, stdin=subprocess.DEVNULL)
+            except OSError as error:
+                channel.close()
+                self._not_started(worker, error)
+                return
         channel.setblocking(False)
-        worker.channel, worker.heard, worker.ready_at, worker.drained = channel, b"", None, False
-        worker.reloading = False
+        worker.begin(process, channel)
+        self._reloads.begin(worker)
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear(worker, channel))
+        self._tell_states()
 
-    def _hear(self, worker: _Worker, channel: socket.socket) -> None:
+    def _not_started(self, worker: Place, error: OSError) -> None:
+        """The system has no process for it."""
+        if not self._served:
+            log.error("worker %d cannot start (%s): the gateway stops", worker.number, error)
+            self._stop(1)
+        else:
+            log.error("worker %d cannot be started: %s; tried again in %g s", worker.number, error, worker.put_off())
+
+    def _hear(self, worker: Place, channel: socket.socket) -> None:
         try:
             data = channel.recv(4096)
         except (BlockingIOError, ConnectionResetError):
@@ -249,42 +246,45 @@ class _Parent:
                     self._served = True
                     log.info("%d workers serve, processes %s", len(self._workers), self._pids())
                     self._manager.ready()
-                    write_line(READY)
-            elif word == parts.RELOADED:
-                worker.reloading = False
-                self._tell_reloaded()
+                    tell_ready(self._log_to[0])
+                self._tell_states()
+                self._reloads.go_on()
+            elif word in (parts.RELOADED, parts.REFUSED):
+                self._reloads.answered(worker, word == parts.RELOADED)
             elif word == parts.DRAINED:
                 worker.drained = True
                 self._tell_drained()
+
+    def _tell_states(self) -> None:
+        """Tells all of all: any of them is asked for the metrics."""
+        line = parts.written_states([(each.ready_at is not None, each.restarts) for each in self._workers])
+        for worker in self._workers:
+            worker.tell(line)
 
     def _pids(self) -> str:
         return ", ".join(str(worker.process.pid) for worker in self._workers if worker.process is not None)
 
     def _tell_reloaded(self) -> None:
-        if not any(worker.reloading for worker in self._workers) and self._served:
+        if self._served:
             self._manager.ready()
 
     def _tell_drained(self) -> None:
         """Once all have answered their clients none needs another any more, and all may end."""
         if self._stop_by is not None and all(worker.drained or not worker.process for worker in self._workers):
             for worker in self._workers:
-                if worker.channel is not None and worker.drained:
-                    with contextlib.suppress(OSError):  # it has ended already
-                        worker.channel.send(parts.END + b"\n")
+                if worker.drained:
+                    worker.tell(parts.END)
 
     def _reap(self) -> None:
         for worker in self._workers:
             if worker.process is not None and (code := worker.process.poll()) is not None:
                 self._ended(worker, code)
 
-    def _ended(self, worker: _Worker, code: int) -> None:
-        served_s = time.monotonic() - worker.ready_at if worker.ready_at is not None else 0.0
-        worker.process = None
-        channel, worker.channel, worker.ready_at, worker.reloading = worker.channel, None, None, False
-        if channel is not None:
+    def _ended(self, worker: Place, code: int) -> None:
+        if worker.channel is not None:
             with contextlib.suppress(KeyError, ValueError):  # its end was read already
-                self._selector.unregister(channel)
-            channel.close()
+                self._selector.unregister(worker.channel)
+        served_s = worker.end()
         if self._stop_by is not None:
             # One that was told to stop before it could listen to that ends by the signal.
             if code and not self._code and (code != -signal.SIGTERM or served_s):
@@ -292,42 +292,37 @@ class _Parent:
                 log.error("worker %d ended with %s", worker.number, _told(code))
             self._tell_drained()
             return
-        self._tell_reloaded()
+        self._tell_states()
+        self._reloads.go_on()
         if not self._served:  # what is wrong is wrong with all of them, and told by itself
             log.error("worker %d cannot start (%s): the gateway stops", worker.number, _told(code))
             self._stop(code if code > 0 else 1)
             return
-        if served_s >= _WELL_S:
-            worker.back_off_s = _BACK_OFF_S
-        worker.start_at = time.monotonic() + worker.back_off_s
-        log.error(
-            "worker %d ended with %s: its consumer instances are gone; it is started again in %g s",
-            worker.number,
-            _told(code),
-            worker.back_off_s,
-        )
-        worker.back_off_s = min(worker.back_off_s * 2, _BACK_OFF_MAX_S)
+        what = "its consumer instances are gone" if served_s else "it did not come to serve, as it says above"
+        text = "worker %d ended with %s: %s; it is started again in %g s"
+        log.error(text, worker.number, _told(code), what, worker.put_off())
 
     def _start_again(self) -> None:
         if self._stop_by is None:
             for worker in self._workers:
                 if worker.process is None and worker.start_at <= time.monotonic():
+                    worker.restarts += self._served
                     self._start(worker)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def _wait_s(self) -> float | None:
-        """How long nothing has to be looked at; None: until something happens."""
-        now = time.monotonic()
-        due = [worker.start_at for worker in self._workers if worker.process is None and self._stop_by is None]
+    def _wait_s(self) -> float:
+        """How long nothing has to be looked at."""
         if self._stop_by is not None:
-            due.append(self._stop_by)
-        elif self._manager.watchdog_s:
-            due.append(now + self._manager.watchdog_s / 6)
-        return max(0.0, min(due) - now) if due else None
+            due = self._stop_by
+        else:
+            due = min([self._look_at, *(worker.start_at for worker in self._workers if worker.process is None)])
+            if self._manager.watchdog_s:
+                due = min(due, self._beat_at)
+        return max(0.0, due - time.monotonic())
 
     def _watch(self) -> None:
-        """Kills what has not ended in time, or shows no sign of life where a watchdog wants some; beats itself."""
+        """Kills what has not ended in time, or is silent for too long; gives signs of life itself."""
         now = time.monotonic()
         if self._stop_by is not None:
             if now >= self._stop_by:
@@ -337,68 +332,29 @@ class _Parent:
                         worker.process.kill()
                 self._stop_by = now + _KILL_AFTER_S
             return
-        if not self._manager.watchdog_s or not self._served:  # who starts shares the cores with those that wait
+        if now >= self._look_at:
+            self._look(now)
+        if self._manager.watchdog_s and now >= self._beat_at:
+            self._beat_at = now + self._manager.watchdog_s / 3
+            if self._served:
+                self._manager.beat()
+
+    def _look(self, now: float) -> None:
+        """Looks for workers that hang."""
+        every_s = self._silence_s / _LOOKS
+        late_s = now - self._look_at if self._look_at else 0.0
+        self._look_at = now + every_s
+        if not self._served:  # the service manager has its own limit for a start
             return
         for worker in self._workers:
-            if (
-                worker.process is not None
-                and worker.ready_at is not None
-                and now - worker.alive_at > self._manager.watchdog_s
-            ):
-                log.error("worker %d shows no sign of life: it is killed", worker.number)
+            if late_s > every_s:  # this process stood still, and with it the machine: that is nobody's silence
+                worker.alive_at += late_s
+            longest_s = self._silence_s if worker.ready_at is not None else max(_START_S, self._silence_s)
+            if worker.process is not None and now - worker.alive_at > longest_s:
+                log.error("worker %d gives no sign of life for %g s: it is killed", worker.number, longest_s)
                 worker.process.kill()
-        if now >= self._beat_at:
-            self._beat_at = now + self._manager.watchdog_s / 3
-            self._manager.beat()
+                worker.alive_at = now  # its end is on the way
 
 
 def _told(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _directory(path: str, stack: contextlib.ExitStack) -> str:
-    """The directory for the sockets between workers: this user's alone, and gone at the end."""
-    if not path:
-        made = tempfile.mkdtemp(prefix="kafka-gateway-workers-")
-        stack.callback(shutil.rmtree, made, ignore_errors=True)
-        return made
-    directory = Path(path)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise OSError(f"cluster.peer.dir: {path} must belong to the user of the gateway alone: mode 0700")
-    return path
-
-
-def _listen(config: Config, count: int, stack: contextlib.ExitStack) -> list[list[list[socket.socket]]]:
-    """For each listener, the sockets of each worker. A Unix socket is one for all of them."""
-    found = []
-    for listener in config.listeners():
-        try:
-            if listener.scheme == "unix":
-                one = stack.enter_context(bind_unix(listener.path))
-                one.listen(1024)
-                stack.callback(_remove, listener.path)
-                found.append([[one] for _ in range(count)])
-            else:
-                found.append(bind_shared(listener, count))
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(f"cannot listen on {listener}: {reason}") from None
-    return found
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _embedded(config: Config, stack: contextlib.ExitStack) -> EmbeddedKafka | None:
-    """The embedded Kafka of all workers, where there is no other."""
-    if config.items("bootstrap.servers"):
-        return None
-    from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
-
-    embedded = EmbeddedKafka(config.items("embedded.topics"))
-    stack.callback(embedded.close)
-    return embedded

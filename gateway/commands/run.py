@@ -22,7 +22,7 @@ from kafka_gateway.event_loop import new_loop
 from kafka_gateway.following import Change
 from kafka_gateway.kafka.clients.properties import client_notes
 from kafka_gateway.logs.levels import LEVELS
-from kafka_gateway.logs.logs import Logs
+from kafka_gateway.logs.logs import Logs, a_line
 
 if TYPE_CHECKING:
     from kafka_gateway.assembly.app import App, Worker
@@ -49,23 +49,21 @@ def run(
     hasty: bool = False,
     read: Callable[[], Config] | None = None,
     part: WorkerPart | None = None,
+    logs: Logs | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130).
 
     SIGHUP opens the log's files again and has the configuration read again by ``read`` (gateway/assembly/reload.py);
     without that only rules, users and certificates. SIGUSR1 sets everything to DEBUG and back. SIGUSR2 is logged and
     changes nothing: what a signal does without a handler is to kill. ``part``: of a process that is one of several,
-    whose parent tells the user and the service manager what there is to tell.
+    whose parent tells the user and the service manager what there is to tell. ``logs``: where the log goes already.
     """
     for name in _NOT_YET:
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
-    try:
-        logs = Logs(config.text("log.format"), config.text("log.file"), shared=part is not None)
-    except OSError as error:
-        print(f"kafka-gateway: log.file: {config.text('log.file')} cannot be opened: {error.strerror}", file=sys.stderr)
+    logs = logs or open_logs(config.text("log.format"), config.text("log.file"))
+    if logs is None:
         return 1
-    logs.catch_all()
     LEVELS.configure(config)
     if part is None:
         for warning in (*config.warnings, *client_notes(config)):
@@ -90,6 +88,25 @@ def run(
         log.error(str(error))
         return 1
     return 0
+
+
+def open_logs(form: str, path: str, worker: int | None = None, *, shared: bool = False) -> Logs | None:
+    """Has everything logged there from now on. None if it cannot be, which is told on standard error.
+
+    ``worker``: the number of this process, one of several; ``shared``: others write to the same file.
+    """
+    try:
+        logs = Logs(form, path, shared=shared or worker is not None, worker=worker)
+    except OSError as error:
+        print(f"kafka-gateway: log.file: {path} cannot be opened: {error.strerror}", file=sys.stderr)
+        return None
+    logs.catch_all()
+    return logs
+
+
+def tell_ready(form: str) -> None:
+    """Says on standard output that the gateway serves, in the form of the log: it may be one file."""
+    write_line(a_line(form, "gateway", READY) if form == "json" else READY)
 
 
 async def _join(stack: contextlib.AsyncExitStack, part: WorkerPart, stop: asyncio.Event) -> Worker:
@@ -161,14 +178,15 @@ async def _serve(
             worker.parent.tell(b"ready")
         else:
             manager.ready()
-            write_line(READY)
+            tell_ready(logs.form)
 
     async def read_config() -> None:
+        taken = False
         if reload is not None:
             with manager.reloading():
-                await reload()
+                taken = await reload()
         if worker is not None:
-            worker.parent.tell(b"reloaded")
+            worker.parent.tell(b"reloaded" if taken else b"refused")
 
     def read_again() -> None:
         logs.reopen()

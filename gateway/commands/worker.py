@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from kafka_gateway.config import Config
+from kafka_gateway.commands.run import open_logs, run
+from kafka_gateway.config import Config, ConfigError, PropertiesText
 from kafka_gateway.memory_budget import automatic_max_bytes
 from kafka_gateway.workers.part import WorkerPart, read_part
+from kafka_gateway.workers.texts import read_shared
+
+if TYPE_CHECKING:
+    from kafka_gateway.assembly.plugins import Plugins
+    from kafka_gateway.logs.logs import Logs
+
+log = logging.getLogger("gateway.workers")
 
 START = "from kafka_gateway.commands.worker import start; start()"
 """What the interpreter of a worker runs. bin/stop knows a gateway by ``-m kafka_gateway``: its parent only."""
@@ -20,9 +31,48 @@ def start() -> None:
     """Serves as the first argument says, a `WorkerPart`; the rest are those of the parent. Ends the process."""
     for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)  # until `commands.run` has its handlers
+    part = read_part(sys.argv[1])
+    # From here on, and not only when it serves: why a worker cannot start stands in the log.
+    logs = open_logs(part.log_format, part.log_file, part.number)
+    if logs is None:
+        sys.exit(1)
     from kafka_gateway.commands.main import main
 
-    sys.exit(main(sys.argv[2:], read_part(sys.argv[1])))
+    sys.exit(main(sys.argv[2:], WorkerProcess(part, logs)))
+
+
+class WorkerProcess:
+    """What the command does otherwise in one of several processes."""
+
+    def __init__(self, part: WorkerPart, logs: Logs) -> None:
+        self._part = part
+        self._logs = logs
+
+    def text(self) -> PropertiesText | None:
+        """The properties file as the gateway was started with."""
+        return read_shared(self._part.texts[0])
+
+    def tell(self, problem: object) -> None:
+        """Why it cannot start."""
+        log.error("%s", problem)
+
+    def run(self, plugins: Plugins, read: Callable[[PropertiesText | None], Config]) -> int:
+        """Serves with the configuration that the other workers have; the exit code. ConfigError."""
+        part = self._part
+        started, taken = (read_shared(number) for number in part.texts[:2])
+        config = read(started)
+        if taken != started:
+            try:
+                config = config.with_live_of(read(taken))
+            except ConfigError as error:
+                for fault in error.faults:
+                    log.error("%s", fault)
+                log.error("what was changed by SIGHUP is left out: send it again when this is mended")
+
+        def read_again() -> Config:
+            return of_worker(read(read_shared(part.texts[2])), part)
+
+        return run(of_worker(config, part), plugins, read=read_again, part=part, logs=self._logs)
 
 
 def of_worker(config: Config, part: WorkerPart) -> Config:

@@ -12,6 +12,7 @@ import re
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -77,7 +78,7 @@ class AccessLog:
         self._lines: list[_Request] = []
         self._flush_at: asyncio.TimerHandle | None = None
         self._write: Write | None = None
-        self._lines_of: Callable[[Sequence[_Request]], bytes] = _texts
+        self._lines_of: Callable[[Sequence[_Request]], bytes] = partial(_texts, "")
         self.refresh()
         _all.add(self)
 
@@ -87,9 +88,14 @@ class AccessLog:
             self._wanted = enabled
         self.enabled = self._wanted and log.isEnabledFor(logging.INFO)
 
-    def write_to(self, write: Write, form: str) -> None:
-        """Has the lines written by ``write``, as ``text`` or ``json``, round the logger and its handlers."""
-        self._write, self._lines_of = write, _jsons if form == "json" else _texts
+    def write_to(self, write: Write, form: str, worker: int | None = None) -> None:
+        """Has the lines written by ``write``, as ``text`` or ``json``, round the logger and its handlers, with the
+        number of the worker if there is one."""
+        self._write = write
+        if form == "json":
+            self._lines_of = partial(_jsons, f',"worker":{worker}' if worker is not None else "")
+        else:
+            self._lines_of = partial(_texts, worker_in_text(worker))
 
     def add(
         self,
@@ -155,15 +161,23 @@ def _text(line: _Request) -> str:
     return f'{peer or "-"} - {escape(principal)} [{when}] "{asked}" {status} {sent} {seconds * 1000:.3f}'
 
 
-def _texts(lines: Sequence[_Request]) -> bytes:
+def worker_in_text(worker: int | None) -> str:
+    """What stands behind the name of the logger in lines of text."""
+    return f" worker={worker}" if worker is not None else ""
+
+
+def _texts(by: str, lines: Sequence[_Request]) -> bytes:
     now = time.time()
-    begin = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now)) + f",{int(now % 1 * 1000):03d} INFO gateway.access: "
+    begin = (
+        time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now)) + f",{int(now % 1 * 1000):03d} INFO gateway.access{by}: "
+    )
     return "".join([f"{begin}{_text(each)}\n" for each in lines]).encode("utf-8", "backslashreplace")
 
 
-def _jsons(lines: Sequence[_Request]) -> bytes:
-    """The members of `AccessLine`, in its order. Written by hand, from parts that many lines share: an encoder's
-    microsecond a line would be two hundredths of a processor at 20,000 requests/s."""
+def _jsons(by: str, lines: Sequence[_Request]) -> bytes:
+    """The members of `AccessLine`, in its order, with ``by``, the worker's, behind the logger. Written by hand, from
+    parts that many lines share: an encoder's microsecond a line would be two hundredths of a processor at 20,000
+    requests/s."""
     parts = []
     shared: dict[tuple[str, str, str, str, str], tuple[str, str]] = {}
     second, text = -1, ""
@@ -188,7 +202,7 @@ def _jsons(lines: Sequence[_Request]) -> bytes:
             shown = f'"{target}"' if target.isascii() else _quoted(target)
         id_ = f'"{request_id}"' if _plain(request_id) else _quoted(request_id)
         parts.append(
-            f'{text}{int((at - whole) * 1000):03d}Z","level":"INFO","logger":"gateway.access","request_id":{id_}'
+            f'{text}{int((at - whole) * 1000):03d}Z","level":"INFO","logger":"gateway.access"{by},"request_id":{id_}'
             f'{found[0]}{shown}{found[1]}{status},"bytes_in":{received},"bytes_out":{sent},"records":{records},'
             f'"duration_ms":{seconds * 1000:.3f}}}\n'
         )

@@ -17,16 +17,18 @@ log = logging.getLogger("gateway")
 class Logs:
     """Sends everything that is logged to ``path``, a file, or to standard error where it is "".
 
-    ``form`` is ``text`` or ``json``. ``shared``: other processes write there, too.
+    ``form`` is ``text`` or ``json``. ``shared``: other processes write there, too. ``worker``: the number of this one,
+    which stands in each line.
     """
 
-    def __init__(self, form: str = "text", path: str = "", shared: bool = False) -> None:
+    def __init__(self, form: str = "text", path: str = "", shared: bool = False, worker: int | None = None) -> None:
         """OSError: the file cannot be had."""
         self.form = form
+        self._worker = worker
         self._destination = Destination(path, shared)
         self._destination.open()
         handler = DestinationHandler(self._destination)
-        handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+        handler.setFormatter(JsonFormatter(worker) if form == "json" else TextFormatter(worker))
         logging.getLogger().handlers[:] = [handler]
         logging.captureWarnings(True)
 
@@ -38,11 +40,17 @@ class Logs:
 
     def take_over(self, access: AccessLog) -> None:
         """Has the lines of an access log written round the handlers, which take longer than the rest of a request."""
-        access.write_to(self._destination.write, self.form)
+        access.write_to(self._destination.write, self.form, self._worker)
 
     def reopen(self) -> None:
         """The file was moved away: lines go into a new one of its name."""
         self._destination.reopen()
+
+
+def a_line(form: str, logger: str, text: str) -> str:
+    """A line of the log at INFO, without its end, for what does not go where the log goes."""
+    record = logging.LogRecord(logger, logging.INFO, "", 0, text, None, None)
+    return (JsonFormatter() if form == "json" else TextFormatter()).format(record)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from kafka_gateway.messages import Reply
+from kafka_gateway.metrics.families import PREFIX
 
+WORKER_UP: Final = "worker_up"
+WORKER_RESTARTS: Final = "worker_restarts"
+"""Families, without the prefix, that every worker tells of all workers."""
+
+_OF_ALL: Final = tuple(f"{PREFIX}{name}".encode() for name in (WORKER_UP, WORKER_RESTARTS))
 _SAMPLE: Final = re.compile(rb"([^\s{]+)(\{)?")
 _EOF: Final = b"# EOF"
 
@@ -21,28 +27,32 @@ def join_metrics(own: Reply, others: Mapping[int, Reply | None], number: int) ->
     texts = {
         worker: reply.body for worker, reply in pages.items() if reply.status == 200 and isinstance(reply.body, bytes)
     }
-    return Reply(own.status, own.media_type, join(dict(sorted(texts.items()))), own.headers, route=own.route)
+    return Reply(own.status, own.media_type, join(dict(sorted(texts.items())), number), own.headers, route=own.route)
 
 
-def join(pages: Mapping[int, bytes]) -> bytes:
-    """One exposition (Prometheus' text 0.0.4, or OpenMetrics if the pages are) of those of several workers."""
+def join(pages: Mapping[int, bytes], number: int) -> bytes:
+    """One exposition (Prometheus' text 0.0.4, or OpenMetrics if the pages are) of those of several workers. What each
+    tells of all is taken from the page of worker ``number``."""
     heads: dict[bytes, list[bytes]] = {}
     samples: dict[bytes, list[bytes]] = {}
     ends = False
     for worker, page in pages.items():
         label = b'worker="%d"' % worker
-        family = b""
+        family, is_of_all = b"", False
         for line in page.split(b"\n"):
             if line == _EOF:
                 ends = True
             elif line.startswith(b"# "):
                 family = line.split(b" ", 3)[2]
+                is_of_all = family.startswith(_OF_ALL)
                 kept = heads.setdefault(family, [])
                 if line not in kept:
                     kept.append(line)
                 samples.setdefault(family, [])
-            elif line:
+            elif line and not is_of_all:
                 samples.setdefault(family, []).append(_labelled(line, label))
+            elif line and worker == number:
+                samples[family].append(line)
     lines = [line for family, found in samples.items() for line in (*heads.get(family, ()), *found)]
     return b"\n".join([*lines, *([_EOF] if ends else []), b""])
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from kafka_gateway.settings.declaration import Fault
@@ -27,6 +28,30 @@ FOREIGN_WITHOUT_EFFECT = (
 # kafka-gateway the gateway would stop at KAFKA_GATEWAY_PORT=tcp://10.0.0.1:8082; Confluent's image has that trouble.
 _SERVICE_LINK = re.compile(r"SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
 _SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass(frozen=True)
+class PropertiesText(os.PathLike[str]):
+    """A properties file as it was when somebody read it, so that whoever is given it reads the same."""
+
+    path: str
+    content: bytes = b""
+    trouble: str = ""
+    """Why it could not be read; told by `read_sources`."""
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    @classmethod
+    def of(cls, file: str | os.PathLike[str]) -> PropertiesText:
+        """What stands in the file now. Never raises."""
+        if isinstance(file, cls):
+            return file
+        path = os.fspath(file)
+        try:
+            return cls(path, Path(path).read_bytes())
+        except OSError as error:
+            return cls(path, trouble=f"the file cannot be read: {error.strerror}")
 
 
 def read_sources(
@@ -51,14 +76,13 @@ def _from_file(
 ) -> dict[str, tuple[str, str]]:
     if file is None:
         return {}
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        faults.append(Fault(os.fspath(file), "", f"the file cannot be read: {error.strerror}"))
+    text = PropertiesText.of(file)
+    if text.trouble:
+        faults.append(Fault(text.path, "", text.trouble))
         return {}
     given: dict[str, tuple[str, str]] = {}
-    for entry in parse_properties(decode_properties(content)):
-        place = f"{os.fspath(file)}:{entry.line}"
+    for entry in parse_properties(decode_properties(text.content)):
+        place = f"{text.path}:{entry.line}"
         if not entry.key:
             faults.append(Fault(place, "", "the line has no key before '='"))
             continue

@@ -20,7 +20,16 @@ WORKERS = section(
         default=10000,
         unit="ms",
         doc="How long a request for a consumer instance waits for the worker that has it, while that is started again;"
-        " then 503. 0: it does not wait.",
+        " then 503. 0: it does not wait. So long it waits, too, for a worker that gives no sign of life.",
+    ),
+    ConfigKey(
+        name="cluster.session.timeout.ms",
+        type="duration",
+        default=6000,
+        minimum=1000,
+        maximum=3_600_000,
+        unit="ms",
+        doc="How long a worker may give no sign of life before it is killed and started again.",
     ),
     ConfigKey(
         name="cluster.peer.dir",

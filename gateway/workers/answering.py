@@ -33,6 +33,8 @@ from kafka_gateway.workers.frames import (
     Head,
     Next,
     Part,
+    Ping,
+    Pong,
     Question,
     Settled,
     untold,
@@ -90,6 +92,8 @@ class Answering(Wire):
             self._cancel(head.id)
         elif isinstance(head, Question):
             self._answer_question(head, content)
+        elif isinstance(head, Ping):
+            self.send(Pong())
         else:
             raise FrameError(f"{type(head).__name__} of a worker that asks")
 

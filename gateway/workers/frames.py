@@ -135,7 +135,15 @@ class End(jsonio.Struct, tag="end", tag_field="is", omit_defaults=True):
     failure: Failure | None = None
 
 
-Head = Hello | Ask | Question | Cancel | Next | Settled | Answer | Part | End
+class Ping(jsonio.Struct, tag="ping", tag_field="is"):
+    """Whether the other worker is alive: asked where nothing was heard of it for a while."""
+
+
+class Pong(jsonio.Struct, tag="pong", tag_field="is"):
+    """It is."""
+
+
+Head = Ping | Pong | Hello | Ask | Question | Cancel | Next | Settled | Answer | Part | End
 
 _decoder: Final = jsonio.Decoder(Head)
 

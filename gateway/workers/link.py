@@ -24,6 +24,8 @@ from kafka_gateway.workers.frames import (
     Head,
     Next,
     Part,
+    Ping,
+    Pong,
     Question,
     Settled,
     told,
@@ -32,6 +34,8 @@ from kafka_gateway.workers.wire import Wire
 
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Header fields that stay in the worker that has judged them, beside those that the authenticators read."""
+_PING_AFTER_S: Final = 1.0
+"""Without a byte of a worker that was asked something (cluster.md §3, ``cluster.peer.connect.timeout.ms``)."""
 
 
 class LinkLost(Exception):
@@ -43,6 +47,8 @@ class Link(Wire):
 
     Args:
         secret: lower-case names of the header fields by which clients prove who they are.
+        hold_s: how long a worker may give no sign of life before what it was asked is answered for it: 503. Two pings
+            are waited for in any case.
         brings_proofs: whether the other worker needs these proofs, because Kafka is asked in the client's name.
         gone: told when the connection is lost.
     """
@@ -53,6 +59,7 @@ class Link(Wire):
         workers: int,
         secret: frozenset[str],
         brings_proofs: bool,
+        hold_s: float,
         gone: Callable[[Link], None] = lambda _: None,
     ) -> None:
         super().__init__(worker, workers)
@@ -60,9 +67,15 @@ class Link(Wire):
         self._secret = _PROOFS | secret
         self._brings_proofs = brings_proofs
         self._ids = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[tuple[Answer, bytes]]] = {}
+        self._asked: dict[int, tuple[asyncio.Future[tuple[Answer, bytes]], float]] = {}
+        """Who waits for an answer, and since when."""
+        self._loop = asyncio.get_running_loop()
+        self._silence_max_s = max(hold_s, 2 * _PING_AFTER_S)
+        self._heard_at = 0.0
+        self._look_at = 0.0
+        self._looking: asyncio.TimerHandle | None = None
         self._streams: dict[int, RelayedStream] = {}
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done when the other worker serves; LinkLost if it never did."""
         self.is_lost = False
 
@@ -71,7 +84,8 @@ class Link(Wire):
     async def ask(self, request: Request) -> Reply:
         """The other worker's reply. Cancelling it cancels the request there.
 
-        Raises LinkLost, or FrameError for a request whose head is too long to be sent.
+        Raises LinkLost, InstanceUnavailable if that worker hangs, or FrameError for a request whose head is too long to
+        be sent.
         """
         body = request.body
         if not isinstance(body, bytes):
@@ -95,7 +109,7 @@ class Link(Wire):
         return reply
 
     async def question(self, name: str, parameters: Any) -> list[Any]:
-        """What the other worker answers. LinkLost."""
+        """What the other worker answers. LinkLost, InstanceUnavailable."""
         id = next(self._ids)
         _, content = await self._ask(id, Question(id, name), jsonio.encode(parameters))
         found = jsonio.decode_value(content)
@@ -104,12 +118,15 @@ class Link(Wire):
     async def _ask(self, id: int, head: Head, content: bytes) -> tuple[Answer, bytes]:
         if self.is_lost:
             raise LinkLost
-        waiting: asyncio.Future[tuple[Answer, bytes]] = asyncio.get_running_loop().create_future()
-        self._asked[id] = waiting
+        waiting: asyncio.Future[tuple[Answer, bytes]] = self._loop.create_future()
+        self._asked[id] = waiting, self._loop.time()
+        if self._looking is None:
+            self._heard_at = self._loop.time()
+            self._look_later()
         try:
             self.send(head, content)
             return await waiting
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, InstanceUnavailable):
             self._streams.pop(id, None)
             self.send(Cancel(id))
             raise
@@ -163,11 +180,11 @@ class Link(Wire):
 
     def take(self, head: Head, content: bytes) -> None:
         if isinstance(head, Answer):
-            waiting = self._asked.get(head.id)
-            if waiting is not None and not waiting.done():
+            asked = self._asked.get(head.id)
+            if asked is not None and not asked[0].done():
                 if head.streams:
                     self._streams[head.id] = RelayedStream(self, head.id, head.heartbeat_s)
-                waiting.set_result((head, content))
+                asked[0].set_result((head, content))
         elif isinstance(head, Part):
             if (stream := self._streams.get(head.id)) is not None:
                 error = error_of(head.failure) if head.failure is not None else None
@@ -175,7 +192,7 @@ class Link(Wire):
         elif isinstance(head, End):
             if (stream := self._streams.pop(head.id, None)) is not None:
                 stream.finish(error_of(head.failure) if head.failure is not None else None)
-        else:
+        elif not isinstance(head, Pong):
             raise FrameError(f"{type(head).__name__} of a worker that was asked")
 
     def lost(self) -> None:
@@ -184,12 +201,43 @@ class Link(Wire):
         if not self.ready.done():
             self.ready.set_exception(LinkLost())
             self.ready.exception()  # whoever waits gets it; nobody need
-        for waiting in self._asked.values():
+        if self._looking is not None:
+            self._looking.cancel()
+        for waiting, _ in self._asked.values():
             if not waiting.done():
                 waiting.set_exception(LinkLost())
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.finish(InstanceLost())
+
+    # --- silence ----------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        super().data_received(data)
+
+    def _look_later(self) -> None:
+        self._look_at = self._loop.time() + _PING_AFTER_S
+        self._looking = self._loop.call_at(self._look_at, self._look)
+
+    def _look(self) -> None:
+        """Asks a silent worker for a sign of life, and gives up what one was asked that hangs."""
+        self._looking = None
+        if self.is_lost or not (self._asked or self._streams):
+            return
+        now = self._loop.time()
+        if (late_s := now - self._look_at) > _PING_AFTER_S:  # this process stood still: what came waits to be read
+            self._heard_at += late_s
+        silent_s = now - self._heard_at
+        if silent_s >= _PING_AFTER_S:
+            self.send(Ping())
+        if silent_s >= self._silence_max_s:
+            for waiting, since in self._asked.values():
+                if now - since >= self._silence_max_s and not waiting.done():
+                    waiting.set_exception(InstanceUnavailable())
+            for stream in list(self._streams.values()):
+                stream.fail(InstanceUnavailable())
+        self._look_later()
 
     def forget(self, id: int) -> None:
         """Nobody reads that stream any more."""

@@ -1,8 +1,8 @@
 """What a worker process is given by its parent, and how the two talk while it runs.
 
-The channel is a pair of sockets. The worker writes lines: ``ready``, ``reloaded``, ``alive`` now and then where a
-watchdog wants it, ``drained`` when it stops and has answered its own clients. The parent writes ``end`` when all have.
-Its end of file means to each that the other is gone.
+The channel is a pair of sockets. The worker writes lines: ``ready``, ``reloaded`` or ``refused`` for each SIGHUP,
+``alive`` now and then, ``drained`` when it stops and has answered its own clients. The parent writes ``end`` when all
+have, and how all workers are whenever that changes (`States`). Its end of file means to each that the other is gone.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from kafka_gateway import jsonio
 
 READY: Final = b"ready"
 RELOADED: Final = b"reloaded"
+REFUSED: Final = b"refused"
 ALIVE: Final = b"alive"
 DRAINED: Final = b"drained"
 END: Final = b"end"
+_STATES: Final = b"states "
+
+States = list[tuple[bool, int]]
+"""For each worker, whether it serves, and how often it was started again."""
 
 
 class WorkerPart(jsonio.Struct, frozen=True):
@@ -38,10 +43,14 @@ class WorkerPart(jsonio.Struct, frozen=True):
     """Listens for the other workers."""
     listeners: list[list[int]]
     """For each listener, in the order of the configuration, its listening sockets."""
-    embedded: str = ""
+    texts: tuple[int, int, int]
+    """The properties file in memory: of the start of the gateway, as it was taken last, and what SIGHUP offers."""
+    log_format: str
+    log_file: str
+    embedded: str
     """Bootstrap address of the embedded Kafka that the parent has; empty for none."""
-    watchdog_s: float = 0.0
-    """How often, at least, the parent wants a sign of life; 0: it does not."""
+    beat_s: float
+    """How often the parent wants a sign of life."""
 
     def address_of(self, worker: int) -> str:
         """Path of the socket on which that worker listens for the others."""
@@ -74,6 +83,14 @@ def written(part: WorkerPart) -> str:
     return jsonio.encode(part).decode()
 
 
+_read_states: Final = jsonio.Decoder(States).decode
+
+
+def written_states(states: States) -> bytes:
+    """The line of the channel that tells it."""
+    return _STATES + jsonio.encode(states)
+
+
 class Parent(asyncio.Protocol):
     """The worker's end of the channel. Belongs to the event loop.
 
@@ -86,16 +103,18 @@ class Parent(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._read = b""
         self._may_end = asyncio.Event()
+        self.states: States = []
+        """As the parent has told them last."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connected(cls, part: WorkerPart, gone: Callable[[], None]) -> AsyncIterator[Parent]:
-        """The channel of this worker, open for as long as the block runs; with signs of life, if they are wanted."""
+        """The channel of this worker, open for as long as the block runs, with signs of life."""
         loop = asyncio.get_running_loop()
         channel = socket.socket(fileno=part.control)
         channel.setblocking(False)
         transport, parent = await loop.create_unix_connection(lambda: cls(gone), sock=channel)
-        beating = loop.create_task(parent._beat(part.watchdog_s), name="signs of life for the parent")
+        beating = loop.create_task(parent._beat(part.beat_s), name="signs of life for the parent")
         try:
             yield parent
         finally:
@@ -116,18 +135,21 @@ class Parent(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 await self._may_end.wait()
 
-    async def _beat(self, watchdog_s: float) -> None:
-        while watchdog_s:
+    async def _beat(self, every_s: float) -> None:
+        while True:
             self.tell(ALIVE)
-            await asyncio.sleep(watchdog_s / 3)
+            await asyncio.sleep(every_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         *words, self._read = (self._read + data).split(b"\n")
-        if END in words:
-            self._may_end.set()
+        for word in words:
+            if word == END:
+                self._may_end.set()
+            elif word.startswith(_STATES):
+                self.states = _read_states(word.removeprefix(_STATES))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

@@ -18,11 +18,12 @@ from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError
 from kafka_gateway.homes import Elsewhere, Join
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.families import counter, gauge
+from kafka_gateway.metrics.joined import WORKER_RESTARTS, WORKER_UP
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.link import Link, LinkLost
-from kafka_gateway.workers.part import WorkerPart
+from kafka_gateway.workers.part import Parent, WorkerPart
 from kafka_gateway.workers.slots import StaticTable
 
 log = logging.getLogger("gateway.workers")
@@ -39,8 +40,9 @@ _PATH_MAX: Final = 512
 class Siblings:
     """`kafka_gateway.homes.Homes` of a worker. Belongs to the event loop."""
 
-    def __init__(self, gateway: Gateway, part: WorkerPart) -> None:
+    def __init__(self, gateway: Gateway, part: WorkerPart, parent: Parent) -> None:
         self._gateway = gateway
+        self._parent = parent
         self._part = part
         self._table = StaticTable(part.workers)
         self._others = tuple(number for number in range(part.workers) if number != part.number)
@@ -56,10 +58,15 @@ class Siblings:
         gateway.reloads.append(self._elsewhere.clear)
 
     def _families(self) -> Families:
-        """What this worker has sent to others."""
+        """What this worker has sent to others, and what the parent tells of all."""
         rows = [(labels, float(count)) for labels, count in self._forwarded.items()]
         yield counter("forwarded", "Requests answered by another worker", ("to", "status"), rows)
         yield gauge("held_requests", "Requests that wait for another worker to serve", (), [((), self._held)])
+        states = [((str(worker),), *state) for worker, state in enumerate(self._parent.states)]
+        up = [(labels, float(serves)) for labels, serves, _ in states]
+        yield gauge(WORKER_UP, "1: the worker serves; 0: it is being started again", ("worker",), up)
+        again = [(labels, float(count)) for labels, _, count in states]
+        yield counter(WORKER_RESTARTS, "How often the worker was started again", ("worker",), again)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -172,7 +179,7 @@ class Siblings:
         gateway, part = self._gateway, self._part
         secret = frozenset(name.decode() for name in gateway.proofs.fields)
         while True:
-            link = Link(part.number, part.workers, secret, gateway.tells_caller, self._lost)
+            link = Link(part.number, part.workers, secret, gateway.tells_caller, self._hold_s, self._lost)
             try:
                 await asyncio.get_running_loop().create_unix_connection(partial(_same, link), part.address_of(worker))
                 await link.ready

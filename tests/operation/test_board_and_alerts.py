@@ -41,6 +41,7 @@ async def served() -> dict[str, str]:
         kinds[f"kafka_gateway_{each.name}{'_total' if each.kind == 'counter' else ''}"] = each.kind
     # Of several workers, which a gateway alone has not.
     kinds |= {"kafka_gateway_forwarded_total": "counter", "kafka_gateway_held_requests": "gauge"}
+    kinds |= {"kafka_gateway_worker_restarts_total": "counter", "kafka_gateway_worker_up": "gauge"}
     found = {}
     for name, kind in kinds.items():
         if kind == "histogram":

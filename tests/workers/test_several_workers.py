@@ -45,6 +45,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         f"cluster.peer.dir={peers}",
         f"embedded.topics={','.join(TOPICS)}",
         HOLD,
+        "cluster.session.timeout.ms=60000",  # on a busy machine nobody is taken for dead
+        "bridge.producer.in.topic=any",
+        "bridge.producer.in.path=/in",
         *PULLS,
     )
     with GatewayProcess(*properties, start_s=60) as started:
@@ -53,9 +56,34 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         assert started.stop() == 0
 
 
-def pids(gateway: GatewayProcess) -> list[int]:
-    """Of the first processes of all workers."""
-    return [int(each) for each in gateway.wait_for(r"workers serve, processes ([\d, ]+)")[1].split(",")]
+def pid_of(gateway: GatewayProcess, worker: int) -> int:
+    """Of the process that this worker is at present."""
+    for child in Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split():
+        if f'{{"number":{worker},' in Path(f"/proc/{child}/cmdline").read_text():
+            return int(child)
+    raise AssertionError(f"there is no worker {worker}")
+
+
+def told(gateway: GatewayProcess, pattern: str) -> int:
+    """In how many lines that stands by now."""
+    return sum(re.search(pattern, line) is not None for line in gateway.output)
+
+
+async def tells_of_workers(gateway: GatewayProcess, what: str, expected: dict[str, float]) -> None:
+    """Whichever worker gets the scrape: the parent has told it, or does so soon."""
+    async with asyncio.timeout(PATIENCE_S):
+        found: dict[str, float] = {}
+        while found != expected:
+            name, page = f"kafka_gateway_worker_{what}", await scrape(gateway.url)
+            found = {each.labels["worker"]: each.value for each in page.samples if each.name == name}
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+async def serves_again(gateway: GatewayProcess, worker: int, times: int) -> None:
+    await until(lambda: told(gateway, f"worker {worker} serves again") == times, PATIENCE_S)
 
 
 async def ask(wire: Wire, method: str, path: str, body: Any = None, **headers: str) -> Reply:
@@ -229,6 +257,9 @@ async def test_what_an_operator_asks_is_answered_for_all(gateway: GatewayProcess
             }
             assert set(threads) == {"0", "1"}
             assert all(threads.values())
+            await tells_of_workers(gateway, "up", {"0": 1.0, "1": 1.0})
+            await tells_of_workers(gateway, "restarts_total", {"0": 0.0, "1": 0.0})
+            assert b'worker="1"' in (await ask(wire, "GET", "/bridges/metrics")).body
             rows = (await ask(wire, "GET", "/console/clients")).json
             assert len(rows) >= WORKERS
             assert "worker" not in {each["transport"] for each in rows}
@@ -237,6 +268,7 @@ async def test_what_an_operator_asks_is_answered_for_all(gateway: GatewayProcess
 async def test_a_stranger_at_the_socket_of_a_worker_is_cut_off(gateway: GatewayProcess) -> None:
     peers: Path = gateway.peers  # type: ignore[attr-defined]
     assert os.stat(peers).st_mode & 0o777 == 0o700
+    assert told(gateway, f"INFO gateway.workers: cluster.peer.dir: {peers} was made, of mode 0700") == 1
     hello = b'{"is":"hello","version":1,"worker":0,"workers":3}'
     for said in (b"GET / HTTP/1.1\r\n\r\n", (2 + len(hello)).to_bytes(4) + len(hello).to_bytes(2) + hello):
         reader, writer = await asyncio.open_unix_connection(str(peers / "1.sock"))
@@ -304,7 +336,7 @@ async def test_a_killed_worker_is_started_again(gateway: GatewayProcess) -> None
         kept, fresh = Load(gateway, topic, other), [Load(gateway, topic) for _ in range(4)]
         for load in (kept, *fresh):
             await load.go_on()
-        os.kill(pids(gateway)[1], signal.SIGKILL)
+        os.kill(pid_of(gateway, 1), signal.SIGKILL)
         gateway.wait_for(r"worker 1 ended with signal 9")
         # Sent while its home is away: it waits, and then there is no such instance.
         reply = await ask(wire, "GET", f"{path}/assignments")
@@ -316,29 +348,29 @@ async def test_a_killed_worker_is_started_again(gateway: GatewayProcess) -> None
             await load.end()
         assert kept.failed == []  # the other worker's clients have noticed nothing
         assert sum(len(load.failed) for load in fresh) <= len(fresh)  # what the dead one was answering, and no more
+    await tells_of_workers(gateway, "restarts_total", {"0": 0.0, "1": 1.0})
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Ada and bob may use the group ``which``, and ada the group ``hers``. It listens on a Unix socket, too."""
+    """Ada and bob may use the group ``which``, and ada the group ``hers``. It listens on a Unix socket, too, has a
+    properties file, and logs in JSON."""
     folder = tmp_path_factory.mktemp("guarded")
     hashed = {name: bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() for name in ("ada", "bob")}
     (folder / "users").write_text("".join(f"{name}:{each}\n" for name, each in hashed.items()))
     (folder / "rules").write_text(
         "allow User:ada read group:hers\nallow User:* read group:which\nallow User:* describe cluster\n"
     )
-    with GatewayProcess(
-        f"workers={WORKERS}",
-        HOLD,
-        "embedded.enable=true",
-        "authentication.method=BASIC",
-        f"authentication.basic.file={folder / 'users'}",
-        f"authorization.file={folder / 'rules'}",
-        f"listeners=http://127.0.0.1:0,unix:{folder / 'gw.sock'}",
-        own_port=False,
-        start_s=60,
-    ) as started:
+    properties = folder / "gateway.properties"
+    properties.write_text(
+        f"workers={WORKERS}\n{HOLD}\ncluster.session.timeout.ms=10000\nlog.format=json\n"
+        f"embedded.enable=true\nauthentication.method=BASIC\nauthentication.basic.file={folder / 'users'}\n"
+        f"authorization.file={folder / 'rules'}\nlisteners=http://127.0.0.1:0,unix:{folder / 'gw.sock'}\n"
+    )
+    with GatewayProcess(str(properties), own_port=False, start_s=60) as started:
         started.socket = folder / "gw.sock"  # type: ignore[attr-defined]
+        started.properties = properties  # type: ignore[attr-defined]
+        started.text = properties.read_text()  # type: ignore[attr-defined]
         yield started
 
 
@@ -366,9 +398,89 @@ async def test_an_instance_is_its_makers_at_every_worker(guarded: GatewayProcess
                     assert (await ask(wire, "GET", f"{path}/assignments", **wrong)).status == 401
 
 
+async def test_a_worker_comes_back_as_its_siblings_run(guarded: GatewayProcess) -> None:
+    """Whatever the properties file says by then: it was not read yet, it was refused, it needs a start."""
+    properties: Path = guarded.properties  # type: ignore[attr-defined]
+    before: str = guarded.text  # type: ignore[attr-defined]
+    ada = {"Authorization": proof("ada")}
+    began = told(guarded, "worker 1 serves again")
+
+    async def begin_anew(times: int) -> None:
+        os.kill(pid_of(guarded, 1), signal.SIGKILL)
+        await serves_again(guarded, 1, began + times)
+
+    async def statuses(**headers: str) -> set[int]:
+        """Of both workers, to a request that ``api.endpoints.blocklist`` can take away."""
+        found = set()
+        for way in range(WORKERS):
+            async with await connect(guarded, way, **ada) as wire:
+                found.add((await ask(wire, "GET", "/brokers", **headers)).status)
+        return found
+
+    write(properties, before.replace("=BASIC", "=NONE") + "nonsense=1\n")
+    await begin_anew(1)
+    assert await statuses() == {401}
+    guarded.process.send_signal(signal.SIGHUP)
+    await until(lambda: told(guarded, "nothing was changed") == WORKERS, PATIENCE_S)
+    await begin_anew(2)
+    assert await statuses() == {401}
+    assert await statuses(**ada) == {200}
+    write(properties, before.replace("=BASIC", "=NONE") + "api.endpoints.blocklist=api.v2.brokers.*\n")
+    guarded.process.send_signal(signal.SIGHUP)
+    await until(lambda: told(guarded, "with the next start only: authentication.method") == WORKERS, PATIENCE_S)
+    os.unlink(properties)
+    await begin_anew(3)
+    assert await statuses() == {401}
+    assert await statuses(**ada) == {404}
+    # One that was being started when the others read again reads it, too.
+    write(properties, before)
+    os.kill(pid_of(guarded, 1), signal.SIGKILL)
+    await until(lambda: told(guarded, "worker 1 ended with signal 9") == began + 4, PATIENCE_S)
+    guarded.process.send_signal(signal.SIGHUP)
+    await serves_again(guarded, 1, began + 4)
+    async with asyncio.timeout(PATIENCE_S):
+        while await statuses(**ada) != {200}:
+            pass
+
+
+async def test_a_worker_that_hangs_is_killed_and_started_again(guarded: GatewayProcess) -> None:
+    ada, group = {"Authorization": proof("ada")}, "hers"
+    path = f"/consumers/{group}/instances/{name_at(1, group)}"
+    began = told(guarded, "worker 1 serves again")
+    async with await connect(guarded, 0, **ada) as wire:
+        assert (await ask(wire, "POST", f"/consumers/{group}", {"name": path.rpartition("/")[2]}, **ada)).status == 200
+        os.kill(pid_of(guarded, 1), signal.SIGSTOP)
+        # Sent while its home hangs: its successor answers.
+        assert (await ask(wire, "GET", f"{path}/assignments", **ada)).json["error_code"] == 40403
+        assert told(guarded, "worker 1 gives no sign of life for 10 s: it is killed") == 1
+        await serves_again(guarded, 1, began + 1)
+
+
+async def test_why_a_worker_cannot_start_stands_in_the_log(guarded: GatewayProcess) -> None:
+    users = guarded.properties.with_name("users")  # type: ignore[attr-defined]
+    began = told(guarded, "worker 1 serves again")
+    kept = users.rename(users.with_name("users.kept"))
+    os.kill(pid_of(guarded, 1), signal.SIGKILL)
+    guarded.wait_for("worker 1 ended with exit code 2: it did not come to serve", PATIENCE_S)
+    reasons = [json.loads(line) for line in guarded.output if "users cannot be read: No such file" in line]
+    assert reasons[0]["worker"] == 1
+    kept.rename(users)
+    await serves_again(guarded, 1, began + 1)
+
+
+async def test_all_lines_of_all_processes_are_json(guarded: GatewayProcess) -> None:
+    for way in range(WORKERS):
+        async with await connect(guarded, way, Authorization=proof("ada")):
+            access = f'"logger":"gateway.access","worker":{way},"request_id":'
+            await until(lambda access=access: told(guarded, access) > 0, PATIENCE_S)  # type: ignore[misc]
+    lines = [json.loads(line) for line in guarded.output]
+    assert {line.get("worker") for line in lines} == {None, *range(WORKERS)}
+    assert {"Server started, listening for requests..."} <= {line.get("message") for line in lines}
+
+
 async def test_workers_end_with_their_parent(guarded: GatewayProcess) -> None:
     """The last one with this gateway."""
-    children = pids(guarded)
+    children = [pid_of(guarded, worker) for worker in range(WORKERS)]
     guarded.process.send_signal(signal.SIGKILL)
     guarded.process.wait()
 

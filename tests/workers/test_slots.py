@@ -117,7 +117,10 @@ def test_header_fields_that_are_no_utf8_travel_as_they_are(value: bytes) -> None
 
 def test_pages_of_metrics_become_one() -> None:
     page = b'# HELP a_total A\n# TYPE a_total counter\na_total{x="1"} %d.0\n# HELP b B\n# TYPE b gauge\nb %d.0\n'
-    joined = join({0: page % (1, 2), 1: page % (3, 4) + b"# HELP c C\n# TYPE c gauge\nc{} 5\n"})
+    of_all = b"# HELP kafka_gateway_worker_up U\n# TYPE kafka_gateway_worker_up gauge\n"
+    of_all += b'kafka_gateway_worker_up{worker="1"} %d.0\n'
+    others = page % (3, 4) + b"# HELP c C\n# TYPE c gauge\nc{} 5\n" + of_all % 0
+    joined = join({0: page % (1, 2) + of_all % 1, 1: others}, 0)
     assert joined.decode().splitlines() == [
         "# HELP a_total A",
         "# TYPE a_total counter",
@@ -127,11 +130,14 @@ def test_pages_of_metrics_become_one() -> None:
         "# TYPE b gauge",
         'b{worker="0"} 2.0',
         'b{worker="1"} 4.0',
+        "# HELP kafka_gateway_worker_up U",
+        "# TYPE kafka_gateway_worker_up gauge",
+        'kafka_gateway_worker_up{worker="1"} 1.0',
         "# HELP c C",
         "# TYPE c gauge",
         'c{worker="1"} 5',
     ]
-    assert join({0: b"# TYPE a gauge\na 1\n# EOF\n"}) == b'# TYPE a gauge\na{worker="0"} 1\n# EOF\n'
+    assert join({0: b"# TYPE a gauge\na 1\n# EOF\n"}, 0) == b'# TYPE a gauge\na{worker="0"} 1\n# EOF\n'
 
 
 class Pieces:

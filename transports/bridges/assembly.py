@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, cast
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.description import described
 from kafka_gateway.following import Change
+from kafka_gateway.homes import OF_ALL
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.joined import join_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
@@ -71,10 +73,13 @@ class BridgeAssembly:
         bridges = self._bridges
         pages = [
             Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
-            Route("GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics"),
+            Route(
+                "GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics",
+                extras={OF_ALL: join_metrics},
+            ),
             Route("GET", "/healthz", bridges.live, "bridge.healthz", permission=OPEN),
             Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),
-        ]
+        ]  # fmt: skip
         routes = described(pages, DESCRIPTIONS)
         for bridge in self._producers.values():
             routes += self._paths(bridge)

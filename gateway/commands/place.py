@@ -1,0 +1,79 @@
+"""A place among the workers: the sockets that belong to it, and the process that has them at present."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from typing import Final
+
+BACK_OFF_S: Final = 0.1
+"""How long after the end of a process the next one is started, at first."""
+_BACK_OFF_MAX_S: Final = 5.0
+_WELL_S: Final = 30.0
+"""After a process that has served so long, the next one is started as soon as after the first."""
+
+
+class Place:
+    """Belongs to the parent."""
+
+    def __init__(self, number: int, peer: socket.socket, listeners: list[list[socket.socket]]) -> None:
+        self.number = number
+        self.peer = peer
+        self.listeners = listeners
+        self.process: subprocess.Popen[bytes] | None = None
+        self.channel: socket.socket | None = None
+        self.heard = b""
+        """The beginning of a line."""
+        self._unsent = b""
+        self.ready_at: float | None = None
+        """When the process began to serve; None until then."""
+        self.alive_at = 0.0
+        """When something was last heard of it."""
+        self.start_at = 0.0
+        """When the next process may be started."""
+        self._back_off_s = BACK_OFF_S
+        self.restarts = 0
+        self.drained = False
+        self.reloading = False
+        """It was asked to read the configuration again, and has not answered."""
+        self.round = 0
+        """Which of the accepted configurations it has (`Reloads`)."""
+
+    @property
+    def files(self) -> list[int]:
+        """What its process inherits, beside the channel."""
+        return [self.peer.fileno(), *(each.fileno() for sockets in self.listeners for each in sockets)]
+
+    def begin(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+        """It has a process."""
+        self.process, self.channel = process, channel
+        self.heard, self._unsent, self.ready_at = b"", b"", None
+        self.drained = self.reloading = False
+        self.alive_at = time.monotonic()
+
+    def end(self) -> float:
+        """Its process has ended; how many seconds that has served."""
+        served_s = time.monotonic() - self.ready_at if self.ready_at is not None else 0.0
+        self.process, self.ready_at, self.reloading = None, None, False
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+        if served_s >= _WELL_S:
+            self._back_off_s = BACK_OFF_S
+        return served_s
+
+    def put_off(self) -> float:
+        """Sets when the next process may be started; in how many seconds. Each time in a row that is longer."""
+        wait_s = self._back_off_s
+        self.start_at = time.monotonic() + wait_s
+        self._back_off_s = min(wait_s * 2, _BACK_OFF_MAX_S)
+        return wait_s
+
+    def tell(self, line: bytes) -> None:
+        """Sends its process the line; what a process that hangs does not take waits for the next line."""
+        if self.channel is not None:
+            self._unsent += line + b"\n"
+            with contextlib.suppress(OSError):  # it has ended, or its buffer is full
+                self._unsent = self._unsent[self.channel.send(self._unsent) :]

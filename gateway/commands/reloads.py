@@ -1,0 +1,93 @@
+"""What the workers of a gateway read as their configuration, and when.
+
+The parent alone reads the properties file: at its start, and on SIGHUP. So all workers have the same text, whatever
+stands on the disk when one of them starts. A worker that takes the place of another one has of the text of the start
+what needs a start, and the rest of the text that its siblings have taken last (`commands.worker`).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+
+from kafka_gateway.commands.place import Place
+from kafka_gateway.config import PropertiesText
+from kafka_gateway.workers.texts import SharedText
+
+
+class Reloads:
+    """Belongs to the parent. One reload at a time: the workers read from one file in memory.
+
+    Args:
+        text: the properties file as the gateway was started with; None: it has none.
+        settled: called when all workers that serve have answered.
+
+    OSError: there is no memory for the texts.
+    """
+
+    def __init__(self, text: PropertiesText | None, places: Sequence[Place], settled: Callable[[], None]) -> None:
+        self._places = places
+        self._settled = settled
+        self._current: PropertiesText | None = text
+        self._started, self._taken, self._offered = SharedText(text), SharedText(text), SharedText(text)
+        self._offer: PropertiesText | None = text
+        self._is_new = False
+        """Whether what is offered at present is to be the next text of all."""
+        self._was_taken = False
+        self._asked = False
+        self._round = 0
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Of the files in memory that a worker inherits: the text of the start, the one taken last, the one offered."""
+        return self._started.number, self._taken.number, self._offered.number
+
+    def ask(self) -> None:
+        """Has the file read again, and then by all workers."""
+        self._asked = True
+        self.go_on()
+
+    def begin(self, place: Place) -> None:
+        """A process is started there, with the text that was taken last."""
+        place.round = self._round
+
+    def answered(self, place: Place, taken: bool) -> None:
+        """The worker has read what it was asked to."""
+        if place.reloading:
+            place.reloading = False
+            self._was_taken = self._was_taken or taken
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Does what is due. To be called whenever a worker has begun to serve, or has ended."""
+        if any(place.reloading for place in self._places):
+            return
+        if self._is_new:
+            self._is_new = False
+            self._round += 1
+            if self._was_taken:
+                self._current = self._offer
+                before, self._taken = self._taken, SharedText(self._current)
+                before.close()
+            self._settled()
+        serving = [place for place in self._places if place.ready_at is not None]
+        if behind := [place for place in serving if place.round != self._round]:
+            # Started before the text was taken, or before files of the log were moved away.
+            self._send(self._current, behind, self._round)
+        elif self._asked and serving:
+            self._asked, self._is_new = False, True
+            text = PropertiesText.of(self._current.path) if self._current is not None else None
+            self._send(text, serving, self._round + 1)
+
+    def _send(self, text: PropertiesText | None, places: Sequence[Place], round: int) -> None:
+        self._offer, self._was_taken = text, False
+        self._offered.write(text)
+        for place in places:
+            place.reloading, place.round = True, round
+            if place.process is not None:
+                place.process.send_signal(signal.SIGHUP)
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        for each in (self._started, self._taken, self._offered):
+            each.close()
