@@ -627,7 +627,7 @@ class FailingConsumer:
 
 
 async def test_failing_client_calls_leave_the_thread_alive(
-    filled: Topic, open_consumer: Opener, monkeypatch: pytest.MonkeyPatch
+    cluster: KafkaCluster, filled: Topic, open_consumer: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled.write([b"a"])
     made: list[FailingConsumer] = []
@@ -640,6 +640,7 @@ async def test_failing_client_calls_leave_the_thread_alive(
     monkeypatch.setattr(ClientFactory, "consumer", failing)
     consumer = await open_consumer()
     await consumer.assign([TopicPartition(filled.name, 0)])
+    await cluster.admin.check(5)  # the first read would wait for word of Kafka, and the thread fail before it
     for call in (
         lambda: consumer.read(limits(), places),
         lambda: consumer.commit([PartitionOffset(filled.name, 0, 0)]),
