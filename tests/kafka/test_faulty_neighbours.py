@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster
+from kafka_gateway.kafka.producing.suspects import TopicRules
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.kafka.test_record_sizes import errors, numbers, record, send
@@ -46,6 +47,48 @@ def compacted(kafka: Brokers, topic: str) -> str:
     return topic
 
 
+def too_large(number: int) -> OutgoingRecord:
+    return record(number, 1_048_600, key=b"k")
+
+
+@pytest.fixture(params=["shown", "not shown"])
+def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether Kafka shows the gateway the settings of topics; where it does not, only refusals tell what is faulty."""
+    if request.param == "not shown":
+        monkeypatch.setattr(TopicRules, "refused", lambda *_: ())
+
+
+async def test_those_beside_it_do_not_wait(kafka: Brokers, compacted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A faulty record in a batch of others, of whichever client, held up all that is sent to its topic."""
+    async with open_cluster(kafka.bootstrap, "producer.message.max.bytes=2000000") as cluster:
+        await send(cluster, compacted, [record(0, key=b"0")])
+        await cluster.producer._limits.ask(compacted)
+        moved: list[str] = []
+        monkeypatch.setattr(cluster.producer._rerouting, "_begin", moved.append)
+        news = asyncio.Event()
+        for way in ("send", "follow"):
+            batch = [record(n, key=b"%d" % n) for n in range(6)]
+            batch[1:1] = [from_the_future(1), without_a_key(2)]
+            batch[5:5] = [too_large(3)]
+            if way == "send":
+                found = await cluster.producer.send(compacted, batch)
+            else:
+                sending = cluster.producer.follow(compacted, batch, news.set)
+                async with asyncio.timeout(10):
+                    while None in sending.deliveries:
+                        await news.wait()
+                        news.clear()
+                found = list(sending.deliveries)
+            assert [place for place, row in enumerate(found) if isinstance(row, ServiceError)] == [1, 2, 5]
+            offsets = [row.offset() for row in found if not isinstance(row, ServiceError)]
+            assert offsets == sorted(offsets)
+        alone = await cluster.producer.send(compacted, [without_a_key(9)] * 2)
+        assert errors(alone) == [type(found[2])] * 2
+        assert moved == []
+        assert cluster.producer.waiting == (0, 0)
+
+
+@pytest.mark.usefixtures("settings")
 async def test_in_one_request(kafka: Brokers, compacted: str, faulty: Faulty) -> None:
     async with open_cluster(kafka.bootstrap) as cluster:
         batch = [faulty(n) if n in (2, 5) else record(n, key=b"%d" % n) for n in range(8)]
@@ -55,6 +98,7 @@ async def test_in_one_request(kafka: Brokers, compacted: str, faulty: Faulty) ->
     assert numbers(kafka, compacted) == [0, 1, 3, 4, 6, 7]
 
 
+@pytest.mark.usefixtures("settings")
 async def test_of_other_clients(kafka: Brokers, compacted: str, faulty: Faulty) -> None:
     """Valid records of others failed, two of three, for as long as one client sent faulty ones."""
 

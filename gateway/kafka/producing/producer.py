@@ -34,6 +34,7 @@ from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Batch, FollowedBatch, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
+from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, parts, together
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
 
@@ -94,6 +95,7 @@ class KafkaProducer:
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
         self._limits = SizeLimits(admin, _largest_batch(clients.producer_config()))
+        self._compresses = _compresses(clients.producer_config())
         self._wide = self._sender(self._limits.largest)
         self._rerouting = Rerouting(
             self._limits, self._wide, self._sender, lambda: (*self._open, *self._told), self._finish
@@ -162,45 +164,87 @@ class KafkaProducer:
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:
         """See the port. An empty batch is complete at once."""
-        cost, sender = self._admit(topic, records)
-        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
+        cost = self._admit(records)
         if not records:
+            future: asyncio.Future[list[Delivery]] = self._loop.create_future()
             future.set_result([])
             return future
-        self._queue(Batch(topic, len(records), cost, self._loop.time(), future, sender), records, partition)
+        refused = self._refused(topic, records, cost)
+        if 0 < len(refused) < len(records):
+            split = parts(records, refused)
+            return together(
+                split,
+                [
+                    self._send(topic, each.records, partition, _cost(each.records), each.places is refused)
+                    for each in split
+                ],
+            )
+        return self._send(topic, records, partition, cost, bool(refused))
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Followed:
+        """See the port."""
+        cost = self._admit(records)
+        refused = self._refused(topic, records, cost)
+        if 0 < len(refused) < len(records):
+            split = parts(records, refused)
+            return FollowedApart(
+                split,
+                [
+                    self._follow(topic, each.records, progress, _cost(each.records), each.places is refused)
+                    for each in split
+                ],
+            )
+        return self._follow(topic, records, progress, cost, bool(refused))
+
+    def _send(
+        self, topic: str, records: Sequence[RecordToSend], partition: int | None, cost: int, apart: bool
+    ) -> asyncio.Future[list[Delivery]]:
+        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
+        sender = self._sender_of(topic, apart)
+        self._queue(Batch(topic, len(records), cost, self._loop.time(), future, sender), records, partition, apart)
         return future
 
-    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> FollowedBatch:
-        """See the port."""
-        cost, sender = self._admit(topic, records)
+    def _follow(
+        self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None], cost: int, apart: bool
+    ) -> FollowedBatch:
         future: asyncio.Future[list[Delivery]] = self._loop.create_future()
+        sender = self._sender_of(topic, apart)
         batch = FollowedBatch(progress, topic, len(records), cost, self._loop.time(), future, sender)
-        self._queue(batch, records, None)
+        self._queue(batch, records, None, apart)
         return batch
 
-    def _admit(self, topic: str, records: Sequence[RecordToSend]) -> tuple[int, Sender]:
-        """What a batch counts for the queue, and who sends it. ShuttingDown, TooManyRequests."""
+    def _sender_of(self, topic: str, apart: bool) -> Sender:
+        if apart:
+            return self._rerouting.alone
+        return self._routes.get(topic, self._wide) if self._routes else self._wide
+
+    def _refused(self, topic: str, records: Sequence[RecordToSend], cost_bytes: int) -> Sequence[int]:
+        """The places of records that the topic will not take (suspects.py)."""
+        rules = self._limits.rules.get(topic)
+        if rules is None:
+            return ()
+        return rules.refused(records, cost_bytes - len(records) * RECORD_COST_BYTES, self._compresses)
+
+    def _admit(self, records: Sequence[RecordToSend]) -> int:
+        """What the records count for the queue. ShuttingDown, TooManyRequests."""
         if self._closing:
             raise ShuttingDown()
-        size = len(records)
-        cost = size * RECORD_COST_BYTES
-        cost += sum(map(len, filter(None, [record.value for record in records])))
-        cost += sum(map(len, filter(None, [record.key for record in records])))
+        size, cost = len(records), _cost(records)
         if self._open_records and (
             self._open_bytes + cost > self._queue_bytes or self._open_records + size > self._queue_records
         ):
             self._refusing = True
             raise TooManyRequests(FULL)
-        return cost, self._routes.get(topic, self._wide) if self._routes else self._wide
+        return cost
 
-    def _queue(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
+    def _queue(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None, apart: bool) -> None:
         if self._topics.is_absent(batch.topic):
             batch.future.set_result([UnknownTopicTimeout() for _ in records])
             return
         self._open[batch] = None
         self._open_bytes += batch.cost_bytes
         self._open_records += len(records)
-        if self._moves and batch.topic in self._moves:
+        if self._moves and batch.topic in self._moves and not apart:
             self._rerouting.hold(batch, records, partition)
         elif batch.sender.send(batch, records, partition):
             self._finish((batch,))
@@ -293,6 +337,17 @@ class KafkaProducer:
         self._rerouting.close()
         await asyncio.gather(*(sender.close() for sender in self._rerouting.senders))
         self._fail((*self._open, *self._told), OutcomeUnknown())
+
+
+def _cost(records: Sequence[RecordToSend]) -> int:
+    cost = len(records) * RECORD_COST_BYTES
+    cost += sum(map(len, filter(None, [record.value for record in records])))
+    return cost + sum(map(len, filter(None, [record.key for record in records])))
+
+
+def _compresses(config: Mapping[str, Any]) -> bool:
+    named = {str(config.get(name, "none")) for name in ("compression.type", "compression.codec")}
+    return named != {"none"}
 
 
 def _largest_batch(config: Mapping[str, Any]) -> int:

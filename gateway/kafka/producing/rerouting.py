@@ -6,7 +6,8 @@ the old sender have come, what is sent to the topic waits here; then the refused
 and after them what has waited. A refused batch is not stored, so nothing is stored twice.
 
 Kafka also refuses a whole batch for one faulty record: a time out of bounds, no key for a compacted topic. Its records
-may be of many clients. They are sent again one by one, so that the faulty ones are refused alone; what has waited
+may be of many clients. Where Kafka shows what the topic demands, such a record never shares a batch (suspects.py).
+Elsewhere they are sent again one by one, so that the faulty ones are refused alone; what has waited
 follows when the answers are there.
 
 Order can be lost in one case only: records behind a refused batch that were on their way already, in the moment in
@@ -63,6 +64,11 @@ class Rerouting:
         """The senders of topics that do not have the wide one."""
         self.moves: dict[str, _Move] = {}
         self._settled = asyncio.Event()
+
+    @property
+    def alone(self) -> Sender:
+        """Which sends each record in a batch of its own."""
+        return self._sender(1)
 
     @property
     def senders(self) -> list[Sender]:
@@ -179,8 +185,7 @@ class Rerouting:
         """Sends the refused records again, each in its own batch. The move goes on when their reports are there."""
         refused, move.refused = self._in_order(move.refused), []
         move.waiting.update(refused)
-        alone = self._sender(1)
-        complete = [each for each in refused if alone.send_again(each)]
+        complete = [each for each in refused if self.alone.send_again(each)]
         if complete:
             self._finished(complete)
 

@@ -1,4 +1,4 @@
-"""How large the batches of a topic may be, as far as Kafka tells or shows it.
+"""How large the batches of a topic may be, as far as Kafka tells or shows it, and what else it demands of records.
 
 A topic takes batches of at most ``max.message.bytes`` (its own, or the brokers' ``message.max.bytes``), and none larger
 than a segment of its log. Kafka is asked when a topic is first written to, and again after a while, because both can
@@ -12,6 +12,7 @@ import time
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.producing.suspects import TopicRules
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class SizeLimits:
         """What refusals have shown, and what Kafka said then: counts until it says something else."""
         self._asked: dict[str, float] = {}
         self._answered: set[str] = set()
+        self.rules: dict[str, TopicRules] = {}
+        """What topics demand of each record, where Kafka shows it."""
 
     def due(self, topic: str) -> bool:
         """Whether Kafka should be asked about the topic (again)."""
@@ -54,6 +57,7 @@ class SizeLimits:
             self._asked.clear()
             self._told.clear()
             self._answered.clear()
+            self.rules.clear()
         self._asked[topic] = time.monotonic() + ASK_AGAIN_S
         try:
             settings = {entry.name: entry.value for entry in await self._admin.topic_configs(topic)}
@@ -65,6 +69,7 @@ class SizeLimits:
         limits = [int(text) for name in ("max.message.bytes", "segment.bytes") if (text := settings.get(name))]
         if limits:
             self._told[topic] = min(limits)
+            self.rules[topic] = TopicRules.of(settings)
 
     def batch_bytes(self, topic: str) -> int:
         """How large a batch may be, at most, that the topic takes for certain."""
