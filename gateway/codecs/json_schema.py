@@ -10,7 +10,6 @@ Reading needs no more than the bytes, so a schema that cannot judge reads all th
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urljoin
@@ -24,6 +23,7 @@ from kafka_gateway import jsonio
 from kafka_gateway.codecs.json_defaults import filler
 from kafka_gateway.codecs.json_evaluations import TooOften, most_evaluations
 from kafka_gateway.codecs.json_patterns import DATA, NAMED, PATTERN, Patterns, is_pattern
+from kafka_gateway.codecs.json_reasons import has_parts, misfit, too_much_to_say
 from kafka_gateway.codecs.json_types import type_reader
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema, UnusableSchema
@@ -142,6 +142,7 @@ class JsonSchema(_Reader):
                 strict=True,
             )
         )
+        self._has_parts = has_parts([document, *(jsonio.decode_value(text.encode()) for _, text in schema.imports)])
         self._fill = filler(document) if fill_defaults else None
         self._is_right = None if fill_defaults else type_reader(document)
 
@@ -170,7 +171,7 @@ class JsonSchema(_Reader):
             if often * len(text) > _EFFORT_MAX:
                 raise Misfit(f"it would take too long to judge: its schema may look at each value {often} times")
         if not (self._is_valid(validator, value) if self.slow else validator.is_valid(value)):
-            raise self._why(validator, value) if often <= _TOLD_MAX else Misfit("it does not fit the schema")
+            raise self._why(validator, value, often)
         return jsonio.compact(text)
 
     def _is_valid(self, validator: Any, value: Any) -> bool:
@@ -183,19 +184,13 @@ class JsonSchema(_Reader):
             raise Misfit(effort.exceeded)
         return valid
 
-    def _why(self, validator: Any, value: Any) -> Misfit:
-        try:
-            validator.validate(value)  # the first error only: `iter_errors` makes all of them before it tells one
-            return Misfit("it does not fit the schema")
-        except jsonschema_rs.ValidationError as first:
-            error = first
-        place = ""
-        for step in error.instance_path:
-            place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
-        message = re.sub(r"\s+", " ", self._patterns.original(error.message))
-        if len(message) > _MESSAGE_MAX:
-            message = f"{message[:_MESSAGE_MAX]}…"
-        return Misfit(message, place)
+    def _why(self, validator: Any, value: Any, often: int) -> Misfit:
+        if often <= _TOLD_MAX and not (self._has_parts and too_much_to_say(value, often)):
+            try:
+                validator.validate(value)  # the first error only: `iter_errors` makes all of them before it tells one
+            except jsonschema_rs.ValidationError as first:
+                return misfit(first, self._patterns.original)
+        return Misfit("it does not fit the schema")
 
 
 def _float(text: str) -> float:

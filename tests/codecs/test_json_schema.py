@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_gateway.codecs.json_schema import JsonSchema, JsonSchemaCodec
-from kafka_gateway.schemas import Schema, UnusableSchema
+from kafka_gateway.schemas import Misfit, Schema, UnusableSchema
 from tests.examples import examples
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -77,6 +78,90 @@ def test_a_reference_to_itself() -> None:
     schema = compiled({"properties": {"child": {"$ref": "#"}, "v": {"type": "integer"}}})
     with pytest.raises(ValueError, match=r"^child.child.v: "):
         schema.encode(b'{"child":{"child":{"v":"x"}}}')
+
+
+SHAPES = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {"kind": {"const": "circle"}, "radius": {"type": "number"}},
+            "required": ["kind", "radius"],
+        },
+        {
+            "type": "object",
+            "properties": {"kind": {"enum": ["box"]}, "sides": {"items": {"type": "number"}}},
+            "required": ["kind", "sides"],
+        },
+        {"type": "null"},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "said"),
+    [
+        (
+            {"properties": {"s": SHAPES}},
+            {"s": {"kind": "circle", "radius": "x"}},
+            's.radius: "x" is not of type "number"',
+        ),
+        ({"properties": {"s": SHAPES}}, {"s": {"kind": "box", "sides": [1, "x"]}}, 's.sides[1]: "x" is not of type'),
+        ({"items": SHAPES}, [None, {"kind": "box"}], '[1]: "sides" is a required property'),
+        # The part that is meant has parts, too.
+        (
+            {"anyOf": [{"type": "null"}, {"properties": {"s": SHAPES}}]},
+            {"s": {"kind": "box", "sides": ["x"]}},
+            "s.sides[0]: ",
+        ),
+        (
+            {"anyOf": [{"type": "string"}, {"items": {"pattern": "^\\w+$"}, "type": "array"}]},
+            ["a", "?"],
+            r'[1]: "?" does not match "^\w+$"',
+        ),
+        # Nobody can know which is meant.
+        (
+            {"properties": {"a": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}},
+            {"a": "x"},
+            'a: it fits no schema of anyOf: a: "x" is not of type "integer"; a: "x" is not of type "null"',
+        ),
+        (
+            {"oneOf": [{"required": ["a"]}, {"required": ["b"]}, {"required": ["c"]}, {"required": ["d"]}]},
+            {},
+            'it fits no schema of oneOf: "a" is a required property; "b" is a required property; "c" is '
+            "a required property; and 1 more",
+        ),
+        (
+            {"properties": {"a": {"oneOf": [{"minimum": 0}, {"minimum": -1}]}}},
+            {"a": 1},
+            "a: 1 is valid under more than one",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_part_that_was_meant_is_told(schema: Any, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        compiled({"$schema": DRAFT_7, **schema}).encode(json.dumps(value).encode())
+    assert str(caught.value).startswith(said)
+
+
+def test_little_is_told_where_the_library_would_say_too_much() -> None:
+    """It says what is wrong with each element for each part before it tells anything: 1.3 s for 100 kB."""
+    parts = {"anyOf": [{"items": {"type": "integer"}}, {"items": {"type": "string"}}]}
+    schemas = (
+        (compiled({"$schema": DRAFT_7, **parts}), ""),
+        (compiled({"$schema": DRAFT_7, "properties": {"a": {"$ref": "parts.json"}}}, ("parts.json", parts)), "a"),
+    )
+    for schema, member in schemas:
+        for count, said in ((15_000, "it does not fit the schema"), (100, "it fits no schema of anyOf: ")):
+            value = {member: [True] * count} if member else [True] * count
+            with pytest.raises(Misfit) as caught:
+                schema.encode(json.dumps(value).encode())
+            place = f"{member}: " if member and count == 100 else ""
+            assert str(caught.value).startswith(f"{place}{said}")
+    # All else is said of any data.
+    with pytest.raises(Misfit, match=r"^\[14999\]: null is not of type"):
+        compiled({"$schema": DRAFT_7, "items": {"type": "boolean"}}).encode(
+            json.dumps([True] * 14_999 + [None]).encode()
+        )
 
 
 def test_a_pattern_cannot_run_for_ever() -> None:
