@@ -358,7 +358,7 @@ class HttpConnection(RequestHandler):
 
     def _bound_wait(self, request: HttpRequest) -> None:
         """Ends the waiting of a read some time after its client has closed its sending side."""
-        if request.lasts is None and self._host.door.waits(request):
+        if request.lasts is None and self._host.door.reads(request):
             self._give_up_at = self._loop.call_later(HALF_CLOSED_WAIT_S, self._give_up, request)
 
     def _give_up(self, request: HttpRequest) -> None:

@@ -23,7 +23,7 @@ from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.messages import Facts
-from kafka_gateway.route_traits import answers_once, waits
+from kafka_gateway.route_traits import answers_once, waits, wants_stream
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
@@ -178,6 +178,11 @@ class Door:
     def waits(self, request: HttpRequest) -> bool:
         """Whether the reply may be long in coming, because it waits for records."""
         return waits(self._gateway.router, request.method, request.raw_path.partition("?")[0])
+
+    def reads(self, request: HttpRequest) -> bool:
+        """Whether there may be no reply before there is a record; a stream begins its reply without one."""
+        path = request.raw_path.partition("?")[0]
+        return self.waits(request) and not wants_stream(self._gateway.router, path, request.headers.get("Accept"))
 
     def lasts(self, request: HttpRequest, connection: HttpConnection) -> bool:
         """Whether the reply to a request at work may never end: a client that leaves meanwhile must be missed."""
