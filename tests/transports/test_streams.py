@@ -612,6 +612,18 @@ async def test_the_socket_of_a_stream_knows_its_protocol(app: App, fake: FakeKaf
         await peer.wire.closed()
 
 
+@pytest.mark.parametrize("sent", [frame(b"abc")[:-1], frame(b"abc", TEXT, False) + frame(b"", PING)])
+async def test_what_does_not_come_to_its_end_ends_the_socket_of_a_stream(
+    app: App, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka_gateway.transports.websocket.stream_socket.WINDOW_S", 0.05)
+    async with await Peer.open(app.addresses[0], "/topics/u/stream") as peer:
+        await peer.wire.send(sent)
+        while (found := await peer.frame()).opcode != CLOSE:
+            pass
+        assert found.close_code == 1008
+
+
 async def test_envelopes_on_other_carriers(app: App, fake: FakeKafka) -> None:
     """An Atmosphere client over HTTP: what it is sent waits in its send_queue."""
     async with await Listener.open(app.addresses[0], atmosphere("sse")) as listener:

@@ -180,6 +180,14 @@ async def test_frames_that_go_on_are_left_alone() -> None:
     assert (going.code, held.code) == (0, 0)
 
 
+async def test_a_message_whose_fragments_do_not_go_on_ends_the_socket() -> None:
+    """Fault: every frame of it was complete, and so it stayed for as long as its client liked."""
+    socket = Socket(window_s=0.1)
+    socket.feed(frame(3) + frame(5, final=False) + frame(4, PING))
+    await until(lambda: socket.code)
+    assert (socket.code, socket.memory.held) == (1008, 0)
+
+
 async def test_a_long_message_keeps_the_least_rate() -> None:
     socket = Socket(rate=1000, window_s=0.4)
     data = frame(300_000)

@@ -128,6 +128,14 @@ async def test_a_refused_record_ends_the_socket_with_1011(sockets: Sockets, new_
     assert await peer.end() == 1011
 
 
+async def test_a_refused_record_is_told_to_who_closes_first(sockets: Sockets, new_topic: NewTopic) -> None:
+    """Fault: the answer was the client's own 1000, as if all had been stored."""
+    peer = await sockets.producer(new_topic(config={"cleanup.policy": "compact"}))
+    await peer.produce("a record without a key on a compacted topic")
+    await peer.socket._writer.close(1000)  # without waiting for anything
+    assert await peer.end() == 1011
+
+
 async def test_a_bad_record_does_no_harm_to_another_socket(sockets: Sockets, new_topic: NewTopic, log: Log) -> None:
     topic = new_topic(config={"cleanup.policy": "compact"})
     good = await sockets.producer(topic, "good", keyType="string")

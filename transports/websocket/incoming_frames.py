@@ -17,17 +17,20 @@ from aiohttp import WebSocketError, WSCloseCode
 from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
 from kafka_gateway.transports.websocket.frame_heads import read_head
 
+WINDOW_S = 10.0
+"""How long an unfinished message or frame may be silent."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameRules:
     """``fragments_s``: a message in fragments is complete within so many seconds; 0: no limit. ``rate``: bytes a
-    second that a long message and an unfinished frame keep up, over ``window_s``; 0: a byte in that time.
+    second that an unfinished message or frame keeps up, over ``window_s``; 0: a byte in that time.
     """
 
     memory: MemoryBudget
     fragments_s: float = 0.0
     rate: int = 0
-    window_s: float = 10.0
+    window_s: float = WINDOW_S
 
 
 class IncomingFrames:
@@ -158,6 +161,8 @@ class IncomingFrames:
         """The head of a data frame was seen."""
         if not self._final and not self._open:
             self._open = True
+            if self._progress is None:
+                self._look_at_progress(0)
             if self._rules.fragments_s:
                 loop = asyncio.get_running_loop()
                 self._fragments = loop.call_later(self._rules.fragments_s, self._too_slow)
@@ -206,7 +211,7 @@ class IncomingFrames:
             wait_s = rules.window_s
         self._stall = loop.call_later(wait_s, self._look_at_frame)
 
-    # --- long messages ----------------------------------------------------------------------------------------------
+    # --- messages that do not go on ----------------------------------------------------------------------------------
 
     def _count(self) -> None:
         memory = self._rules.memory
@@ -214,7 +219,7 @@ class IncomingFrames:
             self._claim = memory.claim(self._give_up)
         self._counted = self._pending
         self._claim.set_to(self._pending)
-        if self._rules.rate and self._progress is None:
+        if self._progress is None:
             self._look_at_progress(self._pending)
         if memory.used_up and not self._paused:
             self._paused = True
@@ -230,11 +235,12 @@ class IncomingFrames:
 
     def _look_at_progress(self, before: int) -> None:
         loop, rules = asyncio.get_running_loop(), self._rules
-        wanted = before + int(rules.rate * rules.window_s)
+        wanted = before + max(1, int(rules.rate * rules.window_s))
         self._progress = loop.call_later(rules.window_s, self._check_progress, wanted)
 
     def _check_progress(self, wanted: int) -> None:
-        if self._pending < wanted and not self._paused:
+        transport = self._connection.transport
+        if self._pending < wanted and transport is not None and transport.is_reading():
             self._too_slow()
         else:
             self._look_at_progress(self._pending)

@@ -165,6 +165,8 @@ class Socket:
     ) -> CloseReason:
         """Hands every message to ``take`` (payload, whether it is text) until the socket is closed; says why it was.
 
+        The client is told its own reason again, or with which one `close` was called before all was answered.
+
         ``take`` is called in the order of arrival. Nothing is read while ``hold`` is in force, while the client does
         not read what it is sent, or while memory is short. ``before_close`` may still send messages in front of the
         close frame, or to a client that has closed its sending side (`LEFT`). ConnectionResetError if it is gone.
@@ -175,6 +177,9 @@ class Socket:
                 reason = await self._read(take)
                 if before_close is not None:
                     await before_close(reason)
+                    if self._closing is not None and (self._answered or reason is LEFT):
+                        # What was still under way has failed: the client's own reason would hide that.
+                        reason = self._closing
             except ConnectionError:
                 raise
             except Exception:

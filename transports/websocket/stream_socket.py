@@ -24,6 +24,7 @@ from kafka_gateway.transports.records.connection import Connection, FeedConnecti
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
 from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.handshake import shake_hands
+from kafka_gateway.transports.websocket.incoming_frames import WINDOW_S
 from kafka_gateway.transports.websocket.socket import Socket
 
 HEARTBEAT_S = 15
@@ -59,7 +60,7 @@ class SocketFeed(FeedConnection):
     What the client sends is looked at for pings and for its close frame, and otherwise dropped.
     """
 
-    __slots__ = ("_closing", "_deadline", "_gateway", "_received")
+    __slots__ = ("_closing", "_deadline", "_gateway", "_in_fragments", "_received", "_unfinished")
 
     CARRIER = "websocket"
 
@@ -73,6 +74,10 @@ class SocketFeed(FeedConnection):
         super().__init__(transport, limits, gateway, feed, text_frame, PING_FRAME, b"")
         self._gateway = gateway
         self._received = b""
+        self._in_fragments = False
+        """Whether fragments of a message are still to come."""
+        self._unfinished: asyncio.TimerHandle | None = None
+        """Ends a client whose message or frame does not come to its end."""
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -106,10 +111,22 @@ class SocketFeed(FeedConnection):
                     self._close()
                 start = len(received)
                 break
+            if frame.opcode < _CLOSE:
+                self._in_fragments = not frame.is_final
+                self._finished()
             if frame.opcode == _PING and not self.is_full and not self._closing:
                 payload = frame.payload(received)
                 self.put(b"\x8a%c%b" % (len(payload), payload))
         self._received = received[start:]
+        if not (self._received or self._in_fragments):
+            self._finished()
+        elif self._unfinished is None and not self._closing:
+            self._unfinished = self._loop.call_later(WINDOW_S, self._say_close, 1008)
+
+    def _finished(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+            self._unfinished = None
 
     def eof_received(self) -> bool:
         """A client that sends no close frame is gone."""
@@ -118,6 +135,7 @@ class SocketFeed(FeedConnection):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        self._finished()
         super().connection_lost(exc)
 
 
@@ -136,6 +154,7 @@ class _Frame(NamedTuple):
     opcode: int
     start: int
     end: int
+    is_final: bool = True
     error: int = 0
     """The code to close with, if it is none that a client may send."""
 
@@ -147,13 +166,13 @@ class _Frame(NamedTuple):
             return None
         opcode = head.opcode
         if head.first & 0x70 or not head.masked or opcode not in _KNOWN:
-            return cls(opcode, at, len(data), 1002)
+            return cls(opcode, at, len(data), error=1002)
         if head.is_control and (head.length > 125 or not head.is_final):
-            return cls(opcode, at, len(data), 1002)
+            return cls(opcode, at, len(data), error=1002)
         if head.length > _FRAME_MAX:
-            return cls(opcode, at, len(data), 1009)
+            return cls(opcode, at, len(data), error=1009)
         end = head.begin + head.length
-        return cls(opcode, head.begin, end) if len(data) >= end else None
+        return cls(opcode, head.begin, end, head.is_final) if len(data) >= end else None
 
     def payload(self, data: bytes) -> bytes:
         """Its content, unmasked."""
