@@ -39,7 +39,8 @@ Without FILE and bootstrap.servers it serves an embedded Kafka on http://127.0.0
 _EPILOG = """\
 KEY=VALUE sets a property and beats FILE; so does the environment: KAFKA_GATEWAY_BOOTSTRAP_SERVERS=localhost:9092.
 
-kafka-gateway init DIRECTORY: a properties file to begin with, which lists all properties and says what each is for.
+kafka-gateway init DIRECTORY: a properties file to begin with, which lists all properties and says what each is for; a
+systemd unit, alert rules and a Grafana board.
 kafka-gateway tunnel: local ports through which any Kafka client reaches the brokers behind a gateway.
 kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
 kafka-gateway flasfka-serve: push and pull alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 import shutil
@@ -128,7 +129,15 @@ def test_init_writes_a_configuration_that_check_takes(site: Path, tmp_path: Path
     folder = tmp_path / "etc"
     made = run(site, tmp_path, "-P", "-m", "kafka_gateway", "init", str(folder))
     assert made.returncode == 0, made.stderr
-    (file,) = folder.iterdir()
+    beside = {"kafka-gateway.service", "alerts.yaml", "grafana-board.json"}
+    assert {each.name for each in folder.iterdir()} == {"kafka-gateway.properties", *beside}
+    for name, original in (
+        ("kafka-gateway.service", "systemd/kafka-gateway.service"),
+        ("alerts.yaml", "prometheus/alerts.yaml"),
+        ("grafana-board.json", "grafana/kafka-gateway.json"),
+    ):
+        assert (folder / name).read_bytes() == (ROOT / "share" / original).read_bytes()
+    file = folder / "kafka-gateway.properties"
     assert file.stat().st_mode & 0o007 == 0
     text = file.read_text()
     assert "#bootstrap.servers=" in text
@@ -138,6 +147,27 @@ def test_init_writes_a_configuration_that_check_takes(site: Path, tmp_path: Path
     again = run(site, tmp_path, "-P", "-m", "kafka_gateway", "init", str(folder))
     assert (again.returncode, file.read_text()) == (1, text)
     assert "already" in again.stderr
+
+
+@pytest.mark.slow
+def test_the_group_of_the_service_may_read_what_init_writes(site: Path, tmp_path: Path) -> None:
+    """Whatever the umask; and nobody else."""
+    own = max([os.getgid(), *os.getgroups()] if os.geteuid() else [each.gr_gid for each in grp.getgrall()])
+    folder, name = tmp_path / "made" / "etc", grp.getgrgid(own).gr_name
+    words = (
+        "-P",
+        "-c",
+        "import os; os.umask(0o077); from kafka_gateway.commands.main import main; raise SystemExit(main())",
+    )
+    made = run(site, tmp_path, *words, "init", "--group", name, str(folder))
+    assert made.returncode == 0, made.stderr
+    for each in (folder, *folder.iterdir()):
+        assert each.stat().st_gid == own
+        assert each.stat().st_mode & 0o040
+    assert [each.stat().st_mode & 0o777 for each in (folder, folder / "kafka-gateway.properties")] == [0o750, 0o640]
+    refused = run(site, tmp_path, *words, "init", "--group", "no-such-group", str(tmp_path / "other"))
+    assert (refused.returncode, (tmp_path / "other").exists()) == (1, False)
+    assert "useradd --system --user-group no-such-group" in refused.stderr
 
 
 @pytest.mark.slow
