@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests import cache
-from tests.kafka_cluster import HOST, WATCHDOG, free_ports
+from tests.kafka_cluster import HOST, POM, WATCHDOG, free_ports
 
 VERSION = "3.3.3"
 ARTIFACT = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
 COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+SERDE_VERSION = "3.1.7"
+"""The newest on Maven Central; the registry's own numbers go further."""
 JAVA_LEAST = 21
 """Its class files are of version 65."""
 JVM_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
@@ -85,6 +87,20 @@ def _download(folder: Path) -> None:
         cache.run_tool([*command, f"-DoutputDirectory={work}"], work)
         with tarfile.open(next(work.glob("*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
+
+
+def java_serde() -> Path:
+    """The folder with the jars of Apicurio's Avro (de)serialisers for Kafka's Java client: 32 MiB, once."""
+    return cache.once(f"apicurio-serde-{SERDE_VERSION}", _download_serde)
+
+
+def _download_serde(folder: Path) -> None:
+    group, artifact, version = "io.apicurio", "apicurio-registry-avro-serde-kafka", SERDE_VERSION
+    dependency = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+    with tempfile.TemporaryDirectory() as work:
+        (Path(work) / "pom.xml").write_text(POM.format(dependencies=f"<dependency>{dependency}</dependency>"))
+        command = ["mvn", "-q", "-B", cache.maven_repository(), f"{COPY_GOAL}-dependencies", "-DincludeScope=runtime"]
+        cache.run_tool([*command, f"-DoutputDirectory={folder}"], Path(work))
 
 
 class SchemaRegistry:

@@ -20,9 +20,10 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import descriptor_pool, json_format, message_factory
 
 from kafka_gateway.codecs.proto_text import parse
+from tests.cache import UnavailableError, unavailable
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
-from tests.registry_server import SchemaRegistry
+from tests.registry_server import SchemaRegistry, find_java, java_serde
 
 PAGE = Path(__file__).parents[2] / "docs" / "schemas.md"
 AVRO = json.dumps(
@@ -112,6 +113,28 @@ def test_avro_both_ways(
     assert (theirs["item"], theirs["price"], theirs["raw"], theirs["at"].timestamp()) == ("tea", 4.5, b"\xff", 1.7e9)
     serialize = AvroSerializer(client, AVRO, conf={"auto.register.schemas": False, "use.latest.version": True})
     put(kafka, topic, serialize(theirs | {"item": "milk"}, context(topic)))
+    assert [row["value"] for row in stream(gateway, topic, format="avro")] == [shown, shown | {"item": "milk"}]
+
+
+@pytest.mark.slow
+@pytest.mark.fetches(what=java_serde)
+@pytest.mark.timeout(120)
+def test_avro_both_ways_in_java(
+    gateway: GatewayProcess, kafka: KafkaCluster, registry: SchemaRegistry, create_topic: Callable[..., str]
+) -> None:
+    """Kafka's own client, Apache's Avro, and the (de)serialisers of Apicurio."""
+    topic = create_topic()
+    shown = {"item": "té", "price": {"double": 4.5}, "tags": ["a", "b"], "raw": "ÿ\0", "at": 1700000000000}
+    produce(gateway, topic, "avro", AVRO, shown)
+    arguments = [kafka.bootstrap, f"{registry.base}/apis/registry/v3", topic]
+    try:
+        jars = java_serde()
+    except UnavailableError as error:
+        unavailable(str(error))
+    command = [find_java(), "-cp", f"{jars}/*", str(Path(__file__).parent / "AvroClient.java"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {**shown, "price": 4.5}
     assert [row["value"] for row in stream(gateway, topic, format="avro")] == [shown, shown | {"item": "milk"}]
 
 
