@@ -5,6 +5,11 @@ from __future__ import annotations
 import datetime
 import re
 
+NOT_STORABLE = (
+    "must be later than the first millisecond of 1970: Kafka's client library takes 0 for the time of receipt"
+)
+"""Of a produced record's time (librdkafka, rd_kafka_producev: a timestamp of 0 is the current time)."""
+
 _INSTANT = re.compile(
     r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?)(?:\.(\d{1,9}))?(Z|[+-]\d{2}(?::?\d{2})?)", re.ASCII | re.IGNORECASE
 )

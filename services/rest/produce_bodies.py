@@ -46,11 +46,11 @@ from kafka_gateway.services.common.json_members import (
     unknown_member,
 )
 from kafka_gateway.services.common.names import TopicRules
-from kafka_gateway.services.common.timestamps import parse_instant
+from kafka_gateway.services.common.timestamps import NOT_STORABLE, parse_instant
 from kafka_gateway.services.rest.schema_bodies import GivenSchemas, RawRecord, SchemaReader
 
 _Partition = Annotated[int, jsonio.Meta(ge=0, le=2**31 - 1)]
-_Millis = Annotated[int, jsonio.Meta(ge=0, le=2**63 - 1)]
+_Millis = Annotated[int, jsonio.Meta(ge=1, le=2**63 - 1)]
 _SchemaId = Annotated[int, jsonio.Meta(ge=-(2**31), le=2**31 - 1)]
 
 OBJECTS_MAX = 100_000
@@ -346,7 +346,9 @@ def _timestamp_ms(raw: Raw, place: str) -> int:
             raise BadRequest(
                 f"{place} must be milliseconds since 1970 or an ISO-8601 text: {shown(text.decode())} is {reason}."
             ) from None
-    return _not_negative(number, place) or 0
+    if number == 0:
+        raise Unprocessable(f"{place} {NOT_STORABLE}.")
+    return _not_negative(number, place) or 0  # of null
 
 
 def _headers(raw: Raw, place: str) -> Headers | None:

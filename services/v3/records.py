@@ -16,7 +16,7 @@ from kafka_gateway.errors import BadRequest, PartitionNotFound, Unprocessable
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.records import Headers
 from kafka_gateway.services.common.json_members import NULL, read_integer, read_list, read_object, read_text, shown
-from kafka_gateway.services.common.timestamps import parse_instant
+from kafka_gateway.services.common.timestamps import NOT_STORABLE, parse_instant
 
 SCHEMALESS = ("BINARY", "JSON", "STRING")
 WITH_SCHEMA = {"AVRO": "avro", "JSONSCHEMA": "jsonschema", "PROTOBUF": "protobuf"}
@@ -270,6 +270,8 @@ def timestamp_ms(value: str | int | float) -> int:
             millis = -1
     if not 0 <= millis < 2**63:
         raise BadRequest(f"timestamp must not be before 1970, nor out of range (was {shown(repr(value))}).")
+    if millis == 0:
+        raise BadRequest(f"timestamp {NOT_STORABLE}.")
     return millis
 
 

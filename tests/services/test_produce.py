@@ -119,6 +119,18 @@ async def test_the_partition_of_a_record_beats_that_of_the_path(rest: Rest, fake
         (JSON, {"records": [{"partition": 2**31}]}, 400, "records[0].partition is out of range"),
         # additions
         (JSON, {"records": [{"timestamp": -1}]}, 422, "records[0].timestamp must be greater than or equal to 0"),
+        (
+            JSON,
+            {"records": [{"timestamp": 0}]},
+            422,
+            "records[0].timestamp must be later than the first millisecond of",
+        ),
+        (
+            JSON,
+            {"records": [{"timestamp": "1970-01-01T00:00:00Z"}]},
+            422,
+            "records[0].timestamp must be later than the",
+        ),
         (JSON, {"records": [{"timestamp": "soon"}]}, 400, "records[0].timestamp must be milliseconds since 1970 or an"),
         (JSON, {"records": [{"headers": {}}]}, 400, "records[0].headers must be a list, not an object."),
         (JSON, {"records": [{"headers": [{"value": None}]}]}, 422, "records[0].headers[0].name must not be null"),

@@ -163,6 +163,8 @@ async def test_timestamps(rest: Rest, timestamp: Any, shown: str) -> None:
         text("x", timestamp="yesterday"),
         text("x", timestamp=True),
         text("x", timestamp=-1),
+        text("x", timestamp=0),
+        text("x", timestamp="1970-01-01T00:00:00Z"),
         text("x", timestamp=1e300),
         [text("x")],
         5,

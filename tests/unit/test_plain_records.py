@@ -45,7 +45,7 @@ ODD_RECORDS = st.fixed_dictionaries(
         "key": ORDINARY | ODD,
         "partition_id": st.none() | st.integers(-1, 3) | st.just(2**31) | st.just("1"),
         "headers": st.none() | st.lists(HEADER, max_size=2),
-        "timestamp": st.none() | st.sampled_from(["", "2021-02-05T19:14:42Z", "x", 1.5, -1, 1e300, "7"]),
+        "timestamp": st.none() | st.sampled_from(["", "2021-02-05T19:14:42Z", "x", 1.5, -1, 0, 1e300, "7"]),
     },
 )
 
