@@ -254,14 +254,21 @@ class UnknownTopicOrPartition(NotFound):
     help = "GET /topics lists the topics: look at the name and the partition, or have the topic created."
 
 
-class CommittedWithoutTopics(UnknownTopicOrPartition):
-    """A commit was stored, but for offsets of topics that are gone: what can be committed is (§6.7)."""
+_NAMED_MAX = 5
 
-    def __init__(self, topics: Iterable[str], offsets: Sequence[Any] = ()) -> None:
-        """``offsets``: the positions that Kafka's client has reported as failed."""
+
+class PartlyCommitted(UnknownTopicOrPartition):
+    """A commit was stored, but for offsets of partitions that Kafka does not have (any more): what can be committed is
+    (§6.7)."""
+
+    def __init__(self, partitions: Iterable[tuple[str, int]], offsets: Sequence[Any] = ()) -> None:
+        """``partitions``: topics and numbers. ``offsets``: the positions that Kafka's client has reported as failed."""
         self.offsets = offsets
-        self.topics = tuple(sorted(set(topics)))
-        super().__init__(f"Offsets of topics that are gone were not committed: {', '.join(self.topics)}.")
+        self.partitions = frozenset(partitions)
+        named = [f"partition {number} of {topic}" for topic, number in sorted(self.partitions)]
+        if len(named) > _NAMED_MAX:
+            named[_NAMED_MAX:] = [f"{len(named) - _NAMED_MAX} more"]
+        super().__init__(f"Kafka does not have these partitions, so their offsets were not stored: {', '.join(named)}.")
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:

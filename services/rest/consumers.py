@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.errors import CommittedWithoutTopics, FormatMismatch, NotAuthorized, NotSubscribed, ServiceError
+from kafka_gateway.errors import (
+    FormatMismatch,
+    KafkaRetriable,
+    NotAuthorized,
+    NotSubscribed,
+    PartlyCommitted,
+    ServiceError,
+)
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.media_ranges import accept_parameter
@@ -141,7 +148,8 @@ class Consumers:
     async def commit(self, call: Call) -> Response:
         """``POST …/offsets``: what was returned so far or, with a body, one more than each offset given.
 
-        Of topics that are gone nothing can be committed: the header ``Warning`` names them, and the rest is stored.
+        Of partitions that are gone nothing can be committed, and the rest is stored. Without a body the header
+        ``Warning`` names them; who names one in a body is wrong, and gets Kafka's 50003.
         With ``async=true`` the answer does not wait for Kafka's; a failure is then in the log only.
         """
         given: list[PartitionOffset] | None = call.body if call.body != b"" else None
@@ -159,7 +167,9 @@ class Consumers:
                 else:
                     try:
                         await instance.consumer.commit(offsets)
-                    except CommittedWithoutTopics as gone:
+                    except PartlyCommitted as gone:
+                        if offsets is not None:
+                            raise KafkaRetriable(gone.message) from gone
                         return Response([], headers=gone.headers)
         return Response([])
 

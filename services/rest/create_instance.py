@@ -72,7 +72,7 @@ class Creation:
             call.homes.check_here(group, name)
         settings = _settings(group, name, request, generation)
         group_s = min(GROUP_S, settings.session_timeout_ms / 1000 or GROUP_S)
-        if request.timeout_ms not in (None, -1):
+        if request.timeout_ms is not None:
             group_s = 0.0  # who says how long reads may take gets reads of that time
         session = call.session
         owner, rights = session.owner, session.rights
@@ -103,11 +103,11 @@ class Creation:
     def _limits(self, request: InstanceRequest) -> tuple[float, int]:
         """Longest duration of a read in seconds, and how much lets it answer earlier."""
         timeout_s, min_bytes = self._timeout_s, self._min_bytes
-        if request.timeout_ms is not None and request.timeout_ms != -1:  # which upstream takes for "as configured"
+        if request.timeout_ms is not None:
             if request.timeout_ms < 0:
                 raise InvalidSettings(
                     InvalidSettings.text + f"Invalid value {request.timeout_ms} for configuration "
-                    "consumer.request.timeout.ms: Value must be at least -1"
+                    "consumer.request.timeout.ms: Value must be at least 0"
                 )
             timeout_s = request.timeout_ms / 1000
         if request.fetch_min_bytes is not None:

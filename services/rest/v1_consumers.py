@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import AlreadySubscribed, CommittedWithoutTopics, TopicNotFound
+from kafka_gateway.errors import AlreadySubscribed, PartlyCommitted, TopicNotFound
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -91,8 +91,8 @@ class ConsumersV1:
                     await instance.consumer.commit(
                         [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in returned]
                     )
-                except CommittedWithoutTopics as gone:
-                    left = [each for each in returned if each.topic not in gone.topics]
+                except PartlyCommitted as gone:
+                    left = [each for each in returned if (each.topic, each.partition) not in gone.partitions]
                     rows = [CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in left]
                     return Response(rows, headers=gone.headers)
             return Response([CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in returned])

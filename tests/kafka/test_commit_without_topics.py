@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from kafka_gateway.errors import CommittedWithoutTopics
+from kafka_gateway.errors import PartlyCommitted
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import Opener, Topic, read_until, until
 from tests.kafka_cluster import KafkaCluster
@@ -44,26 +44,31 @@ async def test_the_others_are_committed(
     both = [PartitionOffset(goes, 0, 1), PartitionOffset(stays, 0, 1)]
     await by_itself.seek([PartitionOffset(*each, 1) for each in places])  # which is committed in a while
 
-    async def refused() -> tuple[str, ...]:
+    async def refused() -> frozenset[tuple[str, int]]:
         try:
             await consumer.commit(both)
-        except CommittedWithoutTopics as error:
-            return error.topics
-        return ()
+        except PartlyCommitted as error:
+            return error.partitions
+        return frozenset()
 
     await until(refused)
-    assert await refused() == (goes,)
+    assert await refused() == {(goes, 0)}
+    both.append(PartitionOffset(stays, 9, 1))  # which it never had
+    assert await refused() == {(goes, 0), (stays, 9)}
+    both.pop()
     assert await consumer.committed([TopicPartition(stays, 0)]) == [PartitionOffset(stays, 0, 1)]
-    with contextlib.suppress(CommittedWithoutTopics):  # unless the group has taken the topic away already
+    with contextlib.suppress(PartlyCommitted):  # unless the group has taken the topic away already
         await consumer.commit(None)
     assert await consumer.committed([TopicPartition(stays, 0)]) == [PartitionOffset(stays, 0, 2)]
 
     async def told() -> bool:
-        return any("An automatic commit named" in each.message for each in caplog.records)
+        return any("An automatic commit was stored in part" in each.message for each in caplog.records)
 
     await until(told)
-    assert {each.message for each in caplog.records if "that is gone" in each.message} == {
-        f"{what} named a topic that is gone: Offsets of topics that are gone were not committed: {goes}."
+    assert {
+        each.message for each in caplog.records if "partition 9" not in each.message and "in part" in each.message
+    } == {
+        f"{what} was stored in part: {PartlyCommitted({(goes, 0)}).message}"
         for what in ("A commit", "An automatic commit")
     }
     assert await by_itself.committed(places) == [PartitionOffset(stays, 0, 1)]

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from confluent_kafka import KafkaException
 
-from kafka_gateway.errors import CommittedWithoutTopics, ServiceError
+from kafka_gateway.errors import PartlyCommitted, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
-from kafka_gateway.kafka.consuming.commits import next_offsets, topics_not_stored
+from kafka_gateway.kafka.consuming.commits import next_offsets, not_stored
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
@@ -97,7 +97,7 @@ class AutoCommit:
 
     def _send(self, positions: Mapping[Partition, int]) -> None:
         def done(error: ServiceError | None) -> None:
-            if isinstance(error, CommittedWithoutTopics):
+            if isinstance(error, PartlyCommitted):
                 self._doubted = error.offsets
             elif error is not None:
                 self.move({})  # so it is tried again
@@ -110,14 +110,14 @@ class AutoCommit:
                 done(to_service_error(error))
 
     def _drop_the_gone(self) -> None:
-        """Says which topic it was that is gone, and commits nothing of it again. Blocks."""
+        """Says which partitions it was that are gone, and commits nothing of them again. Blocks."""
         doubted, self._doubted = self._doubted, ()
         try:
             stored = self._client.committed([(each.topic, each.partition) for each in doubted])
         except KafkaException as error:
             _log.warning("It is not known what an automatic commit has stored: %s", to_service_error(error).message)
             return
-        gone = topics_not_stored(doubted, stored)
+        gone = not_stored(doubted, stored)
         if gone:
-            self.forget([place for place in self.positions if place[0] in gone])
-            _log.warning("An automatic commit named a topic that is gone: %s", CommittedWithoutTopics(gone).message)
+            self.forget(gone)
+            _log.warning("An automatic commit was stored in part: %s", PartlyCommitted(gone).message)

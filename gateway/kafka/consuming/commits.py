@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import confluent_kafka
 
-from kafka_gateway.errors import CommittedWithoutTopics, ServiceError
+from kafka_gateway.errors import PartlyCommitted, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -95,11 +95,11 @@ def next_offsets(positions: Mapping[Partition, int]) -> list[PartitionOffset]:
     return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in positions.items()]
 
 
-def topics_not_stored(sent: Sequence[PartitionOffset], stored: Sequence[PartitionOffset]) -> set[str]:
-    """The topics whose offsets were not committed, of those that were reported so: librdkafka reports one partition's
-    failure for all. ``stored``: what the group has committed now of the same partitions."""
+def not_stored(sent: Sequence[PartitionOffset], stored: Sequence[PartitionOffset]) -> set[Partition]:
+    """The partitions whose offsets were not committed, of those that were reported so: librdkafka reports one's failure
+    for all. ``stored``: what the group has committed now of the same partitions."""
     kept = {(each.topic, each.partition): each.offset for each in stored}
-    return {each.topic for each in sent if kept.get((each.topic, each.partition)) != each.offset}
+    return {(each.topic, each.partition) for each in sent if kept.get((each.topic, each.partition)) != each.offset}
 
 
 def _outcome(
@@ -110,7 +110,7 @@ def _outcome(
     others = [failure for _, failure in failed if failure.code() not in _GONE]
     if failed and not others:
         offsets = [PartitionOffset(one.topic, one.partition, one.offset) for one, _ in failed]
-        return CommittedWithoutTopics({one.topic for one in offsets}, offsets)
+        return PartlyCommitted({(one.topic, one.partition) for one in offsets}, offsets)
     cause = others[0] if others else error
     return to_service_error(cause) if cause else None
 

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import CommittedWithoutTopics, InstanceNotFound
+from kafka_gateway.errors import InstanceNotFound, PartlyCommitted
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
-from kafka_gateway.kafka.consuming.commits import topics_not_stored
+from kafka_gateway.kafka.consuming.commits import not_stored
 from kafka_gateway.kafka.consuming.push_reads import Feeds, PushReads
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
@@ -172,12 +172,12 @@ class KafkaConsumer:
         await self._ask(partial(self._worker.commit, None if offsets is None else list(offsets), done))
         try:
             await done
-        except CommittedWithoutTopics as error:
+        except PartlyCommitted as error:
             stored = await self.committed([TopicPartition(each.topic, each.partition) for each in error.offsets])
-            gone = topics_not_stored(error.offsets, stored)
+            gone = not_stored(error.offsets, stored)
             if gone:
-                failure = CommittedWithoutTopics(gone)
-                _log.warning("A commit named a topic that is gone: %s", failure.message)
+                failure = PartlyCommitted(gone)
+                _log.warning("A commit was stored in part: %s", failure.message)
                 raise failure from error
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
