@@ -1,0 +1,217 @@
+"""How much the interpreter does for one operation of the hot paths: ``python -m tests.bench.instructions [--write]``.
+
+Processor time drifts by half within an hour; the number of the interpreter's instructions does not. It is counted with
+a trace function, so it is exact, needs no tool, and is the same on each machine with the same minor version of Python.
+What C code does beneath is not in it: docs/performance.md says how to count that with callgrind.
+
+``--write`` keeps the counts in instructions.json beside this file, with which test_instructions.py compares: whoever
+makes a path dearer by more than a twentieth sees it, and says why in the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.core import Gateway
+from kafka_gateway.kafka.ports.tails import Tail, TailBatch
+from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.messages import Request
+from kafka_gateway.records import RecordBatch
+from kafka_gateway.services.common.rows import v2_encoder
+from kafka_gateway.services.streams.topic_stream import StreamedTopic, TopicStream
+from kafka_gateway.session import Session
+from kafka_gateway.transports.envelope.session import EnvelopeSession
+from kafka_gateway.transports.envelope.settings import EnvelopeSettings
+from kafka_gateway.transports.records import frames
+from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
+from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from tests.bench.stages import V2, VALUE, Record, null_gateway, produce_body
+
+KEPT = Path(__file__).with_name("instructions.json")
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+_NOT_OURS = (os.path.dirname(asyncio.__file__), str(Path(__file__).parents[1]))
+"""The event loop, and what tests watch it with."""
+
+Operation = Callable[[], Awaitable[object] | None]
+
+
+class Client:
+    """Takes everything: the far side of an envelope socket, or of a connection."""
+
+    def __init__(self) -> None:
+        self.got = 0
+
+    def send(self, payload: bytes, binary: bool = False) -> None:
+        self.got += 1
+
+    def hold(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        self.got += 1
+
+    def set_write_buffer_limits(self, high: int = 0) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, name: str) -> object:
+        return None
+
+
+class Parser:
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        return False, b""
+
+
+async def instructions(operation: Operation) -> int:
+    """Of one call, without those of the event loop and of tests, and without what is done for the first time only."""
+    await _run(operation)
+    executed = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal executed
+        if frame.f_code.co_filename.startswith(_NOT_OURS):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        executed += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        await _run(operation)
+    finally:
+        sys.settrace(None)
+    return executed
+
+
+async def _run(operation: Operation) -> None:
+    waits = operation()
+    if waits is not None:
+        await waits
+
+
+@asynccontextmanager
+async def operations() -> AsyncIterator[Mapping[str, Operation]]:
+    """By what they are."""
+    gateway = null_gateway()
+    session = await gateway.open_session("http", {})
+    records: Any = [Record(VALUE)] * 500
+    encode = v2_encoder(BinaryCodec())
+
+    def encoded() -> None:
+        encode(records)
+
+    try:
+        yield {
+            "dispatch a produce of 1, binary": partial(_dispatch, gateway, session, 1, "binary"),
+            "dispatch a produce of 1, json": partial(_dispatch, gateway, session, 1, "json"),
+            "dispatch a produce of 500, binary": partial(_dispatch, gateway, session, 500, "binary"),
+            "read 500 records": encoded,
+            "an envelope with a produce": await _envelope(gateway),
+            "16 frames of a client": _incoming_frames(),
+            "a batch to 1,000 event streams": _fan_out(gateway),
+        }
+    finally:
+        await gateway.close_session(session)
+
+
+async def _dispatch(gateway: Gateway, session: Session, size: int, fmt: str) -> None:
+    headers = {"content-type": V2 % fmt}
+    body = produce_body(size, fmt)
+    reply = await gateway.dispatch(Request(session, "POST", "/topics/orders", headers=headers, body=body))
+    assert reply.status == 200
+
+
+async def _envelope(gateway: Gateway) -> Operation:
+    session, client = await gateway.open_session("websocket", {}), Client()
+    settings = EnvelopeSettings.of(gateway.config)
+    envelope = EnvelopeSession(settings, cast(Any, client), session, gateway, {}, "http://gateway.example")
+    head = json.dumps({"id": "1", "method": "POST", "path": "/topics/orders", "type": V2 % "binary"})
+    message = head.encode() + produce_body(1, "binary")
+
+    async def run() -> None:
+        before = client.got
+        envelope.take(message)
+        async with asyncio.timeout(10):
+            while session.tasks:  # noqa: ASYNC110  # they wait for nothing but the loop
+                await asyncio.sleep(0)
+        assert client.got == before + 1
+
+    return run
+
+
+def _incoming_frames() -> Operation:
+    watch = IncomingFrames(None, Parser(), None, FrameRules(MemoryBudget(1 << 20)))
+    data = (struct.pack(">BBH", 0x81, 0xFE, 300) + b"mask" + b"x" * 300) * 16
+
+    def run() -> None:
+        watch.feed_data(data)
+
+    return run
+
+
+def _fan_out(gateway: Gateway) -> Operation:
+    limits, client, encode = StreamLimits(gateway.config), Client(), v2_encoder(BinaryCodec())
+    followers = []
+    for _ in range(1000):
+        stream = TopicStream(encode, 0, False, 0, lambda _: None)
+        follower = StreamedTopic(stream)
+        follower.tail = cast(Tail, None)
+        stream.set_topics([follower])
+        stream.outlet = FeedConnection(cast(Any, client), limits, gateway, stream, frames.sse, b"", b"")
+        followers.append(follower)
+
+    def run() -> None:
+        before = client.got
+        batch = TailBatch(RecordBatch(cast(Any, [Record(VALUE)]), 0), (PartitionOffset("orders", 0, 1),))
+        for each in followers:
+            each.records(batch)
+        assert client.got == before + 1000
+
+    return run
+
+
+async def measured() -> dict[str, int]:
+    async with operations() as found:
+        return {name: await instructions(operation) for name, operation in found.items()}
+
+
+def kept() -> dict[str, dict[str, int]]:
+    """By version of Python and operation."""
+    return cast(dict[str, dict[str, int]], json.loads(KEPT.read_text()))
+
+
+def main(arguments: Sequence[str]) -> None:
+    counts, before = asyncio.run(measured()), kept()
+    if "--json" in arguments:
+        print(json.dumps(counts))
+        return
+    for name, number in counts.items():
+        was = before.get(VERSION, {}).get(name)
+        print(f"{number:10,}  {name}" + (f"  (kept: {was:,})" if was not in (None, number) else ""))
+    if "--write" in arguments:
+        KEPT.write_text(json.dumps({**before, VERSION: counts}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
