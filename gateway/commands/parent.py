@@ -113,7 +113,6 @@ class _Parent:
         self._signals: list[int] = []
         self._stop_by: float | None = None
         """When what has not ended is killed; None while the gateway is to serve."""
-        self._listening = [each for sockets in listeners for own in sockets for each in own]
         self._served = False
         self._code = 0
         silence_s = config.seconds("cluster.session.timeout.ms")
@@ -179,9 +178,9 @@ class _Parent:
         self._code = code
         self._stop_by = time.monotonic() + self._grace_s + _KILL_AFTER_S
         self._manager.stopping()
-        for each in self._listening:
-            each.close()  # the workers have theirs
         for worker in self._workers:
+            for each in (each for own in worker.listeners for each in own):
+                each.close()  # the workers have theirs
             if worker.process is not None:
                 worker.process.terminate()
         self._tell_drained()
@@ -301,6 +300,7 @@ class _Parent:
         what = "its consumer instances are gone" if served_s else "it did not come to serve, as it says above"
         text = "worker %d ended with %s: %s; it is started again in %g s"
         log.error(text, worker.number, _told(code), what, worker.put_off())
+        worker.set_aside()
 
     def _start_again(self) -> None:
         if self._stop_by is None:

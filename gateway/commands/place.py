@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import subprocess
 import time
 from typing import Final
+
+from kafka_gateway.door.listening import bind_again
+
+log = logging.getLogger("gateway.workers")
 
 BACK_OFF_S: Final = 0.1
 """How long after the end of a process the next one is started, at first."""
 _BACK_OFF_MAX_S: Final = 5.0
 _WELL_S: Final = 30.0
 """After a process that has served so long, the next one is started as soon as after the first."""
+_SET_ASIDE_AFTER: Final = 3
+"""Processes in a row that have not served that long: connections are not kept waiting for another one then."""
 
 
 class Place:
@@ -34,6 +41,8 @@ class Place:
         self.start_at = 0.0
         """When the next process may be started."""
         self._back_off_s = BACK_OFF_S
+        self._ends = 0
+        """Of processes in a row that have not served well."""
         self.restarts = 0
         self.drained = False
         self.reloading = False
@@ -61,8 +70,28 @@ class Place:
             self.channel.close()
             self.channel = None
         if served_s >= _WELL_S:
-            self._back_off_s = BACK_OFF_S
+            self._back_off_s, self._ends = BACK_OFF_S, 0
+        self._ends += 1
         return served_s
+
+    def set_aside(self) -> None:
+        """Has connections go to the others where one process after the other ends: what waits here is reset. The next
+        process listens again, as soon as it serves. A Unix socket is one for all places, and stays."""
+        if self._ends < _SET_ASIDE_AFTER:
+            return
+        try:
+            again = [
+                [each if each.family == socket.AF_UNIX else bind_again(each) for each in own] for own in self.listeners
+            ]
+        except OSError as error:
+            log.error("worker %d: its addresses cannot be had again: %s", self.number, error)
+            return
+        for each in (each for own in self.listeners for each in own if each.family != socket.AF_UNIX):
+            each.close()
+        self.listeners = again
+        if self._ends == _SET_ASIDE_AFTER:
+            text = "worker %d has ended %d times in a row: connections go to the other workers until it serves"
+            log.error(text, self.number, self._ends)
 
     def put_off(self) -> float:
         """Sets when the next process may be started; in how many seconds. Each time in a row that is longer."""

@@ -87,7 +87,16 @@ def bind_shared(listener: Listener, count: int) -> list[list[socket.socket]]:
     return bound
 
 
-def _bound(family: int, host: str, port: int, shared: bool = False) -> socket.socket:
+def bind_again(old: socket.socket) -> socket.socket:
+    """A socket of the same address that does not listen yet, so that the kernel gives it nothing until it does.
+
+    OSError: the address cannot be had. ``old`` is one of `bind_shared`, and may be open.
+    """
+    host, port = old.getsockname()[:2]
+    return _bound(old.family, host, port, shared=True, listens=False)
+
+
+def _bound(family: int, host: str, port: int, shared: bool = False, listens: bool = True) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,7 +105,7 @@ def _bound(family: int, host: str, port: int, shared: bool = False) -> socket.so
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
         made.bind((host, port))
-        if shared:
+        if shared and listens:
             made.listen(1024)
     except OSError:
         made.close()

@@ -464,8 +464,15 @@ async def test_why_a_worker_cannot_start_stands_in_the_log(guarded: GatewayProce
     guarded.wait_for("worker 1 ended with exit code 2: it did not come to serve", PATIENCE_S)
     reasons = [json.loads(line) for line in guarded.output if "users cannot be read: No such file" in line]
     assert reasons[0]["worker"] == 1
+    # Nobody waits for it: whoever comes is served by the other one.
+    guarded.wait_for("worker 1 has ended 3 times in a row: connections go to the other workers", PATIENCE_S)
+    for _ in range(12):
+        async with await Wire.open(guarded.url) as wire:
+            assert (await ask(wire, "GET", "/brokers", Authorization=proof("ada"))).status == 200
     kept.rename(users)
     await serves_again(guarded, 1, began + 1)
+    async with await connect(guarded, 1, Authorization=proof("ada")):
+        pass
 
 
 async def test_all_lines_of_all_processes_are_json(guarded: GatewayProcess) -> None:
