@@ -62,6 +62,7 @@ PLACE = '"topic":"TOPIC","partition":0'
 
 BY_CONTRACT = (
     b"Fetch response contains an error code: 1",  # v1, of an offset that is not in the log (kafka-rest-http.md §5.4)
+    b"Kafka does not have these partitions",  # a commit for one that is not there (kafka-rest-http.md, observed)
     b"This server does not host this topic-partition.",  # whatever Kafka refuses (websocket-proxy.md §1.8)
 )
 """What is 500 because the programs whose place we take say so."""
