@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from kafka_gateway.errors import (
     BadRequest,
@@ -20,12 +21,22 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.ports.administration import CLUSTER_WIDE, ConfigOf
 from kafka_gateway.kafka.ports.kafka import Kafka
-from kafka_gateway.kafka.ports.producing import Delivery, Sending
+from kafka_gateway.kafka.ports.producing import Delivery, Sending, SizeLimit
 from kafka_gateway.records import RecordToSend
 
 NAME = "dry_run"
 _OVERHEAD = 70
 """Bytes that a batch of one record takes beside the record (KIP-98), at least."""
+_OVERHEAD_OF_CLIENT = 36
+"""Bytes that librdkafka adds to key, value and headers when it looks at a record's size."""
+
+
+class _Bounds(NamedTuple):
+    """What records of a topic may be; 0 for what Kafka does not tell."""
+
+    partitions: int
+    topic_max: int
+    """Bytes of a record."""
 
 
 def is_dry(query: Mapping[str, str]) -> bool:
@@ -71,9 +82,14 @@ class DryRunProducer:
 
     def __init__(self, kafka: Kafka, creates_topics: bool) -> None:
         """``creates_topics``: whether records may go to topics that are not there."""
+        self._producer = kafka.producer
         self._admin = kafka.admin
         self._administration = kafka.administration
         self._creates_topics = creates_topics
+
+    @property
+    def size_limit(self) -> SizeLimit:
+        return self._producer.size_limit
 
     def ready(self, topic: str) -> Awaitable[None] | None:
         return None
@@ -107,14 +123,15 @@ class DryRunProducer:
     ) -> list[ServiceError] | None:
         """What Kafka would say to each record if it would take none of them; None if it would take one."""
         try:
-            count, limit = await self._topic(topic)
+            bounds = await self._topic(topic)
         except UnknownTopicOrPartition as error:
             return [error] * len(records)
         except ServiceError:  # it cannot be asked now; whoever sends the records will be told, or will not
             return None
         refused: list[ServiceError] = []
+        own_max = self.size_limit.record_max
         for record in records:
-            judged = self._one(record, partition, count, limit)
+            judged = self._one(record, partition, bounds, own_max)
             if not isinstance(judged, ServiceError):
                 return None
             refused.append(judged)
@@ -122,31 +139,39 @@ class DryRunProducer:
 
     async def _judge(self, topic: str, records: Sequence[RecordToSend], partition: int | None) -> list[Delivery]:
         try:
-            count, limit = await self._topic(topic)
+            bounds = await self._topic(topic)
         except UnknownTopicOrPartition as error:
             return [error] * len(records)
-        return [self._one(record, partition, count, limit) for record in records]
+        own_max = self.size_limit.record_max
+        return [self._one(record, partition, bounds, own_max) for record in records]
 
-    async def _topic(self, topic: str) -> tuple[int, int]:
-        """How many partitions the topic has, and the largest record it takes; 0 for what Kafka does not tell.
-
-        Of a topic that is not there, what it would have. UnknownTopicOrPartition if it would not be made.
-        """
+    async def _topic(self, topic: str) -> _Bounds:
+        """Of a topic that is not there, what it would have. UnknownTopicOrPartition if it would not be made."""
         try:
-            return len((await self._admin.topic(topic)).partitions), await self._limit(topic)
+            bounds = _Bounds(len((await self._admin.topic(topic)).partitions), await self._limit(topic))
         except UnknownTopicOrPartition:
             if not self._creates_topics:
                 raise
-            return await self._defaults()
+            bounds = await self._defaults()
+        # Kafka looks at what has been compressed, and nobody knows how small that will be.
+        return bounds._replace(topic_max=0) if self.size_limit.compresses else bounds
 
-    def _one(self, record: RecordToSend, path_partition: int | None, count: int, limit: int) -> Delivery:
+    def _one(self, record: RecordToSend, path_partition: int | None, bounds: _Bounds, own_max: int) -> Delivery:
+        count, topic_max = bounds
         partition = path_partition if record.partition is None else record.partition
         if partition is not None and (partition < 0 or (count and partition >= count)):
             return UnknownTopicOrPartition(f"The topic has {count} partitions: there is no partition {partition}.")
-        size = len(record.key or b"") + len(record.value or b"") + _OVERHEAD
+        size = len(record.key or b"") + len(record.value or b"")
         size += sum(len(name) + len(value or b"") for name, value in record.headers or ())
-        if limit and size > limit:
-            return RecordTooLarge(f"The record takes {size} bytes, the topic at most {limit} (max.message.bytes).")
+        if size + _OVERHEAD_OF_CLIENT > own_max:
+            return RecordTooLarge(
+                f"The record takes {size + _OVERHEAD_OF_CLIENT} bytes, the gateway sends at most {own_max} "
+                "(producer.max.request.size)."
+            )
+        if topic_max and size + _OVERHEAD > topic_max:
+            return RecordTooLarge(
+                f"The record takes {size + _OVERHEAD} bytes, the topic at most {topic_max} (max.message.bytes)."
+            )
         if partition is None and record.key is not None and count:
             partition = murmur2(record.key) % count
         return Judged(partition)
@@ -161,7 +186,7 @@ class DryRunProducer:
             return 0
         return int(configs.get("max.message.bytes") or 0)
 
-    async def _defaults(self) -> tuple[int, int]:
+    async def _defaults(self) -> _Bounds:
         """Partitions and largest record of a topic that the brokers make, as one of them has it set."""
         try:
             brokers = await self._admin.brokers()
@@ -172,9 +197,9 @@ class DryRunProducer:
         except ServiceError as error:
             settings = error
         if isinstance(settings, ServiceError):  # who may write need not be allowed to see them
-            return 0, 0
+            return _Bounds(0, 0)
         values = {each.name: each.value for each in settings}
-        return int(values.get("num.partitions") or 0), int(values.get("message.max.bytes") or 0)
+        return _Bounds(int(values.get("num.partitions") or 0), int(values.get("message.max.bytes") or 0))
 
 
 def murmur2(key: bytes) -> int:

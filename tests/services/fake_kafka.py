@@ -19,7 +19,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
-from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener, TailStart
 from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, PartitionOffset, TopicInfo, TopicPartition
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
@@ -178,6 +178,7 @@ class FakeProducer:
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
         self._turn = 0
+        self.size_limit = SizeLimit(1_000_000, compresses=False)
 
     def ready(self, topic: str) -> Awaitable[None] | None:
         if topic in self._kafka.logs or self._kafka.auto_create:

@@ -10,7 +10,8 @@ import pytest
 
 from kafka_gateway.errors import BadRequest, KafkaAuthorization, KafkaRetriable
 from kafka_gateway.kafka.ports.administration import ConfigOf, Setting
-from kafka_gateway.kafka.ports.topics import BrokerNode
+from kafka_gateway.kafka.ports.producing import SizeLimit
+from kafka_gateway.kafka.ports.topics import BrokerNode, ConfigEntry
 from kafka_gateway.messages import Request
 from kafka_gateway.services.common.dry_run import murmur2
 from kafka_gateway.session import Session
@@ -119,6 +120,24 @@ async def test_a_topic_that_would_be_made_has_the_settings_of_the_brokers(rest: 
     fake.fail("configs", KafkaAuthorization())  # who may write need not be allowed to see them
     answer = await rest.post("/topics/none?dry_run=true", body, JSON)
     assert [row["error_code"] for row in answer.body["offsets"]] == [None] * 3
+
+
+async def test_what_the_gateway_itself_takes(rest: Rest, fake: FakeKafka) -> None:
+    fake.configs["t"] = [ConfigEntry("max.message.bytes", "2000", True)]
+    body = {
+        "records": [{"value": "x" * length} for length in (962, 963, 1962, 1963)]
+    }  # and the quotes, 36 for librdkafka
+
+    async def judged() -> list[int | None]:
+        answer = await rest.post("/topics/t?dry_run=true", body, JSON)
+        return [row["error_code"] for row in answer.body["offsets"]]
+
+    assert await judged() == [None, None, 50002, 50002]
+    fake.producer.size_limit = SizeLimit(1000, compresses=False)
+    assert await judged() == [None, 50002, 50002, 50002]
+    # How large they are for the topic is seen when they have been compressed.
+    fake.producer.size_limit = SizeLimit(2000, compresses=True)
+    assert await judged() == [None, None, None, 50002]
 
 
 async def test_a_failing_kafka_is_told(rest: Rest, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.records import RecordToSend
@@ -31,7 +31,19 @@ class Sending(Protocol):
         """One a record, in their order; None for what is not known yet."""
 
 
+class SizeLimit(NamedTuple):
+    """What the producer itself takes of a record, whatever its topic would."""
+
+    record_max: int
+    """Bytes as they are sent, not compressed; configured as producer.max.request.size."""
+    compresses: bool
+    """Whether records are compressed: then nobody knows before whether one is too large for its topic."""
+
+
 class Producer(Protocol):
+    @property
+    def size_limit(self) -> SizeLimit: ...
+
     def send(
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:

@@ -27,7 +27,7 @@ from kafka_gateway.errors import (
     UnknownTopicTimeout,
 )
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
@@ -94,7 +94,10 @@ class KafkaProducer:
         self._asking_limits: dict[str, asyncio.Task[None]] = {}
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
-        self._limits = SizeLimits(admin, _largest_batch(clients.producer_config()))
+        config = clients.producer_config()
+        self.size_limit = _size_limit(config)
+        """See the port."""
+        self._limits = SizeLimits(admin, _largest_batch(config))
         self._compresses = _compresses(clients.producer_config())
         self._wide = self._sender(self._limits.largest)
         self._rerouting = Rerouting(
@@ -348,6 +351,11 @@ def _cost(records: Sequence[RecordToSend]) -> int:
 def _compresses(config: Mapping[str, Any]) -> bool:
     named = {str(config.get(name, "none")) for name in ("compression.type", "compression.codec")}
     return named != {"none"}
+
+
+def _size_limit(config: Mapping[str, Any]) -> SizeLimit:
+    codec = config.get("compression.codec") or config.get("compression.type") or "none"
+    return SizeLimit(int(config.get("message.max.bytes", 1_000_000)), codec != "none")
 
 
 def _largest_batch(config: Mapping[str, Any]) -> int:
