@@ -64,7 +64,10 @@ def check_head(request: web.BaseRequest, proofs: Iterable[str] = ()) -> None:
         and headers["Upgrade"].strip().lower() in ("websocket", "tcp")
         and ("Transfer-Encoding" in headers or any(each.strip("0 \t") for each in headers.getall("Content-Length", ())))
     ):
-        raise _Disputable("A request to upgrade must not have a body.")
+        raise _Disputable(
+            "A request to upgrade must not have a body: neither a Transfer-Encoding, even of no chunks, nor a "
+            "Content-Length but 0."
+        )
 
 
 def _check_host(host: str) -> None:

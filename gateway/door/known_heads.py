@@ -93,6 +93,7 @@ def is_simple(message: Any) -> bool:
         message.method in METHODS
         and message.version == HttpVersion11
         and not message.should_close
+        and bool(headers.get("Host"))  # else its URLs are those of its connection's address
         and not any(name in headers for name in _OTHERWISE)
         and len(headers.getall("Content-Length", ())) <= 1
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 from urllib.parse import unquote_plus
@@ -107,7 +108,7 @@ class HttpRequest(web.BaseRequest):
 
     def base_url(self) -> str:
         """What absolute URLs in replies to this request start with."""
-        return f"{scheme_of(self)}://{self.headers.get('Host') or 'localhost'}"
+        return f"{scheme_of(self)}://{self.headers.get('Host') or _own_authority(self.transport)}"
 
     def goes_on(self) -> Callable[[int, int], None]:
         """For a reply that is not over when ``handle`` returns: call the answer with its status and its bytes when it
@@ -189,3 +190,12 @@ def move_token(message: Any, parameter: str) -> Any:
             raw.append((b"Authorization", f"Bearer {token}".encode("utf-8", "surrogateescape")))
         changes |= {"headers": CIMultiDictProxy(headers), "raw_headers": tuple(raw)}
     return message._replace(**changes)
+
+
+def _own_authority(transport: asyncio.Transport | None) -> str:
+    """Under which address the client has reached the gateway, where it does not say so; of a Unix socket localhost."""
+    own = transport.get_extra_info("sockname") if transport is not None else None
+    if not isinstance(own, tuple):
+        return "localhost"
+    host, port = own[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -51,28 +51,39 @@ def test_the_first_produce_and_consume_of_the_readme() -> None:
 
 @pytest.mark.slow
 def test_from_v3_produce_to_reading() -> None:
-    examples = commands(ROOT / "docs" / "rest.md", "curl")
-    assert len(examples) == 5
+    (script,) = BLOCK.findall((ROOT / "docs" / "rest.md").read_text())
+    before, accept, read = script.rpartition("curl -H 'Accept")
     with GatewayProcess() as gateway:
 
-        def run(arguments: list[str], cluster: str = "") -> str:
-            here = [each.replace("http://127.0.0.1:8082", gateway.url) for each in arguments]
-            here = [each.replace("$CLUSTER", cluster) for each in here]
-            done = subprocess.run([*here, "-sS", "--fail-with-body"], capture_output=True, text=True, check=False)
+        def run(text: str) -> str:
+            here = text.replace("http://127.0.0.1:8082", gateway.url).replace("curl ", "curl -sS --fail-with-body ")
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", here], capture_output=True, text=True, check=False)
             assert done.returncode == 0, (here, done.stdout, done.stderr)
             return done.stdout
 
-        name, produce, create, subscribe, read = examples
-        assert '"error_code":200' in run(produce, json.loads(run(name))["data"][0]["cluster_id"])
-        run(create)
-        run(subscribe)
+        assert '"error_code":200' in run(before)
         records: list[dict[str, object]] = []
         while not records:  # the first reads may come back empty
-            records = json.loads(run(read))
+            records = json.loads(run(accept + read))
         (shown,) = records
         assert shown["value"] == {"amount": 1}
         assert shown["timestamp"] == 1763699200123
         assert shown["headers"] == [{"name": "trace", "value": "YWJj"}]
+
+
+FOREGROUND = re.compile(
+    r"(\w+=\S+ )*(bin/start(?! -daemon)|flasfka-serve|bytehoops \w+|kafka-gateway(?! init)(?!.* --(check|may)\b)) ?"
+)
+"""Commands that do not come back to the shell before they are stopped."""
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_no_example_waits_for_what_does_not_end(page: Path) -> None:
+    for block in BLOCK.findall(page.read_text()):
+        lines = [line for line in block.replace("\\\n", " ").splitlines() if line and line[0] not in " #"]
+        assert not [line for line in lines[:-1] if FOREGROUND.match(line) and not line.endswith("&")], block
 
 
 def test_every_key_is_in_the_reference() -> None:

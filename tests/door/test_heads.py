@@ -100,7 +100,7 @@ async def test_a_host_that_is_none(app: App, service: StubService, host: str) ->
 async def test_a_host(app: App, host: str) -> None:
     async with await Wire.open(app.addresses[0]) as wire:
         reply = await wire.ask("GET", "/stub/echo", Host=host)
-        assert reply.json["base_url"] == f"http://{host or 'localhost'}"
+        assert reply.json["base_url"] == (f"http://{host}" if host else app.addresses[0])
 
 
 @pytest.mark.parametrize("hosts", [(), ("x", "x"), ("x", "y")])
