@@ -44,3 +44,8 @@ class MockCluster:
     def clear(self, request: int) -> None:
         """The next requests of this kind are answered rightly again."""
         self._library.rd_kafka_mock_clear_request_errors(self._cluster, ctypes.c_int16(request))
+
+    def fail_topic(self, topic: str, code: int) -> None:
+        """Requests for this topic are answered with this error, and rightly again with 0."""
+        set_error = self._library.rd_kafka_mock_topic_set_error
+        set_error(self._cluster, ctypes.c_char_p(topic.encode()), ctypes.c_int(code))

@@ -52,8 +52,8 @@ class KnownTopics:
         self._slow_until = 0.0
         self._reached = False
         """Whether a broker has ever answered. Until then records are refused: there is no outage to be waited out."""
-        self._late: set[asyncio.Task[None]] = set()
-        """Questions that took longer than a record waits."""
+        self._late: dict[str, asyncio.Task[None]] = {}
+        """Questions that took longer than a record waits, by their topics."""
         self._end_watch = admin.watch_topics(self._take_used, self._looked_at)
 
     def ready(self, topic: str) -> Awaitable[None] | None:
@@ -74,9 +74,14 @@ class KnownTopics:
         """Whether Kafka has just said that there is no such topic, and would not make it."""
         return bool(self._absent) and self._absent.get(topic, 0.0) > time.monotonic()
 
+    async def asked(self, topic: str) -> None:
+        """Returns when the topic is not looked for, or made, any more."""
+        if asking := [each for each in (self._asking.get(topic), self._late.get(topic)) if each is not None]:
+            await asyncio.wait(asking)
+
     def close(self) -> None:
         self._end_watch()
-        for asking in [*self._asking.values(), *self._late]:
+        for asking in [*self._asking.values(), *self._late.values()]:
             asking.cancel()
 
     def _start(self, topic: str, question: Awaitable[None]) -> asyncio.Task[None]:
@@ -112,9 +117,9 @@ class KnownTopics:
             self._slow_until = time.monotonic() + _SLOW_FOR_S
             # The record goes to librdkafka, which waits for its topic for `topic.metadata.propagation.max.ms`. A Kafka
             # that is slow, and not away, still has to be asked for a topic that is missing.
-            late = self._loop.create_task(self._make_if_missing(topic))
-            self._late.add(late)
-            late.add_done_callback(self._late.discard)
+            if topic not in self._late:
+                self._late[topic] = late = self._loop.create_task(self._make_if_missing(topic))
+                late.add_done_callback(lambda _: self._late.pop(topic, None))
         except ServiceError as error:
             if not self._create:
                 raise

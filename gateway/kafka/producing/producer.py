@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from kafka_gateway.errors import (
     ShuttingDown,
     TooManyRequests,
     Unavailable,
+    UnknownTopicOrPartition,
     UnknownTopicTimeout,
 )
 from kafka_gateway.kafka.ports.admin import Admin
@@ -37,6 +39,8 @@ from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, parts, together
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
+
+_log = logging.getLogger("gateway.kafka.producer")
 
 RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
@@ -101,7 +105,13 @@ class KafkaProducer:
         self._compresses = _compresses(clients.producer_config())
         self._wide = self._sender(self._limits.largest)
         self._rerouting = Rerouting(
-            self._limits, self._wide, self._sender, lambda: (*self._open, *self._told), self._finish
+            self._limits,
+            self._wide,
+            self._sender,
+            lambda: (*self._open, *self._told),
+            self._finish,
+            self._found,
+            _patience_s(clients.producer_config()),
         )
         self._routes, self._moves = self._rerouting.routes, self._rerouting.moves
 
@@ -158,6 +168,18 @@ class KafkaProducer:
         """Has all producers ask for the topic's partitions now."""
         for sender in {self._wide, *self._routes.values()}:
             await asyncio.to_thread(sender.learn, topic)
+
+    async def _found(self, topic: str) -> bool:
+        """Whether Kafka has the topic, or does not say; all producers have asked for it then."""
+        await self._topics.asked(topic)
+        try:
+            await self._admin.topic(topic, fresh=True)
+        except UnknownTopicOrPartition:
+            return False
+        except ServiceError as error:
+            _log.debug("whether there is a topic %s is not known: %s", topic, error.message)
+        await self._learn(topic)
+        return True
 
     async def _ask_limit(self, topic: str) -> None:
         await self._limits.ask(topic)
@@ -346,6 +368,12 @@ def _cost(records: Sequence[RecordToSend]) -> int:
     cost = len(records) * RECORD_COST_BYTES
     cost += sum(map(len, filter(None, [record.value for record in records])))
     return cost + sum(map(len, filter(None, [record.key for record in records])))
+
+
+def _patience_s(config: Mapping[str, Any]) -> float:
+    """How long a record may be on its way."""
+    named = [config[name] for name in ("delivery.timeout.ms", "message.timeout.ms") if name in config]
+    return max(map(float, named)) / 1000 if named else 300.0
 
 
 def _compresses(config: Mapping[str, Any]) -> bool:

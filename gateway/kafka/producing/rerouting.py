@@ -10,6 +10,12 @@ may be of many clients. Where Kafka shows what the topic demands, such a record 
 Elsewhere they are sent again one by one, so that the faulty ones are refused alone; what has waited
 follows when the answers are there.
 
+A topic that was just made is not known to all brokers at once. librdkafka waits for that, but only for some time after
+it has heard of the topic first (``topic.metadata.propagation.max.ms``): not where making it takes longer, nor where it
+was deleted and made again. Such records are kept in the same way, until Kafka is found to have the topic and librdkafka
+has asked for it again; what has waited follows when they are stored. They fail when Kafka says that there is no such
+topic, or at the end of their time.
+
 Order can be lost in one case only: records behind a refused batch that were on their way already, in the moment in
 which a limit was lowered and nobody knew.
 """
@@ -17,11 +23,17 @@ which a limit was lowered and nobody knew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from kafka_gateway.kafka.producing.sender import Batch, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.records import RecordToSend
+
+log = logging.getLogger("gateway.kafka.producer")
+
+_AGAIN_S = 0.1
+"""How long after its topic was not known a record is tried again."""
 
 Held = tuple[Batch, Sequence[RecordToSend], int | None]
 
@@ -47,6 +59,8 @@ class Rerouting:
         make: Callable[[int], Sender],
         outstanding: Callable[[], Iterable[Batch]],
         finished: Callable[[Sequence[Batch]], None],
+        found: Callable[[str], Awaitable[bool]],
+        unheard_of_s: float,
     ) -> None:
         """
         Args:
@@ -54,12 +68,16 @@ class Rerouting:
             make: a sender for batches of so many bytes.
             outstanding: all batches without a result, in the order of their sending.
             finished: takes batches that are complete without having been sent.
+            found: whether Kafka has a topic, and librdkafka has asked for it anew.
+            unheard_of_s: for how long a batch is tried whose topic librdkafka does not know.
         """
         self._limits = limits
         self._senders = {limits.largest: wide}
         self._make = make
         self._outstanding = outstanding
         self._finished = finished
+        self._found = found
+        self._unheard_of_s = unheard_of_s
         self.routes: dict[str, Sender] = {}
         """The senders of topics that do not have the wide one."""
         self.moves: dict[str, _Move] = {}
@@ -91,11 +109,15 @@ class Rerouting:
         too_large = again and any(each.too_large for each in batch.refused or ())
         if again and move is None:
             move = self._begin(batch.topic)
+        if again and move is not None and batch in move.refused:
+            return True
         if move is not None and too_large and not move.taught:
             move.taught = True
             self._limits.refused(batch.topic, batch.sender.batch_bytes)
             # What it takes is best learned from Kafka, at once: it may have been changed a moment ago.
             move.asking = asyncio.get_running_loop().create_task(self._ask(batch.topic))
+        if move is not None and move.asking is None and any(each.unheard_of for each in batch.refused or ()):
+            move.asking = asyncio.get_running_loop().create_task(self._look_for(batch.topic))
         if move is not None:
             move.waiting.discard(batch)
             if again:
@@ -129,18 +151,20 @@ class Rerouting:
         self.moves.clear()
         self._settled.set()
 
-    @staticmethod
-    def _has_a_chance(batch: Batch) -> bool:
-        """Whether some of the refused records may have had neighbours. The others were alone: the fault is theirs."""
+    def _has_a_chance(self, batch: Batch, gone: bool = False) -> bool:
+        """Whether some of the refused records may have had neighbours, or their topic may still be found. The others
+        fail: the fault is theirs, or the topic is ``gone``, or the time is up."""
         most = batch.sender.batch_bytes
+        late = gone or asyncio.get_running_loop().time() - batch.sent_at > self._unheard_of_s
         refused, batch.refused = batch.refused or [], []
         for each in refused:
             small = not each.too_large or len(each.record.value() or b"") + len(each.record.key() or b"") < most
-            if most > 1 and small:
+            if not late if each.unheard_of else most > 1 and small:
                 batch.refused.append(each)
             else:
                 batch.rows[each.place] = each.error
-                batch.note("MSG_SIZE_TOO_LARGE" if each.too_large else "INVALID_RECORD")
+                name = "UNKNOWN_TOPIC_OR_PART" if each.unheard_of else "INVALID_RECORD"
+                batch.note("MSG_SIZE_TOO_LARGE" if each.too_large else name)
         return bool(batch.refused)
 
     def _current(self, topic: str) -> Sender:
@@ -157,13 +181,39 @@ class Rerouting:
             move.asking = None
             self._go_on(topic)
 
+    async def _look_for(self, topic: str) -> None:
+        await asyncio.sleep(_AGAIN_S)
+        try:
+            found = await self._found(topic)
+        except Exception:
+            log.exception("looking for topic %s failed; its records fail, too", topic)
+            found = False
+        move = self.moves.get(topic)
+        if move is None:
+            return
+        move.asking = None
+        failed: list[Batch] = []
+        if not found:
+            refused, move.refused = move.refused, []
+            for batch in refused:
+                if self._has_a_chance(batch, gone=True):
+                    move.refused.append(batch)
+                else:
+                    batch.restart(0)
+                    failed.append(batch)
+        self._go_on(topic)
+        self._finished(failed)
+
     def _go_on(self, topic: str) -> None:
         """Ends the move, if nothing is to be waited for any more."""
         move = self.moves[topic]
         if move.waiting or move.asking is not None:
             return
+        if any(each.unheard_of for batch in move.refused for each in batch.refused or ()):
+            self._send_before_the_rest(move, self._current(topic))
+            return
         if any(not each.too_large for batch in move.refused for each in batch.refused or ()):
-            self._send_singly(move)
+            self._send_before_the_rest(move, self.alone)
             return
         del self.moves[topic]
         sender = self._sender(self._limits.batch_bytes(topic))
@@ -181,11 +231,12 @@ class Rerouting:
         if complete:
             self._finished(complete)
 
-    def _send_singly(self, move: _Move) -> None:
-        """Sends the refused records again, each in its own batch. The move goes on when their reports are there."""
+    def _send_before_the_rest(self, move: _Move, sender: Sender) -> None:
+        """Sends the refused records again: faulty ones each in its own batch, by the sender that has such batches. The
+        move goes on when their reports are there."""
         refused, move.refused = self._in_order(move.refused), []
         move.waiting.update(refused)
-        complete = [each for each in refused if self.alone.send_again(each)]
+        complete = [each for each in refused if sender.send_again(each)]
         if complete:
             self._finished(complete)
 

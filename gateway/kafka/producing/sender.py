@@ -24,13 +24,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import confluent_kafka
 
 from kafka_gateway.errors import KafkaAuthorization, ServiceError, TooManyRequests
 from kafka_gateway.kafka.errors import kafka_error, to_delivery_error
 from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka.producing.refusals import UNHEARD_OF, Refused, may_go_again
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.request_ids import CURRENT
 
@@ -49,27 +50,9 @@ FULL = (
 )
 
 _Code = confluent_kafka.KafkaError
-_TOO_LARGE = (_Code.MSG_SIZE_TOO_LARGE, _Code.RECORD_LIST_TOO_LARGE)
-"""How Kafka refuses a batch that is larger than max.message.bytes, or than segment.bytes: none of it is stored."""
-_FAULTY = (_Code.INVALID_TIMESTAMP, _Code.INVALID_RECORD, _Code._INVALID_DIFFERENT_RECORD)
-"""How it refuses a batch for one of its records: a time too far in the past or future
-(message.timestamp.before.max.ms, message.timestamp.after.max.ms), no key for a compacted topic. None of it is stored.
-"""
-_OF_THE_BATCH = frozenset((*_TOO_LARGE, *_FAULTY))
-
 
 _FORBIDDEN_S = 1.0
 """How long a user that may write to nothing is refused without Kafka being asked again."""
-
-
-class Refused(NamedTuple):
-    """A record of a batch that Kafka did not take: its place in what was sent, its content, and the refusal."""
-
-    place: int
-    record: confluent_kafka.Message
-    error: ServiceError
-    too_large: bool
-    """The batch was; else one of its records was faulty, this one or another."""
 
 
 class Batch:
@@ -115,11 +98,11 @@ class Batch:
         self.transport = CURRENT.get()[0]
         """By which the records came; empty outside of requests."""
         self.refused: list[Refused] | None = None
-        """The records whose batch Kafka has refused, for its size or for one of them; their rows are empty."""
+        """The records that Kafka has not stored and that may be sent again; their rows are empty."""
 
     def has_more_to_come(self) -> bool:
-        """Whether some reports have not come yet; for batches that the loop sees before they are complete."""
-        return False
+        """Whether some reports have not come yet: of one that is seen before it is complete, or was sent again."""
+        return self.arrived < self.expected
 
     def restart(self, expected: int) -> None:
         """So many of its records are sent again."""
@@ -134,7 +117,14 @@ class Batch:
 
     def delivered_alone(self, error: Any, message: Any) -> None:
         self.rows[0] = message if error is None else self._outcome(0, error, message)
+        self.arrived = 1
         self.sender.done.append(self)
+
+    def refuse(self, refused: Refused) -> None:
+        """Keeps a record that may be sent again."""
+        if self.refused is None:
+            self.refused = []
+        self.refused.append(refused)
 
     def note(self, error: str) -> None:
         """Counts a record that Kafka did not take."""
@@ -148,13 +138,11 @@ class Batch:
         failure = to_delivery_error(error)
         if isinstance(failure, KafkaAuthorization):
             failure = KafkaAuthorization(f"{failure.message}: topic {self.topic}")
-        if error.code() not in _OF_THE_BATCH or message is None:
-            self.note(error.name())
-            return failure
-        if self.refused is None:
-            self.refused = []
-        self.refused.append(Refused(index, message, failure, error.code() in _TOO_LARGE))
-        return None
+        if message is not None and (refused := may_go_again(index, message, failure, error.code())) is not None:
+            self.refuse(refused)
+            return None
+        self.note(error.name())
+        return failure
 
 
 class FollowedBatch(Batch):
@@ -323,8 +311,7 @@ class Sender:
                     produce(topic, record.value, record.key, place, report, None, record.timestamp_ms, listed)
             except Exception as error:
                 # Of whatever kind: others may be sent in the same round, and are not to be lost for this one.
-                batch.rows[index] = _not_queued(error)
-                batch.note("_QUEUE_FULL")
+                _not_queued(batch, index, record.value, record.key, place, error)
                 failed += 1
         return failed > 0 and _without(batch, failed)
 
@@ -343,15 +330,14 @@ class Sender:
         failed = 0
         for index, record, *_ in sorted(refused, key=lambda each: each.place):
             timestamp_ms, headers = extras.get(index, (0, None))
-            partition: Any = record.partition()
+            partition: Any = -1 if record.partition() is None else record.partition()
             report = partial(batch.delivered, index)
             try:
                 self.producer.produce(
                     batch.topic, record.value(), record.key(), partition, report, None, timestamp_ms, headers
                 )
-            except (BufferError, confluent_kafka.KafkaException) as error:
-                batch.rows[index] = _not_queued(error)
-                batch.note("_QUEUE_FULL")
+            except Exception as error:
+                _not_queued(batch, index, record.value(), record.key(), partition, error)
                 failed += 1
         self._wake()
         return failed > 0 and _without(batch, failed)
@@ -467,13 +453,21 @@ class Sender:
             log.debug("the event loop is closed; delivery reports are dropped")
 
 
-def _not_queued(error: Exception) -> Exception:
+def _not_queued(batch: Batch, index: int, value: Any, key: Any, partition: int, error: Exception) -> None:
+    if (code := kafka_code(error)) in UNHEARD_OF:
+        # librdkafka has failed others for it, and has not asked again since.
+        message = confluent_kafka.Message(topic=batch.topic, partition=partition, key=key, value=value)
+        refused = may_go_again(index, message, to_delivery_error(error), code)
+        if refused is not None:
+            batch.refuse(refused)
+            return
     if not isinstance(error, BufferError | confluent_kafka.KafkaException):
         log.error("librdkafka cannot be given a record", exc_info=error)
-    return TooManyRequests(FULL) if isinstance(error, BufferError) else to_delivery_error(error)
+    batch.rows[index] = TooManyRequests(FULL) if isinstance(error, BufferError) else to_delivery_error(error)
+    batch.note("_QUEUE_FULL")
 
 
-def kafka_code(error: confluent_kafka.KafkaException) -> int:
+def kafka_code(error: Exception) -> int:
     """Kafka's code of what was raised; 0 if it has none."""
     cause = kafka_error(error)
     return cause.code() if cause is not None else 0
