@@ -249,6 +249,25 @@ async def test_a_stream_that_ends_by_itself_is_given_to_who_has_closed_its_sendi
     await until(lambda: app.host.connection_count == 0)
 
 
+@pytest.mark.parametrize("query", ["limit=2", "limit=2&group=g"])
+async def test_a_stream_that_ends_by_itself_goes_on_to_a_socket_that_sends_nothing_more(
+    app: App, topic: str, query: str
+) -> None:
+    async with await Wire.open(app.addresses[0]) as other:
+        assert (await other.ask("POST", f"/topics/{topic}", IN_ONE, Content_Type=JSON_V2)).status == 200
+        path = f"/topics/{topic}/stream?format=json&offset=earliest&{query}"
+        async with await Peer.open(app.addresses[0], path) as peer, asyncio.timeout(PATIENCE_S):
+            await peer.wire.reader.readuntil(b'"offset":0,"timestamp"')
+            peer.wire.writer.write_eof()
+            await asyncio.sleep(0.05)  # its end is seen before the second record
+            assert (await other.ask("POST", f"/topics/{topic}", IN_ONE, Content_Type=JSON_V2)).status == 200
+            rest = await peer.wire.closed()
+    assert rest.count(b'"offset":1,"timestamp"') == 1, rest
+    assert b'"event":"end"' in rest
+    assert b"\x03\xe8" in rest[-40:], "closed with 1000"
+    await until(lambda: app.host.connection_count == 0)
+
+
 @pytest.mark.parametrize("name", ["envelope socket", "stream", "stream socket", "sse", "long-polling", "socket out"])
 async def test_what_lasts_ends_with_its_client(app: App, name: str) -> None:
     """A client that is gone looks the same: what waits for records must not wait for nobody."""

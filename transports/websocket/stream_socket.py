@@ -22,6 +22,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
+from kafka_gateway.transports.websocket.closing import LEFT
 from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.handshake import shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import WINDOW_S
@@ -129,8 +130,8 @@ class SocketFeed(FeedConnection):
             self._unfinished = None
 
     def eof_received(self) -> bool:
-        """A client that sends no close frame is gone."""
-        return False
+        """As of every feed; behind the close frame nothing is sent any more."""
+        return not self._closing and super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._deadline is not None:
@@ -231,9 +232,13 @@ async def serve_stream(
         if isinstance(stream, Acknowledged):
             stream.acknowledge(message)
 
-    session.spawn(deliver(), "stream")
+    async def before_close(reason: CloseReason) -> None:
+        if reason is LEFT and getattr(stream, "ends_itself", False):
+            await asyncio.wait([delivery])  # it may still read what it has asked for, and sends nothing any more
+
+    delivery = session.spawn(deliver(), "stream")
     try:
-        await socket.run(take)
+        await socket.run(take, before_close)
     finally:
         session.on_close = None
         outlet.release()
