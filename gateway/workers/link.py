@@ -34,6 +34,7 @@ from kafka_gateway.workers.wire import Wire
 
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Header fields that stay in the worker that has judged them, beside those that the authenticators read."""
+_AGAIN_S: Final = 0.01
 _PING_AFTER_S: Final = 1.0
 """Without a byte of a worker that was asked something (cluster.md §3, ``cluster.peer.connect.timeout.ms``)."""
 
@@ -218,6 +219,10 @@ class Link(Wire):
 
     def _look_later(self) -> None:
         self._look_at = self._loop.time() + _PING_AFTER_S
+        if self._asked:  # who has waited longest is not to wait longer than the limit
+            longest = next(iter(self._asked.values()))[1]
+            due = max(longest, self._heard_at) + self._silence_max_s
+            self._look_at = min(self._look_at, max(due, self._loop.time() + _AGAIN_S))
         self._looking = self._loop.call_at(self._look_at, self._look)
 
     def _look(self) -> None:

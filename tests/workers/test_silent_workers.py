@@ -17,6 +17,8 @@ from kafka_gateway.workers.link import Link
 from kafka_gateway.workers.wire import Wire
 
 PATIENCE_S = 30
+HOLD_S = 1.0
+"""Many times what a ping takes, on a machine that is busy, too."""
 
 
 class Other(Wire):
@@ -25,6 +27,7 @@ class Other(Wire):
     def __init__(self) -> None:
         super().__init__(1, 2)
         self.is_alive = True
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.heard: asyncio.Queue[Head] = asyncio.Queue()
 
     def welcome(self, other: int) -> None:
@@ -36,7 +39,7 @@ class Other(Wire):
             self.send(Pong())
 
     def lost(self) -> None:
-        pass
+        self.gone.set_result(None)
 
     async def until(self, kind: type[Head]) -> Any:
         async with asyncio.timeout(PATIENCE_S):
@@ -48,13 +51,19 @@ class Other(Wire):
 @contextlib.asynccontextmanager
 async def linked() -> AsyncIterator[tuple[Link, Other]]:
     loop = asyncio.get_running_loop()
+    gone: asyncio.Future[Link] = loop.create_future()
     one, two = socket.socketpair()
     _, other = await loop.create_unix_connection(Other, sock=two)
-    _, link = await loop.create_unix_connection(lambda: Link(0, 2, frozenset(), False, 0.0), sock=one)
-    await link.ready
-    yield link, other
-    link.close()
-    other.close()
+    _, link = await loop.create_unix_connection(
+        lambda: Link(0, 2, frozenset(), False, HOLD_S, gone.set_result), sock=one
+    )
+    try:
+        await link.ready
+        yield link, other
+    finally:
+        link.close()
+        other.close()
+        await asyncio.gather(gone, other.gone)
 
 
 @pytest.fixture(autouse=True)
