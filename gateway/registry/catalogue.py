@@ -21,7 +21,6 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import (
     BadRequest,
-    InvalidSchema,
     SchemasUnavailable,
     SerializationError,
     ServiceError,
@@ -32,11 +31,12 @@ from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.registry.answers import ID_MAX, body_of, integer_in, passes, refused, told, unreachable
 from kafka_gateway.registry.bounded import BoundedMap
 from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
+from kafka_gateway.registry.drafts import Drafts
 from kafka_gateway.registry.finder import FRESH_S, SchemaFinder
 from kafka_gateway.registry.flights import Flights
 from kafka_gateway.registry.framing import SchemaKey, read_frame
 from kafka_gateway.registry.settings import registry_settings
-from kafka_gateway.registry.stored import Failed, Stored, compile_schema
+from kafka_gateway.registry.stored import Failed, Stored
 from kafka_gateway.schemas import (
     LATEST,
     RECORD_NAME,
@@ -49,13 +49,9 @@ from kafka_gateway.schemas import (
     SchemaName,
     SchemaPending,
     SchemaUnreachable,
-    UnusableSchema,
     Writer,
 )
 
-_TEXT_SHOWN_MAX = 1000
-_DRAFTS = 8
-"""Texts of clients that are kept compiled, by format and text: between the judging of data and the registration."""
 _ASKED_AGAIN_MAX = 16
 """Schemas at a time that are asked for again without anybody who waits."""
 UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
@@ -81,7 +77,7 @@ class Catalogue:
         self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(8 * room)
         self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(4 * room)
         self._refused: BoundedMap[SchemaChoice, Failed] = BoundedMap(1000)
-        self._drafts: BoundedMap[tuple[str, str], tuple[Schema, Schema, CompiledSchema]] = BoundedMap(_DRAFTS)
+        self._drafts = Drafts(self._flights)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         self._draining = False
@@ -146,7 +142,7 @@ class Catalogue:
             return (await self.resolve(choice)).subject
         if self.client is None:
             raise SchemasUnavailable()
-        return self._subject(choice, (await self._compiled(choice, choice.text))[2])
+        return self._subject(choice, (await self._drafts.of(self._codec(choice), choice.text)).compiled)
 
     async def draft(self, choice: SchemaChoice) -> Writer:
         writer = self.known(choice)
@@ -156,7 +152,7 @@ class Catalogue:
             return await self.resolve(choice)
         if self.client is None:
             raise SchemasUnavailable()
-        compiled = (await self._compiled(choice, choice.text))[2]
+        compiled = (await self._drafts.of(self._codec(choice), choice.text)).compiled
         return Writer(choice.format, 0, self._subject(choice, compiled), None, compiled)
 
     async def resolve(self, choice: SchemaChoice) -> Writer:
@@ -246,34 +242,10 @@ class Catalogue:
         stored.places[subject] = version
         return version
 
-    async def _compiled(self, choice: SchemaChoice, text: str) -> tuple[Schema, Schema, CompiledSchema]:
-        """A schema that the client gives, as it stands there and as the registry is asked to keep it.
-
-        SerializationError, InvalidSchema: it cannot be used.
-        """
-        codec = self._codec(choice)
-        key = (codec.name, text)
-        if (drafted := self._drafts.get(key)) is not None:
-            return drafted
-        schema = Schema(codec.schema_type, text)
-        try:
-            compiled = await compile_schema(codec, schema)
-            canonical = dataclasses.replace(schema, text=codec.canonical(text))
-        except UnusableSchema as reason:
-            raise SerializationError(f"Error serializing message. The schema cannot be used: {reason}") from None
-        except ValueError as reason:
-            shown = text if len(text) <= _TEXT_SHOWN_MAX else f"{text[:_TEXT_SHOWN_MAX]}…"
-            format = codec.name.upper()
-            raise InvalidSchema(
-                f"Invalid schema: Error when parsing raw schema. format = {format}, schema = {shown}\n{reason}"
-            ) from None
-        self._drafts.put(key, (schema, canonical, compiled))
-        return schema, canonical, compiled
-
     async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:
         assert self.client is not None
         codec = self._codec(choice)
-        schema, canonical, compiled = await self._compiled(choice, text)
+        schema, canonical, compiled = await self._drafts.of(codec, text)
         subject = self._subject(choice, compiled)
         place = f"/subjects/{part(subject)}"
         found = await self._look_up(place, schema)

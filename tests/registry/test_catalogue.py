@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kafka_gateway.codecs.avro import AvroCodec
 from kafka_gateway.config import ConfigError, load
 from kafka_gateway.errors import BadRequest, InvalidSchema, SchemasUnavailable, SerializationError
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.registry.settings import registry_settings
-from kafka_gateway.schemas import LATEST, SchemaChoice, SchemaPending, SchemaUnreachable
+from kafka_gateway.schemas import LATEST, Schema, SchemaChoice, SchemaPending, SchemaUnreachable
 from tests.keys import BUILTIN_KEYS
 from tests.registry.fake_registry import FakeRegistry, half_body, html, never, redirect, server_error, serving
 from tests.services.fake_kafka import FakeRecord
@@ -212,6 +213,32 @@ async def test_a_schema_of_a_megabyte_with_ten_thousand_fields(fake: FakeRegistr
     writer = await schemas.resolve(SchemaChoice("t", "value", "avro", text=text))
     stored = writer.store(json.dumps({field["name"]: 1 for field in fields}).encode())
     assert len(stored) == 5 + 10_000
+
+
+async def test_a_text_is_compiled_once_for_all_who_give_it(
+    fake: FakeRegistry, catalogue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile = AvroCodec.compile
+
+    def counting(self: AvroCodec, schema: Schema) -> Any:
+        compiled.append(schema.text)
+        return compile(self, schema)
+
+    monkeypatch.setattr(AvroCodec, "compile", counting)
+    schemas = await catalogue()
+    fields = [{"name": f"field_{i}", "type": "int"} for i in range(200)]
+    for text in (json.dumps({"type": "record", "name": "Long", "fields": fields}), RECORD):
+        choice = SchemaChoice("t", "value", "avro", text=text)
+        drafts = await asyncio.gather(*(schemas.draft(choice) for _ in range(20)))
+        assert {draft.schema_id for draft in drafts} == {0}
+        assert (await schemas.resolve(choice)).compiled is drafts[0].compiled
+        assert compiled == [text]
+        compiled.clear()
+    for _ in range(3):
+        with pytest.raises(InvalidSchema):
+            await schemas.draft(dataclasses.replace(choice, text="{"))
+    assert len(compiled) <= 1
 
 
 @pytest.mark.parametrize("format", ["avro", "jsonschema", "protobuf"])
