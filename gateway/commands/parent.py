@@ -299,8 +299,8 @@ class _Parent:
             return
         what = "its consumer instances are gone" if served_s else "it did not come to serve, as it says above"
         text = "worker %d ended with %s: %s; it is started again in %g s"
+        worker.set_aside()  # whoever reads the line may connect at once
         log.error(text, worker.number, _told(code), what, worker.put_off())
-        worker.set_aside()
 
     def _start_again(self) -> None:
         if self._stop_by is None:
