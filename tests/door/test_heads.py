@@ -188,14 +188,26 @@ async def test_all_of_a_pipeline_is_answered(app: App, topic: str) -> None:
 
 IN_ONE = b'{"records":[{"value":1,"partition":0}]}'
 ENVELOPE = f'{{"id":"%d","method":"POST","path":"/topics/%s","type":"{JSON_V2}"}}{{"records":[{{"value":1}}]}}'
+QUESTION = '{"id":"%d","path":"/topics/%s"}'
 PROXY = '{"messageId":"%d","value":{"value":"%s","format":"string"}}'
 
 
-@pytest.mark.parametrize("end", [frame(b"\x03\xe8", CLOSE), b""])
-@pytest.mark.parametrize("path", ["/", "/socket/in?clientId=c&topic=t"])
-async def test_what_came_before_the_end_of_a_socket_is_answered(app: App, path: str, end: bytes) -> None:
+GOODBYE = frame(b"\x03\xe8", CLOSE)
+IN = "/socket/in?clientId=c&topic=t"
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "end"),
+    [
+        ("/", ENVELOPE, GOODBYE),
+        ("/", ENVELOPE, b""),
+        ("/", QUESTION, b""),  # who says goodbye does not wait for it
+        (IN, PROXY, GOODBYE),
+        (IN, PROXY, b""),
+    ],
+)
+async def test_what_came_before_the_end_of_a_socket_is_answered(app: App, path: str, message: str, end: bytes) -> None:
     """Fault: it was stored, and its client, who closed in the same moment, was not told."""
-    message = ENVELOPE if path == "/" else PROXY
     async with await Peer.open(app.addresses[0], path) as peer:
         await peer.wire.send(b"".join(frame((message % (number, "t")).encode()) for number in range(3)) + end)
         if not end:

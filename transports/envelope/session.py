@@ -25,7 +25,7 @@ from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.request_ids import new_id
-from kafka_gateway.route_traits import takes_pieces
+from kafka_gateway.route_traits import takes_pieces, waits
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stream
 from kafka_gateway.transports.envelope import codec as envelope
@@ -118,7 +118,7 @@ class EnvelopeSession:
         self._read = envelope.EnvelopeReader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
-        self._unanswered = Unanswered()
+        self._unanswered = Unanswered(lambda request: waits(gateway.router, request.method, request.path))
         self._acknowledged: dict[bytes | None, Acknowledged] | None = None
         """Streams whose clients may acknowledge, by the id of their requests."""
         self._vacancy: asyncio.Future[None] | None = None
@@ -234,6 +234,8 @@ class EnvelopeSession:
             session.tasks.add(task)
             if part.method not in _READING:
                 self._unanswered.begin()
+            else:
+                self._unanswered.begin_read(id(own), request)
 
     def _headers(self, part: Envelope) -> Mapping[str, str]:
         headers = {**self._inherited, **(part.headers or {})}
@@ -276,12 +278,16 @@ class EnvelopeSession:
             if changes and not isinstance(reply.body, ReplyInParts):
                 changes = False
                 self._unanswered.end()
+            elif not changes:
+                self._unanswered.end_read(id(own))
             await self._push(reply, reply.body, request, part)
         finally:
             if holds_place:
                 self._leave()
             if changes:
                 self._unanswered.end()
+            else:
+                self._unanswered.end_read(id(own))
             if isinstance(request.body, StreamedBody):
                 request.body.drop()
             self._session.tasks.discard(own[0])
@@ -458,11 +464,15 @@ class EnvelopeSession:
         facts = reply.facts(len(part.content))
         self._access.finish(request.session, part.method, part.path, started, reply.status, sent, facts)
 
-    async def settle(self) -> None:
-        """Returns when the client, which sends nothing any more, has been told what became of what it asked for."""
+    async def settle(self, questions: bool) -> None:
+        """Returns when the client, which sends nothing any more, has been told what became of what it asked for.
+
+        ``questions``: also of what changes nothing. Who only closes its sending side waits for it; who says goodbye
+        does not.
+        """
         if self._bodies is not None:
             self._bodies.close()
-        await self._unanswered.settle()
+        await self._unanswered.settle(questions)
 
     async def aclose(self) -> None:
         """Forgets what is unfinished; the session itself, with the requests at work, belongs to the transport."""

@@ -32,6 +32,7 @@ from kafka_gateway.transports.envelope.session import EnvelopeSession
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.tracking_ids import TrackedClient, TrackingIds
 from kafka_gateway.transports.records.connection import StreamLimits
+from kafka_gateway.transports.websocket.closing import LEFT
 from kafka_gateway.transports.websocket.socket import OVER, Socket
 from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket.stream_socket import feed_socket, open_stream, serve_stream
@@ -99,7 +100,7 @@ class WebSocketTransport(Transport):
 
         async def before_close(reason: CloseReason) -> None:
             if socket.closed_by_client:
-                await conversation.settle()
+                await conversation.settle(questions=reason is LEFT)
 
         try:
             await socket.run(conversation.take, before_close)
