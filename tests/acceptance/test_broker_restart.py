@@ -114,6 +114,7 @@ async def read_along(rest: Rest, topic: str, found: set[tuple[int, int]]) -> Non
             found.add(tuple(record["value"]))
 
 
+@pytest.mark.timing
 async def test_f2_the_gateway_is_killed(kafka: KafkaCluster) -> None:
     """Its clients repeat at the next one what was not answered."""
     topic = kafka.create_topic(partitions=2)
