@@ -74,7 +74,7 @@ async def test_those_beside_it_do_not_wait(kafka: Brokers, compacted: str, monke
                 found = await cluster.producer.send(compacted, batch)
             else:
                 sending = cluster.producer.follow(compacted, batch, news.set)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while None in sending.deliveries:
                         await news.wait()
                         news.clear()
