@@ -305,9 +305,9 @@ async def test_members_that_come_and_go_in_order_double_nothing(
         # Kafka stores the last offsets of the one that leaves when all have joined again, on a slow machine too.
         settings["shutdown.graceful.ms"] = 60_000
         async with running(kafka.bootstrap, **settings):
-            await until(lambda: len(sink.got) > 100)
+            await until(lambda: len(sink.got) > 100, 60)
             await start(**settings)
-            await until(lambda: len(sink.got) > 800)
+            await until(lambda: len(sink.got) > 800, 60)
         await until(lambda: len(set(sink.bodies)) == 2400, 60)
         assert len(sink.got) == 2400
         for partition in range(4):
