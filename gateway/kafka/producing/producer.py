@@ -102,7 +102,6 @@ class KafkaProducer:
         self.size_limit = _size_limit(config)
         """See the port."""
         self._limits = SizeLimits(admin, _largest_batch(config))
-        self._compresses = _compresses(clients.producer_config())
         self._wide = self._sender(self._limits.largest)
         self._rerouting = Rerouting(
             self._limits,
@@ -111,7 +110,7 @@ class KafkaProducer:
             lambda: (*self._open, *self._told),
             self._finish,
             self._found,
-            _patience_s(clients.producer_config()),
+            _patience_s(config),
         )
         self._routes, self._moves = self._rerouting.routes, self._rerouting.moves
 
@@ -248,7 +247,7 @@ class KafkaProducer:
         rules = self._limits.rules.get(topic)
         if rules is None:
             return ()
-        return rules.refused(records, cost_bytes - len(records) * RECORD_COST_BYTES, self._compresses)
+        return rules.refused(records, cost_bytes - len(records) * RECORD_COST_BYTES, self.size_limit.compresses)
 
     def _admit(self, records: Sequence[RecordToSend]) -> int:
         """What the records count for the queue. ShuttingDown, TooManyRequests."""
@@ -374,11 +373,6 @@ def _patience_s(config: Mapping[str, Any]) -> float:
     """How long a record may be on its way."""
     named = [config[name] for name in ("delivery.timeout.ms", "message.timeout.ms") if name in config]
     return max(map(float, named)) / 1000 if named else 300.0
-
-
-def _compresses(config: Mapping[str, Any]) -> bool:
-    named = {str(config.get(name, "none")) for name in ("compression.type", "compression.codec")}
-    return named != {"none"}
 
 
 def _size_limit(config: Mapping[str, Any]) -> SizeLimit:
