@@ -51,18 +51,22 @@ class TopicRules(NamedTuple):
 
         A record that is ``compressed`` on its way may be larger than what Kafka sees of it.
         """
+        are_large = size_bytes > self.largest_bytes and not compressed
+        for each in records:
+            if each.timestamp_ms:
+                break
+        else:
+            if not (self.is_compacted or are_large):
+                return ()  # the usual
         found: set[int] = set()
         if self.is_compacted:
             found.update(place for place, each in enumerate(records) if each.key is None)
-        if any(each.timestamp_ms for each in records):
-            now_ms = time.time_ns() // 1_000_000
-            first, last = now_ms - self.before_max_ms, now_ms + self.after_max_ms
-            found.update(
-                place
-                for place, each in enumerate(records)
-                if each.timestamp_ms and not first <= each.timestamp_ms <= last
-            )
-        if size_bytes > self.largest_bytes and not compressed:
+        now_ms = time.time_ns() // 1_000_000
+        first, last = now_ms - self.before_max_ms, now_ms + self.after_max_ms
+        found.update(
+            place for place, each in enumerate(records) if each.timestamp_ms and not first <= each.timestamp_ms <= last
+        )
+        if are_large:
             found.update(
                 place
                 for place, each in enumerate(records)
