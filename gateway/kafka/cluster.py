@@ -88,17 +88,20 @@ class KafkaCluster:
         embedded: bool,
         own: KafkaCluster | None = None,
         sasl: Callable[[], Sasl] | None = None,
+        is_doubted: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
             own: the gateway's own clients, where these are of a client's credentials.
             sasl: those credentials, for what the gateway asks by Kafka's protocol.
+            is_doubted: whether a broker has just refused them, though Kafka takes them.
         """
         self._config = config
         self._clients = clients
         self._embedded = embedded
         self._own = own
         self._sasl = sasl
+        self._is_doubted = is_doubted
         self._consumers: set[KafkaConsumer] = set()
         self._places: ConsumerPlaces = own._places if own is not None else ConsumerPlaces(config)
         self._closing = False
@@ -150,7 +153,9 @@ class KafkaCluster:
     @cached_property
     def _knowledge(self) -> Admin:
         own = self._own
-        return self.admin if own is None else cast(Admin, SharedKnowledge(own.admin, lambda: self.admin))
+        if own is None:
+            return self.admin
+        return cast(Admin, SharedKnowledge(own.admin, lambda: self.admin, self._is_doubted))
 
     @cached_property
     def producer(self) -> KafkaProducer:
@@ -329,6 +334,11 @@ class KafkaCluster:
         if self._embedded:
             return MemoryLog(listener)
         return KafkaCompactedLog(self._clients, self.admin, self.producer, topic, reader, listener)
+
+    def refuse(self) -> None:
+        """Answers the records that wait: Kafka takes the login of these clients no more."""
+        if self._has("producer"):
+            self.producer.refuse()
 
     async def aclose(self) -> None:
         """Ends all clients, the consumers leaving their groups; answers within `CLOSE_S` whatever Kafka does."""

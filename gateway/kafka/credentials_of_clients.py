@@ -46,9 +46,11 @@ class ClientCredentials:
             config.seconds(f"{_KEY}.refused.ms"),
         )
         self.sets = ClientSets(self._make, config.integer(f"{_KEY}.max"), config.seconds(f"{_KEY}.idle.ms"))
+        self.judge.refused = self.sets.refuse
         self.chosen = ChosenCredentials(config, self.judge, self.sets)
         self.passwords = BasicJudge(config, self.judge)
         self.kafka = CallersKafka(own, self.sets, self.chosen)
+        self._asking: set[asyncio.Task[None]] = set()
 
     def upstream(self) -> Upstream:
         """The way to the brokers, and the login, of whoever asks; of the gateway itself outside of requests."""
@@ -63,8 +65,10 @@ class ClientCredentials:
             async with self.sets.sweeping():
                 yield
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            tasks = [looking, *self._asking]
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self.judge.aclose()
 
     def _make(self, wanted: ClientSet) -> KafkaCluster:
@@ -77,13 +81,32 @@ class ClientCredentials:
             return Sasl(newest.mechanism, newest.user, newest.secret, lambda: wanted.credential.secret)
 
         login = CredentialLogin(lambda: wanted.credential, refused)
-        return KafkaCluster(self._config, ClientFactory(self._config, login=login), False, self._own, sasl)
+        clients = ClientFactory(self._config, login=login)
+        return KafkaCluster(self._config, clients, False, self._own, sasl, lambda: wanted.is_doubted)
 
     def _refused(self, refused: ClientSet) -> None:
-        """A broker does not take the credentials of a set any more: its clients' proofs are looked at now."""
+        """A broker does not take the credentials of a set any more: its clients' proofs are looked at now.
+
+        librdkafka says so with each try, several times a second.
+        """
+        if not refused.ask_again():
+            return
         self.judge.forget(refused.credential)
+        asking = self._loop.create_task(self._ask_about(refused), name="ask Kafka about refused credentials")
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
         for session in list(refused.sessions):
             session.end_by(self._loop.time())
+
+    async def _ask_about(self, refused: ClientSet) -> None:
+        try:
+            await self.judge.judge(refused.credential)
+        except KafkaLoginRefused:
+            log.debug("Kafka takes the credentials of %s no more", refused.user)
+        except ServiceError as error:
+            log.info("Whether Kafka still takes the credentials of %s is not known: %s", refused.user, error.message)
+        else:
+            log.warning("A broker refuses the credentials of %s, which Kafka takes", refused.user)
 
     async def _look_at_own(self) -> None:
         """Says at start what is wrong with the gateway's own login, which librdkafka only repeats for ever."""

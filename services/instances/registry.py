@@ -235,6 +235,7 @@ class InstanceRegistry:
         """
         if self._closing.is_set():
             raise ShuttingDown()
+        self._forget_dead(key)
         if key in self._instances:
             raise InstanceExists()
         if len(self._instances) >= self._max:
@@ -273,6 +274,7 @@ class InstanceRegistry:
 
         Every lookup comes through here: gateways that know of each other would answer "elsewhere" in this place.
         """
+        self._forget_dead(key)
         instance = self._instances.get(key)
         if instance is None:
             raise InstanceNotFound()
@@ -313,11 +315,20 @@ class InstanceRegistry:
         else:
             await asyncio.shield(self._end(instance))
 
+    def _forget_dead(self, key: InstanceKey) -> None:
+        """Lets go of an instance whose consumer has ended without it: its client makes another one."""
+        instance = self._instances.get(key)
+        if instance is not None and instance.consumer.closed:
+            log.info("consumer instance %r of group %r has ended with its Kafka client", key.name, key.group)
+            del self._instances[key]
+            self._end(instance)
+
     def expire(self) -> None:
         """Closes, in the background, the instances that were not used for ``consumer.instance.timeout.ms``."""
         oldest = time.monotonic() - self._timeout_s
         for key, instance in list(self._instances.items()):
-            if instance is not None and not instance.running and instance.used_at < oldest:
+            self._forget_dead(key)
+            if key in self._instances and instance is not None and not instance.running and instance.used_at < oldest:
                 log.info("consumer instance %r of group %r expired", key.name, key.group)
                 del self._instances[key]
                 self._expired += 1

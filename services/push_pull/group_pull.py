@@ -165,7 +165,7 @@ class Pulls(Service):
         return await self._read(place, consumer, ends, wanted)
 
     async def _ready(self, place: _Place) -> Consumer:
-        if place.broken and place.consumer is not None:
+        if place.consumer is not None and (place.broken or place.consumer.closed):
             self._close(place.consumer)
             place.consumer = None
         if place.consumer is None:

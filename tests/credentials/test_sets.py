@@ -15,6 +15,7 @@ import pytest
 
 from kafka_gateway.assembly.app import App
 from kafka_gateway.kafka.credentials.callers_kafka import CallersKafka
+from tests.behaviour.clients import v2
 from tests.credentials.conftest import Person, Start, basic, x_kafka_auth
 from tests.secured_kafka import PLAIN_USERS, SecuredKafka
 
@@ -73,6 +74,38 @@ async def test_an_idle_set_is_closed_and_made_anew(start: Start, shared: str) ->
             while open_sets(app):  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(0.05)
         assert (await alice.produce(shared, 1)).status == 200
+
+
+async def test_clients_whose_user_is_removed_end(
+    start: Start, secured_kafka: SecuredKafka, shared: str, unique: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker refuses them, which librdkafka tells and tries again for ever: what waits is answered, and what there
+    is with the old password makes room for the new one."""
+    user, instance = unique("removed"), {"name": "one", "format": "json"}
+    secured_kafka.add_user(user, "first")
+    secured_kafka.allow(user, "read", f"group:{shared}")
+    settings = {
+        "kafka.credentials": "client", "authentication.method": "KAFKA", "authentication.failures.max": 0,
+        "kafka.credentials.refused.ms": 60_000,
+    }  # fmt: skip
+    caplog.set_level(logging.INFO, "gateway.auth")
+    async with start("SCRAM-SHA-256", **settings) as app:
+        async with Person(app, user, "first") as removed:
+            assert (await removed.ask("POST", f"/consumers/{shared}", instance)).status == 200
+            await asyncio.to_thread(secured_kafka.remove_user, user, "first")
+            refused = await removed.produce(shared, 1)  # its producer logs in only now
+            assert (refused.status, refused.json["offsets"][0]["error_code"]) == (401, 40101), refused
+            async with asyncio.timeout(20):
+                while open_sets(app):
+                    assert (await removed.produce(shared, 1)).status == 401
+                    await asyncio.sleep(0.1)
+        assert caplog.text.count(f"refuses the credentials of {user}") == 1
+        await asyncio.to_thread(secured_kafka.add_user, user, "second")
+        async with Person(app, user, "second") as again:
+            path = f"/consumers/{shared}/instances/one"
+            assert (await again.ask("GET", f"{path}/records", accept=v2("json"))).error_code == 40403
+            assert (await again.ask("POST", f"/consumers/{shared}", instance)).status == 200
+            assert (await again.produce(shared, 1)).status == 200
 
 
 @pytest.mark.timing

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
+from kafka_gateway.kafka.credentials.client_sets import ClientSets
+from kafka_gateway.kafka.credentials.credential import Credential
+from kafka_gateway.kafka.credentials.shared_knowledge import SharedKnowledge
 from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, TopicInfo
 from kafka_gateway.kafka.producing import delivery_watch as trouble
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
@@ -179,3 +183,14 @@ async def test_settings_are_asked_for_once_and_only_where_a_replica_is_missing(s
 @pytest.mark.parametrize("least", [KafkaAuthorization(), None])
 async def test_settings_that_nobody_tells(say: Say, least: ServiceError | None) -> None:
     assert await say((1, 3, 1), least=least).trouble("t") == ""
+
+
+async def test_a_broker_that_refuses_what_kafka_takes() -> None:
+    """Why a client's records wait, once a broker has refused its login: its other brokers may be fine."""
+    credentials = ClientSets(lambda _: pytest.fail("nothing is made"), 1, 1).of(Credential("PLAIN", "ann", "secret"))
+    own: Any = FakeAdmin("")
+    known = SharedKnowledge(own, lambda: own, lambda: credentials.is_doubted)
+    assert await known.trouble("t") == ""
+    assert credentials.ask_again()
+    assert not credentials.ask_again()  # librdkafka tells it several times a second
+    assert "refuses the credentials" in await known.trouble("t")

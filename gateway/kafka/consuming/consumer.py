@@ -60,7 +60,7 @@ class KafkaConsumer:
         self._at_time = at_time
         self._worker = worker
         self._pushes = pushes
-        self._closed = closed
+        self._tell_closed = closed
         self._reach = reach
         self._closing: asyncio.Task[None] | None = None
         self._returned: dict[Partition, int] = {}
@@ -246,6 +246,10 @@ class KafkaConsumer:
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*name, offset) for name, offset in sorted(self._returned.items())]
 
+    @property
+    def closed(self) -> bool:
+        return self._closing is not None
+
     async def close(self) -> None:
         """A second call waits for the first."""
         if self._closing is None:
@@ -270,4 +274,4 @@ class KafkaConsumer:
         except TimeoutError:
             _log.warning("Kafka did not let a consumer go within %g s; its thread goes on alone", CLOSE_S)
         finally:
-            self._closed(self)
+            self._tell_closed(self)

@@ -9,20 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol
 
-from kafka_gateway.errors import ClientSetsUsedUp, ShuttingDown
+from kafka_gateway.errors import ClientSetsUsedUp, KafkaLoginRefused, ShuttingDown
 from kafka_gateway.kafka.credentials.credential import Credential
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.session import Session
 
 log = logging.getLogger("gateway.kafka.credentials")
 
-_SWEEP_MAX_S: Final = 5.0
+_SWEEP_MAX_S: Final = 2.0
+_TOLD_S: Final = 2.0
+"""How long refused clients are kept: until all sessions know that their proof has ended (a look a second)."""
+_ASK_EVERY_S: Final = 2.0
+_DOUBTED_S: Final = 35.0
+"""librdkafka repeats an error that it has told after half a minute at the earliest."""
 
 
 class SetOfClients(Kafka, Protocol):
@@ -31,6 +37,9 @@ class SetOfClients(Kafka, Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether something lasts that needs them: a consumer, a stream, records on their way."""
+
+    def refuse(self) -> None:
+        """Kafka takes their login no more: answers what waits for Kafka now, and not when its time is up."""
 
     async def aclose(self) -> None: ...
 
@@ -42,7 +51,10 @@ class ClientSet:
     request.
     """
 
-    __slots__ = ("__weakref__", "_sets", "clients", "credential", "key", "running", "sessions", "used_at")
+    __slots__ = (
+        "__weakref__", "_asked_at", "_sets", "clients", "credential", "key", "refused_at", "running", "sessions",
+        "used_at",
+    )  # fmt: skip
 
     def __init__(self, sets: ClientSets, key: bytes, credential: Credential) -> None:
         self._sets = sets
@@ -54,6 +66,9 @@ class ClientSet:
         self.running = 0
         """Requests at work."""
         self.used_at = time.monotonic()
+        self.refused_at = 0.0
+        """When Kafka said, asked again, that it takes these credentials no more; 0 while it does."""
+        self._asked_at = -math.inf
 
     @property
     def user(self) -> str:
@@ -61,7 +76,12 @@ class ClientSet:
 
     @property
     def kafka(self) -> SetOfClients:
-        """The clients, made now if need be, which takes some milliseconds. ClientSetsUsedUp, ShuttingDown."""
+        """The clients, made now if need be, which takes some milliseconds.
+
+        ClientSetsUsedUp, ShuttingDown, KafkaLoginRefused.
+        """
+        if self.refused_at:
+            raise KafkaLoginRefused
         return self.clients if self.clients is not None else self._sets.open(self)
 
     @property
@@ -72,6 +92,26 @@ class ClientSet:
             or (self.clients is not None and self.clients.is_busy)
             or any(each.closed is None and each.stays for each in self.sessions)
         )
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a broker has just refused the clients, though Kafka takes the credentials: brokers learn of users
+        and passwords one after the other."""
+        return time.monotonic() < self._asked_at + _DOUBTED_S
+
+    def ask_again(self) -> bool:
+        """Whether Kafka is to be asked about the credentials, now that a broker has refused them."""
+        now = time.monotonic()
+        if self.refused_at or now < self._asked_at + _ASK_EVERY_S:
+            return False
+        self._asked_at = now
+        return True
+
+    def refuse(self) -> None:
+        """Kafka takes the credentials no more. The clients end soon: librdkafka would log in with them for ever."""
+        self.refused_at = time.monotonic()
+        if self.clients is not None:
+            self.clients.refuse()
 
     def begin(self) -> None:
         self.running += 1
@@ -109,7 +149,14 @@ class ClientSets:
             found = self._known[key] = ClientSet(self, key, credential)
         elif credential.secret != found.credential.secret and credential.expires_at >= found.credential.expires_at:
             found.credential = credential
+        found.refused_at = 0.0
         return found
+
+    def refuse(self, credential: Credential) -> None:
+        """Kafka does not take these credentials: the clients that log in with them end, if there are some."""
+        found = self._known.get(credential.set_key(self._pepper))
+        if found is not None and found.credential.secret == credential.secret and not found.refused_at:
+            found.refuse()
 
     def open(self, wanted: ClientSet) -> SetOfClients:
         """Makes the clients of a set. The one that is idle for longest makes room, if need be."""
@@ -160,7 +207,10 @@ class ClientSets:
             await asyncio.sleep(min(_SWEEP_MAX_S, max(0.05, self._idle_s / 4)))
             now = time.monotonic()
             for each in list(self._open.values()):
-                if each.in_use:
+                if each.refused_at:
+                    if now - each.refused_at >= _TOLD_S:
+                        self._close(each)
+                elif each.in_use:
                     each.used_at = now
                 elif now - each.used_at >= self._idle_s:
                     self._close(each)

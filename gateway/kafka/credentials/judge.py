@@ -59,6 +59,8 @@ class Judge:
         """
         self._way = way
         self._known_way: Way | None = None
+        self.refused: Callable[[Credential], None] = lambda credential: None
+        """Is told of credentials that Kafka does not take, or not any more."""
         self._recheck_s = recheck_s
         self._refused_s = refused_s
         self._pepper = secrets.token_bytes(32)
@@ -88,6 +90,7 @@ class Judge:
         if (until := self.recall(credential)) is not None:
             return until
         if credential.expires_at <= time.time():  # brokers only close the connection on some of these
+            self.refused(credential)
             raise KafkaLoginRefused
         key = credential.key(self._pepper)
         asking = self._asking.get(key)
@@ -97,8 +100,12 @@ class Judge:
         return await asyncio.shield(asking)
 
     def forget(self, credential: Credential) -> None:
-        """Kafka is to be asked again: a client of these credentials was refused."""
-        self._verdicts.pop(credential.key(self._pepper), None)
+        """Kafka is to be asked again: a client of these credentials was refused. Its no counts on, for its time:
+        librdkafka hears one several times a second, and each client that comes would be asked for anew."""
+        key = credential.key(self._pepper)
+        verdict = self._verdicts.get(key)
+        if verdict is not None and verdict.accepted:
+            del self._verdicts[key]
 
     async def aclose(self) -> None:
         asking = list(self._asking.values())
@@ -120,6 +127,7 @@ class Judge:
         except CredentialsRefused:
             log.info("Kafka refuses the credentials of %s (%s)", credential.user or "a token", credential.mechanism)
             self._keep(key, _Verdict(False, time.monotonic() + self._refused_s))
+            self.refused(credential)
             raise KafkaLoginRefused from None
         except (SaslRefused, WireError) as error:
             log.warning("Kafka cannot judge the credentials of clients: %s", error)

@@ -18,14 +18,16 @@ from kafka_gateway.kafka.ports.topics import ConfigEntry, TopicInfo
 class SharedKnowledge:
     """The part of the `Admin` port that producers and consumers use."""
 
-    def __init__(self, own: Admin, clients: Callable[[], Admin]) -> None:
+    def __init__(self, own: Admin, clients: Callable[[], Admin], is_doubted: Callable[[], bool]) -> None:
         """
         Args:
             own: asks with the gateway's credentials.
             clients: makes what asks with the client's, if it is not there yet.
+            is_doubted: whether a broker has just refused the client's credentials, though Kafka takes them.
         """
         self._own = own
         self._clients = clients
+        self._is_doubted = is_doubted
 
     async def topic(self, name: str, fresh: bool = False) -> TopicInfo:
         try:
@@ -46,6 +48,8 @@ class SharedKnowledge:
         return await self._own.topic_configs(name)
 
     async def trouble(self, topic: str) -> str:
+        if self._is_doubted():
+            return "A broker refuses the credentials that Kafka has taken; it may not know of a change of them yet"
         return await self._own.trouble(topic)
 
     def watch_topics(

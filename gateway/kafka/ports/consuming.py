@@ -138,6 +138,10 @@ class Consumer(Protocol):
     def returned(self) -> list[PartitionOffset]:
         """Per partition the offset of the last record that a read has returned (v1 commits list them)."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended: by `close`, or because Kafka takes the credentials no more with which it reads."""
+
     async def close(self) -> None:
         """Leaves the group; answers within the close deadline even if Kafka does not (reliability.md §3b)."""
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import confluent_kafka
 
 from kafka_gateway.errors import (
+    KafkaAuthentication,
     KafkaAuthorization,
     OutcomeUnknown,
     ServiceError,
@@ -46,6 +47,10 @@ RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
 
 
+_REFUSED = (
+    "Authentication to Kafka failed: it takes the credentials no more; the outcome is unknown: the record may have "
+    "been stored"
+)
 MOST_SKIPPED_LINGER_MS = 5.0
 """An operator who gives a longer ``linger.ms`` wants it for lone clients, too."""
 
@@ -337,6 +342,13 @@ class KafkaProducer:
                 continue
             batch.future.set_exception(error)
             batch.future.exception()  # a client that left does not ask for it
+
+    def refuse(self) -> None:
+        """Answers the batches that wait: Kafka takes the login of this producer no more, and librdkafka would try it
+        again until their time is up."""
+        error = KafkaAuthentication(_REFUSED)
+        for batch in list(self._open):
+            self._tell(batch, error)
 
     @property
     def waiting(self) -> tuple[int, int]:
