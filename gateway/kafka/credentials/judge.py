@@ -29,7 +29,10 @@ DEADLINE_S: Final = 5.0
 _CONNECT_S: Final = 2.0
 _AT_ONCE: Final = 50
 """Logins at a time. A broker takes its time for a wrong one (connection.failed.authentication.delay.ms, 100 ms)."""
+_AT_ONCE_KNOWN: Final = 10
+"""Beside those: logins of credentials that Kafka took the last time, so that they never wait behind guesses."""
 _KEPT: Final = 10_000
+"""Of each kind of verdict: guesses take no place from those that are good."""
 _LATER_S: Final = 5.0
 """How long an accepted one goes on before it is asked again while no broker can say."""
 
@@ -39,12 +42,6 @@ class Way(NamedTuple):
 
     servers: tuple[tuple[str, int], ...]
     tls: ssl.SSLContext | None
-
-
-class _Verdict(NamedTuple):
-    accepted: bool
-    until: float
-    """Seconds of time.monotonic()."""
 
 
 class Judge:
@@ -64,9 +61,12 @@ class Judge:
         self._recheck_s = recheck_s
         self._refused_s = refused_s
         self._pepper = secrets.token_bytes(32)
-        self._verdicts: dict[bytes, _Verdict] = {}
+        self._accepted: dict[bytes, float] = {}
+        """Until when, by time.monotonic(); those whose time is over stay, as what Kafka took the last time."""
+        self._refused: dict[bytes, float] = {}
         self._asking: dict[bytes, asyncio.Task[float]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns_of_known = asyncio.Semaphore(_AT_ONCE_KNOWN)
         self._first = 0
         """Which of the servers is asked first: the one that answered last."""
 
@@ -75,12 +75,13 @@ class Judge:
 
         Raises KafkaLoginRefused for what it has just refused.
         """
-        verdict = self._verdicts.get(credential.key(self._pepper))
-        if verdict is None or verdict.until <= time.monotonic():
-            return None
-        if not verdict.accepted:
+        key, now = credential.key(self._pepper), time.monotonic()
+        until = self._accepted.get(key)
+        if until is not None and until > now:
+            return until
+        if self._refused.get(key, 0.0) > now:
             raise KafkaLoginRefused
-        return verdict.until
+        return None
 
     async def judge(self, credential: Credential) -> float:
         """Until when these are good (time.monotonic()). Equal ones that are asked for at a time are asked for once.
@@ -103,9 +104,8 @@ class Judge:
         """Kafka is to be asked again: a client of these credentials was refused. Its no counts on, for its time:
         librdkafka hears one several times a second, and each client that comes would be asked for anew."""
         key = credential.key(self._pepper)
-        verdict = self._verdicts.get(key)
-        if verdict is not None and verdict.accepted:
-            del self._verdicts[key]
+        if key in self._accepted:
+            self._accepted[key] = 0.0
 
     async def aclose(self) -> None:
         asking = list(self._asking.values())
@@ -120,13 +120,15 @@ class Judge:
 
     async def _ask(self, credential: Credential, key: bytes) -> float:
         try:
-            async with asyncio.timeout(DEADLINE_S), self._turns:
+            turns = self._turns_of_known if key in self._accepted else self._turns
+            async with asyncio.timeout(DEADLINE_S), turns:
                 await self._log_in(credential)
         except TimeoutError:
             raise BrokerNotAvailable(f"No Kafka broker has answered the login within {DEADLINE_S:g} s.") from None
         except CredentialsRefused:
             log.info("Kafka refuses the credentials of %s (%s)", credential.user or "a token", credential.mechanism)
-            self._keep(key, _Verdict(False, time.monotonic() + self._refused_s))
+            self._accepted.pop(key, None)
+            _keep(self._refused, key, time.monotonic() + self._refused_s)
             self.refused(credential)
             raise KafkaLoginRefused from None
         except (SaslRefused, WireError) as error:
@@ -135,14 +137,9 @@ class Judge:
         until = time.monotonic() + self._recheck_s
         if credential.mechanism == BEARER:
             until = min(until, time.monotonic() + credential.expires_at - time.time())
-        self._keep(key, _Verdict(True, until))
+        self._refused.pop(key, None)
+        _keep(self._accepted, key, until)
         return until
-
-    def _keep(self, key: bytes, verdict: _Verdict) -> None:
-        self._verdicts.pop(key, None)
-        if len(self._verdicts) >= _KEPT:
-            del self._verdicts[next(iter(self._verdicts))]
-        self._verdicts[key] = verdict
 
     async def _log_in(self, credential: Credential) -> None:
         if self._known_way is None:
@@ -162,3 +159,10 @@ class Judge:
             self._first = at
             return
         raise BrokerNotAvailable(f"No Kafka broker can be asked for the login: {failure}")
+
+
+def _keep(verdicts: dict[bytes, float], key: bytes, until: float) -> None:
+    verdicts.pop(key, None)
+    if len(verdicts) >= _KEPT:
+        del verdicts[next(iter(verdicts))]
+    verdicts[key] = until

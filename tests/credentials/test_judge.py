@@ -1,0 +1,96 @@
+"""What Kafka has said of credentials, and who waits for whom to ask it. Brokers are played here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kafka_gateway.errors import KafkaLoginRefused
+from kafka_gateway.kafka.credentials import judge as judging
+from kafka_gateway.kafka.credentials.credential import Credential
+from kafka_gateway.kafka.credentials.judge import Judge, Way
+from kafka_gateway.wire.sasl import CredentialsRefused
+
+
+class Broker:
+    """Takes those whose password is "good"; with the others it takes until ``slow`` is set."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.slow = asyncio.Event()
+        self.slow.set()
+
+    async def connect(self, host: str, port: int, tls: object, sasl: Any) -> Broker:
+        self.asked.append(sasl.password)
+        if sasl.password != "good":
+            await self.slow.wait()
+            raise CredentialsRefused(sasl.username)
+        return self
+
+    def close(self) -> None:
+        """As a connection."""
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    broker = Broker()
+    monkeypatch.setattr(judging, "connect", broker.connect)
+    for deadline in ("DEADLINE_S", "_CONNECT_S"):
+        monkeypatch.setattr(judging, deadline, 60.0)
+    return broker
+
+
+def _judge() -> Judge:
+    return Judge(lambda: Way((("broker", 1),), None), 60.0, 60.0)
+
+
+def _credential(user: str, password: str) -> Credential:
+    return Credential("PLAIN", user, password)
+
+
+async def _guess(judge: Judge, number: int) -> None:
+    with pytest.raises(KafkaLoginRefused):
+        await judge.judge(_credential("ann", f"guess-{number}"))
+
+
+async def test_guesses_take_no_place_from_those_that_are_good(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "_KEPT", 20)
+    judge, ann = _judge(), _credential("ann", "good")
+    await judge.judge(ann)
+    for number in range(21):
+        await _guess(judge, number)
+    assert judge.recall(ann) is not None
+    assert judge.recall(_credential("ann", "guess-0")) is None  # made room for the last one
+    with pytest.raises(KafkaLoginRefused):
+        judge.recall(_credential("ann", "guess-20"))
+
+
+async def test_who_was_good_does_not_wait_behind_guesses(broker: Broker) -> None:
+    judge, ann = _judge(), _credential("ann", "good")
+    await judge.judge(ann)
+    broker.slow.clear()
+    guesses = [asyncio.create_task(_guess(judge, number)) for number in range(200)]
+    while len(broker.asked) <= judging._AT_ONCE:
+        await asyncio.sleep(0)
+    judge.forget(ann)
+    assert judge.recall(ann) is None
+    async with asyncio.timeout(10):
+        await judge.judge(ann)
+    assert not any(each.done() for each in guesses)
+    assert broker.asked.count("good") == 2
+    broker.slow.set()
+    await asyncio.gather(*guesses)
+
+
+async def test_a_broker_s_no_to_a_client_leaves_kafka_s_no_as_it_is(broker: Broker) -> None:
+    judge, wrong = _judge(), _credential("ann", "wrong")
+    told: list[Credential] = []
+    judge.refused = told.append
+    for _ in range(3):
+        with pytest.raises(KafkaLoginRefused):
+            await judge.judge(wrong)
+        judge.forget(wrong)
+    assert broker.asked == ["wrong"]
+    assert told == [wrong]
