@@ -119,12 +119,16 @@ class Admission:
         session = request.session
         allowance = session.allowance
         if allowance.metered:
-            now = monotonic()
-            allowance.take_request(now)
+            # Every request comes by here: what lets it pass calls no more than it must.
+            now, bucket = monotonic(), allowance.requests
+            if bucket is not None and not bucket.take(1, now):
+                raise allowance.short_of(bucket, 1, "quota.requests.per.sec")
             if demand.needs:
                 self.judge(session, demand.needs, request)
-            if demand.writes and allowance.produce_bytes is not None:
-                allowance.take_produce(len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0, now)
+            if demand.writes and (bucket := allowance.produce_bytes) is not None:
+                size_bytes = len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0
+                if not bucket.take(size_bytes, now):
+                    raise allowance.short_of(bucket, size_bytes, "quota.produce.bytes.per.sec")
             if demand.reads and allowance.consume_bytes is not None:
                 allowance.check_consume()
             if demand.opens_stream:
@@ -135,10 +139,10 @@ class Admission:
     def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
         """NotAuthorized for the first of the needs that the session's principal may not have."""
         rights = session.rights
-        remembered, audit = rights.remembered, self.audit if self.audit.enabled else None
+        remembered, audit = rights.remembered, self.audit
         for need in needs:
             decision = remembered.get(need) or rights.decide(*need)
-            if audit is not None:
+            if audit.enabled:
                 audit.decided(session, need, decision.allowed, decision.rule, _told(request))
             if not decision.allowed:
                 error = not_authorized(session.principal, *need)
@@ -154,7 +158,7 @@ class Admission:
 
     def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         """Keeps an eye on what the response leaves open, and counts what it has brought."""
-        session, value = call.session, response.value
+        session, value = call.request.session, response.value
         if self.audit.enabled and call.route.name.endswith(_INSTANCES):
             operation = call.route.name.rpartition(".")[2]
             self.audit.happened(session, operation, f"instances of group:{call.params['group']}", _told(call.request))

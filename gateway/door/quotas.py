@@ -71,23 +71,12 @@ class Allowance:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def take_request(self, now: float) -> None:
-        """TooManyRequests if the principal has none left now, a time of time.monotonic()."""
-        if self.requests is not None and not self.requests.take(1, now):
-            raise self._short_of(self.requests, 1, "quota.requests.per.sec")
-
     def told(self, bucket: TokenBucket) -> tuple[tuple[str, str], ...]:
         """Headers that tell the principal how many requests it has left in this second, of its ``requests``."""
         left = bucket.left
         if left != self._left or bucket.rate != self._rate:  # else the client is told the same as before
             self._left, self._rate, self._told = left, bucket.rate, rate_headers(bucket.rate, left, 1)
         return self._told
-
-    def take_produce(self, size_bytes: int, now: float) -> None:
-        """TooManyRequests if so much cannot be produced now, a time of time.monotonic(); what is more than a second's
-        worth goes once alone."""
-        if self.produce_bytes is not None and not self.produce_bytes.take(size_bytes, now):
-            raise self._short_of(self.produce_bytes, size_bytes, "quota.produce.bytes.per.sec")
 
     def check_consume(self) -> None:
         """TooManyRequests if earlier reads have used up the bytes of this second."""
@@ -117,7 +106,8 @@ class Allowance:
         """Consumer instances that the principal may have; 0: any number."""
         return self.limits.get("consumer.instances", 0)
 
-    def _short_of(self, bucket: TokenBucket, cost: float, name: str) -> TooManyRequests:
+    def short_of(self, bucket: TokenBucket, cost: float, name: str) -> TooManyRequests:
+        """What a request is told for which one of the buckets did not have enough; ``name`` is that of the property."""
         wait_s = bucket.wait_s(cost)
         bucket.give_back(cost)
         return self._refusal(name, wait_s)

@@ -11,7 +11,7 @@ import asyncio
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from kafka_gateway.assembly import builtin
@@ -35,6 +35,7 @@ _PROOFS: Mapping[str, Mapping[str, str]] = {
     "OPENID": {"authorization": "Bearer " + "eyJhbGciOiJSUzI1NiIs" * 45},
     "MTLS": {CERTIFICATE: "MIIBszCCAVmgAwIBAgIU" * 45},
 }
+METHODS = tuple(_PROOFS)
 
 
 class Proven(Authenticator):
@@ -73,8 +74,8 @@ def _gateway(method: str, folder: Path) -> Gateway:
     return Gateway(config, Router(routes), codecs, asks, judges)
 
 
-def _run(method: str, folder: Path) -> Callable[[], float]:
-    """Serves some requests; the seconds of processor time."""
+def request_of(method: str, folder: Path) -> Callable[[], Awaitable[None]]:
+    """Serves one request of a client that came in by this method."""
     gateway, shown = _gateway(method, folder), dict(_PROOFS[method])
     certificate = shown.pop(CERTIFICATE, "")
     proofs = gateway.proofs
@@ -86,35 +87,41 @@ def _run(method: str, folder: Path) -> Callable[[], float]:
     known = proofs.shown(headers)
     body = produce_body(1, "binary")
 
-    async def serve() -> float:
-        began = time.process_time()
-        proven_by = proven = None
-        for _ in range(_REQUESTS):
-            # As `Door.serve_known` does.
-            if proven_by is not known or proven is not session.proof:
-                again = proofs.shown(headers, certificate) if certificate else known
-                assert again == session.proof
-                proven_by, proven = known, session.proof
-            if session.closed is not None or session.principal.until < time.monotonic():
-                raise AssertionError("the client is in")
-            reply = await gateway.dispatch(
-                Request(session, "POST", "/topics/orders", headers=headers, body=body, base_url="http://x")
-            )
-        used = time.process_time() - began
-        assert reply.status == 200, reply
-        return used
+    proven_by = proven = None
 
-    return lambda: asyncio.run(serve())
+    async def serve() -> None:
+        nonlocal proven_by, proven
+        # As `Door.serve_known` does.
+        if proven_by is not known or proven is not session.proof:
+            again = proofs.shown(headers, certificate) if certificate else known
+            assert again == session.proof
+            proven_by, proven = known, session.proof
+        if session.closed is not None or session.principal.until < time.monotonic():
+            raise AssertionError("the client is in")
+        reply = await gateway.dispatch(
+            Request(session, "POST", "/topics/orders", headers=headers, body=body, base_url="http://x")
+        )
+        assert reply.status == 200, reply
+
+    return serve
+
+
+async def _time(serve: Callable[[], Awaitable[None]]) -> float:
+    """The seconds of processor time of some requests."""
+    began = time.process_time()
+    for _ in range(_REQUESTS):
+        await serve()
+    return time.process_time() - began
 
 
 def measure(rounds: int = 15) -> dict[str, float]:
     """Method → microseconds of a request, the best of the rounds."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = {method: _run(method, Path(folder)) for method in _PROOFS}
+        runs = {method: request_of(method, Path(folder)) for method in METHODS}
         best = dict.fromkeys(runs, math.inf)
         for _ in range(rounds):
-            for method, run in runs.items():
-                best[method] = min(best[method], run())
+            for method, serve in runs.items():
+                best[method] = min(best[method], asyncio.run(_time(serve)))
     return {method: seconds / _REQUESTS * 1e6 for method, seconds in best.items()}
 
 

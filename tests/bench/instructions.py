@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import struct
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -37,6 +39,7 @@ from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.records import frames
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from tests.bench.identity import METHODS, request_of
 from tests.bench.stages import V2, VALUE, Record, null_gateway, produce_body
 
 KEPT = Path(__file__).with_name("instructions.json")
@@ -121,6 +124,7 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
     def encoded() -> None:
         encode(records)
 
+    folder = tempfile.mkdtemp()
     try:
         yield {
             "dispatch a produce of 1, binary": partial(_dispatch, gateway, session, 1, "binary"),
@@ -130,8 +134,10 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
             "an envelope with a produce": await _envelope(gateway),
             "16 frames of a client": _incoming_frames(),
             "a batch to 1,000 event streams": _fan_out(gateway),
+            **{f"a produce of 1 with {method}": request_of(method, Path(folder)) for method in METHODS},
         }
     finally:
+        shutil.rmtree(folder)
         await gateway.close_session(session)
 
 
