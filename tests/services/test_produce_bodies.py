@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from kafka_gateway.codec import Codec
 from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.codecs.json import JsonCodec
-from kafka_gateway.errors import ServiceError
+from kafka_gateway.errors import PayloadTooLarge, ServiceError
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.services.common.json_members import has_more
 from kafka_gateway.services.rest.produce_bodies import RecordsReader, _fast_parse
 from tests.examples import examples
 from tests.services.fake_kafka import as_values
@@ -117,3 +118,17 @@ def test_data_of_a_plugins_format_is_named_with_its_place() -> None:
         reader(b'{"records":[{"key":"good"},{"key":"bad"}]}', Picky())
     with pytest.raises(ServiceError, match=r"data=1 is not valid for the format picky\. At records\[0\]\.value\."):
         reader(b'{"records":[{"value":1}]}', Picky())
+
+
+@pytest.mark.parametrize("text", ["{" * 50, '{"' * 50, "{\\" * 50, '{\\"' * 50, '\\\\"{' * 50, "\\"])
+def test_what_stands_in_texts_is_no_object(text: str) -> None:
+    objects = [{"value": text}, *({"{": "}"} for _ in range(24))]
+    body = json.dumps(objects).encode()
+    assert not has_more(body, b"{", 25)
+    assert has_more(body, b"{", 24)
+
+
+def test_a_record_may_hold_a_text_of_many_braces() -> None:
+    assert RecordsReader("v2")(json.dumps({"records": [{"value": "{" * 100_001}]}).encode(), JSON)
+    with pytest.raises(PayloadTooLarge):
+        RecordsReader("v2")(b'{"records":[{"value":[%b{}]}]}' % (b"{}," * 100_001), JSON)
