@@ -42,8 +42,8 @@ class Codec:
     def canonical(self, text: str) -> str:
         """The text of a schema as a registry should keep it: the same for texts that say the same.
 
-        Called for texts of clients that ``compile`` has taken. ValueError for what can be read and used, since some
-        registry may have it, but should not be registered by anybody.
+        Called where ``compile`` was, for texts of clients that it has taken. ValueError for what can be read and used,
+        since some registry may have it, but should not be registered by anybody.
         """
         return text
 

@@ -51,7 +51,9 @@ def tokens(text: str) -> list[Token]:
 
 def formatted(words: list[Token]) -> str:
     """The same file without comments, one statement a line: equal for files that differ in nothing else."""
-    lines, line, depth = [], "", 0
+    lines: list[str] = []
+    line: list[str] = []  # joined when it ends: a statement may have ten thousand ranges
+    depth = 0
     last = ""
     for token in words:
         text = token.text
@@ -62,12 +64,15 @@ def formatted(words: list[Token]) -> str:
             or last in ("", "(", "[", "<", ".")
             or (text == "<" and last == "map")
         )
-        line = text if not line else line + text if tight else f"{line} {text}"
+        if line and not tight:
+            line.append(" ")
+        if text:
+            line.append(text)
         last = text if token.kind in ("sign", "word") else " "
         if token.kind == "end" or (token.kind == "sign" and text in (";", "{", "}")):
             if line:
-                lines.append("  " * (depth if text != "}" else max(depth, 0)) + line)
-            line, last = "", ""
+                lines.append("  " * (depth if text != "}" else max(depth, 0)) + "".join(line))
+            line, last = [], ""
         if text == "{" and token.kind == "sign":
             depth += 1
     return "\n".join(lines) + "\n"

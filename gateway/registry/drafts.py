@@ -12,7 +12,7 @@ from kafka_gateway.registry.answers import unreachable
 from kafka_gateway.registry.bounded import BoundedMap
 from kafka_gateway.registry.client import RegistryAway
 from kafka_gateway.registry.flights import Flights
-from kafka_gateway.registry.stored import Failed, compile_schema
+from kafka_gateway.registry.stored import Failed, compile_draft
 from kafka_gateway.schemas import CompiledSchema, Schema, UnusableSchema
 
 _KEPT = 16
@@ -62,8 +62,8 @@ class Drafts:
 async def _compiled(codec: Codec, text: str) -> Draft:
     schema = Schema(codec.schema_type, text)
     try:
-        compiled = await compile_schema(codec, schema)
-        return Draft(schema, dataclasses.replace(schema, text=codec.canonical(text)), compiled)
+        compiled, canonical = await compile_draft(codec, schema)
+        return Draft(schema, dataclasses.replace(schema, text=canonical), compiled)
     except UnusableSchema as reason:
         raise SerializationError(f"Error serializing message. The schema cannot be used: {reason}") from None
     except ValueError as reason:

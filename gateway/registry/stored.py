@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 
 from kafka_gateway.codec import Codec
+from kafka_gateway.registry.bounds import check_size
 from kafka_gateway.schemas import CompiledSchema, Schema
+
+T = TypeVar("T")
 
 _LONG_TEXT = 2_000
 """Characters of a schema beyond which it is compiled on a thread; up to there it takes some 5 ms."""
@@ -40,13 +45,25 @@ class Failed:
 
 
 async def compile_schema(codec: Codec, schema: Schema) -> CompiledSchema:
+    """A schema of the registry. ValueError: it cannot be used, or is past `bounds`."""
+    return await _made(schema, codec.compile)
+
+
+async def compile_draft(codec: Codec, schema: Schema) -> tuple[CompiledSchema, str]:
+    """A schema of a client, and the text to register. ValueError as `compile_schema`, and as `Codec.canonical`."""
+    return await _made(schema, lambda schema: (codec.compile(schema), codec.canonical(schema.text)))
+
+
+async def _made(schema: Schema, make: Callable[[Schema], T]) -> T:
+    """Everything that reads the text of a schema: on a thread if it is long."""
+    check_size(schema)
+
+    def made() -> T:
+        try:
+            return make(schema)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
     if len(schema.text) + sum(len(text) for _, text in schema.imports) > _LONG_TEXT:
-        return await asyncio.to_thread(_compiled, codec, schema)
-    return _compiled(codec, schema)
-
-
-def _compiled(codec: Codec, schema: Schema) -> CompiledSchema:
-    try:
-        return codec.compile(schema)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        return await asyncio.to_thread(made)
+    return made()

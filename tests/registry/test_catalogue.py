@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 import time
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from kafka_gateway.codecs import proto_text, proto_tokens, protobuf
 from kafka_gateway.codecs.avro import AvroCodec
+from kafka_gateway.codecs.json_schema import JsonSchemaCodec
+from kafka_gateway.codecs.protobuf import ProtobufCodec
 from kafka_gateway.config import ConfigError, load
 from kafka_gateway.errors import BadRequest, InvalidSchema, SchemasUnavailable, SerializationError
 from kafka_gateway.records import OutgoingRecord
@@ -213,6 +217,58 @@ async def test_a_schema_of_a_megabyte_with_ten_thousand_fields(fake: FakeRegistr
     writer = await schemas.resolve(SchemaChoice("t", "value", "avro", text=text))
     stored = writer.store(json.dumps({field["name"]: 1 for field in fields}).encode())
     assert len(stored) == 5 + 10_000
+
+
+RANGES = "message A { reserved %s; int32 f = 1; }"
+TOO_LARGE = [
+    ("avro", json.dumps({"type": "enum", "name": "E", "symbols": ["A"], "doc": "x" * 2_100_000}), "characters"),
+    ("avro", json.dumps({"type": "enum", "name": "E", "symbols": [f"S{i}" for i in range(60_010)]}), "commas"),
+    ("jsonschema", json.dumps({"allOf": [{"type": "string"}] * 20_001}), "braces"),
+    ("jsonschema", json.dumps({"enum": list(range(60_010))}), "commas"),
+    ("protobuf", RANGES % ",".join(f"{3 * i} to {3 * i + 1}" for i in range(1, 60_010)), "commas"),
+    ("protobuf", "message A {" + "".join(f"message Q{i}{{int32 f=1;}}" for i in range(20_000)) + "}", "braces"),
+    ("protobuf", "Cg" * 100_001, "characters in base64"),
+]
+
+
+@pytest.mark.parametrize(("format", "text", "said"), TOO_LARGE, ids=[f"{each[0]}-{each[2]}" for each in TOO_LARGE])
+async def test_a_schema_that_is_too_large_is_compiled_by_nobody(
+    fake: FakeRegistry, catalogue: Any, monkeypatch: pytest.MonkeyPatch, format: str, text: str, said: str
+) -> None:
+    compiled: list[str] = []
+    for codec in (AvroCodec, JsonSchemaCodec, ProtobufCodec):
+        monkeypatch.setattr(codec, "compile", lambda self, schema: compiled.append(schema.text))
+    schemas = await catalogue()
+    with pytest.raises(InvalidSchema, match=f"it is too large: it has [0-9]+ {said}"):
+        await schemas.draft(SchemaChoice("t", "value", format, text=text, registers=False))
+    type_ = {"avro": "AVRO", "jsonschema": "JSON", "protobuf": "PROTOBUF"}[format]
+    fake.add("t-value", text, type_)
+    with pytest.raises(SerializationError, match=f"it is too large: it has [0-9]+ {said}"):
+        await schemas.resolve(SchemaChoice("t", "value", format, id=1))
+    assert compiled == []
+
+
+async def test_no_long_text_is_read_on_the_event_loop(
+    fake: FakeRegistry, catalogue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_loop: list[int] = []
+    tokens = proto_tokens.tokens
+
+    def watched(text: str) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            on_loop.append(len(text))
+        return tokens(text)
+
+    monkeypatch.setattr(proto_text, "tokens", watched)
+    monkeypatch.setattr(protobuf, "tokens", watched)
+    schemas = await catalogue()
+    for count in (1, 500):
+        text = RANGES % ",".join(f"{3 * i} to {3 * i + 1}" for i in range(1, count + 1))
+        writer = await schemas.resolve(SchemaChoice("t", "value", "protobuf", text=text))
+        assert writer.store(b'{"f": 1}') is not None
+    # The short one is: read, read again for the numbers of its fields, and set anew.
+    assert len(on_loop) == 3
+    assert max(on_loop) < 100
 
 
 async def test_a_text_is_compiled_once_for_all_who_give_it(
