@@ -48,7 +48,7 @@ from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
 from kafka_gateway.upstream import Sasl, Upstream
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka")
 
 _FEED = "kafka-gateway-feed"
 """Client id of the feeds, and the group that they name and never join."""

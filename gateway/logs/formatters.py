@@ -54,7 +54,7 @@ class JsonFormatter(logging.Formatter):
             event["request_id"] = id_
         if record.exc_info:
             event["exception"] = _trace(record)
-        return json.dumps(event)
+        return json.dumps(event, separators=(",", ":"))  # as lines of the access log have it
 
 
 def _one_line(text: str) -> str:

@@ -87,7 +87,9 @@ async def test_the_line_of_an_error_names_the_request(app: App, caplog: pytest.L
     record = logging.LogRecord("gateway.test", logging.ERROR, __file__, 1, "it failed", (), None)
     CURRENT.set(("http", "req-9"))
     assert TextFormatter().format(record).endswith("it failed [req-9]")
-    assert json.loads(JsonFormatter().format(record))["request_id"] == "req-9"
+    line = JsonFormatter().format(record)
+    assert json.loads(line)["request_id"] == "req-9"
+    assert '"level":"ERROR","logger":"gateway.test"' in line  # as in lines of the access log, for who searches both
 
 
 # --- the access log --------------------------------------------------------------------------------------------------

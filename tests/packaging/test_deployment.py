@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import shutil
@@ -111,12 +112,26 @@ def test_systemd_understands_its_unit(tmp_path: Path) -> None:
     # A user that is there before the service: its group may read what `init` writes.
     assert "DynamicUser" not in text
     assert re.search(r"^Group=(\S+)$", text, re.MULTILINE)[1] == re.search(r"init --group (\S+)", text)[1]  # type: ignore[index]
+    assert "Documentation=file:" not in text  # nothing is installed there
     if (analyze := shutil.which("systemd-analyze")) is None:
         pytest.skip("no systemd-analyze in PATH")
     unit = tmp_path / "kafka-gateway.service"
     unit.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", text))
     done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_logrotate_is_told_of_the_unit_and_of_every_file() -> None:
+    unit = (ROOT / "share/systemd/kafka-gateway.service").read_text()
+    snippet = re.search(r"```\n(/var/log/.+?)\n```", (ROOT / "docs/logging.md").read_text(), re.DOTALL)
+    audit = re.search(r"`audit\.log=(/\S+)`", (ROOT / "docs/security.md").read_text())
+    assert snippet
+    assert audit
+    globs, _, rest = snippet[1].partition(" {")
+    for file in ("/var/log/kafka-gateway/gateway.log", audit[1]):
+        assert any(fnmatch.fnmatchcase(file, glob) for glob in globs.split()), file
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
+    assert "systemctl reload kafka-gateway\n" in rest
 
 
 def test_the_chart_names_the_version_of_the_gateway() -> None:

@@ -46,7 +46,7 @@ from kafka_gateway.kafka.ports.administration import (
 from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicInfo, TopicPartition
 from kafka_gateway.upstream import Upstream
 
-_log = logging.getLogger("gateway.kafka")
+_log = logging.getLogger("gateway.kafka.admin")
 
 _DESCRIBED_AT_ONCE = 1000
 _OFFSETS_AT_ONCE = 500

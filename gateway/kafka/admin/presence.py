@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from kafka_gateway.errors import BrokerNotAvailable, ServiceError
 
-_log = logging.getLogger("kafka_gateway.kafka")
+_log = logging.getLogger("gateway.kafka.admin")
 
 CHECK_S = 1.5
 """How long Kafka has for an answer."""

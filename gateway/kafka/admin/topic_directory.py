@@ -25,7 +25,7 @@ from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicInfo
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.admin")
 
 FRESH_S = 1.0
 """How old an answer may be that a topic exists."""

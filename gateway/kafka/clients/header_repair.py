@@ -14,7 +14,7 @@ import operator
 
 from confluent_kafka import Message
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 _headers = operator.methodcaller("headers")
 

@@ -15,7 +15,7 @@ from kafka_gateway.kafka.consuming.commits import next_offsets, not_stored
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 
 class AutoCommit:

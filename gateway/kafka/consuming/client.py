@@ -35,7 +35,7 @@ from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 LAST_COMMIT_S = 900.0
 """How long `close` waits for a commit that Kafka does not answer."""

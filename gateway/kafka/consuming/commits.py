@@ -13,7 +13,7 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 COMMIT_S = 5.0
 """How long a commit may take before it counts as failed."""

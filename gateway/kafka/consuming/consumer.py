@@ -23,7 +23,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 AtTime = Callable[[tuple[str, tuple[int, ...], int]], Awaitable[Mapping[int, int]]]
 """Topic, partitions and epoch milliseconds: the first record at or after it in each, or -1."""

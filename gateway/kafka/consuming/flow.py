@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.offset_queries import places
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 
 class Flow:

@@ -34,7 +34,7 @@ from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.members import GroupWork
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 SLICE_S = 0.1
 """How long a question may wait while there are no records."""

@@ -16,7 +16,7 @@ from kafka_gateway.kafka.consuming.feed_place import FeedKey
 from kafka_gateway.kafka.consuming.member import KafkaMember
 from kafka_gateway.kafka.consuming.shared_fetcher import SharedFetcher
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 FEED_FROM = 3
 """So many members of one topic are worth a feed."""

@@ -28,7 +28,7 @@ from kafka_gateway.kafka.ports.members import MemberListener
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 PAUSE_AFTER_S = 1.5
 """When nobody took records for this long, fetching stops; until then the member is not polled at all. More than the

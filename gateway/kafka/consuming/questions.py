@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 
 from kafka_gateway.kafka.errors import to_service_error
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 Result = TypeVar("Result")
 

@@ -18,7 +18,7 @@ from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.consuming.feed_place import FeedPlace
 from kafka_gateway.records import ConsumedRecord, RecordBatch
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 _MOST_RECORDS = 500
 _MOST_TOGETHER = 16

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.topics import TopicInfo
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 
 class Reader(Protocol):

@@ -37,7 +37,7 @@ from kafka_gateway.kafka.ports.consuming import ReadLimits, Rebalanced
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.consumer")
 
 SLICE_S = 0.1
 """How long a question may wait while a read waits for records."""

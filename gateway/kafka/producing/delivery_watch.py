@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from kafka_gateway.errors import PartitionTrouble, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.producer")
 
 LOOK_S = 0.7
 """When records have waited this long, and from then on this often, their topics are looked at. The answer comes with

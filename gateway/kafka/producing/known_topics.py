@@ -18,7 +18,7 @@ from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicO
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import TopicInfo
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.producer")
 
 KNOWN_FOR_S = 4.0
 """How long a topic counts as existing after Kafka said so (F10: a deleted topic answers 404 within 5 s)."""

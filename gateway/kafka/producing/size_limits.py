@@ -14,7 +14,7 @@ from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.producing.suspects import TopicRules
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.producer")
 
 ASK_AGAIN_S = 30.0
 """A change that nobody has noticed costs a refusal and a second sending, no record."""

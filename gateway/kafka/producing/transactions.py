@@ -20,7 +20,7 @@ from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.producing import Stored
 from kafka_gateway.records import RecordToSend
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.producer")
 
 INIT_S = 15.0
 """How long Kafka may take to give the producer its id, fencing whoever used the transactional id before."""

@@ -26,7 +26,7 @@ from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.streams")
 
 SLICE_S = 0.2
 """How long the thread may wait for records before it looks for questions."""

@@ -13,7 +13,7 @@ from kafka_gateway.kafka.tails.fetcher import Chunk, Filter, batch_of
 from kafka_gateway.metrics.numbers import KafkaNumbers, Traffic
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.streams")
 
 Positions: TypeAlias = dict[int, PartitionOffset]
 """The next offset by partition, in order. Never changed, always replaced: many hold the same one."""

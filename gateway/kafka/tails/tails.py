@@ -43,7 +43,7 @@ from kafka_gateway.kafka.tails.topic_readers import Opening, TailTopic, Turns
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.streams")
 
 GONE_AFTER = 3
 """So many looks in a row must miss a topic: a broker that is just starting may not know it yet."""

@@ -25,7 +25,7 @@ from kafka_gateway.kafka.tails.tail import NO_ENDS, Cohort, KafkaTail, Positions
 from kafka_gateway.metrics.numbers import KafkaNumbers
 from kafka_gateway.records import RecordsEncoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.kafka.streams")
 
 FRESH_S = 5.0
 """So long a topic's ends are good to begin a live feed at; it reads what has come since."""
