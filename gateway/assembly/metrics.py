@@ -19,6 +19,6 @@ async def measuring(metrics: Metrics, kafka: Kafka) -> AsyncIterator[None]:
     process = ProcessMetrics(library_versions())
     metrics.add(process.families)
     if isinstance(kafka, KafkaCluster):
-        metrics.add(of_kafka(kafka.numbers, kafka.statistics))
+        metrics.add(of_kafka(kafka.numbers, kafka.statistics, lambda: kafka.own.admin.presence.is_there()))
     async with process.measuring():
         yield

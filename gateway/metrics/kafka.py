@@ -23,8 +23,8 @@ class Told(Protocol):
         """Group and topic → records that it has not read."""
 
 
-def kafka(numbers: KafkaNumbers, told: Told) -> Callable[[], Families]:
-    """A source of `Metrics`."""
+def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Callable[[], Families]:
+    """A source of `Metrics`. ``is_there``: whether Kafka is; unlike what librdkafka tells, that is always known."""
 
     def families() -> Families:
         way, kind, topic = "transport", "kind", "topic"
@@ -44,6 +44,8 @@ def kafka(numbers: KafkaNumbers, told: Told) -> Callable[[], Families]:
         yield gauge("stream_catchup_readers", "Readers for streams that are behind", (), [((), past)])
         gaps = [((), numbers.stream_gaps)]
         yield counter("stream_gaps", "Gaps that streams were told of: records that are not there any more", (), gaps)
+        there = int(is_there())
+        yield gauge("kafka_up", "Whether Kafka answers: 0 from when none of its brokers does", (), [((), there)])
         brokers = told.brokers()
         up = [((name,), int(is_up)) for name, (is_up, _) in brokers.items()]
         yield gauge("kafka_broker_up", "Whether a client is connected to the broker", ("broker",), up)

@@ -10,9 +10,11 @@ import pytest
 from tests.acceptance.rest import Rest, until
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
+from tests.operation.scraped import scrape
 
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(120)]
 
+UP = "kafka_gateway_kafka_up"
 AWAY = r"ERROR .*Kafka is away: no broker of 127\.0\.0\.1:\d+ answers"
 BACK = r"WARNING .*Kafka is back, after (\d+) s"
 
@@ -23,6 +25,7 @@ async def test_one_line_each(own_kafka: KafkaCluster, how: str) -> None:
     with GatewayProcess(bootstrap=own_kafka.bootstrap) as gateway:
         async with Rest(gateway.url) as rest:
             assert (await rest.request("GET", "/topics")).status == 200
+            assert (await scrape(gateway.url)).value(UP) == 1
             gone_at = time.monotonic()
             if how == "killed":
                 own_kafka.kill(1)
@@ -30,6 +33,8 @@ async def test_one_line_each(own_kafka: KafkaCluster, how: str) -> None:
                 own_kafka.pause(1)
                 assert (await rest.request("GET", "/health/ready")).status == 503
             gateway.wait_for(AWAY)
+            gone = await scrape(gateway.url)
+            assert (gone.value(UP), UP in gone.names) == (0, True)
             for path in ("/topics", f"/topics/{topic}", "/brokers", f"/topics/{topic}/partitions/0/offsets"):
                 answer = await rest.request("GET", path)
                 assert (answer.status, answer.json["error_code"]) == (503, 50302), path
@@ -38,6 +43,7 @@ async def test_one_line_each(own_kafka: KafkaCluster, how: str) -> None:
             else:
                 own_kafka.resume(1)
             seconds = int(gateway.wait_for(BACK, 40)[1])
+            assert (await scrape(gateway.url)).value(UP) == 1
             assert seconds <= time.monotonic() - gone_at + 1
 
             async def answered() -> bool:

@@ -16,7 +16,7 @@ import pytest
 from kafka_gateway.assembly.reload import Reload
 from kafka_gateway.services.bridges.metrics import families as of_bridges
 from kafka_gateway.services.bridges.replies import BridgesReply
-from tests.operation.scraped import OPENMETRICS
+from tests.operation.scraped import OPENMETRICS, scrape
 from tests.transports.conftest import gateway
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,53 @@ def test_promtool_takes_the_rules() -> None:
     if tool is None:
         pytest.skip("Debian's prometheus is not installed")
     done = subprocess.run([tool, "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+DO = "kafka-gateway --check FILE names the step that fails."
+AWAY_FOR_A_MINUTE = """
+rule_files: [{rules}]
+evaluation_interval: 15s
+tests:
+  - interval: 15s
+    input_series:
+      - {{series: '{name}{{instance="alone"}}', values: "{away}x8"}}
+      - {{series: '{name}{{instance="several", worker="0"}}', values: "{there}x8"}}
+      - {{series: '{name}{{instance="several", worker="1"}}', values: "{away}x8"}}
+      - {{series: '{name}{{instance="well"}}', values: "{there}x8"}}
+    alert_rule_test:
+      - eval_time: 2m
+        alertname: KafkaGatewayNotReady
+        exp_alerts:
+          - exp_labels: {{severity: critical, instance: alone}}
+            exp_annotations: {{summary: alone reaches no broker of Kafka, do: {do}}}
+          - exp_labels: {{severity: critical, instance: several}}
+            exp_annotations: {{summary: several reaches no broker of Kafka, do: {do}}}
+"""
+
+
+async def test_a_kafka_that_is_away_is_an_alert(tmp_path: Path) -> None:
+    """The gauge is always there, also where no client has met a broker; the scrapes alone have the gateway find out."""
+    up = "kafka_gateway_kafka_up"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        where = f"127.0.0.1:{unused.getsockname()[1]}"
+        async with gateway(**{"bootstrap.servers": where, "embedded.enable": False}) as app, asyncio.timeout(30):
+            found = await scrape(app.addresses[0])
+            while found.value(up):
+                await asyncio.sleep(0.1)  # as Prometheus would: nothing else tells
+                found = await scrape(app.addresses[0])
+            assert up in found.names
+            away = found.value(up)
+    async with gateway() as app:
+        there = (await scrape(app.addresses[0])).value(up)
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("Debian's prometheus is not installed")
+    file = tmp_path / "test.yaml"
+    file.write_text(AWAY_FOR_A_MINUTE.format(do=DO, rules=ALERTS, name=up, away=int(away), there=int(there)))
+    command = [tool, "test", "rules", str(file)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,4 +1,5 @@
-"""Telling in the log when Kafka goes away and when it is back: one line each, however many clients notice."""
+"""Whether Kafka is there. The log tells when it goes away and when it is back: one line each, however many clients
+notice. A gauge tells it all the time."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ CHECK_S = 1.5
 """How long Kafka has for an answer."""
 PAUSE_S = 1.0
 """Between two questions, while it is away."""
+PROVEN_S = 10.0
+"""How long an answer of Kafka is taken for the proof that it is there, where nobody has noticed anything else."""
 
 
 class Presence:
@@ -32,16 +35,23 @@ class Presence:
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
         self._is_away = False
-        self._has_answered = False
+        self._answered_at: float | None = None
 
     def answered(self) -> None:
         """A broker has answered something. From any thread."""
-        self._has_answered = True
+        self._answered_at = time.monotonic()
+
+    def is_there(self) -> bool:
+        """Whether Kafka has not been found to be away. Waits for nothing: Kafka is asked behind this call if its last
+        answer is old, for a gateway without work may have no connection that could break. From any thread."""
+        if self._answered_at is None or time.monotonic() - self._answered_at > PROVEN_S:
+            self.suspect_soon()
+        return not self._is_away
 
     async def reach(self) -> None:
         """See `Admin.reach`. What is away for the first time may be back in a moment; where nothing has ever answered,
         the addresses are most likely wrong, and waiting helps nobody."""
-        if self._has_answered:
+        if self._answered_at is not None:
             return
         try:
             if self._is_away:
@@ -77,6 +87,7 @@ class Presence:
             _log.error("Kafka is away: no broker of %s answers. It is asked again every second.", self._servers)
             while not await self._answers():  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(PAUSE_S)
+            self._is_away = False  # whoever reads the line may look at the gauge at once
             _log.warning("Kafka is back, after %.0f s.", time.monotonic() - since)
         finally:
             self._watching = None
