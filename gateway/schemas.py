@@ -230,7 +230,8 @@ class SchemaPending(Exception):
 
 
 class Schemas(Protocol):
-    """The schemas of one gateway. Belongs to its event loop, but for ``load`` and ``name``."""
+    """The schemas of one gateway. Belongs to its event loop, but for ``load``, ``name`` and
+    ``look_for_subjects``."""
 
     def known(self, choice: SchemaChoice) -> Writer | None:
         """The writer if it can be told without asking; None otherwise. Never raises."""
@@ -270,6 +271,13 @@ class Schemas(Protocol):
 
     def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:
         """What is known of the schema of a key or value that was loaded before; None if it carries no schema's id."""
+
+    def look_for_subjects(self, id: int, topic: str) -> bool:
+        """For a schema that ``name`` knows under no subject of a topic: has the registry asked again where it stands,
+        the first time at once, later every half minute in the background. Whether ``name`` is worth another look.
+
+        Waits a second at most, of any thread; SchemaPending on the event loop, the first time.
+        """
 
 
 class Preparing:

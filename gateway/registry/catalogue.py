@@ -14,7 +14,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from kafka_gateway.codec import Codec
@@ -239,7 +239,7 @@ class Catalogue:
                 "the schema is not registered under this subject.",
             ) from None
         version = integer_in(found, "version")
-        stored.places[subject] = version
+        stored.place(subject, version)
         return version
 
     async def _by_text(self, choice: SchemaChoice, text: str) -> Writer:
@@ -270,7 +270,7 @@ class Catalogue:
             version = None if found is None else found[1]
         if id:
             places = {} if version is None else {subject: version}
-            self.finder.keep(Stored(id, codec.schema_type, codec.name, canonical, compiled, "", places))
+            self.finder.keep(Stored(id, codec.schema_type, codec.name, canonical, compiled, "", places), subject)
         return Writer(codec.name, id, subject, version, compiled)
 
     async def _check_compatible(self, subject: str, schema: Schema) -> None:
@@ -315,7 +315,7 @@ class Catalogue:
         id, number = integer_in(found, "id"), integer_in(found, "version")
         stored = await self.finder.fetch(id)
         self._check_format(choice, stored)
-        stored.places[subject] = number
+        stored.place(subject, number)
         return self._writer(stored, subject, number)
 
     def _writer(self, stored: Stored, subject: str, version: int) -> Writer:
@@ -411,6 +411,43 @@ class Catalogue:
             return None
         return SchemaName(stored.id, stored.format, name, tuple(sorted(stored.places.items())))
 
+    def look_for_subjects(self, id: int, topic: str) -> bool:
+        finder, loop = self._finder, self._loop
+        stored = finder.known(id) if finder is not None and id else None
+        if finder is None or loop is None or not isinstance(stored, Stored) or self._draining or self._closing:
+            return False
+        until = finder.placed_until(stored, topic)
+        if until is not None and time.monotonic() < until:
+            return False
+        on_loop = asyncio._get_running_loop() is not None
+        if until is None and finder.away() is None:
+            if on_loop:
+                raise SchemaPending(lambda: finder.look_for_places(stored, topic))
+            self._wait_on_thread(finder.look_for_places(stored, topic), loop)
+            return True
+        # Nobody waits twice for that, or for a registry that is away.
+        if on_loop:
+            self._look_for_subjects_later(finder, stored, topic)
+        else:
+            loop.call_soon_threadsafe(self._look_for_subjects_later, finder, stored, topic)
+        return False
+
+    def _look_for_subjects_later(self, finder: SchemaFinder, stored: Stored, topic: str) -> None:
+        until = finder.placed_until(stored, topic)
+        if until is None or time.monotonic() >= until:
+            finder.believe_places(stored, topic)
+            self._ask_in_background(finder.look_for_places(stored, topic))
+
+    def _wait_on_thread(self, asking: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+        waiting = asyncio.run_coroutine_threadsafe(asking, loop)
+        self._waiting.add(waiting)
+        try:
+            waiting.result(self._budget_s + 1)
+        except (concurrent.futures.CancelledError, TimeoutError):
+            waiting.cancel()
+        finally:
+            self._waiting.discard(waiting)
+
     def _wait_for(self, finder: SchemaFinder, key: SchemaKey, last: Failed | None) -> Stored | Failed:
         """The schema, after waiting for it.
 
@@ -431,19 +468,17 @@ class Catalogue:
                 self._ask_again(finder, key)
                 return last
             raise SchemaPending(lambda: finder.look(key))
-        waiting = asyncio.run_coroutine_threadsafe(finder.look(key), loop)
-        self._waiting.add(waiting)
-        try:
-            waiting.result(self._budget_s + 1)
-        except (concurrent.futures.CancelledError, TimeoutError):
-            waiting.cancel()
-        finally:
-            self._waiting.discard(waiting)
+        self._wait_on_thread(finder.look(key), loop)
         found = finder.known(key)
         return found if found is not None else Failed(RegistryAway("it did not answer in time"), 0.0)
 
     def _ask_again(self, finder: SchemaFinder, key: SchemaKey) -> None:
-        if len(self._asking_again) < _ASKED_AGAIN_MAX and not self._closing:
-            task = asyncio.ensure_future(finder.look(key))
-            self._asking_again.add(task)
-            task.add_done_callback(self._asking_again.discard)
+        self._ask_in_background(finder.look(key))
+
+    def _ask_in_background(self, asking: Coroutine[Any, Any, None]) -> None:
+        if len(self._asking_again) >= _ASKED_AGAIN_MAX or self._closing:
+            asking.close()
+            return
+        task = asyncio.ensure_future(asking)
+        self._asking_again.add(task)
+        task.add_done_callback(self._asking_again.discard)

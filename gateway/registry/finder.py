@@ -30,6 +30,10 @@ log = logging.getLogger("gateway.registry")
 
 FRESH_S = 1.0
 """How long "latest" and "not there" are believed."""
+PLACES_FRESH_S = 30.0
+"""How long it is believed that a schema stands under no subject of a topic."""
+_PLACES_WAIT_S = 1.0
+"""How long records are held up for the subjects of a schema that is known."""
 
 
 class SchemaFinder:
@@ -46,6 +50,7 @@ class SchemaFinder:
         self._stored: BoundedMap[SchemaKey, Stored | Failed] = BoundedMap(room)
         self._written: BoundedMap[SchemaKey, Stored] = BoundedMap(room)
         self._references: BoundedMap[tuple[str, int], Any] = BoundedMap(room)
+        self._placed: BoundedMap[tuple[int, str], float] = BoundedMap(8 * room)
         self._away: tuple[Failed, float] | None = None
         """What silence was told as, and since when nothing had been heard."""
 
@@ -64,12 +69,20 @@ class SchemaFinder:
         failed, since = found
         return failed if time.monotonic() < failed.until and self._client.answered_at < since else None
 
-    def keep(self, stored: Stored) -> None:
+    def keep(self, stored: Stored, subject: str) -> None:
         """Keeps a schema that somebody has registered or looked up by its text, for when the registry does not answer.
 
-        While it does, it is asked by id: only then it tells where the schema is registered.
+        While it does, it is asked by id: only then it tells where the schema is registered. What is known of that
+        already learns of ``subject``.
         """
         self._written.put(stored.id, stored)
+        known = self._stored.get(stored.id)
+        if isinstance(known, Stored) and subject not in known.places:
+            version = stored.places.get(subject)
+            if version is None:
+                known.outdated = True
+            else:
+                known.place(subject, version)
 
     def spare(self, key: SchemaKey) -> Stored | None:
         """The schema as somebody has written with it."""
@@ -91,6 +104,29 @@ class SchemaFinder:
         """Has ``known`` tell the schema, or why there is none."""
         with contextlib.suppress(RegistryRefusal, RegistryAway):
             await self.fetch(key)
+
+    # --- where a schema is registered: that changes, unlike what its id means -----------------------------------------
+
+    def placed_until(self, stored: Stored, topic: str) -> float | None:
+        """Until when ``places`` are believed to have all subjects of the topic. None: this was never asked."""
+        return None if stored.outdated else self._placed.get((stored.id, topic))
+
+    def believe_places(self, stored: Stored, topic: str) -> None:
+        """Has ``placed_until`` tell a time, whatever becomes of the question."""
+        self._placed.put((stored.id, topic), time.monotonic() + PLACES_FRESH_S)
+        stored.outdated = False
+
+    async def look_for_places(self, stored: Stored, topic: str) -> None:
+        """Asks again where a schema is registered. Without an answer in time what was known stays."""
+        self.believe_places(stored, topic)
+        with contextlib.suppress(TimeoutError, RegistryAway):
+            async with asyncio.timeout(_PLACES_WAIT_S):
+                await self._flights.once(("places", stored.id), lambda: self._renew_places(stored))
+
+    async def _renew_places(self, stored: Stored) -> None:
+        found = await self._places(stored.id)
+        if found is not None:
+            stored.places = found
 
     async def _ask_for(self, key: SchemaKey) -> Stored:
         began = time.monotonic()
@@ -120,7 +156,7 @@ class SchemaFinder:
         if isinstance(key, bytes):
             path = f"/schemas/guids/{uuid.UUID(bytes=key)}"
             answer, id = await client.ask("GET", path), 0
-            places: dict[str, int] = {}
+            places: dict[str, int] | None = None
         else:
             id = key
             answer, places = await asyncio.gather(client.ask("GET", f"/schemas/ids/{id}"), self._places(id))
@@ -130,7 +166,7 @@ class SchemaFinder:
         type_ = str(answer.get("schemaType") or "AVRO")
         references = references_of(answer)
         codec = self._codecs.get(type_)
-        stored = Stored(id, type_, codec.name if codec else "", Schema(type_, text, references), None, "", places)
+        stored = Stored(id, type_, codec.name if codec else "", Schema(type_, text, references), None, "", places or {})
         if codec is None:
             stored.fault = f"there is no format for schemas of the type {type_}"
             return stored
@@ -155,12 +191,12 @@ class SchemaFinder:
                 self._references.put((subject, version), known)
         return known
 
-    async def _places(self, id: int) -> dict[str, int]:
-        """Subject → version, as far as this registry tells it."""
+    async def _places(self, id: int) -> dict[str, int] | None:
+        """Subject → version, as far as this registry tells it; None if it does not answer."""
         try:
             answer = await self._client.ask("GET", f"/schemas/ids/{id}/versions")
         except (RegistryRefusal, RegistryAway):
-            return {}
+            return None
         places: dict[str, int] = {}
         for each in answer if isinstance(answer, list) else ():
             if isinstance(each, dict) and isinstance(each.get("subject"), str) and isinstance(each.get("version"), int):

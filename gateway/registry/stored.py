@@ -31,7 +31,14 @@ class Stored:
     compiled: CompiledSchema | None
     fault: str = ""
     places: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Subjects under which it is known to be registered, and the version there."""
+    """Subjects under which it is known to be registered, and the version there. Replaced, never changed: threads read
+    it."""
+    outdated: bool = False
+    """Whether it is registered under another subject since ``places`` came."""
+
+    def place(self, subject: str, version: int) -> None:
+        """Notes that it stands there."""
+        self.places = {**self.places, subject: version}
 
 
 class Failed:

@@ -87,7 +87,11 @@ class PartLoader:
         if name is None:
             return None
         told = SchemaOfPart(name.id, name.name or jsonio.UNSET)
-        if subject := subject_of(record.topic() or "", self.part, name):
+        topic = record.topic() or ""
+        subject = subject_of(topic, self.part, name)
+        if subject is None and self._schemas.look_for_subjects(name.id, topic):
+            subject = subject_of(topic, self.part, self._schemas.name(self.part, record) or name)
+        if subject is not None:
             told.subject, told.version = subject
         if self.part == "key":
             row.key_schema = told

@@ -74,7 +74,11 @@ class FakeRegistry:
                 version = self.subjects[subject].index(id) + 1
                 return web.json_response({"id": id} if register else {"id": id, "version": version, "subject": subject})
         if register:
-            return web.json_response({"id": self.add(subject, body["schema"], body.get("schemaType", "AVRO"))})
+            # Equal schemas have one id, whatever they stand under.
+            type = body.get("schemaType", "AVRO")
+            wanted = (body["schema"], type)
+            has = (id for id, s in self.schemas.items() if (s["schema"], s.get("schemaType", "AVRO")) == wanted)
+            return web.json_response({"id": self.add(subject, body["schema"], type, id=next(has, None))})
         return _error(404, 40403, "Schema not found")
 
     def _version(self, subject: str, word: str) -> web.Response:

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from kafka_gateway.codecs.json_patterns import SlowPattern
 from kafka_gateway.kafka.ports.topics import ConfigEntry
-from tests.registry.fake_registry import FakeRegistry, never, serving
+from kafka_gateway.registry import finder
+from tests.registry.fake_registry import FakeRegistry, never, server_error, serving
 from tests.services.conftest import Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 from tests.services.test_streams import Client
@@ -152,13 +153,13 @@ async def test_two_new_schemas_of_one_request_are_registered(
     body = {"key_schema": '"int"', "value_schema": '"long"', "records": [{"key": 1, "value": 2, "partition": 0}]}
     answer = await avro.post("/topics/t", body, AVRO)
     assert (answer.body["key_schema_id"], answer.body["value_schema_id"]) == (1, 2)
-    part = {"type": "AVRO", "schema": '"string"', "data": "x"}
-    record = json.dumps({"partition_id": 0, "key": part, "value": part}).encode()
+    key = {"type": "AVRO", "schema": '"string"', "data": "x"}
+    record = json.dumps({"partition_id": 0, "key": key, "value": {**key, "schema": '"bytes"'}}).encode()
     (report,) = await reports_of(avro, record, "/v3/clusters/-/topics/t/records")
     assert (report["key"]["schema_id"], report["value"]["schema_id"], report["value"]["schema_version"]) == (3, 4, 2)
     assert [(each.key(), each.value()) for each in fake.logs["t"][0]] == [
         (framed(1, b"\2"), framed(2, b"\4")),
-        (framed(3, b"\2x"), framed(4, b"\2x")),
+        (framed(3, b"\2x"), framed(4, b"x")),
     ]
 
 
@@ -281,3 +282,55 @@ async def test_a_stream_goes_on_behind_a_schema_that_nobody_has(
     while (event := await client.event()).name == "record":
         values += [json.loads(line)["value"] for line in event.data.splitlines()]
     assert values == ["AAAAAAkC", 2]
+
+
+# --- where a schema is registered, which changes after it was read ---------------------------------------------------
+
+
+@pytest.mark.parametrize("known", ["read", "written"])
+async def test_rows_name_the_subject_of_their_own_topic_however_late_it_comes(
+    avro: Rest, registry: FakeRegistry, fake: FakeKafka, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    async def schemas_of(topic: str) -> list[Any]:
+        client = await Client(avro).open(f"/topics/{topic}/stream?format=auto&offset=earliest&until=end")
+        await client.named("ready")
+        found: list[Any] = []
+        while (event := await client.event()).name == "record":
+            found += [json.loads(line)["value_schema"] for line in event.data.splitlines()]
+        return found
+
+    for topic in ("first", "u", "v", "w", "x"):
+        fake.add_topic(topic)
+    registry.add("first-value", '"string"')
+    fake.put("first", framed(1, b"\2x"))
+    assert await schemas_of("first") == [{"id": 1, "subject": "first-value", "version": 1}]
+    # The topic has had records of the schema before the gateway registers it there, or has not.
+    fake.put("t", framed(1, b"\2x"))
+    before = await schemas_of("t") if known == "read" else [{"id": 1}]
+    assert before == [{"id": 1}]
+    body = {"value_schema": '"string"', "records": [{"value": "y", "partition": 0}]}
+    assert (await avro.post("/topics/t", body, AVRO)).status == 200
+    assert await schemas_of("t") == [{"id": 1, "subject": "t-value", "version": 1}] * 2
+    # Somebody else registers it.
+    for _ in range(50):
+        fake.put("u", framed(1, b"\2x"))
+    asked = len(registry.asked)
+    assert await schemas_of("u") == [{"id": 1}] * 50
+    assert len(registry.asked) == asked + 1
+    registry.add("u-value", '"string"', id=1)
+    assert await schemas_of("u") == [{"id": 1}] * 50  # that was asked just now
+    assert len(registry.asked) == asked + 1
+    monkeypatch.setattr(finder, "PLACES_FRESH_S", 0.0)
+    fake.put("x", framed(1, b"\2x"))
+    assert await schemas_of("x") == [{"id": 1}]
+    registry.add("x-value", '"string"', id=1)
+    async with asyncio.timeout(20):
+        while await schemas_of("x") != [{"id": 1, "subject": "x-value", "version": 1}]:  # noqa: ASYNC110 (nobody is told)
+            await asyncio.sleep(0.01)
+    registry.add("v-value", '"string"', id=1)
+    fake.put("v", framed(1, b"\2x"))
+    assert await schemas_of("v") == [{"id": 1, "subject": "v-value", "version": 1}]
+    # Without a registry the rows come as they are known.
+    registry.misbehave = server_error
+    fake.put("w", framed(1, b"\2x"))
+    assert await schemas_of("w") == [{"id": 1}]
