@@ -67,6 +67,8 @@ class BrokerClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("the broker closed the connection" if exc is None else str(exc))
+        # With TLS it has a buffer of 256 KiB; so would whoever still knows this object, such as the frames of an error.
+        self._transport = None
 
     def _answered(self, answer: bytes) -> None:
         if self._bare is not None:

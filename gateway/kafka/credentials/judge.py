@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kafka_gateway.errors import BrokerNotAvailable, KafkaLoginRefused, Unavailable
+from kafka_gateway.heap import trimmer
 from kafka_gateway.kafka.credentials.credential import BEARER, Credential
 from kafka_gateway.upstream import Sasl
 from kafka_gateway.wire.connection import ConnectionLost, connect
@@ -33,8 +34,8 @@ _AT_ONCE_KNOWN: Final = 10
 """Beside those: logins of credentials that Kafka took the last time, so that they never wait behind guesses."""
 _KEPT: Final = 10_000
 """Of each kind of verdict: guesses take no place from those that are good."""
-_LATER_S: Final = 5.0
-"""How long an accepted one goes on before it is asked again while no broker can say."""
+_LOGIN_BYTES: Final = 200 * 1024
+"""What a login over TLS takes for a moment: 1,000 refused ones left 190 MiB in the process."""
 
 
 class Way(NamedTuple):
@@ -122,7 +123,10 @@ class Judge:
         try:
             turns = self._turns_of_known if key in self._accepted else self._turns
             async with asyncio.timeout(DEADLINE_S), turns:
-                await self._log_in(credential)
+                try:
+                    await self._log_in(credential)
+                finally:
+                    trimmer.let_go(_LOGIN_BYTES)
         except TimeoutError:
             raise BrokerNotAvailable(f"No Kafka broker has answered the login within {DEADLINE_S:g} s.") from None
         except CredentialsRefused:
