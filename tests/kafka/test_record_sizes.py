@@ -182,3 +182,38 @@ async def test_a_limit_that_is_raised_is_noticed(
         for each in sends:
             assert errors(await each) == []
     assert list(dict.fromkeys(numbers(kafka, topic))) == list(range(1, 50))
+
+
+@pytest.mark.parametrize("way", ["send", "follow"])
+async def test_records_keep_their_order_when_a_topic_begins_to_take_larger_ones(
+    kafka: Brokers, limited: Limited, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was remembered of the topic sent the large one apart for half a minute, past those around it."""
+    monkeypatch.setattr("kafka_gateway.kafka.producing.size_limits.SURE_S", 0.0)
+    topic = limited(50_000)
+    async with open_cluster(kafka.bootstrap) as cluster:
+        assert errors(await send(cluster, topic, [record(0), record(1, 60_000), record(2)])) == [RecordTooLarge]
+        limited(300_000)
+        sent = []
+        for number in range(3, 12):
+            batch = [record(number, 60_000 if number % 3 == 1 else 20)]
+            if way == "send":
+                sent.append(cluster.producer.send(topic, batch))
+            else:
+                sent.append(cluster.producer.follow(topic, batch, lambda: None).future)
+        offsets = [row.offset() for rows in await asyncio.gather(*sent) for row in rows]  # type: ignore[union-attr]
+        assert offsets == list(range(2, 11))
+        assert cluster.producer.waiting == (0, 0)
+    assert numbers(kafka, topic) == [0, 2, *range(3, 12)]
+
+
+async def test_what_waits_for_the_demands_of_its_topic_is_sent_before_the_end(kafka: Brokers, limited: Limited) -> None:
+    topic = limited(50_000)
+    async with open_cluster(kafka.bootstrap) as cluster:
+        await send(cluster, topic, [record(0)])
+        cluster.producer._limits._answered.clear()
+        sent = [cluster.producer.send(topic, [record(1, 60_000)]), cluster.producer.send(topic, [record(2)])]
+        assert cluster.producer.waiting[0] == 2
+        await cluster.producer.close(10)
+        assert errors(await sent[0]) == [RecordTooLarge]
+        assert errors(await sent[1]) == []

@@ -37,7 +37,7 @@ from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Batch, FollowedBatch, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
-from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, parts, together
+from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, FollowedLater, parts, pass_on, together
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
 
@@ -51,6 +51,8 @@ _REFUSED = (
     "Authentication to Kafka failed: it takes the credentials no more; the outcome is unknown: the record may have "
     "been stored"
 )
+_CHECK_S = 1.0
+"""How long the sends to a topic wait, at most, for word of what it demands."""
 MOST_SKIPPED_LINGER_MS = 5.0
 """An operator who gives a longer ``linger.ms`` wants it for lone clients, too."""
 
@@ -101,6 +103,9 @@ class KafkaProducer:
         """Whether the last batch found the queue full, and nothing has left it since."""
         self._topics = KnownTopics(admin, create_topics, self._learn)
         self._asking_limits: dict[str, asyncio.Task[None]] = {}
+        self._checks: dict[str, list[tuple[int, int, Callable[[], None]]]] = {}
+        """What waits for word of its topic's demands: records, bytes, what sends them."""
+        self._checking: dict[str, asyncio.Task[None]] = {}
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
         config = clients.producer_config()
@@ -199,6 +204,63 @@ class KafkaProducer:
             future.set_result([])
             return future
         refused = self._refused(topic, records, cost)
+        if (self._checks and topic in self._checks) or (refused and not self._limits.is_sure(topic)):
+            future = self._loop.create_future()
+            self._when_checked(
+                topic, len(records), cost, lambda: pass_on(self._send_split(topic, records, partition, cost), future)
+            )
+            return future
+        return self._send_split(topic, records, partition, cost, refused)
+
+    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Followed:
+        """See the port."""
+        cost = self._admit(records)
+        refused = self._refused(topic, records, cost)
+        if (self._checks and topic in self._checks) or (refused and not self._limits.is_sure(topic)):
+            later = FollowedLater(len(records))
+            self._when_checked(
+                topic, len(records), cost, lambda: later.begin(self._follow_split(topic, records, progress, cost))
+            )
+            return later
+        return self._follow_split(topic, records, progress, cost, refused)
+
+    def _when_checked(self, topic: str, size: int, cost: int, send: Callable[[], None]) -> None:
+        """Sends when Kafka has told what the topic demands now. Calls for one topic keep their order."""
+        waiting = self._checks.get(topic)
+        if waiting is None:
+            waiting = self._checks[topic] = []
+            self._checking[topic] = self._loop.create_task(self._check(topic))
+        self._open_records += size
+        self._open_bytes += cost
+        waiting.append((size, cost, send))
+
+    async def _check(self, topic: str) -> None:
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                await self._ask_limit(topic)
+        except TimeoutError:
+            _log.info("what topic %s demands of records was not told in time: what was told before counts", topic)
+        finally:
+            self._send_checked(topic)
+
+    def _send_checked(self, topic: str) -> None:
+        self._checking.pop(topic, None)
+        for size, cost, send in self._checks.pop(topic, ()):
+            self._open_records -= size
+            self._open_bytes -= cost
+            send()
+
+    def _send_split(
+        self,
+        topic: str,
+        records: Sequence[RecordToSend],
+        partition: int | None,
+        cost: int,
+        refused: Sequence[int] | None = None,
+    ) -> asyncio.Future[list[Delivery]]:
+        """``refused``: places of records that travel apart; None: it is not known yet."""
+        if refused is None:
+            refused = self._refused(topic, records, cost)
         if 0 < len(refused) < len(records):
             split = parts(records, refused)
             return together(
@@ -210,10 +272,16 @@ class KafkaProducer:
             )
         return self._send(topic, records, partition, cost, bool(refused))
 
-    def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Followed:
-        """See the port."""
-        cost = self._admit(records)
-        refused = self._refused(topic, records, cost)
+    def _follow_split(
+        self,
+        topic: str,
+        records: Sequence[RecordToSend],
+        progress: Callable[[], None],
+        cost: int,
+        refused: Sequence[int] | None = None,
+    ) -> Followed:
+        if refused is None:
+            refused = self._refused(topic, records, cost)
         if 0 < len(refused) < len(records):
             split = parts(records, refused)
             return FollowedApart(
@@ -358,6 +426,9 @@ class KafkaProducer:
     async def close(self, timeout_s: float) -> None:
         """Takes no more records, waits for the reports of those on their way, and fails the rest as unknown."""
         self._closing = True
+        for topic, checking in list(self._checking.items()):
+            checking.cancel()
+            self._send_checked(topic)
         self._trouble.close()
         self._topics.close()
         end = self._loop.time() + timeout_s

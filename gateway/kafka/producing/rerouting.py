@@ -16,8 +16,9 @@ was deleted and made again. Such records are kept in the same way, until Kafka i
 has asked for it again; what has waited follows when they are stored. They fail when Kafka says that there is no such
 topic, or at the end of their time.
 
-Order can be lost in one case only: records behind a refused batch that were on their way already, in the moment in
-which a limit was lowered and nobody knew.
+Order can be lost in two cases only: records behind a refused batch that were on their way already, in the moment in
+which a limit was lowered and nobody knew; and a record that travels apart and is taken after all, since a demand was
+dropped within the second behind the last look at it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ _log = logging.getLogger("gateway.kafka.producer")
 ASK_AGAIN_S = 30.0
 """A change that nobody has noticed costs a refusal and a second sending, no record."""
 
+SURE_S = 1.0
+"""How long what Kafka said decides that a record will be refused. Order is lost if it takes the record after all."""
 _SMALLEST = 1024
 """Below it a batch is one record."""
 _TOPICS_MAX = 10_000
@@ -35,7 +37,8 @@ class SizeLimits:
         self._shown: dict[str, tuple[int, int]] = {}
         """What refusals have shown, and what Kafka said then: counts until it says something else."""
         self._asked: dict[str, float] = {}
-        self._answered: set[str] = set()
+        self._answered: dict[str, float] = {}
+        """When Kafka said something of the topic last, even if that it does not show it."""
         self.rules: dict[str, TopicRules] = {}
         """What topics demand of each record, where Kafka shows it."""
 
@@ -46,6 +49,10 @@ class SizeLimits:
     def knows(self, topic: str) -> bool:
         """Whether Kafka has been asked about the topic once, whatever it said."""
         return topic in self._answered
+
+    def is_sure(self, topic: str) -> bool:
+        """Whether Kafka has been asked about the topic a moment ago."""
+        return self._answered.get(topic, 0.0) > time.monotonic() - SURE_S
 
     async def ask(self, topic: str) -> None:
         """Asks Kafka for the topic's limit. Raises nothing: without an answer the last one counts."""
@@ -65,7 +72,7 @@ class SizeLimits:
             _log.debug("the largest batch of topic %s is not known: %s", topic, error.message)
             return
         finally:
-            self._answered.add(topic)
+            self._answered[topic] = time.monotonic()
         limits = [int(text) for name in ("max.message.bytes", "segment.bytes") if (text := settings.get(name))]
         if limits:
             self._told[topic] = min(limits)

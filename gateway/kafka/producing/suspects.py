@@ -3,8 +3,9 @@
 Kafka refuses a whole batch for one faulty record. Sending the rest again costs everybody who writes to the topic a
 pause, and an idempotent producer whose batch has failed starts a new epoch, for which all of its topics wait. So a
 record with a time that the topic does not take, without a key where the topic is compacted, or larger than its batches
-has a producer of its own, where it is alone in its batch. Kafka still judges it: a setting that has changed meanwhile
-costs such a record its place among others of the same client, never an answer that is wrong.
+has a producer of its own, where it is alone in its batch. Kafka still judges it. A setting that has changed meanwhile
+would cost such a record its place among others of the same client, so before it is sent Kafka is asked again, unless it
+was a moment ago; what is sent to the topic meanwhile waits.
 """
 
 from __future__ import annotations
@@ -110,6 +111,21 @@ def together(
     return whole
 
 
+def pass_on(inner: asyncio.Future[list[Delivery]], outer: asyncio.Future[list[Delivery]]) -> None:
+    """Gives the outer future what the inner one gets."""
+
+    def done(_: object) -> None:
+        if outer.done():
+            return
+        if (error := inner.exception()) is not None:
+            outer.set_exception(error)
+            outer.exception()  # a client that left does not ask for it
+        else:
+            outer.set_result(inner.result())
+
+    inner.add_done_callback(done)
+
+
 class Followed(Protocol):
     """Records on their way: `FollowedBatch`."""
 
@@ -117,6 +133,24 @@ class Followed(Protocol):
 
     @property
     def deliveries(self) -> Sequence[Delivery | None]: ...
+
+
+class FollowedLater:
+    """The `Sending` port for records that wait to be sent."""
+
+    def __init__(self, size: int) -> None:
+        self.future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+        self._size = size
+        self._sent: Followed | None = None
+
+    def begin(self, sent: Followed) -> None:
+        """They have been sent."""
+        self._sent = sent
+        pass_on(sent.future, self.future)
+
+    @property
+    def deliveries(self) -> Sequence[Delivery | None]:
+        return [None] * self._size if self._sent is None else self._sent.deliveries
 
 
 class FollowedApart:
