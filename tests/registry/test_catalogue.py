@@ -219,7 +219,7 @@ async def test_a_schema_of_a_megabyte_with_ten_thousand_fields(fake: FakeRegistr
     assert len(stored) == 5 + 10_000
 
 
-RANGES = "message A { reserved %s; int32 f = 1; }"
+RANGES = 'syntax = "proto3"; message A { reserved %s; int32 f = 1; }'
 TOO_LARGE = [
     ("avro", json.dumps({"type": "enum", "name": "E", "symbols": ["A"], "doc": "x" * 2_100_000}), "characters"),
     ("avro", json.dumps({"type": "enum", "name": "E", "symbols": [f"S{i}" for i in range(60_010)]}), "commas"),
@@ -268,7 +268,7 @@ async def test_no_long_text_is_read_on_the_event_loop(
         assert writer.store(b'{"f": 1}') is not None
     # The short one is: read, read again for the numbers of its fields, and set anew.
     assert len(on_loop) == 3
-    assert max(on_loop) < 100
+    assert max(on_loop) < 200
 
 
 async def test_a_text_is_compiled_once_for_all_who_give_it(
