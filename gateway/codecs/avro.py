@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fastavro
@@ -19,7 +19,8 @@ import fastavro
 from kafka_gateway import jsonio
 from kafka_gateway.avro_reading import schema_to_read
 from kafka_gateway.codecs.avro_read import must_be_read, read_datum
-from kafka_gateway.codecs.avro_schema import Node, is_empty, is_recursive, reachable, read_schema
+from kafka_gateway.codecs.avro_schema import Node, is_recursive, least_of, reachable, read_schema
+from kafka_gateway.codecs.avro_write import writer_of
 from kafka_gateway.codecs.floating import as_float
 from kafka_gateway.codecs.schema import SchemaCodec
 from kafka_gateway.schemas import CompiledSchema, Misfit, Schema
@@ -34,6 +35,12 @@ _WRAPPED = "\0branch"
 
 
 _TOP = "datum"
+_WIDE = 16
+"""Branches of a union beyond which it is counted how many of them fastavro may have to look at."""
+_LOOKED_AT_MAX = 20_000
+"""Branches that it may look at for one datum, which is some milliseconds."""
+_NAMED_MAX = 20
+"""Branches of a union, or symbols, that a message tells."""
 
 
 class AvroCodec(SchemaCodec):
@@ -55,14 +62,20 @@ class AvroSchema(CompiledSchema):
         self._raw = node.kind == "bytes"
         self._convert = _Writing().of(node)
         self._nullable = node.kind == "null" or any(branch.kind == "null" for branch in node.branches)
-        self._write_schema = _parsed(fastavro.parse_schema, _fastavro_schema(node, wrapped=False))
+        write_schema = _fastavro_schema(node, wrapped=False)
+        self._is_record = node.kind == "record"
+        self._write_schema = _parsed(fastavro.parse_schema, write_schema if self._is_record else _top(write_schema))
+        self._widest = max(len(each.branches) for each in reachable(node))
+        self._write = writer_of(node) if self._widest > _WIDE else None
         self._read_schema = _parsed(schema_to_read, _top(_fastavro_schema(node, wrapped=True)))
         self._bare = node.kind == "union"
-        self._show = _Showing().of(node)
+        recursive = is_recursive(node)
+        # read_datum reads those that hold themselves, and shows them itself.
+        self._show = None if recursive else _Showing().of(node)
         # fastavro ends the whole process for data that is nested some thousand times, and counts to any number of
         # items that take no byte.
-        self._guarded = is_recursive(node) or any(
-            each.kind == "array" and each.items is not None and is_empty(each.items) for each in reachable(node)
+        self._guarded = recursive or any(
+            each.kind == "array" and each.items is not None and least_of(each.items)[1] for each in reachable(node)
         )
 
     def encode(self, text: bytes) -> bytes | None:
@@ -73,9 +86,13 @@ class AvroSchema(CompiledSchema):
             datum = self._convert(value)
             if self._raw:
                 return bytes(datum)
-            out = io.BytesIO()
-            fastavro.schemaless_writer(out, self._write_schema, datum)
-            payload = out.getvalue()
+            write = self._write
+            if write is not None and self._widest * (text.count(b"{") + text.count(b"null")) > _LOOKED_AT_MAX:
+                payload = write(datum)
+            else:
+                out = io.BytesIO()
+                fastavro.schemaless_writer(out, self._write_schema, datum if self._is_record else {_TOP: datum})
+                payload = out.getvalue()
             if self._guarded:
                 must_be_read(self._node, text, payload)
         except RecursionError:
@@ -182,6 +199,7 @@ class _Writing:
 
     def _record(self, node: Node) -> Convert:
         fields: list[tuple[str, Any, Convert]] = []
+        aliases = {field.name: field.aliases for field in node.fields}
 
         def convert(value: Any) -> Any:
             if type(value) is not dict:
@@ -191,7 +209,7 @@ class _Writing:
                 try:
                     item = value[name]
                 except KeyError:
-                    item = _by_alias(node, name, value)
+                    item = _by_alias(node, name, aliases[name], value)
                 # The type alone settles most members; a function call takes longer than everything else here.
                 if type(item) is exact:
                     out[name] = item
@@ -213,10 +231,9 @@ def _exact(node: Node) -> Any:
     return {"string": str, "boolean": bool, "null": type(None), "double": float}.get(node.kind, _exact)
 
 
-def _by_alias(node: Node, name: str, value: dict[str, Any]) -> Any:
+def _by_alias(node: Node, name: str, aliases: Sequence[str], value: dict[str, Any]) -> Any:
     """The member under another name of the field: upstream takes those (observed §4.6), defaults it does not."""
-    field = next(field for field in node.fields if field.name == name)
-    for alias in field.aliases:
+    for alias in aliases:
         if alias in value:
             return value[alias]
     raise Misfit(f"the member {name} of the record {node.name} is missing: defaults are not applied")
@@ -224,7 +241,8 @@ def _by_alias(node: Node, name: str, value: dict[str, Any]) -> Any:
 
 def _union(node: Node, converts: list[Convert]) -> Convert:
     branches = {branch.branch: convert for branch, convert in zip(node.branches, converts, strict=True)}
-    names = ", ".join(branches)
+    names = ", ".join([*branches][:_NAMED_MAX]) + (", …" if len(branches) > _NAMED_MAX else "")
+    last = node.branches[-1].branch if node.branches else ""
     with_null = "null" in branches
 
     def convert(value: Any) -> Any:
@@ -243,7 +261,7 @@ def _union(node: Node, converts: list[Convert]) -> Convert:
                     misfit.within(name)
                     raise
                 return None if name == "null" else (name, item)
-        raise Misfit(f'expected one of the union\'s branches, such as {{"{list(branches)[-1]}": …}}, of: {names}')
+        raise Misfit(f'expected one of the union\'s branches, such as {{"{last}": …}}, of: {names}')
 
     return convert
 
@@ -342,7 +360,7 @@ def _enum(node: Node) -> Convert:
 
     def convert(value: Any) -> Any:
         if type(value) is not str or value not in symbols:
-            raise Misfit.expected(f"enum {node.name}, one of {', '.join(node.symbols[:20])}", value)
+            raise Misfit.expected(f"enum {node.name}, one of {', '.join(node.symbols[:_NAMED_MAX])}", value)
         return value
 
     return convert
@@ -377,11 +395,19 @@ def show_bytes(value: bytes) -> str:
 
 
 class _Showing:
-    """Makes the functions that turn what fastavro reads into JSON values; None for types that are so already."""
+    """Makes the functions that turn what fastavro reads into JSON values; None for types that are so already.
+
+    For types that do not hold themselves."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Convert | None] = {}
 
     def of(self, node: Node) -> Convert | None:
-        if is_recursive(node):
-            return None  # read_datum reads them, and shows them itself
+        if id(node) not in self._made:  # a type may be used in any number of places
+            self._made[id(node)] = self._new(node)
+        return self._made[id(node)]
+
+    def _new(self, node: Node) -> Convert | None:
         if node.kind in ("bytes", "fixed"):
             return show_bytes
         if node.kind in ("float", "double"):

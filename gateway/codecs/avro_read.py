@@ -13,7 +13,7 @@ import math
 import struct
 from typing import Any
 
-from kafka_gateway.codecs.avro_schema import Node, is_empty
+from kafka_gateway.codecs.avro_schema import Node, least_of
 
 _DEEPEST = 400
 """Types inside each other, each of which takes one of Python's thousand frames."""
@@ -66,14 +66,14 @@ class _Reader:
         if kind == "array":
             assert node.items is not None
             items: list[Any] = []
-            while count := self._block(is_empty(node.items)):
+            while count := self._block(node.items):
                 for _ in range(count):
                     items.append(self._datum(node.items, depth + 1))
             return items
         if kind == "map":
             assert node.items is not None
             members: dict[str, Any] = {}
-            while count := self._block(False):
+            while count := self._block(None):
                 for _ in range(count):
                     key = self._string()
                     members[key] = self._datum(node.items, depth + 1)
@@ -108,16 +108,17 @@ class _Reader:
             raise ValueError(f"the union has no branch {index}")
         return node.branches[index]
 
-    def _block(self, empty: bool) -> int:
-        """How many items follow; 0 at the end."""
+    def _block(self, items: Node | None) -> int:
+        """How many items of this type, or members, follow; 0 at the end."""
         count = self._long()
         if count < 0:
             count = -count
             self._long()  # the block's length in bytes
+        values, empty = least_of(items) if items is not None else (1, False)
         if empty:
-            self._empty_items += count
+            self._empty_items += count * values
             if self._empty_items > _EMPTY_ITEMS_MAX:
-                raise ValueError(f"there are more than {_EMPTY_ITEMS_MAX} items that take no byte")
+                raise ValueError(f"there are more than {_EMPTY_ITEMS_MAX} values that take no byte")
         elif count > len(self._payload) - self._at:
             raise ValueError("it ends too soon")
         return count

@@ -14,6 +14,8 @@ from kafka_gateway import jsonio
 
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _DEEPEST = 100
+_VALUES_MAX = 50_000
+"""That each datum of a type has at least: thirty records, each with the next one twice, would be 2**30 from no byte."""
 _NAME = re.compile(r"[^\s.\"\\]+(?:\.[^\s.\"\\]+)*")
 """Wider than Avro's: registries take names with a dash, and clients have them."""
 
@@ -21,7 +23,7 @@ _NAME = re.compile(r"[^\s.\"\\]+(?:\.[^\s.\"\\]+)*")
 class Node:
     """One type. Named types are one node wherever they are used, so a recursive schema is a circle."""
 
-    __slots__ = ("branches", "fields", "items", "kind", "name", "size", "symbols")
+    __slots__ = ("branches", "fields", "items", "kind", "least", "name", "size", "symbols")
 
     def __init__(self, kind: str, name: str = "") -> None:
         self.kind = kind
@@ -33,6 +35,8 @@ class Node:
         self.branches: list[Node] = []
         self.symbols: tuple[str, ...] = ()
         self.size = 0
+        self.least: tuple[int, bool] | None = None
+        """Kept by `least_of`."""
 
     @property
     def branch(self) -> str:
@@ -66,7 +70,11 @@ def read_schema(text: str, imports: Sequence[tuple[str, str]] = ()) -> Node:
             reader.read(_parse(imported))
         except ValueError as reason:
             raise ValueError(f"in the referenced schema {name}: {reason}") from None
-    return reader.read(_parse(text))
+    node = reader.read(_parse(text))
+    for each in reachable(node):
+        if least_of(each)[0] > _VALUES_MAX:
+            raise ValueError(f"{_at(each.name)}each datum would have more than {_VALUES_MAX} values")
+    return node
 
 
 def _parse(text: str) -> Any:
@@ -220,8 +228,13 @@ def is_recursive(node: Node) -> bool:
     return False
 
 
-def is_empty(node: Node) -> bool:
-    """Whether data of this type take no byte, so that a short payload could hold any number of them."""
-    if node.kind == "record":
-        return not is_recursive(node) and all(is_empty(field.type) for field in node.fields)
-    return node.kind == "null" or (node.kind == "fixed" and node.size == 0)
+def least_of(node: Node) -> tuple[int, bool]:
+    """How many values each datum of this type has at least, and whether it takes no byte, so that a short payload could
+    hold any number of them. Found once."""
+    if node.least is None:
+        node.least = 1, node.kind == "null" or (node.kind == "fixed" and node.size == 0)
+        if node.kind == "record":
+            # A record that holds itself has met what stands there by now: it is not empty.
+            parts = [least_of(field.type) for field in node.fields]
+            node.least = 1 + sum(values for values, _ in parts), all(empty for _, empty in parts)
+    return node.least

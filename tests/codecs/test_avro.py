@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kafka_gateway.codecs.avro import AvroCodec, AvroSchema
 from kafka_gateway.codecs.avro_read import read_datum
 from kafka_gateway.codecs.avro_schema import read_schema
+from kafka_gateway.codecs.avro_write import writer_of
 from kafka_gateway.schemas import Schema
 from tests.examples import examples
 
@@ -150,6 +151,60 @@ def test_any_number_of_items_without_bytes_is_refused() -> None:
         schema.decode(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\1\0")
 
 
+def test_a_type_that_is_used_in_many_places_is_looked_at_once() -> None:
+    def doubling(levels: int, leaf: str) -> Any:
+        """Records, each with the next one twice: 2**levels leaves in some hundred characters."""
+        inner: Any = leaf
+        for i in range(levels):
+            again = inner["name"] if isinstance(inner, dict) else inner
+            inner = record(("a", inner), ("b", again), name=f"R{i}")
+        return inner
+
+    assert compiled(doubling(10, "null")).decode(b"") == json.loads(
+        json.dumps(read_datum(read_schema(json.dumps(doubling(10, "null"))), b""))
+    )
+    for leaf in ("null", "bytes", "float"):
+        with pytest.raises(ValueError, match="R39: each datum would have more than 50000 values"):
+            compiled(doubling(40, leaf))
+    # Where data may end early there is no such number, and the type is looked at all the same once.
+    inner: Any = record(("x", "bytes"), name="R0")
+    for i in range(30):
+        inner = record(("a", ["null", inner]), ("b", ["null", f"R{i}"]), name=f"R{i + 1}")
+    assert compiled(inner).decode(b"\0\0") == {"a": None, "b": None}
+    empty = compiled({"type": "array", "items": doubling(10, "null")})
+    assert len(empty.decode(b"\6\0")) == 3
+    with pytest.raises(ValueError, match="more than 100000 values that take no byte"):
+        empty.decode(b"\xc8\1\0")  # a hundred times 2047
+
+
+def test_a_wide_union_is_written_without_looking_at_all_its_branches(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = [{"type": "fixed", "name": f"F{i}", "size": 1} for i in range(3000)]
+    value = [{"F2999": "a"}, None, {"F0": "b"}, {"string": "é"}] * 100
+    schema = compiled({"type": "array", "items": ["null", "string", *fixed]})
+    expected = b"\xa0\6" + (b"\xf2\x2ea\0\4b\2\4\xc3\xa9") * 100 + b"\0"
+    by_fastavro: list[Any] = []
+    write = fastavro.schemaless_writer
+
+    def counting(out: Any, parsed: Any, datum: Any) -> None:
+        by_fastavro.append(datum)
+        write(out, parsed, datum)
+
+    monkeypatch.setattr(fastavro, "schemaless_writer", counting)
+    assert schema.encode(json.dumps(value).encode()) == expected
+    assert by_fastavro == []
+    assert schema.encode(b'[{"F2999": "a"}]') == b"\2\xf2\x2ea\0"
+    assert len(by_fastavro) == 1
+
+
+def test_the_schema_of_a_union_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = compiled(["null", record(("x", "int"))])
+    given: list[Any] = []
+    monkeypatch.setattr(fastavro, "schemaless_writer", lambda out, parsed, datum: given.append(parsed))
+    schema.encode(b'{"R": {"x": 1}}')
+    assert isinstance(given[0], dict), "fastavro parses a list anew for each datum"
+    assert given[0]["type"] == "record"
+
+
 # --- any schema, any value --------------------------------------------------------------------------------------------
 
 NAMED = ("record", "enum", "fixed")
@@ -258,6 +313,8 @@ def test_bytes_are_those_of_fastavro(data: st.DataObject) -> None:
     if "Infinity" not in json.dumps(text):
         stored = ours.encode(json.dumps(text).encode())
         assert stored == theirs if stored is not None else text is None
+        node = read_schema(json.dumps(schema))
+        assert schema == "bytes" or writer_of(node)(value) == theirs
 
 
 @examples(300)
