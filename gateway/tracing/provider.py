@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -53,7 +54,8 @@ async def tracing(exporter: SpanExporter | None = None) -> AsyncIterator[Tracer]
     Args:
         exporter: gets each span at once instead; for tests.
     """
-    provider = TracerProvider(resource=Resource.create({"service.name": "kafka-gateway", "service.version": VERSION}))
+    resource = Resource.create({"service.name": "kafka-gateway", "service.version": VERSION})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     if exporter is not None:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
     else:
@@ -61,7 +63,25 @@ async def tracing(exporter: SpanExporter | None = None) -> AsyncIterator[Tracer]
     try:
         yield provider.get_tracer("kafka_gateway", VERSION)
     finally:
-        ending = asyncio.get_running_loop().run_in_executor(None, provider.shutdown)
-        done, _ = await asyncio.wait([ending], timeout=_END_S)
-        if not done:
+        try:
+            async with asyncio.timeout(_END_S):
+                await _ended(provider)
+        except TimeoutError:
             log.warning("the collector of traces took no last spans within %g s", _END_S)
+
+
+async def _ended(provider: TracerProvider) -> None:
+    """Waits until the last spans are sent. A wait that is given up holds nothing: the thread is a daemon, and so none
+    that the end of the loop or of the process waits for, as it would for those of an executor."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def end() -> None:
+        try:
+            provider.shutdown()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=end, name="last spans", daemon=True).start()
+    await ended.wait()

@@ -102,7 +102,7 @@ tests:
 
 
 async def test_a_kafka_that_is_away_is_an_alert(tmp_path: Path) -> None:
-    """The gauge is always there, also where no client has met a broker; the scrapes alone have the gateway find out."""
+    """The gauge is always there, also where no client has met a broker."""
     up = "kafka_gateway_kafka_up"
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
@@ -110,7 +110,7 @@ async def test_a_kafka_that_is_away_is_an_alert(tmp_path: Path) -> None:
         async with gateway(**{"bootstrap.servers": where, "embedded.enable": False}) as app, asyncio.timeout(30):
             found = await scrape(app.addresses[0])
             while found.value(up):
-                await asyncio.sleep(0.1)  # as Prometheus would: nothing else tells
+                await asyncio.sleep(0.1)  # as Prometheus would
                 found = await scrape(app.addresses[0])
             assert up in found.names
             away = found.value(up)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from opentelemetry.trace import SpanKind
 from kafka_gateway.assembly.app import App
 from kafka_gateway.config import ConfigError
 from kafka_gateway.tracing import provider
+from tests.gateway_process import GatewayProcess
 from tests.operation.scraped import OPENMETRICS
 from tests.transports.conftest import gateway
 
@@ -249,3 +251,21 @@ async def test_a_collector_that_hangs_harms_nobody(monkeypatch: pytest.MonkeyPat
         ending = time.monotonic()
     assert time.monotonic() - ending < 8
     silent.close()
+
+
+def test_a_collector_that_hangs_does_not_hold_the_end_of_the_process() -> None:
+    """OpenTelemetry waits 30 s for the last spans, on a thread that the process must not wait for."""
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        collector.settimeout(30)
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "600",
+            "OTEL_BSP_SCHEDULE_DELAY": "10",
+        }
+        with GatewayProcess("tracing.enable=true", environment=environment, start_s=60) as gateway:
+            with urllib.request.urlopen(f"{gateway.url}/topics", timeout=30) as reply:
+                assert reply.status == 200
+            connection, _ = collector.accept()  # the spans are on their way, and nobody answers
+            with connection:
+                assert gateway.stop(timeout_s=20) == 0
+            gateway.wait_for("the collector of traces took no last spans within 2 s")
