@@ -28,8 +28,8 @@ from kafka_gateway.errors import (
     GONE,
     SLOW,
     CloseReason,
+    NoRoute,
     NotAuthorized,
-    NotFound,
     RequestTimeout,
     ServiceError,
     ShuttingDown,
@@ -243,7 +243,7 @@ class Gateway:
                 raise OutOfMemory
             route, admin, guarded = plan.route, session.admin, session.guarded
             if admin is not None and plan.admin is not admin:
-                raise NotFound()  # it is offered by other listeners
+                raise NoRoute()  # it is offered by other listeners
             if guarded:
                 self.admission.admit(request, plan.demand)
             if plan.cost:
@@ -348,7 +348,7 @@ class Gateway:
     async def admit(self, session: Session, resource: Route) -> None:
         """Lets a client have what a transport serves by itself, without ``dispatch``: a page, a tunnel.
 
-        ``resource`` is one of `Transport.resources`. Raises what ``dispatch`` would answer: Unauthorized, NotFound or
+        ``resource`` is one of `Transport.resources`. Raises what ``dispatch`` would answer: Unauthorized, NoRoute or
         MethodNotAllowed where it is switched off, NotAuthorized, TooManyRequests, Unavailable.
         """
         try:
@@ -403,7 +403,7 @@ class Gateway:
         return self._limits.meter(resource)
 
     def check_not_blocked(self, resource: Route) -> None:
-        """For the messages of a socket, when it is opened. NotFound if ``api.endpoints.blocklist`` names them.
+        """For the messages of a socket, when it is opened. NoRoute if ``api.endpoints.blocklist`` names them.
 
         The allow list is asked for the socket itself.
         """

@@ -91,8 +91,19 @@ class NotAuthorized(Forbidden):
 
 
 class NotFound(ServiceError):
+    """The path is one that the gateway serves; what it names is not there."""
+
     status, error_code, text = 404, 404, "HTTP 404 Not Found"
-    help = "Compare the path with those in GET /openapi.json; the operator may have switched the resource off."
+    help = "The path is right, but what it names is not there: mind the spelling, or GET the list that it belongs to."
+
+
+class NoRoute(NotFound):
+    """No resource is served under this path, for this client."""
+
+    help = (
+        "Compare the path with those in GET /openapi.json; the operator may have switched the resource off, or removed"
+        " the bridge that served it."
+    )
 
 
 class MethodNotAllowed(ServiceError):

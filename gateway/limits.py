@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from kafka_gateway.config import Config, Fault
-from kafka_gateway.errors import MethodNotAllowed, NotFound, TooManyRequests
+from kafka_gateway.errors import MethodNotAllowed, NoRoute, TooManyRequests
 from kafka_gateway.router import Route
 
 _REFUSED = "Request rate limit exceeded: The rate limit of requests per second has been exceeded."
@@ -132,7 +132,7 @@ class Limits:
         self._patience_s = config.seconds("rate.limit.timeout.ms")
 
     def check_offered(self, name: str, route: Route) -> None:
-        """A resource that is switched off: NotFound for GET, MethodNotAllowed for the others. ``name`` as in §14.1."""
+        """A resource that is switched off: NoRoute for GET, MethodNotAllowed for the others. ``name`` as in §14.1."""
         if is_probe(route):
             return
         refused = bool(self._allowed)
@@ -142,7 +142,7 @@ class Limits:
                 break
         if refused:
             if route.method == "GET":
-                raise NotFound()
+                raise NoRoute()
             raise MethodNotAllowed().with_help(
                 "The operator has switched this off (api.endpoints.blocklist, allowlist)."
             )
@@ -150,7 +150,7 @@ class Limits:
     def check_not_blocked(self, route: Route) -> None:
         """As ``check_offered``, for what belongs to a resource that is offered: only the block list counts."""
         if any(level in self._blocked for level in _levels(route.name, route)):
-            raise NotFound()
+            raise NoRoute()
 
     def cost(self, name: str, route: Route) -> int:
         """The permits that a request of this resource takes; 0 without a rate limit."""

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotFound
+from kafka_gateway.errors import BadRequest, MethodNotAllowed, NoRoute
 from kafka_gateway.media import Consumes, Produces
 from kafka_gateway.rights import Need, Permission, read_permissions
 from kafka_gateway.service import Service
@@ -74,7 +74,7 @@ def served(method: str, template: str, name: str, **more: Any) -> Route:
 
 
 async def _never_called(call: Any) -> Any:
-    raise NotFound()
+    raise NoRoute()
 
 
 @dataclasses.dataclass(slots=True)
@@ -127,7 +127,7 @@ class Router:
 
         Raises:
             BadRequest: the path is broken: an empty segment, a bad escape, a control character, above the root.
-            NotFound: no template fits, or an integer variable is none.
+            NoRoute: no template fits, or an integer variable is none.
             MethodNotAllowed: a template fits, but none with this method; carries the allow list.
         """
         if raw_path == "*" and method == "OPTIONS":
@@ -155,7 +155,7 @@ class Router:
     def _without_route(self, root: _Node, method: str, segments: list[str], texts: list[str]) -> Match:
         allow = _allowed(root, segments, texts)
         if not allow:
-            raise NotFound()
+            raise NoRoute()
         if method != "OPTIONS":
             raise MethodNotAllowed(None, allow)
         return Match({}, {}, allow)

@@ -21,7 +21,7 @@ def read_long(query: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not _LONG.fullmatch(text) or not -_LONG_MAX - 1 <= (value := int(text)) <= _LONG_MAX:
-        raise NotFound()
+        raise NotFound().with_help(f"{name} takes a whole number of 64 bits, or leave it out.")
     return value
 
 

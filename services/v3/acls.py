@@ -118,7 +118,9 @@ def _filter(call: Call, *, required_enums: bool) -> AclFilter:
             values[name] = text
             continue
         if text is not None and text.upper() not in ENUMS[name]:
-            raise NotFound(f"The valid values for {_JAVA[name]} do not include '{shown(text)}'")
+            raise NotFound(f"The valid values for {_JAVA[name]} do not include '{shown(text)}'").with_help(
+                f"{name} takes one of {', '.join(ENUMS[name])}."
+            )
         values[name] = (text or "ANY").upper()
     for name in ("resource_type", "pattern_type", "operation", "permission"):
         if values[name] == "UNKNOWN" or (required_enums and call.query.get(name) is None):

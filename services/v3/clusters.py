@@ -86,7 +86,7 @@ class ClustersService:
         for node in (await self._administration.cluster()).nodes:
             if node.id == number:
                 return node
-        raise NotFound(text)
+        raise NotFound(text).with_help("GET /v3/clusters/ID/brokers lists the brokers.")
 
 
 def _cluster(info: ClusterInfo, links: Links) -> Cluster:

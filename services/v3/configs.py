@@ -116,7 +116,7 @@ class ConfigsService:
         for setting in await self._settings(of):
             if setting.name == name:
                 return Response(_resource(of, setting, links))
-        raise NotFound()
+        raise NotFound().with_help(_LISTED)
 
     async def of_all_topics(self, call: Call) -> Response:
         """``GET …/topics/-/configs``: by topic and name; topics that are being deleted are left out."""
@@ -220,11 +220,12 @@ def _check_names(cluster: str, of: ConfigOf, known: Sequence[Setting], names: Se
         if name not in found:
             raise NotFound(
                 f"Config {shown(name)} cannot be found for {of.kind} {of.name or 'default'} in cluster {cluster}."
-            )
+            ).with_help(_LISTED)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
 
+_LISTED = "GET …/configs, without a name behind it, lists the settings that there are."
 _KINDS = {"topic": "KafkaTopicConfig", "broker": "KafkaBrokerConfig", "cluster": "KafkaClusterConfig"}
 
 

@@ -14,6 +14,8 @@ from kafka_gateway.services.common.names import check_group
 from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, segment
 
 _CLUSTER = "Cluster {} could not be found."
+_GROUPS = "GET /v3/clusters/ID/consumer-groups lists the groups."
+_MEMBERS = "GET …/consumer-groups/GROUP/consumers lists the members; a member has another id when it joins again."
 _NO_OFFSETS = "Consumer group offsets could not be found."
 
 
@@ -132,7 +134,7 @@ class ConsumerGroupsService:
         check_group(name)
         group = await self._administration.group(name)
         if not group.exists:
-            raise NotFound(text.format(name) if text else None)
+            raise NotFound(text.format(name) if text else None).with_help(_GROUPS)
         return group
 
     # --- consumers --------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class ConsumerGroupsService:
         for member in group.members:
             if member.id == wanted:
                 return group, member
-        raise NotFound(text.format(wanted) if text else None)
+        raise NotFound(text.format(wanted) if text else None).with_help(_MEMBERS)
 
     # --- lags -------------------------------------------------------------------------------------------------------
 
@@ -234,7 +236,7 @@ class ConsumerGroupsService:
             if place in ends
         ]
         if not behind:
-            raise NotFound(_NO_OFFSETS)
+            raise NotFound(_NO_OFFSETS).with_help("The group has committed nothing, or nothing that you may see.")
         return group, sorted(behind, key=lambda one: (-one.lag, one.topic, one.partition))
 
 

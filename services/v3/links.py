@@ -16,6 +16,7 @@ from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.rest.base_uri import BaseUrls
 
+_OTHER = "The gateway serves one cluster: GET /v3/clusters tells its id."
 _SAFE = "~!$&'()*+,;=:@-._"
 """Characters that a path segment may hold as they are (RFC 3986 §3.3)."""
 
@@ -98,7 +99,7 @@ class ClusterLinks:
         if asked != self._cluster:
             self._cluster = (await self._administration.cluster()).id
             if asked != self._cluster:
-                raise NotFound(text.format(asked) if text else None)
+                raise NotFound(text.format(asked) if text else None).with_help(_OTHER)
         return self.to(call, asked)
 
     def to(self, call: Call, cluster: str) -> Links:

@@ -136,7 +136,7 @@ class PartitionsService:
         for partition in topic.partitions:
             if partition.partition == call.params["partition_id"]:
                 return topic, partition
-        raise NotFound()
+        raise NotFound().with_help(PartitionNotFound.help)
 
     # --- reassignments ----------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class PartitionsService:
         for moving in await self._moving(name):
             if moving.partition == number:
                 return Response(_reassignment(moving, links))
-        raise NotFound()
+        raise NotFound().with_help("It is not being moved: …/partitions/-/reassignment lists those that are.")
 
     async def reassignments_of_topic(self, call: Call) -> Response:
         """``GET …/partitions/-/reassignment``; of an unknown topic there are none."""

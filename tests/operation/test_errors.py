@@ -110,6 +110,26 @@ async def test_the_errors_that_people_meet_tell_the_way_out(helpful: App) -> Non
     assert "application/vnd.kafka.binary.v2+json" in wrong["help"]
 
 
+async def test_what_is_not_there_has_another_way_out_than_a_path_that_is_not(helpful: App, topic: str) -> None:
+    async with aiohttp.ClientSession() as client:
+        url, body = helpful.addresses[0], '{"records": [{"value": 1}]}'
+        assert (await client.post(f"{url}/topics/{topic}", data=body, headers={"Content-Type": JSON_V2})).status == 200
+        reply = await client.get(url + "/v3/clusters")
+        cluster = "/v3/clusters/" + (await reply.json())["data"][0]["cluster_id"]
+    for path, way in (
+        ("/v3/clusters/nope", "GET /v3/clusters tells"),
+        (f"{cluster}/topics/{topic}/configs/nope", "GET …/configs"),
+        (f"{cluster}/brokers/99", "/brokers lists"),
+        (f"{cluster}/topics/{topic}/partitions/99", "/partitions lists"),
+        (f"{cluster}/topics/{topic}/partitions/0/replicas/99", "The path is right"),
+        (f"{cluster}/nope", "/openapi.json"),
+        ("/bridges/none", "/openapi.json"),
+    ):
+        wrong = await ask(helpful, "GET", path)
+        assert wrong["error_code"] == 404, path
+        assert way in wrong["help"], path
+
+
 async def test_a_record_of_another_format_says_how_to_get_on(helpful: App, topic: str) -> None:
     async with aiohttp.ClientSession() as client:
         url = helpful.addresses[0]

@@ -12,7 +12,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.request import HttpRequest
-from kafka_gateway.errors import MethodNotAllowed, NotFound, ServiceError, Unauthorized
+from kafka_gateway.errors import MethodNotAllowed, NoRoute, NotFound, ServiceError, Unauthorized
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
@@ -63,7 +63,7 @@ class ProxyHttp(Transport):
         query = parse_query(query_text) if mark else NOTHING
         body = await self._bodies.read(request, gateway) if request.body_exists else b""
         if path.endswith("/"):
-            raise NotFound()
+            raise NoRoute()
         method = "-" if request.method == "OPTIONS" else request.method  # no route has it: 405 with the others
         reply = await gateway.dispatch(
             Request(session, method, path, query, NOTHING, body, dialect=_DIALECT, begun=begun, area=self.area)
