@@ -41,6 +41,9 @@ _CONFLUENT = {
     ),
 }
 """What Confluent's clients import without a reference."""
+_SYMBOLS_MAX = 7_000
+"""Of one file. The pool takes the names of a file that it refuses out again, in one call and in a time that grows with
+the square of their number: 50 ms for these."""
 _RESERVED_NUMBERS = range(19_000, 20_000)
 _SURELY_SHALLOW = 30
 """Brackets of a datum's JSON. The free values of google/protobuf/struct.proto take three messages for each, and no
@@ -191,6 +194,12 @@ def _build(main: FileDescriptorProto, imports: Sequence[tuple[str, FileDescripto
             found = find(name)
             if found is not None and name not in added:
                 add(found)
+        symbols = _symbols(file)
+        if symbols > _SYMBOLS_MAX:
+            raise ValueError(
+                f"it is too large: a file has {symbols} messages, enums, values of enums, and extensions, and may have "
+                f"{_SYMBOLS_MAX}. Split it into several schemas"
+            )
         try:
             pool.AddSerializedFile(file.SerializeToString())
         except TypeError as error:
@@ -204,6 +213,16 @@ def _build(main: FileDescriptorProto, imports: Sequence[tuple[str, FileDescripto
 
     add(main)
     return pool.FindFileByName(main.name)
+
+
+def _symbols(part: FileDescriptorProto | DescriptorProto) -> int:
+    """How many names of a file, or of a message, the pool keeps by themselves; those of fields are with a message."""
+    messages = part.message_type if isinstance(part, FileDescriptorProto) else part.nested_type
+    return (
+        sum(1 + _symbols(message) for message in messages)
+        + sum(1 + len(enum.value) for enum in part.enum_type)
+        + len(part.extension)
+    )
 
 
 def _check_numbers(messages: Sequence[DescriptorProto]) -> None:

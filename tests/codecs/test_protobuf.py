@@ -169,6 +169,25 @@ def test_reserved_numbers_are_read_and_not_registered() -> None:
             ProtobufCodec().canonical(each)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "message A { enum E { " + "".join(f"V{i} = {i};" for i in range(6_999)) + "} }",
+        "message A { " + "".join(f"message Q{i} {{}}" for i in range(7_000)) + "}",
+        'syntax = "proto2"; message A { extensions 1 to max; } '
+        + "extend A { "
+        + "".join(f"optional int32 f{i} = {i + 1};" for i in range(7_000))
+        + "}",
+    ],
+    ids=["values", "messages", "extensions"],
+)
+def test_a_file_with_very_many_names_never_reaches_the_pool(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `_build` makes the pool before it adds anything; nothing may be added to this one.
+    monkeypatch.setattr(descriptor_pool, "DescriptorPool", object)
+    with pytest.raises(ValueError, match="a file has 7001 messages, enums, values of enums, and ext"):
+        compiled(text)
+
+
 def test_more_fields_than_a_message_can_hold_are_told() -> None:
     fields = [f"int64 f{i} = {i};" for i in (*range(1, 9001), *range(20_000, 20_999))]
     with pytest.raises(UnusableSchema, match=r"a message cannot be held.*about 8,000 int64"):
