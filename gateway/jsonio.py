@@ -6,6 +6,7 @@ Bodies must be UTF-8 and may begin with a BOM (kafka-rest-http-observed.md §3.4
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,6 +28,9 @@ ValidationError = msgspec.ValidationError
 """Well-formed JSON that is not what was asked for."""
 
 _BOM = b"\xef\xbb\xbf"
+_HALF_MAX = 64
+_HALF_AT_THE_END = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(.{,5})\Z", re.DOTALL)
+_SECOND_HALF_BEGINS = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{,4})?)?")
 _encoder = msgspec.json.Encoder()
 _value_decoder = msgspec.json.Decoder()
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
@@ -57,7 +61,7 @@ def decode(text: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except ValidationError:
         raise
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
+        raise BadRequest(f"The body is not JSON: {_reason(text, error)}.") from None
     except RecursionError:
         raise BadRequest(
             "The body is not acceptable JSON: it is nested too deeply (about 1000 levels are read)."
@@ -70,6 +74,8 @@ def decode_value(text: bytes) -> Any:
     """The text as plain Python values; ValueError if it is not JSON."""
     try:
         return _value_decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise ValueError(_reason(text, error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -81,10 +87,23 @@ def decoder_with_floats(of_float: Callable[[str], Any]) -> Callable[[bytes], Any
     def read(text: bytes) -> Any:
         try:
             return decode(text)
+        except msgspec.DecodeError as error:
+            raise ValueError(_reason(text, error)) from None
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
     return read
+
+
+def _reason(text: bytes, error: msgspec.DecodeError) -> str:
+    """What is wrong with a text. msgspec calls it truncated, too, where it would look for the other half of a pair
+    behind its end."""
+    said = str(error)
+    if said == "Input data was truncated":
+        found = _HALF_AT_THE_END.search(text[-_HALF_MAX:])
+        if found is not None and _SECOND_HALF_BEGINS.fullmatch(found[1]) is None:
+            return "a string holds half of a surrogate pair, which is no character"
+    return said
 
 
 def is_json(text: bytes) -> bool:

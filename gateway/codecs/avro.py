@@ -41,6 +41,8 @@ _LOOKED_AT_MAX = 20_000
 """Branches that it may look at for one datum, which is some milliseconds."""
 _NAMED_MAX = 20
 """Branches of a union, or symbols, that a message tells."""
+_EXPLAINED_MAX = 10_000
+"""Bytes of a broken payload that are read again for the reason, in Python: some milliseconds."""
 
 
 class AvroCodec(SchemaCodec):
@@ -104,19 +106,27 @@ class AvroSchema(CompiledSchema):
             raise ValueError("there is more than an id in the header")
         if self._raw:
             return payload.decode("latin-1")
+        if self._guarded:
+            return read_datum(self._node, payload)
         try:
-            if self._guarded:
-                return read_datum(self._node, payload)
             top: Any = fastavro.schemaless_reader(io.BytesIO(payload), self._read_schema, None)
-        except ValueError:
-            raise
-        except Exception as error:  # it says what is wrong with bytes in many ways: EOFError, IndexError, …
-            raise ValueError(f"the payload is no datum of its schema ({type(error).__name__})") from None
+        except Exception:  # it says what is wrong with bytes in many ways: EOFError, IndexError, …
+            raise ValueError(f"the payload is no datum of its schema{self._fault(payload)}") from None
         datum, show = top[_TOP], self._show
         if show is not None:
             datum = show(datum)
         # At the top level a reply does not name a union's branch (observed §4.6).
         return next(iter(datum.values())) if self._bare and datum is not None else datum
+
+    def _fault(self, payload: bytes) -> str:
+        """What is wrong with a payload, behind a colon; "" if it is too long to be read at once for that."""
+        if len(payload) > _EXPLAINED_MAX:
+            return ""
+        try:
+            read_datum(self._node, payload)
+        except ValueError as reason:
+            return f": {reason}"
+        return ""
 
 
 def _parsed(parse: Callable[[Any], Any], schema: Any) -> Any:

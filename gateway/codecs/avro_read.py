@@ -124,7 +124,10 @@ class _Reader:
         return count
 
     def _string(self) -> str:
-        return self._take(self._long()).decode()
+        try:
+            return self._take(self._long()).decode()
+        except UnicodeDecodeError:
+            raise ValueError("a string is not UTF-8") from None
 
     def _take(self, size: int) -> bytes:
         end = self._at + size

@@ -39,7 +39,9 @@ def refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAu
 
 
 def told(error: Exception) -> str:
-    return f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
+    """Why there is no schema, as the end of a sentence, without its full stop."""
+    said = f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
+    return said.rstrip(".")
 
 
 def passes(error: Exception) -> bool:

@@ -30,7 +30,7 @@ from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.registry.answers import ID_MAX, body_of, integer_in, passes, refused, told, unreachable
 from kafka_gateway.registry.bounded import BoundedMap
-from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, part
+from kafka_gateway.registry.client import RegistryAway, RegistryClient, RegistryRefusal, is_a_part, part
 from kafka_gateway.registry.drafts import Drafts
 from kafka_gateway.registry.finder import FRESH_S, SchemaFinder
 from kafka_gateway.registry.flights import Flights
@@ -339,6 +339,15 @@ class Catalogue:
             )
 
     def _subject(self, choice: SchemaChoice, compiled: CompiledSchema | None) -> str:
+        subject = self._named(choice, compiled)
+        if not is_a_part(subject):
+            raise BadRequest(
+                f"Bad Request: subject={subject!r} cannot be used: a subject is not empty, and no part of it between "
+                "slashes is '.' or '..'."
+            )
+        return subject
+
+    def _named(self, choice: SchemaChoice, compiled: CompiledSchema | None) -> str:
         if choice.subject is not None:
             return choice.subject
         strategy = choice.strategy or self._strategy
@@ -383,7 +392,7 @@ class Catalogue:
         key, payload, rest = read_frame(part, record)
         finder = self._finder
         if finder is None:
-            raise ValueError(SchemasUnavailable.text)
+            raise ValueError(SchemasUnavailable.text.rstrip("."))
         stored = finder.known(key)
         if stored is None or (isinstance(stored, Failed) and time.monotonic() >= stored.until):
             stored = self._wait_for(finder, key, stored)
@@ -394,7 +403,7 @@ class Catalogue:
         if format and stored.format != format:
             raise ValueError(f"its schema {stored.id} is of the format {stored.format or stored.type}")
         if stored.compiled is None:
-            raise ValueError(f"its schema {stored.id} cannot be used: {stored.fault}")
+            raise ValueError(f"its schema {stored.id} cannot be used: {stored.fault.rstrip('.')}")
         return stored.compiled.decode(payload, rest)
 
     def name(self, part: Part, record: ConsumedRecord) -> SchemaName | None:

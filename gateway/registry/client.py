@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ log = logging.getLogger("gateway.registry")
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 _ANSWER_MAX = 32 * 1024 * 1024
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:$|[/\\])")
 _ROUNDS = 3
 """How often all addresses are tried."""
 _PAUSE_S = 0.1
@@ -177,8 +179,20 @@ def _content_of(data: bytes | None) -> io.BytesIO | None:
 
 
 def part(name: object) -> str:
-    """One part of a path: subjects may hold any character."""
-    return quote(str(name), safe="")
+    """One part of a path: subjects may hold any character. RegistryRefusal for what no path can have in a part."""
+    text = str(name)
+    if not is_a_part(text):
+        raise RegistryRefusal(422, 0, f"{text!r} cannot be the name of a subject")
+    return quote(text, safe="")
+
+
+def is_a_part(name: str) -> bool:
+    """Whether a path can have the name in one part.
+
+    Servers, and proxies before them, take dot segments away (RFC 3986 §5.2.4), many of them after they have undone
+    escapes: what would be asked then is not the question.
+    """
+    return bool(name) and _DOT_SEGMENT.search(name) is None
 
 
 def _refusal(status: int, content: bytes) -> RegistryRefusal:
@@ -187,10 +201,12 @@ def _refusal(status: int, content: bytes) -> RegistryRefusal:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        return RegistryRefusal(status, 0, f"HTTP {status}")
+        return RegistryRefusal(status, 0, f"the schema registry answers HTTP {status}")
     code, message = answer.get("error_code"), answer.get("message")
     return RegistryRefusal(
-        status, code if isinstance(code, int) else 0, str(message)[:1000] if message else f"HTTP {status}"
+        status,
+        code if isinstance(code, int) else 0,
+        str(message)[:1000] if message else f"the schema registry answers HTTP {status}",
     )
 
 

@@ -154,8 +154,15 @@ class SchemaFinder:
     async def _read(self, key: SchemaKey) -> Stored:
         client = self._client
         if isinstance(key, bytes):
-            path = f"/schemas/guids/{uuid.UUID(bytes=key)}"
-            answer, id = await client.ask("GET", path), 0
+            guid, id = uuid.UUID(bytes=key), 0
+            try:
+                answer = await client.ask("GET", f"/schemas/guids/{guid}")
+            except RegistryRefusal as refusal:
+                if refusal.status != 404:
+                    raise
+                # Registries that do not know GUIDs at all answer so, too, without a word.
+                said = f"the schema registry knows no schema with the GUID {guid}"
+                raise RegistryRefusal(404, refusal.error_code, said) from None
             places: dict[str, int] | None = None
         else:
             id = key

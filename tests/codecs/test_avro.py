@@ -362,3 +362,22 @@ def test_negative_indexes_are_refused(schema: Any, payload: bytes, good: bytes) 
     found.decode(good)
     with pytest.raises(ValueError, match="no datum of its schema"):
         found.decode(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (b"", ": it ends too soon"),
+        (b"\x02", ": it ends too soon"),
+        (b"\x02\x08abc", ": it ends too soon"),
+        (b"\x02\x02\xff\x00", ": a string is not UTF-8"),
+        (b"\x02\x02a\x04", ": the union has no branch 2"),
+        (b"\x02\x02a\x02\x06", ": the enum E has no symbol 3"),
+        (b"\x02\xa0\x8d\x06" + b"a" * 20_000, ""),  # reading it again for the reason would take long
+    ],
+)
+def test_what_is_wrong_with_a_payload_is_told_in_words(payload: bytes, said: str) -> None:
+    enum = {"type": "enum", "name": "E", "symbols": ["A"]}
+    schema = compiled(record(("n", "int"), ("s", "string"), ("u", ["null", enum])))
+    with pytest.raises(ValueError, match=f"^the payload is no datum of its schema{said}$"):
+        schema.decode(payload)

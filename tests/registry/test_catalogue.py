@@ -112,7 +112,7 @@ async def test_subject_strategies(fake: FakeRegistry, catalogue: Any, strategy: 
 async def test_not_there_is_believed_for_a_second(fake: FakeRegistry, catalogue: Any) -> None:
     schemas = await catalogue()
     for _ in range(5):
-        with pytest.raises(ValueError, match="not found"):
+        with pytest.raises(ValueError, match=r"^Schema 7 not found$"):  # without a full stop: more is said behind it
             await on_thread(schemas, framed(7, b""))
     assert len(fake.asked) == 2  # the schema, and where it is registered
     await asyncio.sleep(1.05)
@@ -327,6 +327,42 @@ async def test_what_does_not_exist(fake: FakeRegistry, catalogue: Any) -> None:
         await schemas.resolve(SchemaChoice("other", "value", version=5))
     with pytest.raises(SerializationError, match="latest"):
         await schemas.resolve(SchemaChoice("t", "value", version=LATEST))
+
+
+async def test_a_guid_that_the_registry_does_not_know(fake: FakeRegistry, catalogue: Any) -> None:
+    async def nothing(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404)
+
+    fake.misbehave = nothing
+    record = framed(1, b"", [("__value_schema_id", b"\1" + bytes(16))])
+    with pytest.raises(ValueError, match=r"knows no schema with the GUID 00000000-0000-0000-0000-000000000000$"):
+        await on_thread(await catalogue(), record)
+
+
+@pytest.mark.parametrize("subject", ["", ".", "..", "../../config", "a/../b", "a\\.", "a/."])
+async def test_a_subject_that_no_path_can_name_is_refused(fake: FakeRegistry, catalogue: Any, subject: str) -> None:
+    schemas = await catalogue()
+    for choice in (
+        SchemaChoice("t", "value", "avro", text=RECORD, subject=subject),
+        SchemaChoice("t", "value", subject=subject, version=LATEST),
+    ):
+        with pytest.raises(BadRequest, match="a subject is not empty, and no part"):
+            await schemas.resolve(choice)
+    titled = json.dumps({"title": subject or ".", "type": "object"})
+    with pytest.raises(BadRequest, match="a subject is not empty, and no part"):
+        await schemas.resolve(SchemaChoice("t", "value", "jsonschema", text=titled, strategy="RECORD_NAME"))
+    assert fake.asked == []
+    # As a reference of a schema that somebody has registered.
+    fake.add("t-value", RECORD, references=[{"name": "x", "subject": subject, "version": 1}], id=7)
+    with pytest.raises(ValueError, match="cannot be the name of a subject"):
+        await on_thread(schemas, framed(7, b"\2"))
+    assert {path for _, path, _ in fake.asked} == {"/base/v7/schemas/ids/7", "/base/v7/schemas/ids/7/versions"}
+
+
+@pytest.mark.parametrize("subject", ["google/type/date.proto", "a.b", "...", "%2e%2e", "a..b", ".a/b."])
+async def test_any_other_subject_is_asked_for_as_it_is(fake: FakeRegistry, catalogue: Any, subject: str) -> None:
+    await (await catalogue()).resolve(SchemaChoice("t", "value", "avro", text=RECORD, subject=subject))
+    assert list(fake.subjects) == [subject]
 
 
 async def test_incompatible_schemas_are_told(fake: FakeRegistry, catalogue: Any) -> None:

@@ -92,6 +92,7 @@ async def test_the_partition_of_a_record_beats_that_of_the_path(rest: Rest, fake
         (JSON, b'{"records":[{"value":1}]} x', 400, "The body is not JSON"),
         (JSON, b'{"records":[{"value":1}]}{}', 400, "The body is not JSON"),
         (JSON, b'{"records":[{"value":NaN}]}', 400, "The body is not JSON"),
+        (JSON, rb'"\ud800"', 400, "The body is not JSON: a string holds half of a surrogate pair"),
         (JSON, b'{"records":[{"value":"\xff"}]}', 400, "The body is not valid UTF-8"),
         (JSON, {"records": [{"value": 1}], "colour": "red"}, 422, "Unrecognized field: colour"),
         (JSON, {"Records": [{"value": 1}]}, 422, "Unrecognized field: Records"),

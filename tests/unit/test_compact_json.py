@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +48,21 @@ def test_no_white_space_is_left_between_the_parts(value: Any, data: st.DataObjec
 def test_what_is_compact_stays_as_it_is(value: Any) -> None:
     text = json.dumps(value, separators=(",", ":")).encode()
     assert jsonio.compact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (rb'"\ud800"', True),
+        (rb'["\ud800", 1]', True),
+        (rb'"\\\uDBFFx"', True),
+        (rb'"\ud800\n"', True),
+        (rb'["\ud800', False),
+        (rb'["\ud800\ud', False),
+        (rb'["\\ud800"', False),
+        (rb'["a', False),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_told_from_a_text_that_is_cut_off(text: bytes, half: bool) -> None:
+    with pytest.raises(ValueError, match="surrogate pair" if half else "^Input data was truncated$"):
+        jsonio.decode_value(text)
