@@ -255,3 +255,21 @@ def test_the_examples_of_the_page(gateway: GatewayProcess, tmp_path: Path) -> No
         del each["offset"]
         del each["value_schema"]["id"]
     assert shown == printed
+
+
+def test_the_example_of_the_v3_page(gateway: GatewayProcess) -> None:
+    page = PAGE.with_name("rest-v3.md").read_text()
+    (command,) = [code for code in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if '"schema' in code]
+    (report,) = re.findall(r'```json\n(\{[^`]*"schema_version"[^`]*)\n```', page)
+    run = subprocess.run(
+        ["bash", "-c", command.replace("http://127.0.0.1:8082", gateway.url).replace("$CLUSTER", "-")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed = json.loads(report)["value"]
+    shown = [json.loads(line) for line in run.stdout.replace("}{", "}\n{").splitlines() if line]
+    assert [each["error_code"] for each in shown] == [200] * 3, shown
+    for each in shown:
+        assert {**each["value"], "schema_id": printed["schema_id"]} == printed
+    assert sorted(row["value"]["total"] for row in stream(gateway, "invoices", format="avro")) == [3, 4, 5]
