@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kafka_gateway import early_signals
 from kafka_gateway.assembly.built_in import BUILT_IN
 from kafka_gateway.assembly.plugins import PluginError, Plugins, find_plugins
 from kafka_gateway.commands.run import PROPERTY, run
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"flasfka-serve: {fault}", file=sys.stderr)
         return 2
     if options.test:
+        early_signals.let_go()
         from kafka_gateway.commands.flasfka_check import try_out
 
         return try_out(config, plugins)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from kafka_gateway import early_signals
 from kafka_gateway.commands.inherited import bind_listeners, open_embedded, peer_directory
 from kafka_gateway.commands.place import Place
 from kafka_gateway.commands.reloads import Reloads
@@ -42,8 +43,7 @@ _START_S: Final = 60.0
 imports everything first, on a machine that is busy without it."""
 _LOOKS: Final = 6
 """How often, in the longest silence that is allowed, a worker gives a sign of life, and the parent looks for it."""
-_FORWARDED: Final = (signal.SIGHUP, signal.SIGUSR1)
-_TAKEN: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR2, *_FORWARDED)
+_TAKEN: Final = (*early_signals.KEPT, signal.SIGINT, signal.SIGCHLD)
 
 
 def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None) -> int:
@@ -52,8 +52,6 @@ def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None
     ``words`` are the arguments of the command, which the workers get, too; ``text`` is the properties file among them,
     as ``config`` was read from it.
     """
-    for number in (*_FORWARDED, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
     logs = open_logs(config.text("log.format"), config.text("log.file"), shared=True)
     if logs is None:
         return 1
@@ -70,6 +68,16 @@ def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None
             log.error(str(error))
             return 1
         return parent.run()
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Processes that are started meanwhile have signals wait until they keep them (`early_signals.keep`)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, early_signals.HARMLESS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def count_of(config: Config) -> int:
@@ -147,6 +155,7 @@ class _Parent:
             before = {number: signal.signal(number, lambda taken, _: self._signals.append(taken)) for number in _TAKEN}
             old = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
             try:
+                early_signals.serve()
                 yield
             finally:
                 signal.set_wakeup_fd(old)
@@ -161,9 +170,11 @@ class _Parent:
                 self._stop(0)
         elif number == signal.SIGHUP:
             self._logs.reopen()
-            self._manager.begin_reload()
-            self._reloads.ask()
-        elif number == signal.SIGUSR1:
+            if self._stop_by is None:
+                if self._served:
+                    self._manager.begin_reload()
+                self._reloads.ask()
+        elif number == signal.SIGUSR1 and self._served:  # before, the workers would not hear it
             LEVELS.toggle()
             self._send(number)
         elif number == signal.SIGUSR2:
@@ -207,7 +218,8 @@ class _Parent:
         files = (theirs.fileno(), *texts, *worker.files)
         with theirs:
             try:
-                process = subprocess.Popen(command, env=self._environment, pass_fds=files, stdin=subprocess.DEVNULL)
+                with _held_back():
+                    process = subprocess.Popen(command, env=self._environment, pass_fds=files, stdin=subprocess.DEVNULL)
             except OSError as error:
                 channel.close()
                 self._not_started(worker, error)
@@ -263,9 +275,9 @@ class _Parent:
     def _pids(self) -> str:
         return ", ".join(str(worker.process.pid) for worker in self._workers if worker.process is not None)
 
-    def _tell_reloaded(self) -> None:
+    def _tell_reloaded(self, taken: bool) -> None:
         if self._served:
-            self._manager.ready()
+            self._manager.ready(refused=not taken)
 
     def _tell_drained(self) -> None:
         """Once all have answered their clients none needs another any more, and all may end."""

@@ -20,12 +20,12 @@ class Reloads:
 
     Args:
         text: the properties file as the gateway was started with; None: it has none.
-        settled: called when all workers that serve have answered.
+        settled: called when all workers that serve have answered, with whether any has taken the text.
 
     OSError: there is no memory for the texts.
     """
 
-    def __init__(self, text: PropertiesText | None, places: Sequence[Place], settled: Callable[[], None]) -> None:
+    def __init__(self, text: PropertiesText | None, places: Sequence[Place], settled: Callable[[bool], None]) -> None:
         self._places = places
         self._settled = settled
         self._current: PropertiesText | None = text
@@ -69,7 +69,7 @@ class Reloads:
                 self._current = self._offer
                 before, self._taken = self._taken, SharedText(self._current)
                 before.close()
-            self._settled()
+            self._settled(self._was_taken)
         serving = [place for place in self._places if place.ready_at is not None]
         if behind := [place for place in serving if place.round != self._round]:
             # Started before the text was taken, or before files of the log were moved away.

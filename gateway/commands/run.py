@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kafka_gateway import early_signals
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.commands.output import write_line
 from kafka_gateway.commands.service_manager import ServiceManager
@@ -37,10 +38,6 @@ PROPERTY = re.compile(r"[A-Za-z0-9._-]+=")
 READY = "Server started, listening for requests..."
 """On standard output when the gateway serves; bin/start waits for it."""
 
-_NOT_YET = ("SIGHUP", "SIGUSR1", "SIGUSR2")
-"""Signals by which an administrator may mean something for which the gateway is not ready yet: they would kill it. So
-they are ignored until it serves."""
-
 
 def run(
     config: Config,
@@ -58,9 +55,7 @@ def run(
     changes nothing: what a signal does without a handler is to kill. ``part``: of a process that is one of several,
     whose parent tells the user and the service manager what there is to tell. ``logs``: where the log goes already.
     """
-    for name in _NOT_YET:
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_IGN)
+    early_signals.keep(worker=part is not None)
     logs = logs or open_logs(config.text("log.format"), config.text("log.file"))
     if logs is None:
         return 1
@@ -163,12 +158,14 @@ async def _serve(
         end()
 
     reload: Reload | None = None
+    is_asked = False
+    """Whether SIGHUP came before there was anything to be read again."""
     reading: set[asyncio.Task[None]] = set()
     manager = ServiceManager(os.environ if part is None else {})
     worker: Worker | None = None
 
     def ready(app: App) -> None:
-        nonlocal reload
+        nonlocal reload, is_asked
         gateway = app.gateway
         logs.take_over(gateway.access)
         gateway.following.append(lambda new: Change(lambda: LEVELS.configure(new)))
@@ -179,17 +176,25 @@ async def _serve(
         else:
             manager.ready()
             tell_ready(logs.form)
+            if is_asked:  # a worker is asked by its parent
+                is_asked = False
+                read_again()
 
     async def read_config() -> None:
         taken = False
         if reload is not None:
-            with manager.reloading():
-                taken = await reload()
+            manager.begin_reload()
+            taken = await reload()
+            manager.ready(refused=not taken)
         if worker is not None:
             worker.parent.tell(b"reloaded" if taken else b"refused")
 
     def read_again() -> None:
+        nonlocal is_asked
         logs.reopen()
+        if reload is None or stop.is_set():
+            is_asked = True
+            return
         reading.add(task := loop.create_task(read_config(), name="reload"))
         task.add_done_callback(reading.discard)
 
@@ -205,6 +210,7 @@ async def _serve(
         )
         for number, what in taken:
             before[number] = signal.signal(number, on_the_loop(loop, what))
+        early_signals.serve()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(manager.watching(stop))
             if part is not None:

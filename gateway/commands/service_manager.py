@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 log = logging.getLogger("gateway")
 
@@ -29,34 +29,31 @@ class ServiceManager:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
+        self._is_stopping = False
         self.watchdog_s = _watchdog_s(environment) if self._address else 0.0
         """Seconds without a sign of life after which the manager restarts the process; 0: it does not."""
 
-    def ready(self) -> None:
-        """The gateway serves, or serves again with what it has read anew."""
-        self._tell("READY=1", "STATUS=serving")
+    def ready(self, *, refused: bool = False) -> None:
+        """The gateway serves, or serves again with what it has read anew; ``refused``: with what it had before."""
+        if not self._is_stopping:
+            why = "; the configuration that was read last is refused, the log names every fault" if refused else ""
+            self._tell("READY=1", f"STATUS=serving{why}")
 
     def stopping(self) -> None:
-        """The stop has begun."""
+        """The stop has begun: nothing that is under way tells of serving any more."""
+        self._is_stopping = True
         self._tell("STOPPING=1", "STATUS=stopping: requests at work are finished")
 
     def begin_reload(self) -> None:
         """The configuration is being read; ``ready`` ends that."""
+        if self._is_stopping:
+            return
         # CLOCK_MONOTONIC, by which Type=notify-reload tells this reload from the one before.
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def beat(self) -> None:
         """A sign of life."""
         self._tell("WATCHDOG=1")
-
-    @contextlib.contextmanager
-    def reloading(self) -> Iterator[None]:
-        """Around the reading of the configuration, however it ends."""
-        self.begin_reload()
-        try:
-            yield
-        finally:
-            self.ready()
 
     @contextlib.asynccontextmanager
     async def watching(self, stop: asyncio.Event) -> AsyncIterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.workers")
 
-START = "from kafka_gateway.commands.worker import start; start()"
+START = (
+    "from kafka_gateway import early_signals; early_signals.keep(worker=True);"
+    " from kafka_gateway.commands.worker import start; start()"
+)
 """What the interpreter of a worker runs. bin/stop knows a gateway by ``-m kafka_gateway``: its parent only."""
 
 _MEMORY = "memory.max.bytes"
@@ -29,8 +31,6 @@ _SERVER_ID = "kafka.ws.proxy.server.server-id"
 
 def start() -> None:
     """Serves as the first argument says, a `WorkerPart`; the rest are those of the parent. Ends the process."""
-    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)  # until `commands.run` has its handlers
     part = read_part(sys.argv[1])
     # From here on, and not only when it serves: why a worker cannot start stands in the log.
     logs = open_logs(part.log_format, part.log_file, part.number)

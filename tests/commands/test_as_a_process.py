@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import tomllib
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -32,31 +35,94 @@ def test_signals_without_a_meaning_do_not_kill() -> None:
         assert gateway.stop() == 0
 
 
-def test_signals_while_it_starts_do_not_kill() -> None:
-    """A supervisor may reload it before it listens."""
-    code = """
-import builtins, os, signal, sys
-import kafka_gateway.__main__ as program
+EARLY = """
+import builtins, importlib, os, signal, sys
+script, signals, *arguments = sys.argv[1:]
+module, _, name = script.partition(":")
+program = getattr(importlib.import_module(module), name)
 
 real = builtins.__import__
 
 def importing(name, *more):
     if name.startswith("kafka_gateway.commands"):  # it is on its way, and has no handlers of its own yet
         builtins.__import__ = real
-        for each in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            os.kill(os.getpid(), each)
+        for each in signals.split(","):
+            os.kill(os.getpid(), getattr(signal, each))
     return real(name, *more)
 
 builtins.__import__ = importing
-sys.argv = ["kafka-gateway", "--version"]
-sys.exit(program.start())
+sys.argv = ["program", *arguments]
+sys.exit(program())
 """
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False
+"""Runs a script of pyproject.toml, which gets these signals before it has imported what it needs."""
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+def early(script: str, signals: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", EARLY, SCRIPTS[script], signals, *arguments],
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kafka-gateway", "port=0"),
+        ("kafka-gateway", "port=0", "workers=2"),
+    ],
+)
+def test_a_stop_while_it_starts_is_a_stop(words: tuple[str, ...]) -> None:
+    """Also behind signals that mean something for a gateway that serves."""
+    script, *arguments = words
+    output, _ = (process := early(script, "SIGHUP,SIGUSR1,SIGUSR2,SIGTERM", *arguments)).communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "stopping" in output
+
+
+def test_a_command_that_is_no_gateway_ends_by_an_early_signal() -> None:
+    process = early("kafka-gateway", "SIGTERM", "--check")
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (-signal.SIGTERM, "")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_while_it_starts_is_done_when_it_serves(workers: int) -> None:
+    process = early("kafka-gateway", "SIGHUP", "port=0", f"workers={workers}")
+    assert process.stdout is not None
+    with process, process.stdout as lines:
+        seen, read = [], 0
+        for line in lines:
+            seen.append(line)
+            read += "the configuration was read again" in line
+            if read == workers:
+                process.terminate()
+                break
+        rest = lines.read()
+    assert process.returncode == 0, "".join(seen) + rest
+
+
+def test_workers_that_are_signalled_right_behind_their_start_come_to_serve() -> None:
+    """As by a script that rotates logs, and signals all processes of a name."""
+    process = early("kafka-gateway", "SIGHUP", "port=0", "workers=2")
+    children, signalled = Path(f"/proc/{process.pid}/task/{process.pid}/children"), set[int]()
+    assert process.stdout is not None
+    with process, process.stdout as lines:
+        while len(signalled) < 2 and process.poll() is None:
+            for each in {int(word) for word in children.read_text().split()} - signalled:
+                os.kill(each, signal.SIGHUP)
+                signalled.add(each)
+            time.sleep(0.002)  # nothing announces a child
+        seen = []
+        for line in lines:
+            seen.append(line)
+            if "2 workers serve" in line:
+                process.terminate()
+        assert process.wait(60) == 0, "".join(seen)
+    assert "2 workers serve" in "".join(seen)
 
 
 @pytest.mark.parametrize("arguments", [["--check", "--json"], ["--check"]])

@@ -1,0 +1,46 @@
+"""Signals that come before the gateway can serve them. Without a handler they would kill it.
+
+A script that rotates logs, or a service manager, does not know how far a start has come. So each process of a gateway
+keeps such signals from its first lines on, before it imports anything dear, and serves them when it has handlers.
+"""
+
+from __future__ import annotations
+
+import signal
+
+HARMLESS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)  # which Windows has not
+KEPT: tuple[signal.Signals, ...] = (*HARMLESS, signal.SIGTERM)
+"""SIGINT is not among them: who presses Ctrl-C sits before a terminal, and wants it back."""
+
+_came: list[int] = []
+
+
+def keep(*, worker: bool = False) -> None:
+    """Keeps the signals from now on, and lets those in that the parent of a worker held back. Main thread only.
+
+    ``worker``: SIGTERM ends the process as before: nobody waits for it, and its parent knows why it ended.
+    """
+    for number in HARMLESS if worker else KEPT:
+        signal.signal(number, _note)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
+
+
+def _note(number: int, _: object) -> None:
+    if number not in _came:
+        _came.append(number)
+
+
+def serve() -> None:
+    """Sends this process what has come, once: it has its handlers now."""
+    while _came:
+        signal.raise_signal(_came.pop(0))
+
+
+def let_go() -> None:
+    """SIGTERM ends this process again, and at once if it has come: it is no gateway, but a command that answers."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.SIGTERM in _came:
+        signal.raise_signal(signal.SIGTERM)
