@@ -124,6 +124,8 @@ class Description:
     parameters: Sequence[Parameter] = ()
     path: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Variable of the path → what it is."""
+    slash: bool = False
+    """The path is asked for with a slash behind it, which the template does not have."""
     errors: Sequence[type[ServiceError]] = ()
     """What it may refuse or fail with, beside what every route may."""
     error_body: Shape = None

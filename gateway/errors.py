@@ -428,6 +428,13 @@ class KafkaError(ServiceError):
     status, error_code, text = 500, 50002, "Kafka error"
 
 
+class OffsetOutOfRange(KafkaError):
+    """A read of v1 from an offset that the partition does not have (§5.4)."""
+
+    text = "Kafka error: Fetch response contains an error code: 1"
+    help = "The partition has no such offset: begin between its first record and its end; 0 where nothing was deleted."
+
+
 class NotAMember(KafkaError):
     """A commit for a group whose partitions belong to others: its members, or a member that has taken over."""
 

@@ -240,6 +240,8 @@ def tell(app: App) -> None:
     config = app.gateway.config
     if not app.gateway.admission.authorization.is_on and config.asks_who:
         log.info("No authorization.file: whoever proves who they are may do everything (docs/security.md)")
+    if config.flag("metrics.enable") and not any(each.name == "operation.metrics" for each in app.gateway.offered()):
+        log.info("Metrics are not served anywhere: set admin.listeners=http://127.0.0.1:9644 (docs/metrics.md)")
     if app.kafka.embedded:
         log.warning(
             "No bootstrap.servers: using the EMBEDDED Kafka, in memory and for trying out only. "

@@ -56,7 +56,8 @@ class Reload:
             except ConfigError as error:
                 for fault in error.faults:
                     log.error("%s", fault)
-                log.error("the configuration has %d faults; nothing was changed", len(error.faults))
+                count = len(error.faults)
+                log.error("the configuration has %d fault%s; nothing was changed", count, "" if count == 1 else "s")
                 taken = False
             except Exception:
                 log.exception("the configuration could not be read again")

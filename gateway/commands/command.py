@@ -46,7 +46,8 @@ kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
 kafka-gateway flasfka-serve: push and pull alone.
 Each of these has a --help of its own.
 
-signals: TERM and INT stop in order, HUP has what can change at run time read again.
+signals: TERM and INT stop in order, HUP has what can change at run time read again,
+USR1 has everything logged at DEBUG, and once more as before.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
 with --may: 0 yes, 1 no, 2 faulty rules or question;

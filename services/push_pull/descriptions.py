@@ -29,9 +29,9 @@ _PATH: Final = {"topic": "Name of a topic.", "name": "Of a push: the key. Of a p
 DESCRIPTIONS: Final[Mapping[str, Description]] = {
     "POST": Description(
         "Push messages",
-        "204 when Kafka has every one of them.",
+        "204 when Kafka has every one of them. Without the slash at the path's end the answer is 308.",
         tag=_TAG,
-        replies={204: None, 308: None},
+        replies={204: None},
         body={
             "type": "object",
             "required": ["messages"],
@@ -39,6 +39,7 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
         },
         body_example={"messages": ["message1", "message2"]},
         path=_PATH,
+        slash=True,
         parameters=(
             Parameter(
                 "dry_run",
@@ -52,7 +53,7 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
     ),
     "GET": Description(
         "Pull a group's next messages",
-        "They are committed when the reply has been written.",
+        "They are committed when the reply has been written. Without the slash at the path's end the answer is 308.",
         tag=_TAG,
         replies={
             200: {
@@ -60,9 +61,9 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
                 "required": ["group", "messages"],
                 "properties": {"group": _TEXT, "messages": {"type": "array", "items": {}}},
             },
-            308: None,
         },
         path=_PATH,
+        slash=True,
         parameters=(
             Parameter("limit", "How many messages at most.", {"type": "integer", "minimum": 1}),
             Parameter("encoding", "base64: messages that are no text, too.", {"enum": ["", "base64"]}),
@@ -73,6 +74,13 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
         error_body=_ERROR,
     ),
     "HEAD": Description(
-        "Not served: 405", tag=_TAG, replies={}, path=_PATH, errors=(MethodNotAllowed,), error_body=_ERROR, kafka=False
+        "Not served: 405",
+        tag=_TAG,
+        replies={},
+        path=_PATH,
+        slash=True,
+        errors=(MethodNotAllowed,),
+        error_body=_ERROR,
+        kafka=False,
     ),
 }

@@ -301,7 +301,7 @@ def _described(generation: str) -> dict[str, Description]:
             tag=of_consumers,
             replies={200: InstanceReply},
             body=_INSTANCE_V1 if v1 else _INSTANCE_V2,
-            body_example={"name": "one", "format": "json", "auto.offset.reset": "earliest"},
+            body_example={"name": "one", "format": "json", "auto.offset.reset": "smallest" if v1 else "earliest"},
             reply_example={
                 "instance_id": "one",
                 "base_uri": "http://127.0.0.1:8082/consumers/billing/instances/one",

@@ -30,7 +30,8 @@ class SimpleReads:
 
         Raises:
             TopicNotFound, PartitionNotFound, LeaderNotAvailable: 40401, 40402, 40404.
-            KafkaError: 50002, e.g. for an offset that is not in the log.
+            OffsetOutOfRange: 50002, for an offset that is not in the log.
+            KafkaError: 50002.
         """
         offset = read_long(call.query, "offset", 0)
         count = read_long(call.query, "count", 1)

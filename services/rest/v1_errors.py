@@ -37,8 +37,8 @@ def to_v1(error: ServiceError) -> ServiceError:
     if not isinstance(error, _OF_KAFKA) or error.message.startswith(("Kafka error: ", "Retriable Kafka error: ")):
         return error
     if error.retriable:
-        return KafkaRetriable(f"Retriable Kafka error: {error.message}")
-    return KafkaError(f"Kafka error: {error.message}")
+        return KafkaRetriable(f"Retriable Kafka error: {error.message}").with_help(error.help)
+    return KafkaError(f"Kafka error: {error.message}").with_help(error.help)
 
 
 class _V1Errors:

@@ -55,7 +55,8 @@ async def test_the_document_is_valid_and_has_every_route() -> None:
                 template = re.sub(r":int\}", "}", route.template)
                 shape = re.sub(r"\{[^}]*\}", "{}", template)
                 assert any(
-                    method == route.method and re.sub(r"\{[^}]*\}", "{}", path) == shape for method, path in found
+                    method == route.method and re.sub(r"\{[^}]*\}", "{}", path.rstrip("/") or "/") == shape
+                    for method, path in found
                 ), route
         names = [operation["operationId"] for operation in found.values()]
         assert len(set(names)) == len(names)
@@ -109,8 +110,8 @@ async def test_what_is_for_operators_names_their_listeners() -> None:
         assert "servers" not in paths["/topics"]
 
 
-async def test_examples_of_produce_fit_their_schemas_and_are_taken() -> None:
-    async with gateway() as app:
+async def test_examples_fit_their_schemas_and_are_taken() -> None:
+    async with gateway(**{"push.pull.enable": True}) as app:
         document = (await fetch(f"{app.addresses[0]}/openapi.json"))[2]
         content = document["paths"]["/topics/{topic}"]["post"]["requestBody"]["content"]
         async with aiohttp.ClientSession() as client:
@@ -118,6 +119,15 @@ async def test_examples_of_produce_fit_their_schemas_and_are_taken() -> None:
                 body, headers = json.dumps(content[kind]["example"]), {"Content-Type": kind}
                 async with client.post(f"{app.addresses[0]}/topics/orders", data=body, headers=headers) as response:
                     assert response.status == 200, await response.text()
+            makes = document["paths"]["/consumers/{group}"]["post"]["requestBody"]["content"]
+            for kind, group in (("application/vnd.kafka.v1+json", "of-v1"), ("application/vnd.kafka.v2+json", "of-v2")):
+                body, headers = json.dumps(makes[kind]["example"]), {"Content-Type": kind}
+                async with client.post(f"{app.addresses[0]}/consumers/{group}", data=body, headers=headers) as response:
+                    assert response.status == 200, await response.text()
+            push = document["paths"]["/flasfka/v1/{topic}/"]["post"]["requestBody"]["content"]["application/json"]
+            url = f"{app.addresses[0]}/flasfka/v1/orders/"
+            async with client.post(url, json=push["example"], allow_redirects=False) as response:
+                assert response.status == 204, await response.text()
 
 
 async def test_channels_of_all_that_streams() -> None:

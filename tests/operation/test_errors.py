@@ -86,6 +86,7 @@ async def ask(app: App, method: str, path: str, body: str = "", **headers: str) 
 
 
 V2 = "application/vnd.kafka.v2+json"
+JSON_V1 = "application/vnd.kafka.json.v1+json"
 JSON_V2 = "application/vnd.kafka.json.v2+json"
 
 
@@ -128,6 +129,9 @@ async def test_what_is_not_there_has_another_way_out_than_a_path_that_is_not(hel
         wrong = await ask(helpful, "GET", path)
         assert wrong["error_code"] == 404, path
         assert way in wrong["help"], path
+    wrong = await ask(helpful, "GET", f"/topics/{topic}/partitions/0/messages?offset=-5", Accept=JSON_V1)
+    assert wrong["error_code"] == 50002
+    assert "no such offset" in wrong["help"]
 
 
 async def test_a_record_of_another_format_says_how_to_get_on(helpful: App, topic: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 from prometheus_client import Counter
 
-from kafka_gateway.assembly.app import App
+from kafka_gateway.assembly.app import App, tell
 from kafka_gateway.assembly.plugins import PluginError
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.metrics.families import counter, histogram
@@ -86,11 +87,16 @@ async def test_metrics_can_be_switched_off(app: App) -> None:
         assert (await client.get(app.addresses[0] + "/metrics")).status == 404
 
 
-async def test_nobody_from_elsewhere_reads_metrics_unasked() -> None:
+async def test_nobody_from_elsewhere_reads_metrics_unasked(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway")
+    tell(app)
+    assert "Metrics are not served" not in caplog.text  # they are, or are not wanted
     async with gateway(listeners="http://0.0.0.0:0", listeners_insecure=True) as app:
         port = app.addresses[0].rpartition(":")[2]
         async with aiohttp.ClientSession() as client:
             assert (await client.get(f"http://127.0.0.1:{port}/metrics")).status == 404
+        tell(app)
+    assert "Metrics are not served anywhere: set admin.listeners" in caplog.text
 
 
 class _Plugin:

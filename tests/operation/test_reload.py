@@ -114,18 +114,20 @@ async def test_a_faulty_file_changes_nothing_and_all_of_it_is_told(
         assert not await gateway.reload()
         gateway.write("rate.limit.enable=true\napi.endpoints.blocklist=nothing.like.it\nbridge.producer.a.path=/a\n")
         assert not await gateway.reload()
+        gateway.write("no.such.key=1\n")
+        assert not await gateway.reload()
         told = caplog.text
         for part in (
             "no.such.key",
             "quota.streams",
             "nothing.like.it",
             "bridge.producer.a.topic",
-            "nothing was changed",
+            "the configuration has 1 fault; nothing was changed",
         ):
             assert part in told, part
         assert {await status(gateway.url + "/topics") for _ in range(4)} == {200}
         counted = await scrape(gateway.url)
-        assert counted.value("kafka_gateway_config_reloads_total", result="refused") == 2
+        assert counted.value("kafka_gateway_config_reloads_total", result="refused") == 3
         assert counted.value("kafka_gateway_config_reloads_total", result="taken") == 0
 
 

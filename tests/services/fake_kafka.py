@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from kafka_gateway.errors import (
     IllegalState,
-    KafkaError,
     NotSubscribed,
     NotSupported,
+    OffsetOutOfRange,
     PartitionNotFound,
     ServiceError,
     TopicNotFound,
@@ -477,7 +477,7 @@ class FakeReader:
         self._kafka.called("fetch", (topic, partition, offset, count))
         log = self._kafka.logs[topic][partition]
         if not 0 <= offset <= len(log):
-            raise KafkaError("Fetch response contains an error code: 1")
+            raise OffsetOutOfRange
         records = log[offset : offset + count]
         batch = RecordBatch(records, sum(record.size for record in records))
         batch.encode(encoder)

@@ -163,7 +163,8 @@ class _Document:
         paths: dict[str, Any] = {}
         tags: dict[str, None] = {}
         for (template, method), meant in sorted(operations.items()):
-            item = paths.setdefault(_VARIABLE.sub(r"{\1}", template), {})
+            slash = "/" if _told(meant[0]).slash else ""
+            item = paths.setdefault(_VARIABLE.sub(r"{\1}", template) + slash, {})
             item[method.lower()] = operation = self._operation(template, method, meant)
             tags |= dict.fromkeys(operation["tags"])
             urls = [url for route in meant for url in self._servers.get(place_of(route, self._config), ())]

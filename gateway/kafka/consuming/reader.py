@@ -12,7 +12,7 @@ from typing import cast
 from confluent_kafka import KafkaException, Message
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import KafkaError, ShuttingDown, SimpleReaderUnavailable, UnknownTopicOrPartition
+from kafka_gateway.errors import OffsetOutOfRange, ShuttingDown, SimpleReaderUnavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer
 from kafka_gateway.kafka.consuming.client import GroupClient
@@ -31,8 +31,6 @@ DEADLINE_S = 5.0
 
 _IDLE = 4
 """Consumers kept between reads: making one costs some milliseconds, keeping it four threads."""
-
-_OUT_OF_RANGE = "Kafka error: Fetch response contains an error code: 1"
 
 
 class KafkaReader:
@@ -57,7 +55,7 @@ class KafkaReader:
             raise ShuttingDown
         first, end = await self._admin.offsets(topic, partition)
         if not first <= offset <= end:
-            raise KafkaError(_OUT_OF_RANGE)
+            raise OffsetOutOfRange
         wanted = min(count, self._most_records, end - offset)
         if wanted <= 0:
             batch = RecordBatch((), 0)
@@ -131,7 +129,7 @@ class KafkaReader:
             if client.missing:
                 raise UnknownTopicOrPartition
             if place in client.stopped:
-                raise KafkaError(_OUT_OF_RANGE)  # retention has passed the offset since it was checked
+                raise OffsetOutOfRange  # retention has passed the offset since it was checked
             over = place in client.ends or any((record.offset() or 0) + 1 >= end for record in records[-1:])
             found.extend(records)
         taken = found.take(ReadLimits(self._most_bytes, 0, inclusive=True), wanted)
