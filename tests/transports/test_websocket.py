@@ -589,6 +589,15 @@ async def test_what_comes_behind_a_close_frame_is_not_run(peer: Peer, service: S
     assert not service.requests
 
 
+@pytest.mark.parametrize(("data", "code"), [(frame(b"\xff"), 1007), (frame(b"x", rsv=1), 1002)])
+async def test_what_was_asked_for_before_a_broken_frame_is_answered(peer: Peer, data: bytes, code: int) -> None:
+    asked = b'{"id":"%d","method":"POST","path":"/stub/back","type":"application/octet-stream"}x'
+    await peer.wire.send(b"".join(frame(asked % number) for number in range(20)) + data)
+    for number in range(20):
+        assert f'"id":"{number}"' in await peer.text()
+    assert await peer.closed() == code
+
+
 async def test_nothing_follows_the_close_frame(
     app: App, peer: Peer, service: StubService, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import aiohttp
 import pytest
+from aiohttp import WSMsgType
 
 from tests.gateway_process import GatewayProcess
 from tests.websocket_proxy.conftest import Log, Refused, Sockets
@@ -118,6 +119,18 @@ async def test_all_results_come_before_the_answer_to_a_close(sockets: Sockets, n
     results = await peer.hear(50)
     assert [each["messageId"] for each in results] == [str(number) for number in range(50)]
     assert await peer.end() == 1000
+
+
+async def test_all_results_come_before_the_close_for_a_broken_frame(
+    sockets: Sockets, new_topic: NewTopic, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = await sockets.producer(new_topic())
+    for number in range(20):
+        await peer.produce("v", messageId=str(number))
+    await peer.socket._writer.send_frame(b"\xff", WSMsgType.TEXT)
+    assert [each["messageId"] for each in await peer.hear(20)] == [str(number) for number in range(20)]
+    assert await peer.end() == 1007
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
 
 
 async def test_a_refused_record_ends_the_socket_with_1011(sockets: Sockets, new_topic: NewTopic) -> None:

@@ -81,6 +81,7 @@ class Socket:
         "_transport",
         "_wake",
         "_writer",
+        "broken_by_client",
     )
 
     def __init__(
@@ -105,6 +106,8 @@ class Socket:
         """Whether the close frame is out: nothing may follow it (RFC 6455 §5.5.1)."""
         self._answered = False
         """Whether the close frame answers the client's."""
+        self.broken_by_client = False
+        """Whether reading has ended with something that is no message, or with none that is taken."""
         self._wake: asyncio.Future[None] | None = None
         self._drains: tuple[Callable[[], None], ...] = ()
         self._follows = False
@@ -175,6 +178,7 @@ class Socket:
         try:
             try:
                 reason = await self._read(take)
+                self.broken_by_client = self._closing is None and not self._answered and reason is not LEFT
                 if before_close is not None:
                     await before_close(reason)
                     if self._closing is not None and (self._answered or reason is LEFT):
@@ -284,6 +288,8 @@ class Socket:
 
     def send_at_once(self, start: bytes, rest: bytes) -> None:
         """As ``send``, for a text message in two parts that does not wait for the end of the turn."""
+        if self._ended:
+            return
         if self._out or self._compressor is not None:
             self.send(start + rest)
             return
@@ -340,6 +346,8 @@ class Socket:
 
     def send_frames(self, frames: bytes) -> int:
         """Sends messages that are frames already (`text_frame`), at once. Returns a mark for ``gone``."""
+        if self._ended:
+            return self._writer.written_bytes
         self._sent_at = self._loop.time()
         self._out.append(frames)
         self._out_bytes += len(frames)

@@ -99,7 +99,7 @@ class WebSocketTransport(Transport):
         self._greet(parameters, client, socket, clients.heartbeat_id)
 
         async def before_close(reason: CloseReason) -> None:
-            if socket.closed_by_client:
+            if socket.closed_by_client or socket.broken_by_client:
                 await conversation.settle(questions=reason is LEFT)
 
         try:

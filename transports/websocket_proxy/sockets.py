@@ -246,8 +246,9 @@ class ProduceConversation:
             self._settled.set()
 
     async def before_close(self, reason: CloseReason) -> None:
-        """Waits for the results of what was received, unless the close tells of an error."""
-        if reason.code in _IMMEDIATE or reason.code >= 3000 or (not self._sent and not self._frames):
+        """Waits for the results of what was received, unless the close tells of an error that was no broken frame."""
+        is_immediate = reason.code in _IMMEDIATE or reason.code >= 3000
+        if (is_immediate and not self._socket.broken_by_client) or (not self._sent and not self._frames):
             return
         self._settled = asyncio.Event()
         try:
