@@ -100,10 +100,7 @@ class NotFound(ServiceError):
 class NoRoute(NotFound):
     """No resource is served under this path, for this client."""
 
-    help = (
-        "Compare the path with those in GET /openapi.json; the operator may have switched the resource off, or removed"
-        " the bridge that served it."
-    )
+    help = "Compare the path with those in GET /openapi.json; the operator may have switched the resource off."
 
 
 class MethodNotAllowed(ServiceError):
