@@ -9,6 +9,7 @@ schema is registered.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -144,9 +145,8 @@ class SchemaReader:
         choices = [choice for choice in (key_choice, value_choice) if choice is not None]
         try:
             drafts = [(choice, await draft_writer(self._schemas, choice, rights)) for choice in choices]
-            # v2 resolves the schemas that are given before it misses those that are not (observed: avro-no-key-schema).
             if not self._v1:
-                _check_missing(records, key_choice, value_choice)
+                await self._check_missing(records, drafts)
             key, value = _pair(drafts)
             if long or _is_slow(key) or _is_slow(value):
                 encoded = await asyncio.to_thread(self._encode, records, key, value)
@@ -165,6 +165,18 @@ class SchemaReader:
         if long:
             return await asyncio.to_thread(_renumber, records, key, value)
         return _renumber(records, key, value)
+
+    async def _check_missing(self, records: Sequence[RawRecord], drafts: Sequence[tuple[SchemaChoice, Writer]]) -> None:
+        choices = {choice.part: choice for choice, _ in drafts}
+        try:
+            _check_missing(records, choices.get("key"), choices.get("value"))
+        except ServiceError:
+            # Schemas that are given are resolved before those are missed that are not (observed: avro-no-key-schema),
+            # so a registry that is away is told first. Nothing is registered for a request that is refused anyway.
+            for choice, writer in drafts:
+                if is_open(choice, writer):
+                    await self._schemas.resolve(dataclasses.replace(choice, registers=False))
+            raise
 
     def _choice(
         self, format: str, topic: str, part: Part, text: str | None, id: int | None, dry: bool
