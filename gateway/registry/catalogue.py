@@ -341,9 +341,9 @@ class Catalogue:
     def _subject(self, choice: SchemaChoice, compiled: CompiledSchema | None) -> str:
         subject = self._named(choice, compiled)
         if not is_a_part(subject):
-            raise BadRequest(
-                f"Bad Request: subject={subject!r} cannot be used: a subject is not empty, and no part of it between "
-                "slashes is '.' or '..'."
+            raise SerializationError(  # observed for an empty one: the registry does not take it
+                f"{SerializationError.text} The subject {subject!r} cannot be used: a subject is not empty, and no "
+                "part of it between slashes is '.' or '..'."
             )
         return subject
 
