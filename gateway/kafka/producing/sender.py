@@ -135,9 +135,7 @@ class Batch:
     def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
         if error.code() == _Code._PURGE_QUEUE and self.sender.forbidden is not None:
             return self.sender.forbidden
-        failure = to_delivery_error(error)
-        if isinstance(failure, KafkaAuthorization):
-            failure = KafkaAuthorization(f"{failure.message}: topic {self.topic}")
+        failure = _of_topic(to_delivery_error(error), self.topic)
         if message is not None and (refused := may_go_again(index, message, failure, error.code())) is not None:
             self.refuse(refused)
             return None
@@ -463,8 +461,16 @@ def _not_queued(batch: Batch, index: int, value: Any, key: Any, partition: int, 
             return
     if not isinstance(error, BufferError | confluent_kafka.KafkaException):
         log.error("librdkafka cannot be given a record", exc_info=error)
-    batch.rows[index] = TooManyRequests(FULL) if isinstance(error, BufferError) else to_delivery_error(error)
+    full = isinstance(error, BufferError)
+    batch.rows[index] = TooManyRequests(FULL) if full else _of_topic(to_delivery_error(error), batch.topic)
     batch.note("_QUEUE_FULL")
+
+
+def _of_topic(failure: ServiceError, topic: str) -> ServiceError:
+    """A refusal of rights names the topic. librdkafka tells it behind a record, or knows it before."""
+    if isinstance(failure, KafkaAuthorization):
+        return KafkaAuthorization(f"{failure.message}: topic {topic}")
+    return failure
 
 
 def kafka_code(error: Exception) -> int:
