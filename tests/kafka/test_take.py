@@ -69,6 +69,7 @@ async def test_a_read_waits_for_its_time_and_no_longer_while_records_are_out(con
 async def test_a_take_that_is_cancelled_in_the_moment_of_the_answer_gives_its_records_back(
     consumer: KafkaConsumer,
 ) -> None:
+    consumer._reach = None  # the first take of all asks whether there is a Kafka
     taking = asyncio.ensure_future(take(consumer))
     await asyncio.sleep(0)
     while consumer._worker._reads.unsettled is None:
