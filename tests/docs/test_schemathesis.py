@@ -36,12 +36,8 @@ OPTIONS = (
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 @pytest.mark.fetches(what=tool.install)
-@pytest.mark.parametrize(
-    ("phases", "workers"),
-    [("examples,fuzzing", 4), ("coverage", 1)],  # coverage is not made for threads: its caches lose entries
-    ids=["examples and fuzzing", "coverage"],
-)
-def test_nothing_is_found(own_kafka: KafkaCluster, tmp_path: Path, phases: str, workers: int) -> None:
+@pytest.mark.parametrize("phases", ["examples,fuzzing", "coverage"])
+def test_nothing_is_found(own_kafka: KafkaCluster, tmp_path: Path, phases: str) -> None:
     try:
         folder = tool.install()
     except UnavailableError as error:
@@ -49,7 +45,9 @@ def test_nothing_is_found(own_kafka: KafkaCluster, tmp_path: Path, phases: str, 
     own_kafka.create_topic("orders", partitions=2)
     with GatewayProcess(*SETTINGS, bootstrap=own_kafka.bootstrap) as gateway:
         document = f"{gateway.url}/openapi.json"
-        chosen = (f"--phases={phases}", f"--workers={workers}", "--max-examples=3")
+        # One thread: the caches of its coverage lose entries among several, and CPython 3.11 counts the depth of what
+        # it parses for all threads together, and fails now and then (SystemError: AST constructor recursion depth).
+        chosen = (f"--phases={phases}", "--workers=1", "--max-examples=3")
         done = tool.run(folder, tmp_path, document, *chosen, *OPTIONS, timeout_s=360)
         assert done.returncode == 0, done.stdout[-20_000:]
         assert gateway.process.poll() is None
