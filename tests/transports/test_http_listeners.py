@@ -15,6 +15,7 @@ import pytest
 
 from kafka_gateway.config import ConfigError
 from kafka_gateway.door import tls
+from tests.loop_watch import paused
 from tests.transports.conftest import gateway
 from tests.transports.process import run_gateway
 from tests.transports.wire import V2, Wire, until
@@ -149,19 +150,20 @@ def common_name(wire: Wire) -> str:
 async def test_tls(tmp_path: Path) -> None:
     pem = make_certificate(tmp_path, "one", password="the password")
     settings = {"listeners": "https://127.0.0.1:0", "ssl.keystore.location": pem, "ssl.key.password": "the password"}
+    with paused():
+        good, old = trusting(pem), trusting(pem)
+    with warnings.catch_warnings(action="ignore"):  # that it is deprecated is the point
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     async with gateway(**settings) as app:
         assert app.addresses[0].startswith("https://")
-        assert await health(app.addresses[0], trusting(pem)) == HEALTH
-        old = trusting(pem)
-        with warnings.catch_warnings(action="ignore"):  # that it is deprecated is the point
-            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        assert await health(app.addresses[0], good) == HEALTH
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await health(app.addresses[0], old)
         # Somebody who speaks plain HTTP to it, and somebody who says nothing, cost nothing.
         async with await Wire.open(app.addresses[0].replace("https", "http")) as wire:
             await wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200" not in await wire.closed()
-        assert await health(app.addresses[0], trusting(pem)) == HEALTH
+        assert await health(app.addresses[0], good) == HEALTH
 
 
 async def test_urls_of_a_tls_listener(tmp_path: Path) -> None:

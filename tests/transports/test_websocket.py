@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import resource
 import socket
@@ -20,6 +21,7 @@ from kafka_gateway.auth import Authenticator
 from kafka_gateway.errors import Unauthorized
 from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.session import Principal
+from tests.logged import logged
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, CLOSE, PING, PONG, TEXT, Frame, Peer, Refused, frame
 from tests.transports.stub_service import StubService
@@ -610,7 +612,7 @@ async def test_nothing_follows_the_close_frame(
     await until(lambda: app.gateway.running == 0)
     peer.wire.writer.close()
     await until(lambda: app.host.connection_count == 0)
-    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+    assert logged(caplog) == []
 
 
 # --- who may open a socket ------------------------------------------------------------------------------------------
@@ -703,7 +705,7 @@ async def test_subprotocols_are_not_taken(app: App, caplog: pytest.LogCaptureFix
     async with await Peer.open(app.addresses[0], Sec_WebSocket_Protocol="a, b") as peer:
         assert "sec-websocket-protocol" not in peer.headers
         assert "server" not in peer.headers or "aiohttp" not in peer.headers["server"]
-    assert not caplog.records
+    assert logged(caplog, logging.NOTSET) == []
 
 
 class _Passwords(Authenticator):

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from tests.gateway_process import GatewayProcess
+from tests.logged import logged
 from tests.websocket_proxy.conftest import Log, Refused, Sockets
 
 NewTopic = Callable[..., str]
@@ -130,7 +131,7 @@ async def test_all_results_come_before_the_close_for_a_broken_frame(
     await peer.socket._writer.send_frame(b"\xff", WSMsgType.TEXT)
     assert [each["messageId"] for each in await peer.hear(20)] == [str(number) for number in range(20)]
     assert await peer.end() == 1007
-    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+    assert logged(caplog) == []
 
 
 async def test_a_refused_record_ends_the_socket_with_1011(sockets: Sockets, new_topic: NewTopic) -> None:
