@@ -38,6 +38,7 @@ def a_socket(transport: Transport) -> Any:
     socket: Any = Socket.__new__(Socket)
     socket._transport, socket._protocol, socket._loop = transport, _Protocol(), _Loop()
     socket._out, socket._out_bytes, socket._writer = [], 0, SimpleNamespace(written_bytes=0)
+    socket._ended = False
     return socket
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kafka_gateway.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError
+from kafka_gateway.errors import BadRequest, MethodNotAllowed, NoRoute, ServiceError
 from kafka_gateway.router import Match, Route, RouteClash, Router, decode_segment
 
 V1_PATHS = {
@@ -177,9 +177,9 @@ def test_integer_variables(text: str, number: int | None) -> None:
     if number is not None:
         assert ROUTER.match("GET", path).params == {"topic": "t", "partition": number}
     elif text:
-        with pytest.raises(NotFound):
+        with pytest.raises(NoRoute):
             ROUTER.match("GET", path)
-        with pytest.raises(NotFound):  # not a 405: that path does not exist
+        with pytest.raises(NoRoute):  # not a 405: that path does not exist
             ROUTER.match("PATCH", path)
 
 
@@ -282,7 +282,7 @@ def test_broken_paths(method: str, path: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "FOO"])
 def test_unknown_paths(method: str, path: str) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NoRoute):
         ROUTER.match(method, path)
     assert ROUTER.allowed(path) == ()
 
@@ -334,7 +334,7 @@ def test_routes_of_their_own_for_head_and_options() -> None:
 
 
 def test_default_message() -> None:
-    for error, method, path in ((NotFound, "GET", "/none"), (MethodNotAllowed, "PUT", "/topics")):
+    for error, method, path in ((NoRoute, "GET", "/none"), (MethodNotAllowed, "PUT", "/topics")):
         with pytest.raises(error) as caught:
             ROUTER.match(method, path)
         assert caught.value.message == error.text
@@ -445,7 +445,7 @@ def test_garbage_is_answered_or_refused(method: str, path: str) -> None:
     if isinstance(outcome, Match):
         assert outcome.routes or method == "OPTIONS"
     else:
-        assert outcome in (BadRequest, NotFound, MethodNotAllowed)
+        assert outcome in (BadRequest, NoRoute, MethodNotAllowed)
 
 
 # A second router, as plain as can be: every template against every path. Broken paths have their tests above.
@@ -479,7 +479,7 @@ def _fits(template: str, path: str) -> tuple[list[int], dict[str, str | int]] | 
 def _reference(routes: list[Route], method: str, path: str) -> Match | type[ServiceError]:
     fitting = [(fit, route) for route in routes if (fit := _fits(route.template, path)) is not None]
     if not fitting:
-        return NotFound
+        return NoRoute
     for (ranks, params), _ in sorted(fitting, key=lambda each: each[0][0]):
         peers = [other for (other_ranks, _), other in fitting if other_ranks == ranks]
         for wanted in (method, "GET") if method == "HEAD" else (method,):
