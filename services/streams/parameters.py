@@ -112,8 +112,8 @@ def _offset(text: str) -> TailStart:
 
 
 def _since(text: str) -> TailStart:
-    if _DIGITS.fullmatch(text) and int(text) <= _TIME_MAX:
-        return TailStart("time", int(text))
+    if _OFFSET.fullmatch(text) and abs(int(text)) <= _TIME_MAX:
+        return TailStart("time", max(int(text), 0))
     try:
         at = datetime.datetime.fromisoformat(text)
         if at.tzinfo is None:

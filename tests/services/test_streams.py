@@ -95,6 +95,7 @@ def positions(*offsets: int, topic: str = "t") -> dict[str, Any]:
         ("since=2025-11-21T04:40:00.123Z", TailStart("time", 1763700000123)),
         ("since=2025-11-21T05:40:00.123+01:00", TailStart("time", 1763700000123)),
         ("since=1969-12-31T23:59:59.999Z", TailStart("time", 0)),
+        ("since=-1000", TailStart("time", 0)),
         ("since=0001-01-01T00:00:00Z", TailStart("time", 0)),
         ('last_event_id=[{"topic":"t","partition":0,"offset":3}]&offset=-5', TailStart("last", 5, {0: 3})),
         ('last_event_id=[{"topic":"t","partition":0,"offset":-1,"x":1}]', TailStart("latest")),

@@ -202,7 +202,7 @@ BAD = {
     "offset=9223372036854775808": "offset",
     "since=yesterday": "since",
     "since=2026-01-31T12:00:00": "since",
-    "since=-5": "since",
+    "since=--5": "since",
     "since=1&offset=1": "since",
     "partitions=": "partitions",
     "partitions=0,x": "partitions",

@@ -360,6 +360,7 @@ class GroupClient(AssignedPartitions):
             _log.warning("Kafka does not answer the last commit of a consumer; its thread waits for that alone")
             self.hold_all(True)
             self.settle_commits(time.monotonic() + LAST_COMMIT_S, _SLICE_S)
+        self._blocking = False  # for partitions that come now Kafka is asked for no starts: that took two seconds
         self._consumer.close()
         self.drop()
 
