@@ -1,0 +1,72 @@
+"""The seam between who owns what (`gateway.cluster`) and how processes reach each other (`gateway.workers`).
+
+Membership tells `Peers` which processes there are and where they listen, and asks it to have a request answered by one
+of them. `Peers` knows nothing of slots; membership knows nothing of connections (cluster.md §5.1, §9).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from kafka_gateway.messages import Reply, Request
+
+MISROUTED: Final = 421
+"""Status of the reply of a process that does not hold the slot which the request is about. No client sees it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """One process of the cluster (cluster.md §2)."""
+
+    cluster: str
+    """``cluster.id``: processes of another cluster are strangers."""
+    id: str
+    """``<cluster.node.id>/<index>``, such as ``gw-1/0``: stable over restarts."""
+    boot: str
+    """Random, new at every start."""
+
+
+class PeerLost(Exception):
+    """There is no reply: the process cannot be reached, or the connection was lost before the reply began.
+
+    ``sent``: whether the request may have reached it. What is sent again then must be idempotent (cluster.md §6.3).
+    """
+
+    def __init__(self, process: str, sent: bool) -> None:
+        super().__init__(process)
+        self.process = process
+        self.sent = sent
+
+
+class Peers(Protocol):
+    """The other processes of the cluster, as far as they can be reached. Belongs to the event loop."""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where others reach this process, as its claim is to say it: ``tls://10.0.0.5:7885``, ``unix:gw-1/0.sock``."""
+
+    def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
+        """The process has claimed that it listens there; replaces what was known of it. Opens no connection.
+
+        The order of the addresses is the process's; those that are of no use here are passed over. ``boot`` is a hint:
+        the one that answers may be a newer one.
+        """
+
+    def forget(self, process: str) -> None:
+        """The process is gone for good."""
+
+    async def call(self, process: str, request: Request) -> Reply:
+        """The reply of that process, which has the request dispatched in a session with ``forwarded`` set.
+
+        Opens the connection on first need, and tries for ``cluster.peer.connect.timeout.ms``. Does not hold, does not
+        try twice, and sends nothing again: that is the caller's. A reply with the status `MISROUTED` is handed back as
+        it came. A stream in the reply ends with InstanceUnavailable if the process is lost. Cancelling the call cancels
+        the request there.
+
+        Raises:
+            PeerLost: see there.
+            HeadTooLarge: the request cannot be sent.
+        """
