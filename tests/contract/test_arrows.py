@@ -92,8 +92,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.settings",
         "gateway.tracing",
         "gateway.workers",
+        "gateway.cluster",
     ),
-    "gateway.workers": ("gateway", "gateway.metrics"),
+    "gateway.cluster": ("gateway", "gateway.metrics", PORTS),
+    "gateway.workers": ("gateway", "gateway.metrics", "gateway.cluster.ports"),
     "gateway.commands": (
         "gateway",
         "gateway.workers",
