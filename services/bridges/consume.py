@@ -59,7 +59,6 @@ class ConsumerBridge:
             settings.group,
             f"kafka-gateway-bridge-{settings.name}",
             settings.offset_reset,
-            clients_return=True,
             kind="bridge",
         )
         self._reader = await self._kafka.group_reader(chosen, settings.topics, self.delivery)

@@ -172,7 +172,6 @@ class Streams:
             _CLIENT_ID,
             parameters.start.at,
             auto_commit=not stream.commits_itself,
-            clients_return=True,
             kind="group_stream",
         )
         consumer = await self._consumer(settings, stream)

@@ -55,7 +55,6 @@ class ConsumeSockets:
                     auto_offset_reset=wanted.offset_reset,
                     auto_commit=wanted.auto_commit,
                     isolation_level=wanted.isolation_level,
-                    clients_return=True,
                     kind="socket",
                 ),
                 wanted.topic,

@@ -179,3 +179,20 @@ def test_what_nobody_may_change() -> None:
     assert (settings["auto.offset.reset"], settings["isolation.level"]) == ("error", "read_committed")
     assert settings["fetch.min.bytes"] == "2"
     assert clients.producer_config()["enable.idempotence"] is True
+
+
+@pytest.mark.parametrize(
+    ("operator", "chosen_ms", "session_ms"),
+    [
+        ([], 0, 8000),
+        ([], 30000, 30000),
+        (["consumer.session.timeout.ms=45000"], 0, "45000"),
+        (["consumer.heartbeat.interval.ms=10000"], 0, 30000),
+        (["consumer.heartbeat.interval.ms=10000", "consumer.max.poll.interval.ms=20000"], 0, 20000),
+    ],
+)
+def test_how_long_a_dead_member_keeps_its_partitions(operator: list[str], chosen_ms: int, session_ms: object) -> None:
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=["bootstrap.servers=127.0.0.1:1", *operator]))
+    settings = ConsumerSettings("g", "c", session_timeout_ms=chosen_ms)
+    assert clients.consumer_config(settings)["session.timeout.ms"] == session_ms
+    clients.consumer(settings).close()  # librdkafka compares it with the others

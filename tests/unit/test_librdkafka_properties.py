@@ -345,7 +345,7 @@ def test_contradictions() -> None:
         ({"fetch.max.bytes": "5000"}, {"message.max.bytes": "5001"}),
         ({"fetch.max.bytes": "999999"}, {}),
         ({"receive.message.max.bytes": "2000000"}, {"fetch.max.bytes": "1999489"}),
-        ({"max.poll.interval.ms": "44999"}, {}),
+        ({"max.poll.interval.ms": "7999"}, {"session.timeout.ms": "8000"}),
         ({}, {"session.timeout.ms": "300001"}),
         ({"reconnect.backoff.max.ms": "99"}, {}),
     ],
@@ -355,6 +355,12 @@ def test_orders_are_those_of_the_library(larger: dict[str, str], smaller: dict[s
         librdkafka_properties("consumer", {**larger, **smaller})
     with pytest.raises(confluent_kafka.KafkaException):
         confluent_kafka.Consumer({"group.id": "g", **larger, **smaller})
+
+
+def test_the_shortest_time_between_polls_is_our_session() -> None:
+    """librdkafka's own is longer, so it is not asked."""
+    assert result("consumer", max_poll_interval_ms="8000")
+    assert "session.timeout.ms (8000)" in refused("consumer", max_poll_interval_ms="7999")[0].message
 
 
 def test_kinit_sees_no_shell_characters() -> None:

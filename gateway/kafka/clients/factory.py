@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import confluent_kafka
@@ -20,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer, FetchedAhead
-from kafka_gateway.kafka.clients.properties import Role, client_properties
+from kafka_gateway.kafka.clients.properties import SESSION_TIMEOUT_MS, Role, client_properties
 from kafka_gateway.kafka.clients.statistics import Statistics
 from kafka_gateway.kafka.errors import describe, kafka_error
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
@@ -38,9 +39,8 @@ _BUFFER_SHARE = 16
 """No consumer fetches ahead more than this part of memory.max.bytes."""
 
 
-SHORT_SESSIONS: Settings = {"session.timeout.ms": 8000}
-"""Of members whose clients come back by themselves: when a gateway is killed, its members keep their partitions until
-their sessions are over, so with the usual 45 s its clients stood still for that long at the next gateway."""
+_POLL_MS = 300_000
+"""librdkafka's default of max.poll.interval.ms, which no session may exceed."""
 EMBEDDED_GROUPS: Settings = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
 """For the mock cluster, which does not notice that all members have joined: it ends a rebalance a second before the
 session does, so with the usual 45 s the second member of a group got its partitions after 44 s. Nor may it be
@@ -138,7 +138,7 @@ class ClientFactory:
             # Partitions that were just added are assigned within 10 s: librdkafka compares what its group has with
             # what there is only when it looks by itself, every five minutes by default.
             "topic.metadata.refresh.interval.ms": 5000,
-            **(SHORT_SESSIONS if settings.clients_return else {}),
+            **_session(client_properties(self._config, "consumer")),
             **(EMBEDDED_GROUPS if self._embedded else {}),
             **fetch_settings(self._config.integer("consumer.buffer.bytes")),
         }
@@ -205,6 +205,20 @@ class ClientFactory:
             properties = {name: value for name, value in properties.items() if not name.startswith("sasl.")}
             forced |= self._login.settings()
         return {**common, **defaults, **properties, **forced}
+
+
+def _session(properties: Mapping[str, str]) -> Settings:
+    """How long Kafka hears nothing of a member before its partitions go to others, where nobody says.
+
+    When a gateway is killed, its members keep their partitions for that long: with librdkafka's 45 s its clients stood
+    still for 43 s at the next gateway. Heartbeats come from a thread of librdkafka's, so neither a client that does not
+    read nor a busy event loop ends a session; a process that is stopped for longer, or a coordinator that is away for
+    longer, does. Then the groups form anew, and records that were not committed come again.
+    """
+    heartbeat_ms = int(properties.get("heartbeat.interval.ms", 0))
+    most_ms = int(properties.get("max.poll.interval.ms", _POLL_MS))
+    # Of rarer heartbeats of the operator's choice one may be lost, too.
+    return {"session.timeout.ms": min(max(SESSION_TIMEOUT_MS, 3 * heartbeat_ms), most_ms)}
 
 
 def fetch_settings(buffer_bytes: int) -> Settings:

@@ -37,6 +37,11 @@ CLIENT_SETTINGS = frozenset(
 """All that a client may choose for its consumer instance, besides name and format (kafka-rest-http.md section 6.4)."""
 
 
+SESSION_TIMEOUT_MS = 8000
+"""How long Kafka hears nothing of a member before its partitions go to others, where nobody says; librdkafka's default
+is 45 s. Brokers allow 6 s and more (group.min.session.timeout.ms)."""
+
+
 class Note(NamedTuple):
     """A property that has no effect, or another one than its reader might think, and why; for the start-up log."""
 
@@ -382,8 +387,8 @@ class _Order(NamedTuple):
 _ORDERS = (
     _Order(("consumer",), "fetch.max.bytes", None, "message.max.bytes", 1000000),
     _Order(("consumer",), "receive.message.max.bytes", None, "fetch.max.bytes", 52428800, 512),
-    _Order(("consumer",), "max.poll.interval.ms", 300000, "session.timeout.ms", 45000),
-    # The default of the larger one is ours (gateway.kafka.clients).
+    _Order(("consumer",), "max.poll.interval.ms", 300000, "session.timeout.ms", SESSION_TIMEOUT_MS),
+    # The default of the larger one is ours (gateway.kafka.clients), that of the smaller one above, too.
     _Order(ROLES, "reconnect.backoff.max.ms", 1000, "reconnect.backoff.ms", 100),
 )
 """What librdkafka asks of pairs of numbers when it builds a client."""

@@ -29,8 +29,6 @@ class ConsumerSettings:
     """Whether ``Consumer.reached`` is wanted."""
     session_timeout_ms: int = 0
     """How long Kafka hears nothing of the member before its partitions go to others; 0 for the operator's choice."""
-    clients_return: bool = False
-    """Whether its client comes back by itself when its gateway is gone: the place in the group is soon free then."""
     kind: str = ""
     """What is read for, in the metrics: ``instance``, ``pull``, ``bridge``, ``group_stream``, ``socket``; "" for the
     gateway's own reading."""
