@@ -301,7 +301,6 @@ class KafkaCluster:
         if self._closing:
             raise ShuttingDown
         self._look_after_topics()
-        # It learns of starts from their ends: hundreds of members that come at the same time ask nothing on threads.
         stores_starts = settings.auto_commit is True and begins_at_end(
             self._clients.consumer_config(settings)["auto.offset.reset"]
         )

@@ -19,18 +19,25 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import confluent_kafka
 from confluent_kafka import KafkaException, Message, TopicPartition
 
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.heap import CLIENT_BYTES, trimmer
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
 from kafka_gateway.kafka.consuming.assigned_partitions import UNKNOWN, AssignedPartitions
 from kafka_gateway.kafka.consuming.buffer import Partition
-from kafka_gateway.kafka.consuming.commits import COMMIT_S, Commits, Done
+from kafka_gateway.kafka.consuming.commits import COMMIT_S, Commits, Done, next_offsets
 from kafka_gateway.kafka.consuming.events import Event, meaning_of
-from kafka_gateway.kafka.consuming.offset_queries import START_S, begins_at_end, starting_offsets
+from kafka_gateway.kafka.consuming.offset_queries import (
+    START_S,
+    begins_at_end,
+    ends_without_commits,
+    starting_offsets,
+)
 from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -276,6 +283,23 @@ class GroupClient(AssignedPartitions):
         self.client.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self.mode = "group"
 
+    def store_ends(self, topic: str, within_s: float = START_S) -> None:
+        """Has the group begin where the logs of the topic end now, where it has committed nothing; before `subscribe`.
+
+        To be assigned something for the first time takes three seconds and more. A group of which nothing is stored
+        until then begins behind what came meanwhile if its gateway is killed. Kafka takes a commit of nobody's only
+        while a group has no members; where it has some, they have done this. Blocks for up to ``within_s``.
+        """
+        until = time.monotonic() + within_s
+        try:
+            ends = ends_without_commits(self.client, topic, until)
+        except KafkaException as error:
+            _log.info("Where the group begins in topic %s is not stored before it is joined: %s", topic, _text(error))
+            return
+        if ends:
+            self.commit(next_offsets(ends), partial(_note_outcome, topic), max(0.0, until - time.monotonic()))
+            self.settle_commits(until)
+
     # librdkafka calls these within consume(). What they raise would cost the records of that call.
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
@@ -369,6 +393,11 @@ class GroupClient(AssignedPartitions):
         if self._consumer is not None:
             self._consumer = None
             trimmer.let_go(CLIENT_BYTES)
+
+
+def _note_outcome(topic: str, error: ServiceError | None) -> None:
+    if error is not None:
+        _log.debug("Where the group begins in topic %s was not stored before it was joined: %s", topic, error.message)
 
 
 def _text(error: KafkaException) -> str:

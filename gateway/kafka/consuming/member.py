@@ -80,9 +80,10 @@ class KafkaMember:
         isolation_level: str = "",
         stores_starts: bool = False,
     ) -> None:
-        """``stores_starts``: whether it commits by itself where it is in partitions that it has read to their end
-        without a record: a group that begins at the end of the log would skip records when it comes back from a gateway
-        that was killed. Its client must tell of ends (``enable.partition.eof``).
+        """``stores_starts``: whether it commits by itself where the group begins, before it joins that, and where it is
+        in partitions that it has read to their end without a record (they may have been added meanwhile): a group that
+        begins at the end of the log would skip records when it comes back from a gateway that was killed. Its client
+        must tell of ends (``enable.partition.eof``).
         """
         self._members = members
         self.feed_key = (topic, isolation_level)
@@ -110,10 +111,12 @@ class KafkaMember:
         """Until then it is polled often."""
 
     def build(self, build: Build) -> None:
-        """On a thread: it takes milliseconds."""
+        """On a thread: it takes milliseconds, and up to two seconds more where starts are stored and Kafka is slow."""
         # Starts are not asked for in a poll, which would hold the event loop.
         self._client = GroupClient(build, self, blocking=False)
         self._client.open()
+        if self._stores_starts:
+            self._client.store_ends(self.topic)
         self._client.subscribe([self.topic])
 
     # --- the port -----------------------------------------------------------------------------------------------------

@@ -64,6 +64,24 @@ def starting_offsets(
     return committed, {}
 
 
+def ends_without_commits(consumer: confluent_kafka.Consumer, topic: str, until: float) -> dict[Partition, int]:
+    """The ends of those partitions of a topic of which the group has committed nothing.
+
+    Blocks until that time (`time.monotonic`) at most, and hardly longer. Raises KafkaException.
+    """
+
+    def left_s() -> float:
+        return max(0.01, until - time.monotonic())
+
+    found = consumer.list_topics(topic, timeout=left_s()).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    partitions = [(topic, number) for number in found.partitions]
+    committed = _offsets(consumer.committed(places(partitions), timeout=left_s()))
+    others = [name for name in partitions if committed[name] < 0]
+    return _bounds(consumer, others, _LATEST, left_s()) if others else {}
+
+
 def committed_offsets(consumer: confluent_kafka.Consumer, partitions: Collection[Partition]) -> list[PartitionOffset]:
     """What the group has committed, without partitions of which it has nothing. Raises KafkaException."""
     if not partitions:
@@ -123,8 +141,10 @@ def places(partitions: Iterable[Partition]) -> list[TopicPartition]:
     return [TopicPartition(*one) for one in partitions]
 
 
-def _bounds(consumer: confluent_kafka.Consumer, partitions: Iterable[Partition], bound: int) -> dict[Partition, int]:
-    return _offsets(consumer.offsets_for_times([TopicPartition(*one, bound) for one in partitions], timeout=START_S))
+def _bounds(
+    consumer: confluent_kafka.Consumer, partitions: Iterable[Partition], bound: int, within_s: float = START_S
+) -> dict[Partition, int]:
+    return _offsets(consumer.offsets_for_times([TopicPartition(*one, bound) for one in partitions], timeout=within_s))
 
 
 def _offsets(found: Sequence[TopicPartition]) -> dict[Partition, int]:
