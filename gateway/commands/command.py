@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from kafka_gateway import early_signals
 from kafka_gateway.assembly.plugins import PluginError, find_plugins
 from kafka_gateway.commands.run import PROPERTY, run
-from kafka_gateway.config import Config, ConfigError, PropertiesText, load
+from kafka_gateway.config import Config, ConfigError, Fault, PropertiesText, load
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.properties import faults as kafka_faults
 from kafka_gateway.kafka.credentials.chosen import credential_faults
+from kafka_gateway.settings.peer_keys import PEERS
 from kafka_gateway.version import VERSION
 
 if TYPE_CHECKING:
@@ -102,14 +103,14 @@ def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
             from kafka_gateway.door.forwarded import proxy_faults
             from kafka_gateway.door.tls import tls_faults
 
-            checks = (plugins.faults, proxy_faults, tls_faults, peer_directory_faults)
+            checks = (plugins.faults, proxy_faults, tls_faults, peer_directory_faults, _peer_faults)
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=checks)
         if options.may:
             from kafka_gateway.commands.may import may
 
             config = load(keys, file, overrides, os.environ)
             return may(config, plugins, options.may, options.role, options.claim, sys.stdout, sys.stderr)
-        judges = (kafka_faults, embedded_faults, credential_faults, plugins.faults)
+        judges = (kafka_faults, embedded_faults, credential_faults, plugins.faults, _peer_faults)
 
         def read(text: PropertiesText | None) -> Config:
             return load(keys, text, overrides, os.environ, judges)
@@ -129,3 +130,12 @@ def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
 
         return run_parent(config, words, file)
     return run(config, plugins, read=lambda: read(PropertiesText.of(files[0]) if files else None))
+
+
+def _peer_faults(config: Config) -> list[Fault]:
+    """What is wrong with the connections to other nodes; nothing of them is loaded where there are none."""
+    if not any(config.given(key.name) for key in PEERS):
+        return []
+    from kafka_gateway.workers.peer_settings import peer_faults
+
+    return peer_faults(config)

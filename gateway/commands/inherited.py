@@ -9,17 +9,16 @@ import shutil
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.door.listening import bind_shared, bind_unix
+from kafka_gateway.workers.peer_directory import PEER_DIR, trouble_with
 
 if TYPE_CHECKING:
     from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
 
 log = logging.getLogger("gateway.workers")
-
-_PEER_DIR: Final = "cluster.peer.dir"
 
 
 def peer_directory(config: Config, stack: contextlib.ExitStack) -> str:
@@ -27,45 +26,31 @@ def peer_directory(config: Config, stack: contextlib.ExitStack) -> str:
 
     OSError, with a message for the operator: it cannot be had.
     """
-    path = config.text(_PEER_DIR)
+    path = config.text(PEER_DIR)
     if not path:
         made = tempfile.mkdtemp(prefix="kafka-gateway-workers-")
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
     is_there = os.path.isdir(path)
-    if trouble := _trouble_with(path):
-        raise OSError(f"{_PEER_DIR}: {trouble}")
+    if trouble := trouble_with(path):
+        raise OSError(f"{PEER_DIR}: {trouble}")
     if not is_there:
-        log.info("%s: %s was made, of mode 0700", _PEER_DIR, path)
+        log.info("%s: %s was made, of mode 0700", PEER_DIR, path)
     return path
 
 
 def peer_directory_faults(config: Config) -> list[Fault]:
     """What is wrong with ``cluster.peer.dir``: one of the checks of ``kafka-gateway --check``. What is not there is not
     left there."""
-    path = config.text(_PEER_DIR)
+    path = config.text(PEER_DIR)
     if config.integer("workers") == 1 or not path:
         return []
     missing = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
-    trouble = _trouble_with(path)
+    trouble = trouble_with(path)
     for each in missing:
         with contextlib.suppress(OSError):  # it could not be made, or somebody uses it now
             each.rmdir()
-    return [Fault(config.place(_PEER_DIR), _PEER_DIR, trouble)] if trouble else []
-
-
-def _trouble_with(path: str) -> str:
-    """Makes the directory, if need be; why it cannot be used, or nothing."""
-    directory = Path(path)
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.stat()
-        if found.st_uid != os.getuid() or found.st_mode & 0o077:
-            return f"{path} must belong to the user of the gateway alone: chown it to that user, and chmod 700"
-        with tempfile.TemporaryFile(dir=path):
-            return ""
-    except OSError as error:
-        return f"{path} cannot be used by the gateway's user: {error.strerror}; name a directory that it may write to"
+    return [Fault(config.place(PEER_DIR), PEER_DIR, trouble)] if trouble else []
 
 
 def bind_listeners(config: Config, count: int, stack: contextlib.ExitStack) -> list[list[list[socket.socket]]]:

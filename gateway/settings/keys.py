@@ -17,6 +17,7 @@ from kafka_gateway.settings.api_keys import APIS, CONSUME, PRODUCE
 from kafka_gateway.settings.authentication_keys import AUTHENTICATION, MTLS, OPENID
 from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
 from kafka_gateway.settings.credential_keys import CREDENTIALS
+from kafka_gateway.settings.peer_keys import PEERS
 from kafka_gateway.settings.retired_keys import REFUSED, WITHOUT_EFFECT
 from kafka_gateway.settings.tls_keys import TLS
 from kafka_gateway.settings.worker_keys import WORKERS
@@ -469,6 +470,7 @@ CORE_KEYS: tuple[ConfigKey, ...] = (
     *CONSUME,
     *LISTENERS,
     *WORKERS,
+    *PEERS,
     *TLS,
     *HTTP,
     *CORS,

@@ -1,6 +1,6 @@
-"""The end of a connection between workers that answers: requests of clients of another worker.
+"""The end of a connection between processes that answers: requests of clients of another one.
 
-They go through ``Gateway.dispatch`` like all others, in a session that has the principal which the other worker has
+They go through ``Gateway.dispatch`` like all others, in a session that has the principal which the other process has
 made sure of. Who asks is judged there; rights, limits, media types and bodies here, where it is known what the request
 means.
 """
@@ -26,6 +26,7 @@ from kafka_gateway.workers.frames import (
     Answer,
     Ask,
     Asker,
+    Bye,
     Cancel,
     End,
     Failure,
@@ -39,12 +40,14 @@ from kafka_gateway.workers.frames import (
     Settled,
     untold,
 )
-from kafka_gateway.workers.wire import Wire
+from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.wire import Judge, Wire, no_fault
 
 log = logging.getLogger("gateway.workers")
 
 TRANSPORT: Final = "worker"
-"""As what the sessions of forwarded requests are counted: the worker that has the client counts its transport."""
+"""As what the sessions of forwarded requests are counted: the process that has the client counts its transport."""
+_PINGS_MISSED: Final = 4
 _KNOWN_MAX: Final = 256
 """Askers that a connection remembers."""
 
@@ -53,7 +56,7 @@ _read_asker: Final = jsonio.Decoder(Asker).decode
 
 @dataclasses.dataclass(slots=True)
 class _Work:
-    """A request of the other worker that is not over."""
+    """A request of the other process that is not over."""
 
     task: asyncio.Task[None] | None = None
     """Serves it, or fetches the next payload of its stream."""
@@ -63,22 +66,39 @@ class _Work:
 
 
 class Answering(Wire):
-    """Belongs to the event loop. ``over`` is called when the connection is lost and all its requests have ended."""
+    """Belongs to the event loop. ``over`` is called when the connection is lost and all its requests have ended.
 
-    def __init__(self, worker: int, workers: int, gateway: Gateway, over: Callable[[Answering], None]) -> None:
-        super().__init__(worker, workers)
+    An end that has more than ``requests_max`` requests open does not keep to what is agreed: it is cut off. So is one
+    that asked something and then gives none of the signs of life that it has promised in its hello.
+    """
+
+    def __init__(
+        self,
+        greeting: Greeting,
+        gateway: Gateway,
+        over: Callable[[Answering], None],
+        requests_max: int = 4096,
+        judge: Judge = no_fault,
+    ) -> None:
+        super().__init__(greeting, judge)
         self._gateway = gateway
         self._over = over
+        self._requests_max = requests_max
+        self._looking: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
         self._works: dict[int, _Work] = {}
         self._known: dict[bytes, tuple[Asker, Principal]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def welcome(self, other: int) -> None:
-        pass
-
     def take(self, head: Head, content: bytes) -> None:
         if isinstance(head, Ask):
+            if len(self._works) >= self._requests_max:
+                raise FrameError(f"more than {self._requests_max} open requests (cluster.peer.max.requests)")
+            if head.id in self._works:
+                raise FrameError("two open requests of one number")
             begun = self._works[head.id] = _Work()
+            if self._looking is None:
+                self._look_later()
             begun.task = self._spawn(self._serve(head, content, begun))
         elif isinstance(head, Next):
             work = self._works.get(head.id)
@@ -95,12 +115,34 @@ class Answering(Wire):
         elif isinstance(head, Ping):
             self.send(Pong())
         else:
-            raise FrameError(f"{type(head).__name__} of a worker that asks")
+            raise FrameError(f"{type(head).__name__} of a process that asks")
 
     def lost(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         for id in list(self._works):
             self._cancel(id)
         self._tell_if_over()
+
+    def end(self) -> None:
+        """It is to ask nothing new, and ends the connection when it has all answers."""
+        self.send(Bye())
+
+    # --- silence ----------------------------------------------------------------------------------------------------
+
+    def _look_later(self) -> None:
+        hello = self._greeting.other
+        if hello is not None and hello.ping_ms > 0:
+            self._look_at = self._loop.time() + hello.ping_ms / 1000
+            self._looking = self._loop.call_at(self._look_at, self._look, hello.ping_ms / 1000)
+
+    def _look(self, ping_s: float) -> None:
+        self._looking = None
+        if self._works:
+            if (silent_s := self.silence(self._look_at, ping_s)) >= _PINGS_MISSED * ping_s:
+                self.give_up(f"it gives no sign of life for {silent_s:.1f} s")
+            else:
+                self._look_later()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -111,7 +153,7 @@ class Answering(Wire):
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a request of worker %s failed", self.other, exc_info=error)
+            log.error("a request of process %s failed", self.other, exc_info=error)
         self._tell_if_over()
 
     def _tell_if_over(self) -> None:
@@ -201,8 +243,8 @@ class Answering(Wire):
             self.send(Part(id, payload.name, payload.cursor, payload.status, failure), payload.data)
 
     async def _end(self, id: int, work: _Work, failure: Failure | None) -> None:
-        self._works.pop(id, None)
         self.send(End(id, failure))
+        self._works.pop(id, None)
         await self._close(work)
 
     async def _close(self, work: _Work) -> None:

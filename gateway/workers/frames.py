@@ -1,8 +1,8 @@
 """What two workers say to each other: frames of ``u32 length, u16 head length, head, content`` (cluster.md §9).
 
 The head is JSON, the content whatever bytes belong to it; the length counts both, and the two bytes of the other one.
-Both ends are the same program on the same machine and run as the same user, so a frame that cannot be read is a fault
-of the program: the connection is dropped. No I/O here.
+Both ends have proved that they belong together before anything but a greeting is read (``greeting``), so a frame that
+cannot be read is a fault of the program, or comes of somebody who broke in: the connection is dropped. No I/O here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kafka_gateway import jsonio
 
-VERSION: Final = 1
+VERSION: Final = 2
 HELLO_MAX: Final = 1024
 FRAME_MAX: Final = 1 << 31
 """Bytes. Bodies and replies have bounds of their own, far below."""
@@ -24,11 +24,22 @@ class FrameError(Exception):
 
 
 class Hello(jsonio.Struct, tag="hello", tag_field="is"):
-    """The first frame each way."""
+    """The first frame each way (`gateway.workers.greeting`)."""
 
     version: int
-    worker: int
-    workers: int
+    cluster: str
+    process: str
+    boot: str
+    nonce: str
+    ping_ms: int = 0
+    """How often this end gives a sign of life while a request is open that it has asked; 0: it promises none."""
+
+
+class Proof(jsonio.Struct, tag="proof", tag_field="is"):
+    """The second one, where there is a secret."""
+
+    proof: str
+    """An HMAC, in hexadecimal digits."""
 
 
 class Asker(jsonio.Struct, omit_defaults=True):
@@ -143,7 +154,12 @@ class Pong(jsonio.Struct, tag="pong", tag_field="is"):
     """It is."""
 
 
-Head = Ping | Pong | Hello | Ask | Question | Cancel | Next | Settled | Answer | Part | End
+class Bye(jsonio.Struct, tag="bye", tag_field="is"):
+    """The process stops: it answers what it was asked, and is to be asked nothing more. Whoever hears that ends the
+    connection when all is answered."""
+
+
+Head = Ping | Pong | Hello | Proof | Bye | Ask | Question | Cancel | Next | Settled | Answer | Part | End
 
 _decoder: Final = jsonio.Decoder(Head)
 

@@ -1,10 +1,11 @@
-"""The end of a connection between workers that asks: requests of clients of this worker, answered by the other one."""
+"""The end of a connection between processes that asks: requests of clients of this one, answered by the other one."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from kafka_gateway.workers.frames import (
     Answer,
     Ask,
     Asker,
+    Bye,
     Cancel,
     End,
     FrameError,
@@ -30,63 +32,69 @@ from kafka_gateway.workers.frames import (
     Settled,
     told,
 )
-from kafka_gateway.workers.wire import Wire
+from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.wire import Judge, LinkLost, Wire, no_fault
 
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
-"""Header fields that stay in the worker that has judged them, beside those that the authenticators read."""
+"""Header fields that stay in the process that has judged them, beside those that the authenticators read."""
 _AGAIN_S: Final = 0.01
-_PING_AFTER_S: Final = 1.0
-"""Without a byte of a worker that was asked something (cluster.md §3, ``cluster.peer.connect.timeout.ms``)."""
 
 
-class LinkLost(Exception):
-    """The other worker is gone, and whatever it was at work on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for a connection on which this process asks.
+
+    ``secret``: lower-case names of the header fields by which clients prove who they are. ``brings_proofs``: whether
+    the other process needs these proofs, because Kafka is asked in the client's name.
+
+    ``ping_s``: after so long without a byte the other end is asked for a sign of life. What follows from silence
+    depends on ``drops``. True, for another node: after twice that the connection is given up, and with it all that was
+    asked. False, for a worker of this machine, of which its parent says whether it is dead: after ``hold_s`` of
+    silence, two pings at least, what was asked is answered for it, 503, and the connection stays.
+
+    ``requests_max``: more requests than that are not open at a time; what is beyond waits, ``hold_s`` at most.
+    """
+
+    secret: frozenset[str] = frozenset()
+    brings_proofs: bool = False
+    hold_s: float = 10.0
+    ping_s: float = 1.0
+    drops: bool = False
+    requests_max: int = 4096
 
 
 class Link(Wire):
-    """Belongs to the event loop.
-
-    Args:
-        secret: lower-case names of the header fields by which clients prove who they are.
-        hold_s: how long a worker may give no sign of life before what it was asked is answered for it: 503. Two pings
-            are waited for in any case.
-        brings_proofs: whether the other worker needs these proofs, because Kafka is asked in the client's name.
-        gone: told when the connection is lost.
-    """
+    """Belongs to the event loop. ``gone`` is told when the connection is not to be used for new requests any more: it
+    is lost, or the other process stops."""
 
     def __init__(
-        self,
-        worker: int,
-        workers: int,
-        secret: frozenset[str],
-        brings_proofs: bool,
-        hold_s: float,
-        gone: Callable[[Link], None] = lambda _: None,
+        self, greeting: Greeting, terms: Terms, gone: Callable[[Link], None] = lambda _: None, judge: Judge = no_fault
     ) -> None:
-        super().__init__(worker, workers)
+        super().__init__(greeting, judge)
         self._gone = gone
-        self._secret = _PROOFS | secret
-        self._brings_proofs = brings_proofs
+        self._terms = terms
+        self._secret = _PROOFS | terms.secret
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[asyncio.Future[tuple[Answer, bytes]], float]] = {}
         """Who waits for an answer, and since when."""
-        self._loop = asyncio.get_running_loop()
-        self._silence_max_s = max(hold_s, 2 * _PING_AFTER_S)
-        self._heard_at = 0.0
+        self._silence_max_s = max(terms.hold_s, 2 * terms.ping_s)
         self._look_at = 0.0
         self._looking: asyncio.TimerHandle | None = None
         self._streams: dict[int, RelayedStream] = {}
-        self.ready: asyncio.Future[None] = self._loop.create_future()
-        """Done when the other worker serves; LinkLost if it never did."""
+        self._unsettled: set[int] = set()
+        """Answers of which the other process waits to hear whether they were delivered."""
+        self._freed: asyncio.Event | None = None
+        """Somebody waits until fewer requests are open."""
+        self._is_leaving = False
         self.is_lost = False
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
     async def ask(self, request: Request) -> Reply:
-        """The other worker's reply. Cancelling it cancels the request there.
+        """The other process's reply. Cancelling it cancels the request there.
 
-        Raises LinkLost, InstanceUnavailable if that worker hangs, or FrameError for a request whose head is too long to
-        be sent.
+        Raises LinkLost, InstanceUnavailable if that process hangs, or FrameError for a request whose head is too long
+        to be sent.
         """
         body = request.body
         if not isinstance(body, bytes):
@@ -110,32 +118,61 @@ class Link(Wire):
         return reply
 
     async def question(self, name: str, parameters: Any) -> list[Any]:
-        """What the other worker answers. LinkLost, InstanceUnavailable."""
+        """What the other process answers. LinkLost, InstanceUnavailable."""
         id = next(self._ids)
         _, content = await self._ask(id, Question(id, name), jsonio.encode(parameters))
         found = jsonio.decode_value(content)
         return found if isinstance(found, list) else []
 
     async def _ask(self, id: int, head: Head, content: bytes) -> tuple[Answer, bytes]:
+        if self._open_count >= self._terms.requests_max:
+            await self._room()
         if self.is_lost:
             raise LinkLost
         waiting: asyncio.Future[tuple[Answer, bytes]] = self._loop.create_future()
         self._asked[id] = waiting, self._loop.time()
         if self._looking is None:
-            self._heard_at = self._loop.time()
+            self.heard_at = self._loop.time()
             self._look_later()
         try:
             self.send(head, content)
             return await waiting
         except (asyncio.CancelledError, InstanceUnavailable):
             self._streams.pop(id, None)
+            self._unsettled.discard(id)
             self.send(Cancel(id))
             raise
         finally:
             self._asked.pop(id, None)
+            self._less_open()
+
+    @property
+    def _open_count(self) -> int:
+        """Requests that the other process has not done with: never fewer than it counts itself."""
+        return len(self._asked) + len(self._streams) + len(self._unsettled)
+
+    async def _room(self) -> None:
+        """Returns when a request more may be open, or the connection is lost. InstanceUnavailable."""
+        try:
+            async with asyncio.timeout(self._terms.hold_s):
+                while self._open_count >= self._terms.requests_max and not self.is_lost:
+                    if self._freed is None:
+                        self._freed = asyncio.Event()
+                    await self._freed.wait()
+        except TimeoutError:
+            raise InstanceUnavailable() from None
+
+    def _less_open(self) -> None:
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
+        if self._is_leaving and not self._open_count:
+            self.finish()
 
     def _settle(self, id: int, taken: bool) -> None:
+        self._unsettled.discard(id)
         self.send(Settled(id, taken))
+        self._less_open()
 
     def _ask_of(self, id: int, request: Request) -> Ask:
         base_url = request.base_url
@@ -169,15 +206,12 @@ class Link(Wire):
                     session.peer,
                     session.admin,
                     session.proven,
-                    {name: told(value) for name, value in session.proof.items()} if self._brings_proofs else None,
+                    {name: told(value) for name, value in session.proof.items()} if self._terms.brings_proofs else None,
                 )
             )
         )
 
     # --- what comes -------------------------------------------------------------------------------------------------
-
-    def welcome(self, other: int) -> None:
-        self.ready.set_result(None)
 
     def take(self, head: Head, content: bytes) -> None:
         if isinstance(head, Answer):
@@ -185,6 +219,8 @@ class Link(Wire):
             if asked is not None and not asked[0].done():
                 if head.streams:
                     self._streams[head.id] = RelayedStream(self, head.id, head.heartbeat_s)
+                elif head.settles:
+                    self._unsettled.add(head.id)
                 asked[0].set_result((head, content))
         elif isinstance(head, Part):
             if (stream := self._streams.get(head.id)) is not None:
@@ -193,61 +229,66 @@ class Link(Wire):
         elif isinstance(head, End):
             if (stream := self._streams.pop(head.id, None)) is not None:
                 stream.finish(error_of(head.failure) if head.failure is not None else None)
+                self._less_open()
+        elif isinstance(head, Bye):
+            # From now on nothing is sent that it would not answer: it waits until this end has closed the connection.
+            self._is_leaving = True
+            self._gone(self)
+            self._less_open()
         elif not isinstance(head, Pong):
-            raise FrameError(f"{type(head).__name__} of a worker that was asked")
+            raise FrameError(f"{type(head).__name__} of a process that was asked")
 
     def lost(self) -> None:
         self.is_lost = True
         self._gone(self)
-        if not self.ready.done():
-            self.ready.set_exception(LinkLost())
-            self.ready.exception()  # whoever waits gets it; nobody need
         if self._looking is not None:
             self._looking.cancel()
         for waiting, _ in self._asked.values():
             if not waiting.done():
-                waiting.set_exception(LinkLost())
+                waiting.set_exception(LinkLost(sent=True))
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.finish(InstanceLost())
+        self._unsettled.clear()
+        self._less_open()
 
     # --- silence ----------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
-        super().data_received(data)
-
     def _look_later(self) -> None:
-        self._look_at = self._loop.time() + _PING_AFTER_S
+        self._look_at = self._loop.time() + self._terms.ping_s
         if self._asked:  # who has waited longest is not to wait longer than the limit
             longest = next(iter(self._asked.values()))[1]
-            due = max(longest, self._heard_at) + self._silence_max_s
+            due = max(longest, self.heard_at) + self._silence_max_s
             self._look_at = min(self._look_at, max(due, self._loop.time() + _AGAIN_S))
         self._looking = self._loop.call_at(self._look_at, self._look)
 
     def _look(self) -> None:
-        """Asks a silent worker for a sign of life, and gives up what one was asked that hangs."""
+        """Gives a sign of life, asks a silent process for one, and gives up what one was asked that hangs."""
         self._looking = None
-        if self.is_lost or not (self._asked or self._streams):
+        if self.is_lost or not self._open_count:
             return
+        ping_s = self._terms.ping_s
+        silent_s = self.silence(self._look_at, ping_s)
         now = self._loop.time()
-        if (late_s := now - self._look_at) > _PING_AFTER_S:  # this process stood still: what came waits to be read
-            self._heard_at += late_s
-        silent_s = now - self._heard_at
-        if silent_s >= _PING_AFTER_S:
-            self.send(Ping())
-        if silent_s >= self._silence_max_s:
+        if self._terms.drops:
+            if silent_s >= 2 * ping_s:
+                self.give_up(f"it gives no sign of life for {silent_s:.1f} s")
+                return
+        elif silent_s >= self._silence_max_s:
             for waiting, since in self._asked.values():
                 if now - since >= self._silence_max_s and not waiting.done():
                     waiting.set_exception(InstanceUnavailable())
             for stream in list(self._streams.values()):
                 stream.fail(InstanceUnavailable())
+        if silent_s >= ping_s or now - self.said_at >= ping_s:
+            self.send(Ping())
         self._look_later()
 
     def forget(self, id: int) -> None:
         """Nobody reads that stream any more."""
         if self._streams.pop(id, None) is not None:
             self.send(Cancel(id))
+            self._less_open()
 
 
 class InstanceLost(InstanceUnavailable):

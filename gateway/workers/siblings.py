@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from kafka_gateway.cluster.ports import Process
+from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError, ShuttingDown
 from kafka_gateway.homes import Elsewhere, Join
@@ -22,9 +24,12 @@ from kafka_gateway.metrics.joined import WORKER_RESTARTS, WORKER_UP
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
-from kafka_gateway.workers.link import Link, LinkLost
+from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.link import Link, Terms
 from kafka_gateway.workers.part import Parent, WorkerPart
+from kafka_gateway.workers.peer_settings import brings_proofs
 from kafka_gateway.workers.slots import StaticTable
+from kafka_gateway.workers.wire import LinkLost
 
 log = logging.getLogger("gateway.workers")
 
@@ -44,6 +49,7 @@ class Siblings:
         self._gateway = gateway
         self._parent = parent
         self._part = part
+        self._me = Process("", str(part.number), "")
         self._table = StaticTable(part.workers)
         self._others = tuple(number for number in range(part.workers) if number != part.number)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
@@ -87,7 +93,7 @@ class Siblings:
                 await self._one_over.wait()
 
     def _accept(self) -> Answering:
-        made = Answering(self._part.number, self._part.workers, self._gateway, self._over)
+        made = Answering(Greeting(self._me, asks=False), self._gateway, self._over)
         self._answering.add(made)
         return made
 
@@ -176,12 +182,12 @@ class Siblings:
     async def _connect(self, worker: int) -> Link:
         """Connects, however long that takes. The parent keeps the socket of a worker that ends, so the connection is
         there at once, and its hello comes when the next one serves."""
-        gateway, part = self._gateway, self._part
-        secret = frozenset(name.decode() for name in gateway.proofs.fields)
+        terms = terms_of(self._gateway.config, self._gateway)
         while True:
-            link = Link(part.number, part.workers, secret, gateway.tells_caller, self._hold_s, self._lost)
+            link = Link(Greeting(self._me, asks=True, expected=str(worker)), terms, self._lost)
             try:
-                await asyncio.get_running_loop().create_unix_connection(partial(_same, link), part.address_of(worker))
+                path = self._part.address_of(worker)
+                await asyncio.get_running_loop().create_unix_connection(partial(_same, link), path)
                 await link.ready
             except (OSError, LinkLost):
                 await asyncio.sleep(_AGAIN_S)
@@ -193,8 +199,10 @@ class Siblings:
                 return link
 
     def _lost(self, link: Link) -> None:
-        if link.other is not None and self._links.get(link.other) is link:
-            del self._links[link.other]
+        for worker, known in self._links.items():
+            if known is link:
+                del self._links[worker]
+                break
 
     # --- all of them ------------------------------------------------------------------------------------------------
 
@@ -221,6 +229,17 @@ class Siblings:
                 return []
 
         return [each for found in await asyncio.gather(*(one(worker) for worker in self._others)) for each in found]
+
+
+def terms_of(config: Config, gateway: Gateway) -> Terms:
+    """What holds for the connections on which a process of this gateway asks others of its machine."""
+    return Terms(
+        secret=frozenset(name.decode() for name in gateway.proofs.fields),
+        brings_proofs=brings_proofs(config),
+        hold_s=config.seconds("cluster.hold.ms"),
+        ping_s=config.seconds("cluster.peer.connect.timeout.ms"),
+        requests_max=config.integer("cluster.peer.max.requests"),
+    )
 
 
 def _part(word: str, params: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A connection between two workers, whichever end: frames out, frames in."""
+"""A connection between two processes of a gateway, whichever end: frames out, frames in."""
 
 from __future__ import annotations
 
@@ -7,33 +7,75 @@ import logging
 import os
 import socket
 import struct
-from typing import Final, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
-from kafka_gateway.workers.frames import FRAME_MAX, HELLO_MAX, VERSION, FrameError, FrameReader, Head, Hello, frame
+from kafka_gateway.workers.frames import FRAME_MAX, HELLO_MAX, FrameError, FrameReader, Head, frame
+from kafka_gateway.workers.greeting import Greeting
 
 log = logging.getLogger("gateway.workers")
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): pid, uid, gid."""
 
+Judge = Callable[["Wire"], str]
+"""What is wrong with the other end, beside its greeting; "" for nothing."""
+
+
+def no_fault(_: Wire) -> str:
+    """Whoever has greeted is welcome."""
+    return ""
+
+
+class LinkLost(Exception):
+    """The process at the other end is gone, or cannot be heard, and whatever it was at work on.
+
+    ``sent``: whether what was asked may have reached it.
+    """
+
+    def __init__(self, sent: bool = False) -> None:
+        super().__init__(sent)
+        self.sent = sent
+
 
 class Wire(asyncio.Protocol):
-    """Subclasses implement ``welcome``, ``take`` and ``lost``. The first frame each way is a `Hello`: an end that is no
-    worker of the same gateway and user is cut off before anything else is read."""
+    """Belongs to the event loop. Subclasses implement ``take`` and ``lost``. The first frames each way are a greeting:
+    an end that is no process of the same gateway is cut off before anything else is read, with one line in the log.
+    """
 
-    def __init__(self, worker: int, workers: int) -> None:
-        self._me = Hello(VERSION, worker, workers)
+    def __init__(self, greeting: Greeting, judge: Judge = no_fault) -> None:
+        self._greeting = greeting
+        self._judge = judge
+        self._is_met = False
         self._frames = FrameReader(HELLO_MAX)
         self._transport: asyncio.Transport | None = None
-        self.other: int | None = None
-        """Number of the worker at the other end, once it has said hello."""
+        self._loop = asyncio.get_running_loop()
+        self.heard_at = self.said_at = self._loop.time()
+        """When something came, and went, last: seconds of the loop."""
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        """Done when the other end has proved to be one of us; LinkLost if it never did."""
+        self.address = ""
+        """Of the other end, for the log; empty until it is connected."""
+        self.was_told = False
+        """Whether the log says why it was given up."""
 
-    def welcome(self, other: int) -> None:
-        """The other end is one of us."""
-        raise NotImplementedError
+    @property
+    def other(self) -> str:
+        """The process at the other end, once it has greeted; "" before."""
+        return self.claimed if self._is_met else ""
+
+    @property
+    def claimed(self) -> str:
+        """The process that the other end says it is, to be believed if nothing else is wrong with it."""
+        return self._greeting.other.process if self._greeting.other is not None else ""
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """What the other end has shown in TLS; empty without."""
+        return (self._transport.get_extra_info("peercert") if self._transport is not None else None) or {}
 
     def take(self, head: Head, content: bytes) -> None:
-        """A frame that came after the hello."""
+        """A frame that came after the greeting."""
         raise NotImplementedError
 
     def lost(self) -> None:
@@ -42,39 +84,88 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not _is_of_this_user(transport.get_extra_info("socket")):
-            log.error("another user has connected to the socket of a worker: cut off")
-            self._transport.abort()
-            return
-        self._transport.write(frame(self._me))
+        connection = transport.get_extra_info("socket")
+        if connection.family == socket.AF_UNIX:
+            self.address = "a socket of this machine"
+            if not _is_of_this_user(connection):
+                self.give_up("another user has connected")
+                return
+        else:
+            self.address = told_address(transport.get_extra_info("peername"))
+        self.send(self._greeting.hello)
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
         try:
             for head, content in self._frames.feed(data):
-                if self.other is not None:
+                if self._is_met:
                     self.take(head, content)
-                elif isinstance(head, Hello) and (head.version, head.workers) == (VERSION, self._me.workers):
-                    self.other, self._frames.longest = head.worker, FRAME_MAX
-                    self.welcome(head.worker)
                 else:
-                    raise FrameError("no hello of a worker of this gateway")
+                    self._greet(head)
         except FrameError as error:
-            log.error("what came from worker %s cannot be read: %s", self.other, error)
-            self.close()
+            self.give_up(str(error))
+
+    def _greet(self, head: Head) -> None:
+        proof = self._greeting.take(head)
+        if proof is not None:
+            self.send(proof)
+        if self._greeting.done:
+            if trouble := self._judge(self):
+                raise FrameError(trouble)
+            self._is_met, self._frames.longest = True, FRAME_MAX
+            self.ready.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        if not self.ready.done():
+            self.ready.set_exception(LinkLost())
+            self.ready.exception()  # whoever waits gets it; nobody need
         self.lost()
 
     def send(self, head: Head, content: bytes = b"") -> None:
         """Sends a frame; nothing happens if the connection is lost. FrameError: see ``frame``."""
         data = frame(head, content)
         if self._transport is not None and not self._transport.is_closing():
+            self.said_at = self._loop.time()
             self._transport.write(data)
 
+    def give_up(self, reason: str) -> None:
+        """Ends the connection at once, because of what the other end does or is, which the log says."""
+        if self._transport is not None and not self._transport.is_closing():
+            who = f"process {self.other} at {self.address}" if self.other else self.address
+            tell_cut_off(who, reason)
+            self.was_told = True
+        self.close()
+
     def close(self) -> None:
+        """Ends the connection at once; what has not left is lost."""
         if self._transport is not None:
             self._transport.abort()
+
+    def finish(self) -> None:
+        """Ends the connection when what was sent has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def silence(self, look_at: float, patience_s: float) -> float:
+        """For how many seconds nothing has come, looked at when ``look_at`` was due. A process that itself stood still
+        for longer than ``patience_s`` has not heard yet what came meanwhile: that is nobody's silence."""
+        now = self._loop.time()
+        if (late_s := now - look_at) > patience_s:
+            self.heard_at += late_s
+        return now - self.heard_at
+
+
+def tell_cut_off(who: str, reason: object) -> None:
+    """The one line in the log for a connection that does not come about, or must end."""
+    log.error("a connection between processes is cut off, with %s: %s", who, reason)
+
+
+def told_address(name: object) -> str:
+    """An address of a socket as a log line has it."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
+    return str(name)
 
 
 def _is_of_this_user(connection: socket.socket) -> bool:

@@ -95,7 +95,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway.cluster",
     ),
     "gateway.cluster": ("gateway", "gateway.metrics", PORTS),
-    "gateway.workers": ("gateway", "gateway.metrics", "gateway.cluster.ports"),
+    "gateway.workers": ("gateway", "gateway.metrics", "gateway.cluster.ports", "gateway.door.listening"),
     "gateway.commands": (
         "gateway",
         "gateway.workers",

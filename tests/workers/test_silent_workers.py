@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from kafka_gateway.cluster.ports import Process
 from kafka_gateway.errors import InstanceUnavailable
-from kafka_gateway.workers import link as links
 from kafka_gateway.workers.frames import Answer, Cancel, Head, Next, Ping, Pong, Question
-from kafka_gateway.workers.link import Link
+from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.link import Link, Terms
 from kafka_gateway.workers.wire import Wire
 
 PATIENCE_S = 30
-HOLD_S = 1.0
+TERMS = Terms(hold_s=1.0, ping_s=0.05)
 """Many times what a ping takes, on a machine that is busy, too."""
 
 
@@ -25,13 +26,10 @@ class Other(Wire):
     """The other worker. It answers pings for as long as it is alive."""
 
     def __init__(self) -> None:
-        super().__init__(1, 2)
+        super().__init__(Greeting(Process("", "1", ""), asks=False))
         self.is_alive = True
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.heard: asyncio.Queue[Head] = asyncio.Queue()
-
-    def welcome(self, other: int) -> None:
-        pass
 
     def take(self, head: Head, content: bytes) -> None:
         self.heard.put_nowait(head)
@@ -55,7 +53,7 @@ async def linked() -> AsyncIterator[tuple[Link, Other]]:
     one, two = socket.socketpair()
     _, other = await loop.create_unix_connection(Other, sock=two)
     _, link = await loop.create_unix_connection(
-        lambda: Link(0, 2, frozenset(), False, HOLD_S, gone.set_result), sock=one
+        lambda: Link(Greeting(Process("", "0", ""), asks=True), TERMS, gone.set_result), sock=one
     )
     try:
         await link.ready
@@ -64,11 +62,6 @@ async def linked() -> AsyncIterator[tuple[Link, Other]]:
         link.close()
         other.close()
         await asyncio.gather(gone, other.gone)
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "_PING_AFTER_S", 0.05)
 
 
 async def test_one_that_takes_its_time_is_waited_for_and_one_that_hangs_is_not() -> None:

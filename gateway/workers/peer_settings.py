@@ -1,0 +1,197 @@
+"""What ``cluster.peer.*`` says of the connections between nodes, and what is wrong with it (cluster.md §3)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from dataclasses import dataclass, field
+from typing import Final
+
+from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.workers.addresses import PeerAddress, parse_net_address
+from kafka_gateway.workers.greeting import SECRET_MIN
+
+log = logging.getLogger("gateway.workers")
+
+LISTENER: Final = "cluster.peer.listener"
+ADVERTISED: Final = "cluster.peer.advertised"
+CERT: Final = "cluster.peer.tls.cert"
+KEY: Final = "cluster.peer.tls.key"
+CA: Final = "cluster.peer.tls.ca"
+SECRET: Final = "cluster.peer.secret.file"
+_SECRET_MAX: Final = 4096
+
+
+def brings_proofs(config: Config) -> bool:
+    """Whether a forwarded request brings what its client proves itself with: Kafka is asked with it."""
+    return config.text("kafka.credentials") != "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """``listener`` and ``advertised`` are those of worker 0; None: this node does not listen for others. ``tls`` is
+    there where the certificates are."""
+
+    listener: PeerAddress | None
+    advertised: PeerAddress | None
+    tls: PeerTls | None
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, config: Config) -> PeerSettings:
+        """ConfigError, with all faults."""
+        faults: list[Fault] = []
+        listener = _address(config, LISTENER, faults)
+        advertised = _address(config, ADVERTISED, faults) or listener
+        secret = _secret(config, faults)
+        if listener is not None and advertised is not None:
+            _judge(config, listener, advertised, faults)
+        elif config.text(ADVERTISED) and not config.text(LISTENER):
+            faults.append(_fault(config, ADVERTISED, f"has no effect without {LISTENER}"))
+        tls = None
+        given = [name for name in (CERT, KEY, CA) if config.text(name)]
+        if len(given) == 3:
+            try:
+                tls = PeerTls(config)
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                faults.append(_fault(config, CERT, f"cannot be used with {KEY} and {CA}: {error}"))
+        elif given or (listener is not None and listener.scheme == "tls"):
+            missing = next(name for name in (CERT, KEY, CA) if name not in given)
+            faults.append(_fault(config, missing, f"is missing: {CERT}, {KEY} and {CA} belong together"))
+        if faults:
+            raise ConfigError(faults)
+        return cls(listener, advertised, tls, secret)
+
+
+def peer_faults(config: Config) -> list[Fault]:
+    """What is wrong with these settings: one of the checks of `gateway.config.load`."""
+    try:
+        PeerSettings.of(config)
+    except ConfigError as error:
+        return list(error.faults)
+    return []
+
+
+def _address(config: Config, key: str, faults: list[Fault]) -> PeerAddress | None:
+    if not (text := config.text(key)):
+        return None
+    try:
+        found = parse_net_address(text)
+        found.of_worker(max(config.integer("workers"), 1) - 1)
+    except ValueError as error:
+        faults.append(_fault(config, key, str(error)))
+        return None
+    return found
+
+
+def _secret(config: Config, faults: list[Fault]) -> bytes:
+    if not (path := config.text(SECRET)):
+        return b""
+    try:
+        with open(path, "rb") as file:
+            found = file.read(_SECRET_MAX + 1).strip()
+            is_open = os.fstat(file.fileno()).st_mode & 0o077
+    except OSError as error:
+        faults.append(_fault(config, SECRET, f"{path} cannot be read: {error.strerror}"))
+        return b""
+    if is_open:
+        faults.append(_fault(config, SECRET, f"{path} must be its user's alone: chmod 600"))
+    if not SECRET_MIN <= len(found) <= _SECRET_MAX:
+        faults.append(
+            _fault(
+                config,
+                SECRET,
+                f"{path} must hold {SECRET_MIN} to {_SECRET_MAX} bytes, blanks at its ends aside: openssl rand -hex 32",
+            )
+        )
+    return found
+
+
+def _judge(config: Config, listener: PeerAddress, advertised: PeerAddress, faults: list[Fault]) -> None:
+    if listener.scheme != advertised.scheme:
+        faults.append(_fault(config, ADVERTISED, f"must begin with {listener.scheme}://, as {LISTENER} does"))
+    if advertised.everywhere:
+        key = ADVERTISED if config.text(ADVERTISED) else LISTENER
+        faults.append(_fault(config, key, f"{advertised.host} is no address to connect to: set {ADVERTISED}"))
+    if listener.scheme == "tcp":
+        if not config.text(SECRET):
+            text = f"tcp:// needs {SECRET}: nothing else tells who connects; or take tls://"
+            faults.append(_fault(config, LISTENER, text))
+        if brings_proofs(config):
+            text = f"tcp:// does not go with kafka.credentials={config.text('kafka.credentials')}: it would carry the "
+            faults.append(_fault(config, LISTENER, f"{text}clients' credentials in the clear; take tls://"))
+    ports = range(listener.port, listener.port + max(config.integer("workers"), 1))
+    try:
+        clients = config.listeners()
+    except ValueError:  # a fault of its own
+        return
+    faults += [
+        _fault(config, LISTENER, f"has the port of {each}, where clients are served")
+        for each in clients
+        if each.scheme != "unix" and each.port in ports
+    ]
+
+
+def _fault(config: Config, key: str, text: str) -> Fault:
+    return Fault(config.place(key), key, text)
+
+
+class PeerTls:
+    """Both ends' TLS of the connections between nodes: certificates are shown and asked for, by both.
+
+    The files are looked at whenever a connection begins, and read again when they have changed; what cannot be used is
+    logged once, and what there was stays. Belongs to the event loop. OSError, ssl.SSLError: they cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._paths = config.text(CERT), config.text(KEY), config.text(CA)
+        self._seen = self._stamps()
+        self._server, self._client = self._load()
+
+    def of_server(self) -> ssl.SSLContext:
+        """For the end that was connected to. It asks for a certificate; whose that is, is asked later."""
+        self._look()
+        return self._server
+
+    def of_client(self) -> ssl.SSLContext:
+        """For the end that connects. It judges the name of the host that it connects to."""
+        self._look()
+        return self._client
+
+    def _look(self) -> None:
+        if (seen := self._stamps()) == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._server, self._client = self._load()
+        except (OSError, ValueError) as error:
+            log.error("%s, %s, %s: the certificates stay as they were: %s", CERT, KEY, CA, error)
+        else:
+            log.info("loaded %s again", self._paths[0])
+
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
+        found: list[tuple[int, ...]] = []
+        for path in self._paths:
+            try:
+                status = os.stat(path)
+            except OSError:
+                found.append(())
+            else:
+                found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)
+
+    def _load(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        cert, key, ca = self._paths
+        made = []
+        for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
+            context = ssl.SSLContext(protocol)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            # A function: OpenSSL never asks on the terminal.
+            context.load_cert_chain(cert, key, password=lambda: b"")
+            context.load_verify_locations(ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+            made.append(context)
+        # Who takes up an old session again shows no certificate.
+        made[0].num_tickets = 0
+        return made[0], made[1]

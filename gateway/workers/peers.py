@@ -1,0 +1,381 @@
+"""The other processes of a cluster, of this node and of others: a connection to each that is called, and answers to
+those that call (`kafka_gateway.cluster.ports.Peers`; cluster.md §9).
+
+Whoever connects has proved by the end of the greeting that it is of the same cluster: by the directory of its Unix
+socket, by a certificate of the cluster's authority, by the secret, or by both of these. Until then it is a stranger: it
+may send 1 KiB in all, has ``cluster.peer.connect.timeout.ms``, and is one of few from its address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from kafka_gateway.cluster.ports import PeerLost, Process
+from kafka_gateway.config import Config
+from kafka_gateway.core import Gateway
+from kafka_gateway.door.listening import bind_unix
+from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.workers.addresses import PeerAddress, unix_name, usable
+from kafka_gateway.workers.answering import Answering
+from kafka_gateway.workers.certificate_names import names_host
+from kafka_gateway.workers.frames import FrameError
+from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.link import Link
+from kafka_gateway.workers.peer_directory import PEER_DIR, trouble_with
+from kafka_gateway.workers.peer_settings import PeerSettings, PeerTls
+from kafka_gateway.workers.siblings import terms_of
+from kafka_gateway.workers.wire import LinkLost, Wire, no_fault, tell_cut_off, told_address
+
+log = logging.getLogger("gateway.workers")
+
+_STRANGERS_MAX: Final = 32
+"""Connections from one address that have not proved yet who they are."""
+_AGAIN_S: Final = 0.1
+_PATH_MAX: Final = 107
+"""sun_path holds 108 bytes on Linux, the closing NUL among them (unix(7))."""
+
+
+@contextlib.asynccontextmanager
+async def open_peers(config: Config, gateway: Gateway, process: Process) -> AsyncIterator[ClusterPeers]:
+    """Listens for the other processes, and answers them, while the block runs.
+
+    At its end it asks nobody anything more and tells those that ask that it stops; what it is at work on for them is
+    finished, within ``shutdown.graceful.ms``. ConfigError; OSError: an address cannot be had.
+    """
+    peers = ClusterPeers(config, gateway, process)
+    try:
+        await peers.listen()
+        yield peers
+    finally:
+        await peers.close(config.seconds("shutdown.graceful.ms"))
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a process has claimed, and the connection to it."""
+
+    addresses: Sequence[str]
+    link: Link | None = None
+    opening: asyncio.Task[Link] | None = None
+    trouble: str = ""
+    """Why no connection came about, as the log has it already."""
+
+
+class ClusterPeers:
+    """Belongs to the event loop."""
+
+    def __init__(self, config: Config, gateway: Gateway, process: Process) -> None:
+        self._gateway = gateway
+        self._me = process
+        self._settings = PeerSettings.of(config)
+        self._directory = config.text(PEER_DIR)
+        self._terms = replace(terms_of(config, gateway), drops=True)
+        self._connect_s = config.seconds("cluster.peer.connect.timeout.ms")
+        self._known: dict[str, _Known] = {}
+        self._answering: set[Answering] = set()
+        self._strangers: Counter[str] = Counter()
+        self._links: set[Link] = set()
+        """All that are open, those to processes that stop too."""
+        self._listening: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._addresses: list[str] = []
+        self._one_over = asyncio.Event()
+        self._paths: list[Path] = []
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        return tuple(self._addresses)
+
+    def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
+        known = self._known.get(process)
+        if known is None:
+            self._known[process] = _Known(tuple(addresses))
+        else:
+            known.addresses = tuple(addresses)
+
+    def forget(self, process: str) -> None:
+        known = self._known.pop(process, None)
+        if known is not None:
+            if known.opening is not None:
+                known.opening.cancel()
+            if known.link is not None:
+                known.link.close()
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    async def call(self, process: str, request: Request) -> Reply:
+        known = self._known.get(process)
+        if known is None:
+            raise PeerLost(process, sent=False)
+        link = known.link or await self._reach(process, known)
+        try:
+            return await link.ask(request)
+        except LinkLost as lost:
+            raise PeerLost(process, sent=lost.sent) from None
+        except InstanceUnavailable:  # its connection has cluster.peer.max.requests, for too long
+            raise PeerLost(process, sent=False) from None
+        except FrameError as error:
+            raise HeadTooLarge(f"The request cannot be sent to another process: {error}.") from None
+
+    async def _reach(self, process: str, known: _Known) -> Link:
+        opening = known.opening
+        if opening is None:
+            opening = known.opening = asyncio.get_running_loop().create_task(self._open(process, known))
+            opening.add_done_callback(lambda done: self._opened(known, done))
+        try:
+            return await asyncio.shield(opening)
+        except LinkLost:
+            raise PeerLost(process, sent=False) from None
+        except asyncio.CancelledError:
+            if opening.cancelled():  # it was forgotten, or this process stops
+                raise PeerLost(process, sent=False) from None
+            raise
+
+    def _opened(self, known: _Known, done: asyncio.Task[Link]) -> None:
+        known.opening = None
+        if not done.cancelled() and done.exception() is None and not (link := done.result()).is_lost:
+            known.link = link
+            self._links.add(link)
+
+    async def _open(self, process: str, known: _Known) -> Link:
+        """Tries its addresses in turn until one answers or the time is over. LinkLost."""
+        trouble, pause_s = "", _AGAIN_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._connect_s):
+                while True:
+                    for address in self._usable(known):
+                        trouble = trouble or f"{address}: no answer"
+                        link = self._link(process, known, address)
+                        try:
+                            await self._connect(address, link)
+                            await link.ready
+                        except (OSError, UnicodeError) as error:  # ssl.SSLError is the one, no host name the other
+                            trouble = f"{address}: {_reason(error)}"
+                        except LinkLost:
+                            trouble = f"{address}: the connection was cut off before each knew the other"
+                        except asyncio.CancelledError:
+                            link.close()
+                            raise
+                        else:
+                            known.trouble = ""
+                            return link
+                    await asyncio.sleep(pause_s)
+                    pause_s *= 2
+        trouble = trouble or "it has told no address that this process may use"
+        if trouble != known.trouble:
+            known.trouble = trouble
+            log.warning("process %s cannot be reached: %s", process, trouble)
+        raise LinkLost
+
+    def _link(self, process: str, known: _Known, address: PeerAddress) -> Link:
+        secret = b"" if address.scheme == "unix" else self._settings.secret
+        greeting = Greeting(self._me, True, secret, process, self._terms.ping_s)
+
+        def gone(link: Link) -> None:
+            if known.link is link:
+                known.link = None
+            if link.is_lost:
+                self._links.discard(link)
+
+        return Link(greeting, self._terms, gone)
+
+    def _usable(self, known: _Known) -> Sequence[PeerAddress]:
+        found = []
+        for each in usable(known.addresses, self._terms.brings_proofs):
+            if each.scheme == "unix":
+                may = bool(self._directory) and self._path(each.name).exists()
+            elif each.scheme == "tls":
+                may = self._settings.tls is not None
+            else:
+                may = bool(self._settings.secret)  # who answers there has to prove something
+            if may:
+                found.append(each)
+        return found
+
+    async def _connect(self, address: PeerAddress, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        if address.scheme == "unix":
+            await loop.create_unix_connection(lambda: link, str(self._path(address.name)))
+        elif address.scheme == "tcp":
+            await loop.create_connection(lambda: link, address.host, address.port)
+        else:
+            assert self._settings.tls is not None
+            # It judges the host's name by the certificate, too.
+            await loop.create_connection(lambda: link, address.host, address.port, ssl=self._settings.tls.of_client())
+
+    # --- answering --------------------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Opens the addresses of this process. OSError."""
+        number = int(self._me.id.rpartition("/")[2])
+        if self._directory:
+            self._listen_unix()
+        settings = self._settings
+        if settings.listener is not None and settings.advertised is not None:
+            address = settings.listener.of_worker(number)
+            try:
+                found = await asyncio.get_running_loop().getaddrinfo(
+                    address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+                for family, _, _, _, name in dict.fromkeys(found):
+                    listening = socket.create_server(
+                        name[:2], family=family, backlog=128, dualstack_ipv6=address.host == "::"
+                    )
+                    self._accept_from(listening, settings.secret, settings.tls if address.scheme == "tls" else None)
+            except OSError as error:
+                raise OSError(f"cluster.peer.listener: cannot listen on {address}: {_reason(error)}") from None
+            self._addresses.append(str(settings.advertised.of_worker(number)))
+        if not self._addresses:
+            log.warning(
+                "other processes of the cluster cannot reach this one: set cluster.peer.listener, or cluster.peer.dir "
+                "where all of them are on this machine"
+            )
+
+    def _listen_unix(self) -> None:
+        name = unix_name(self._me.id)
+        path = self._path(name)
+        if len(str(path).encode()) > _PATH_MAX:
+            raise OSError(f"{PEER_DIR}: {path} is longer than {_PATH_MAX} bytes, which sockets cannot have")
+        if trouble := trouble_with(self._directory):
+            raise OSError(f"{PEER_DIR}: {trouble}")
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        listening = bind_unix(str(path))
+        listening.listen(128)
+        self._paths.append(path)
+        self._accept_from(listening, b"", None)
+        self._addresses.append(f"unix:{name}")
+
+    def _path(self, name: str) -> Path:
+        return Path(self._directory) / name
+
+    def _accept_from(self, listening: socket.socket, secret: bytes, tls: PeerTls | None) -> None:
+        listening.setblocking(False)
+        self._listening.append(listening)
+        self._spawn(self._accept(listening, secret, tls))
+
+    async def _accept(self, listening: socket.socket, secret: bytes, tls: PeerTls | None) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, name = await loop.sock_accept(listening)
+            except OSError as error:  # too many open files, say
+                log.error("a process of the cluster cannot be let in: %s", _reason(error))
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            host = str(name[0]) if isinstance(name, tuple) else ""
+            if host and self._strangers[host] >= _STRANGERS_MAX:
+                tell_cut_off(
+                    told_address(name), f"{_STRANGERS_MAX} connections from there have not proved yet who they are"
+                )
+                connection.close()
+                continue
+            self._strangers[host] += 1
+            self._spawn(self._admit(connection, name, host, secret, tls))
+
+    async def _admit(
+        self, connection: socket.socket, name: object, host: str, secret: bytes, tls: PeerTls | None
+    ) -> None:
+        """Meets whoever has connected, within ``cluster.peer.connect.timeout.ms``."""
+        where = told_address(name) if host else "a socket of this machine"
+        judge = no_fault if tls is None else self._judge_certificate
+        greeting = Greeting(self._me, False, secret)
+        wire = Answering(greeting, self._gateway, self._over, self._terms.requests_max, judge)
+        self._answering.add(wire)
+        trouble = ""
+        try:
+            async with asyncio.timeout(self._connect_s):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: wire, connection, ssl=tls.of_server() if tls is not None else None
+                )
+                await asyncio.shield(wire.ready)
+        except LinkLost:
+            trouble = "it went before it proved who it is"
+        except TimeoutError:
+            trouble = f"it did not prove who it is within {self._connect_s:g} s"
+        except OSError as error:
+            trouble = f"no TLS: {_reason(error)}"
+        finally:
+            self._strangers[host] -= 1
+            if not self._strangers[host]:
+                del self._strangers[host]
+            if not wire.other:
+                if trouble and not wire.was_told:
+                    tell_cut_off(where, trouble)
+                if wire.address:
+                    wire.close()
+                else:
+                    self._over(wire)  # it has never been connected
+
+    def _judge_certificate(self, wire: Wire) -> str:
+        """The certificate has to be one of the hosts of which the process has told that it listens there."""
+        known = self._known.get(wire.claimed)
+        hosts = (
+            [each.host for each in usable(known.addresses, True) if each.scheme == "tls"] if known is not None else []
+        )
+        if not hosts:
+            return f"process {wire.claimed!r} has not told that it listens at a tls:// address"
+        if any(names_host(wire.certificate, host) for host in hosts):
+            return ""
+        return f"its certificate is not one of {', '.join(hosts)}, where process {wire.claimed!r} listens"
+
+    def _over(self, answering: Answering) -> None:
+        self._answering.discard(answering)
+        self._one_over.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("connections between processes: a task failed", exc_info=error)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def close(self, grace_s: float) -> None:
+        """Ends all connections, those of others when what they asked is answered, after ``grace_s`` at the latest."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listening in self._listening:
+            listening.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another process of the node is there
+                path.parent.rmdir()
+        for process in list(self._known):
+            self.forget(process)
+        for link in list(self._links):
+            link.close()
+        for answering in list(self._answering):
+            answering.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._all_over()
+        for answering in list(self._answering):
+            answering.close()
+        await self._all_over()
+
+    async def _all_over(self) -> None:
+        while self._answering:
+            self._one_over.clear()
+            await self._one_over.wait()
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or not error.errno:
+        return str(error) or type(error).__name__
+    return os.strerror(error.errno)
