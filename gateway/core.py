@@ -19,7 +19,6 @@ from kafka_gateway.auth import Authenticator
 from kafka_gateway.caller import CALLER
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.dialect import REST
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.admission import Admission, demand_of
 from kafka_gateway.door.counters import Counters
@@ -133,6 +132,7 @@ class Gateway:
         """Whether clients may have Kafka credentials of their own: then `CALLER` says whose request runs."""
         self._limits = Limits(config)
         self._replies = Replies(config, {route.generation for route in router.routes})
+        self.error_body = self._replies.error_body
         self._plans = Plans(config, router, codecs, self._limits, self._replies)
         self._requests_max = config.integer("requests.max") or math.inf
         self._request_timeout_s = config.seconds("request.timeout.ms")
@@ -411,7 +411,8 @@ class Gateway:
 
     def refusal(self, error: ServiceError) -> Reply:
         """The reply for what is no request at all."""
-        return Reply(error.status, media.JSON, REST.error(error), error.headers)
+        id_ = new_id()
+        return Reply(error.status, media.JSON, self.error_body(error, id_), error.headers, request_id=id_)
 
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:

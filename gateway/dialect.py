@@ -42,7 +42,7 @@ def error_event(error: ServiceError) -> Payload:
 
 
 class Dialect:
-    """Turns the values and errors of services into payloads. Stateless."""
+    """Turns the values and errors of services into payloads. Stateless. ``REST`` is the one of the REST API."""
 
     def render(self, value: Any) -> bytes:
         """The payload for what a handler answered: bytes as they are, nothing for None, JSON for anything else."""
@@ -56,8 +56,13 @@ class Dialect:
         return jsonio.encode(ErrorBody(error.error_code, error.message))
 
     def error_with_help(self, error: ServiceError, request_id: str) -> bytes:
-        """As ``error``, with what tells the way out."""
+        """As ``error``, with what tells the way out where the protocol's errors have room for it."""
+        return self.error(error)
+
+
+class _RestDialect(Dialect):
+    def error_with_help(self, error: ServiceError, request_id: str) -> bytes:
         return jsonio.encode(HelpfulErrorBody(error.error_code, error.message, error.help, request_id))
 
 
-REST = Dialect()
+REST = _RestDialect()

@@ -7,45 +7,24 @@ answering a request with an error: that is a :class:`CloseReason`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any
 
-
-class ServiceError(Exception):
-    """A request that was refused or failed; the message tells the client what to do about it."""
-
-    status: ClassVar[int] = 500
-    error_code: ClassVar[int] = 500
-    retriable: ClassVar[bool] = False
-    text: ClassVar[str] = "Internal Server Error"
-    help: str = ""
-    """The way out, one sentence, where the message cannot say it: clients match on texts of the contract (§3.6). Who
-    knows more than the class sets it on the error."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message if message is not None else self.text)
-
-    @property
-    def message(self) -> str:
-        return str(self.args[0])
-
-    def with_help(self, text: str) -> Self:
-        """The same error, which tells this way out."""
-        self.help = text
-        return self
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """Response headers that belong to this error, such as ``Allow`` or ``Retry-After``."""
-        return ()
-
+from kafka_gateway.close_reasons import FAILED as FAILED
+from kafka_gateway.close_reasons import GONE as GONE
+from kafka_gateway.close_reasons import IDLE as IDLE
+from kafka_gateway.close_reasons import NO_MEMORY as NO_MEMORY
+from kafka_gateway.close_reasons import SHUTDOWN as SHUTDOWN
+from kafka_gateway.close_reasons import SLOW as SLOW
+from kafka_gateway.close_reasons import CloseReason as CloseReason
+from kafka_gateway.service_error import ServiceError as ServiceError
 
 # --- the request itself ----------------------------------------------------------------------------------------------
 
 
 class BadRequest(ServiceError):
     status, error_code, text = 400, 400, "HTTP 400 Bad Request"
+    help = "Correct what the message names; sending the same again does not help."
 
 
 class Unauthorized(ServiceError):
@@ -65,22 +44,26 @@ class ProofEnded(Unauthorized):
     """What a stream or a socket of a client is told whose proof of identity has ended (security.md §2)."""
 
     error_code, text = 40101, "The proof of identity is not valid any more."
+    help = "Show a proof that is valid, then open it again."
 
 
 class KafkaLoginRefused(Unauthorized):
     """Kafka does not take the credentials that the client shows for it (security.md §4)."""
 
     error_code, text = 40101, "Authentication to Kafka failed: it does not accept these credentials."
+    help = "Send the user and password of a Kafka user, or a token that Kafka takes."
 
 
 class Forbidden(ServiceError):
     status, error_code, text = 403, 403, "HTTP 403 Forbidden"
+    help = "Ask the operator to allow what the message names."
 
 
 class NotAuthorized(Forbidden):
     """The principal may not do that (security.md §3); gateway.rights.not_authorized says what."""
 
     error_code, text = 40301, "Not authorized."
+    help = "Ask the operator for this right; kafka-gateway --may tells which rule decides."
 
     def __init__(self, message: str | None = None, need: tuple[str, str, str] | None = None) -> None:
         super().__init__(message)
@@ -123,18 +106,22 @@ class NotAcceptable(ServiceError):
 
 class RequestTimeout(ServiceError):
     status, error_code, text = 408, 408, "HTTP 408 Request Timeout"
+    help = "Send faster, in parts, or ask for less at a time; the operator can raise the limit that the message names."
 
 
 class PayloadTooLarge(ServiceError):
     status, error_code, text = 413, 413, "HTTP 413 Request Entity Too Large"
+    help = "Send less at a time; the operator can raise the limit that the message names."
 
 
 class UnsupportedMediaType(ServiceError):
     status, error_code, text = 415, 415, "HTTP 415 Unsupported Media Type"
+    help = "Send a Content-Type and a coding that the API description (/openapi.json) names for this route."
 
 
 class ExpectationFailed(ServiceError):
     status, error_code, text = 417, 417, "HTTP 417 Expectation Failed"
+    help = "Send Expect: 100-continue, or leave the header out."
 
 
 class UpgradeRequired(ServiceError):
@@ -152,12 +139,14 @@ class HeadTooLarge(ServiceError):
     """The request line or a header field is too long, or there are too many fields (RFC 6585 §5)."""
 
     status, error_code, text = 431, 431, "HTTP 431 Request Header Fields Too Large"
+    help = "Send fewer or shorter header fields, or a shorter path; the operator can raise the limit."
 
 
 class Unprocessable(ServiceError):
     """The body is well-formed, but not what this resource takes; the message names the place."""
 
     status, error_code, text = 422, 422, "HTTP 422 Unprocessable Entity"
+    help = "Correct the place that the message names; GET /openapi.json has the body of this route."
 
 
 class TooManyRequests(ServiceError):
@@ -198,10 +187,12 @@ class NotSupported(ServiceError):
     """The Kafka behind this gateway cannot do that, e.g. the embedded one."""
 
     status, error_code, text = 501, 501, "HTTP 501 Not Implemented"
+    help = "Ask the operator: it needs another Kafka or another setting, as the message says."
 
 
 class HttpVersionNotSupported(ServiceError):
     status, error_code, text = 505, 505, "HTTP 505 HTTP Version Not Supported"
+    help = "Send the request as HTTP/1.1."
 
 
 class Unavailable(ServiceError):
@@ -215,6 +206,7 @@ class Unavailable(ServiceError):
 
 class ShuttingDown(Unavailable):
     error_code, text = 50301, "The gateway is shutting down; the request can be sent again, to another one or later."
+    help = "Send it again, to another gateway or in a few seconds: nothing of it was done."
 
 
 class ClientSetsUsedUp(Unavailable):
@@ -222,16 +214,19 @@ class ClientSetsUsedUp(Unavailable):
 
     error_code = 50302
     text = "The gateway has kafka.credentials.max sets of Kafka clients in use; send this again later."
+    help = "Wait for the seconds in Retry-After, then send it again; the operator can raise kafka.credentials.max."
 
 
 class InstanceUnavailable(Unavailable):
     """The worker process at which it lives does not serve (cluster.md §10)."""
 
     error_code, text = 50303, "Consumer instance is not available at the moment. The request can be retried."
+    help = "Wait for the seconds in Retry-After, then send it again; after a 40403 create the instance anew."
 
 
 class GatewayTimeout(ServiceError):
     status, error_code, retriable, text = 504, 504, True, "HTTP 504 Gateway Timeout"
+    help = "Nobody knows whether it was done: send it again where twice does no harm."
 
 
 # --- topics, partitions, consumer instances --------------------------------------------------------------------------
@@ -286,6 +281,7 @@ class PartlyCommitted(UnknownTopicOrPartition):
 
 class LeaderNotAvailable(NotFound):
     error_code, retriable, text = 40404, True, "Leader not available."
+    help = "Send it again in a moment: Kafka is choosing a leader for the partition."
 
 
 class FormatMismatch(NotAcceptable):
@@ -322,6 +318,7 @@ class InstanceExists(ServiceError):
 
 class IllegalState(ServiceError):
     status, error_code, text = 409, 40903, "Illegal state: "
+    help = "Bring the instance into the state that the message asks for, then send it again."
 
 
 class NotSubscribed(ServiceError):
@@ -331,6 +328,7 @@ class NotSubscribed(ServiceError):
         "Consumer is not subscribed to any topics or assigned any partitions: "
         "POST to its /subscription or /assignments first."
     )
+    help = "POST topics to …/subscription or partitions to …/assignments, then read again."
 
 
 class GroupActive(ServiceError):
@@ -341,36 +339,44 @@ class GroupActive(ServiceError):
         "Unable to modify the consumer group offsets because the group is still considered to be active. "
         "Please ensure that all consumer clients are stopped before trying again."
     )
+    help = "Stop all consumers of the group, then send it again."
 
 
 class InvalidSettings(Unprocessable):
     error_code, text = 40001, "Invalid consumer configuration. It does not abide by the constraints: "
+    help = "Correct the setting that the message names; GET /openapi.json has those of a consumer instance."
 
 
 class ConversionError(Unprocessable):
     """v1's error for a datum that does not fit its schema; v2 has a plain 400 for it (§4.6)."""
 
     error_code, text = 42203, "Conversion of JSON to Avro failed"
+    help = "Make the datum fit its schema at the place that the message names."
 
 
 class InvalidConsumerConfig(Unprocessable):
     error_code, text = 42204, "Invalid consumer configuration: "
+    help = "Correct or leave out the setting that the message names; GET /openapi.json has those there are."
 
 
 class KeySchemaMissing(Unprocessable):
     error_code, text = 42201, "Request includes keys but does not include key schema"
+    help = "Add key_schema or key_schema_id to the body."
 
 
 class ValueSchemaMissing(Unprocessable):
     error_code, text = 42202, "Request includes values but does not include value schema"
+    help = "Add value_schema or value_schema_id to the body."
 
 
 class InvalidSchema(Unprocessable):
     error_code, text = 42205, "Invalid schema"
+    help = "Correct the schema as the message says, or name a registered one by its id."
 
 
 class PayloadError(Unprocessable):
     error_code, text = 42206, "Payload error. Request body is empty. Data is required."
+    help = "Send a body with data: GET /openapi.json shows the one of this route."
 
 
 class SchemasUnavailable(Unprocessable):
@@ -382,10 +388,12 @@ class InvalidBatch(Unprocessable):
     """A produce batch of v3 that is malformed as a whole."""
 
     error_code, text = 42208, "Empty batch."
+    help = "Send an object with entries, not too many, each with an id of its own."
 
 
 class SerializationError(Unprocessable):
     error_code, text = 42207, "Error serializing message."
+    help = "Make the data fit their type or schema at the place that the message names."
 
 
 class SimpleReaderUnavailable(ServiceError):
@@ -396,6 +404,7 @@ class SimpleReaderUnavailable(ServiceError):
         "No SimpleConsumer is available at the time in the pool. The request can be retried. "
         "You can increase the pool size or the pool timeout to avoid this error in the future."
     )
+    help = "Send it again in a moment: too many read at the same time."
 
 
 # --- what Kafka answers (§3.7) ---------------------------------------------------------------------------------------
@@ -403,26 +412,32 @@ class SimpleReaderUnavailable(ServiceError):
 
 class KafkaRefused(BadRequest):
     error_code, text = 40002, "Kafka refused the request."
+    help = "Correct what the message names, a topic, a setting or a parameter; the same again will fail again."
 
 
 class KafkaAuthentication(ServiceError):
     status, error_code, text = 401, 40101, "Authentication to Kafka failed."
+    help = "Correct the user and password that are shown to Kafka: your own, or the operator's in client.sasl.*."
 
 
 class KafkaAuthorization(ServiceError):
     status, error_code, text = 403, 40301, "Not authorized."
+    help = "Ask for this right: the message names what refuses, Kafka's ACLs or a setting of the gateway."
 
 
 class RecordTooLarge(PayloadTooLarge):
     text = "The record is too large."
+    help = "Send smaller records, or have max.message.bytes of the topic raised."
 
 
 class KafkaThrottled(TooManyRequests):
     error_code, text = 42901, "Kafka throttles this client."
+    help = "Wait for the seconds in Retry-After, then send it again; a larger quota is Kafka's to give."
 
 
 class KafkaError(ServiceError):
     status, error_code, text = 500, 50002, "Kafka error"
+    help = "Mend what Kafka's reason in the message names: the same request will fail again."
 
 
 class OffsetOutOfRange(KafkaError):
@@ -435,9 +450,12 @@ class OffsetOutOfRange(KafkaError):
 class NotAMember(KafkaError):
     """A commit for a group whose partitions belong to others: its members, or a member that has taken over."""
 
+    help = "Read again: what was not committed comes once more, here or at the member that has the partitions now."
+
 
 class KafkaRetriable(ServiceError):
     status, error_code, retriable, text = 500, 50003, True, "Kafka error; the request can be retried"
+    help = "Send it again in a moment."
 
 
 class UnknownTopicTimeout(KafkaRetriable):
@@ -448,6 +466,7 @@ class UnknownTopicTimeout(KafkaRetriable):
     """
 
     text = "The topic or partition is not known to Kafka."
+    help = "GET /topics lists the topics: mind the spelling, create the topic, or send it again in a moment."
 
 
 class OutcomeUnknown(KafkaRetriable):
@@ -473,26 +492,3 @@ def close_code(error: ServiceError | None, otherwise: int) -> int:
     """The code with which a socket closes behind what it was opened for: 1008 if its client may not have that any more
     (security.md §2, §3)."""
     return 1008 if isinstance(error, (ProofEnded, NotAuthorized)) else otherwise
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CloseReason:
-    """Why a client session ends: a WebSocket close code (RFC 6455 §7.4) and a text."""
-
-    code: int
-    text: str
-    error: ServiceError | None = None
-    """What everything that the session has open tells its client at its end; None: it ends without a word."""
-
-    @classmethod
-    def of(cls, error: ServiceError) -> CloseReason:
-        """For a client that may not have what is open any more: its proof ended, or a right (security.md §2, §3)."""
-        return cls(1008, error.message, error)
-
-
-GONE = CloseReason(1000, "client left")
-SHUTDOWN = CloseReason(1001, "gateway is shutting down")
-NO_MEMORY = CloseReason(1013, "memory is short (memory.max.bytes)")
-SLOW = CloseReason(1008, "client reads too slowly")
-IDLE = CloseReason(1001, "idle for too long")
-FAILED = CloseReason(1011, "internal error")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kafka_gateway import media
 from kafka_gateway.config import Config
-from kafka_gateway.dialect import REST
+from kafka_gateway.dialect import REST, Dialect
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import Reply, Request, Response
@@ -56,7 +56,7 @@ class Replies:
         headers = error.headers
         if media_type is not None:
             media_type = media_type if media_type != media.EVENTS else media.JSON
-            return Reply(error.status, media_type, self._error_body(request, error), headers)
+            return Reply(error.status, media_type, self.error_body(error, request.id, request.dialect), headers)
         generation = "v1" if "v2" not in self._enabled and "v1" in self._enabled else ""
         media_type = error_media_type(
             request.headers.get("accept"),
@@ -67,9 +67,9 @@ class Replies:
         )
         if error.status == 406 and generation == "v1":  # v1 answers it without a body (§3.3)
             return Reply(406, "", b"", headers)
-        return Reply(error.status, media_type, self._error_body(request, error), headers)
+        return Reply(error.status, media_type, self.error_body(error, request.id, request.dialect), headers)
 
-    def _error_body(self, request: Request, error: ServiceError) -> bytes:
-        if request.dialect is not None:
-            return request.dialect.error(error)
-        return REST.error_with_help(error, request.id) if self._helps else REST.error(error)
+    def error_body(self, error: ServiceError, request_id: str, dialect: Dialect | None = None) -> bytes:
+        """The error, with help or without as ``errors.help`` says; in the words of the REST API without a dialect."""
+        dialect = dialect or REST
+        return dialect.error_with_help(error, request_id) if self._helps else dialect.error(error)

@@ -181,7 +181,8 @@ class StreamClient:
             reply = await self.gateway.dispatch(request)
         method, _, target = line.partition(" ")
         size = len(reply.body) if isinstance(reply.body, bytes) else 0
-        self.gateway.access.finish(session, method, target, started, reply.status, size)
+        facts = reply.facts(len(body) if isinstance(body, bytes) else 0)
+        self.gateway.access.finish(session, method, target, started, reply.status, size, facts)
         return reply
 
     async def write(self, data: bytes) -> None:

@@ -77,7 +77,7 @@ class Transport:
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         """The reply to an HTTP request for this transport that gets no session; ``handle`` is not called."""
-        return refusal(error)
+        return refusal(error, request)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
@@ -85,9 +85,13 @@ class Transport:
         yield
 
 
-def refusal(error: ServiceError) -> web.Response:
-    """The error as a plain HTTP response, with our body (kafka-rest-http.md §3.5)."""
-    response = web.Response(status=error.status, body=REST.error(error), content_type="application/json")
+def refusal(error: ServiceError, request: HttpRequest | None = None) -> web.Response:
+    """The error as a plain HTTP response, with our body (kafka-rest-http.md §3.5).
+
+    The body tells the way out where ``errors.help`` says so, if the request is given.
+    """
+    body = request.error_body(error) if request is not None else REST.error(error)
+    response = web.Response(status=error.status, body=body, content_type="application/json")
     for name, value in error.headers:
         response.headers[name] = value
     if isinstance(error, Unavailable):

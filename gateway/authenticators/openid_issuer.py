@@ -47,6 +47,7 @@ BROKEN: Final = (jwt.PyJWTError, ValueError, TypeError, RecursionError, Overflow
 
 class ProviderUnreachable(Unavailable):
     text = "OpenID Connect server does not seem to be available."
+    help = "Wait for the seconds in Retry-After, then send it again; the operator looks at the provider of the tokens."
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -265,7 +265,7 @@ class HttpConnection(RequestHandler):
             nothing = cast(Any, None)
             request = HttpRequest(known.message, NO_BODY, self, nothing, nothing, self._loop)
             self._served_request = request
-            request.cors = known.cors
+            request.bodies, request.cors = self._host.door, known.cors
         return request
 
     async def start(self) -> None:
@@ -406,8 +406,10 @@ class HttpConnection(RequestHandler):
             self._host.note_refused(self.peer, exc)
             error = _head_error(exc, message)
             self._host.gateway.counters.refuse(error)
-        response = refusal(error)
+        asked = cast(HttpRequest, request)
+        response = refusal(error, asked)
         response.force_close()
+        self._host.door.note(asked, self.peer, response, is_readable=status >= 500)
         return response
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:

@@ -25,9 +25,13 @@ _known_hosts: set[str] = set()
 class _Disputable(BadRequest):
     """A proxy in front may see the end of this request in another place than we do."""
 
+    help = "Send a head that can be read in one way only: the message names the field."
+
 
 class _UnknownCoding(NotSupported):
     """RFC 9112 §6.1: a transfer coding that the server does not understand."""
+
+    help = "Send Transfer-Encoding: chunked, or Content-Length."
 
 
 def check_head(request: web.BaseRequest, proofs: Iterable[str] = ()) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
+from kafka_gateway.dialect import Dialect
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.bounded_content import BoundedContent
 from kafka_gateway.door.cors import Cors, is_of_a_page, is_preflight
@@ -197,6 +198,17 @@ class Door:
         """`HttpRequest.read`."""
         return await self._bodies.read(request, self._gateway)
 
+    def error_body(self, request: HttpRequest, error: ServiceError, dialect: Dialect) -> bytes:
+        """`HttpRequest.error_body`."""
+        return self._gateway.error_body(error, request.id, dialect)
+
+    def note(self, request: HttpRequest, peer: str, response: web.Response, is_readable: bool) -> None:
+        """The line of the access log, with the id of the reply, for a request that ``serve`` did not answer."""
+        if self._access.enabled:
+            method, target = (request.method, request.raw_path) if is_readable else ("-", "-")
+            facts = (request.id, "", 0, 0)
+            self._access.add(peer, "-", method, target, response.status, _size_of(response), 0.0, facts=facts)
+
     def bound(self, request: HttpRequest) -> BoundedContent:
         """`HttpRequest.content`."""
         return self._bodies.bound(request.arriving, self._gateway.memory)
@@ -246,7 +258,7 @@ class Door:
         """The error in the transport's words."""
         if request.writer.output_size > 0:
             raise ConnectionResetError("the reply has begun, and cannot be finished") from error
-        response = transport.refuse(request, error) if transport is not None else refusal(error)
+        response = transport.refuse(request, error) if transport is not None else refusal(error, request)
         if must_close(request, error):
             response.force_close()
         return response

@@ -12,19 +12,23 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from kafka_gateway.dialect import REST, Dialect
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.cors import Headers, scheme_of
 from kafka_gateway.door.forwarded import NOTHING_TOLD, Told
-from kafka_gateway.errors import BadRequest
+from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.messages import Facts
 from kafka_gateway.request_ids import HEADER, request_id
 from kafka_gateway.session import Session
 
 
 class Bodies(Protocol):
-    """What reads bodies within the limits: the door."""
+    """What reads bodies within the limits, and writes those of errors: the door."""
 
     async def read_body(self, request: HttpRequest) -> bytes: ...
+    def error_body(self, request: HttpRequest, error: ServiceError, dialect: Dialect) -> bytes:
+        """`HttpRequest.error_body`."""
+
     def bound(self, request: HttpRequest) -> Any:
         """`HttpRequest.content`."""
 
@@ -117,6 +121,10 @@ class HttpRequest(web.BaseRequest):
         access, session, started = self.line
         method, path, facts = self.method, self.raw_path, self.facts
         return lambda status, size: access.finish(session, method, path, started, status, size, facts)
+
+    def error_body(self, error: ServiceError, dialect: Dialect = REST) -> bytes:
+        """The body that tells the error, and the way out where ``errors.help`` says so."""
+        return self.bodies.error_body(self, error, dialect)
 
     @property
     def id(self) -> str:

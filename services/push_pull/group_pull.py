@@ -52,6 +52,7 @@ class GroupInUse(ServiceError):
 
     status, error_code = 409, 409
     text = "The group has live members, so nobody else can commit offsets for it. Pull with another group."
+    help = "Pull with another group, or stop the members of this one."
 
 
 @dataclass(frozen=True, slots=True)

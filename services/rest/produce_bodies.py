@@ -315,7 +315,7 @@ class RecordsReader:
 
 def _with_example(error: BadRequest | Unprocessable, codec: Codec | None) -> BadRequest | Unprocessable:
     """The refusal of a body, which says what would have been right."""
-    if not error.help:
+    if "help" not in vars(error) and not isinstance(error, SchemasUnavailable):  # whose way out is no other body
         error.help = _EXAMPLES.get(codec.name if codec is not None else "", _EXAMPLES[""])
     return error
 

@@ -35,6 +35,7 @@ class BadParameter(BadRequest):
     """A query parameter that cannot be used; the message names it."""
 
     error_code, text = 40002, "A query parameter is wrong."
+    help = "Correct the parameter that the message names; GET /openapi.json has those of this path."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

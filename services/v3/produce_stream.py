@@ -55,6 +55,7 @@ class StreamLimits:
 
 class _TooOld(RequestTimeout):
     text = _TOO_OLD
+    help = "Go on with a new request: nothing behind the records that were reported was read."
 
 
 class _Run:

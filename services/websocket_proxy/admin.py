@@ -7,7 +7,14 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from kafka_gateway import jsonio, media
-from kafka_gateway.errors import BadRequest, GroupActive, KafkaAuthentication, KafkaAuthorization, ServiceError
+from kafka_gateway.errors import (
+    BadRequest,
+    GroupActive,
+    KafkaAuthentication,
+    KafkaAuthorization,
+    KafkaError,
+    ServiceError,
+)
 from kafka_gateway.kafka.ports.admin import Admin, GroupInfo
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.messages import Call, Response
@@ -272,6 +279,8 @@ def _flag(call: Call, name: str) -> bool:
 
 class _KafkaFailed(ServiceError):
     """A failure of Kafka's: 500 with its text (§1.2)."""
+
+    help = KafkaError.help
 
 
 async def _plainly(work: Awaitable[Answer]) -> Answer:

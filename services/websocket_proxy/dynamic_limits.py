@@ -22,6 +22,7 @@ _READER = "ws-proxy-dynamic-config-handler-consumer-"
 
 class TimedOut(ServiceError):
     text = "The operation timed out."
+    help = "Look whether it was done, then send it again: Kafka did not answer in time."
 
 
 class DynamicLimits:

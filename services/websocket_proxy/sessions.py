@@ -20,6 +20,8 @@ class SocketRefused(BadRequest):
 class SessionKindClash(ServiceError):
     """The id belongs to a session of the other kind; answered with 500 (§2.6, §3.3)."""
 
+    help = "Choose another id: this one is in use by a socket of the other kind."
+
 
 class SessionsUnavailable(Unavailable):
     """The session topic did not take the registration in time; nothing was registered (§4.3)."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kafka_gateway.errors import BadRequest, KafkaRefused, NotFound, ServiceError
+from kafka_gateway.errors import BadRequest, KafkaRefused, NotFound, ServiceError, TopicNotFound
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.session import Session
 
 
 class TopicMissing(BadRequest):
+    help = TopicNotFound.help
+
     def __init__(self, topic: str) -> None:
         super().__init__(f"Topic {topic} does not exist")
 

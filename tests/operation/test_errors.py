@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ import kafka_gateway.services
 import kafka_gateway.transports
 from kafka_gateway.assembly.app import App
 from kafka_gateway.errors import ServiceError
+from kafka_gateway.workers.failures import RelayedError
 from tests.transports.conftest import gateway
+from tests.transports.wire import Wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
 SECTIONS = {int(part[:5]): part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
@@ -57,9 +60,18 @@ def test_what_can_be_sent_again_says_so() -> None:
     assert {code for code in again if "Can be sent again" not in SECTIONS[code]} == set()
 
 
-def test_a_way_out_is_one_sentence() -> None:
-    for each in classes():
-        assert each.help == "" or (each.help[0].isupper() and each.help[-1] == "." and len(each.help) < 200), each
+WITHOUT = {RelayedError: "has what the worker says that raised it"}
+"""Errors whose class tells no way out, and why."""
+
+
+def test_every_error_tells_a_way_out_of_one_sentence() -> None:
+    """A class with a status or a code of its own does not inherit one, so none tells what fits another error."""
+    for each in {*classes()} - WITHOUT.keys():
+        text = each.help
+        assert text, f"{each.__qualname__} tells no way out"
+        assert text[0].isupper() or text.startswith("…"), each
+        assert text[-1] == ".", each
+        assert len(text) < 200, each
 
 
 @pytest.fixture
@@ -109,6 +121,29 @@ async def test_the_errors_that_people_meet_tell_the_way_out(helpful: App) -> Non
     wrong = await ask(helpful, "GET", "/consumers/g/instances/i/records", Accept=JSON_V2)
     assert wrong["error_code"] == 40601
     assert "application/vnd.kafka.binary.v2+json" in wrong["help"]
+
+
+async def test_errors_before_any_route_tell_the_way_out_too(helpful: App) -> None:
+    """What the door, the heads' parser and the router refuse, and rules on names of topics."""
+    for method, path, body, code, way in (
+        ("GET", "/topics/a b", "", 40002, "Correct what the message names"),
+        ("POST", "/consumers/g/instances/i/assignments", '{"partitions": []}', 40403, "Create it again"),
+        ("POST", "/consumers/g", '{"auto.offset.reset": "never"}', 42204, "the setting that the message names"),
+        ("PUT", "/admin/loggers/gateway", '{"level": "LOUD"}', 422, "Correct the place"),
+    ):
+        kind = JSON_V2 if path.startswith("/topics") else "application/json" if path.startswith("/admin") else V2
+        wrong = await ask(helpful, method, path, body, Content_Type=kind)
+        assert wrong["error_code"] == code, (path, wrong)
+        assert way in wrong["help"], (path, wrong)
+    host = b" HTTP/1.1\r\nHost: a"
+    for head in (b"GET /topics/a%zz" + host, b"GET /a/../.." + host, b"GET / HTTP/1.1", b"GET / HTTP"):
+        async with await Wire.open(helpful.addresses[0]) as wire:
+            await wire.send(head + b"\r\n\r\n")
+            reply = await wire.reply()
+        told = json.loads(reply.body)
+        assert told["error_code"] == 400, head
+        assert told["request_id"] == reply.headers["x-request-id"]
+        assert told["help"]
 
 
 async def test_what_is_not_there_has_another_way_out_than_a_path_that_is_not(helpful: App, topic: str) -> None:

@@ -23,7 +23,7 @@ from kafka_gateway.request_ids import CURRENT, request_id
 from kafka_gateway.session import Session
 from tests.gateway_process import GatewayProcess
 from tests.transports.conftest import Connect, gateway
-from tests.transports.wire import request
+from tests.transports.wire import Wire, request
 
 LINES = ["time", "level", "logger", "request_id", "peer", "principal", "transport", "method", "target", "route",
          "status", "bytes_in", "bytes_out", "records", "duration_ms"]  # fmt: skip
@@ -67,6 +67,43 @@ async def test_what_never_reaches_a_route_has_one_too(connect: Connect) -> None:
     wire = await connect()
     await wire.send(request("GET", "/topics", Host="other.example.com", Origin="https://evil.example"))
     assert (await wire.reply()).headers.get("x-request-id")
+
+
+async def test_the_access_log_has_every_id_that_a_reply_shows() -> None:
+    """Also of heads that nobody can read, and of messages that are no requests: the operator is asked by these ids."""
+    lines: list[bytes] = []
+    shown: dict[str, tuple[str, int]] = {}
+    async with gateway(transport_websocket_enable=True, max_request_header_size=2000) as app:
+        access = app.gateway.access
+        logging.getLogger("gateway.access").setLevel(logging.INFO)
+        access.refresh(True)
+        access.write_to(lambda some, _: lines.append(some), "json")
+        for what, head in {
+            "400 no Host": b"GET /topics HTTP/1.1\r\n\r\n",
+            "400 no colon": b"GET /topics HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+            "405 no method": b"NO\x7fWORD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "431 too long": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 3000 + b"\r\n\r\n",
+            "505 version": b"GET / HTTP/7.1\r\nHost: a\r\n\r\n",
+            "403 page": request("POST", "/topics/t", b"{}", Origin="https://evil.example"),
+            "404 route": request("GET", "/nowhere"),
+        }.items():
+            async with await Wire.open(app.addresses[0]) as wire:
+                await wire.send(head)
+                reply = await wire.reply()
+            assert reply.status == int(what[:3]), (what, reply)
+            shown[what] = reply.headers["x-request-id"], reply.status
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(app.addresses[0] + "/?X-Atmosphere-SimpleRestHeaders=true") as socket,
+        ):
+            await socket.send_str('{"id": "1", "method": 7}')
+            answer = await socket.receive_str(timeout=5)
+            shown["envelope"] = answer.split('"x-request-id":"')[1].split('"')[0], 400
+        access.flush()
+    logged = {each["request_id"]: each["status"] for each in map(json.loads, b"".join(lines).splitlines())}
+    assert {what: logged.get(id_) for what, (id_, _) in shown.items()} == {
+        what: status for what, (_, status) in shown.items()
+    }
 
 
 async def test_in_an_envelope_it_stands_in_the_headers() -> None:

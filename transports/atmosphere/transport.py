@@ -14,7 +14,6 @@ from aiohttp import web
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.dialect import REST
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.door.response_writer import ResponseWriter
@@ -112,8 +111,8 @@ class AtmosphereTransport(Transport):
             return self._response(request, parameters, Reply(200, _EMPTY, b""))
         return await self._push(request, parameters, query, client, session, gateway)
 
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
-        response = refusal(error)
+    def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
+        response = refusal(error, request)
         if isinstance(error, NotSupported):  # clients then fall back on another transport (§3.13)
             response.headers[atmosphere.ERROR] = "Websocket protocol not supported"
         return response
@@ -270,13 +269,14 @@ class AtmosphereTransport(Transport):
                 default_generation=self._conversations.generation,
             )
         )
+        request.facts = reply.facts(len(body))
         payload = reply.body
         gone = client is None or session.closed is not None
         if not isinstance(payload, bytes):
             if client is None or gone:
                 await payload.aclose()
                 raise UpgradeRequired()
-            session.spawn(self._deliver(payload, client, gateway), "push")
+            session.spawn(self._deliver(payload, client, gateway, reply.request_id), "push")
             return self._response(request, parameters, Reply(204, "", b"", reply.headers))
         if client is None or gone:
             return self._response(request, parameters, reply)
@@ -284,11 +284,11 @@ class AtmosphereTransport(Transport):
             client.conversation.send(payload)
         return self._response(request, parameters, Reply(reply.status, reply.media_type, b"", reply.headers))
 
-    async def _deliver(self, stream: Stream, client: TrackedClient, gateway: Gateway) -> None:
+    async def _deliver(self, stream: Stream, client: TrackedClient, gateway: Gateway, request_id: str) -> None:
         try:
             await gateway.deliver(stream, _Sink(client), client.session, None)
         except ServiceError as error:
-            client.conversation.send(REST.error(error))
+            client.conversation.send(gateway.error_body(error, request_id))
 
     # --- responses --------------------------------------------------------------------------------------------------
 

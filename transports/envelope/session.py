@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.dialect import REST
 from kafka_gateway.door.proofs import certificate_of
 from kafka_gateway.errors import (
     GONE,
@@ -134,7 +133,7 @@ class EnvelopeSession:
         try:
             part = self._read(message)
         except InvalidMessage as error:
-            self._refuse(error, error.id, error.form, None)
+            self._refuse(error, Envelope(error.id, "-", "-", None, None, None, False, b"", error.form))
             return
         if part is None:
             return
@@ -155,7 +154,7 @@ class EnvelopeSession:
             elif (whole := self._complete(part)) is not None:
                 self._start(whole)
         except ServiceError as error:
-            self._refuse(error, part.id, part.form, part.accept)
+            self._refuse(error, part)
 
     def _takes_pieces(self, part: Envelope) -> bool:
         """Whether the part begins a request whose body is handed over as it comes."""
@@ -198,7 +197,7 @@ class EnvelopeSession:
         if self._sequences is not None:
             # The timer may be early by less than the clock's resolution.
             for first in self._sequences.expired(self._loop.time() + 0.001):
-                self._refuse(RequestTimeout("Incomplete message sequence"), first.id, first.form, first.accept)
+                self._refuse(RequestTimeout("Incomplete message sequence"), first)
             self._watch_sequences()
 
     def _start(self, part: Envelope, body: StreamedBody | None = None) -> None:
@@ -260,7 +259,7 @@ class EnvelopeSession:
                 try:
                     request.session = await self._identify(request)
                 except ServiceError as error:
-                    self._refuse(error, part.id, part.form, part.accept)
+                    self._refuse(error, part)
                     return
             reply = await self._gateway.dispatch(request)
             if isinstance(reply.body, bytes):
@@ -323,7 +322,7 @@ class EnvelopeSession:
         try:
             await self._gateway.proofs.renew(own, request.headers)
         except ServiceError as error:
-            self._refuse(error, part.id, part.form, part.accept)
+            self._refuse(error, part)
             return
         self._inherited.update(self._gateway.proofs.shown(own.proof))
         self._header_sets.clear()
@@ -403,10 +402,13 @@ class EnvelopeSession:
         """Sends a message of the gateway's own, framed like all others."""
         self._channel.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
 
-    def _refuse(self, error: ServiceError, id: bytes | None, form: Form | None, accept: str | None) -> None:
-        media_type = error_media_type(accept, error.status, self._settings.generation)
-        part = Envelope(id, "", "", None, accept, None, False, b"", form)
-        self._reply(Reply(error.status, media_type, b"", error.headers, request_id=new_id()), REST.error(error), part)
+    def _refuse(self, error: ServiceError, part: Envelope) -> None:
+        """Answers a part that becomes no request, which has its line in the access log like all others."""
+        media_type = error_media_type(part.accept, error.status, self._settings.generation)
+        reply = Reply(error.status, media_type, b"", error.headers, request_id=new_id())
+        sent = self._reply(reply, self._gateway.error_body(error, reply.request_id), part)
+        now, facts = time.perf_counter(), reply.facts(len(part.content))
+        self._access.finish(self._session, part.method, part.path, now, reply.status, sent, facts)
 
     async def _push(self, reply: Reply, stream: Stream, request: Request, part: Envelope) -> None:
         """Sends what a subscription yields under the id of the request that made it (§2.3); its end says nothing."""
@@ -420,7 +422,8 @@ class EnvelopeSession:
         try:
             await self._gateway.deliver(stream, sink, request.session, None)
         except ServiceError as error:
-            self._reply(Reply(error.status, reply.media_type, b"", error.headers), REST.error(error), part)
+            body = self._gateway.error_body(error, reply.request_id)
+            self._reply(Reply(error.status, reply.media_type, b"", error.headers), body, part)
             return
         finally:
             if self._acknowledged is not None:

@@ -201,7 +201,8 @@ class HttpTransport(Transport):
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         headers = error.headers + request.cors
-        reply = Reply(error.status, "application/json", self._dialect.error(error), headers, request_id=request.id)
+        body = request.error_body(error, self._dialect)
+        reply = Reply(error.status, "application/json", body, headers, request_id=request.id)
         return cast(web.StreamResponse, _Refusal(self, reply, not request.keep_alive))
 
     def _dispatch(self, gateway: Gateway, request: Request, query: str) -> Coroutine[Any, Any, Reply]:
@@ -329,7 +330,8 @@ class HttpTransport(Transport):
         try:
             await gateway.deliver(stream, outlet, session, None, heartbeat_s=heartbeat_s)
         except ServiceError as error:
-            outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(REST.error(error)))
+            told = gateway.error_body(error, reply.request_id)
+            outlet.put(body.frame(error_event(error)) if heartbeat_s else body.plain(told))
         finally:
             outlet.release()
         outlet.put(body.last_bytes)

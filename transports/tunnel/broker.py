@@ -18,6 +18,7 @@ class BadGateway(ServiceError):
     """The broker cannot be reached."""
 
     status, error_code, retriable, text = 502, 502, True, "The broker cannot be reached."
+    help = "Try again in a moment; the operator looks whether the gateway reaches the broker's advertised address."
 
 
 class Receiver(Protocol):

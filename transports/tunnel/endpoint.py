@@ -76,6 +76,7 @@ class UpgradeNeeded(ServiceError):
     """A plain request where a tunnel begins; the body is that of Kafka WebSocket Shim."""
 
     status, error_code, text = 426, 426, "Expected Upgrade: websocket"
+    help = "Open a WebSocket on this path: docs/tunnel.md tells how."
 
 
 _OPEN = served(
@@ -215,9 +216,9 @@ class TunnelTransport(Transport):
             advertise = of_query(query) or self._advertise
             return await self._relay(request, session, gateway, node, advertise)
 
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+    def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         self.counts.refused[error.status] = self.counts.refused.get(error.status, 0) + 1
-        response = refusal(error)
+        response = refusal(error, request)
         if isinstance(error, UpgradeNeeded):
             response.text, response.content_type = error.message, "text/plain"
             response.headers["Upgrade"] = "websocket"

@@ -132,8 +132,8 @@ class WebSocketTransport(Transport):
             101, False, await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams)
         )
 
-    def refuse(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
-        response = refusal(error)
+    def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
+        response = refusal(error, request)
         if isinstance(error, BadRequest):
             response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 §4.4
         if isinstance(error, NotSupported):
