@@ -13,8 +13,9 @@ class ServiceError(Exception):
     retriable: ClassVar[bool] = False
     text: ClassVar[str] = "Internal Server Error"
     help: str = "Tell the operator the request_id: the log has the reason under it."
-    """The way out, one sentence, beside the message: clients match on texts of the contract (§3.6). Who knows more
-    than the class sets it on the error. A class with a status or a code of its own does not inherit it."""
+    """The way out, one sentence, beside the message: clients match on texts of the contract (kafka-rest-http.md §3.6).
+    Who knows more than the class sets it on the error. A class with a status or a code of its own does not inherit it.
+    """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
