@@ -17,12 +17,13 @@ KEPT: tuple[signal.Signals, ...] = (*HARMLESS, signal.SIGTERM)
 _came: list[int] = []
 
 
-def keep(*, worker: bool = False) -> None:
-    """Keeps the signals from now on, and lets those in that the parent of a worker held back. Main thread only.
+def keep(kept: tuple[signal.Signals, ...] = KEPT) -> None:
+    """Keeps these signals from now on, and lets those in that the parent of a worker held back. Main thread only.
 
-    ``worker``: SIGTERM ends the process as before: nobody waits for it, and its parent knows why it ended.
+    A worker keeps those that are `HARMLESS`: SIGTERM ends it as before, nobody waits for it, and its parent knows why
+    it ended. A command of a terminal keeps SIGTERM alone, which has it stop in order.
     """
-    for number in HARMLESS if worker else KEPT:
+    for number in kept:
         signal.signal(number, _note)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)

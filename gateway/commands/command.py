@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _WORDS = {
     "tunnel": "kafka_gateway.transports.tunnel.command",
     "tunnel-proxy": "kafka_gateway.transports.tunnel.command",
-    "producer": "kafka_gateway.commands.bytehoops",
-    "consumer": "kafka_gateway.commands.bytehoops",
-    "flasfka-serve": "kafka_gateway.commands.flasfka",
+    "producer": "kafka_gateway.commands.bridge",
+    "consumer": "kafka_gateway.commands.bridge",
+    "flasfka-serve": "kafka_gateway.commands.push_pull",
     "init": "kafka_gateway.commands.init",
 }
 """First word → module whose ``subcommand(words)`` answers the exit code."""

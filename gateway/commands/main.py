@@ -1,7 +1,9 @@
-"""The script ``kafka-gateway``. Signals that come while the rest is imported do not kill it."""
+"""The scripts ``kafka-gateway`` and ``kafka-websocket-proxy``. Signals that come while the rest is imported do not
+kill them."""
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from kafka_gateway import early_signals
@@ -12,14 +14,15 @@ if TYPE_CHECKING:
 
     from kafka_gateway.commands.worker import WorkerProcess
 
-_OF_A_TERMINAL = ("tunnel", "tunnel-proxy", "init")
-"""Words of commands that are no gateway, and end with their terminal."""
+_TUNNEL = (signal.SIGTERM,)
+_KEPT: dict[str, tuple[signal.Signals, ...]] = {"tunnel": _TUNNEL, "tunnel-proxy": _TUNNEL, "init": ()}
+"""What those commands keep that are no gateway, and end with their terminal."""
 
 
 def main(arguments: Sequence[str] | None = None, worker: WorkerProcess | None = None) -> int:
     """Runs the command; the exit code. ``worker``: this process is one of several of a gateway."""
-    if arguments is None and (not sys.argv[1:] or sys.argv[1] not in _OF_A_TERMINAL):
-        early_signals.keep()
+    if arguments is None:
+        early_signals.keep(_KEPT.get("".join(sys.argv[1:2]), early_signals.KEPT))
     from kafka_gateway.commands.command import run_command
 
     return run_command(sys.argv[1:] if arguments is None else list(arguments), worker)
@@ -27,4 +30,5 @@ def main(arguments: Sequence[str] | None = None, worker: WorkerProcess | None = 
 
 def websocket_proxy() -> int:
     """The command ``kafka-websocket-proxy``, as Kafka WebSocket Shim calls its own."""
+    early_signals.keep(_TUNNEL)
     return main(["tunnel", *sys.argv[1:]])

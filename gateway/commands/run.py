@@ -55,7 +55,7 @@ def run(
     changes nothing: what a signal does without a handler is to kill. ``part``: of a process that is one of several,
     whose parent tells the user and the service manager what there is to tell. ``logs``: where the log goes already.
     """
-    early_signals.keep(worker=part is not None)
+    early_signals.keep(early_signals.KEPT if part is None else early_signals.HARMLESS)
     logs = logs or open_logs(config.text("log.format"), config.text("log.file"))
     if logs is None:
         return 1

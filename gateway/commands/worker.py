@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.workers")
 
 START = (
-    "from kafka_gateway import early_signals; early_signals.keep(worker=True);"
+    "from kafka_gateway import early_signals; early_signals.keep(early_signals.HARMLESS);"
     " from kafka_gateway.commands.worker import start; start()"
 )
 """What the interpreter of a worker runs. bin/stop knows a gateway by ``-m kafka_gateway``: its parent only."""

@@ -30,7 +30,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         seen.append(config)
         return 0
 
-    monkeypatch.setattr("kafka_gateway.commands.bytehoops.run", run)
+    monkeypatch.setattr("kafka_gateway.commands.bridge.run", run)
     monkeypatch.delenv("PORT", raising=False)
     return seen
 

@@ -31,9 +31,7 @@ COMMANDS = [shlex.split(line) for block in blocks("sh") for line in block.splitl
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "bytehoops"], ids=" ".join)
 def test_the_commands_are_understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr(
-        "kafka_gateway.commands.bytehoops.run", lambda config, plugins, hasty: bool(seen.append(config))
-    )
+    monkeypatch.setattr("kafka_gateway.commands.bridge.run", lambda config, plugins, hasty: bool(seen.append(config)))
     assert bytehoops.main(words[1:]) == 0
     assert seen
 

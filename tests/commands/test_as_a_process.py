@@ -73,6 +73,9 @@ def early(script: str, signals: str, *arguments: str) -> subprocess.Popen[str]:
     [
         ("kafka-gateway", "port=0"),
         ("kafka-gateway", "port=0", "workers=2"),
+        ("bytehoops", "producer", "-b", "127.0.0.1:1", "-l", "127.0.0.1:0"),
+        ("flasfka-serve", "--port=0"),
+        ("kafka-gateway", "flasfka-serve", "--port=0"),
     ],
 )
 def test_a_stop_while_it_starts_is_a_stop(words: tuple[str, ...]) -> None:
@@ -81,6 +84,15 @@ def test_a_stop_while_it_starts_is_a_stop(words: tuple[str, ...]) -> None:
     output, _ = (process := early(script, "SIGHUP,SIGUSR1,SIGUSR2,SIGTERM", *arguments)).communicate(timeout=60)
     assert process.returncode == 0, output
     assert "stopping" in output
+
+
+@pytest.mark.parametrize("words", [("kafka-websocket-proxy",), ("kafka-gateway", "tunnel")])
+def test_a_tunnel_that_is_stopped_while_it_starts_stops_in_order(words: tuple[str, ...]) -> None:
+    """Its other signals end it, as they end what belongs to a terminal."""
+    script, *first = words
+    process = early(script, "SIGTERM", *first, "-port", "0", "-broker", "127.0.0.1:1")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
 
 
 def test_a_command_that_is_no_gateway_ends_by_an_early_signal() -> None:

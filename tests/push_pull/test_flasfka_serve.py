@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kafka_gateway.commands.flasfka import read_settings
+from kafka_gateway.commands.push_pull import read_settings
 from kafka_gateway.config import ConfigError
 from tests.cache import UnavailableError, once, run_tool, unavailable
 from tests.gateway_process import ROOT, GatewayProcess

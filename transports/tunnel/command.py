@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kafka_gateway import early_signals
 from kafka_gateway.commands.output import LineHandler
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
@@ -69,6 +70,7 @@ async def _serve(settings: LocalSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    early_signals.serve()
     async with LocalTunnel(settings):
         await stop.wait()
 
