@@ -35,8 +35,8 @@ class LineFile:
         # A handler of a signal may log while this very thread writes a line.
         self._lock = threading.RLock()
         self._file: int | None = None
-        self._torn = False
-        """Whether the file ends with a part of a line."""
+        self._is_torn = False
+        """Whether the last write ended in the middle of a line, of a file that cannot be read, such as a pipe."""
         self._lost = 0
         self._tell_at = 0.0
 
@@ -59,7 +59,7 @@ class LineFile:
             self._tell(f"{self._key}: {self._path} cannot be opened: {error.strerror}; the old file is used on")
             return
         with self._lock:
-            before, self._file, self._torn = self._file, opened, False
+            before, self._file, self._is_torn = self._file, opened, False
         if before is not None:
             os.close(before)
 
@@ -82,11 +82,11 @@ class LineFile:
             sys.stderr.buffer.write(data)
             sys.stderr.buffer.flush()
             return
-        if self._torn:
+        if _is_half(self._file, self._is_torn):
             data = b"\n" + data
         while data:  # a disk that is nearly full takes a part
             written = os.write(self._file, data)
-            self._torn = data[written - 1 : written] != b"\n"
+            self._is_torn = data[written - 1 : written] != b"\n"
             data = data[written:]
 
     def _tell(self, text: str) -> None:
@@ -105,5 +105,19 @@ class LineFile:
 
 def _open(path: str) -> int:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    kind = os.O_RDWR if os.path.isfile(path) or not os.path.exists(path) else os.O_WRONLY
     # Who may read it: nobody but the gateway's user and group, unless the operator made the file before.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    try:
+        return os.open(path, kind | os.O_APPEND | os.O_CREAT, 0o640)
+    except PermissionError:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+
+def _is_half(file: int, otherwise: bool) -> bool:
+    """Whether the file ends with a part of a line, which whoever wrote before may have left: another process, or one
+    before this that was killed or met a full disk. ``otherwise``: the answer for a file that cannot be read."""
+    try:
+        end = os.lseek(file, 0, os.SEEK_END)
+        return end > 0 and os.pread(file, 1, end - 1) != b"\n"
+    except OSError:  # a pipe, a terminal, or a file that may be written only
+        return otherwise

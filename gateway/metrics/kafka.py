@@ -14,7 +14,7 @@ class Told(Protocol):
     """What librdkafka's clients have told of themselves last (gateway/kafka/clients/statistics.py)."""
 
     def brokers(self) -> dict[str, tuple[bool, float]]:
-        """Address → whether some client is connected, and the round trip in seconds."""
+        """Address → whether some client is connected, and the round trip in seconds; also while Kafka is away."""
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """Kind of client → records and bytes that wait in it."""
@@ -49,7 +49,7 @@ def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Ca
         brokers = told.brokers()
         up = [((name,), int(is_up)) for name, (is_up, _) in brokers.items()]
         yield gauge("kafka_broker_up", "Whether a client is connected to the broker", ("broker",), up)
-        times = [((name,), seconds) for name, (_, seconds) in brokers.items()]
+        times = [((name,), seconds) for name, (is_up, seconds) in brokers.items() if is_up]
         yield gauge("kafka_broker_rtt_seconds", "Average round trip to the broker", ("broker",), times)
         queues = told.queues()
         records = [((name,), count) for name, (count, _) in queues.items()]

@@ -273,6 +273,39 @@ def test_what_was_lost_is_told_when_there_is_room(tmp_path: Path, monkeypatch: p
     assert line == '{"a":2}'
 
 
+def test_a_line_begins_on_its_own_whoever_left_half_of_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk takes half a line of one worker; others write to the same file, also after a new start."""
+    path = tmp_path / "gateway.log"
+    path.write_text("of a process that was kil")
+    one, other = Destination(str(path), shared=True), Destination(str(path), shared=True)
+    one.open()
+    other.open()
+    write, room = os.write, [10]
+
+    def nearly_full(file: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        taken = write(file, data[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    one.write(b"first and more\n")
+    monkeypatch.setattr(os, "write", write)
+    other.write(b"second\n")
+    one.write(b"third\n")
+    one.reopen()
+    one.write(b"fourth\n")
+    one.close()
+    other.close()
+    lines = path.read_text().splitlines()
+    assert lines[:3] == ["of a process that was kil", "first and", "second"]
+    assert lines[3].endswith("1 lines of the log were lost")
+    assert lines[4:] == ["third", "fourth"]
+
+
 @pytest.mark.slow
 def test_a_process_with_json_logs(tmp_path: Path) -> None:
     """Every line of the file is JSON, whatever happens; SIGUSR1 changes the level, SIGHUP takes a new file."""

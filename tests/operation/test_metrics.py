@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -13,6 +14,7 @@ from prometheus_client import Counter
 
 from kafka_gateway.assembly.app import App, tell
 from kafka_gateway.assembly.plugins import PluginError
+from kafka_gateway.kafka.clients.statistics import Statistics
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.metrics.families import counter, histogram
 from kafka_gateway.metrics.numbers import Histogram, Names, Traffic
@@ -167,6 +169,31 @@ async def test_clients_cannot_make_series(app: App) -> None:
         before = await scrape(url)
         await asyncio.gather(*(ask(client, 1000) for _ in range(8)))
     assert (await scrape(url)).keys() - before.keys() == set()
+
+
+def test_brokers_stay_with_0_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their clients end, and new ones know bootstrap.servers only: an alert on a series that vanishes is none."""
+    now = [0.0]
+    monkeypatch.setattr("kafka_gateway.kafka.clients.statistics.time.monotonic", lambda: now[0])
+    statistics = Statistics(15)
+
+    def tell(client: str, **states: str) -> None:
+        nodes = enumerate(states.items(), start=1)
+        brokers = {name: {"nodename": f"{name}:9092", "nodeid": n, "state": is_} for n, (name, is_) in nodes}
+        brokers["boot"] = {"nodename": "boot:9092", "nodeid": -1, "state": "TRY_CONNECT"}
+        statistics.settings("producer")["stats_cb"](json.dumps({"name": client, "brokers": brokers}))
+
+    def up() -> dict[str, bool]:
+        return {name: is_up for name, (is_up, _) in statistics.brokers().items()}
+
+    tell("one", a="UP", b="DOWN")
+    assert up() == {"a:9092": True, "b:9092": False}
+    now[0] = 100.0
+    assert up() == {"a:9092": False, "b:9092": False}
+    tell("two")
+    assert up() == {"a:9092": False, "b:9092": False}
+    tell("two", b="UP", c="INIT")
+    assert up() == {"b:9092": True, "c:9092": False}
 
 
 def test_only_so_many_names_have_a_label() -> None:

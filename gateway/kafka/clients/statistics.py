@@ -64,6 +64,8 @@ class Statistics:
         self._lock = threading.Lock()
         self._told: dict[tuple[str, str, str], tuple[float, _Statistics]] = {}
         """By kind of client, group and client."""
+        self._met: set[str] = set()
+        """The brokers of the cluster, as far as clients have told of them."""
 
     def settings(self, kind: str, group: str = "") -> Mapping[str, Any]:
         """What a client is built with that is to tell of itself. It must be polled, or what it tells piles up."""
@@ -91,7 +93,11 @@ class Statistics:
             return [(kind, group, told) for (kind, group, _), (_, told) in self._told.items()]
 
     def brokers(self) -> dict[str, tuple[bool, float]]:
-        """Address → whether some client is connected, and the longest average round trip in seconds."""
+        """Address → whether some client is connected, and the longest average round trip in seconds.
+
+        A broker stays, as one that is not connected, when the clients that met it have ended. It goes when a connected
+        client knows the cluster without it.
+        """
         found: dict[str, tuple[bool, float]] = {}
         for _, _, told in self._fresh():
             for broker in told.brokers.values():
@@ -100,7 +106,11 @@ class Statistics:
                 is_up, seconds = found.get(broker.nodename, (False, 0.0))
                 own = broker.rtt.avg / 1e6 if broker.rtt is not None else 0.0
                 found[broker.nodename] = is_up or broker.state == "UP", max(seconds, own)
-        return found
+        if any(is_up for is_up, _ in found.values()):
+            self._met = set(found)
+        else:
+            self._met.update(found)
+        return {name: found.get(name, (False, 0.0)) for name in sorted(self._met)}
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """Kind of client → records and bytes that wait in it: to be sent, or to be read."""
