@@ -864,3 +864,4 @@ async def test_a_commit_without_a_topic_that_is_gone(rest: Rest, fake: FakeKafka
     answer = await rest.post(f"{instance}/offsets", named, V2)
     assert (answer.status, answer.code) == (500, 50003)
     assert "partition 99 of t" in answer.body["message"]
+    assert "repeating it does not help" in answer.body["message"]
