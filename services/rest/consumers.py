@@ -169,7 +169,9 @@ class Consumers:
                         await instance.consumer.commit(offsets)
                     except PartlyCommitted as gone:
                         if offsets is not None:
-                            raise KafkaRetriable(f"{gone.message} The others were; repeating it does not help.") from gone
+                            raise KafkaRetriable(
+                                f"{gone.message} The others were; repeating it does not help."
+                            ) from gone
                         return Response([], headers=gone.headers)
         return Response([])
 

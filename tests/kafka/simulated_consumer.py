@@ -3,7 +3,10 @@
 - A partition stays paused over a new assignment of it, until it is resumed, and is slow behind that: as any resumed one
   is that is not sought then.
 - The position is unknown behind an assignment and behind a seek, until a record was consumed from there.
-- A partition that was assigned a moment ago cannot be sought.
+- A partition that was assigned a moment ago cannot be sought. One that is sent to an end of its log, and not to an
+  offset, yields nothing any more (as it happens now and then).
+- A group that is left while it forms gives its partitions all the same, and takes them back; until then the differences
+  of an assignment by hand are refused.
 - The coordinator is asked once where a partition starts. Was that in vain, an event says so, and nothing comes.
 - A topic that was deleted and made again is read on at the old offset, if its new log is long enough, without a word.
 - A consumer that is closed with a commit on its way hangs.
@@ -69,6 +72,7 @@ class SimulatedConsumer:
         self._hooks: dict[str, Callable[..., None]] = {}
         self._group: list[Callable[[], None]] = []
         self._share: set[Name] = set()
+        self._forming = False
         self._in_callback = False
         self.closed = False
 
@@ -83,11 +87,17 @@ class SimulatedConsumer:
         gone = (before - share) if self._cooperative else before
         come = (share - before) if self._cooperative else share
         if gone:
-            self._hooks["on_lost" if lost else "on_revoke"](self, [Place(*name) for name in sorted(gone)])
-            self._drop(gone)
+            self._revoke(gone, "on_lost" if lost else "on_revoke")
         self._in_callback = True
         self._hooks["on_assign"](self, [Place(*name) for name in sorted(come)])
         assert not self._in_callback, "nobody has carried the assignment out"
+
+    def _revoke(self, gone: set[Name], hook: str = "on_revoke") -> None:
+        self._in_callback = True
+        self._hooks[hook](self, [Place(*name) for name in sorted(gone)])
+        if self._in_callback:  # the binding does what nobody has done
+            self._drop(gone if self._cooperative else set(self._fetch))
+            self._in_callback = False
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +163,7 @@ class SimulatedConsumer:
         name = (place.topic, place.partition)
         if name in self._fresh or name not in self._fetch or name in self._silent:
             raise KafkaException(KafkaError(KafkaError._STATE))
-        self._fetch[name] = place.offset
+        self._fetch[name] = place.offset if place.offset >= 0 else OFFSET_INVALID
         self._position.pop(name, None)
         self._unknown.discard(name)
         self._slow.pop(name, None)
@@ -162,15 +172,16 @@ class SimulatedConsumer:
 
     def subscribe(self, topics: Sequence[str], **hooks: Callable[..., None]) -> None:
         self._hooks = hooks
+        self._forming = True
 
     def unsubscribe(self) -> None:
         def leave() -> None:
             gone, self._share = self._share, set()
             if gone:
-                self._hooks["on_revoke"](self, [Place(*name) for name in sorted(gone)])
-                self._drop(gone)
+                self._revoke(gone)
+            self._forming = False
 
-        self._group = [leave]
+        self._group = [*(self._group if self._forming else ()), leave]
 
     def assign(self, places: Sequence[Place]) -> None:
         self._in_callback = False
@@ -178,16 +189,24 @@ class SimulatedConsumer:
         self._take(places)
 
     def unassign(self) -> None:
+        self._in_callback = False
         self._drop(set(self._fetch))
 
     def incremental_assign(self, places: Sequence[Place]) -> None:
+        self._check_protocol()
         self._in_callback = False
         assert not {(one.topic, one.partition) for one in places} & set(self._fetch), "assigned already"
         self._take(places)
 
     def incremental_unassign(self, places: Sequence[Place]) -> None:
+        self._check_protocol()
+        self._in_callback = False
         self._check(places)
         self._drop({(one.topic, one.partition) for one in places})
+
+    def _check_protocol(self) -> None:
+        if self._forming and not self._cooperative:
+            raise KafkaException(KafkaError(KafkaError._STATE))
 
     def _take(self, places: Sequence[Place]) -> None:
         unknown = [(one.topic, one.partition) for one in places if one.offset == OFFSET_INVALID]

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
@@ -185,6 +185,30 @@ def test_partitions_start_after_the_coordinator_was_lost(blocking: bool, times: 
     assert found == {ONE: [4, 5, 6, 7, 8, 9]}
     assert it.client.silent() == {}
     assert (("placed", {ONE}) in it.told) == (blocking and times > 1)
+
+
+@pytest.mark.parametrize("cooperative", [False, True])
+def test_an_assignment_by_hand_outlives_the_group_that_was_left_while_it_formed(cooperative: bool) -> None:
+    it = Setting(cooperative)
+    it.join(ONE, TWO)
+    it.client.unsubscribe()
+    it.client.assign([TWO], {TWO: 3})
+    it.client.seek({TWO: 4})  # before it is fetched: it is given that start
+    it.client.hold([TWO])
+    assert it.read(3) == {}
+    assert it.client.assigned == {TWO}
+    it.client.flow([TWO])
+    assert it.read() == {TWO: [4, 5, 6, 7, 8, 9]}
+    assert it.told == []
+
+
+def test_partitions_are_sent_to_the_ends_of_their_logs_by_offsets() -> None:
+    it = Setting()
+    it.client.assign([ONE, TWO])
+    assert it.read() == {ONE: ALL, TWO: ALL}
+    it.client.seek({ONE: OFFSET_BEGINNING, TWO: OFFSET_END})
+    it.kafka.logs[TWO] += 1
+    assert it.read() == {ONE: ALL, TWO: [10]}
 
 
 def test_partitions_that_were_assigned_by_hand_start_where_nothing_was_told() -> None:

@@ -5,6 +5,7 @@ The half of `GroupClient` that has nothing to do with polling and with what a gr
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -18,9 +19,17 @@ from kafka_gateway.errors import IllegalState, InstanceNotFound, ServiceError
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.flow import Flow
-from kafka_gateway.kafka.consuming.offset_queries import QUERY_S, committed_offsets, offsets_at_times, places
+from kafka_gateway.kafka.consuming.offset_queries import (
+    QUERY_S,
+    committed_offsets,
+    log_bounds,
+    offsets_at_times,
+    places,
+)
 from kafka_gateway.kafka.errors import kafka_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+
+_log = logging.getLogger("gateway.kafka.consumer")
 
 AFRESH_S = 5.0
 """How long after a topic was made again somebody may tell so; they look once a second (`topic_changes`)."""
@@ -138,6 +147,7 @@ class AssignedPartitions:
         Raises IllegalState for one that is not assigned; nothing moves then.
         """
         self.check_assigned(targets)
+        targets = {**targets, **self._bounds_for(targets)}
         again = {}
         for place, offset in targets.items():
             self._from_zero.discard(place)
@@ -149,12 +159,26 @@ class AssignedPartitions:
         if again:
             self.restart(again)
 
+    def _bounds_for(self, targets: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The offsets of those that are to go to an end of the log.
+
+        librdkafka (2.16) finds them by itself, but a seek to an end that meets another question of its for the same
+        partition leaves that without a position for ever, and without a word.
+        """
+        ends = {place: offset for place, offset in targets.items() if offset < 0}
+        if not ends:
+            return {}
+        try:
+            return log_bounds(self.client, ends)
+        except KafkaException as error:
+            _log.info("Kafka does not tell the ends of partitions, its client is to find them: %s", error)
+            return {}
+
     def _seek(self, place: Partition, offset: int) -> bool:
         try:
             self.client.seek(TopicPartition(*place, offset))
         except KafkaException as error:
-            cause = kafka_error(error)
-            if cause is None or cause.code() != Code._STATE:
+            if not _is_state(error):
                 raise
             return False  # it was assigned a moment ago and is not fetched yet
         self.starts[place] = offset
@@ -163,12 +187,18 @@ class AssignedPartitions:
     def restart(self, starts: Mapping[Partition, int]) -> None:
         """Gives partitions a new start where `seek` cannot; the others go on where they are."""
         moved = [TopicPartition(*place, offset) for place, offset in starts.items()]
-        if self.mode == "manual" or self._cooperative:
+        # Under the eager protocol only the whole assignment can be replaced.
+        whole = self.mode == "group" and not self._cooperative
+        if not whole:
             self._let_go(starts)
-            self.client.incremental_unassign(places(starts))
-            self.client.incremental_assign(moved)
-        else:
-            # Under the eager protocol only the whole assignment can be replaced.
+            try:
+                self.client.incremental_unassign(places(starts))
+                self.client.incremental_assign(moved)
+            except KafkaException as error:
+                if not _is_state(error):
+                    raise
+                whole = True  # by hand, and a group that was left a moment ago still has that protocol
+        if whole:
             others = self.positions([place for place in self.assigned if place not in starts])
             self._let_go(self.assigned)
             self.client.assign([TopicPartition(*place, offset) for place, offset in others.items()] + moved)
@@ -325,3 +355,8 @@ class AssignedPartitions:
             if watermarks[1] >= 0:
                 found[place] = watermarks[1]
         return found
+
+
+def _is_state(error: KafkaException) -> bool:
+    cause = kafka_error(error)
+    return cause is not None and cause.code() == Code._STATE

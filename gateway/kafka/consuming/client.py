@@ -304,6 +304,9 @@ class GroupClient(AssignedPartitions):
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
         mine = [(one.topic, one.partition) for one in partitions]
+        if self.mode == "manual":
+            self._answer_late(consumer, revoked=False)
+            return
         try:
             if not self._cooperative:
                 # The eager protocol took all of them away before; those that were lost, maybe without a word.
@@ -345,11 +348,34 @@ class GroupClient(AssignedPartitions):
             self._place_at = time.monotonic() + _PLACE_AGAIN_S
             return {}
 
-    def _on_revoke(self, _: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        self._lose(partitions, self._owner.revoked)
+    def _on_revoke(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
+        if self.mode == "manual":
+            self._answer_late(consumer, revoked=True)
+        else:
+            self._lose(partitions, self._owner.revoked)
 
-    def _on_lost(self, _: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        self._lose(partitions, self._owner.lost)
+    def _on_lost(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
+        if self.mode == "manual":
+            self._answer_late(consumer, revoked=True)
+        else:
+            self._lose(partitions, self._owner.lost)
+
+    def _answer_late(self, consumer: confluent_kafka.Consumer, revoked: bool) -> None:
+        """A group that was left while it formed answers all the same, and takes that back later. What was assigned by
+        hand meanwhile stays: the binding would put the group's partitions in its place, and then nothing.
+        """
+        try:
+            if self._cooperative:
+                (consumer.incremental_unassign if revoked else consumer.incremental_assign)([])
+                return
+            here = self.positions(self.assigned)
+            self._let_go(self.assigned)
+            if revoked:
+                consumer.unassign()
+            consumer.assign([TopicPartition(*place, offset) for place, offset in here.items()])
+            self._apply()
+        except Exception:
+            _log.exception("an assignment by hand could not be kept")
 
     def _lose(self, partitions: list[TopicPartition], tell: Callable[[Collection[Partition]], None]) -> None:
         gone = [(one.topic, one.partition) for one in partitions]

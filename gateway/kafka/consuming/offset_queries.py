@@ -14,7 +14,8 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset
 QUERY_S = 5.0
 """How long Kafka may take to answer a question of a client."""
 START_S = 2.0
-"""How long each of the three questions for starts may take; they are asked while the group is being rebalanced."""
+"""How long each of the three questions for starts may take; they are asked while the group is being rebalanced. And
+the one for the ends of logs that are sought."""
 
 _NO_TOPIC = (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
@@ -134,6 +135,15 @@ def offsets_at_times(consumer: confluent_kafka.Consumer, times: Mapping[Partitio
             # 2.16.0); seeking to the number works.
             _, one.offset = consumer.get_watermark_offsets(one, timeout=QUERY_S)
     return {(one.topic, one.partition): one.offset for one in found}
+
+
+def log_bounds(consumer: confluent_kafka.Consumer, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+    """The offsets that librdkafka's names for the ends of the log (``OFFSET_BEGINNING``, ``OFFSET_END``) stand for.
+    Raises KafkaException."""
+    # The names are those of ListOffsets' timestamps, too.
+    return _offsets(
+        consumer.offsets_for_times([TopicPartition(*one, end) for one, end in ends.items()], timeout=START_S)
+    )
 
 
 def places(partitions: Iterable[Partition]) -> list[TopicPartition]:
