@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kafka_gateway import jsonio
 from kafka_gateway.logs.destination import Destination
 from kafka_gateway.metrics.joined import join
+from kafka_gateway.slots import murmur2, slot_of
 from kafka_gateway.workers.frames import (
     Answer,
     Ask,
@@ -21,7 +22,7 @@ from kafka_gateway.workers.frames import (
     told,
     untold,
 )
-from kafka_gateway.workers.slots import StaticTable, murmur2, slot_of
+from kafka_gateway.workers.slots import StaticTable
 
 # Of org.apache.kafka.common.utils.UtilsTest, as Java's signed numbers.
 KNOWN = {

@@ -1,0 +1,77 @@
+"""What the log of a slot says: every reader folds its records by one rule, and all come to the same (cluster.md §4.2).
+
+A record creates its key if that is dead, and changes it if it has the ``uid`` of the live one. A deletion ends the live
+one if its header names that ``uid``. Everything else is void. A ``uid`` that a deletion has named never lives again,
+so an update that comes late does not raise the dead.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Final
+
+from kafka_gateway.definitions import Definition
+
+_DEAD_MAX: Final = 10_000
+"""How many ended instances a slot remembers: a late update is seconds late, not thousands of instances."""
+
+
+class Effect(enum.Enum):
+    """What a record did."""
+
+    CREATED = enum.auto()
+    CHANGED = enum.auto()
+    ENDED = enum.auto()
+    VOID = enum.auto()
+    """Nothing: but compaction will keep it as the last of its key, so a holder has to write what is true again."""
+    NOTHING = enum.auto()
+    """Nothing, and that is well: a deletion of what is dead."""
+
+
+class Fold:
+    """One slot, as far as its log has been read."""
+
+    __slots__ = ("_dead", "_live")
+
+    def __init__(self) -> None:
+        self._live: dict[bytes, Definition] = {}
+        self._dead: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Definition]:
+        """The live ones."""
+        return iter(list(self._live.values()))
+
+    def get(self, key: bytes) -> Definition | None:
+        """The live one of the key."""
+        return self._live.get(key)
+
+    def put(self, key: bytes, definition: Definition) -> Effect:
+        """A record with a value."""
+        live = self._live.get(key)
+        if definition.uid in self._dead:
+            return Effect.VOID
+        if live is None:
+            self._live[key] = definition
+            return Effect.CREATED
+        if live.uid != definition.uid:
+            return Effect.VOID
+        self._live[key] = definition
+        return Effect.CHANGED
+
+    def delete(self, key: bytes, uid: str) -> Effect:
+        """A record without a value; ``uid`` of its header, "" if it has none."""
+        if uid:
+            self._dead[uid] = None
+            if len(self._dead) > _DEAD_MAX:
+                del self._dead[next(iter(self._dead))]
+        live = self._live.get(key)
+        if live is None:
+            return Effect.NOTHING
+        if live.uid != uid:
+            return Effect.VOID
+        del self._live[key]
+        return Effect.ENDED

@@ -1,0 +1,112 @@
+"""Records of the two internal topics, to bytes and back (cluster.md §4). No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, Literal
+
+from kafka_gateway import jsonio
+from kafka_gateway.definitions import VERSION, Definition, Place
+from kafka_gateway.slots import SEPARATOR, hash_of
+
+UID: Final = "uid"
+"""Header of a deletion: the instance that it ends."""
+
+
+class UnknownRecord(ValueError):
+    """A record of another program, or of a version that this one does not know."""
+
+
+def key_of(place: Place) -> bytes:
+    """The key of an instance's records."""
+    return f"{place.group}{SEPARATOR}{place.name}".encode()
+
+
+def place_of(key: bytes) -> Place:
+    """The instance whose records have this key. UnknownRecord."""
+    try:
+        group, name = key.decode().split(SEPARATOR)
+    except ValueError:
+        raise UnknownRecord(f"the key {key[:80]!r}") from None
+    return Place(group, name)
+
+
+def hash_of_place(place: Place) -> int:
+    """Of which the slot is the rest, as with Java's producer."""
+    return hash_of(f"{place.group}{SEPARATOR}{place.name}")
+
+
+_decode_definition: Final = jsonio.Decoder(Definition).decode
+
+
+def read_definition(key: bytes, value: bytes) -> Definition:
+    """UnknownRecord."""
+    try:
+        found = _decode_definition(value)
+    except ValueError as error:
+        raise UnknownRecord(str(error)) from None
+    if found.v > VERSION:
+        raise UnknownRecord(f"version {found.v}")
+    if Place(found.group, found.name) != place_of(key):
+        raise UnknownRecord("a definition under the key of another one")
+    return found
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+State = Literal["serving", "draining", "gone"]
+
+
+class Claim(jsonio.Struct, frozen=True, omit_defaults=True):
+    """What a process tells of itself (cluster.md §4.4)."""
+
+    v: int
+    boot: str
+    peers: tuple[str, ...] = ()
+    slots: str = ""
+    state: State = "serving"
+
+    def numbers(self) -> frozenset[int]:
+        """The slots. UnknownRecord."""
+        return read_slots(self.slots)
+
+
+_decode_claim: Final = jsonio.Decoder(Claim).decode
+_SLOT_MAX: Final = 100_000
+
+
+def read_claim(value: bytes) -> Claim:
+    """UnknownRecord."""
+    try:
+        found = _decode_claim(value)
+    except ValueError as error:
+        raise UnknownRecord(str(error)) from None
+    if found.v > VERSION:
+        raise UnknownRecord(f"version {found.v}")
+    found.numbers()
+    return found
+
+
+def write_slots(slots: Collection[int]) -> str:
+    """``0-3,17`` for 0, 1, 2, 3 and 17."""
+    runs: list[list[int]] = []
+    for slot in sorted(slots):
+        if runs and slot == runs[-1][1] + 1:
+            runs[-1][1] = slot
+        else:
+            runs.append([slot, slot])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
+
+
+def read_slots(text: str) -> frozenset[int]:
+    """What `write_slots` wrote. UnknownRecord."""
+    found: set[int] = set()
+    for run in text.split(",") if text else ():
+        first, dash, last = run.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UnknownRecord(f"slots {text[:80]!r}")
+        numbers = range(int(first), int(last or first) + 1)
+        if not numbers or numbers[-1] >= _SLOT_MAX:
+            raise UnknownRecord(f"slots {text[:80]!r}")
+        found.update(numbers)
+    return frozenset(found)

@@ -1,0 +1,51 @@
+"""Where a request about a slot goes (cluster.md §5.1): decided from what is known at this moment, without I/O."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class SlotState(enum.Enum):
+    """How far this process is with a slot that the group has assigned to it."""
+
+    REPLAYING = "replaying"
+    SERVING = "serving"
+    HANDING_OVER = "handing-over"
+
+
+class Turn(enum.Enum):
+    """What to do with a request now."""
+
+    HERE = enum.auto()
+    FORWARD = enum.auto()
+    HOLD = enum.auto()
+    """Until the table or the slot's state changes."""
+    MISROUTED = enum.auto()
+    """A peer has sent it, and it is wrong here: never forwarded twice."""
+
+
+class Decision(NamedTuple):
+    turn: Turn
+    process: str = ""
+    """To whom it is forwarded."""
+
+
+def decide(state: SlotState | None, owner: str | None, me: str, of_peer: bool, unreachable: str = "") -> Decision:
+    """What to do with a request.
+
+    Args:
+        state: of the slot here; None: this process does not hold it.
+        owner: who claims it by the table.
+        of_peer: whether another process has forwarded the request.
+        unreachable: the process that was tried just now, in vain: no use to try it again before something changes.
+    """
+    if state is SlotState.SERVING:
+        return Decision(Turn.HERE)
+    if state is not None:
+        return Decision(Turn.HOLD)
+    if of_peer:
+        return Decision(Turn.MISROUTED)
+    if owner is None or owner in (me, unreachable):
+        return Decision(Turn.HOLD)
+    return Decision(Turn.FORWARD, owner)

@@ -1,0 +1,142 @@
+"""What lasts of a consumer instance where several nodes serve as one (cluster.md §4.2): its definition.
+
+Services see the store of definitions through `Definitions`. Where there is one node, there is no store.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from kafka_gateway import jsonio
+
+if TYPE_CHECKING:
+    from kafka_gateway.kafka.ports.topics import TopicPartition
+
+VERSION = 1
+"""Of the records. One of a newer version is skipped."""
+
+
+class Anchor(jsonio.Struct, frozen=True, omit_defaults=True):
+    """From where a partition goes on while the group has not committed anything newer (cluster.md §4.3)."""
+
+    at: int
+    committed: int | None = None
+    """What the group had committed then; None: nothing. The anchor counts as long as that has not changed."""
+
+
+class Subscribed(jsonio.Struct, frozen=True, omit_defaults=True):
+    """What an instance reads: one of the three, as its client asked for it."""
+
+    topics: tuple[str, ...] = ()
+    pattern: str = ""
+    partitions: tuple[tuple[str, int], ...] = ()
+
+
+class Definition(jsonio.Struct, frozen=True, omit_defaults=True):
+    """The durable description of an instance. Nothing of it is secret: readers of the topic see it."""
+
+    v: int
+    uid: str
+    """Of its creation: 16 random bytes in base64url."""
+    group: str
+    name: str
+    api: int
+    """1 or 2."""
+    format: str
+    """The embedded format, by its name."""
+    principal: str
+    """Who made it, as ``kind:name``."""
+    by: str
+    """The process that wrote this."""
+    kafka: str = ""
+    """As whom Kafka knows that client; "": as the gateway."""
+    options: dict[str, str] = {}  # noqa: RUF012 (msgspec gives each its own)
+    """As the client gave them at its creation."""
+    subscription: Subscribed | None = None
+    anchors: dict[str, dict[str, Anchor]] = {}  # noqa: RUF012
+    """By topic and number of the partition."""
+    handed: bool = False
+    """Written at a planned hand-over: the anchors are where its client is."""
+
+    def anchor(self, topic: str, partition: int) -> Anchor | None:
+        """That of the partition, if there is one."""
+        return self.anchors.get(topic, {}).get(str(partition))
+
+
+class Place(NamedTuple):
+    """By what a definition is known, and an instance with it, whatever its generation."""
+
+    group: str
+    name: str
+
+
+def new_uid() -> str:
+    """A new `Definition.uid`."""
+    return base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode()
+
+
+def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
+    """Where a partition goes on: at the anchor while it counts, else at the committed offset; None: neither says."""
+    if anchor is not None and anchor.committed == committed:
+        return anchor.at
+    return committed
+
+
+def anchors_of(
+    positions: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, int]
+) -> dict[str, dict[str, Anchor]]:
+    """What says these positions, for all that the committed offsets do not say themselves."""
+    found: dict[str, dict[str, Anchor]] = {}
+    for place, at in sorted(positions.items()):
+        stored = committed.get(place)
+        if stored != at:
+            found.setdefault(place.topic, {})[str(place.partition)] = Anchor(at, stored)
+    return found
+
+
+class Definitions(Protocol):
+    """The definitions in the slots that this process holds. Belongs to the event loop."""
+
+    @property
+    def process(self) -> str:
+        """This process, for `Definition.by`."""
+
+    def member_id(self, uid: str) -> str:
+        """Kafka's ``group.instance.id`` of that instance's consumer, whichever process has it."""
+
+    def check_here(self, place: Place) -> None:
+        """Elsewhere if its slot is not served here, or not at this moment."""
+
+    def find(self, place: Place) -> Definition | None:
+        """The live definition, if its slot is served here or just being handed over."""
+
+    def idle(self, seconds: float) -> Iterable[Definition]:
+        """The live ones in slots that have been served here for longer than that, whether they are used or not."""
+
+    async def create(self, definition: Definition) -> None:
+        """Writes a new one; returns when it has been read back and is valid.
+
+        InstanceExists: another one was first. InstanceUnavailable: that is not known within 5 s. Elsewhere.
+        """
+
+    async def change(self, definition: Definition) -> None:
+        """Writes it in the place of the live one of the same ``uid``; returns when Kafka has stored it.
+
+        InstanceUnavailable: it has not. Several are stored in the order of the calls.
+        """
+
+    async def delete(self, definition: Definition) -> None:
+        """Ends it; returns when Kafka has stored that. From the call on `find` has it no more."""
+
+
+class Holder(Protocol):
+    """Whoever has consumers for definitions: told of what becomes of the slots. Belongs to the event loop."""
+
+    async def hand_over(self, places: Collection[Place]) -> None:
+        """Other processes will have these: ends what is at work on them, writes where they are, closes them."""
+
+    def drop(self, places: Collection[Place]) -> None:
+        """Other processes have these, or have changed them: closes what is live, and writes nothing."""
