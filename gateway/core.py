@@ -218,11 +218,12 @@ class Gateway:
                 request.base_url = self.base_url
             homes = self.homes
             if homes is not None:
-                if session.forwarded:
+                if session.forwarded and homes.is_fixed:
                     homes = None  # it is at home here, by the same table
                 elif (worker := homes.elsewhere(request.method, request.path, request.area)) is not None:
                     reply = await self._forward(homes, request, worker)
-                    return reply
+                    if reply is not None:
+                        return reply
             key = (
                 request.method,
                 request.path,
@@ -311,9 +312,10 @@ class Gateway:
             if self.stopping:
                 self._idle.set()
 
-    async def _forward(self, homes: Homes, request: Request, worker: int) -> Reply:
-        """The reply of another worker. That judges rights, limits and media types: which route a request means depends
-        on the instance that it names (kafka-rest-http.md §3.1), and only its home knows that."""
+    async def _forward(self, homes: Homes, request: Request, worker: int) -> Reply | None:
+        """The reply of another process; None: this one is at home by now. That judges rights, limits and media types:
+        which route a request means depends on the instance that it names (kafka-rest-http.md §3.1), and only its home
+        knows that."""
         if self.memory.used_up:
             raise OutOfMemory
         forwarded, session = homes.forward(request, worker), request.session
@@ -323,7 +325,7 @@ class Gateway:
                 reply = await waiting.run(forwarded)
         else:
             reply = await forwarded
-        if not isinstance(reply.body, bytes):
+        if reply is not None and not isinstance(reply.body, bytes):
             request.session.add_stream(reply.body)
         return reply
 
@@ -331,7 +333,7 @@ class Gateway:
         """As ``_forward``, where the body has told."""
         try:
             assert self.homes is not None
-            return await self._forward(self.homes, request, elsewhere.worker)
+            return await self._forward(self.homes, request, elsewhere.worker) or await self.dispatch(request)
         except ServiceError as error:
             return self._error_reply(request, error, plan)
 

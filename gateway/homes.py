@@ -1,7 +1,10 @@
-"""Where things live that only one of several worker processes has, as the kernel and the services see it.
+"""Where things live that only one of several processes has, as the kernel and the services see it.
 
 A route says with ``Route.home`` that what it is about has a home: a consumer instance, the place of a group that pulls.
-`Gateway.dispatch` has such a request answered by the worker at home. With one worker there is no `Homes` at all.
+`Gateway.dispatch` has such a request answered by the process at home. With one process there is no `Homes` at all.
+
+A home is a number: of several workers of one machine the worker's, which never changes; of several nodes the hash of
+the key, whose slot is one node's now and another's later.
 """
 
 from __future__ import annotations
@@ -9,17 +12,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from kafka_gateway.errors import ServiceError
+
 if TYPE_CHECKING:
     from kafka_gateway.messages import Reply, Request
 
 
+class Misrouted(ServiceError):
+    """What a process answers to another one of its cluster that takes it for the home of something (cluster.md §5.1).
+    No client sees it."""
+
+    status, error_code, retriable, text = 421, 421, True, "HTTP 421 Misdirected Request"
+
+
 class Elsewhere(Exception):
-    """What the request is about has its home in another worker. Raised by handlers that learn it from the body, before
-    they have done anything; `Gateway.dispatch` sends the request there."""
+    """What the request is about has its home in another process. Raised by handlers that learn it from the body, before
+    they have done anything, or find that it has moved; `Gateway.dispatch` sends the request there."""
 
     def __init__(self, worker: int) -> None:
         super().__init__(worker)
         self.worker = worker
+
+
+REPLACED: Final = 70
+"""Exit code of a node that another process has taken the name of (cluster.md §5)."""
+
+
+class NodeReplaced(Exception):
+    """Another process uses this node's name: this one holds nothing any more, and has to end."""
 
 
 OF_ALL: Final = "of all"
@@ -33,8 +53,17 @@ Question = Callable[[Mapping[str, Any]], Sequence[Any]]
 """What a worker can be asked by another one beside requests: JSON in, a list of JSON out."""
 
 
+CREATION: Final = "x-gateway-creation"
+"""Header field of a forwarded request that makes an instance: the ``uid`` of that, so that a request which is sent
+again makes none again. A process believes it of others of its cluster, and of no client."""
+
+
 class Homes(Protocol):
     """Belongs to the event loop."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether homes never change: then a request that comes from another process is at home here."""
 
     def is_here(self, *key: str) -> bool:
         """Whether this worker is the home of what has this key, such as group and name."""
@@ -45,11 +74,14 @@ class Homes(Protocol):
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
         """The other worker that answers requests for this path; None: this one."""
 
-    async def forward(self, request: Request, worker: int) -> Reply:
-        """The reply of that worker. Cancelling it cancels the request there.
+    async def forward(self, request: Request, worker: int) -> Reply | None:
+        """The reply of the process at that home; None: it is this one by now. Cancelling it cancels the request there.
 
-        Raises InstanceUnavailable if the worker does not serve within ``cluster.hold.ms``.
+        Raises InstanceUnavailable if nobody serves it within ``cluster.hold.ms``.
         """
+
+    def told(self, *key: str) -> Mapping[str, Any]:
+        """What operators are shown of the homes, and of that with this key."""
 
     async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
         """``reply``, joined with those of all other workers to the same request."""

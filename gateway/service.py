@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kafka_gateway.definitions import Definitions, Holder
+    from kafka_gateway.metrics.registry import Metrics
 
 
 class Service:
@@ -19,6 +24,11 @@ class Service:
 
     def drain(self) -> None:
         """The gateway takes no new requests: those that wait should answer now, with what they have."""
+
+    def share(self, definitions: Definitions, metrics: Metrics) -> Holder | None:
+        """The gateway is one of several nodes: who has consumers for its instances keeps them in ``definitions``, and
+        is told which of them are its own. Called once, before ``lifespan``."""
+        return None
 
     def generation_of(self, group: str, instance: str) -> str | None:
         """The one REST generation in which a consumer instance of that name exists; None if there is none, or one in

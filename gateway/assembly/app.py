@@ -22,7 +22,7 @@ from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.host import Host
 from kafka_gateway.following import Judge
-from kafka_gateway.kafka.cluster import open_kafka
+from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.credentials_of_clients import ClientCredentials, are_possible
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Metrics
@@ -31,6 +31,7 @@ from kafka_gateway.router import Route, RouteClash, Router
 from kafka_gateway.upstream import Upstream
 
 if TYPE_CHECKING:
+    from kafka_gateway.cluster.node import Node
     from kafka_gateway.workers.part import Parent, WorkerPart
 
 log = logging.getLogger("gateway")
@@ -58,6 +59,8 @@ class App:
     """Names of the transports that are offered."""
     ports: Mapping[str, int]
     """The port of each transport that has one of its own, by the transport's name."""
+    node: Node | None = None
+    """What it is of a cluster of gateways; None: it is alone."""
 
     @property
     def addresses(self) -> list[str]:
@@ -125,6 +128,9 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
         await stack.enter_async_context(_counting(gateway, kafka))
         gateway.state[Upstream] = own.upstream if credentials is None else credentials.upstream
         owners = {route.service: route.owner for route in routes if route.service is not None}
+        node = await stack.enter_async_context(_node(config, own, gateway)) if config.flag("cluster.enable") else None
+        if node is not None:
+            node.hold([held for each in owners if (held := each.share(node.store, metrics)) is not None])
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)
         _check_offers(config, {each.name for each in transports})
@@ -143,8 +149,12 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
             await host.open()
             gateway.base_url = _base_url(host.addresses)
             ports = {each.name: each.port for each in transports if each.port}
-            yield App(gateway, host, kafka, tuple(each.name for each in transports), ports)
+            if node is not None:
+                await stack.enter_async_context(node.serving())
+            yield App(gateway, host, kafka, tuple(each.name for each in transports), ports, node)
         finally:
+            if node is not None:
+                await node.leave()
             started = time.monotonic()
             await host.stop_listening()
             gateway.stopping = True  # what ends from here on ends for that reason
@@ -157,6 +167,21 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
             if worker is not None:
                 await worker.parent.all_drained(max(0.1, grace_s - (time.monotonic() - started)))
             await host.close(max(0.1, grace_s - (time.monotonic() - started)))
+
+
+@contextlib.asynccontextmanager
+async def _node(config: Config, kafka: KafkaCluster, gateway: Gateway) -> AsyncIterator[Node]:
+    """This node of a cluster, not a member yet, and the way to the others."""
+    from kafka_gateway.cluster.node import Node, faults, process_of
+    from kafka_gateway.workers.peers import open_peers
+
+    if found := faults(config):
+        raise ConfigError(found)
+    process = process_of(config)
+    async with open_peers(config, gateway, process) as peers:
+        node = Node(config, kafka, gateway, process, peers)
+        gateway.homes = node.homes
+        yield node
 
 
 @contextlib.asynccontextmanager
@@ -261,5 +286,8 @@ async def run_until(
         if worker is None or worker.part.number == 0:  # the others would say the same
             tell(app)
         ready(app)
-        await stop.wait()
+        if app.node is None:
+            await stop.wait()
+        else:
+            await app.node.until(stop)
         log.info("stopping")

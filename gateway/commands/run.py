@@ -21,6 +21,7 @@ from kafka_gateway.commands.service_manager import ServiceManager
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.following import Change
+from kafka_gateway.homes import REPLACED, NodeReplaced
 from kafka_gateway.kafka.clients.properties import client_notes
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs, a_line
@@ -48,7 +49,9 @@ def run(
     part: WorkerPart | None = None,
     logs: Logs | None = None,
 ) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code. With ``hasty`` a second signal ends the process at once (130).
+    """Serves until SIGTERM or SIGINT; the exit code, 70 if another node has taken this one's name.
+
+    With ``hasty`` a second signal ends the process at once (130).
 
     SIGHUP opens the log's files again and has the configuration read again by ``read`` (gateway/assembly/reload.py);
     without that only rules, users and certificates. SIGUSR1 sets everything to DEBUG and back. SIGUSR2 is logged and
@@ -82,6 +85,9 @@ def run(
     except (PluginError, OSError) as error:
         log.error(str(error))
         return 1
+    except NodeReplaced as error:
+        log.error("another process has taken the name of this node (cluster.node.id), which has ended: %s", error)
+        return REPLACED
     return 0
 
 

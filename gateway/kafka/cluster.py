@@ -38,12 +38,14 @@ from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopi
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, Rebalanced
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
+from kafka_gateway.kafka.ports.slots import SlotGroup, SlotListener, SlotMember
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
 from kafka_gateway.kafka.tails.tails import KafkaTails
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
+from kafka_gateway.own_names import own_names
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
 from kafka_gateway.upstream import Sasl, Upstream
@@ -172,7 +174,8 @@ class KafkaCluster:
 
     @cached_property
     def admin(self) -> KafkaAdmin:
-        return KafkaAdmin(self._clients, self._embedded, *(() if self._own is None else (_THREADS_OF_A_CLIENT,)))
+        threads = {} if self._own is None else {"threads": _THREADS_OF_A_CLIENT}
+        return KafkaAdmin(self._clients, self._embedded, hides=own_names(self._config), **threads)
 
     @cached_property
     def administration(self) -> KafkaAdministration:
@@ -288,6 +291,13 @@ class KafkaCluster:
         self._group_readers.add(reader)
         self._look_after_topics()
         return reader
+
+    def slot_member(self, group: SlotGroup, listener: SlotListener) -> SlotMember:
+        """Takes part in the sharing out of slots, from now on. Does not wait for Kafka."""
+        # Only where several nodes serve as one.
+        from kafka_gateway.kafka.consuming.slot_member import KafkaSlotMember
+
+        return KafkaSlotMember(self._clients, group, listener)
 
     async def member(
         self,

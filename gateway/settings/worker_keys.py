@@ -1,8 +1,19 @@
-"""The keys of several processes on one machine (cluster.md §3)."""
+"""The keys of several processes, on one machine or on many (cluster.md §3)."""
 
 from __future__ import annotations
 
+import re
+
 from kafka_gateway.config import ConfigKey, section
+
+_ID = re.compile(r"[a-z0-9-]{1,40}")
+
+
+def _read_id(text: str) -> str:
+    if _ID.fullmatch(text) is None:
+        raise ValueError("1 to 40 of a-z, 0-9 and -")
+    return text
+
 
 WORKERS = section(
     "Workers",
@@ -19,8 +30,8 @@ WORKERS = section(
         type="duration",
         default=10000,
         unit="ms",
-        doc="How long a request for a consumer instance waits for the worker that has it, while that is started again;"
-        " then 503. 0: it does not wait. So long it waits, too, for a worker that gives no sign of life.",
+        doc="How long a request for a consumer instance waits for the process that has it, while that starts again, is"
+        " replaced, or gives no sign of life; then 503. 0: it does not wait.",
     ),
     ConfigKey(
         name="cluster.session.timeout.ms",
@@ -29,7 +40,67 @@ WORKERS = section(
         minimum=1000,
         maximum=3_600_000,
         unit="ms",
-        doc="How long a worker may give no sign of life before it is killed and started again.",
+        doc="How long a worker may give no sign of life before it is started again, and a node before others get its"
+        " consumer instances: the brokers take 6000 or more.",
+    ),
+    ConfigKey(
+        name="cluster.enable",
+        type="bool",
+        default=False,
+        doc="Whether this gateway is one of several nodes that serve together, with Kafka between them.",
+    ),
+    ConfigKey(
+        name="cluster.id",
+        default="default",
+        reads=_read_id,
+        doc="Names the nodes that belong together, of all that use one Kafka: 1 to 40 of a-z, 0-9 and -.",
+    ),
+    ConfigKey(
+        name="cluster.node.id",
+        default="",
+        doc="Name of this node, unlike all others' and the same after a restart; empty: the host name.",
+        example="gw-1",
+    ),
+    ConfigKey(
+        name="cluster.slots",
+        type="int",
+        default=64,
+        minimum=1,
+        maximum=10_000,
+        doc="Partitions of the topic of consumer instances, if the gateway makes it: at least four for each node.",
+    ),
+    ConfigKey(
+        name="cluster.replication.factor",
+        type="int",
+        default=3,
+        minimum=1,
+        maximum=100,
+        doc="Replicas of the cluster's topics when the gateway makes them, as far as there are brokers.",
+    ),
+    ConfigKey(
+        name="cluster.heartbeat.interval.ms",
+        type="duration",
+        default=500,
+        minimum=100,
+        maximum=60_000,
+        unit="ms",
+        doc="How often a node tells Kafka that it is alive; well below cluster.session.timeout.ms.",
+    ),
+    ConfigKey(
+        name="cluster.handover.timeout.ms",
+        type="duration",
+        default=3000,
+        minimum=100,
+        maximum=60_000,
+        unit="ms",
+        doc="How long requests about consumer instances may take to end when another node is to have them.",
+    ),
+    ConfigKey(
+        name="cluster.leave.on.stop",
+        type="bool",
+        default=True,
+        doc="Whether a node that stops gives its consumer instances to others at once; false: they wait for its"
+        " restart, for cluster.session.timeout.ms.",
     ),
     ConfigKey(
         name="cluster.peer.dir",

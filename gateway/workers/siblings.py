@@ -17,6 +17,7 @@ from kafka_gateway.cluster.ports import Process
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.families import counter, gauge
@@ -38,12 +39,12 @@ _SENT_MAX: Final = 3
 _AGAIN_S: Final = 0.1
 _JOIN_S: Final = 1.5
 """How long the others may take where all are asked: a probe gives up soon."""
-_REMEMBERED_MAX: Final = 4096
-_PATH_MAX: Final = 512
 
 
 class Siblings:
     """`kafka_gateway.homes.Homes` of a worker. Belongs to the event loop."""
+
+    is_fixed = True
 
     def __init__(self, gateway: Gateway, part: WorkerPart, parent: Parent) -> None:
         self._gateway = gateway
@@ -57,11 +58,11 @@ class Siblings:
         self._opening: dict[int, asyncio.Task[Link]] = {}
         self._answering: set[Answering] = set()
         self._one_over = asyncio.Event()
-        self._elsewhere: dict[tuple[str, str, str], int | None] = {}
+        self._homes = HomeKeys(lambda: gateway.router, self._table.home)
         self._held = 0
         self._forwarded: Counter[tuple[str, str]] = Counter()
         gateway.metrics.add(self._families)
-        gateway.reloads.append(self._elsewhere.clear)
+        gateway.reloads.append(self._homes.forget)
 
     def _families(self) -> Families:
         """What this worker has sent to others, and what the parent tells of all."""
@@ -111,27 +112,11 @@ class Siblings:
             raise Elsewhere(home)
 
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
-        asked = method, path, area
-        try:
-            return self._elsewhere[asked]
-        except KeyError:
-            found = self._find(method, path, area)
-        if len(path) <= _PATH_MAX:
-            if len(self._elsewhere) >= _REMEMBERED_MAX:
-                self._elsewhere.clear()
-            self._elsewhere[asked] = found
-        return found
+        home = self._homes.find(method, path, area)
+        return home if home != self._part.number else None
 
-    def _find(self, method: str, path: str, area: str) -> int | None:
-        try:
-            match = self._gateway.router.match(method, path, area)
-        except ServiceError:
-            return None  # answered here like any request for nothing
-        for route in match.routes.values():
-            if route.home:
-                home = self._table.home(*(_part(each, match.params) for each in route.home))
-                return home if home != self._part.number else None
-        return None
+    def told(self, *key: str) -> Mapping[str, Any]:
+        return {"workers": self._part.workers} | ({"home": self._table.home(*key)} if key else {})
 
     # --- the way there ----------------------------------------------------------------------------------------------
 
@@ -240,10 +225,6 @@ def terms_of(config: Config, gateway: Gateway) -> Terms:
         ping_s=config.seconds("cluster.peer.connect.timeout.ms"),
         requests_max=config.integer("cluster.peer.max.requests"),
     )
-
-
-def _part(word: str, params: Mapping[str, Any]) -> str:
-    return str(params[word[1:-1]]) if word[:1] == "{" else word
 
 
 def _same(link: Link) -> Link:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -128,8 +127,7 @@ class PushStream:
             self._reading.cancel()
         if self._taken is not None:
             asyncio.get_running_loop().call_later(GRACE_S, self._settle, False)
-        self._instance.running -= 1
-        self._instance.used_at = time.monotonic()  # the clock of its expiry starts (§2.5)
+        self._instance.release()  # the clock of its expiry starts (§2.5)
 
     def fail(self, error: ServiceError) -> None:
         """Ends it for a reason that is not its own: whoever iterates gets the error."""

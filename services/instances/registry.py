@@ -8,17 +8,17 @@ the same name one gets a conflict, and nobody finds an instance that is not fini
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, Protocol
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
+from kafka_gateway.definitions import Definition
 from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import TopicPartition
@@ -72,6 +72,10 @@ class ConsumerInstance:
         group_s: float = 0.0,
     ) -> None:
         self.key = key
+        self.definition: Definition | None = None
+        """What lasts of it, where several nodes serve as one (cluster.md §4.2)."""
+        self.was_moved = False
+        """Whether it was opened again here after its process was gone: what that had returned is not known."""
         self.owner = owner
         """Who made it."""
         self.rights = rights
@@ -101,6 +105,8 @@ class ConsumerInstance:
 
         self.running = 0
         """Operations at work; it cannot expire meanwhile."""
+        self._quiet: asyncio.Future[None] | None = None
+        """Done when the last of them has ended."""
         self.used_at = time.monotonic()
         self.closed = False
         self.push: Subscription | None = None
@@ -109,6 +115,19 @@ class ConsumerInstance:
         """How often a client has ended its pushes, those included that were only about to begin."""
         self._reads: set[asyncio.Future[TakenBatch]] = set()
         self._interrupted = False
+
+    def release(self) -> None:
+        """One of those at work has ended; the clock of its expiry starts."""
+        self.running -= 1
+        self.used_at = time.monotonic()
+        if self._quiet is not None and not self.running and not self._quiet.done():
+            self._quiet.set_result(None)
+
+    async def quiet(self) -> None:
+        """Returns when nothing is at work."""
+        while self.running:
+            self._quiet = asyncio.get_running_loop().create_future()
+            await self._quiet
 
     async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         """The next records; they count as returned when they are confirmed, and until then other reads wait.
@@ -196,6 +215,54 @@ def _nothing() -> TakenBatch:
 Make = Callable[[InstanceKey], Awaitable[ConsumerInstance]]
 
 
+class Lasting(Protocol):
+    """What outlives the process, where several nodes serve as one (`services.instances.lasting`)."""
+
+    def generation_of(self, group: str, name: str) -> str | None:
+        """Of the definition of that name, whether its instance is live or not."""
+
+    def check_here(self, key: InstanceKey) -> None:
+        """Elsewhere if another process has it now."""
+
+    async def awake(self, key: InstanceKey, session: Session) -> None:
+        """Revives the instance if there is a definition of it that the session's principal may use; Elsewhere."""
+
+    async def save(self, instance: ConsumerInstance, *, moved: bool = False) -> None:
+        """See `InstanceRegistry.save`. InstanceUnavailable."""
+
+    async def forget(self, instance: ConsumerInstance) -> None:
+        """Ends its definition. InstanceUnavailable."""
+
+    def expired(self, instance: ConsumerInstance) -> None:
+        """As ``forget``, in the background."""
+
+    async def expire(self, timeout_s: float) -> None:
+        """Ends the definitions whose instances nobody has used since their slots came here, that long ago."""
+
+
+class Use:
+    """Around the use of an instance. InstanceNotFound; Elsewhere if it has moved, at the end too."""
+
+    __slots__ = ("_instance", "_key", "_registry", "_session")
+
+    def __init__(self, registry: InstanceRegistry, key: InstanceKey, session: Session) -> None:
+        self._registry, self._key, self._session = registry, key, session
+
+    async def __aenter__(self) -> ConsumerInstance:
+        registry = self._registry
+        if registry.lasting is not None and registry.get(self._key) is None:
+            await registry.lasting.awake(self._key, self._session)
+        instance = self._instance = registry.find(self._key, self._session)
+        instance.running += 1
+        return instance
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        instance = self._instance
+        instance.release()
+        if isinstance(error, InstanceNotFound) and (lasting := self._registry.lasting) is not None:
+            lasting.check_here(self._key)
+
+
 class InstanceRegistry:
     """All instances of this gateway process."""
 
@@ -209,6 +276,8 @@ class InstanceRegistry:
         self._ending: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._expired = 0
+        self.lasting: Lasting | None = None
+        """Where several nodes serve as one: what outlives this process."""
 
     def families(self) -> Families:
         """What is counted of them, as a source of the gateway's metrics."""
@@ -286,16 +355,24 @@ class InstanceRegistry:
                 raise InstanceNotFound()
         return instance
 
-    @contextlib.contextmanager
-    def use(self, key: InstanceKey, session: Session) -> Iterator[ConsumerInstance]:
+    def use(self, key: InstanceKey, session: Session) -> Use:
         """The instance, which does not expire inside; its clock starts again at the end, however that is reached."""
-        instance = self.find(key, session)
-        instance.running += 1
-        try:
-            yield instance
-        finally:
-            instance.running -= 1
-            instance.used_at = time.monotonic()
+        return Use(self, key, session)
+
+    def get(self, key: InstanceKey) -> ConsumerInstance | None:
+        """The instance, whoever has made it; None if it is not there, or not ready yet."""
+        return self._instances.get(key)
+
+    async def save(self, instance: ConsumerInstance, *, moved: bool = False) -> None:
+        """What it reads has changed, or its positions (``moved``): where several nodes serve as one, that survives."""
+        if self.lasting is not None:
+            await self.lasting.save(instance, moved=moved)
+
+    def let_go(self, instance: ConsumerInstance) -> None:
+        """Another process has it from now on. It keeps its place in its group."""
+        if self._instances.get(instance.key) is instance:
+            del self._instances[instance.key]
+            self._end(instance, leave=False)
 
     def _owned(self, owner: Owner) -> int:
         made = sum(each is not None and each.owner == owner for each in self._instances.values())
@@ -304,11 +381,19 @@ class InstanceRegistry:
     def generation_of(self, group: str, name: str) -> str | None:
         """The one generation in which an instance of that name exists; None if there is none, or one in each (§3.1)."""
         found = [each for each in ("v2", "v1") if InstanceKey(each, group, name) in self._instances]
+        if not found and self.lasting is not None:
+            return self.lasting.generation_of(group, name)
         return found[0] if len(found) == 1 else None
 
     async def remove(self, key: InstanceKey, session: Session) -> None:
         """Closes the instance. Others do not find it any more at once. InstanceNotFound."""
+        if self.lasting is not None:
+            await self.lasting.awake(key, session)
         instance = self.find(key, session)
+        if self.lasting is not None:
+            await self.lasting.forget(instance)
+            if self._instances.get(key) is not instance:  # another request was quicker
+                raise InstanceNotFound()
         del self._instances[key]
         if key.generation == "v1":
             await asyncio.shield(self._end(instance, interrupt=False))  # reads in flight are waited for (§5.8)
@@ -333,6 +418,8 @@ class InstanceRegistry:
                 del self._instances[key]
                 self._expired += 1
                 self._end(instance)
+                if self.lasting is not None:
+                    self.lasting.expired(instance)
 
     async def sweep(self) -> None:
         """Expires instances once a second, for ever."""
@@ -340,6 +427,8 @@ class InstanceRegistry:
             await asyncio.sleep(_SWEEP_S)
             try:
                 self.expire()
+                if self.lasting is not None:
+                    await self.lasting.expire(self._timeout_s)
             except Exception:  # a bug; without this task instances would pile up unnoticed
                 log.exception("idle consumer instances could not be looked for")
 
@@ -355,7 +444,7 @@ class InstanceRegistry:
         instances, self._instances = self._instances, {key: None for key, each in self._instances.items() if not each}
         for instance in instances.values():
             if instance is not None:
-                self._end(instance)
+                self._end(instance, leave=self.lasting is None)
         while self._ending:
             await asyncio.wait(self._ending)
 
@@ -369,24 +458,24 @@ class InstanceRegistry:
             return
         self._end(making.result())
 
-    def _end(self, instance: ConsumerInstance, interrupt: bool = True) -> asyncio.Task[None]:
+    def _end(self, instance: ConsumerInstance, interrupt: bool = True, leave: bool = True) -> asyncio.Task[None]:
         instance.closed = True
         if instance.push is not None:
             instance.push.end()
-        ending = asyncio.get_running_loop().create_task(_close(instance, interrupt))
+        ending = asyncio.get_running_loop().create_task(_close(instance, interrupt, leave))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         return ending
 
 
-async def _close(instance: ConsumerInstance, interrupt: bool) -> None:
+async def _close(instance: ConsumerInstance, interrupt: bool, leave: bool) -> None:
     if interrupt:
         instance.interrupt()
     await instance.reads_done()
     if instance.push is not None:
         await instance.push.settled()  # what its client has by now is part of the last commit
     try:
-        await instance.consumer.close()
+        await instance.consumer.close(leave)
     except ServiceError as error:
         # The instance is gone for its client either way; Kafka finds out when the session of the member runs out.
         log.warning("consumer of group %r did not close cleanly: %s", instance.key.group, error.message)

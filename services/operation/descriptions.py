@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kafka_gateway import jsonio
-from kafka_gateway.description import Description
+from kafka_gateway.description import Description, Parameter
 from kafka_gateway.errors import Unprocessable
 
 
@@ -22,6 +22,42 @@ class Loggers(jsonio.Struct, frozen=True):
     loggers: Mapping[str, str]
 
 
+class Node(jsonio.Struct, frozen=True):
+    """A process of the cluster, as it has told of itself last."""
+
+    boot: str
+    """Another one after each start."""
+    state: str
+    """serving, draining, or gone"""
+    slots: str
+    """Those that it claims, as 0-3,17"""
+    peers: list[str]
+    """Where it listens for the others."""
+
+
+class Cluster(jsonio.Struct, frozen=True, omit_defaults=True):
+    """One node's view of the cluster that it belongs to (docs/cluster.md)."""
+
+    cluster: str
+    process: str
+    boot: str
+    slots_total: int
+    """0: not known yet"""
+    slots: Mapping[str, str]
+    """State of each slot that is held here: replaying, serving, handing-over"""
+    instances: Mapping[str, int]
+    """Consumer instances by slot, of those slots"""
+    owners: Mapping[str, str]
+    """Who serves each slot, as this node believes"""
+    nodes: Mapping[str, Node]
+    trouble: str = ""
+    """Why no slot is served here"""
+    slot: int | None = None
+    """Of the instance that was asked for"""
+    owner: str | None = None
+    """Who has that instance"""
+
+
 DESCRIPTIONS: Final[Mapping[str, Description]] = {
     "operation.metrics": Description(
         "All metrics, for Prometheus",
@@ -32,6 +68,17 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
         kafka=False,
     ),
     "operation.loggers": Description("Loggers and their levels", tag="Operation", replies={200: Loggers}, kafka=False),
+    "operation.cluster": Description(
+        "How this node sees its cluster",
+        "With `group` and `instance` also who has that consumer instance.",
+        tag="Operation",
+        parameters=(
+            Parameter("group", "Group of a consumer instance."),
+            Parameter("instance", "Name of that instance."),
+        ),
+        replies={200: Cluster},
+        kafka=False,
+    ),
     "operation.set-level": Description(
         "Change the level of a logger",
         "`DEBUG`, `INFO`, `WARNING` or `ERROR`, until the next start or SIGHUP.",

@@ -18,7 +18,7 @@ from kafka_gateway.services.operation.descriptions import DESCRIPTIONS, Level, L
 
 
 class Operation:
-    """The handlers of ``/metrics`` and ``/admin/loggers``."""
+    """The handlers of ``/metrics``, ``/admin/loggers`` and ``/cluster``."""
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._config = config
@@ -36,6 +36,8 @@ class Operation:
                 takes=_read_level, body="required", extras=admin,
             ),
         ]  # fmt: skip
+        if self._config.flag("cluster.enable"):
+            routes.append(Route("GET", "/cluster", self.cluster, "operation.cluster", permission=see, extras=admin))
         if self._config.flag("metrics.enable"):
             told = "read gateway:metrics"
             routes.append(
@@ -54,6 +56,13 @@ class Operation:
         """``GET /metrics``"""
         body, media_type = await self._metrics.render(call.request.headers.get("accept"))
         return Response(body, media_type=media_type)
+
+    async def cluster(self, call: Call) -> Response:
+        """``GET /cluster?group=<group>&instance=<name>``"""
+        assert call.homes is not None  # a node of a cluster has them
+        group, name = call.query.get("group"), call.query.get("instance")
+        told = call.homes.told(*((group, name) if group is not None and name is not None else ()))
+        return Response(told)
 
     async def loggers(self, call: Call) -> Response:
         """``GET /admin/loggers``: every logger with the level that counts for it."""

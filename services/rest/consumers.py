@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import (
     FormatMismatch,
+    KafkaError,
     KafkaRetriable,
     NotAuthorized,
     NotSubscribed,
@@ -26,7 +26,7 @@ from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.names import invalid_topics, is_topic
 from kafka_gateway.services.common.query import read_include, read_long, read_max_bytes
 from kafka_gateway.services.common.rows import INCLUDABLE, RecordEncoders
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry, Use
 from kafka_gateway.services.rest.bodies import (
     AssignedPartition,
     Assignments,
@@ -40,6 +40,10 @@ from kafka_gateway.services.rest.create_instance import Creation
 from kafka_gateway.services.rest.subscriptions import Subscriptions, check_seekable, real_partitions
 
 log = logging.getLogger("gateway.consumers")
+
+_MOVED = (
+    "Kafka error: consumer instance was moved after a failure; records since the last commit will be delivered again."
+)
 
 
 class Consumers:
@@ -76,35 +80,38 @@ class Consumers:
     async def subscribe(self, call: Call) -> Response:
         """``POST …/subscription``"""
         request: SubscriptionRequest = call.body
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             if request.topics is not None:
                 call.require("read", "topic", *request.topics)
                 await self._subscriptions.subscribe(instance, request.topics)
             elif request.pattern is not None:
                 await self._subscriptions.subscribe_pattern(instance, request.pattern)
+            await self._registry.save(instance)
         return NO_CONTENT
 
     async def subscription(self, call: Call) -> Response:
         """``GET …/subscription``"""
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             return Response(Topics(self._subscriptions.topics(instance)))
 
     async def unsubscribe(self, call: Call) -> Response:
         """``DELETE …/subscription``: drops a manual assignment, too."""
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             await self._subscriptions.unsubscribe(instance)
+            await self._registry.save(instance)
         return NO_CONTENT
 
     async def assign(self, call: Call) -> Response:
         """``POST …/assignments``"""
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             call.require("read", "topic", *_topics(call.body))
             await self._subscriptions.assign(instance, call.body)
+            await self._registry.save(instance)
         return NO_CONTENT
 
     async def assignments(self, call: Call) -> Response:
         """``GET …/assignments``"""
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             partitions = await self._subscriptions.partitions(instance)
             return Response(Assignments([AssignedPartition(each.topic, each.partition) for each in partitions]))
 
@@ -113,7 +120,7 @@ class Consumers:
     async def seek(self, call: Call) -> Response:
         """``POST …/positions``: first all offsets, then all times."""
         request: PositionsRequest = call.body
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             call.require("read", "topic", *_topics(request.offsets), *_topics(request.times))
             check_seekable(request.offsets)
             check_seekable(request.times)
@@ -121,26 +128,29 @@ class Consumers:
                 await instance.consumer.seek(request.offsets)
             if request.times:
                 await instance.consumer.seek_to_time(request.times)
+            await self._registry.save(instance, moved=True)
         return NO_CONTENT
 
     async def seek_to_beginning(self, call: Call) -> Response:
         """``POST …/positions/beginning``; no partitions means all that are assigned."""
         partitions: list[TopicPartition] = call.body
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             call.require("read", "topic", *_topics(partitions))
             check_seekable(partitions)
             if instance.reads_from != "nothing" or partitions:
                 await instance.consumer.seek_to_beginning(partitions)
+                await self._registry.save(instance, moved=True)
         return NO_CONTENT
 
     async def seek_to_end(self, call: Call) -> Response:
         """``POST …/positions/end``; no partitions means all that are assigned."""
         partitions: list[TopicPartition] = call.body
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             call.require("read", "topic", *_topics(partitions))
             check_seekable(partitions)
             if instance.reads_from != "nothing" or partitions:
                 await instance.consumer.seek_to_end(partitions)
+                await self._registry.save(instance, moved=True)
         return NO_CONTENT
 
     # --- offsets (§6.7) ----------------------------------------------------------------------------------------------
@@ -153,7 +163,7 @@ class Consumers:
         With ``async=true`` the answer does not wait for Kafka's; a failure is then in the log only.
         """
         given: list[PartitionOffset] | None = call.body if call.body != b"" else None
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             offsets = None
             if given is not None:
                 call.require("read", "topic", *_topics(given))
@@ -161,6 +171,8 @@ class Consumers:
                 if illegal:
                     raise invalid_topics(illegal)
                 offsets = [each._replace(offset=each.offset + 1) for each in given]
+            elif instance.was_moved and not instance.consumer.returned():
+                raise KafkaError(_MOVED)
             if offsets != []:
                 if call.query.get("async", "").lower() == "true":
                     self._commit_later(instance, offsets)
@@ -178,7 +190,7 @@ class Consumers:
     async def committed(self, call: Call) -> Response:
         """``GET …/offsets``: the committed offsets of the partitions asked for, without those that have none."""
         asked: list[TopicPartition] = call.body
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             call.require("describe", "topic", *_topics(asked))
             real = list(dict.fromkeys(real_partitions(asked)))
             found = {
@@ -217,7 +229,7 @@ class Consumers:
         timeout_ms = read_long(call.query, "timeout", -1)
         max_bytes = read_max_bytes(call.query, self._max_bytes)
         include = _included(call)
-        with self._use(call) as instance:
+        async with self._use(call) as instance:
             limits = self.prepare(call, instance, max_bytes)
             if timeout_ms >= 0:
                 given_s = timeout_ms / 1000
@@ -246,7 +258,7 @@ class Consumers:
         instance.check_rights(call)
         return ReadLimits(max_bytes, instance.timeout_s, min_bytes=instance.min_bytes, group_s=instance.group_s)
 
-    def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
+    def _use(self, call: Call) -> Use:
         return self._registry.use(_key(call), call.session)
 
 

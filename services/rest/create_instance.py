@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
+from kafka_gateway.definitions import VERSION, Definition, Place, new_uid
 from kafka_gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
-from kafka_gateway.homes import Homes
-from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.homes import CREATION, Homes
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings, Rebalanced
 from kafka_gateway.kafka.ports.kafka import Kafka
-from kafka_gateway.messages import Call
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.messages import Call, Request
 from kafka_gateway.services.common.json_members import shown
 from kafka_gateway.services.common.names import check_group, check_instance
+from kafka_gateway.services.instances.lasting import LastingInstances, anchors_in
 from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
 from kafka_gateway.services.rest.base_uri import BaseUrls
 from kafka_gateway.services.rest.bodies import InstanceReply, InstanceRequest
+from kafka_gateway.services.rest.subscriptions import Subscriptions
+from kafka_gateway.session import Owner, Session
 
 _NAME_PREFIX = "rest-consumer-"
 _NOT_IN_CLIENT_ID = re.compile(r"[^A-Za-z0-9._-]")
@@ -38,17 +45,36 @@ GROUP_S = 10.0
 holds a new group open for three seconds (group.initial.rebalance.delay.ms), longer than a read's usual second."""
 
 
+class _Given(NamedTuple):
+    """What a client has asked for, checked."""
+
+    codec: Codec
+    settings: ConsumerSettings
+    timeout_s: float
+    """Longest duration of a read."""
+    min_bytes: int
+    group_s: float
+
+
 class Creation:
     """Makes consumer instances from what clients ask for."""
 
     def __init__(
-        self, config: Config, kafka: Kafka, codecs: Mapping[str, Codec], registry: InstanceRegistry, urls: BaseUrls
+        self,
+        config: Config,
+        kafka: Kafka,
+        codecs: Mapping[str, Codec],
+        registry: InstanceRegistry,
+        urls: BaseUrls,
+        subscriptions: Subscriptions,
     ) -> None:
         self._kafka = kafka
         self._codecs = codecs
         self._registry = registry
         self._urls = urls
         self._id = config.text("id")
+        self._lasting: LastingInstances | None = None
+        self._subscriptions = subscriptions
         self._timeout_s = config.seconds("consumer.request.timeout.ms")
         self._min_bytes = config.integer("fetch.min.bytes")
 
@@ -64,26 +90,94 @@ class Creation:
         group = str(call.params["group"])
         check_group(group)
         request: InstanceRequest = call.body if call.body else InstanceRequest()
-        codec = self._codec(request.format, generation)
-        timeout_s, min_bytes = self._limits(request)
+        given = self._given(group, request, generation)
         name = request.name if request.name is not None else self._generated_name(group, call.homes)
         check_instance(name)
+        uid = ""
         if call.homes is not None:
+            uid = _uid_of(call.request)
             call.homes.check_here(group, name)
-        settings = _settings(group, name, request, generation)
+        key, session, lasting = InstanceKey(generation, group, name), call.session, self._lasting
+        reply = InstanceReply(name, self._urls.instance(call.base_url, group, name))
+        definition: Definition | None = None
+        if lasting is not None:
+            definition = _definition(key, uid, request, session, lasting.definitions.process)
+            before = lasting.definitions.find(Place(group, name))
+            if before is not None and (before.uid, before.principal) == (uid, definition.principal):
+                return reply  # the request is sent again: the process that has made it is gone
+
+        async def make(_: InstanceKey) -> ConsumerInstance:
+            instance = await self._open(key, given, session, definition)
+            if definition is not None and lasting is not None:
+                try:
+                    await lasting.definitions.create(definition)
+                except BaseException:
+                    await instance.consumer.close()
+                    raise
+            return instance
+
+        owned_max = session.allowance.instances_max if session.allowance is not None else 0
+        await self._registry.create(key, make, session.owner, owned_max)
+        return reply
+
+    def last(self, lasting: LastingInstances) -> None:
+        """Instances outlive the process from now on."""
+        self._lasting = lasting
+
+    async def revive(self, definition: Definition, session: Session) -> ConsumerInstance:
+        """The instance that the definition describes, as far as another process has brought it."""
+        key = InstanceKey(f"v{definition.api}", definition.group, definition.name)
+        given = self._given(definition.group, _request_of(definition), key.generation)
+        instance = await self._open(key, given, session, definition)
+        instance.owner = Owner(definition.principal, definition.kafka)
+        if definition.handed:
+            instance.consumer.resume(anchors_in(definition))
+        else:
+            instance.was_moved = definition.subscription is not None
+        wanted = definition.subscription
+        try:
+            if wanted is not None and wanted.pattern:
+                await self._subscriptions.subscribe_pattern(instance, wanted.pattern)
+            elif wanted is not None and wanted.partitions:
+                await self._subscriptions.assign(instance, [TopicPartition(*each) for each in wanted.partitions])
+            elif wanted is not None:
+                await self._subscriptions.subscribe(instance, wanted.topics)
+        except BaseException:
+            await instance.consumer.close(leave=False)
+            raise
+        return instance
+
+    def _given(self, group: str, request: InstanceRequest, generation: str) -> _Given:
+        codec = self._codec(request.format, generation)
+        timeout_s, min_bytes = self._limits(request)
+        settings = _settings(group, request, generation)
         group_s = min(GROUP_S, settings.session_timeout_ms / 1000 or GROUP_S)
         if request.timeout_ms is not None:
             group_s = 0.0  # who says how long reads may take gets reads of that time
-        session = call.session
-        owner, rights = session.owner, session.rights
+        return _Given(codec, settings, timeout_s, min_bytes, group_s)
 
-        async def make(key: InstanceKey) -> ConsumerInstance:
-            consumer = await self._kafka.consumer(settings)
-            return ConsumerInstance(key, owner, codec, consumer, timeout_s, min_bytes, rights, group_s)
+    async def _open(
+        self, key: InstanceKey, given: _Given, session: Session, definition: Definition | None
+    ) -> ConsumerInstance:
+        settings = dataclasses.replace(given.settings, client_id=_client_id(key.name))
+        rebalanced: Rebalanced | None = None
+        made: list[ConsumerInstance] = []
+        if definition is not None and (lasting := self._lasting) is not None:
+            settings = dataclasses.replace(
+                settings, instance_id=lasting.definitions.member_id(definition.uid), anchors=anchors_in(definition)
+            )
 
-        owned_max = session.allowance.instances_max if session.allowance is not None else 0
-        await self._registry.create(InstanceKey(generation, group, name), make, owner, owned_max)
-        return InstanceReply(name, self._urls.instance(call.base_url, group, name))
+            def rebalanced(positions: Sequence[PartitionOffset], anew: Collection[TopicPartition]) -> None:
+                if made and positions:
+                    lasting.began(made[0])
+
+        consumer = await self._kafka.consumer(settings, rebalanced)
+        instance = ConsumerInstance(
+            key, session.owner, given.codec, consumer, given.timeout_s, given.min_bytes, session.rights, given.group_s
+        )
+        instance.definition = definition
+        made.append(instance)
+        return instance
 
     def _generated_name(self, group: str, homes: Homes | None) -> str:
         """A name that nobody has; of several workers this one is its home, so that a client which keeps its connection
@@ -121,7 +215,7 @@ class Creation:
         return timeout_s, min_bytes
 
 
-def _settings(group: str, name: str, request: InstanceRequest, generation: str) -> ConsumerSettings:
+def _settings(group: str, request: InstanceRequest, generation: str) -> ConsumerSettings:
     auto_commit = None if generation == "v2" else False  # v1: off, whatever is configured (§5.5)
     if request.auto_commit is not None:
         auto_commit = _BOOLEANS.get(request.auto_commit.strip().lower())
@@ -143,7 +237,7 @@ def _settings(group: str, name: str, request: InstanceRequest, generation: str) 
         )
     return ConsumerSettings(
         group,
-        _client_id(name),
+        "",
         reset,
         auto_commit,
         request.isolation_level or "",
@@ -164,3 +258,41 @@ def _invalid(name: str, value: str, known: tuple[str, ...]) -> InvalidConsumerCo
         f"Invalid consumer configuration: Invalid value {shown(value)} for configuration {name}: "
         f"it must be one of {', '.join(known)}"
     )
+
+
+# --- definitions (cluster.md §4.2) ------------------------------------------------------------------------------------
+
+_OPTIONS: Mapping[str, str] = {
+    "auto.offset.reset": "auto_offset_reset",
+    "auto.commit.enable": "auto_commit",
+    "fetch.min.bytes": "fetch_min_bytes",
+    "consumer.request.timeout.ms": "timeout_ms",
+    "isolation.level": "isolation_level",
+    "session.timeout.ms": "session_timeout_ms",
+}
+_NUMBERS = frozenset({"fetch.min.bytes", "consumer.request.timeout.ms", "session.timeout.ms"})
+
+
+def _uid_of(request: Request) -> str:
+    """Of the instance that the request makes. It goes with the request to the process that makes it."""
+    if request.session.forwarded and (given := request.headers.get(CREATION)):
+        return given
+    uid = new_uid()
+    request.headers = {**request.headers, CREATION: uid}
+    return uid
+
+
+def _definition(key: InstanceKey, uid: str, request: InstanceRequest, session: Session, process: str) -> Definition:
+    options = {option: str(value) for option, name in _OPTIONS.items() if (value := getattr(request, name)) is not None}
+    owner, generation = session.owner, int(key.generation[1:])
+    return Definition(
+        VERSION, uid, key.group, key.name, generation, request.format, owner.principal, process, owner.kafka, options
+    )
+
+
+def _request_of(definition: Definition) -> InstanceRequest:
+    request = InstanceRequest(definition.name, definition.format)
+    for option, name in _OPTIONS.items():
+        if (text := definition.options.get(option)) is not None:
+            setattr(request, name, int(text) if option in _NUMBERS else text)
+    return request

@@ -6,7 +6,6 @@ older one did not deliver. Reads, commits and all else on the instance go on mea
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -21,7 +20,7 @@ from kafka_gateway.services.common.query import read_max_bytes
 from kafka_gateway.services.common.rows import RecordEncoders
 from kafka_gateway.services.instances.instance_stream import InstanceStream
 from kafka_gateway.services.instances.push_stream import PushStream
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry, Use
 from kafka_gateway.services.rest.consumers import Consumers
 from kafka_gateway.services.rest.v1_consumers import ConsumersV1
 from kafka_gateway.services.rest.v1_errors import to_v1, v1_errors
@@ -57,31 +56,36 @@ class Pushes:
         Plain HTTP can have it as an event stream.
         """
         if call.media_type == media.EVENTS:
-            with v1_errors(), self._use("v1", call) as instance:
-                call.format = instance.codec.name
-                max_bytes = read_max_bytes(call.query, self._max_bytes)
-                return self._events(call, instance, await self._consumers_v1.prepare(call, instance, max_bytes), to_v1)
+            with v1_errors():
+                async with self._use("v1", call) as instance:
+                    call.format = instance.codec.name
+                    max_bytes = read_max_bytes(call.query, self._max_bytes)
+                    return self._events(
+                        call, instance, await self._consumers_v1.prepare(call, instance, max_bytes), to_v1
+                    )
         max_bytes = self._max_bytes_of(call)
-        with v1_errors(), self._use("v1", call) as instance:
-            ends = instance.push_ends
-            limits = await self._consumers_v1.prepare(call, instance, max_bytes)
-            response = _start(instance, call, limits, self._encoders.get("v1", call.format), to_v1)
-            if instance.push is not None and instance.push_ends != ends:  # the DELETE behind it was quicker
-                instance.push.end()
-            return response
+        with v1_errors():
+            async with self._use("v1", call) as instance:
+                ends = instance.push_ends
+                limits = await self._consumers_v1.prepare(call, instance, max_bytes)
+                response = _start(instance, call, limits, self._encoders.get("v1", call.format), to_v1)
+                if instance.push is not None and instance.push_ends != ends:  # the DELETE behind it was quicker
+                    instance.push.end()
+                return response
 
     async def unsubscribe_v1(self, call: Call) -> Response:
         """``DELETE /ws/consumers/{group}/instances/{instance}/topics/{topic}``, from any connection."""
-        with v1_errors(), self._use("v1", call) as instance:
-            if instance.topics and instance.topics != (str(call.params["topic"]),):
-                raise AlreadySubscribed()
-            return await _end(instance)
+        with v1_errors():
+            async with self._use("v1", call) as instance:
+                if instance.topics and instance.topics != (str(call.params["topic"]),):
+                    raise AlreadySubscribed()
+                return await _end(instance)
 
     async def read(self, call: Call) -> Response:
         """``GET /consumers/{group}/instances/{instance}/records``: a read, or an event stream if that is accepted."""
         if call.media_type != media.EVENTS:
             return await self._consumers.read(call)
-        with self._use("v2", call) as instance:
+        async with self._use("v2", call) as instance:
             call.format = instance.codec.name
             max_bytes = read_max_bytes(call.query, self._max_bytes)
             return self._events(call, instance, self._consumers.prepare(call, instance, max_bytes))
@@ -107,13 +111,13 @@ class Pushes:
     async def subscribe(self, call: Call) -> Response:
         """``GET /ws/consumers/{group}/instances/{instance}/records?max_bytes=<n>``: what a v2 instance reads."""
         max_bytes = self._max_bytes_of(call)
-        with self._use("v2", call) as instance:
+        async with self._use("v2", call) as instance:
             limits = self._consumers.prepare(call, instance, max_bytes)
             return _start(instance, call, limits, self._encoders.get("v2", call.format))
 
     async def unsubscribe(self, call: Call) -> Response:
         """``DELETE /ws/consumers/{group}/instances/{instance}/records``, from any connection."""
-        with self._use("v2", call) as instance:
+        async with self._use("v2", call) as instance:
             return await _end(instance)
 
     def _max_bytes_of(self, call: Call) -> int:
@@ -121,7 +125,7 @@ class Pushes:
             raise UpgradeRequired()
         return read_max_bytes(call.query, self._max_bytes)
 
-    def _use(self, generation: str, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
+    def _use(self, generation: str, call: Call) -> Use:
         key = InstanceKey(generation, str(call.params["group"]), str(call.params["instance"]))
         return self._registry.use(key, call.session)
 

@@ -16,9 +16,11 @@ from typing import Any
 from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
+from kafka_gateway.definitions import Definitions, Holder
 from kafka_gateway.description import described
 from kafka_gateway.homes import OF_ALL
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import OPEN
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas
@@ -27,6 +29,7 @@ from kafka_gateway.services.common.dry_run import DryRunProducer
 from kafka_gateway.services.common.health import HealthService, join_readiness
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.instances.lasting import LastingInstances
 from kafka_gateway.services.instances.registry import InstanceRegistry
 from kafka_gateway.services.rest.base_uri import BaseUrls
 from kafka_gateway.services.rest.bodies import (
@@ -84,7 +87,7 @@ class RestServices(Service):
         self._rules = rules
         self.registry = InstanceRegistry(config)
         self.subscriptions = Subscriptions(rules, admin)
-        creation = Creation(config, kafka, codecs, self.registry, BaseUrls(config))
+        self._creation = creation = Creation(config, kafka, codecs, self.registry, BaseUrls(config), self.subscriptions)
         self.brokers = BrokersService(admin)
         self.topics = TopicsService(admin)
         self.partitions = PartitionsService(admin)
@@ -119,6 +122,17 @@ class RestServices(Service):
         self.health.stop()
         self.registry.interrupt()
         self.streams.drain()
+
+    def share(self, definitions: Definitions, metrics: Metrics) -> Holder:
+        lasting = LastingInstances(
+            self.registry,
+            definitions,
+            self._creation.revive,
+            self.config.seconds("cluster.handover.timeout.ms"),
+        )
+        self._creation.last(lasting)
+        metrics.add(lasting.families)
+        return lasting
 
     def generation_of(self, group: str, instance: str) -> str | None:
         """The one generation in which a consumer instance of that name exists; else None (§3.1)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from kafka_gateway.config import Config
 from kafka_gateway.errors import AlreadySubscribed, PartlyCommitted, TopicNotFound
 from kafka_gateway.kafka.ports.admin import Admin
@@ -13,7 +11,7 @@ from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.common.query import read_max_bytes
 from kafka_gateway.services.common.rows import RecordEncoders
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry, Use
 from kafka_gateway.services.rest.bodies import CommittedV1
 from kafka_gateway.services.rest.consumers import format_mismatch, read_reply
 from kafka_gateway.services.rest.create_instance import Creation
@@ -53,10 +51,11 @@ class ConsumersV1:
         be stuck for ever.
         """
         max_bytes = read_max_bytes(call.query, self._max_bytes)
-        with v1_errors(), self._use(call) as instance:
-            limits = await self.prepare(call, instance, max_bytes)
-            encoder = self._encoders.get("v1", call.format)
-            return await read_reply(call, instance, limits, encoder)
+        with v1_errors():
+            async with self._use(call) as instance:
+                limits = await self.prepare(call, instance, max_bytes)
+                encoder = self._encoders.get("v1", call.format)
+                return await read_reply(call, instance, limits, encoder)
 
     async def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
         """Checks that the call may read from the instance, subscribes to its topic if it is the first, and says how
@@ -82,20 +81,23 @@ class ConsumersV1:
 
     async def commit(self, call: Call) -> Response:
         """``POST …/offsets``: commits what was returned, after the reads in flight, and lists it (§5.7)."""
-        with v1_errors(), self._use(call) as instance:
-            await instance.reads_done()
-            returned = instance.consumer.returned()
-            if returned:
-                # These very offsets, and not "what was returned so far": another read may begin while Kafka works.
-                try:
-                    await instance.consumer.commit(
-                        [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in returned]
-                    )
-                except PartlyCommitted as gone:
-                    left = [each for each in returned if (each.topic, each.partition) not in gone.partitions]
-                    rows = [CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in left]
-                    return Response(rows, headers=gone.headers)
-            return Response([CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in returned])
+        with v1_errors():
+            async with self._use(call) as instance:
+                await instance.reads_done()
+                returned = instance.consumer.returned()
+                if returned:
+                    # These very offsets, and not "what was returned so far": another read may begin while Kafka works.
+                    try:
+                        await instance.consumer.commit(
+                            [PartitionOffset(each.topic, each.partition, each.offset + 1) for each in returned]
+                        )
+                    except PartlyCommitted as gone:
+                        left = [each for each in returned if (each.topic, each.partition) not in gone.partitions]
+                        rows = [CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in left]
+                        return Response(rows, headers=gone.headers)
+                return Response(
+                    [CommittedV1(each.topic, each.partition, each.offset, each.offset) for each in returned]
+                )
 
     async def delete(self, call: Call) -> Response:
         """``DELETE …/instances/{instance}``: after the reads in flight."""
@@ -119,8 +121,9 @@ class ConsumersV1:
             await instance.consumer.subscribe([topic])
             instance.reads_from = "topics"
             instance.topics = (topic,)
+            await self._registry.save(instance)
 
-    def _use(self, call: Call) -> contextlib.AbstractContextManager[ConsumerInstance]:
+    def _use(self, call: Call) -> Use:
         return self._registry.use(_key(call), call.session)
 
 

@@ -412,7 +412,7 @@ class FakeConsumer:
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*partition, offset) for partition, offset in sorted(self._returned.items())]
 
-    async def close(self) -> None:
+    async def close(self, leave: bool = True) -> None:
         self._kafka.called("close")
         if self.close_gate is not None:
             await self.close_gate.wait()

@@ -62,14 +62,22 @@ class KafkaAdmin:
     Equal questions at the same time share one flight: a page that opens in a hundred browsers asks Kafka once.
     """
 
-    def __init__(self, clients: ClientFactory, embedded: bool = False, threads: int = _THREADS) -> None:
+    def __init__(
+        self,
+        clients: ClientFactory,
+        embedded: bool = False,
+        threads: int = _THREADS,
+        hides: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         """Does not wait for Kafka. Raises KafkaException for a faulty configuration.
 
         Args:
+            hides: which topics and groups no list names: those of the gateway's own.
             threads: how many questions may block at a time.
         """
         self._clients = clients
         self._embedded = embedded
+        self.hides = hides
         # Held for as long as futures are open: going out of scope fails them with _DESTROY (reliability.md §3a).
         self._client = clients.admin()
         self._groups = KafkaGroups(clients, self._client, self.topics, DEADLINE_S)
@@ -126,7 +134,8 @@ class KafkaAdmin:
             self.forget_topic(name)
 
     async def groups(self) -> list[GroupInfo]:
-        return list(await self._shared(("groups",), self._about_groups().all))
+        found = await self._shared(("groups",), self._about_groups().all)
+        return [each for each in found if not self.hides(each.name)]
 
     async def describe_groups(self, names: Sequence[str]) -> list[GroupInfo]:
         return await _in_time(self._about_groups().describe(names))
@@ -154,7 +163,7 @@ class KafkaAdmin:
     async def _list_topics(self) -> list[TopicInfo]:
         metadata = await self._metadata(None)
         # The mock cluster lists a topic without a name.
-        return [info_of(metadata.topics[name]) for name in sorted(metadata.topics) if name]
+        return [info_of(metadata.topics[name]) for name in sorted(metadata.topics) if name and not self.hides(name)]
 
     async def topic(self, name: str, fresh: bool = False) -> TopicInfo:
         check_topic_name(name)

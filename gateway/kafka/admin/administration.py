@@ -301,7 +301,8 @@ class KafkaAdministration:
 
     async def groups(self) -> list[GroupDetails]:
         self._check_real("tells nothing of groups")
-        return list(await self._shared.get("groups", self._groups.all))
+        found = await self._shared.get("groups", self._groups.all)
+        return [each for each in found if not self._admin.hides(each.name)]
 
     async def group(self, name: str) -> GroupDetails:
         self._check_real("tells nothing of groups")

@@ -138,7 +138,7 @@ class ClientFactory:
             # Partitions that were just added are assigned within 10 s: librdkafka compares what its group has with
             # what there is only when it looks by itself, every five minutes by default.
             "topic.metadata.refresh.interval.ms": 5000,
-            **_session(client_properties(self._config, "consumer")),
+            **({} if settings.instance_id else _session(client_properties(self._config, "consumer"))),
             **(EMBEDDED_GROUPS if self._embedded else {}),
             **fetch_settings(self._config.integer("consumer.buffer.bytes")),
         }
@@ -157,6 +157,8 @@ class ClientFactory:
             forced["auto.offset.reset"] = _RESET.get(settings.auto_offset_reset, settings.auto_offset_reset)
         if settings.session_timeout_ms:
             forced["session.timeout.ms"] = settings.session_timeout_ms
+        if settings.instance_id:  # librdkafka's 45 s: so long its partitions wait for whoever takes it over
+            forced |= {"group.instance.id": settings.instance_id, "group.protocol": "classic"}
         if settings.isolation_level:
             forced["isolation.level"] = settings.isolation_level
         return self._merged("consumer", defaults, forced)

@@ -53,7 +53,12 @@ class AutoCommit:
         """These were assigned, by the group or by hand, and it is known where they start. Starts that the group had not
         committed are stored at once: a gateway that is killed before the first commit would begin at the end of the
         log after its restart, and skip what came meanwhile.
+
+        Where they went on at an anchor, their client has read up to there, from another process.
         """
+        anchored, self._client.anchored = self._client.anchored, {}
+        if anchored:
+            self.move(anchored)
         if self._every_s is None:
             return
         starts = self._client.uncommitted_starts

@@ -18,12 +18,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import confluent_kafka
 from confluent_kafka import KafkaException, Message, TopicPartition
 
+from kafka_gateway.definitions import Anchor
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.heap import CLIENT_BYTES, trimmer
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
@@ -56,6 +57,9 @@ _SLICE_S = 0.5
 _LEARN_S = 2.0
 _COUNT_EVERY_S = 1.0
 
+_LEAVE_S = 0.2
+_NO_ANCHORS: Mapping[Partition, Anchor] = {}
+
 Build = Callable[..., confluent_kafka.Consumer]
 """Makes the client; takes librdkafka's ``on_commit``. Raises InvalidConsumerConfig."""
 
@@ -72,6 +76,7 @@ class GroupClient(AssignedPartitions):
         reset: str = "latest",
         blocking: bool = True,
         joins: bool = True,
+        anchors: Mapping[Partition, Anchor] = _NO_ANCHORS,
     ) -> None:
         """Builds nothing yet; see `open`.
 
@@ -82,6 +87,7 @@ class GroupClient(AssignedPartitions):
                 it librdkafka finds the starts, and is made to ask again after a lost coordinator.
             joins: whether it is of its group at all. librdkafka asks for the group's coordinator all the same, and
                 what Kafka lets the user do with a group that it only names is no matter.
+            anchors: where partitions of the first assignment begin, as far as they count (cluster.md §4.3).
         """
         super().__init__(cooperative)
         self._build = build
@@ -89,7 +95,10 @@ class GroupClient(AssignedPartitions):
         self._reset = reset
         self._blocking = blocking
         self._joins = joins
+        self._anchors = dict(anchors)
         self.commits = Commits()
+        self.anchored: dict[Partition, int] = {}
+        """Partitions that went on at an anchor; whoever looks takes them away."""
         self._look_at = 0.0
         self._count_at = 0.0
         self._record_bytes = 0
@@ -210,7 +219,18 @@ class GroupClient(AssignedPartitions):
     def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
         committed, others = starting_offsets(consumer, partitions, self._reset)
         self.uncommitted_starts |= others
-        return committed | others
+        starts = committed | others
+        if self._anchors:
+            self.anchored = {
+                place: anchor.at
+                for place in partitions
+                if (anchor := self._anchors.get(place)) is not None and anchor.committed == committed.get(place)
+            }
+            self._anchors = {}
+            starts |= self.anchored
+            for place in self.anchored:
+                self.uncommitted_starts.pop(place, None)
+        return starts
 
     def starts_to_store(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Starts of these that the group should commit: it has committed nothing and begins at the end of the log, so
@@ -400,6 +420,14 @@ class GroupClient(AssignedPartitions):
         while self.commits.on_their_way and time.monotonic() < until:
             self.poll(1, wait_s)
         return not self.commits.on_their_way
+
+    def leave(self) -> None:
+        """Has a member with a ``group.instance.id`` leave its group, which closing does not (cluster.md §6.4)."""
+        if self.mode == "group":
+            self.client.unsubscribe()
+            until = time.monotonic() + _LEAVE_S
+            while (left_s := until - time.monotonic()) > 0:
+                self.poll(1, left_s)
 
     def close(self) -> None:
         """Leaves the group. Waits for commits that are on their way, for very long if need be: not for the event

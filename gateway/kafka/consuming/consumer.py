@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from kafka_gateway.config import Config
+from kafka_gateway.definitions import Anchor
 from kafka_gateway.errors import InstanceNotFound, PartlyCommitted
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
@@ -19,7 +20,7 @@ from kafka_gateway.kafka.consuming.push_reads import Feeds, PushReads
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
-from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionOffset, Positions, TopicPartition
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
@@ -62,7 +63,12 @@ class KafkaConsumer:
         self._pushes = pushes
         self._tell_closed = closed
         self._reach = reach
+        self._auto_commits = False
         self._closing: asyncio.Task[None] | None = None
+        self._out = 0
+        """Batches that were taken and neither confirmed nor put back."""
+        self._none_out = asyncio.Event()
+        self._none_out.set()
         self._returned: dict[Partition, int] = {}
         self._topics: frozenset[str] = frozenset()
 
@@ -96,12 +102,15 @@ class KafkaConsumer:
             name=f"kafka-consumer-{settings.client_id}",
             reset=properties["auto.offset.reset"],
             rebalanced=rebalanced,
+            anchors={(*place,): anchor for place, anchor in settings.anchors.items()} if settings.instance_id else None,
         )
         await worker.start()
         pushes = None
         if feeds is not None and not settings.finds_ends:
             pushes = PushReads(worker, feeds, settings.isolation_level)
-        return cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
+        made = cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
+        made._auto_commits = automatic
+        return made
 
     @property
     def held_bytes(self) -> int:
@@ -202,6 +211,7 @@ class KafkaConsumer:
             self._leave_feed()
         elif (fed := await self._pushes.take(self._topics, limits, encoder)) is not None:
             self._count(fed.batch, limits.kind)
+            self._note_out()
             return TakenBatch(fed.batch, partial(self._settle, fed))
         self._check_open()
         read = self._worker.read(limits, encoder)
@@ -214,7 +224,12 @@ class KafkaConsumer:
         batch = read.batch
         if batch.records:
             self._count(batch, limits.kind or self._kind)
+        self._note_out()
         return TakenBatch(batch, partial(self._settle, read))
+
+    def _note_out(self) -> None:
+        self._out += 1
+        self._none_out.clear()
 
     def _count(self, batch: RecordBatch, kind: str) -> None:
         # Nearly every consumer reads one topic. Of several the first record's counts for its whole batch, unless the
@@ -229,6 +244,9 @@ class KafkaConsumer:
             consumed.add(kind, topic, count, batch.size_bytes * count // len(records))
 
     def _settle(self, read: Read, accepted: bool) -> None:
+        self._out -= 1
+        if not self._out:
+            self._none_out.set()
         if accepted:
             self._returned.update(read.last)
         if self._pushes is None or not self._pushes.settle(read, accepted):
@@ -246,16 +264,35 @@ class KafkaConsumer:
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*name, offset) for name, offset in sorted(self._returned.items())]
 
+    def resume(self, anchors: Mapping[TopicPartition, Anchor]) -> None:
+        self._returned.update((place, anchor.at - 1) for place, anchor in anchors.items() if anchor.at > 0)
+
+    @property
+    def auto_commits(self) -> bool:
+        return self._auto_commits
+
+    async def settled(self) -> None:
+        await self._none_out.wait()
+
+    async def standing(self) -> tuple[Positions, Positions]:
+        self._leave_feed()
+        found: tuple[Positions, Positions] = await self._ask(self._worker.standing.now)
+        return found
+
+    async def unstored_starts(self) -> Positions:
+        found: Positions = await self._ask(self._worker.standing.unstored_starts)
+        return found
+
     @property
     def closed(self) -> bool:
         return self._closing is not None
 
-    async def close(self) -> None:
+    async def close(self, leave: bool = True) -> None:
         """A second call waits for the first."""
         if self._closing is None:
             if self._pushes is not None:
                 self._pushes.stop()
-            self._closing = asyncio.get_running_loop().create_task(self._close())
+            self._closing = asyncio.get_running_loop().create_task(self._close(leave))
         await asyncio.shield(self._closing)
 
     async def _ask(self, question: Callable[[], Any]) -> Any:
@@ -267,10 +304,10 @@ class KafkaConsumer:
         if self._closing is not None:
             raise InstanceNotFound
 
-    async def _close(self) -> None:
+    async def _close(self, leave: bool) -> None:
         try:
             async with asyncio.timeout(CLOSE_S):
-                await self._worker.close(CLOSE_S - 0.2)
+                await self._worker.close(CLOSE_S - 0.2, leave)
         except TimeoutError:
             _log.warning("Kafka did not let a consumer go within %g s; its thread goes on alone", CLOSE_S)
         finally:

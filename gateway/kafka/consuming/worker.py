@@ -22,6 +22,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException
 
+from kafka_gateway.definitions import Anchor
 from kafka_gateway.errors import IllegalState, InstanceNotFound, NotSubscribed
 from kafka_gateway.heap import trimmer
 from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
@@ -32,6 +33,7 @@ from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
 from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.standing import Standing
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.consuming import ReadLimits, Rebalanced
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
@@ -68,15 +70,20 @@ class Worker:
         name: str,
         reset: str = "latest",
         rebalanced: Rebalanced | None = None,
+        anchors: Mapping[Partition, Anchor] | None = None,
     ) -> None:
         """``build`` makes the client, on the thread. ``auto_commit_s`` None: no commits but those asked for.
+
+        ``anchors``: see `GroupClient`; None for an instance that ends with its process.
 
         ``rebalanced`` hears on the loop of every change of the group's assignment; ``reset`` is librdkafka's
         ``auto.offset.reset``.
         """
         self._joining: frozenset[str] = frozenset()
         """Topics that were subscribed to, while the group has not answered: a new one takes three seconds to form."""
-        self._client = GroupClient(build, self, cooperative=cooperative, reset=reset)
+        self._client = GroupClient(build, self, cooperative=cooperative, reset=reset, anchors=anchors or {})
+        self._lasts = anchors is not None
+        self._leaves = True
         self._cooperative = cooperative
         self._rebalanced = rebalanced
         self._tell_at = math.inf
@@ -92,6 +99,7 @@ class Worker:
         self._reads = ReadQueue(self._questions, most_records, self._auto.move)
         self._buffer = self._reads.buffer
         self.fed = FedPartitions(self._client, self._reads, self._auto, self._questions.call)
+        self.standing = Standing(self._client, self.fed, self._goes_on)
         self._read_at = time.monotonic()
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -128,10 +136,10 @@ class Worker:
         # Usually nobody waits for it, and the thread hears of it with the next question.
         self._questions.post(lambda: self._reads.settle(read, accepted), wake=bool(self._reads.waiting or not accepted))
 
-    def close(self, within_s: float) -> asyncio.Future[None]:
+    def close(self, within_s: float, leave: bool = True) -> asyncio.Future[None]:
         """Ends the thread: commits if that is automatic, leaves the group, and gives up at that time."""
         until = time.monotonic() + within_s
-        self._questions.post(lambda: self._close(until))
+        self._questions.post(lambda: self._close(until, leave))
         return self._ended
 
     def _wake(self) -> None:
@@ -317,7 +325,7 @@ class Worker:
         self._auto.commit()
         self._client.hold_all(False)
         wanted = [(one.topic, one.partition) for one in partitions]
-        if self._auto.stores_starts:
+        if self._auto.stores_starts or self._lasts:
             self._client.assign_from_starts(wanted)
         else:
             self._client.assign(wanted)
@@ -390,8 +398,8 @@ class Worker:
         """Kafka does not know it any more; see `GroupClient`."""
         self._client.topic_gone(topic)
 
-    def _close(self, until: float) -> None:
-        self._closing = until
+    def _close(self, until: float, leave: bool) -> None:
+        self._closing, self._leaves = until, leave
 
     # --- positions ----------------------------------------------------------------------------------------------------
 
@@ -471,6 +479,8 @@ class Worker:
             self._questions.answer(self._ended, None, None)
         self._buffer.clear()
         try:
+            if self._lasts and self._leaves and self._client.is_open:
+                self._client.leave()
             self._client.close()
         except Exception:
             _log.exception("A consumer did not leave its group properly")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.definitions import Anchor
+from kafka_gateway.kafka.ports.topics import PartitionOffset, Positions, TopicPartition
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 Rebalanced = Callable[[Sequence[PartitionOffset], Collection[TopicPartition]], None]
@@ -29,6 +30,11 @@ class ConsumerSettings:
     """Whether ``Consumer.reached`` is wanted."""
     session_timeout_ms: int = 0
     """How long Kafka hears nothing of the member before its partitions go to others; 0 for the operator's choice."""
+    instance_id: str = ""
+    """``group.instance.id``: the member keeps its place in the group when it closes without leaving, and whoever comes
+    with the same one takes it over. "": a member that leaves when it closes."""
+    anchors: Mapping[TopicPartition, Anchor] = dataclasses.field(default_factory=dict)
+    """Where its first assignment goes on, as far as they still count (cluster.md §4.3)."""
     kind: str = ""
     """What is read for, in the metrics: ``instance``, ``pull``, ``bridge``, ``group_stream``, ``socket``; "" for the
     gateway's own reading."""
@@ -140,8 +146,29 @@ class Consumer(Protocol):
     def closed(self) -> bool:
         """Whether it has ended: by `close`, or because Kafka takes the credentials no more with which it reads."""
 
-    async def close(self) -> None:
-        """Leaves the group; answers within the close deadline even if Kafka does not (reliability.md §3b)."""
+    def resume(self, anchors: Mapping[TopicPartition, Anchor]) -> None:
+        """Another process has returned what is before these, for `returned`."""
+
+    @property
+    def auto_commits(self) -> bool:
+        """Whether it commits by itself what reads have returned."""
+
+    async def settled(self) -> None:
+        """Returns when it is known of all records that were taken whether their client has them."""
+
+    async def standing(self) -> tuple[Positions, Positions]:
+        """Where reading goes on in each partition that it has, as far as that is known; and what its group has
+        committed of them."""
+
+    async def unstored_starts(self) -> Positions:
+        """Where partitions began that it has got, of which nothing is committed and whose start would be another one
+        later: at the end of the log."""
+
+    async def close(self, leave: bool = True) -> None:
+        """Leaves the group; answers within the close deadline even if Kafka does not (reliability.md §3b).
+
+        With ``leave`` False a member with an ``instance_id`` keeps its place for whoever comes with the same one.
+        """
 
 
 class Reader(Protocol):

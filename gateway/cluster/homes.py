@@ -1,0 +1,172 @@
+"""Where requests about an instance go: served here, forwarded to whoever holds its slot, or held (cluster.md §5.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process
+from kafka_gateway.cluster.routing import Turn, decide
+from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.cluster.table import Table
+from kafka_gateway.core import Gateway
+from kafka_gateway.errors import InstanceUnavailable, ShuttingDown
+from kafka_gateway.home_keys import HomeKeys
+from kafka_gateway.homes import Elsewhere, Join, Misrouted
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.slots import SEPARATOR, hash_of
+
+_AGAIN_S: Final = 0.1
+"""How soon a process is tried again that could not be reached, or did not hold the slot."""
+_STOPPING_S: Final = 1.5
+"""Longest hold while this gateway stops."""
+
+
+def _hash(*key: str) -> int:
+    return hash_of(SEPARATOR.join(key))
+
+
+class ClusterHomes:
+    """`kafka_gateway.homes.Homes` where several nodes serve as one. A home is told by the hash of its key, of which the
+    slot is the rest. Belongs to the event loop."""
+
+    is_fixed = False
+
+    def __init__(self, gateway: Gateway, process: Process, store: SlotStore, table: Table, peers: Peers) -> None:
+        self._gateway = gateway
+        self._process = process
+        self._store = store
+        self._table = table
+        self._peers = peers
+        self._hold_s = gateway.config.seconds("cluster.hold.ms")
+        self._keys = HomeKeys(lambda: gateway.router, _hash)
+        self._changed = asyncio.Event()
+        gateway.reloads.append(self._keys.forget)
+        self.held = 0
+        """Requests that wait."""
+        self.hold_s = 0.0
+        """How long all requests together have waited."""
+        self.misrouted = 0
+        self.forwarded: Counter[tuple[str, str]] = Counter()
+        """By process and status."""
+        self.forward_s = 0.0
+
+    def changed(self) -> None:
+        """The table or the state of a slot is another one: who waits looks again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # --- Homes --------------------------------------------------------------------------------------------------------
+
+    def is_here(self, *key: str) -> bool:
+        store = self._store
+        # Where nothing is served, any name will do: whoever makes the instance chooses another one.
+        return store.serves(store.slot(_hash(*key))) or not store.served()
+
+    def check_here(self, *key: str) -> None:
+        hashed = _hash(*key)
+        if not self._store.serves(self._store.slot(hashed)):
+            raise Elsewhere(hashed)
+
+    def elsewhere(self, method: str, path: str, area: str) -> int | None:
+        hashed = self._keys.find(method, path, area)
+        return None if hashed is None or self._store.serves(self._store.slot(hashed)) else hashed
+
+    def told(self, *key: str) -> Mapping[str, Any]:
+        store, table = self._store, self._table
+        owners = {slot: owner for slot in range(store.count) if (owner := self._owner(slot)) is not None}
+        shown: dict[str, Any] = {
+            "cluster": self._process.cluster,
+            "process": self._process.id,
+            "boot": self._process.boot,
+            "slots_total": store.count,
+            "slots": {str(slot): state.value for slot, state in store.states().items()},
+            "instances": {str(slot): count for slot, count in store.instances().items()},
+            "owners": {str(slot): owner for slot, owner in owners.items()},
+            "nodes": {
+                each.id: {
+                    "boot": each.claim.boot,
+                    "state": each.claim.state,
+                    "slots": each.claim.slots,
+                    "peers": each.claim.peers,
+                }
+                for each in table
+            },
+            "trouble": store.trouble,
+        }
+        if key:
+            slot = store.slot(_hash(*key))
+            shown |= {"slot": slot, "owner": owners.get(slot)}
+        return shown
+
+    def _owner(self, slot: int) -> str | None:
+        """Who serves it: the state here counts more than the table."""
+        return self._process.id if self._store.serves(slot) else self._table.owner(slot)
+
+    async def forward(self, request: Request, worker: int) -> Reply | None:
+        of_peer = request.session.forwarded
+        sent, unreachable = False, ""
+        until = time.monotonic() + (min(self._hold_s, _STOPPING_S) if self._gateway.stopping else self._hold_s)
+        while True:
+            slot = self._store.slot(worker)
+            turn, process = decide(
+                self._store.state(slot), self._table.owner(slot), self._process.id, of_peer, unreachable
+            )
+            if turn is Turn.HERE:
+                if not sent or request.method != "DELETE":
+                    return None
+                # Whoever had it is gone, and may have ended it before.
+                return _again(request, await self._gateway.dispatch(request), sent)
+            if turn is Turn.MISROUTED:
+                self.misrouted += 1
+                raise Misrouted()
+            if turn is Turn.FORWARD:
+                began = time.monotonic()
+                try:
+                    reply = await self._peers.call(process, request)
+                except PeerLost as lost:
+                    sent, unreachable = sent or lost.sent, process
+                    self.forwarded[process, "lost"] += 1
+                    continue
+                self.forwarded[process, str(reply.status)] += 1
+                self.forward_s += time.monotonic() - began
+                if reply.status != MISROUTED:
+                    return _again(request, reply, sent)
+                unreachable = process
+                continue
+            await self._hold(until, _AGAIN_S if unreachable else None)
+            unreachable = ""
+
+    async def _hold(self, until: float, at_most_s: float | None) -> None:
+        """Returns when something has changed, or after that time. InstanceUnavailable at the end of the hold."""
+        began = time.monotonic()
+        if began >= until:
+            raise (ShuttingDown if self._gateway.stopping else InstanceUnavailable)()
+        wait_s = until - began if at_most_s is None else min(at_most_s, until - began)
+        self.held += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+        finally:
+            self.held -= 1
+            self.hold_s += time.monotonic() - began
+
+    async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
+        """Each node tells of itself."""
+        return reply
+
+    async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """Nobody else is asked."""
+        return []
+
+
+def _again(request: Request, reply: Reply, sent: bool) -> Reply:
+    """The reply to a request that may have been carried out before, by a process that is gone."""
+    if sent and request.method == "DELETE" and reply.status == 404:
+        return Reply(204, "", b"", request_id=reply.request_id, route=reply.route)
+    return reply

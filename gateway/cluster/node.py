@@ -1,0 +1,245 @@
+"""One node of several: its membership, its table of the others, and the way there (cluster.md §7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import socket
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol
+
+from kafka_gateway.cluster.homes import ClusterHomes
+from kafka_gateway.cluster.ports import Peers, Process
+from kafka_gateway.cluster.processes import Processes
+from kafka_gateway.cluster.records import State
+from kafka_gateway.cluster.routing import SlotState
+from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.config import Config, Fault
+from kafka_gateway.core import Gateway
+from kafka_gateway.definitions import Holder
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
+from kafka_gateway.homes import NodeReplaced
+from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
+from kafka_gateway.kafka.ports.producing import Producer
+from kafka_gateway.kafka.ports.slots import SlotGroup, SlotListener, SlotMember
+from kafka_gateway.metrics.families import counter, gauge
+from kafka_gateway.metrics.registry import Families
+from kafka_gateway.own_names import group_of
+
+log = logging.getLogger("gateway.cluster")
+
+_AGAIN_S: Final = 1.0
+_LEAVE_S: Final = 3.0
+"""How long the last words to the other processes may take."""
+_RETENTION_MS: Final = 7 * 24 * 3600 * 1000
+_IN_SYNC: Final = 3
+"""Replicas from which on two must have a record."""
+
+
+class ClusterKafka(Protocol):
+    """What of Kafka a node uses, in the gateway's own name."""
+
+    @property
+    def producer(self) -> Producer: ...
+    @property
+    def admin(self) -> Admin: ...
+    async def compacted_log(self, topic: CompactedTopic, reader: str, listener: LogListener) -> CompactedLog: ...
+    def slot_member(self, group: SlotGroup, listener: SlotListener) -> SlotMember: ...
+
+
+def faults(config: Config) -> list[Fault]:
+    """What speaks against being one of several nodes."""
+    found = []
+
+    def fault(key: str, message: str) -> None:
+        found.append(Fault(config.place(key) or config.place("cluster.enable"), key, message))
+
+    if not config.items("bootstrap.servers"):
+        fault("cluster.enable", "several nodes need a Kafka between them: set bootstrap.servers")
+    if config.integer("workers") != 1:
+        fault("workers", "a node of a cluster has one process for now: set workers=1 and start more nodes")
+    if config.text("kafka.credentials") == "client":
+        fault(
+            "kafka.credentials", "a cluster keeps its instances in Kafka in the gateway's own name: choose another way"
+        )
+    if config.seconds("cluster.heartbeat.interval.ms") * 3 > config.seconds("cluster.session.timeout.ms"):
+        fault("cluster.heartbeat.interval.ms", "must be a third of cluster.session.timeout.ms at most")
+    return found
+
+
+def process_of(config: Config) -> Process:
+    """This process, as it begins now."""
+    node = config.text("cluster.node.id") or socket.gethostname()
+    return Process(config.text("cluster.id"), f"{node}/0", uuid.uuid4().hex)
+
+
+def names_of(cluster: str) -> tuple[str, str, str]:
+    """The group, and the topics of instances and of processes."""
+    group = group_of(cluster)
+    return group, f"{group}.instances", f"{group}.processes"
+
+
+class Node:
+    """Belongs to the event loop."""
+
+    def __init__(self, config: Config, kafka: ClusterKafka, gateway: Gateway, process: Process, peers: Peers) -> None:
+        self._config = config
+        self._kafka = kafka
+        self.process = process
+        self._group, self._topic, self._process_topic = names_of(process.cluster)
+        self.store = SlotStore(process, self._topic, lambda: kafka.producer, self)
+        self.processes = Processes(process, peers, self.store.served, self._changed)
+        self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers)
+        self._member: SlotMember | None = None
+        self._log: CompactedLog | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leaving = False
+        self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        gateway.metrics.add(self._families)
+
+    def _families(self) -> Families:
+        store, homes = self.store, self.homes
+        states = Counter(state.value for state in store.states().values())
+        rows = [((state.value,), float(states[state.value])) for state in SlotState]
+        yield gauge("cluster_slots", "Slots that are held here", ("state",), rows)
+        moves = [((cause,), float(count)) for cause, count in store.moves.items()]
+        yield counter("cluster_slot_moves", "Slots that came here and that were given up or lost", ("move",), moves)
+        forwarded = [(labels, float(count)) for labels, count in homes.forwarded.items()]
+        yield counter("cluster_forwarded", "Requests that other nodes were asked", ("process", "status"), forwarded)
+        yield counter("cluster_forward_seconds", "Time in which other nodes answered", (), [((), homes.forward_s)])
+        yield gauge("cluster_held_requests", "Requests that wait for a node to serve a slot", (), [((), homes.held)])
+        yield counter("cluster_hold_seconds", "Time in which requests waited for that", (), [((), homes.hold_s)])
+        yield counter("cluster_misrouted", "Requests of other nodes about slots not here", (), [((), homes.misrouted)])
+        yield counter("cluster_void_records", "Definitions that count for nothing", (), [((), store.voids)])
+
+    def hold(self, holders: Sequence[Holder]) -> None:
+        """Who has consumers for the definitions."""
+        self.store.holders += holders
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Takes part for as long as the block runs."""
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._join(), name="join the cluster"))
+        try:
+            yield
+        finally:
+            await self.leave()
+            await self._tell("gone")
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._log is not None:
+                await self._log.close()
+
+    async def leave(self) -> None:
+        """Hands over all that is held here, and takes nothing any more. Requests are served, and forwarded, on."""
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._member is not None:
+            await self._member.leave(self._config.flag("cluster.leave.on.stop"))
+        await self._tell("draining")
+
+    async def _tell(self, state: State) -> None:
+        if self._log is not None:
+            self.processes.tell(state)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self.processes.told()
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Returns when ``stop`` is set. NodeReplaced: another process has taken this node's name."""
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((stopped, self._fenced), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if self._fenced.done() and not stop.is_set():
+            raise NodeReplaced(self._fenced.result())
+
+    # --- the start ----------------------------------------------------------------------------------------------------
+
+    async def _join(self) -> None:
+        """Goes on until this process is a member, however long Kafka is away."""
+        told = ""
+        while True:
+            try:
+                self.store.count = await self._topic_of_instances()
+                break
+            except ServiceError as error:
+                self.store.trouble = error.message
+                if error.message != told:
+                    told = error.message
+                    log.warning("topic %s: %s; trying again every second", self._topic, error.message)
+            await asyncio.sleep(_AGAIN_S)
+        config = self._config
+        replicas = config.integer("cluster.replication.factor")
+        topic = CompactedTopic(self._process_topic, replicas, _RETENTION_MS)
+        self._log = await self._kafka.compacted_log(topic, self._reader(), self.processes)
+        await self.processes.read.wait()
+        self._tasks.append(
+            asyncio.get_running_loop().create_task(self.processes.keep(self._log), name="tell processes")
+        )
+        self.processes.tell()
+        member = re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.process.cluster}.{self.process.id.replace('/', '.')}")
+        group = SlotGroup(
+            self._topic,
+            self._group,
+            member,
+            int(config.seconds("cluster.session.timeout.ms") * 1000),
+            int(config.seconds("cluster.heartbeat.interval.ms") * 1000),
+            config.seconds("cluster.handover.timeout.ms"),
+        )
+        if not self._leaving:
+            self._member = self._kafka.slot_member(group, self.store)
+
+    def _reader(self) -> str:
+        return f"{self._group}.reader-{os.getpid()}"
+
+    async def _topic_of_instances(self) -> int:
+        """Makes the topic if it is missing; how many partitions it has."""
+        admin, config = self._kafka.admin, self._config
+        wanted = config.integer("cluster.slots")
+        try:
+            found = await admin.topic(self._topic, fresh=True)
+        except UnknownTopicOrPartition:
+            replicas = min(config.integer("cluster.replication.factor"), len(await admin.brokers()))
+            settings = {
+                "cleanup.policy": "compact",
+                "segment.ms": "3600000",
+                "min.compaction.lag.ms": "60000",
+                "min.insync.replicas": "2" if replicas >= _IN_SYNC else "1",
+            }
+            await admin.create_topic(self._topic, wanted, max(1, replicas), settings)
+            log.info("made topic %s, or another node has: %d partitions, %d replicas", self._topic, wanted, replicas)
+            found = await admin.topic(self._topic, fresh=True)
+        if len(found.partitions) != wanted:
+            log.warning(
+                "topic %s has %d partitions; cluster.slots=%d has no effect", self._topic, len(found.partitions), wanted
+            )
+        return len(found.partitions)
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def slots_changed(self) -> None:
+        self._changed()
+        if self._log is not None:
+            self.processes.tell("draining" if self._leaving else None)
+        states = self.store.states()
+        if states and len(self.store.served()) == len(states):
+            log.info("serving %d of %d slots", len(states), self.store.count)
+
+    def fenced(self, why: str) -> None:
+        if not self._fenced.done():
+            log.error("another process has taken the name of this node (cluster.node.id), which ends now")
+            self._fenced.set_result(why)
+
+    def _changed(self) -> None:
+        self.homes.changed()

@@ -1,0 +1,154 @@
+"""The process topic: what this process tells the others, and what they tell (cluster.md §4.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from kafka_gateway import jsonio
+from kafka_gateway.cluster.ports import Peers, Process
+from kafka_gateway.cluster.records import Claim, State, UnknownRecord, read_claim, write_slots
+from kafka_gateway.cluster.table import Table
+from kafka_gateway.definitions import VERSION
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka.ports.compacted_logs import CompactedLog
+
+log = logging.getLogger("gateway.cluster")
+
+_AGAIN_S: Final = 1.0
+_CONTRADICT_S: Final = 0.1
+_CONTRADICTIONS: Final = 10
+"""A minute, of claims of others to slots that are held here."""
+_SILENT_S: Final = 3600.0
+"""How long a process without slots is remembered (by the holder of slot 0)."""
+_LOOK_S: Final = 60.0
+
+
+class Processes:
+    """The `LogListener` of the process topic. Belongs to the event loop."""
+
+    def __init__(
+        self, process: Process, peers: Peers, slots: Callable[[], Sequence[int]], changed: Callable[[], None]
+    ) -> None:
+        """``slots``: those served here. ``changed`` is called when some slot has another owner by the table."""
+        self._process = process
+        self._peers = peers
+        self._slots = slots
+        self._changed = changed
+        self._log: CompactedLog | None = None
+        self._wanted = asyncio.Event()
+        self._written: Claim | None = None
+        self._state: State = "serving"
+        self._contradicted: list[float] = []
+        self._settled = asyncio.Event()
+        self.table = Table()
+        self.read = asyncio.Event()
+        """Set when all has been read that was there at the start."""
+
+    # --- what is read -------------------------------------------------------------------------------------------------
+
+    def record(self, key: bytes, value: bytes | None, offset: int) -> None:
+        process = key.decode(errors="replace")
+        if value is None:
+            changed = self.table.remove(process)
+            self._peers.forget(process)
+        else:
+            try:
+                claim = read_claim(value)
+            except UnknownRecord as error:
+                log.warning("a record of process %.80s cannot be read and is left out: %s", process, error)
+                return
+            changed = self.table.put(process, claim, offset, time.monotonic())
+            if process != self._process.id:
+                if claim.state == "gone":
+                    self._peers.forget(process)
+                else:
+                    self._peers.know(process, claim.boot, claim.peers)
+                self._contradict(claim)
+        if changed:
+            self._changed()
+
+    def caught_up(self) -> None:
+        self.read.set()
+
+    def restarted(self) -> None:
+        self.table.clear()
+        self._written = None
+        self.tell()
+
+    def _contradict(self, claim: Claim) -> None:
+        """Somebody claims what is held here: its claim is old, or ours will be when it comes to us."""
+        if self._written is None or claim.numbers().isdisjoint(self._slots()):
+            return
+        now = time.monotonic()
+        self._contradicted = [at for at in self._contradicted if at > now - 60]
+        if len(self._contradicted) < _CONTRADICTIONS:
+            self._contradicted.append(now)
+
+            def again() -> None:
+                if not claim.numbers().isdisjoint(self._slots()):
+                    self._written = None
+                    self.tell()
+
+            asyncio.get_running_loop().call_later(random.uniform(0, _CONTRADICT_S), again)
+
+    # --- what is written ----------------------------------------------------------------------------------------------
+
+    def tell(self, state: State | None = None) -> None:
+        """What is served here has changed, or how this process is: others will know soon."""
+        self._state = state or self._state
+        self._settled.clear()
+        self._wanted.set()
+
+    async def told(self) -> None:
+        """Returns when Kafka has what was to be told."""
+        await self._settled.wait()
+
+    def _claim(self) -> Claim:
+        return Claim(VERSION, self._process.boot, tuple(self._peers.addresses), write_slots(self._slots()), self._state)
+
+    async def keep(self, log_of_processes: CompactedLog) -> None:
+        """Writes what is to be told, for ever."""
+        self._log = log_of_processes
+        look_at = time.monotonic() + _LOOK_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, look_at - time.monotonic())):
+                    await self._wanted.wait()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + _LOOK_S
+                await self._forget_the_silent()
+            if not self._wanted.is_set():
+                continue
+            self._wanted.clear()
+            claim = self._claim()
+            if claim != self._written and not await self._write(self._process.id, claim):
+                self._wanted.set()
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            self._written = claim
+            if not self._wanted.is_set():
+                self._settled.set()
+
+    async def _write(self, process: str, claim: Claim | None) -> bool:
+        if self._log is None:
+            return False
+        try:
+            await self._log.write([(process.encode(), jsonio.encode(claim) if claim is not None else None)])
+        except ServiceError as error:
+            log.warning("what this process serves cannot be told: %s", error.message)
+            return False
+        return True
+
+    async def _forget_the_silent(self) -> None:
+        """Housekeeping, for whoever has slot 0."""
+        if 0 not in self._slots():
+            return
+        for known in self.table:
+            if known.id != self._process.id and not known.claim.slots and known.at < time.monotonic() - _SILENT_S:
+                await self._write(known.id, None)

@@ -1,0 +1,287 @@
+"""The slots of this process, and the definitions in them (cluster.md §4.2, §5): `Definitions` for the services.
+
+The truth is the log of each slot, which this process reads while it holds the slot, its own records included. What it
+has written counts when it has read it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, Protocol
+
+from kafka_gateway import jsonio
+from kafka_gateway.cluster.fold import Effect, Fold
+from kafka_gateway.cluster.ports import Process
+from kafka_gateway.cluster.records import UID, UnknownRecord, hash_of_place, key_of, place_of, read_definition
+from kafka_gateway.cluster.routing import SlotState
+from kafka_gateway.definitions import Definition, Holder, Place
+from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError
+from kafka_gateway.homes import Elsewhere
+from kafka_gateway.kafka.ports.producing import Producer
+from kafka_gateway.kafka.ports.slots import SlotRecord
+from kafka_gateway.records import OutgoingRecord
+
+log = logging.getLogger("gateway.cluster")
+
+_READ_BACK_S: Final = 5.0
+"""How long a new definition may take to come back (cluster.md §10)."""
+
+
+class Watcher(Protocol):
+    """Who wants to know of the states of slots."""
+
+    def slots_changed(self) -> None:
+        """Some slot's state is another one."""
+
+    def fenced(self, why: str) -> None: ...
+
+
+@dataclasses.dataclass(slots=True)
+class _Slot:
+    state: SlotState = SlotState.REPLAYING
+    fold: Fold = dataclasses.field(default_factory=Fold)
+    since: float = 0.0
+    """When it began to be served, time.monotonic()."""
+    voids: dict[bytes, str] = dataclasses.field(default_factory=dict)
+    """Keys whose last record is void, with its ``uid``, to be repaired when all has been read."""
+    began: float = dataclasses.field(default_factory=time.monotonic)
+
+
+class SlotStore:
+    """`Definitions`, and the `SlotListener`. Belongs to the event loop."""
+
+    def __init__(self, process: Process, topic: str, producer: Callable[[], Producer], watcher: Watcher) -> None:
+        """``producer``: the gateway's own, made when it is first used."""
+        self._process = process
+        self._topic = topic
+        self._producer = producer
+        self._watcher = watcher
+        self.count = 0
+        """How many slots there are in all; 0: not known yet."""
+        self.holders: list[Holder] = []
+        self._slots: dict[int, _Slot] = {}
+        self._read_back: dict[str, asyncio.Future[bool]] = {}
+        """Whether the record that creates this ``uid`` is valid, when that is known."""
+        self._ending: set[str] = set()
+        """Of definitions whose deletion is on its way."""
+        self._repairs: set[asyncio.Task[None]] = set()
+        self._told: set[int] = set()
+        self.voids = 0
+        self.moves: Counter[str] = Counter(taken=0, handed=0, lost=0)
+        self.trouble = "The slots have not been assigned yet."
+
+    # --- states -------------------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> str:
+        return self._process.id
+
+    def member_id(self, uid: str) -> str:
+        return f"{self._process.cluster}.{uid}"
+
+    def slot(self, hashed: int) -> int:
+        """The slot of what has this hash; -1 while it is not known how many there are."""
+        return hashed % self.count if self.count else -1
+
+    def state(self, slot: int) -> SlotState | None:
+        """None: it is not held here."""
+        held = self._slots.get(slot)
+        return held.state if held is not None else None
+
+    def serves(self, slot: int) -> bool:
+        held = self._slots.get(slot)
+        return held is not None and held.state is SlotState.SERVING
+
+    def states(self) -> dict[int, SlotState]:
+        """Of all slots that are held."""
+        return {slot: held.state for slot, held in sorted(self._slots.items())}
+
+    def served(self) -> list[int]:
+        return [slot for slot, held in self._slots.items() if held.state is SlotState.SERVING]
+
+    def instances(self) -> dict[int, int]:
+        """How many definitions there are in each slot that is held."""
+        return {slot: len(held.fold) for slot, held in sorted(self._slots.items())}
+
+    # --- Definitions --------------------------------------------------------------------------------------------------
+
+    def check_here(self, place: Place) -> None:
+        hashed = hash_of_place(place)
+        if not self.serves(self.slot(hashed)):
+            raise Elsewhere(hashed)
+
+    def find(self, place: Place) -> Definition | None:
+        held = self._slots.get(self.slot(hash_of_place(place)))
+        if held is None or held.state is SlotState.REPLAYING:
+            return None
+        found = held.fold.get(key_of(place))
+        return None if found is None or found.uid in self._ending else found
+
+    def idle(self, seconds: float) -> Iterator[Definition]:
+        latest = time.monotonic() - seconds
+        for held in list(self._slots.values()):
+            if held.state is SlotState.SERVING and held.since < latest:
+                yield from held.fold
+
+    async def create(self, definition: Definition) -> None:
+        place = Place(definition.group, definition.name)
+        self.check_here(place)
+        if self.find(place) is not None:
+            raise InstanceExists()
+        known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._read_back[definition.uid] = known
+        try:
+            async with asyncio.timeout(_READ_BACK_S):
+                await self._write(place, jsonio.encode(definition))
+                valid = await known
+        except TimeoutError:
+            raise InstanceUnavailable() from None
+        finally:
+            self._read_back.pop(definition.uid, None)
+        if not valid:
+            raise InstanceExists()
+
+    async def change(self, definition: Definition) -> None:
+        await self._write(Place(definition.group, definition.name), jsonio.encode(definition))
+
+    async def delete(self, definition: Definition) -> None:
+        self._ending.add(definition.uid)
+        try:
+            await self._write(Place(definition.group, definition.name), None, definition.uid)
+        except BaseException:
+            self._ending.discard(definition.uid)
+            raise
+
+    async def _write(self, place: Place, value: bytes | None, uid: str = "") -> None:
+        headers = [(UID, uid.encode())] if uid else None
+        record = OutgoingRecord(key_of(place), value, self.slot(hash_of_place(place)), headers=headers)
+        (stored,) = await self._producer().send(self._topic, [record])
+        if isinstance(stored, ServiceError):
+            log.warning("a definition could not be stored: %s", stored.message)
+            raise InstanceUnavailable() from stored
+
+    # --- the listener of the membership -------------------------------------------------------------------------------
+
+    def assigned(self, slots: Collection[int]) -> None:
+        self.moves["taken"] += len(slots)
+        for slot in slots:
+            self._slots[slot] = _Slot()
+        self._watcher.slots_changed()
+
+    def records(self, records: Sequence[SlotRecord]) -> None:
+        changed: list[Place] = []
+        for record in records:
+            held = self._slots.get(record.slot)
+            if held is None:
+                continue
+            try:
+                place = place_of(record.key)
+                effect, uid, foreign = self._fold(held, record)
+            except UnknownRecord as error:
+                if record.slot not in self._told:  # once a slot
+                    self._told.add(record.slot)
+                    log.warning("a record of slot %d cannot be read and is left out: %s", record.slot, error)
+                continue
+            if (waits := self._read_back.get(uid)) is not None and not waits.done():
+                waits.set_result(effect is not Effect.VOID)
+            if effect is Effect.VOID:
+                self.voids += 1
+                held.voids[record.key] = uid
+            else:
+                held.voids.pop(record.key, None)
+            if effect is Effect.ENDED:
+                self._ending.discard(uid)
+            if foreign and held.state is not SlotState.REPLAYING:
+                changed.append(place)
+        if changed:
+            for holder in self.holders:
+                holder.drop(changed)
+        for slot in {record.slot for record in records}:
+            if self.serves(slot):
+                self._repair(slot)
+
+    def _fold(self, held: _Slot, record: SlotRecord) -> tuple[Effect, str, bool]:
+        """What the record did, whose it is, and whether another process has changed a live definition by it."""
+        if record.value is None:
+            effect = held.fold.delete(record.key, record.uid)
+            return effect, record.uid, effect is Effect.ENDED and record.uid not in self._ending
+        definition = read_definition(record.key, record.value)
+        effect = held.fold.put(record.key, definition)
+        return effect, definition.uid, effect is Effect.CHANGED and definition.by != self._process.id
+
+    def caught_up(self, slots: Collection[int]) -> None:
+        now, began = time.monotonic(), False
+        for slot in slots:
+            held = self._slots.get(slot)
+            if held is not None and held.state is SlotState.REPLAYING:
+                held.state, held.since, began = SlotState.SERVING, now, True
+                self._repair(slot)
+        if began:
+            self.trouble = ""
+            self._watcher.slots_changed()
+
+    async def give_up(self, slots: Collection[int]) -> None:
+        held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
+        places = [
+            Place(each.group, each.name)
+            for slot in held.values()
+            if slot.state is SlotState.SERVING
+            for each in slot.fold
+        ]
+        self.moves["handed"] += len(held)
+        for slot in held.values():
+            slot.state = SlotState.HANDING_OVER
+        self._watcher.slots_changed()
+        try:
+            for holder in self.holders:
+                await holder.hand_over(places)
+        finally:
+            for holder in self.holders:
+                holder.drop(places)  # what was not handed over in time
+            for number in held:
+                self._slots.pop(number, None)
+            self._watcher.slots_changed()
+
+    def lost(self, slots: Collection[int]) -> None:
+        self.moves["lost"] += len(slots)
+        log.warning("slots %s were lost: the group's coordinator was not heard for too long", sorted(slots))
+        places = [
+            Place(each.group, each.name) for slot in slots if slot in self._slots for each in self._slots[slot].fold
+        ]
+        for slot in slots:
+            self._slots.pop(slot, None)
+        for holder in self.holders:
+            holder.drop(places)
+        self._watcher.slots_changed()
+
+    def fenced(self, why: str) -> None:
+        self.lost(list(self._slots))
+        self._watcher.fenced(why)
+
+    def failed(self, why: str) -> None:
+        if why:
+            log.warning("the slots cannot be had: %s", why)
+        self.trouble = why
+
+    # --- repair -------------------------------------------------------------------------------------------------------
+
+    def _repair(self, slot: int) -> None:
+        """Writes again what is true where the last record of a key is void, for compaction keeps that one."""
+        held = self._slots[slot]
+        voids, held.voids = held.voids, {}
+        for key, uid in voids.items():
+            live = held.fold.get(key)
+            value = jsonio.encode(live) if live is not None else None
+            task = asyncio.get_running_loop().create_task(self._write_again(place_of(key), value, uid))
+            self._repairs.add(task)
+            task.add_done_callback(self._repairs.discard)
+
+    async def _write_again(self, place: Place, value: bytes | None, uid: str) -> None:
+        with contextlib.suppress(InstanceUnavailable):  # logged; the next void record, or holder, tries again
+            await self._write(place, value, "" if value is not None else uid)

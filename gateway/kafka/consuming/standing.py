@@ -1,0 +1,46 @@
+"""Where a consumer stands, for whoever is to go on in its place (cluster.md §4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
+
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
+from kafka_gateway.kafka.ports.topics import TopicPartition
+
+Offsets = dict[TopicPartition, int]
+
+
+class Standing:
+    """Belongs to the consumer's thread."""
+
+    def __init__(self, client: GroupClient, fed: FedPartitions, goes_on: Callable[[], Mapping[Partition, int]]) -> None:
+        """``goes_on``: the next offset of each partition of which it is known."""
+        self._client = client
+        self._fed = fed
+        self._goes_on = goes_on
+
+    def now(self) -> tuple[Offsets, Offsets]:
+        """Where reading goes on in what is assigned, as far as Kafka can tell it; and what the group has committed of
+        that. Blocks. Raises KafkaException."""
+        client = self._client
+        self._fed.absorb()
+        found = {place: offset for place, offset in self._goes_on().items() if place in client.assigned}
+        for place in client.assigned - found.keys():
+            start = client.starts.get(place)
+            if start in (OFFSET_BEGINNING, OFFSET_END):  # it was sought, and nothing has come since
+                first, end = client.bounds(place)
+                found[place] = first if start == OFFSET_BEGINNING else end
+        committed = client.committed(sorted(client.assigned))
+        return (
+            {TopicPartition(*place): offset for place, offset in found.items() if offset >= 0},
+            {TopicPartition(each.topic, each.partition): each.offset for each in committed},
+        )
+
+    def unstored_starts(self) -> Offsets:
+        """Starts at the end of the log, of partitions that it has and of which nothing is committed."""
+        client = self._client
+        return {TopicPartition(*place): offset for place, offset in client.starts_to_store(client.assigned).items()}

@@ -1,0 +1,268 @@
+"""Instances without a home: what of them outlives a process, where several nodes serve as one (cluster.md §6).
+
+The definition of an instance is written whenever its client changes what it reads or from where; an instance is live
+where its slot is served and somebody has asked for it. Reads and commits write nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any
+
+from kafka_gateway.definitions import (
+    Anchor,
+    Definition,
+    Definitions,
+    Place,
+    Subscribed,
+    anchors_of,
+)
+from kafka_gateway.errors import InstanceNotFound, InstanceUnavailable, ServiceError, TooManyRequests
+from kafka_gateway.kafka.ports.topics import Positions, TopicPartition
+from kafka_gateway.metrics.families import counter, gauge
+from kafka_gateway.metrics.registry import Families
+from kafka_gateway.rights import EVERYTHING
+from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.session import Owner, Session
+
+log = logging.getLogger("gateway.cluster")
+
+Revive = Callable[[Definition, Session], Awaitable[ConsumerInstance]]
+"""Makes the instance that the definition describes, in the name of the session's client."""
+
+
+def subscribed(instance: ConsumerInstance) -> Subscribed | None:
+    """What the instance reads, as its client asked for it."""
+    if instance.reads_from == "pattern" and instance.pattern is not None:
+        return Subscribed(pattern=instance.pattern.text)
+    if instance.reads_from == "topics":
+        return Subscribed(topics=(*instance.topics, *instance.illegal))
+    if instance.reads_from == "partitions":
+        return Subscribed(partitions=tuple((each.topic, each.partition) for each in instance.partitions))
+    return None
+
+
+def anchors_in(definition: Definition) -> dict[TopicPartition, Anchor]:
+    """By partition."""
+    return {
+        TopicPartition(topic, int(number)): anchor
+        for topic, numbers in definition.anchors.items()
+        for number, anchor in numbers.items()
+        if number.isdecimal()
+    }
+
+
+class LastingInstances:
+    """`Lasting` and `Holder`. Belongs to the event loop."""
+
+    def __init__(self, registry: InstanceRegistry, definitions: Definitions, revive: Revive, handover_s: float) -> None:
+        """``handover_s``: how long operations on instances may take to end when these are handed over."""
+        self.definitions = definitions
+        self._registry = registry
+        self._revive = revive
+        self._handover_s = handover_s
+        self._reviving: dict[InstanceKey, asyncio.Task[ConsumerInstance]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.revived = 0
+        registry.lasting = self
+
+    def families(self) -> Families:
+        """How many are live and dormant, as a source of the gateway's metrics."""
+        live = len(self._registry)
+        known = sum(1 for _ in self.definitions.idle(0))
+        rows = [(("live",), float(live)), (("dormant",), float(max(0, known - live)))]
+        yield gauge("cluster_instances", "Consumer instances whose slots are here", ("state",), rows)
+        yield counter(
+            "cluster_revived", "Instances that were opened again from their definition", (), [((), self.revived)]
+        )
+
+    # --- Lasting ------------------------------------------------------------------------------------------------------
+
+    def generation_of(self, group: str, name: str) -> str | None:
+        found = self.definitions.find(Place(group, name))
+        return None if found is None else f"v{found.api}"
+
+    def check_here(self, key: InstanceKey) -> None:
+        self.definitions.check_here(_place(key))
+
+    async def awake(self, key: InstanceKey, session: Session) -> None:
+        self.check_here(key)
+        if self._registry.get(key) is not None:
+            return
+        definition = self.definitions.find(_place(key))
+        if definition is None or f"v{definition.api}" != key.generation or not _may_use(definition, session):
+            return
+        reviving = self._reviving.get(key)
+        if reviving is None:
+            reviving = asyncio.get_running_loop().create_task(self._open(key, definition, session))
+            self._reviving[key] = reviving
+            reviving.add_done_callback(lambda done: self._opened(key, done))
+        await asyncio.shield(reviving)
+
+    async def _open(self, key: InstanceKey, definition: Definition, session: Session) -> ConsumerInstance:
+        async def make(_: InstanceKey) -> ConsumerInstance:
+            made = await self._revive(definition, session)
+            made.definition = definition
+            return made
+
+        owner = Owner(definition.principal, definition.kafka)
+        try:
+            instance = await self._registry.create(key, make, owner)
+        except TooManyRequests as error:  # its client has not asked for a new one
+            raise InstanceUnavailable(f"{InstanceUnavailable.text} {error.message}") from error
+        self.revived += 1
+        if definition.by != self.definitions.process or definition.handed:
+            # From now on nobody believes that the anchors say where its client is.
+            self._spawn(self._write(instance, definition.anchors))
+        return instance
+
+    def _opened(self, key: InstanceKey, done: asyncio.Task[ConsumerInstance]) -> None:
+        self._reviving.pop(key, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.info("instance %r of group %r could not be opened again: %s", key.name, key.group, error)
+
+    async def forget(self, instance: ConsumerInstance) -> None:
+        if instance.definition is not None:
+            await self.definitions.delete(instance.definition)
+
+    def expired(self, instance: ConsumerInstance) -> None:
+        self._spawn(self.forget(instance))
+
+    async def expire(self, timeout_s: float) -> None:
+        for definition in list(self.definitions.idle(timeout_s)):
+            key = _key(definition)
+            if self._registry.get(key) is None and key not in self._reviving:
+                log.info("consumer instance %r of group %r expired, unused since its slot came", key.name, key.group)
+                await self.definitions.delete(definition)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    async def save(self, instance: ConsumerInstance, *, moved: bool = False) -> None:
+        """What the instance reads is another one now, or its positions (``moved``): they survive from here on.
+
+        InstanceUnavailable, or what Kafka refuses.
+        """
+        anchors: dict[str, dict[str, Anchor]] = {}
+        if moved:
+            anchors = anchors_of(*await instance.consumer.standing())
+        elif instance.reads_from == "partitions":
+            anchors = _first(await instance.consumer.unstored_starts())
+        await self._write(instance, anchors)
+
+    def began(self, instance: ConsumerInstance) -> None:
+        """Its group has given it partitions: where reading begins without a committed offset is kept."""
+        if not instance.consumer.auto_commits:  # else that is committed at once
+            self._spawn(self._keep_starts(instance))
+
+    async def _keep_starts(self, instance: ConsumerInstance) -> None:
+        definition = instance.definition
+        starts = _first(await instance.consumer.unstored_starts())
+        if not starts or definition is None or instance.closed:
+            return
+        anchors = {topic: {**starts.get(topic, {}), **definition.anchors.get(topic, {})} for topic in starts}
+        anchors = {**definition.anchors, **anchors}
+        if anchors != definition.anchors:
+            await self._write(instance, anchors)
+
+    async def _write(
+        self, instance: ConsumerInstance, anchors: dict[str, dict[str, Anchor]], handed: bool = False
+    ) -> None:
+        before = instance.definition
+        if before is None:
+            return
+        # Nothing awaits before it is on its way, so definitions are stored in the order in which instances changed.
+        instance.definition = definition = Definition(
+            before.v,
+            before.uid,
+            before.group,
+            before.name,
+            before.api,
+            before.format,
+            before.principal,
+            self.definitions.process,
+            before.kafka,
+            before.options,
+            subscribed(instance),
+            anchors,
+            handed,
+        )
+        await self.definitions.change(definition)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- Holder -------------------------------------------------------------------------------------------------------
+
+    async def hand_over(self, places: Collection[Place]) -> None:
+        live = self._live(places)
+        if live:
+            results = await asyncio.gather(*(self._hand_over(each) for each in live), return_exceptions=True)
+            for instance, result in zip(live, results, strict=True):
+                if isinstance(result, BaseException):
+                    why = str(result) or type(result).__name__
+                    log.warning("instance %r was not handed over in order: %s", instance.key.name, why)
+
+    async def _hand_over(self, instance: ConsumerInstance) -> None:
+        instance.interrupt()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._handover_s / 2):
+                await instance.quiet()
+                await instance.consumer.settled()
+        consumer = instance.consumer
+        if instance.reads_from != "nothing":
+            if consumer.auto_commits:
+                await consumer.commit()
+            anchors = anchors_of(*await consumer.standing())
+        else:
+            anchors = {}
+        await self._write(instance, anchors, handed=True)
+        self._registry.let_go(instance)
+
+    def drop(self, places: Collection[Place]) -> None:
+        for instance in self._live(places):
+            self._registry.let_go(instance)
+
+    def _live(self, places: Collection[Place]) -> list[ConsumerInstance]:
+        keys = [InstanceKey(generation, *place) for place in places for generation in ("v1", "v2")]
+        return [instance for key in keys if (instance := self._registry.get(key)) is not None]
+
+
+def _first(starts: Positions) -> dict[str, dict[str, Anchor]]:
+    return anchors_of(starts, {})
+
+
+def _place(key: InstanceKey) -> Place:
+    return Place(key.group, key.name)
+
+
+def _key(definition: Definition) -> InstanceKey:
+    return InstanceKey(f"v{definition.api}", definition.group, definition.name)
+
+
+def _may_use(definition: Definition, session: Session) -> bool:
+    """Whether it is to be opened for this session: for who made it, and for who may alter the group, unless it has a
+    pattern, which gets the topics that its own principal may read."""
+    owner = Owner(definition.principal, definition.kafka)
+    if session.owner == owner:
+        return True
+    rights, pattern = session.rights, definition.subscription is not None and definition.subscription.pattern
+    return (
+        owner.kafka == session.owner.kafka
+        and rights is not EVERYTHING
+        and not pattern
+        and rights.allows("alter", "group", definition.group)
+    )
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except InstanceNotFound:
+        pass  # it has ended meanwhile
+    except ServiceError as error:
+        log.warning("a definition could not be written: %s", error.message)

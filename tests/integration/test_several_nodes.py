@@ -1,0 +1,307 @@
+"""Several gateways as one, with a real Kafka between them: any request may come to any node (cluster.md §11).
+
+Two nodes as processes on one machine, which reach each other by Unix sockets. One is killed, and one is stopped, while
+a client reads by the other; each comes back under its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import confluent_kafka
+import pytest
+
+from tests.gateway_process import GatewayProcess
+from tests.kafka_cluster import KafkaCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+V1, V2 = "application/vnd.kafka.v1+json", "application/vnd.kafka.v2+json"
+JSON_V1, JSON_V2 = "application/vnd.kafka.json.v1+json", "application/vnd.kafka.json.v2+json"
+SLOTS = 8
+PATIENCE_S = 60.0
+HOLD_MS = 40_000
+"""On a busy machine a node takes its time to take over."""
+EARLIEST = {"format": "json", "auto.offset.reset": "earliest"}
+
+
+class Answer(NamedTuple):
+    status: int
+    body: Any
+
+
+def ask(node: GatewayProcess, method: str, path: str, body: Any = None, accept: str = "*/*", type: str = V2) -> Answer:
+    headers = {"Content-Type": type, "Accept": accept}
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(node.url + path, content, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
+            return Answer(reply.status, json.loads(reply.read() or b"null"))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, json.loads(error.read() or b"null"))
+
+
+class Nodes:
+    """Two gateways of one cluster. ``self[0]`` is the one of that number at present."""
+
+    def __init__(self, bootstrap: str, directory: Path) -> None:
+        self.id = f"t{uuid.uuid4().hex[:10]}"
+        self.bootstrap = bootstrap
+        self._directory = directory
+        self._nodes: list[GatewayProcess] = []
+        self._stack = contextlib.ExitStack()
+
+    def __getitem__(self, number: int) -> GatewayProcess:
+        return self._nodes[number]
+
+    def make(self, number: int, *more: str) -> GatewayProcess:
+        properties = (
+            "cluster.enable=true",
+            f"cluster.id={self.id}",
+            f"cluster.node.id=gw-{number}",
+            f"cluster.peer.dir={self._directory}",
+            f"cluster.slots={SLOTS}",
+            f"cluster.hold.ms={HOLD_MS}",
+            *more,
+        )
+        return self._stack.enter_context(GatewayProcess(*properties, bootstrap=self.bootstrap, start_s=60))
+
+    def __enter__(self) -> Nodes:
+        with self._stack:
+            self._nodes = [self.make(number) for number in range(2)]
+            self.shared_out()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def restart(self, number: int) -> None:
+        """A new process of that name; returns when both serve their share."""
+        self._nodes[number] = self.make(number)
+        self.shared_out()
+
+    def shared_out(self) -> None:
+        """Returns when every slot is served, each node has some, and both know that."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            pages = [ask(node, "GET", "/cluster").body for node in self._nodes]
+            own = [{slot for slot, state in page["slots"].items() if state == "serving"} for page in pages]
+            owners = [page["owners"] for page in pages]
+            if all(own) and len(own[0] | own[1]) == SLOTS and owners[0] == owners[1] and len(owners[0]) == SLOTS:
+                return
+            time.sleep(0.1)
+        raise AssertionError(pages)
+
+    def owner(self, group: str, name: str) -> int:
+        """The number of the node that has that instance."""
+        page = ask(self._nodes[0], "GET", f"/cluster?group={group}&instance={name}").body
+        return int(page["owner"].removeprefix("gw-").partition("/")[0])
+
+    def name_at(self, number: int, group: str) -> str:
+        """A new name that the node of this number has."""
+        return next(name for each in range(10_000) if self.owner(group, name := f"c{each}") == number)
+
+
+@pytest.fixture(scope="module")
+def nodes(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    directory = tmp_path_factory.mktemp("p")
+    os.chmod(directory, 0o700)
+    with Nodes(kafka.bootstrap, directory) as started:
+        yield started
+
+
+class Client:
+    """Reads an instance by one node and notes what it got, and what it committed."""
+
+    def __init__(self, node: GatewayProcess, path: str) -> None:
+        self.node, self.path = node, path
+        self.values: list[int] = []
+        self.statuses: set[int] = set()
+
+    def read(self, timeout_ms: int = 1000) -> list[int]:
+        answer = ask(self.node, "GET", f"{self.path}/records?timeout={timeout_ms}", accept=JSON_V2)
+        self.statuses.add(answer.status)
+        found = [each["value"] for each in answer.body] if answer.status == 200 else []
+        self.values += found
+        return found
+
+    def until(self, last: int) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while last not in self.values:
+            assert time.monotonic() < until, (self.values, self.statuses)
+            self.read()
+
+
+def produce(node: GatewayProcess, topic: str, values: range) -> None:
+    body = {"records": [{"value": each, "partition": 0} for each in values]}
+    assert ask(node, "POST", f"/topics/{topic}", body, type=JSON_V2).status == 200
+
+
+def instance(
+    nodes: Nodes, at: int, by: int, topic: str, subscribe: bool = True, **options: str
+) -> tuple[str, str, str]:
+    """Group, name and path of a new instance that one node has, made by the other one's door."""
+    group = f"group-{uuid.uuid4().hex[:8]}"
+    name = nodes.name_at(at, group)
+    answer = ask(nodes[by], "POST", f"/consumers/{group}", {"name": name, **EARLIEST, **options})
+    assert answer.status == 200, answer
+    path = f"/consumers/{group}/instances/{name}"
+    if subscribe:
+        assert ask(nodes[by], "POST", f"{path}/subscription", {"topics": [topic]}).status == 204
+    return group, name, path
+
+
+def test_a_node_that_is_killed_loses_nothing(nodes: Nodes, kafka: KafkaCluster) -> None:
+    """Auto commit off and on, by subscription and by assignment, v1 and v2; a deleted one stays deleted."""
+    topic = kafka.create_topic()
+    away, here = nodes[0], nodes[1]
+    _, _, committed = instance(nodes, 0, 1, topic, **{"auto.commit.enable": "false"})
+    _, _, automatic = instance(nodes, 0, 1, topic, **{"auto.commit.enable": "true"})
+    _, _, assigned = instance(nodes, 0, 1, topic, False, **{"auto.commit.enable": "false"})
+    places = {"partitions": [{"topic": topic, "partition": 0}]}
+    assert ask(here, "POST", f"{assigned}/assignments", places).status == 204
+    from_the_end = {"auto.offset.reset": "latest", "auto.commit.enable": "false"}
+    _, _, latest = instance(nodes, 0, 1, topic, **from_the_end)
+    _, _, gone = instance(nodes, 0, 1, topic)
+    at_end = Client(here, latest)
+    assert at_end.read() == []  # it has joined its group and stands at the end, of an empty topic
+    produce(here, topic, range(10))
+    sought = {"offsets": [{"topic": topic, "partition": 0, "offset": 3}]}
+    assert ask(here, "POST", f"{assigned}/positions", sought).status == 204
+    clients = [Client(here, path) for path in (committed, automatic, assigned)]
+    for client in clients:
+        client.until(9)
+    assert clients[2].values == list(range(3, 10))
+    assert ask(here, "POST", f"{committed}/offsets").status == 200
+    assert ask(away, "DELETE", gone).status == 204
+    group = f"group-{uuid.uuid4().hex[:8]}"
+    name = nodes.name_at(0, group)
+    made = {"id": name, "format": "json", "auto.offset.reset": "smallest"}
+    assert ask(here, "POST", f"/consumers/{group}", made, type=V1).status == 200
+    of_v1 = f"/consumers/{group}/instances/{name}/topics/{topic}"
+    while not (answer := ask(here, "GET", of_v1, accept=JSON_V1)).body:
+        assert answer.status == 200
+
+    away.process.kill()
+    killed_at = time.monotonic()
+    produce(here, topic, range(10, 20))
+    # Nobody has committed what these have read; body-less commits would say so.
+    answer = ask(here, "POST", f"{assigned}/offsets")
+    assert (answer.status, answer.body["error_code"]) == (500, 50002), answer
+    assert "moved after a failure" in answer.body["message"]
+    for client in (*clients, at_end):
+        client.until(19)
+        assert client.statuses == {200}
+    took_s = time.monotonic() - killed_at
+    assert clients[0].values == list(range(20)), "all once: it had committed"
+    assert sorted(set(clients[1].values)) == list(range(20)), "nothing lost; what was not committed comes again"
+    assert clients[2].values == [*range(3, 10), *range(3, 20)], "from the anchor of its seek"
+    assert sorted(set(at_end.values)) == list(range(20)), "from where it stood before the first record"
+    values: list[int] = []
+    while 19 not in values:
+        answer = ask(here, "GET", of_v1, accept=JSON_V1)
+        assert answer.status == 200, answer
+        values += [each["value"] for each in answer.body]
+    assert values == list(range(20)), "v1 had committed nothing"
+    assert ask(here, "DELETE", gone).body["error_code"] == 40403
+    # The group has no member that nobody serves: a newcomer would get all partitions at once after this.
+    for path in (committed, automatic, assigned, latest, of_v1.rpartition("/topics")[0]):
+        type = V1 if path in of_v1 else V2
+        assert ask(here, "DELETE", path, type=type).status == 204
+    nodes.restart(0)
+    print(f"taken over and read to the end after {took_s:.1f} s")
+
+
+def test_a_node_that_stops_fails_no_request(nodes: Nodes, kafka: KafkaCluster) -> None:
+    """Its instances go on elsewhere, at the very next record, whether anything was committed or not."""
+    topic = kafka.create_topic()
+    leaving, here = nodes[1], nodes[0]
+    paths = [instance(nodes, 1, 0, topic, **{"auto.commit.enable": flag})[2] for flag in ("true", "false", "false")]
+    clients = [Client(here, path) for path in paths]
+    produce(here, topic, range(10))
+    for client in clients:
+        client.until(9)
+    leaving.process.send_signal(signal.SIGTERM)
+    produced = 10
+    while leaving.process.poll() is None:
+        produce(here, topic, range(produced, produced + 1))
+        produced += 1
+        for client in clients:
+            client.read(100)
+        answer = ask(here, "POST", f"{clients[2].path}/offsets")
+        assert answer.status == 200, answer
+    assert leaving.process.returncode == 0
+    produce(here, topic, range(produced, produced + 1))
+    for client in clients:
+        client.until(produced)
+        assert client.values == list(range(produced + 1)), "each record once, in order"
+        assert client.statuses == {200}
+    nodes.restart(1)
+    # The newcomer gets its share while they are read, which nobody notices either.
+    produce(nodes[1], topic, range(produced + 1, produced + 6))
+    for client, node in zip(clients, (nodes[1], nodes[0], nodes[1]), strict=True):
+        client.node = node
+        client.until(produced + 5)
+        assert client.values == list(range(produced + 6))
+        assert client.statuses == {200}
+        assert ask(node, "DELETE", client.path).status == 204
+
+
+def test_a_name_is_unique_among_all_nodes(nodes: Nodes) -> None:
+    group = f"group-{uuid.uuid4().hex[:8]}"
+    for at in (0, 1):
+        name = nodes.name_at(at, group)
+        assert ask(nodes[0], "POST", f"/consumers/{group}", {"name": name}).status == 200
+        for node in (nodes[0], nodes[1]):
+            assert ask(node, "POST", f"/consumers/{group}", {"name": name}).body["error_code"] == 40902
+            # One of v1 would have the same definition.
+            assert ask(node, "POST", f"/consumers/{group}", {"id": name}, type=V1).body["error_code"] == 40902
+        path = f"/consumers/{group}/instances/{name}"
+        assert ask(nodes[1], "GET", f"{path}/subscription").body == {"topics": []}
+        assert ask(nodes[1], "DELETE", path).status == 204
+        assert ask(nodes[0], "DELETE", path).body["error_code"] == 40403
+        assert ask(nodes[0], "POST", f"/consumers/{group}", {"name": name}).status == 200
+        assert ask(nodes[0], "DELETE", path).status == 204
+
+
+def test_what_the_nodes_keep_in_kafka_is_theirs_alone(nodes: Nodes) -> None:
+    own = [f"_gateway.{nodes.id}.instances", f"_gateway.{nodes.id}.processes"]
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": nodes.bootstrap})
+    known = admin.list_topics(timeout=20).topics
+    assert len(known[own[0]].partitions) == SLOTS
+    assert len(known[own[1]].partitions) == 1
+    listed = ask(nodes[0], "GET", "/topics").body
+    clusters = ask(nodes[0], "GET", "/v3/clusters").body["data"]
+    base = f"/v3/clusters/{clusters[0]['cluster_id']}"
+    listed += [each["topic_name"] for each in ask(nodes[0], "GET", f"{base}/topics").body["data"]]
+    listed += [each["consumer_group_id"] for each in ask(nodes[0], "GET", f"{base}/consumer-groups").body["data"]]
+    assert not [name for name in listed if name.startswith(f"_gateway.{nodes.id}")]
+    for name in own:
+        answer = ask(nodes[0], "POST", f"/topics/{name}", {"records": [{"value": 1}]}, type=JSON_V2)
+        assert answer.status == 403, answer
+        assert answer.body["offsets"][0]["error_code"] == 40301
+
+
+def test_of_two_nodes_with_one_name_the_older_ends(nodes: Nodes, tmp_path: Path) -> None:
+    """As if on two machines: with a directory for each, they do not meet at a socket."""
+    started = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir(mode=0o700)
+        started.append(nodes.make(7, f"cluster.peer.dir={tmp_path / str(number)}"))
+        started[-1].wait_for("serving [1-9]", PATIENCE_S)
+    older, newer = started
+    assert older.process.wait(PATIENCE_S) == 70
+    assert any("cluster.node.id" in line for line in older.output)
+    assert newer.stop() == 0
+    nodes.shared_out()
