@@ -311,7 +311,7 @@ class AtmosphereTransport(Transport):
 
 
 class _Sink:
-    """Payloads of a stream, bare (gateway.core.Sink)."""
+    """Payloads of a stream, bare (gateway.delivery.Sink)."""
 
     __slots__ = ("_client",)
 
