@@ -19,6 +19,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import Dialect
 from kafka_gateway.errors import GONE, SHUTDOWN, ServiceError
 from kafka_gateway.messages import Reply, Request
+from kafka_gateway.relays import UNKNOWN, Relays
 from kafka_gateway.session import Principal, Session
 from kafka_gateway.stream import Stream
 from kafka_gateway.workers.failures import failure_of
@@ -82,6 +83,7 @@ class Answering(Wire):
     ) -> None:
         super().__init__(greeting, judge)
         self._gateway = gateway
+        self._relays = Relays.of(gateway)
         self._over = over
         self._requests_max = requests_max
         self._looking: asyncio.TimerHandle | None = None
@@ -174,7 +176,8 @@ class Answering(Wire):
             except ServiceError as error:
                 reply = gateway.refusal(error)
             else:
-                reply = await gateway.dispatch(_request_of(ask, body, session, dialect))
+                request = _request_of(ask, body, session, dialect)
+                reply = await (self._relayed(ask.relay, request) if ask.relay else gateway.dispatch(request))
             if isinstance(reply.body, bytes):
                 work.settle, keeps = reply.settle, reply.settle is not None
                 self._answer(ask.id, reply, reply.body, dialect.failure if dialect is not None else None)
@@ -188,6 +191,17 @@ class Answering(Wire):
             if work.session is not None and work.stream is None:
                 await gateway.close_session(work.session, GONE)
 
+    async def _relayed(self, name: str, request: Request) -> Reply:
+        """What a handler of this process does with it; what it raises is told."""
+        handler = self._relays.handlers.get(name)
+        if handler is None:
+            return Reply(UNKNOWN, "", b"")
+        try:
+            return await handler(request)
+        except ServiceError as error:
+            assert request.dialect is not None
+            return Reply(error.status, "", request.dialect.error(error), error.headers)
+
     async def _open(self, ask: Ask) -> Session:
         raw = bytes(ask.who)
         known = self._known.get(raw)
@@ -200,6 +214,8 @@ class Answering(Wire):
                 self._known.clear()
             known = self._known[raw] = asker, principal
         asker, principal = known
+        if ask.until is not None:
+            principal = dataclasses.replace(principal, until=ask.until)
         proof = {name: untold(value) for name, value in (asker.proof or {}).items()}
         session = Session(TRANSPORT, asker.listener, asker.peer, principal, proof, proven=asker.proven)
         session.admin = asker.admin

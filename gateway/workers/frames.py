@@ -54,7 +54,7 @@ class Asker(jsonio.Struct, omit_defaults=True):
     admin: bool | None = None
     proven: bool = True
     proof: dict[str, str] | None = None
-    """Only where the client's own Kafka credentials are needed. Secret."""
+    """Only where the client's own Kafka credentials are needed, or the other process keeps the client. Secret."""
 
 
 class Ask(jsonio.Struct, tag="ask", tag_field="is", omit_defaults=True):
@@ -75,6 +75,11 @@ class Ask(jsonio.Struct, tag="ask", tag_field="is", omit_defaults=True):
     area: str = ""
     tells_errors: bool = False
     """An error is told as a `Failure` and not rendered: the asker has words of its own for it."""
+    relay: str = ""
+    """Which of the handlers of `gateway.relays` it is for; empty for ``Gateway.dispatch``."""
+    until: float | None = None
+    """`Principal.until`, where the other process has to look at the proof again: seconds of time.monotonic(), which all
+    processes of a machine have in common."""
 
 
 class Question(jsonio.Struct, tag="question", tag_field="is"):

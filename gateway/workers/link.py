@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -90,8 +91,11 @@ class Link(Wire):
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: Request, relay: str = "") -> Reply:
         """The other process's reply. Cancelling it cancels the request there.
+
+        ``relay``: the handler of `gateway.relays` that is asked, in place of ``Gateway.dispatch``; the other process
+        has the client's proof then. It must be of the same machine. What the handler raises is raised.
 
         Raises LinkLost, InstanceUnavailable if that process hangs, or FrameError for a request whose head is too long
         to be sent.
@@ -100,7 +104,9 @@ class Link(Wire):
         if not isinstance(body, bytes):
             raise FrameError("a body that is no bytes")
         id = next(self._ids)
-        answer, content = await self._ask(id, self._ask_of(id, request), body)
+        answer, content = await self._ask(id, self._ask_of(id, request, relay), body)
+        if relay and answer.failure is not None:
+            raise error_of(answer.failure)
         reply = Reply(
             answer.status,
             answer.media_type,
@@ -174,12 +180,13 @@ class Link(Wire):
         self.send(Settled(id, taken))
         self._less_open()
 
-    def _ask_of(self, id: int, request: Request) -> Ask:
+    def _ask_of(self, id: int, request: Request, relay: str) -> Ask:
         base_url = request.base_url
-        secret = self._secret
+        secret, session = self._secret, request.session
+        until = session.principal.until if relay else math.inf
         return Ask(
             id,
-            self._who(request.session),
+            self._who(session, self._terms.brings_proofs or bool(relay)),
             request.method,
             told(request.path),
             {told(name): told(value) for name, value in request.query.items()},
@@ -190,10 +197,12 @@ class Link(Wire):
             request.settles,
             request.default_generation,
             request.area,
-            request.dialect is not None,
+            request.dialect is not None or bool(relay),
+            relay,
+            until if until < math.inf else None,
         )
 
-    def _who(self, session: Session) -> jsonio.Raw:
+    def _who(self, session: Session, brings_proofs: bool) -> jsonio.Raw:
         principal = session.principal
         return jsonio.Raw(
             jsonio.encode(
@@ -206,7 +215,7 @@ class Link(Wire):
                     session.peer,
                     session.admin,
                     session.proven,
-                    {name: told(value) for name, value in session.proof.items()} if self._terms.brings_proofs else None,
+                    {name: told(value) for name, value in session.proof.items()} if brings_proofs else None,
                 )
             )
         )

@@ -23,6 +23,8 @@ from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.joined import WORKER_RESTARTS, WORKER_UP
 from kafka_gateway.metrics.registry import Families
+from kafka_gateway.relays import Relays
+from kafka_gateway.slots import murmur2
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
@@ -42,7 +44,7 @@ _JOIN_S: Final = 1.5
 
 
 class Siblings:
-    """`kafka_gateway.homes.Homes` of a worker. Belongs to the event loop."""
+    """`kafka_gateway.homes.Homes` and `kafka_gateway.relays.Way` of a worker. Belongs to the event loop."""
 
     is_fixed = True
 
@@ -61,6 +63,9 @@ class Siblings:
         self._homes = HomeKeys(lambda: gateway.router, self._table.home)
         self._held = 0
         self._forwarded: Counter[tuple[str, str]] = Counter()
+        self.mark = _mark(part.number)
+        self._marks = {_mark(number): number for number in range(part.workers)}
+        Relays.of(gateway).way = self
         gateway.metrics.add(self._families)
         gateway.reloads.append(self._homes.forget)
 
@@ -118,13 +123,24 @@ class Siblings:
     def told(self, *key: str) -> Mapping[str, Any]:
         return {"workers": self._part.workers} | ({"home": self._table.home(*key)} if key else {})
 
+    # --- what a worker keeps ----------------------------------------------------------------------------------------
+
+    def elsewhere_marked(self, mark: str) -> int | None:
+        worker = self._marks.get(mark)
+        if worker is None:
+            worker = int(mark, 16) % self._part.workers
+        return worker if worker != self._part.number else None
+
     # --- the way there ----------------------------------------------------------------------------------------------
 
     async def forward(self, request: Request, worker: int) -> Reply:
+        return await self.relay("", request, worker)
+
+    async def relay(self, name: str, request: Request, worker: int) -> Reply:
         for _ in range(_SENT_MAX):
             link = self._links.get(worker) or await self._hold(worker)
             try:
-                reply = await link.ask(request)
+                reply = await link.ask(request, name)
             except LinkLost:
                 # It has crashed, and what it had is lost: nothing was done that could be done twice.
                 continue
@@ -225,6 +241,10 @@ def terms_of(config: Config, gateway: Gateway) -> Terms:
         ping_s=config.seconds("cluster.peer.connect.timeout.ms"),
         requests_max=config.integer("cluster.peer.max.requests"),
     )
+
+
+def _mark(worker: int) -> str:
+    return f"{murmur2(str(worker).encode()):08x}"
 
 
 def _same(link: Link) -> Link:

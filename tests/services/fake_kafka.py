@@ -185,9 +185,6 @@ class FakeProducer:
             return None
         return self._unknown()
 
-    def knows(self, topic: str) -> bool:
-        return topic in self._kafka.logs
-
     async def _unknown(self) -> None:
         raise UnknownTopicOrPartition()
 

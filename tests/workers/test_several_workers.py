@@ -22,6 +22,7 @@ from kafka_gateway.workers.slots import StaticTable
 from tests.acceptance.envelopes import EnvelopeClient
 from tests.gateway_process import GatewayProcess
 from tests.operation.scraped import scrape
+from tests.transports.listener import Listener, handshake, target
 from tests.transports.wire import JSON_V2, V2, Reply, Wire, produce, request, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -483,6 +484,26 @@ async def test_all_lines_of_all_processes_are_json(guarded: GatewayProcess) -> N
     lines = [json.loads(line) for line in guarded.output]
     assert {line.get("worker") for line in lines} == {None, *range(WORKERS)}
     assert {"Server started, listening for requests..."} <= {line.get("message") for line in lines}
+
+
+@pytest.mark.parametrize("transport", ["sse", "streaming", "long-polling"])
+async def test_atmosphere_clients_may_come_to_any_worker(gateway: GatewayProcess, transport: str) -> None:
+    """More of it stands in test_atmosphere.py, on workers of one process."""
+    async with contextlib.AsyncExitStack() as open_now:
+        wires = [await open_now.enter_async_context(await connect(gateway, worker)) for worker in range(WORKERS)]
+        id = "0"
+        if transport == "long-polling":
+            id = await handshake(gateway.url)
+        listener = await open_now.enter_async_context(await Listener.open(gateway.url, target(transport, id)))
+        for number, wire in enumerate(wires):
+            asked = {"id": str(number), "method": "GET", "path": "/topics"}
+            if number and transport == "long-polling":
+                listener = await open_now.enter_async_context(await Listener.open(gateway.url, target(transport, id)))
+            reply = await ask(wire, "POST", target("polling", listener.id), asked)
+            assert (reply.status, reply.body) == (200, b"")
+            found = b""
+            while b'"id":"%d"' % number not in found:
+                found += (await listener.chunk(PATIENCE_S)).replace(b" ", b"")
 
 
 async def test_workers_end_with_their_parent(guarded: GatewayProcess) -> None:

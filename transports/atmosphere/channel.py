@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.door.response_writer import ResponseWriter
 from kafka_gateway.errors import IDLE, NO_MEMORY, SHUTDOWN, CloseReason
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.protocol import AtmosphereSettings, Parameters
@@ -168,14 +167,11 @@ class HttpChannel:
         return left_s
 
 
-async def write_stream(channel: HttpChannel, writer: ResponseWriter) -> None:
-    """Writes what comes into the send queue until it is closed.
-
-    Raises:
-        ConnectionError: the client left, or was cut off because it accepts nothing.
-    """
+async def pieces_of(channel: HttpChannel) -> AsyncGenerator[bytes, None]:
+    """What comes into the send queue until it is closed, framed; a piece counts as written when the next one is asked
+    for."""
     send_queue, frame = channel.send_queue, channel.framing.frame
     while await send_queue.filled():
         taken = send_queue.take(_WRITE_BYTES)
-        await writer.write(b"".join(map(frame, taken)))
+        yield b"".join(map(frame, taken))
         send_queue.written(taken)

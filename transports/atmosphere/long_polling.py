@@ -6,13 +6,10 @@ Between two polls nobody is connected. Messages wait then, and a client that doe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from aiohttp import web
-
 from kafka_gateway.config import Config
-from kafka_gateway.door.response_writer import ResponseWriter
 from kafka_gateway.errors import GONE, IDLE, SLOW
 from kafka_gateway.transports.atmosphere import protocol as atmosphere
 from kafka_gateway.transports.atmosphere.channel import Framing, HttpChannel
@@ -86,12 +83,12 @@ class PolledChannel(HttpChannel):
         # Not until the send_queue is empty: the next poll may want the very connection on which the request waits.
         await self.client.conversation.room()
 
-    async def poll(self, request: web.BaseRequest, response: web.StreamResponse, writer: ResponseWriter) -> None:
+    async def poll(self, in_browser: bool) -> AsyncGenerator[bytes, None]:
         """Answers a poll: with a message, the heartbeat when it is time for that, or nothing when it is over.
 
-        The head of the response leaves at once: clients up to 4.x are open when they have it. Chromium tells scripts
-        of a head only when the body begins. So browsers get a space with the first, which these clients trim; servers
-        of Atmosphere do so too (``PaddingAtmosphereInterceptor``).
+        The head of the response leaves with the first piece, at once: clients up to 4.x are open when they have it.
+        Chromium tells scripts of a head only when the body begins. So browsers get a space with the first, which these
+        clients trim; servers of Atmosphere do so too (``PaddingAtmosphereInterceptor``).
         """
         self.polls += 1
         self._do_not_expire()
@@ -99,9 +96,8 @@ class PolledChannel(HttpChannel):
         self.send_queue.written(confirmed)
         taken: list[bytes] = []
         try:
-            await response.prepare(request)
-            if not self._open and not self.send_queue and _in_browser(request) and self.parameters.major_version < 5:
-                await writer.write(b" ")
+            is_first = not self._open and not self.send_queue
+            yield b" " if is_first and in_browser and self.parameters.major_version < 5 else b""
             self._open = True
             try:
                 async with asyncio.timeout(self.parameters.quiet_s(self._settings.heartbeat_s) or None):
@@ -111,11 +107,10 @@ class PolledChannel(HttpChannel):
             except TimeoutError:
                 data = self.wrap(self._settings.heartbeat)
             if data:
-                await writer.write(data)
-            await response.write_eof()
+                yield data
             self._unconfirmed += taken
             self.aborted = False
-        except (ConnectionError, asyncio.CancelledError):
+        except (GeneratorExit, asyncio.CancelledError):  # the client left
             self.send_queue.back(taken)
             self.aborted = True
             if not self.send_queue and self.client.session.idle:
@@ -137,7 +132,3 @@ class PolledChannel(HttpChannel):
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-
-
-def _in_browser(request: web.BaseRequest) -> bool:
-    return request.headers.get("User-Agent", "").startswith("Mozilla/")

@@ -15,6 +15,7 @@ from typing import Any
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import CloseReason
+from kafka_gateway.relays import Relays
 from kafka_gateway.session import Owner, Session
 from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.session import EnvelopeSession
@@ -44,7 +45,8 @@ class TrackedClient:
 class TrackingIds:
     """All of them. Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, relays: Relays) -> None:
+        self._relays = relays
         self.heartbeat_id = str(uuid.uuid4())
         """One for each start of the gateway (§1.12)."""
         self._by_id: dict[str, dict[Owner, TrackedClient]] = {}
@@ -55,9 +57,19 @@ class TrackingIds:
         """Those of this gateway, the same for all of its transports."""
         clients = gateway.state.get(cls)
         if clients is None:
-            clients = gateway.state[cls] = cls()
+            clients = gateway.state[cls] = cls(Relays.of(gateway))
         assert isinstance(clients, cls)
         return clients
+
+    @property
+    def mark(self) -> str:
+        """What new ids begin with, so that another worker knows whose they are; empty with one process."""
+        return self._relays.way.mark if self._relays.way is not None else ""
+
+    def elsewhere(self, tracking_id: str) -> int | None:
+        """The other worker that keeps the client with this id, if anybody does; None: this process."""
+        way = self._relays.way
+        return way.elsewhere_marked(tracking_id[:8]) if way is not None and tracking_id else None
 
     def knows(self, tracking_id: str) -> bool:
         """Whether anybody is connected with this id."""

@@ -87,12 +87,12 @@ class WebSocketTransport(Transport):
         if has_stream(gateway.router, path):
             return await self._stream(request, session, gateway)
         parameters = atmosphere.parameters(request.headers, parse_query(query))
-        tracking_id = parameters.tracking_id or atmosphere.new_id()
+        clients = TrackingIds.of(gateway)
+        tracking_id = parameters.tracking_id or atmosphere.new_id(clients.mark)
         headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
         socket = await Socket.accept(request, self._limits, headers, gateway.memory, self.name)
         conversation = self._conversation(request, parameters, socket, session, gateway)
         session.on_close = socket.close
-        clients = TrackingIds.of(gateway)
         client = TrackedClient(tracking_id, path, session, conversation, socket, conversation.room)
         if parameters.is_atmosphere:
             clients.add(client)
