@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -154,6 +154,12 @@ class Rights:
 
     remembered: Mapping[Need, Decision] = MappingProxyType({})
     """What was decided before and still counts."""
+
+    passed: Set[Sequence[Need]] = frozenset()
+    """Needs of requests that were let in before, and are until the rules change."""
+
+    def pass_on(self, needs: tuple[Need, ...]) -> None:
+        """Notes that the principal has all of this."""
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         """Whether the principal may, and why. Costs no I/O: it is asked on the event loop, for every request."""

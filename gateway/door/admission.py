@@ -123,8 +123,8 @@ class Admission:
             now, bucket = monotonic(), allowance.requests
             if bucket is not None and not bucket.take(1, now):
                 raise allowance.short_of(bucket, 1, "quota.requests.per.sec")
-            if demand.needs:
-                self.judge(session, demand.needs, request)
+            if demand.needs and demand.needs not in session.rights.passed:
+                self._let_in(session, demand.needs, request)
             if demand.writes and (bucket := allowance.produce_bytes) is not None:
                 size_bytes = len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0
                 if not bucket.take(size_bytes, now):
@@ -133,8 +133,14 @@ class Admission:
                 allowance.check_consume()
             if demand.opens_stream:
                 allowance.check_streams()
-        elif demand.needs:
-            self.judge(session, demand.needs, request)
+        elif demand.needs and demand.needs not in session.rights.passed:
+            self._let_in(session, demand.needs, request)
+
+    def _let_in(self, session: Session, needs: tuple[Need, ...], request: Request) -> None:
+        """As ``judge``. What was let in is not judged again until the rules change, unless it is written down."""
+        self.judge(session, needs, request)
+        if not self.audit.enabled:
+            session.rights.pass_on(needs)
 
     def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
         """NotAuthorized for the first of the needs that the session's principal may not have."""

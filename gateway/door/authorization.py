@@ -33,7 +33,7 @@ Needs = Iterable[Need] | Callable[[], Iterable[Need]]
 class PrincipalRights(Rights):
     """Remembers what the authorizers decide about one principal."""
 
-    __slots__ = ("__weakref__", "_authorizers", "_counts", "_judges", "generation", "principal", "remembered")
+    __slots__ = ("__weakref__", "_authorizers", "_counts", "_judges", "generation", "passed", "principal", "remembered")
 
     def __init__(
         self, authorizers: Sequence[Authorizer], principal: Principal, counts: Counter[tuple[str, str]] | None = None
@@ -45,6 +45,12 @@ class PrincipalRights(Rights):
         self._authorizers = authorizers
         self._judges: list[Judge] | None = None
         self.remembered: dict[Need, Decision] = {}
+        self.passed: set[Sequence[Need]] = set()
+
+    def pass_on(self, needs: tuple[Need, ...]) -> None:
+        if len(self.passed) >= _REMEMBERED_MAX:
+            self.passed.clear()
+        self.passed.add(needs)
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         need = (operation, resource, name)
@@ -90,6 +96,7 @@ class PrincipalRights(Rights):
         self.generation += 1
         self._judges = None
         self.remembered.clear()
+        self.passed.clear()
 
 
 class Authorization:

@@ -75,7 +75,10 @@ class Allowance:
         """Headers that tell the principal how many requests it has left in this second, of its ``requests``."""
         left = bucket.left
         if left != self._left or bucket.rate != self._rate:  # else the client is told the same as before
-            self._left, self._rate, self._told = left, bucket.rate, rate_headers(bucket.rate, left, 1)
+            if bucket.rate != self._rate:
+                self._rate, self._told = bucket.rate, rate_headers(bucket.rate, left, 1)
+            limit, (name, _), reset = self._told
+            self._left, self._told = left, (limit, (name, str(left)), reset)
         return self._told
 
     def check_consume(self) -> None:

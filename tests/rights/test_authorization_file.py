@@ -82,9 +82,10 @@ async def replace(app: App, file: Path, text: str) -> None:
 
 
 async def test_the_file_is_read_again_when_it_changes(app: App, file: Path) -> None:
-    assert await status(app) == 200
-    await replace(app, file, "allow User:* read topic:second\n")
-    assert await status(app) == 403
+    async with aiohttp.ClientSession(app.addresses[0]) as client:  # one session, so that nothing is forgotten with it
+        assert [(await client.get("/topics/orders/partitions")).status for _ in range(2)] == [200, 200]
+        await replace(app, file, "allow User:* read topic:second\n")
+        assert (await client.get("/topics/orders/partitions")).status == 403
 
 
 async def test_a_faulty_file_changes_nothing_and_is_told(
