@@ -28,6 +28,11 @@ class Sasl:
     """With OAUTHBEARER the token, unless ``token`` is there."""
     token: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """The newest token, for a client that renews its own."""
+    renew: Callable[[], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
+    """To be awaited before ``secret`` is used, for a token that the gateway fetches itself."""
+
+    extensions: str = field(default="", repr=False)
+    """What goes with a token: ``name=value,name=value``."""
 
     @property
     def secret(self) -> str:

@@ -33,8 +33,8 @@ _REFUSED = 58
 
 
 def can_log_in(sasl: Sasl) -> bool:
-    """Whether the gateway can do this login itself; the tokens that librdkafka fetches for the gateway it has not."""
-    return sasl.mechanism in MECHANISMS and (sasl.mechanism != BEARER or bool(sasl.secret))
+    """Whether the gateway can do this login itself."""
+    return sasl.mechanism in MECHANISMS and (sasl.mechanism != BEARER or sasl.renew is not None or bool(sasl.secret))
 
 
 class SaslRefused(Exception):
@@ -49,6 +49,8 @@ async def log_in(ask: Ask, sasl: Sasl) -> None:
     """Authenticates a fresh connection. SaslRefused if the broker refuses, or the mechanism is none of MECHANISMS."""
     if not can_log_in(sasl):
         raise SaslRefused(f"The gateway cannot log in with {sasl.mechanism} by itself.")
+    if sasl.renew is not None:
+        await sasl.renew()
     try:
         answer = await _request(ask, _HANDSHAKE, 1, string(sasl.mechanism.encode()))
         if answer.int16() != 0:
@@ -81,7 +83,8 @@ async def _authenticate(ask: Ask, token: bytes) -> bytes:
 async def _bearer(ask: Ask, sasl: Sasl) -> None:
     """RFC 7628 §3.2.2: what comes back for a token that is refused is a text. The client would have to confirm it, and
     leave; we leave."""
-    if await _authenticate(ask, b"n,,\x01auth=Bearer " + sasl.secret.encode() + b"\x01\x01"):
+    members = [f"auth=Bearer {sasl.secret}", *(each.strip() for each in sasl.extensions.split(",") if each.strip())]
+    if await _authenticate(ask, b"n,,\x01" + "".join(f"{each}\x01" for each in members).encode() + b"\x01"):
         raise CredentialsRefused("The broker refuses the token.")
 
 

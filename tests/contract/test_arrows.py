@@ -175,6 +175,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "gateway.door",
         "gateway.authenticators",
         "gateway.assembly",
+        "gateway.kafka.admin.own_token",
         "gateway.transport",
         "transports",
     ),

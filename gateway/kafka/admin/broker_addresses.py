@@ -7,9 +7,11 @@ import ssl
 from kafka_gateway.addresses import split_address
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
+from kafka_gateway.kafka.admin.own_token import OwnToken
 from kafka_gateway.kafka.clients.probe import tls_context
 from kafka_gateway.kafka.clients.properties import client_properties
 from kafka_gateway.upstream import Sasl, Upstream
+from kafka_gateway.wire.sasl import BEARER
 
 
 def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:
@@ -24,11 +26,17 @@ def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:
     settings = client_properties(config, "admin")
     sasl = None
     if settings.get("security.protocol", "").lower().startswith("sasl"):
-        sasl = Sasl(
-            settings.get("sasl.mechanism", "").upper(),
-            settings.get("sasl.username", ""),
-            settings.get("sasl.password", ""),
-        )
+        mechanism = settings.get("sasl.mechanism", "").upper()
+        sasl = Sasl(mechanism, settings.get("sasl.username", ""), settings.get("sasl.password", ""))
+        if mechanism == BEARER and OwnToken.is_possible(settings):
+            try:
+                own = OwnToken(settings)
+            except OSError as error:
+                raise ConfigError(
+                    [Fault("", "client.https.ca.*", f"cannot be used: {error.strerror or error}")]
+                ) from None
+            extensions = settings.get("sasl.oauthbearer.extensions", "")
+            sasl = Sasl(mechanism, "", "", own.token, own.renew, extensions)
     return Upstream(addresses, tls, sasl, admin.cluster)
 
 
