@@ -5,8 +5,8 @@
 - The position is unknown behind an assignment and behind a seek, until a record was consumed from there.
 - A partition that was assigned a moment ago cannot be sought. One that is sent to an end of its log, and not to an
   offset, yields nothing any more (as it happens now and then).
-- A group that is left while it forms gives its partitions all the same, and takes them back; until then the differences
-  of an assignment by hand are refused.
+- A group that is left while it forms gives its partitions all the same, and takes them back.
+- A group leaves its protocol behind: an assignment by hand of the other kind (whole, or by differences) is refused.
 - The coordinator is asked once where a partition starts. Was that in vain, an event says so, and nothing comes.
 - A topic that was deleted and made again is read on at the old offset, if its new log is long enough, without a word.
 - A consumer that is closed with a commit on its way hangs.
@@ -183,7 +183,11 @@ class SimulatedConsumer:
 
         self._group = [*(self._group if self._forming else ()), leave]
 
+    def assignment(self) -> list[Place]:
+        return [Place(*name) for name in self._fetch]
+
     def assign(self, places: Sequence[Place]) -> None:
+        self._check_protocol(differences=False)
         self._in_callback = False
         self._drop(set(self._fetch))
         self._take(places)
@@ -193,19 +197,19 @@ class SimulatedConsumer:
         self._drop(set(self._fetch))
 
     def incremental_assign(self, places: Sequence[Place]) -> None:
-        self._check_protocol()
+        self._check_protocol(differences=True)
         self._in_callback = False
         assert not {(one.topic, one.partition) for one in places} & set(self._fetch), "assigned already"
         self._take(places)
 
     def incremental_unassign(self, places: Sequence[Place]) -> None:
-        self._check_protocol()
+        self._check_protocol(differences=True)
         self._in_callback = False
         self._check(places)
         self._drop({(one.topic, one.partition) for one in places})
 
-    def _check_protocol(self) -> None:
-        if self._forming and not self._cooperative:
+    def _check_protocol(self, differences: bool) -> None:
+        if self._hooks and differences != self._cooperative:
             raise KafkaException(KafkaError(KafkaError._STATE))
 
     def _take(self, places: Sequence[Place]) -> None:

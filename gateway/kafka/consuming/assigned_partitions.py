@@ -47,6 +47,8 @@ class AssignedPartitions:
     def __init__(self, cooperative: bool) -> None:
         """``cooperative``: whether the group's assignments come as differences (``cooperative-sticky``)."""
         self._cooperative = cooperative
+        self._differences_only = False
+        """Whether librdkafka takes an assignment by hand by differences only: a group that was left had it so."""
         self._consumer: confluent_kafka.Consumer | None = None
         self.mode: Literal["", "group", "manual"] = ""
         self.assigned: set[Partition] = set()
@@ -197,7 +199,7 @@ class AssignedPartitions:
             except KafkaException as error:
                 if not _is_state(error):
                     raise
-                whole = True  # by hand, and a group that was left a moment ago still has that protocol
+                whole = True  # by hand, and a group that was left has given librdkafka its protocol
         if whole:
             others = self.positions([place for place in self.assigned if place not in starts])
             self._let_go(self.assigned)
@@ -267,7 +269,7 @@ class AssignedPartitions:
             self.client.unsubscribe()
         elif self.mode == "manual":
             self._let_go(self.assigned)
-            self.client.unassign()
+            self._replace([])
             self.forget()
         self.mode = ""
 
@@ -277,12 +279,25 @@ class AssignedPartitions:
         starts = starts or {}
         wanted = set(partitions)
         self._let_go(self.assigned)
-        self.client.assign([TopicPartition(*place, starts.get(place, UNKNOWN)) for place in wanted])
+        self._replace([TopicPartition(*place, starts.get(place, UNKNOWN)) for place in wanted])
         self.forget()
         self.assigned = wanted
         self.starts = dict(starts)
         self.mode = "manual" if wanted else ""
         self._apply()
+
+    def _replace(self, placed: list[TopicPartition]) -> None:
+        if not self._differences_only:
+            try:
+                self.client.assign(placed)
+            except KafkaException as error:
+                if not _is_state(error):
+                    raise
+                self._differences_only = True
+            else:
+                return
+        self.client.incremental_unassign(self.client.assignment())
+        self.client.incremental_assign(placed)
 
     def add(self, starts: Mapping[Partition, int]) -> None:
         """Takes these as well; not for a subscription."""
