@@ -269,6 +269,8 @@ class Gateway:
                     response = await work
             else:
                 response = await work
+            if homes is not None and route.home:
+                homes.follow(request, response)
             if guarded:
                 self.admission.answered(call, response, plan.demand.needs)
             reply = self._replies.render(request, response, plan.media_type)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from kafka_gateway.errors import ServiceError
 
 if TYPE_CHECKING:
-    from kafka_gateway.messages import Reply, Request
+    from kafka_gateway.messages import Reply, Request, Response
 
 
 class Misrouted(ServiceError):
@@ -79,6 +79,9 @@ class Homes(Protocol):
 
         Raises InstanceUnavailable if nobody serves it within ``cluster.hold.ms``.
         """
+
+    def follow(self, request: Request, response: Response) -> None:
+        """Where homes change, a stream in the response goes on when what it is about has moved."""
 
     def told(self, *key: str) -> Mapping[str, Any]:
         """What operators are shown of the homes, and of that with this key."""

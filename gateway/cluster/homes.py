@@ -12,12 +12,13 @@ from typing import Any, Final
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process
 from kafka_gateway.cluster.routing import Turn, decide
 from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.cluster.streams import MovingStream
 from kafka_gateway.cluster.table import Table
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import InstanceUnavailable, ShuttingDown
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join, Misrouted
-from kafka_gateway.messages import Reply, Request
+from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.slots import SEPARATOR, hash_of
 
 _AGAIN_S: Final = 0.1
@@ -54,6 +55,7 @@ class ClusterHomes:
         self.forwarded: Counter[tuple[str, str]] = Counter()
         """By process and status."""
         self.forward_s = 0.0
+        self.moved_streams = 0
 
     def changed(self) -> None:
         """The table or the state of a slot is another one: who waits looks again."""
@@ -75,6 +77,13 @@ class ClusterHomes:
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
         hashed = self._keys.find(method, path, area)
         return None if hashed is None or self._store.serves(self._store.slot(hashed)) else hashed
+
+    def follow(self, request: Request, response: Response) -> None:
+        if not request.session.forwarded and hasattr(response.value, "aclose"):
+            response.value = MovingStream(self._gateway, request, response.value, self._note_moved)
+
+    def _note_moved(self) -> None:
+        self.moved_streams += 1
 
     def told(self, *key: str) -> Mapping[str, Any]:
         store, table = self._store, self._table
@@ -135,6 +144,8 @@ class ClusterHomes:
                 self.forwarded[process, str(reply.status)] += 1
                 self.forward_s += time.monotonic() - began
                 if reply.status != MISROUTED:
+                    if not isinstance(reply.body, bytes):
+                        reply.body = MovingStream(self._gateway, request, reply.body, self._note_moved)
                     return _again(request, reply, sent)
                 unreachable = process
                 continue

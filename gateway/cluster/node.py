@@ -116,6 +116,7 @@ class Node:
         yield gauge("cluster_held_requests", "Requests that wait for a node to serve a slot", (), [((), homes.held)])
         yield counter("cluster_hold_seconds", "Time in which requests waited for that", (), [((), homes.hold_s)])
         yield counter("cluster_misrouted", "Requests of other nodes about slots not here", (), [((), homes.misrouted)])
+        yield counter("cluster_moved_streams", "Streams that went on at another node", (), [((), homes.moved_streams)])
         yield counter("cluster_void_records", "Definitions that count for nothing", (), [((), store.voids)])
 
     def hold(self, holders: Sequence[Holder]) -> None:

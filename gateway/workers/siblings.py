@@ -19,7 +19,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError, ShuttingDown
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join
-from kafka_gateway.messages import Reply, Request
+from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.joined import WORKER_RESTARTS, WORKER_UP
 from kafka_gateway.metrics.registry import Families
@@ -119,6 +119,9 @@ class Siblings:
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
         home = self._homes.find(method, path, area)
         return home if home != self._part.number else None
+
+    def follow(self, request: Request, response: Response) -> None:
+        """They never change."""
 
     def told(self, *key: str) -> Mapping[str, Any]:
         return {"workers": self._part.workers} | ({"home": self._table.home(*key)} if key else {})

@@ -208,6 +208,8 @@ class LastingInstances:
                     log.warning("instance %r was not handed over in order: %s", instance.key.name, why)
 
     async def _hand_over(self, instance: ConsumerInstance) -> None:
+        if instance.push is not None:
+            instance.push.fail(InstanceUnavailable())
         instance.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._handover_s / 2):

@@ -19,7 +19,14 @@ from typing import Literal, NamedTuple, Protocol
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.definitions import Definition
-from kafka_gateway.errors import InstanceExists, InstanceNotFound, ServiceError, ShuttingDown, TooManyRequests
+from kafka_gateway.errors import (
+    InstanceExists,
+    InstanceNotFound,
+    InstanceUnavailable,
+    ServiceError,
+    ShuttingDown,
+    TooManyRequests,
+)
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Call
@@ -48,6 +55,9 @@ class Subscription(Protocol):
 
     def end(self) -> None:
         """Take no more records; what is under way goes on."""
+
+    def fail(self, error: ServiceError) -> None:
+        """As ``end``, for a reason that its client is to know."""
 
     async def settled(self) -> None:
         """Returns when it is known of every record whether the client has it."""
@@ -372,6 +382,8 @@ class InstanceRegistry:
         """Another process has it from now on. It keeps its place in its group."""
         if self._instances.get(instance.key) is instance:
             del self._instances[instance.key]
+            if instance.push is not None:
+                instance.push.fail(InstanceUnavailable())
             self._end(instance, leave=False)
 
     def _owned(self, owner: Owner) -> int:

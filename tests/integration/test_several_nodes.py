@@ -6,6 +6,7 @@ a client reads by the other; each comes back under its name.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,9 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import confluent_kafka
 import pytest
 
+from tests.acceptance.envelopes import EnvelopeClient
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
@@ -256,6 +259,81 @@ def test_a_node_that_stops_fails_no_request(nodes: Nodes, kafka: KafkaCluster) -
         assert client.values == list(range(produced + 6))
         assert client.statuses == {200}
         assert ask(node, "DELETE", client.path).status == 204
+
+
+async def follow(url: str, values: list[int]) -> None:
+    """An instance as an event stream, which is not to end."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(url, headers={"Accept": "text/event-stream"}, timeout=aiohttp.ClientTimeout(total=None)) as reply,
+    ):
+        assert reply.status == 200, await reply.text()
+        event = ""
+        async for raw in reply.content:
+            line = raw.decode().rstrip("\n")
+            if line.startswith("event:"):
+                event = line.partition(":")[2].strip()
+            elif line.startswith("data:") and event in ("", "record"):
+                values += [row["value"] for row in json.loads(line[5:])]
+            elif line.startswith("data:") and event != "ready":
+                raise AssertionError(line)
+            elif not line:
+                event = ""
+    raise AssertionError("the stream has ended")
+
+
+async def pushed(url: str, path: str, values: list[int]) -> None:
+    """An instance pushed over a WebSocket."""
+    async with await EnvelopeClient.open(url.replace("http", "ws")) as client:
+        client.write("push", "GET", f"/ws{path}/records", accept=JSON_V2)
+        while True:
+            reply = await client.reply(PATIENCE_S)
+            assert (reply.id, reply.status) == ("push", 200), reply
+            values += [row["value"] for row in reply.json]
+
+
+async def test_streams_go_on_where_their_instance_is(nodes: Nodes, kafka: KafkaCluster) -> None:
+    """Their clients are connected to the other node, which asks for them again; and to the one to which they move."""
+    topic = kafka.create_topic()
+    options = {"auto.commit.enable": "false"}
+    paths = [(await asyncio.to_thread(instance, nodes, 1, 0, topic, **options))[2] for _ in range(2)]
+    events: list[int] = []
+    pushes: list[int] = []
+    url = nodes[0].url
+    tasks = [
+        asyncio.create_task(follow(f"{url}{paths[0]}/records", events)),
+        asyncio.create_task(pushed(url, paths[1], pushes)),
+    ]
+    made = 0
+
+    async def all_come(exactly: bool) -> None:
+        nonlocal made
+        await asyncio.to_thread(produce, nodes[0], topic, range(made, made + 5))
+        made += 5
+        async with asyncio.timeout(PATIENCE_S):
+            while not (made - 1 in events and made - 1 in pushes):
+                failed = [each.exception() for each in tasks if each.done()]
+                assert not failed, failed
+                await asyncio.sleep(0.05)
+        for values in (events, pushes):
+            assert (values if exactly else sorted(set(values))) == list(range(made))
+
+    try:
+        await all_come(exactly=True)
+        assert await asyncio.to_thread(nodes[1].stop) == 0
+        await all_come(exactly=True)
+        await asyncio.to_thread(nodes.restart, 1)
+        await all_come(exactly=True)
+        nodes[1].process.kill()
+        await all_come(exactly=False)
+        await asyncio.to_thread(nodes.restart, 1)
+        await all_come(exactly=False)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for path in paths:
+        assert (await asyncio.to_thread(ask, nodes[0], "DELETE", path)).status == 204
 
 
 def test_a_name_is_unique_among_all_nodes(nodes: Nodes) -> None:
