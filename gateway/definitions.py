@@ -104,6 +104,10 @@ class Definitions(Protocol):
     def process(self) -> str:
         """This process, for `Definition.by`."""
 
+    @property
+    def trouble(self) -> str:
+        """Why no slot is served here, or will be soon; "" where all is well."""
+
     def member_id(self, uid: str) -> str:
         """Kafka's ``group.instance.id`` of that instance's consumer, whichever process has it."""
 

@@ -155,6 +155,7 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
         finally:
             if node is not None:
                 await node.leave()
+                await asyncio.sleep(config.seconds("cluster.drain.wait.ms"))
             started = time.monotonic()
             await host.stop_listening()
             gateway.stopping = True  # what ends from here on ends for that reason

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process
@@ -23,12 +23,27 @@ from kafka_gateway.slots import SEPARATOR, hash_of
 
 _AGAIN_S: Final = 0.1
 """How soon a process is tried again that could not be reached, or did not hold the slot."""
+_LATE_S: Final = 0.5
+"""How long a process may take to answer after another one has the slot."""
 _STOPPING_S: Final = 1.5
 """Longest hold while this gateway stops."""
 
 
 def _hash(*key: str) -> int:
     return hash_of(SEPARATOR.join(key))
+
+
+class _Calling:
+    """A request that another process has."""
+
+    __slots__ = ("is_given_up", "process", "task")
+
+    def __init__(self, process: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # every request is a task's
+        self.task = task
+        self.process = process
+        self.is_given_up = False
 
 
 class ClusterHomes:
@@ -46,6 +61,8 @@ class ClusterHomes:
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
         self._keys = HomeKeys(lambda: gateway.router, _hash)
         self._changed = asyncio.Event()
+        self._calls: dict[int, set[_Calling]] = {}
+        """By slot, what other processes are asked."""
         gateway.reloads.append(self._keys.forget)
         self.held = 0
         """Requests that wait."""
@@ -57,10 +74,12 @@ class ClusterHomes:
         self.forward_s = 0.0
         self.moved_streams = 0
 
-    def changed(self) -> None:
-        """The table or the state of a slot is another one: who waits looks again."""
+    def changed(self, slots: Collection[int]) -> None:
+        """The table or the state of these is another one: who waits looks again, for whatever slot."""
         self._changed.set()
         self._changed = asyncio.Event()
+        if self._calls:
+            self._look_after_calls(slots)
 
     # --- Homes --------------------------------------------------------------------------------------------------------
 
@@ -136,7 +155,7 @@ class ClusterHomes:
             if turn is Turn.FORWARD:
                 began = time.monotonic()
                 try:
-                    reply = await self._peers.call(process, request)
+                    reply = await self._call(process, slot, request)
                 except PeerLost as lost:
                     sent, unreachable = sent or lost.sent, process
                     self.forwarded[process, "lost"] += 1
@@ -151,6 +170,35 @@ class ClusterHomes:
                 continue
             await self._hold(until, _AGAIN_S if unreachable else None)
             unreachable = ""
+
+    async def _call(self, process: str, slot: int, request: Request) -> Reply:
+        """As `Peers.call`. PeerLost, too, if another process has the slot meanwhile: that one may stand still."""
+        calling = _Calling(process)
+        self._calls.setdefault(slot, set()).add(calling)
+        try:
+            return await self._peers.call(process, request)
+        except asyncio.CancelledError:
+            if calling.is_given_up and not calling.task.uncancel():
+                raise PeerLost(process, sent=True) from None
+            raise
+        finally:
+            calls = self._calls[slot]
+            calls.discard(calling)
+            if not calls:
+                del self._calls[slot]
+
+    def _look_after_calls(self, slots: Collection[int]) -> None:
+        for slot in slots:
+            owner = self._owner(slot)
+            for calling in self._calls.get(slot, ()):
+                if owner is not None and owner != calling.process:
+                    # Not at once: after a planned move the reply is on its way.
+                    asyncio.get_running_loop().call_later(_LATE_S, self._give_up, slot, calling)
+
+    def _give_up(self, slot: int, calling: _Calling) -> None:
+        if calling in self._calls.get(slot, ()) and not calling.is_given_up:
+            calling.is_given_up = True
+            calling.task.cancel()
 
     async def _hold(self, until: float, at_most_s: float | None) -> None:
         """Returns when something has changed, or after that time. InstanceUnavailable at the end of the hold."""

@@ -94,7 +94,7 @@ class Node:
         self.process = process
         self._group, self._topic, self._process_topic = names_of(process.cluster)
         self.store = SlotStore(process, self._topic, lambda: kafka.producer, self)
-        self.processes = Processes(process, peers, self.store.served, self._changed)
+        self.processes = Processes(process, peers, self.store.served, lambda slots: self.homes.changed(slots))
         self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers)
         self._member: SlotMember | None = None
         self._log: CompactedLog | None = None
@@ -144,6 +144,7 @@ class Node:
         if self._leaving:
             return
         self._leaving = True
+        self.store.leaving = True  # and not ready: balancers are to choose others
         if self._member is not None:
             await self._member.leave(self._config.flag("cluster.leave.on.stop"))
         await self._tell("draining")
@@ -230,7 +231,7 @@ class Node:
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def slots_changed(self) -> None:
-        self._changed()
+        self.homes.changed(self.store.states().keys())
         if self._log is not None:
             self.processes.tell("draining" if self._leaving else None)
         states = self.store.states()
@@ -241,6 +242,3 @@ class Node:
         if not self._fenced.done():
             log.error("another process has taken the name of this node (cluster.node.id), which ends now")
             self._fenced.set_result(why)
-
-    def _changed(self) -> None:
-        self.homes.changed()

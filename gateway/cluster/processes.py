@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from kafka_gateway import jsonio
@@ -33,9 +33,13 @@ class Processes:
     """The `LogListener` of the process topic. Belongs to the event loop."""
 
     def __init__(
-        self, process: Process, peers: Peers, slots: Callable[[], Sequence[int]], changed: Callable[[], None]
+        self,
+        process: Process,
+        peers: Peers,
+        slots: Callable[[], Sequence[int]],
+        changed: Callable[[Collection[int]], None],
     ) -> None:
-        """``slots``: those served here. ``changed`` is called when some slot has another owner by the table."""
+        """``slots``: those served here. ``changed`` is told of slots that have another owner by the table."""
         self._process = process
         self._peers = peers
         self._slots = slots
@@ -71,7 +75,7 @@ class Processes:
                     self._peers.know(process, claim.boot, claim.peers)
                 self._contradict(claim)
         if changed:
-            self._changed()
+            self._changed(changed)
 
     def caught_up(self) -> None:
         self.read.set()

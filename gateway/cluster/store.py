@@ -74,13 +74,23 @@ class SlotStore:
         self._told: set[int] = set()
         self.voids = 0
         self.moves: Counter[str] = Counter(taken=0, handed=0, lost=0)
-        self.trouble = "The slots have not been assigned yet."
+        self.leaving = False
+        """Whether this node is about to end."""
+        self._trouble = "This node has no share of the slots yet."
 
     # --- states -------------------------------------------------------------------------------------------------------
 
     @property
     def process(self) -> str:
         return self._process.id
+
+    @property
+    def trouble(self) -> str:
+        return "This node leaves the cluster." if self.leaving else self._trouble
+
+    @trouble.setter
+    def trouble(self, why: str) -> None:
+        self._trouble = why
 
     def member_id(self, uid: str) -> str:
         return f"{self._process.cluster}.{uid}"
@@ -170,6 +180,8 @@ class SlotStore:
 
     def assigned(self, slots: Collection[int]) -> None:
         self.moves["taken"] += len(slots)
+        if not slots and not self._slots:  # there are more nodes than slots
+            self.trouble = ""
         for slot in slots:
             self._slots[slot] = _Slot()
         self._watcher.slots_changed()
@@ -250,6 +262,7 @@ class SlotStore:
 
     def lost(self, slots: Collection[int]) -> None:
         self.moves["lost"] += len(slots)
+        self.trouble = "The coordinator of the nodes' group has not been heard for too long."
         log.warning("slots %s were lost: the group's coordinator was not heard for too long", sorted(slots))
         places = [
             Place(each.group, each.name) for slot in slots if slot in self._slots for each in self._slots[slot].fold

@@ -96,6 +96,15 @@ WORKERS = section(
         doc="How long requests about consumer instances may take to end when another node is to have them.",
     ),
     ConfigKey(
+        name="cluster.drain.wait.ms",
+        type="duration",
+        default=0,
+        maximum=600_000,
+        unit="ms",
+        doc="How long a node that stops, and says that it is not ready, goes on serving: as long as balancers take to"
+        " notice.",
+    ),
+    ConfigKey(
         name="cluster.leave.on.stop",
         type="bool",
         default=True,

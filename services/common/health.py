@@ -37,6 +37,10 @@ class HealthService:
         self._checking: asyncio.Task[None] | None = None
         self._stopping = False
 
+    def watch(self, trouble: Callable[[], str]) -> None:
+        """As the parameter of the same name, from now on."""
+        self._trouble = trouble
+
     async def live(self, call: Call) -> Response:
         """200 for as long as the process answers at all. Kafka being away is no reason to restart it."""
         return Response(HealthReply("live"))

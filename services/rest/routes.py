@@ -131,6 +131,7 @@ class RestServices(Service):
             self.config.seconds("cluster.handover.timeout.ms"),
         )
         self._creation.last(lasting)
+        self.health.watch(lambda: definitions.trouble)
         metrics.add(lasting.families)
         return lasting
 

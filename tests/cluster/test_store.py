@@ -1,0 +1,331 @@
+"""The slots of a node and where its requests go, without Kafka and without other nodes (cluster.md §14 no. 2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import pytest
+
+from kafka_gateway import jsonio
+from kafka_gateway.auth import NoAuthentication
+from kafka_gateway.cluster.homes import ClusterHomes
+from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process
+from kafka_gateway.cluster.processes import Processes
+from kafka_gateway.cluster.records import Claim, hash_of_place, key_of, write_slots
+from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.config import Config, load
+from kafka_gateway.core import Gateway
+from kafka_gateway.definitions import Definition, Place, new_uid
+from kafka_gateway.errors import InstanceExists, InstanceUnavailable
+from kafka_gateway.homes import Elsewhere, Misrouted
+from kafka_gateway.kafka.ports.slots import SlotRecord
+from kafka_gateway.messages import Reply, Request
+from kafka_gateway.router import Router
+from kafka_gateway.session import Session
+from tests.keys import BUILTIN_KEYS
+
+COUNT = 8
+ME = Process("test", "me/0", "1")
+
+
+class Log:
+    """The topic of instances: what is written comes back to the store, unless it is to be held."""
+
+    def __init__(self) -> None:
+        self.store: SlotStore | None = None
+        self.records: list[SlotRecord] = []
+        self.held = False
+        self.before: list[SlotRecord] = []
+        """What another process writes a moment earlier."""
+
+    def send(self, topic: str, records: Sequence[Any], partition: int | None = None) -> asyncio.Future[list[Any]]:
+        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        done.set_result([object()] * len(records))
+        for each in records:
+            uid = dict(each.headers or ()).get("uid", b"").decode()
+            self.append(SlotRecord(each.partition, each.key, each.value, uid))
+        return done
+
+    def append(self, record: SlotRecord) -> None:
+        new, self.before = [*self.before, record], []
+        self.records += new
+        if not self.held and self.store is not None:
+            asyncio.get_running_loop().call_soon(self.store.records, new)
+
+
+class Watch:
+    """Watcher and Holder."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self.why = ""
+        self.handed: list[Place] = []
+        self.dropped: list[Place] = []
+
+    def slots_changed(self) -> None:
+        self._changed()
+
+    def fenced(self, why: str) -> None:
+        self.why = why
+
+    async def hand_over(self, places: Collection[Place]) -> None:
+        self.handed += places
+
+    def drop(self, places: Collection[Place]) -> None:
+        self.dropped += places
+
+
+class Others:
+    """`Peers`: answers as it is told."""
+
+    addresses = ("unix:me/0.sock",)
+
+    def __init__(self) -> None:
+        self.answers: list[Reply | Exception] = []
+        self.asked: list[str] = []
+        self.called = asyncio.Event()
+        self.known: dict[str, Sequence[str]] = {}
+
+    def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
+        self.known[process] = addresses
+
+    def forget(self, process: str) -> None:
+        self.known.pop(process, None)
+
+    async def call(self, process: str, request: Request) -> Reply:
+        self.asked.append(process)
+        self.called.set()
+        answer = self.answers.pop(0) if self.answers else None
+        await asyncio.sleep(0)
+        while answer is None:
+            await asyncio.Event().wait()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Setup:
+    def __init__(self, config: Config) -> None:
+        self.log, self.others = Log(), Others()
+        self.watch = Watch(lambda: self.homes.changed(range(COUNT)))
+        self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch)  # type: ignore[arg-type]
+        self.store.count = COUNT
+        self.store.holders = [self.watch]
+        gateway = Gateway(config, Router([]), {}, NoAuthentication())
+        self.processes = Processes(ME, self.others, self.store.served, lambda slots: self.homes.changed(slots))
+        self.homes = ClusterHomes(gateway, ME, self.store, self.processes.table, self.others)
+
+    def serve(self, *slots: int) -> None:
+        self.store.assigned(slots)
+        self.store.caught_up(slots)
+
+    def claim(self, process: str, *slots: int, state: str = "serving") -> None:
+        claim = Claim(1, "b", ("unix:x.sock",), write_slots(slots), state)  # type: ignore[arg-type]
+        self.processes.record(process.encode(), jsonio.encode(claim), 0)
+
+
+@pytest.fixture
+async def setup() -> Setup:
+    return Setup(load(BUILTIN_KEYS, overrides=["cluster.hold.ms=300"]))
+
+
+def defined(name: str = "c", uid: str = "", by: str = "me/0") -> Definition:
+    return Definition(1, uid or new_uid(), "g", name, 2, "json", "User:alice", by)
+
+
+PLACE = Place("g", "c")
+SLOT = hash_of_place(PLACE) % COUNT
+
+
+def record(definition: Definition) -> SlotRecord:
+    place = Place(definition.group, definition.name)
+    return SlotRecord(hash_of_place(place) % COUNT, key_of(place), jsonio.encode(definition), "")
+
+
+def request(method: str = "GET", forwarded: bool = False) -> Request:
+    session = Session("http")
+    session.forwarded = forwarded
+    return Request(session, method, "/consumers/g/instances/c")
+
+
+# --- definitions ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_creation_counts_when_it_has_been_read_back(setup: Setup) -> None:
+    setup.serve(SLOT)
+    mine = defined()
+    await setup.store.create(mine)
+    assert setup.store.find(PLACE) == mine
+    with pytest.raises(InstanceExists):
+        await setup.store.create(defined())
+    await setup.store.delete(mine)
+    assert setup.store.find(PLACE) is None
+    await setup.store.create(defined())
+
+
+async def test_who_was_first_in_the_log_has_the_name(setup: Setup) -> None:
+    """Another process believed to hold the slot at the same time: its record stands before ours, which is void."""
+    setup.serve(SLOT)
+    theirs = defined(by="other/0")
+    setup.log.before = [record(theirs)]
+    with pytest.raises(InstanceExists):
+        await setup.store.create(defined())
+    await asyncio.sleep(0)
+    assert setup.store.find(PLACE) == theirs
+    last = setup.log.records[-1]
+    assert jsonio.decode_value(last.value or b"{}").get("uid") == theirs.uid, "compaction must keep theirs"
+    assert setup.store.voids == 1
+
+
+async def test_nothing_is_made_where_the_slot_is_not_served(setup: Setup) -> None:
+    for prepare in (lambda: None, lambda: setup.store.assigned([SLOT])):
+        prepare()
+        with pytest.raises(Elsewhere):
+            await setup.store.create(defined())
+        assert setup.store.find(PLACE) is None
+    assert setup.log.records == []
+
+
+async def test_what_another_process_changed_is_let_go_here(setup: Setup) -> None:
+    setup.serve(SLOT)
+    mine = defined()
+    await setup.store.create(mine)
+    await setup.store.change(mine)
+    assert setup.watch.dropped == []
+    setup.store.records([record(defined(uid=mine.uid, by="other/0"))])
+    assert setup.watch.dropped == [PLACE]
+
+
+async def test_a_replay_repairs_what_it_finds(setup: Setup) -> None:
+    """Of two records of one name the second is the last of its key, and would live on alone after compaction."""
+    first, second = defined(), defined()
+    setup.store.assigned([SLOT])
+    setup.store.records([record(first), record(second)])
+    assert setup.log.records == [], "not before all has been read"
+    setup.store.caught_up([SLOT])
+    await asyncio.sleep(0.01)
+    assert [each.value for each in setup.log.records] == [jsonio.encode(first)]
+
+
+async def test_a_hand_over_serves_nothing_and_forgets(setup: Setup) -> None:
+    setup.serve(SLOT)
+    await setup.store.create(defined())
+    giving = asyncio.ensure_future(setup.store.give_up([SLOT]))
+    await asyncio.sleep(0)
+    await giving
+    assert setup.watch.handed == [PLACE]
+    assert setup.store.state(SLOT) is None
+    assert setup.store.find(PLACE) is None
+    setup.store.records([record(defined())])  # of a slot that is not held: late, and nobody's
+    assert setup.store.instances() == {}
+
+
+async def test_lost_slots_drop_what_is_live(setup: Setup) -> None:
+    setup.serve(SLOT)
+    await setup.store.create(defined())
+    assert setup.store.trouble == ""
+    setup.store.lost([SLOT])
+    assert (setup.watch.dropped, setup.watch.handed) == ([PLACE], [])
+    assert "coordinator" in setup.store.trouble
+
+
+# --- where requests go ------------------------------------------------------------------------------------------------
+
+HASH = hash_of_place(PLACE)
+
+
+async def test_a_request_is_forwarded_to_whoever_claims_the_slot(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [Reply(200, "", b"x")]
+    reply = await setup.homes.forward(request(), HASH)
+    assert reply is not None
+    assert reply.body == b"x"
+    assert setup.others.asked == ["a/0"]
+    assert setup.others.known == {"a/0": ("unix:x.sock",)}
+
+
+async def test_a_request_is_held_until_somebody_serves_the_slot(setup: Setup) -> None:
+    setup.homes._hold_s = 20
+    asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
+    await asyncio.sleep(0.01)
+    assert setup.homes.held == 1
+    setup.serve(SLOT)
+    assert await asking is None, "it is at home here by now"
+    assert setup.homes.held == 0
+
+
+async def test_a_hold_ends(setup: Setup) -> None:
+    with pytest.raises(InstanceUnavailable):
+        await setup.homes.forward(request(), HASH)
+
+
+async def test_who_is_lost_or_wrong_is_not_asked_again_at_once(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [PeerLost("a/0", True), Reply(MISROUTED, "", b""), Reply(200, "", b"y")]
+    reply = await setup.homes.forward(request(), HASH)
+    assert reply is not None
+    assert reply.body == b"y"
+    assert setup.others.asked == ["a/0"] * 3
+
+
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 204), ("GET", 404)])
+async def test_a_delete_that_is_sent_again_finds_nothing_and_is_well(setup: Setup, method: str, status: int) -> None:
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [PeerLost("a/0", True), Reply(404, "", b"{}")]
+    reply = await setup.homes.forward(request(method), HASH)
+    assert reply is not None
+    assert reply.status == status
+
+
+async def test_one_that_was_not_sent_before_does_not(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [PeerLost("a/0", False), Reply(404, "", b"{}")]
+    reply = await setup.homes.forward(request("DELETE"), HASH)
+    assert reply is not None
+    assert reply.status == 404
+
+
+async def test_nothing_is_forwarded_twice(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    with pytest.raises(Misrouted):
+        await setup.homes.forward(request(forwarded=True), HASH)
+    setup.store.assigned([SLOT])  # held, and not served yet: it waits here
+    asking = asyncio.ensure_future(setup.homes.forward(request(forwarded=True), HASH))
+    await asyncio.sleep(0.01)
+    setup.store.caught_up([SLOT])
+    assert await asking is None
+    assert setup.others.asked == []
+
+
+async def test_whoever_stands_still_is_given_up_when_another_has_the_slot(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
+    await setup.others.called.wait()
+    setup.others.answers = [Reply(200, "", b"z")]
+    setup.claim("b/0", SLOT)
+    reply = await asking
+    assert reply is not None
+    assert reply.body == b"z"
+    assert setup.others.asked == ["a/0", "b/0"]
+
+
+async def test_a_client_that_leaves_ends_its_call(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert setup.homes._calls == {}
+
+
+async def test_generated_names_fall_into_own_slots(setup: Setup) -> None:
+    assert setup.homes.is_here("g", "any"), "where nothing is served, whoever makes it chooses a name"
+    setup.serve(SLOT)
+    assert setup.homes.is_here("g", "c")
+    others = [name for name in map(str, range(100)) if hash_of_place(Place("g", name)) % COUNT != SLOT]
+    assert not any(setup.homes.is_here("g", name) for name in others)
+    with pytest.raises(Elsewhere):
+        setup.homes.check_here("g", others[0])
