@@ -23,6 +23,7 @@ class Misrouted(ServiceError):
     No client sees it."""
 
     status, error_code, retriable, text = 421, 421, True, "HTTP 421 Misdirected Request"
+    help = "Send it to the node that GET /cluster names as the owner."
 
 
 class Elsewhere(Exception):
