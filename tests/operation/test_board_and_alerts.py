@@ -9,13 +9,18 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 
 from kafka_gateway.assembly.reload import Reload
+from kafka_gateway.cluster.node import Node
+from kafka_gateway.cluster.ports import Process
 from kafka_gateway.services.bridges.metrics import families as of_bridges
 from kafka_gateway.services.bridges.replies import BridgesReply
+from kafka_gateway.services.instances.lasting import LastingInstances
+from kafka_gateway.services.instances.registry import InstanceRegistry
 from tests.operation.scraped import OPENMETRICS, scrape
 from tests.transports.conftest import gateway
 
@@ -34,7 +39,12 @@ ALL_ON = {
 async def served() -> dict[str, str]:
     """Every family of a gateway with everything on, by the name of its samples; the kind."""
     async with gateway(**ALL_ON) as app, aiohttp.ClientSession() as client:
-        Reload(app.gateway, app.gateway.config, lambda: app.gateway.config)
+        config = app.gateway.config
+        Reload(app.gateway, config, lambda: config)
+        # As a node of a cluster, which takes a Kafka: it tells of itself from its making on.
+        kafka, peers, revive = Mock(), Mock(), Mock()
+        node = Node(config, kafka, app.gateway, Process("c", "gw-1/0", ""), peers)
+        app.gateway.metrics.add(LastingInstances(InstanceRegistry(config), node.store, revive, 1).families)
         text = await (await client.get(app.addresses[0] + "/metrics")).text()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     for each in of_bridges(BridgesReply((), ()), ""):
