@@ -55,29 +55,35 @@ BESIDE = frozenset(
     }
 )
 """Files of theirs that do neither."""
-FULL_ONLY = frozenset(
-    {
-        *("acceptance/test_client_properties.py", "acceptance/test_secrets.py", "behaviour/test_plugin.py"),
-        *("bench/test_stages.py", "contract/test_plugin_resp.py", "contract/test_second_try.py"),
-        *(
-            "docs/test_documents.py",
-            "door/test_foreign_pages.py",
-            "door/test_heads.py",
-            "door/test_limits_everywhere.py",
-        ),
-        *("door/test_nobody_can_tell.py", "door/test_plugins_pass_it.py", "rights/test_every_route.py"),
-        *(
-            "rights/test_every_transport.py",
-            "transports/test_atmosphere_http.py",
-            "transports/test_http_compression.py",
-        ),
-        *("transports/test_http_hostile.py", "transports/test_http_limits.py", "transports/test_http_listeners.py"),
-        *("transports/test_http_smuggling.py", "transports/test_http_stop.py", "transports/test_tls_files.py"),
-        *("unit/test_loop_watch.py",),
-    }
-)
-"""Files that start a gateway or another program for each of many cases, half of the work of `bin/test quick`. In it
-remain the parts that they go through (unit, codecs, services, rights), and each transport's own tests."""
+_FULL_ONLY = {
+    "acceptance": "client_properties secrets",
+    "behaviour": "plugin",
+    "bench": "instructions stages",
+    "console": "start_page",
+    "contract": "dependencies loggers plugin_resp plugins second_try",
+    "docs": "documents",
+    "door": (
+        "certificates foreign_pages heads limits_everywhere nobody_can_tell one_proof plugins_pass_it "
+        "proofs_end proxies several_methods users_change who_asks_first"
+    ),
+    "kafka": (
+        "check client_on_mock_brokers embedded_times follow group_ends lost_coordinator topic_not_known_everywhere"
+    ),
+    "operation": "board_and_alerts logs metrics no_broker reload traces",
+    "registry": "catalogue proxy_schemas",
+    "rights": "authorization_file dry_run every_route every_transport open_work_ends polls_and_tunnels",
+    "transports": (
+        "admission atmosphere_http http_compression http_connection http_hostile http_limits "
+        "http_listeners http_smuggling http_stop known_heads openid push settle tls_files "
+        "v3_in_envelopes v3_stream websocket"
+    ),
+    "unit": "loop_watch",
+    "workers": "peers",
+}
+"""By folder, the files (``test_NAME.py``) that start a gateway or another program for each of many cases, or wait for
+seconds: two thirds of the work of `bin/test quick` before it left them out. In it remain the parts that they go through
+(unit, codecs, services, rights), and one suite over every transport (behaviour)."""
+FULL_ONLY = frozenset(f"{folder}/test_{name}.py" for folder, names in _FULL_ONLY.items() for name in names.split())
 LAST = frozenset({"codecs", "services", "unit"})
 """Folders of many short files without a Kafka. Run at the end, they keep all workers busy until then."""
 
