@@ -11,21 +11,22 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from kafka_gateway import media
+from kafka_gateway.at_once import RequestsAtOnce
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.caller import CALLER
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
+from kafka_gateway.delivery import Sink as Sink
+from kafka_gateway.delivery import deliver
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.admission import Admission, demand_of
-from kafka_gateway.door.counters import Counters
+from kafka_gateway.door.counters import Counters, Way
 from kafka_gateway.door.proofs import Proofs
 from kafka_gateway.errors import (
     GONE,
-    SLOW,
     CloseReason,
     NoRoute,
     NotAuthorized,
@@ -36,10 +37,10 @@ from kafka_gateway.errors import (
     Unavailable,
 )
 from kafka_gateway.following import Change, Judge
-from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
+from kafka_gateway.heartbeats import HeartbeatTimer
 from kafka_gateway.homes import OF_ALL, Elsewhere, Homes, Question
 from kafka_gateway.limits import Limits, Meter, is_probe
-from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory, automatic_max_bytes
+from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.metrics.registry import Metrics
@@ -50,7 +51,7 @@ from kafka_gateway.rights import Authorizer, Need
 from kafka_gateway.router import Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session, Waiting
-from kafka_gateway.stream import Counted, Feed, Outlet, Payload, Stream
+from kafka_gateway.stream import Feed, Outlet, Stream
 
 if TYPE_CHECKING:
     from kafka_gateway.transport import Transport
@@ -64,20 +65,6 @@ def _too_busy() -> Unavailable:
 
 _LEFT = 499
 """The status that is counted for a client that left before its reply."""
-
-
-def _end_for_memory(stream: Counted) -> None:
-    stream.fail(OutOfMemory())
-
-
-class Sink(Protocol):
-    """The writing half of a transport. ``send`` returns when the client's connection has room for more.
-
-    A sink with an attribute ``takes_errors`` that is True gets the error that ends a record stream as its last payload;
-    for all others `Gateway.deliver` raises it.
-    """
-
-    async def send(self, payload: Payload) -> None: ...
 
 
 class Gateway:
@@ -131,11 +118,13 @@ class Gateway:
         self.tells_caller = False
         """Whether clients may have Kafka credentials of their own: then `CALLER` says whose request runs."""
         self._limits = Limits(config)
-        self._replies = Replies(config, {route.generation for route in router.routes})
-        self.error_body = self._replies.error_body
-        self._plans = Plans(config, router, codecs, self._limits, self._replies)
-        self._requests_max = config.integer("requests.max") or math.inf
-        self._request_timeout_s = config.seconds("request.timeout.ms")
+        self.replies = Replies(config, {route.generation for route in router.routes})
+        self.error_body = self.replies.error_body
+        self.plans = Plans(config, router, codecs, self._limits, self.replies)
+        self.requests_max = config.integer("requests.max") or math.inf
+        self.at_once = RequestsAtOnce(self)
+        """The way of requests that need no task."""
+        self.request_timeout_s = config.seconds("request.timeout.ms")
         self._debug = config.flag("debug")
         self._idle = asyncio.Event()
         """Set when a request is over, for ``drain``."""
@@ -170,10 +159,10 @@ class Gateway:
         def apply() -> None:
             self.config = config
             self._limits.follow(config)
-            self._replies.follow(config)
+            self.replies.follow(config)
             self.admission.follow(config)
             self.access.refresh(config.flag("access.log.enable"))
-            self._plans.known.clear()
+            self.plans.forget()
 
         return Change(apply)
 
@@ -211,7 +200,7 @@ class Gateway:
                 raise Unauthorized()  # let in for an open path, and asking for something else
             if self.stopping and not request.begun:
                 raise ShuttingDown()
-            if self.running > self._requests_max:
+            if self.running > self.requests_max:
                 raise _too_busy()
             body = request.body
             if not request.base_url:
@@ -233,9 +222,9 @@ class Gateway:
                 request.default_generation,
                 request.area,
             )
-            plan = self._plans.known.get(key)
+            plan = self.plans.known.get(key)
             if plan is None:
-                made = self._plans.make(request, key)
+                made = self.plans.make(request, key)
                 if isinstance(made, Reply):
                     reply = made
                     return reply
@@ -264,55 +253,72 @@ class Gateway:
             work: Awaitable[Response] = route.handler(call)
             if plan.waits and (guarded or session.proof):
                 work = self._wait(call, work, plan.demand.needs)
-            if self._request_timeout_s:
-                async with asyncio.timeout(self._request_timeout_s):
+            if self.request_timeout_s:
+                async with asyncio.timeout(self.request_timeout_s):
                     response = await work
             else:
                 response = await work
             if homes is not None and route.home:
                 homes.follow(request, response)
-            if guarded:
-                self.admission.answered(call, response, plan.demand.needs)
-            reply = self._replies.render(request, response, plan.media_type)
-            if guarded and (bucket := session.allowance.requests) is not None:
-                reply.headers += session.allowance.told(bucket)
+            reply = self.reply_to(request, plan, call, response)
             if homes is not None and (join := route.extras.get(OF_ALL)) is not None:
                 reply = await homes.join(request, reply, join)
             return reply
         except Elsewhere as elsewhere:
             reply = await self._forward_late(request, elsewhere, plan)
             return reply
-        except ServiceError as error:
+        except Exception as error:
+            reply = self.failed(request, error, plan, call)
+            return reply
+        finally:
+            self.leave(request, way, plan, reply, started)
+            if lease is not None:
+                lease.end()
+
+    def reply_to(self, request: Request, plan: Plan, call: Call, response: Response) -> Reply:
+        """The reply with what a handler has answered."""
+        session, guarded = request.session, request.session.guarded
+        if guarded:
+            self.admission.answered(call, response, plan.demand.needs)
+        reply = self.replies.render(request, response, plan.media_type)
+        if guarded and (bucket := session.allowance.requests) is not None:
+            reply.headers += session.allowance.told(bucket)
+        return reply
+
+    def failed(self, request: Request, error: Exception, plan: Plan | None, call: Call | None) -> Reply:
+        """The reply to a request that an error has ended; a bug is one, too."""
+        if isinstance(error, ServiceError):
             if isinstance(error, NotAuthorized):
                 self.admission.refused(request, error)
             if call is None:
                 self.counters.refuse(error)
-            reply = self._error_reply(request, error, plan)
-            return reply
-        except TimeoutError:
-            reply = self._error_reply(request, RequestTimeout("request.timeout.ms has passed."), plan)
-            return reply
-        except Exception as error:
-            log.exception("%s %s failed", request.method, plan.route.template if plan else "(no route)")
+        elif isinstance(error, TimeoutError):
+            error = RequestTimeout("request.timeout.ms has passed.")
+        else:
+            log.error("%s %s failed", request.method, plan.route.template if plan else "(no route)", exc_info=error)
             text = f"Internal Server Error: {type(error).__name__}: {error}" if self._debug else None
-            reply = self._error_reply(request, ServiceError(text), plan)
-            return reply
-        finally:
-            template, method, status = "", "", _LEFT
-            if plan is not None:
-                template, method = plan.route.template, plan.route.method
-            if reply is not None:
-                if plan is None and reply.route:  # another worker's, which alone knows the route
-                    template, method = reply.route, request.method
-                reply.request_id, reply.route, status = request.id, template, reply.status
-            seconds = time.perf_counter() - started
-            self.counters.add(session.transport, template, method, status, seconds, request.trace_id)
-            way.running -= 1
-            self.running -= 1
-            if lease is not None:
-                lease.end()
-            if self.stopping:
-                self._idle.set()
+            error = ServiceError(text)
+        return self._error_reply(request, error, plan)
+
+    def leave(self, request: Request, way: Way, plan: Plan | None, reply: Reply | None, started: float) -> None:
+        """Counts a request that is over; ``reply`` is None if its client left before."""
+        seconds = time.perf_counter() - started
+        if plan is not None and reply is not None:
+            reply.request_id, reply.route = request.id, plan.route.template
+            key = (request.session.transport, plan.route.template, plan.route.method, reply.status)
+        elif reply is not None:
+            reply.request_id = request.id
+            # Of another worker's reply that alone knows the route.
+            key = (request.session.transport, reply.route, request.method if reply.route else "", reply.status)
+        else:
+            route = plan.route if plan is not None else None
+            template, method = (route.template, route.method) if route is not None else ("", "")
+            key = (request.session.transport, template, method, _LEFT)
+        self.counters.add(key, seconds, request.trace_id)
+        way.running -= 1
+        self.running -= 1
+        if self.stopping:
+            self._idle.set()
 
     async def _forward(self, homes: Homes, request: Request, worker: int) -> Reply | None:
         """The reply of another process; None: this one is at home by now. That judges rights, limits and media types:
@@ -377,7 +383,7 @@ class Gateway:
     @property
     def is_full(self) -> bool:
         """Whether requests.max are at work: whoever can wait takes up no more."""
-        return self._requests_max <= self.running
+        return self.requests_max <= self.running
 
     def begin_work(self) -> None:
         """Counts as a request at work what a transport does by itself. ``end_work`` is called when it is done."""
@@ -429,7 +435,7 @@ class Gateway:
             self._idle.set()
 
     def _error_reply(self, request: Request, error: ServiceError, plan: Plan | None) -> Reply:
-        return self._replies.render_error(request, error, plan.media_type if plan is not None else None)
+        return self.replies.render_error(request, error, plan.media_type if plan is not None else None)
 
     # --- streams ----------------------------------------------------------------------------------------------------
 
@@ -452,44 +458,7 @@ class Gateway:
         client a sign of life. What waits in the stream counts in the memory budget.
         """
         with session.telling():
-            return await self._deliver(stream, sink, session, write_timeout_s, heartbeat_s)
-
-    async def _deliver(
-        self, stream: Stream, sink: Sink, session: Session, write_timeout_s: float | None, heartbeat_s: int
-    ) -> CloseReason:
-        takes_errors = getattr(sink, "takes_errors", False)
-        source = aiter(stream)
-        claim: Claim | None = None
-        if isinstance(source, Counted):
-            claim = self.memory.claim(partial(_end_for_memory, source))
-            source.count_in(claim)
-        if heartbeat_s:
-            self.heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
-        try:
-            async for payload in source:
-                if payload.error is not None and not takes_errors:
-                    raise payload.error
-                try:
-                    if write_timeout_s is None:
-                        await sink.send(payload)
-                    else:
-                        async with asyncio.timeout(write_timeout_s):
-                            await sink.send(payload)
-                except TimeoutError:
-                    self.memory.slow_clients[session.transport] += 1
-                    return SLOW
-                except ConnectionError:
-                    return GONE
-                if session.guarded and (wait_s := session.allowance.consumed(len(payload))) > 0:
-                    await asyncio.sleep(wait_s)
-            return GONE
-        finally:
-            if heartbeat_s:
-                self.heartbeats.remove(cast(Heartbeating, sink))
-            session.streams.discard(stream)
-            await stream.aclose()
-            if claim is not None:
-                claim.release()
+            return await deliver(self, stream, sink, session, write_timeout_s, heartbeat_s)
 
     async def feed(self, feed: Feed, outlet: Outlet, session: Session) -> None:
         """As ``deliver``, for a stream that writes by itself: no task is woken for what it sends.

@@ -48,6 +48,8 @@ class Plan:
     demand: Demand = NO_DEMAND
     waits: bool = False
     """Whether its reply may be long in coming, because it waits for records."""
+    epoch: int = 0
+    """`Plans.epoch` when it was made: in a later one it may be wrong."""
     admin: bool = False
     """Whether the resource is for operators: of listeners it is offered by those of ``admin.listeners``."""
 
@@ -65,6 +67,13 @@ class Plans:
         self._default_generation = config.text("api.default.generation")
         self._admin_probes = bool(config.items("admin.listeners"))
         self.known: dict[PlanKey, Plan] = {}
+        self.epoch = 0
+        """Grows when plans that were made before count no more."""
+
+    def forget(self) -> None:
+        """For a change of what plans come from: all are made anew."""
+        self.known.clear()
+        self.epoch += 1
 
     def make(self, request: Request, key: PlanKey) -> Plan | Reply:
         """The plan for a request that is not ``known`` yet, or the reply where that needs none (OPTIONS).
@@ -87,7 +96,7 @@ class Plans:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))
         route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
-        plan.waits = may_wait(route)
+        plan.waits, plan.epoch = may_wait(route), self.epoch
         plan.admin = bool(route.extras.get("admin")) or (self._admin_probes and is_probe(route))
         plan.demand = demand_of(route, match.params, plan.media_type)
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _KEY_MAX:

@@ -32,23 +32,29 @@ class Replies:
 
     def render(self, request: Request, response: Response, media_type: str) -> Reply:
         """The reply with what a handler has answered; ``media_type`` is what was negotiated."""
-        value = response.value
-        dialect = request.dialect or REST
+        value, settle = response.value, response.settle
+        media_type = response.media_type or media_type
+        if settle is None and not hasattr(value, "aclose"):
+            body = (request.dialect or REST).render(value)
+            return Reply(response.status, media_type, body, response.headers, records=response.records)
+        return self._render_kept(request, response, media_type)
+
+    def _render_kept(self, request: Request, response: Response, media_type: str) -> Reply:
+        """The reply that is a stream, or about which its handler wants to know whether it was written."""
+        value, settle = response.value, response.settle
         if hasattr(value, "aclose"):
             request.session.add_stream(value)
             body: bytes | Stream = value
         else:
             try:
-                body = dialect.render(value)
+                body = (request.dialect or REST).render(value)
             except BaseException:
-                if response.settle is not None:
-                    response.settle(False)
+                if settle is not None:
+                    settle(False)
                 raise
-        settle = response.settle
         if settle is not None and not request.settles:
             settle(True)
             settle = None
-        media_type = response.media_type or media_type
         return Reply(response.status, media_type, body, response.headers, settle, records=response.records)
 
     def render_error(self, request: Request, error: ServiceError, media_type: str | None) -> Reply:

@@ -22,6 +22,7 @@ from kafka_gateway.rights import Need, Permission, read_permissions
 from kafka_gateway.service import Service
 
 if TYPE_CHECKING:
+    from kafka_gateway.at_once import AtOnce
     from kafka_gateway.description import Description
 
 
@@ -55,6 +56,8 @@ class Route:
     service: Service | None = dataclasses.field(default=None, compare=False)
     """Whose handler it is, if that has a life of its own (gateway/service.py)."""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    at_once: AtOnce | None = dataclasses.field(default=None, compare=False)
+    """How requests are served that need no task of their own (gateway/at_once.py); None: ``handler`` serves all."""
     description: Description | None = dataclasses.field(default=None, compare=False)
     """What clients are told of it in ``/openapi.json``; without one they are told what can be seen of the rest."""
 

@@ -256,7 +256,7 @@ class StreamClient:
 
 
 class _Sink:
-    """The payloads of one stream (`kafka_gateway.core.Sink`)."""
+    """The payloads of one stream (`kafka_gateway.delivery.Sink`)."""
 
     __slots__ = ("_client", "_frame")
 

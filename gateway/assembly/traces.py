@@ -40,6 +40,7 @@ async def traces(config: Config) -> AsyncIterator[Traces]:
     async with tracing() as tracer:
 
         def requests(gateway: Gateway) -> None:
+            gateway.at_once.enabled = False  # each request has a span, and its produce is a child of that
             gateway.dispatch = traced(gateway.dispatch, tracer)  # type: ignore[method-assign, assignment]
 
         yield Traces(lambda kafka: traced_kafka(kafka, tracer), requests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -221,7 +221,8 @@ class HttpConnection(RequestHandler):
         self._request_count += 1
         self._request_in_progress = True
         self._served = known
-        self._at_work = self._loop.create_task(self._work(known, body))
+        if not self._host.door.begin_known(self, known, body):
+            self._at_work = self._loop.create_task(self._work(known, body))
 
     async def _work(self, known: KnownHead, body: bytes) -> None:
         stays = False
@@ -232,22 +233,37 @@ class HttpConnection(RequestHandler):
         except Exception as error:
             await self._tell_failed(known, error)
         finally:
-            self._at_work = self._served = self._served_request = None
-            self._request_in_progress = False
-            waiter, self._idle_waiter = self._idle_waiter, None
-            self._waiter = waiter
-            if self._handler_waiter is not None:
-                self._handler_waiter.set_result(None)
-            if not stays or self._close or self._force_close:
-                self.force_close()
-            else:
-                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-                if self._keepalive_handle is None:
-                    self._keepalive_handle = self._loop.call_at(
-                        self._next_keepalive_close_time, self._process_keepalive
-                    )
-                if self._messages and waiter is not None and not waiter.done():
-                    waiter.set_result(None)
+            self.end_known(stays)
+
+    def end_known(self, stays: bool) -> None:
+        """The request with a known head is answered; whether the connection stays open."""
+        self._at_work = self._served = self._served_request = None
+        self._request_in_progress = False
+        waiter, self._idle_waiter = self._idle_waiter, None
+        self._waiter = waiter
+        if self._handler_waiter is not None:
+            self._handler_waiter.set_result(None)
+        if not stays or self._close or self._force_close:
+            self.force_close()
+        else:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+            if self._messages and waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def end_known_when(self, taken: Awaitable[None], stays: bool) -> None:
+        """As ``end_known``, when the client has taken its reply, for which it has left too much unread."""
+        self._at_work = self._loop.create_task(self._end_when(taken, stays))
+
+    async def _end_when(self, taken: Awaitable[None], stays: bool) -> None:
+        try:
+            await taken
+        except ConnectionError:
+            log.debug("the client left")
+            stays = False
+        finally:
+            self.end_known(stays)
 
     async def _tell_failed(self, known: KnownHead, error: Exception) -> None:
         try:

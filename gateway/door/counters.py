@@ -58,9 +58,8 @@ class Counters:
         self.refused: Counter[str] = Counter()
         """What never became work, by reason."""
 
-    def add(self, transport: str, template: str, method: str, status: int, seconds: float, trace_id: str = "") -> None:
-        """Counts a request of the service layer. At most 0.5 µs."""
-        key = (transport, template, method, status)
+    def add(self, key: tuple[str, str, str, int], seconds: float, trace_id: str = "") -> None:
+        """Counts a request of the service layer, by the key of ``requests``. At most 0.5 µs."""
         counts = self.requests.get(key)
         if counts is None:
             counts = self.requests[key] = Histogram()

@@ -7,6 +7,7 @@ any of them refuses becomes a reply here, in the transport's words, and every re
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
@@ -16,6 +17,7 @@ from aiohttp import web
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import Dialect
+from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.bounded_content import BoundedContent
 from kafka_gateway.door.cors import Cors, is_of_a_page, is_preflight
@@ -23,13 +25,15 @@ from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
-from kafka_gateway.messages import Facts
+from kafka_gateway.messages import Facts, Reply
 from kafka_gateway.route_traits import answers_once, waits, wants_stream
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
 if TYPE_CHECKING:
     from kafka_gateway.door.connection import HttpConnection
+
+log = logging.getLogger("gateway.host")
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
@@ -176,6 +180,24 @@ class Door:
                 self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
         return bool(stays)
 
+    def begin_known(self, connection: HttpConnection, known: KnownHead, body: bytes) -> bool:
+        """As ``serve_known``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
+
+        ``connection.end_known`` is called when it is over.
+        """
+        session = connection.session
+        if (
+            session is None
+            or connection.proven_by is not known
+            or connection.proven is not session.proof
+            or session.closed is not None
+            or session.principal.until < time.monotonic()
+        ):
+            return False
+        session.transport = known.transport.name
+        begun = _BegunKnown(connection, known, session, len(body), self._access)
+        return bool(known.transport.begin(known, body, session, self._gateway, begun))
+
     def waits(self, request: HttpRequest) -> bool:
         """Whether the reply may be long in coming, because it waits for records."""
         return waits(self._gateway.router, request.method, request.raw_path.partition("?")[0])
@@ -262,6 +284,33 @@ class Door:
         if must_close(request, error):
             response.force_close()
         return response
+
+
+class _BegunKnown:
+    """A request with a known head, at work without a task; called with its reply."""
+
+    __slots__ = ("access", "connection", "known", "session", "size", "started")
+
+    def __init__(
+        self, connection: HttpConnection, known: KnownHead, session: Session, size: int, access: AccessLog
+    ) -> None:
+        self.connection, self.known, self.session, self.size, self.access = connection, known, session, size, access
+        self.started = time.perf_counter() if access.enabled else 0.0
+
+    def __call__(self, reply: Reply) -> None:
+        connection, known, stays, taken = self.connection, self.known, False, None
+        try:
+            stays, size, taken = known.transport.write_begun(connection, known, reply)
+            if self.access.enabled:
+                facts = reply.facts(self.size)
+                self.access.finish(self.session, known.method, known.target, self.started, reply.status, size, facts)
+        except ConnectionError:
+            log.debug("the client left")
+        finally:
+            if taken is None:
+                connection.end_known(stays)
+            else:
+                connection.end_known_when(taken, stays)
 
 
 _CANDIDATES_MAX: Final = 4096

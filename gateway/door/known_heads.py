@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11
 
 from kafka_gateway.door.cors import Headers
+
+if TYPE_CHECKING:
+    from kafka_gateway.plans import Plan
 
 _HEADS_MAX: Final = 2048
 _HEAD_BYTES_MAX: Final = 2048
@@ -46,6 +49,10 @@ class KnownHead:
     cors: Headers
     base_url: str
     accept_encoding: str
+    plan: Plan | None = None
+    """With which its requests are begun, if they need no task (gateway/at_once.py)."""
+    plan_asked: int = 0
+    """How often a plan was asked for in vain."""
 
 
 class KnownHeads:

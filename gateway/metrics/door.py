@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kafka_gateway.metrics.families import counter, gauge, histogram
-from kafka_gateway.metrics.registry import Families
+from kafka_gateway.metrics.registry import Families, Source
 
 if TYPE_CHECKING:
     from kafka_gateway.core import Gateway
@@ -16,10 +17,24 @@ _REQUEST = ("transport", "route", "method", "code")
 _WAY = ("transport", "listener")
 
 
-def requests(gateway: Gateway) -> Callable[[], Families]:
+_PART: Final = 500
+"""Sessions between two looks at what else the loop has to do."""
+
+
+def requests(gateway: Gateway) -> Source:
     """A source of `Metrics`: what ``Gateway.dispatch`` has seen."""
 
-    def families() -> Families:
+    async def families() -> Families:
+        sessions: Counter[tuple[str, str]] = Counter()
+        streams: Counter[str] = Counter()
+        for place, session in enumerate(list(gateway.sessions)):
+            sessions[session.transport, session.listener] += 1
+            streams[session.transport] += len(session.streams)
+            if not place % _PART:
+                await asyncio.sleep(0)
+        return told_now(sessions, streams)
+
+    def told_now(sessions: Mapping[tuple[str, str], int], streams: Mapping[str, int]) -> Families:
         counts = gateway.counters
         rows = [(_labels(key), counted) for key, counted in list(counts.requests.items())]
         yield counter(
@@ -32,11 +47,6 @@ def requests(gateway: Gateway) -> Callable[[], Families]:
             _WAY,
             [(way, numbers.running) for way, numbers in counts.ways.items()],
         )
-        sessions: Counter[tuple[str, str]] = Counter()
-        streams: Counter[str] = Counter()
-        for session in gateway.sessions:
-            sessions[session.transport, session.listener] += 1
-            streams[session.transport] += len(session.streams)
         yield gauge("sessions", "Clients that are connected, whatever a transport calls so", _WAY, sessions.items())
         yield gauge("streams", "Open streams, by what carries them", ("carrier",), _by_one(streams))
         slow = _by_one(gateway.memory.slow_clients)

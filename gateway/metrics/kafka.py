@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
 from kafka_gateway.metrics.families import counter, gauge, histogram
 from kafka_gateway.metrics.numbers import KafkaNumbers
-from kafka_gateway.metrics.registry import Families
+from kafka_gateway.metrics.registry import Families, Source
 
 
 class Told(Protocol):
@@ -19,14 +20,27 @@ class Told(Protocol):
     def queues(self) -> dict[str, tuple[int, int]]:
         """Kind of client → records and bytes that wait in it."""
 
-    def lags(self) -> dict[tuple[str, str], int]:
-        """Group and topic → records that it has not read."""
+    def lags(self) -> Iterable[tuple[tuple[str, str], int]]:
+        """Group and topic, and records that it has not read; counted as it is read."""
 
 
-def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Callable[[], Families]:
+_PART: Final = 20
+"""Topics between two looks at what else the loop has to do."""
+
+
+def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Source:
     """A source of `Metrics`. ``is_there``: whether Kafka is; unlike what librdkafka tells, that is always known."""
 
-    def families() -> Families:
+    async def families() -> Families:
+        lags: dict[tuple[str, str], int] = {}
+        for place, ((group, name), lag) in enumerate(told.lags()):
+            key = numbers.groups.label(group), numbers.topics.label(name)
+            lags[key] = lags.get(key, 0) + lag
+            if not place % _PART:
+                await asyncio.sleep(0)
+        return told_now(lags)
+
+    def told_now(lags: Mapping[tuple[str, str], int]) -> Families:
         way, kind, topic = "transport", "kind", "topic"
         produced, consumed = numbers.produced, numbers.consumed
         yield counter("produced_records", "Records that Kafka has acknowledged", (way, topic), produced.records())
@@ -56,10 +70,6 @@ def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Ca
         yield gauge("kafka_queue_records", "Records that wait in librdkafka", ("client",), records)
         sizes = [((name,), size) for name, (_, size) in queues.items()]
         yield gauge("kafka_queue_bytes", "Their bytes", ("client",), sizes)
-        lags: dict[tuple[str, str], int] = {}
-        for (group, name), lag in told.lags().items():
-            key = numbers.groups.label(group), numbers.topics.label(name)
-            lags[key] = lags.get(key, 0) + lag
         yield gauge(
             "group_lag_records", "Records that groups with members here have not read", ("group", topic), lags.items()
         )

@@ -84,7 +84,8 @@ PRODUCE = section(
         unit="ms",
         minimum=0,
         maximum=900000,
-        doc="How long a record may wait for others to share its batch; up to 5, only while others are under way.",
+        doc="How long a record may wait for others to share its batch; up to 5, only while others are under way, and "
+        "for half of the time that these take, up to 20 ms.",
     ),
     ConfigKey(
         name="producer.queue.bytes",

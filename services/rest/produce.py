@@ -6,9 +6,11 @@ one connection in their order.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kafka_gateway.errors import (
     KafkaAuthentication,
@@ -44,6 +46,8 @@ class RecordsService:
         self._rules = rules
         self._partitions = _KnownPartitions(admin)
         self._dry_run = dry_run
+        self.to_topic_at_once = ToTopicAtOnce(producer, rules, _reply_v2)
+        self.to_topic_v1_at_once = ToTopicAtOnceV1(producer, rules, _reply_v1)
 
     async def to_topic(self, call: Call) -> Response:
         """``POST /topics/{topic}`` of v2"""
@@ -83,6 +87,53 @@ class RecordsService:
         if isinstance(records, SchemaRecords) and records.refused is not None:
             return records.refused
         return await producer.send(topic, records, partition)
+
+
+_KNOWN_MAX = 10_000
+_LOOKED_AT_S = 0.2
+"""How often the producer is told that a topic is used: it keeps what it knows of those fresh."""
+
+
+class ToTopicAtOnce:
+    """``POST /topics/{topic}`` in two halves (gateway/at_once.py), for topics that are known."""
+
+    def __init__(
+        self, producer: Producer, rules: TopicRules, reply: Callable[[Sequence[Delivery], object], Response]
+    ) -> None:
+        self._producer, self._rules, self._reply = producer, rules, reply
+        self._ready_until: dict[str, float] = {}
+        """Topics that were found ready just now."""
+
+    def is_ready(self, params: Mapping[str, Any]) -> bool:
+        topic = params["topic"]
+        if self._ready_until.get(topic, 0.0) > time.monotonic():
+            return True
+        return self._producer.knows(topic) and self._rules.refusal(topic) is None
+
+    def begin(self, call: Call) -> asyncio.Future[list[Delivery]]:
+        topic, producer = call.params["topic"], self._producer
+        now = time.monotonic()
+        if self._ready_until.get(topic, 0.0) <= now:
+            if len(self._ready_until) >= _KNOWN_MAX:
+                self._ready_until.clear()
+            self._ready_until[topic] = now + _LOOKED_AT_S
+            producer.ready(topic)  # it is, and its being used is noted
+        return producer.send(topic, call.body)
+
+    def end(self, call: Call, work: asyncio.Future[list[Delivery]]) -> Response:
+        return self._reply(work.result(), call.body)
+
+
+class ToTopicAtOnceV1(ToTopicAtOnce):
+    """The same of v1."""
+
+    def begin(self, call: Call) -> asyncio.Future[list[Delivery]]:
+        with v1_errors():
+            return super().begin(call)
+
+    def end(self, call: Call, work: asyncio.Future[list[Delivery]]) -> Response:
+        with v1_errors():
+            return super().end(call, work)
 
 
 def _reply_v2(deliveries: Sequence[Delivery], records: object) -> Response:
@@ -134,7 +185,6 @@ def _check_kafkas(error: ServiceError) -> None:
         raise ServiceError("Unexpected non-Kafka exception returned by Kafka")
 
 
-_KNOWN_MAX = 10_000
 _KNOWN_FOR_S = 60.0
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from kafka_gateway import media
+from kafka_gateway.at_once import AtOnce
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.definitions import Definitions, Holder
@@ -215,7 +216,8 @@ class RestServices(Service):
             get("/topics", topics.list_v1, "topics.list", _TOPICS_LISTED),
             get(TOPIC, topics.get_v1, "topics.get", _DESCRIBE),
             post(TOPIC, self.records.to_topic_v1, "produce-to-topic", _WRITE, to_topic,
-                 body="required", produces=metadata, consumes=records, extras={"names": named("produce-to-topic")}),
+                 body="required", produces=metadata, consumes=records, at_once=self.records.to_topic_v1_at_once,
+                 extras={"names": named("produce-to-topic")}),
             get(TOPIC + "/partitions", partitions.list_v1, "partitions.list", _DESCRIBE, produces=partitioned),
             get(PARTITION, partitions.get_v1, "partitions.get", _DESCRIBE, produces=partitioned),
             post(PARTITION, self.records.to_partition_v1, "produce-to-partition", _WRITE, to_partition,
@@ -258,10 +260,10 @@ class RestServices(Service):
                 generation="v2", permission=_GROUP, takes=takes, **more,
             )  # fmt: skip
 
-        def produce(path: str, handler: Any, name: str) -> Route:
+        def produce(path: str, handler: Any, name: str, at_once: AtOnce | None = None) -> Route:
             return self._route(
                 "POST", path, handler, f"api.v2.{name}", generation="v2", permission=_WRITE, takes=to_topic,
-                body="required", produces=produced, consumes=records,
+                body="required", produces=produced, consumes=records, at_once=at_once,
                 extras={"names": self._named("v2", f"api.v2.{name}", ".")},
             )  # fmt: skip
 
@@ -275,7 +277,7 @@ class RestServices(Service):
             get("/brokers", brokers.list, "brokers.list"),
             get("/topics", topics.list, "topics.list", _TOPICS_LISTED),
             get(TOPIC, topics.get, "topics.get", _DESCRIBE),
-            produce(TOPIC, self.records.to_topic, "produce-to-topic"),
+            produce(TOPIC, self.records.to_topic, "produce-to-topic", self.records.to_topic_at_once),
             get(TOPIC + "/partitions", partitions.list, "partitions.list", _DESCRIBE),
             get(PARTITION, partitions.get, "partitions.get", _DESCRIBE),
             get(PARTITION + "/offsets", partitions.offsets, "partitions.get-offsets", _DESCRIBE),

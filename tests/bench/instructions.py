@@ -29,7 +29,7 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.kafka.ports.tails import Tail, TailBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.memory_budget import MemoryBudget
-from kafka_gateway.messages import Request
+from kafka_gateway.messages import Reply, Request
 from kafka_gateway.records import RecordBatch
 from kafka_gateway.services.common.rows import v2_encoder
 from kafka_gateway.services.streams.topic_stream import StreamedTopic, TopicStream
@@ -129,6 +129,7 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
         yield {
             "dispatch a produce of 1, binary": partial(_dispatch, gateway, session, 1, "binary"),
             "dispatch a produce of 1, json": partial(_dispatch, gateway, session, 1, "json"),
+            "begin a produce of 1, binary": await _begin(gateway, session),
             "dispatch a produce of 500, binary": partial(_dispatch, gateway, session, 500, "binary"),
             "read 500 records": encoded,
             "an envelope with a produce": await _envelope(gateway),
@@ -148,6 +149,23 @@ async def _dispatch(gateway: Gateway, session: Session, size: int, fmt: str) -> 
     assert reply.status == 200
 
 
+async def _begin(gateway: Gateway, session: Session) -> Operation:
+    def request() -> Request:
+        return Request(session, "POST", "/topics/orders", headers={"content-type": V2 % "binary"}, body=body)
+
+    body = produce_body(1, "binary")
+    await gateway.dispatch(request())
+    plan = gateway.at_once.plan(request())
+    assert plan is not None
+
+    async def run() -> None:
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        assert gateway.at_once.begin(plan, request(), answered.set_result)
+        assert (await answered).status == 200
+
+    return run
+
+
 async def _envelope(gateway: Gateway) -> Operation:
     session, client = await gateway.open_session("websocket", {}), Client()
     settings = EnvelopeSettings.of(gateway.config)
@@ -159,10 +177,12 @@ async def _envelope(gateway: Gateway) -> Operation:
         before = client.got
         envelope.take(message)
         async with asyncio.timeout(10):
-            while session.tasks:  # noqa: ASYNC110  # they wait for nothing but the loop
+            while client.got == before:  # noqa: ASYNC110  # it waits for nothing but the loop
                 await asyncio.sleep(0)
         assert client.got == before + 1
 
+    await run()
+    await run()  # from now on no task serves them
     return run
 
 

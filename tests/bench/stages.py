@@ -82,6 +82,9 @@ class NullProducer:
     def ready(self, topic: str) -> Awaitable[None] | None:
         return None
 
+    def knows(self, topic: str) -> bool:
+        return True
+
     def send(
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:

@@ -183,7 +183,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "google": ("gateway.codecs",),
     "jsonschema": ("gateway.codecs", "gateway", "services"),
     "jsonschema_rs": ("gateway.codecs",),
-    "msgspec": ("gateway.jsonio", "gateway.messages", "transports"),
+    "msgspec": ("gateway.at_once", "gateway.jsonio", "gateway.kafka.producing", "gateway.messages", "transports"),
     "opentelemetry": ("gateway.tracing",),
     "prometheus_client": ("gateway.metrics",),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kafka_gateway.auth import NoAuthentication
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
-from kafka_gateway.messages import Request
+from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Router
 from kafka_gateway.services.rest.routes import RestServices
@@ -62,6 +63,11 @@ class Answer:
 class Rest:
     """A client that sends its requests through dispatch."""
 
+    at_once = False
+    """Whether it begins those without a task that need none (gateway/at_once.py)."""
+    begun = 0
+    """How many it has begun so."""
+
     def __init__(self, kafka: FakeKafka, config: Config) -> None:
         self.kafka = kafka
         self.schemas = Catalogue(config, codecs(config))
@@ -89,13 +95,27 @@ class Rest:
         for name, value in parse_qsl(query, keep_blank_values=True):
             parameters.setdefault(name, value)
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        reply = await self.gateway.dispatch(
-            Request(self.session, method, path, parameters, headers, raw, self.base_url)
-        )
+        request = Request(self.session, method, path, parameters, headers, raw, self.base_url)
+        reply = await self._begin(request) if self.at_once else None
+        if reply is None:
+            reply = await self.gateway.dispatch(request)
         assert isinstance(reply.body, bytes)
         return Answer(
             reply.status, reply.media_type, dict(reply.headers), json.loads(reply.body) if reply.body else None
         )
+
+    async def _begin(self, request: Request) -> Reply | None:
+        at_once = self.gateway.at_once
+        # The first request of its kind has its plan made; this one has nothing that could be stored.
+        await self.gateway.dispatch(
+            Request(self.session, request.method, request.path, NOTHING, request.headers, b"-", self.base_url)
+        )
+        plan = at_once.plan(request)
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        if plan is None or not at_once.begin(plan, request, answered.set_result):
+            return None
+        self.begun += 1
+        return await answered
 
     async def get(self, target: str, body: Any = b"", accept: str | None = None) -> Answer:
         return await self.send("GET", target, body, accept)

@@ -185,6 +185,9 @@ class FakeProducer:
             return None
         return self._unknown()
 
+    def knows(self, topic: str) -> bool:
+        return topic in self._kafka.logs
+
     async def _unknown(self) -> None:
         raise UnknownTopicOrPartition()
 

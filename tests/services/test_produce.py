@@ -29,6 +29,12 @@ def sent(fake: FakeKafka) -> list[OutgoingRecord]:
     return [record for name, call in fake.calls if name == "send" for record in call[1]]  # type: ignore[index]
 
 
+@pytest.fixture(params=["by dispatch", "at once"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs over both ways."""
+    monkeypatch.setattr(Rest, "at_once", request.param == "at once")
+
+
 async def test_the_reply(rest: Rest) -> None:
     answer = await rest.produce("t", {"value": 1, "partition": 1}, {"value": 2, "partition": 1})
     assert answer.status == 200

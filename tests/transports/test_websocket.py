@@ -21,6 +21,7 @@ from kafka_gateway.auth import Authenticator
 from kafka_gateway.errors import Unauthorized
 from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.session import Principal
+from kafka_gateway.transports.websocket.closing import reason_bytes
 from tests.logged import logged
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, CLOSE, PING, PONG, TEXT, Frame, Peer, Refused, frame
@@ -1020,3 +1021,8 @@ async def test_close_request(app: App, method: str) -> None:
             reply = await wire.ask(method, target.format("close"))
             assert (reply.status, reply.body) == (200, b"")
         assert await peer.closed() == 1000
+
+
+def test_a_reason_is_cut_between_characters() -> None:
+    assert reason_bytes("a" * 200) == b"a" * 123
+    assert reason_bytes("é" * 100) == "é".encode() * 61

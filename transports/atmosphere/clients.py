@@ -242,7 +242,7 @@ class Pieces:
 
 
 class _Sink:
-    """Payloads of a stream, bare (gateway.core.Sink)."""
+    """Payloads of a stream, bare (gateway.delivery.Sink)."""
 
     __slots__ = ("_client",)
 

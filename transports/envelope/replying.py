@@ -50,6 +50,13 @@ def reply(
     return _cut(heads, payload, is_text, limit), not is_text
 
 
+def short_reply(id: bytes, status: int, media_type: str, payload: bytes, limit: int) -> bytes | None:
+    """What ``reply`` makes of a short one in the detached form: one message of text. None: it is for ``reply``."""
+    before, after = _detached_head(status, media_type)
+    message = before + id + after + payload
+    return message if payload and len(message) <= limit and message.isascii() else None
+
+
 @functools.lru_cache(maxsize=1024)
 def _detached_head(status: int, media_type: str) -> tuple[bytes, bytes]:
     """What stands before and behind the id."""

@@ -1,8 +1,8 @@
 """One client's envelopes, whatever carries them: messages in, requests to the gateway, replies out.
 
-Each request runs in a task of its own. Tasks begin in the order in which they were made, and ``Gateway.dispatch`` hands
-a produce request to Kafka before it first waits, so records reach Kafka in the order in which they were sent
-(atmosphere-binding.md §1.1). Replies go out as requests finish.
+Each request runs in a task of its own, but for those that need none (gateway/at_once.py). Tasks begin in the order in
+which they were made, and ``Gateway.dispatch`` hands a produce request to Kafka before it first waits, so records reach
+Kafka in the order in which they were sent (atmosphere-binding.md §1.1). Replies go out as requests finish.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import cast
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.proofs import certificate_of
@@ -22,6 +24,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
+from kafka_gateway.plans import Plan
 from kafka_gateway.query import parse_query
 from kafka_gateway.request_ids import new_id
 from kafka_gateway.route_traits import takes_pieces, waits
@@ -31,6 +34,7 @@ from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.replying import reply as reply_messages
+from kafka_gateway.transports.envelope.replying import short_reply
 from kafka_gateway.transports.envelope.sequences import Sequences
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.sinks import PartsSink, PushSink
@@ -46,6 +50,8 @@ _READING = ("GET", "HEAD")
 _IDENTITIES_MAX = 16
 """Different proofs of identity in the envelopes of one client."""
 _HEADER_SETS_MAX = 64
+_PATH_MAX = 1024
+"""Characters of a path that is remembered."""
 
 
 class EnvelopeSession:
@@ -62,13 +68,16 @@ class EnvelopeSession:
     __slots__ = (
         "_access",
         "_acknowledged",
+        "_at_once",
         "_base_url",
         "_binary",
         "_bodies",
+        "_changing",
         "_channel",
         "_form",
         "_gateway",
         "_header_sets",
+        "_holds",
         "_inherited",
         "_loop",
         "_others",
@@ -112,11 +121,17 @@ class EnvelopeSession:
             if name.lower() in _INHERITED or name.lower().startswith("x-forwarded-")
         } | dict(gateway.proofs.shown(session.proof))
         self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
+        self._at_once: dict[tuple[str, str | None, str | None], tuple[Plan, str, Mapping[str, str]]] = {}
+        """By path as it was sent, accept and type: what requests are begun with that need no task."""
         self._others: dict[object, Session] = {}
         """Sessions for envelopes that carry another proof of identity than the opening request, by that proof."""
         self._read = envelope.EnvelopeReader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
+        self._holds = False
+        """Whether the channel is held, because so much is at work."""
+        self._changing = 0
+        """Tasks at work on requests that change something."""
         self._unanswered = Unanswered(lambda request: waits(gateway.router, request.method, request.path))
         self._acknowledged: dict[bytes | None, Acknowledged] | None = None
         """Streams whose clients may acknowledge, by the id of their requests."""
@@ -146,6 +161,7 @@ class EnvelopeSession:
             if self._bodies is not None and self._bodies.add(part):
                 if self._bodies.is_full:
                     self._channel.hold()
+                    self._holds = True
             elif part.more and self._takes_pieces(part):
                 self._start(part, self._open_bodies().open(part))
             elif self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
@@ -201,16 +217,21 @@ class EnvelopeSession:
             self._watch_sequences()
 
     def _start(self, part: Envelope, body: StreamedBody | None = None) -> None:
+        session = self._session
+        if session.closed is not None:
+            return
+        if body is None and part.headers is None and not self._changing and part.method == "POST":
+            known = self._at_once.get((part.path, part.accept, part.type))
+            if known is not None and self._begin_at_once(part, *known):
+                return
         path, query = part.path, ""
         if path[:1] != "/" or "?" in path or "#" in path:
             path, query = part.target
-        accept, type_ = part.accept, part.type
         headers: Mapping[str, str] | None = None
         if part.headers is None:
-            headers = self._header_sets.get((accept, type_))
+            headers = self._header_sets.get((part.accept, part.type))
         if headers is None:
             headers = self._headers(part)
-        session = self._session
         request = Request(
             session,
             part.method,
@@ -222,19 +243,72 @@ class EnvelopeSession:
             default_generation=self._settings.generation,
             settles=True,
         )
+        self._enter()
+        # Session.spawn costs more: it has the loop call it back at the end of every task.
+        own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
+        task = self._loop.create_task(self._serve(request, part, own))
+        own.append(task)
+        session.tasks.add(task)
+        if part.method in _READING:
+            self._unanswered.begin_read(id(own), request)
+            return
+        self._unanswered.begin()
+        self._changing += 1
+        if body is None and part.headers is None:
+            self._remember(part, request)
+
+    def _enter(self) -> None:
         self._running += 1
         if self._running >= self._settings.requests_max:
             self._channel.hold()
-        # Session.spawn costs more: it has the loop call it back at the end of every task.
-        if session.closed is None:
-            own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
-            task = self._loop.create_task(self._serve(request, part, own))
-            own.append(task)
-            session.tasks.add(task)
-            if part.method not in _READING:
-                self._unanswered.begin()
-            else:
-                self._unanswered.begin_read(id(own), request)
+            self._holds = True
+
+    # --- requests without a task (gateway/at_once.py) ---------------------------------------------------------------
+
+    def _remember(self, part: Envelope, request: Request) -> None:
+        """Keeps what requests of this kind are begun with, where they need no task."""
+        plan = self._gateway.at_once.plan(request)
+        key = (part.path, part.accept, part.type)
+        if plan is None:
+            self._at_once.pop(key, None)
+        elif len(part.path) <= _PATH_MAX and len(part.accept or "") + len(part.type or "") < 256:
+            if len(self._at_once) >= _HEADER_SETS_MAX:
+                self._at_once.clear()
+            self._at_once[key] = plan, request.path, request.headers
+
+    def _begin_at_once(self, part: Envelope, plan: Plan, path: str, headers: Mapping[str, str]) -> bool:
+        """Begins the request. Only while no task is at work on another one that changes something: what comes later
+        must not reach Kafka before that."""
+        session = self._session
+        if session.principal.until < time.monotonic():
+            return False
+        request = Request(session, part.method, path, NOTHING, headers, part.content, self._base_url)
+        started = time.perf_counter() if self._access.enabled else 0.0
+        self._enter()
+        self._unanswered.begin()
+        if self._gateway.at_once.begin(plan, request, partial(self._answer, part, started)):
+            return True
+        self._unanswered.end()
+        self._leave()
+        return False
+
+    def _answer(self, part: Envelope, started: float, reply: Reply) -> None:
+        """Sends the reply to what was begun."""
+        try:
+            if self._session.closed is None:
+                body = cast(bytes, reply.body)
+                message = None
+                if part.form is None and self._form is None and part.id is not None and not self._reply_headers:
+                    message = short_reply(part.id, reply.status, reply.media_type, body, self._settings.reply_max)
+                if message is not None:
+                    self.send(message)
+                else:
+                    self._reply(reply, body, part, "POST")
+                if self._access.enabled:
+                    self._log(self._session, part, reply, len(body), started)
+        finally:
+            self._leave()
+            self._unanswered.end()
 
     def _headers(self, part: Envelope) -> Mapping[str, str]:
         headers = {**self._inherited, **(part.headers or {})}
@@ -250,7 +324,8 @@ class EnvelopeSession:
 
     async def _serve(self, request: Request, part: Envelope, own: list[asyncio.Task[None]]) -> None:
         started = time.perf_counter() if self._access.enabled else 0.0
-        holds_place, changes = True, part.method not in _READING
+        holds_place = True
+        changes = is_change = part.method not in _READING
         try:
             if request.method == "PUT" and request.path == self._settings.renewal_path:
                 await self._renew(request, part)
@@ -268,10 +343,10 @@ class EnvelopeSession:
                 else:
                     sent = await self._reply_and_settle(reply, reply.body, part, request.method, reply.settle)
                 if self._access.enabled:
-                    self._log(request, part, reply, sent, started)
+                    self._log(request.session, part, reply, sent, started)
                 return
             if self._access.enabled:
-                self._log(request, part, reply, 0, started)
+                self._log(request.session, part, reply, 0, started)
             holds_place = False
             self._leave()
             if changes and not isinstance(reply.body, ReplyInParts):
@@ -289,11 +364,13 @@ class EnvelopeSession:
                 self._unanswered.end_read(id(own))
             if isinstance(request.body, StreamedBody):
                 request.body.drop()
+            self._changing -= is_change
             self._session.tasks.discard(own[0])
 
     def _leave(self) -> None:
         self._running -= 1
-        self._read_on()
+        if self._holds or self._vacancy is not None:
+            self._read_on()
 
     @property
     def _is_full(self) -> bool:
@@ -301,6 +378,7 @@ class EnvelopeSession:
 
     def _read_on(self) -> None:
         if not self._is_full:
+            self._holds = False
             self._channel.release()
             self._let_in()
 
@@ -326,6 +404,7 @@ class EnvelopeSession:
             return
         self._inherited.update(self._gateway.proofs.shown(own.proof))
         self._header_sets.clear()
+        self._at_once.clear()
         self._reply(Reply(204, "", b""), b"", part)
 
     # --- identity ---------------------------------------------------------------------------------------------------
@@ -463,9 +542,9 @@ class EnvelopeSession:
         """Sends an empty part, the end of a reply."""
         self._reply(reply, b"", part)
 
-    def _log(self, request: Request, part: Envelope, reply: Reply, sent: int, started: float) -> None:
+    def _log(self, session: Session, part: Envelope, reply: Reply, sent: int, started: float) -> None:
         facts = reply.facts(len(part.content))
-        self._access.finish(request.session, part.method, part.path, started, reply.status, sent, facts)
+        self._access.finish(session, part.method, part.path, started, reply.status, sent, facts)
 
     async def settle(self, questions: bool) -> None:
         """Returns when the client, which sends nothing any more, has been told what became of what it asked for.

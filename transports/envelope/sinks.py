@@ -41,7 +41,7 @@ class PartsSink:
 
 
 class PushSink:
-    """Frames the payloads of a stream (gateway.core.Sink)."""
+    """Frames the payloads of a stream (gateway.delivery.Sink)."""
 
     __slots__ = ("_conversation", "_part", "_reply")
 

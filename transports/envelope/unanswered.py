@@ -38,7 +38,8 @@ class Unanswered:
     def end(self) -> None:
         """One of those is answered."""
         self._changes -= 1
-        self._look()
+        if self._settled is not None:
+            self._look()
 
     def begin_read(self, key: object, request: Request) -> None:
         """A request that changes nothing, under a key of its own."""

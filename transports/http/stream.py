@@ -98,7 +98,7 @@ BODIES = {
 
 
 class HttpOutlet(Connection):
-    """Writes the payloads of one stream and waits until they have left (gateway.core.Sink)."""
+    """Writes the payloads of one stream and waits until they have left (gateway.delivery.Sink)."""
 
     __slots__ = ("_body",)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -45,6 +45,8 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 """Compressing more than this takes over a millisecond: a thread does it, zlib releases the GIL."""
 
 
+_PLAN_ASKED_MAX = 4
+"""So often a head's requests may be the first of their kind, about which nothing is known yet."""
 _ABSENT: list[str] = []
 _CLOSES = b"Connection: close\r\n"
 _GOODBYE_S = 1.0
@@ -69,6 +71,9 @@ class HttpTransport(Transport):
         self._extra = _extra_headers(config.text("response.http.headers.config"))
         self._limits = StreamLimits(config)
         self._memory: MemoryBudget
+        self._gateway: Gateway
+        self._dispatches = type(self)._dispatch is HttpTransport._dispatch
+        """Whether all is left to the gateway."""
         self._raw: dict[str, int] = {}
         """The paths whose bodies are handed on as they were sent, and how long these may be."""
         self._connections: set[FeedConnection] = set()
@@ -79,7 +84,7 @@ class HttpTransport(Transport):
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
-        self._memory = gateway.memory
+        self._gateway, self._memory = gateway, gateway.memory
         self._raw = gateway.router.raw
         try:
             yield
@@ -199,6 +204,39 @@ class HttpTransport(Transport):
         sent = await self._write_and_settle(connection, reply, reply.body, known.accept_encoding, field, False)
         return reply.status, not close, sent, facts
 
+    def begin(
+        self, known: KnownHead, body: bytes, session: Session, gateway: Gateway, answered: Callable[[Reply], None]
+    ) -> bool:
+        """As ``answer``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
+
+        ``answered`` gets the reply, for ``write_begun``.
+        """
+        if not known.length or self._compress or not self._dispatches:
+            return False
+        plan, at_once = known.plan, gateway.at_once
+        if plan is None and known.plan_asked >= _PLAN_ASKED_MAX:
+            return False
+        asked = Request(
+            session, known.method, known.path, known.query, known.headers, body, known.base_url, one_reply=True
+        )
+        if plan is None or plan.epoch != gateway.plans.epoch:
+            plan = known.plan = at_once.plan(asked)
+            if plan is None:
+                known.plan_asked += 1
+                return False
+        return at_once.begin(plan, asked, answered)
+
+    def write_begun(
+        self, connection: HttpConnection, known: KnownHead, reply: Reply
+    ) -> tuple[bool, int, Awaitable[None] | None]:
+        """Writes the reply to what was begun: whether the connection stays, the bytes of its payload, and what to wait
+        for if the client is behind with reading. ConnectionError if it has left."""
+        if known.cors:
+            reply.headers += known.cors
+        close, body = self._gateway.stopping or connection.half_closed, cast(bytes, reply.body)
+        self._put(connection, reply, body, b"", _CLOSES if close else b"", head_only=False)
+        return not close, len(body), self._until_taken(connection) if connection.writing_paused else None
+
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         headers = error.headers + request.cors
         body = request.error_body(error, self._dialect)
@@ -237,13 +275,26 @@ class HttpTransport(Transport):
         self, connection: Any, reply: Reply, body: bytes, accept_encoding: str, connection_field: bytes, head_only: bool
     ) -> int:
         """Writes the reply to an HttpConnection; returns when the client has taken it. The bytes of its payload."""
-        key = (reply.status, reply.media_type if body else "")
-        parts = [self._heads.get(key) or self._make_head(key)]
+        encoding = b""
         if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(accept_encoding):
             body = await _gzip(body)
-            parts.append(b"Content-Encoding: gzip\r\n")
-        parts.append(self._date_line())
-        parts.append(b"X-Request-Id: %b\r\n" % reply.request_id.encode())
+            encoding = b"Content-Encoding: gzip\r\n"
+        self._put(connection, reply, body, encoding, connection_field, head_only)
+        if connection.writing_paused:
+            await self._until_taken(connection)
+        return len(body)
+
+    def _put(
+        self, connection: Any, reply: Reply, body: bytes, encoding: bytes, connection_field: bytes, head_only: bool
+    ) -> None:
+        """Writes the reply to an HttpConnection, without waiting for its client."""
+        key = (reply.status, reply.media_type if body else "")
+        parts = [
+            self._heads.get(key) or self._make_head(key),
+            encoding,
+            self._date_line(),
+            b"X-Request-Id: %b\r\n" % reply.request_id.encode(),
+        ]
         for name, value in reply.headers:
             parts.append(f"{name}: {value}\r\n".encode("latin-1"))
         parts.append(connection_field)
@@ -259,13 +310,14 @@ class HttpTransport(Transport):
         if connection.half_closed:
             connection.answers()
         transport.write(b"".join(parts))
-        if connection.writing_paused:
-            writer = ClientWriter(transport, self._memory, connections.WRITE_TIMEOUT_S, self.name)
-            try:
-                await taken(connection, writer)
-            finally:
-                writer.unwatch()
-        return len(body)
+
+    async def _until_taken(self, connection: Any) -> None:
+        """Returns when the client has read what is written to it, but for what the system takes."""
+        writer = ClientWriter(connection.transport, self._memory, connections.WRITE_TIMEOUT_S, self.name)
+        try:
+            await taken(connection, writer)
+        finally:
+            writer.unwatch()
 
     def _date_line(self) -> bytes:
         now = int(time.time())

@@ -21,3 +21,8 @@ def answer_to(code: int, text: str = GONE.text) -> CloseReason:
     if code and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         return CloseReason(WSCloseCode.PROTOCOL_ERROR, "not a close code")
     return CloseReason(code, text)
+
+
+def reason_bytes(text: str) -> bytes:
+    """The reason as a close frame takes it: 123 bytes at most (RFC 6455 §5.5), and no half of a character."""
+    return text.encode()[:123].decode(errors="ignore").encode()

@@ -27,7 +27,7 @@ from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import FAILED, IDLE, CloseReason
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.transports.records.frames import frame_head
-from kafka_gateway.transports.websocket.closing import LEFT, NOT_UTF8, TOO_LARGE, answer_to
+from kafka_gateway.transports.websocket.closing import LEFT, NOT_UTF8, TOO_LARGE, answer_to, reason_bytes
 from kafka_gateway.transports.websocket.handshake import Handshake, Watch, shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 from kafka_gateway.transports.websocket.periodic_calls import PeriodicCall, PeriodicCalls
@@ -487,7 +487,7 @@ class Socket:
 
         Without that the system would answer the client's data with a reset, which may overtake the close frame.
         """
-        text = b"" if self._answered and not self._limits.echo_close else reason.text.encode()[:120]
+        text = b"" if self._answered and not self._limits.echo_close else reason_bytes(reason.text)
         self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
         self._ended = True
         self._flush()

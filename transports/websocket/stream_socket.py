@@ -22,7 +22,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
-from kafka_gateway.transports.websocket.closing import LEFT
+from kafka_gateway.transports.websocket.closing import LEFT, reason_bytes
 from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.handshake import shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import WINDOW_S
@@ -32,7 +32,7 @@ HEARTBEAT_S = 15
 
 
 class SocketOutlet(Connection):
-    """Writes the events of one stream as messages and waits until they have left (gateway.core.Sink)."""
+    """Writes the events of one stream as messages and waits until they have left (gateway.delivery.Sink)."""
 
     __slots__ = ("error",)
 
@@ -83,14 +83,16 @@ class SocketFeed(FeedConnection):
         self._deadline: asyncio.TimerHandle | None = None
 
     def _over(self) -> None:
-        self._say_close(close_code(self.error, 1001 if self._gateway.stopping else 1000))
+        why = self.error.message if self.error is not None else ""
+        self._say_close(close_code(self.error, 1001 if self._gateway.stopping else 1000), why)
 
-    def _say_close(self, code: int) -> None:
+    def _say_close(self, code: int, why: str = "") -> None:
         """Sends a close frame, and waits a moment for the client's: an early end could overtake what was sent."""
         if self._closing or self.transport is None:
             return
         self._closing = True
-        self.put(b"\x88\x02%b" % code.to_bytes(2, "big"))
+        reason = reason_bytes(why)
+        self.put(b"\x88%c%b%b" % (2 + len(reason), code.to_bytes(2, "big"), reason))
         self._deadline = self._loop.call_later(_CLOSE_TIMEOUT_S, self._close)
         self._feed.end()
 
@@ -100,7 +102,7 @@ class SocketFeed(FeedConnection):
         while (frame := _Frame.read(received, start)) is not None:
             start = frame.end
             if frame.error:
-                self._say_close(frame.error)
+                self._say_close(frame.error, _WHY[frame.error])
                 start = len(received)
                 break
             if frame.opcode == _CLOSE:
@@ -122,7 +124,7 @@ class SocketFeed(FeedConnection):
         if not (self._received or self._in_fragments):
             self._finished()
         elif self._unfinished is None and not self._closing:
-            self._unfinished = self._loop.call_later(WINDOW_S, self._say_close, 1008)
+            self._unfinished = self._loop.call_later(WINDOW_S, self._say_close, 1008, _WHY[1008])
 
     def _finished(self) -> None:
         if self._unfinished is not None:
@@ -143,6 +145,11 @@ class SocketFeed(FeedConnection):
 _CLOSE_TIMEOUT_S = 2.0
 _FRAME_MAX = 65536
 """Bytes of a frame that is waited for, only to be dropped."""
+_WHY = {
+    1002: "the frame is not one that a client may send",
+    1008: "the message does not come to its end",
+    1009: f"a frame has at most {_FRAME_MAX} bytes here",
+}
 _CLOSE, _PING = 8, 9
 _KNOWN = frozenset({0, 1, 2, 8, 9, 10})
 _CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})

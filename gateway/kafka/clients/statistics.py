@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -64,6 +64,8 @@ class Statistics:
         self._lock = threading.Lock()
         self._told: dict[tuple[str, str, str], tuple[float, _Statistics]] = {}
         """By kind of client, group and client."""
+        self._queues: dict[tuple[str, str, str], tuple[int, int]] = {}
+        """Likewise the records and bytes that wait in it."""
         self._met: set[str] = set()
         """The brokers of the cluster, as far as clients have told of them."""
 
@@ -82,14 +84,18 @@ class Statistics:
         except ValueError:  # another version of librdkafka; an exception in here would end the client
             log.debug("librdkafka's statistics cannot be read", exc_info=True)
             return
+        partitions = [each for topic in told.topics.values() for each in topic.partitions.values()]
+        records = told.msg_cnt + sum([each.fetchq_cnt for each in partitions])
+        size = told.msg_size + sum([each.fetchq_size for each in partitions])
         with self._lock:
             self._told[kind, group, told.name] = time.monotonic(), told
+            self._queues[kind, group, told.name] = records, size
 
     def _fresh(self) -> list[tuple[str, str, _Statistics]]:
         oldest = time.monotonic() - self._interval_s * _MISSED
         with self._lock:
             for key in [key for key, (at, _) in self._told.items() if at < oldest]:
-                del self._told[key]
+                del self._told[key], self._queues[key]
             return [(kind, group, told) for (kind, group, _), (_, told) in self._told.items()]
 
     def brokers(self) -> dict[str, tuple[bool, float]]:
@@ -115,24 +121,29 @@ class Statistics:
     def queues(self) -> dict[str, tuple[int, int]]:
         """Kind of client → records and bytes that wait in it: to be sent, or to be read."""
         found: dict[str, tuple[int, int]] = {}
-        for kind, _, told in self._fresh():
-            partitions = [each for topic in told.topics.values() for each in topic.partitions.values()]
-            records = told.msg_cnt + sum(each.fetchq_cnt for each in partitions)
-            size = told.msg_size + sum(each.fetchq_size for each in partitions)
+        self._fresh()
+        with self._lock:
+            queues = list(self._queues.items())
+        for (kind, _, _), (records, size) in queues:
             before = found.get(kind, (0, 0))
             found[kind] = before[0] + records, before[1] + size
         return found
 
-    def lags(self) -> dict[tuple[str, str], int]:
-        """Group and topic → records behind what it has committed, in the partitions that its members here read."""
-        places: dict[tuple[str, str, str], int] = {}
+    def lags(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """Group and topic, and records behind what it has committed, in the partitions that its members here read.
+
+        Counted topic by topic as it is read: with thousands of partitions all of it takes longer than the event loop
+        may be held.
+        """
+        readers: dict[tuple[str, str], list[_Topic]] = {}
         for _, group, told in self._fresh():
             for name, topic in told.topics.items() if group else ():
+                readers.setdefault((group, name), []).append(topic)
+        for key, topics in readers.items():
+            places: dict[str, int] = {}
+            for topic in topics:
                 for number, partition in topic.partitions.items():
-                    if partition.consumer_lag >= 0:
-                        key = group, name, number
-                        places[key] = max(places.get(key, 0), partition.consumer_lag)
-        found: dict[tuple[str, str], int] = {}
-        for (group, name, _), lag in places.items():
-            found[group, name] = found.get((group, name), 0) + lag
-        return found
+                    if partition.consumer_lag >= places.get(number, 0):
+                        places[number] = partition.consumer_lag
+            if places:
+                yield key, sum(places.values())

@@ -68,6 +68,9 @@ class Producer(Protocol):
         UnknownTopicOrPartition. Those who wait for one topic go on in the order in which they came.
         """
 
+    def knows(self, topic: str) -> bool:
+        """Whether ``ready`` would say None. Asks nobody, and nothing follows from it."""
+
 
 class Transactions(Protocol):
     """A producer that makes a transaction of every record (websocket-proxy.md §2.8). Belongs to one client."""

@@ -43,7 +43,8 @@ class KnownTopics:
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, float] = {}
         """Until when a topic counts as known."""
-        self._absent: dict[str, float] = {}
+        self.absent: dict[str, float] = {}
+        """Until when the broker, which would not make a topic, is not asked for it again."""
         self._partitions: dict[str, int] = {}
         """How many a topic had when librdkafka was told of it last."""
         self._used: set[str] = set()
@@ -70,9 +71,13 @@ class KnownTopics:
         # All waiters share one task and are woken in the order in which they came.
         return asyncio.shield(self._asking.get(topic) or self._start(topic, self._ask(topic)))
 
+    def knows(self, topic: str) -> bool:
+        """Whether the topic was there just now."""
+        return self._known.get(topic, 0.0) > time.monotonic()
+
     def is_absent(self, topic: str) -> bool:
         """Whether Kafka has just said that there is no such topic, and would not make it."""
-        return bool(self._absent) and self._absent.get(topic, 0.0) > time.monotonic()
+        return self.absent.get(topic, 0.0) > time.monotonic()
 
     async def asked(self, topic: str) -> None:
         """Returns when the topic is not looked for, or made, any more."""
@@ -141,14 +146,14 @@ class KnownTopics:
         try:
             found = await self._admin.make_topic(topic)
         except UnknownTopicOrPartition:
-            self._note(self._absent, topic, ABSENT_FOR_S)
+            self._note(self.absent, topic, ABSENT_FOR_S)
         except ServiceError as error:
             _log.debug("whether there is a topic %s now is not known: %s", topic, error.message)
         else:
             await self._found(topic, found)
 
     async def _found(self, topic: str, found: TopicInfo) -> None:
-        self._absent.pop(topic, None)
+        self.absent.pop(topic, None)
         count = len(found.partitions)
         before = self._partitions.pop(topic, count)
         if len(self._partitions) >= _KEPT:

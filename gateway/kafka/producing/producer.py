@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -40,6 +41,7 @@ from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, FollowedLater, parts, pass_on, together
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.request_ids import CURRENT
 
 _log = logging.getLogger("gateway.kafka.producer")
 
@@ -167,6 +169,10 @@ class KafkaProducer:
         # With a batch that is refused, what comes behind it could be stored before it.
         return self._when_both(asking, known)
 
+    def knows(self, topic: str) -> bool:
+        """See the port."""
+        return self._topics.knows(topic) and (self._create_topics or self._limits.knows(topic))
+
     async def _when_both(self, asking: asyncio.Task[None], known: Awaitable[None] | None) -> None:
         # All who wait for a topic wait for the same, and are woken in the order in which they came.
         await asyncio.shield(asking)
@@ -204,6 +210,8 @@ class KafkaProducer:
             future.set_result([])
             return future
         refused = self._refused(topic, records, cost)
+        if not refused and not self._checks:
+            return self._send(topic, records, partition, cost, False)
         if (self._checks and topic in self._checks) or (refused and not self._limits.is_sure(topic)):
             future = self._loop.create_future()
             self._when_checked(
@@ -296,17 +304,22 @@ class KafkaProducer:
     def _send(
         self, topic: str, records: Sequence[RecordToSend], partition: int | None, cost: int, apart: bool
     ) -> asyncio.Future[list[Delivery]]:
-        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
-        sender = self._sender_of(topic, apart)
-        self._queue(Batch(topic, len(records), cost, self._loop.time(), future, sender), records, partition, apart)
+        loop, size = self._loop, len(records)
+        future: asyncio.Future[list[Delivery]] = loop.create_future()
+        sender = self._wide if not (apart or self._routes) else self._sender_of(topic, apart)
+        batch = Batch(topic, [None] * size, size, cost, loop.time(), future, sender, CURRENT.get()[0])
+        self._queue(batch, records, partition, apart)
         return future
 
     def _follow(
         self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None], cost: int, apart: bool
     ) -> FollowedBatch:
-        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
-        sender = self._sender_of(topic, apart)
-        batch = FollowedBatch(progress, topic, len(records), cost, self._loop.time(), future, sender)
+        loop, size = self._loop, len(records)
+        future: asyncio.Future[list[Delivery]] = loop.create_future()
+        sender, transport = self._sender_of(topic, apart), CURRENT.get()[0]
+        batch = FollowedBatch(
+            topic, [None] * size, size, cost, loop.time(), future, sender, transport, progress=progress
+        )
         self._queue(batch, records, None, apart)
         return batch
 
@@ -335,7 +348,7 @@ class KafkaProducer:
         return cost
 
     def _queue(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None, apart: bool) -> None:
-        if self._topics.is_absent(batch.topic):
+        if self._topics.absent and self._topics.is_absent(batch.topic):
             batch.future.set_result([UnknownTopicTimeout() for _ in records])
             return
         self._open[batch] = None
@@ -348,33 +361,49 @@ class KafkaProducer:
         self._trouble.sent()
 
     def _finish(self, batches: Sequence[Batch]) -> None:
+        # Every record of a client comes by here: what is added up is added up once for all batches.
+        numbers, opened, told, now = self._numbers, self._open, self._told, self._loop.time()
+        seconds = numbers.produce_seconds
+        bounds, buckets = seconds.bounds, seconds.buckets
+        stored: dict[tuple[str, str], list[int]] = {}
+        ended: list[Batch] = []
         for batch in batches:
             if batch.has_more_to_come():
                 continue
             if (batch.refused or self._moves) and self._rerouting.completed(batch):
                 continue
-            if batch in self._open:
-                del self._open[batch]
-            elif batch in self._told:
-                self._told.discard(batch)
+            if batch in opened:
+                del opened[batch]
+            elif batch in told:
+                told.discard(batch)
             else:
                 continue
-            self._release(batch)
-            self._count(batch)
+            ended.append(batch)
+            size, cost_bytes, took_s = len(batch.rows), batch.cost_bytes, now - batch.sent_at
+            self._open_bytes -= cost_bytes
+            self._open_records -= size
+            buckets[bisect_left(bounds, took_s)] += 1  # Histogram.add, which would be another call
+            seconds.sum += took_s
+            size_bytes = cost_bytes - size * RECORD_COST_BYTES
+            if batch.errors is not None:
+                numbers.produce_errors.update(batch.errors)
+                taken = size - len(batch.errors)
+                # How many bytes of them were stored is not worth a look at every record.
+                size, size_bytes = taken, size_bytes * taken // size
+            if size:
+                counts = stored.get((batch.transport, batch.topic))
+                if counts is None:
+                    stored[batch.transport, batch.topic] = [size, size_bytes]
+                else:
+                    counts[0] += size
+                    counts[1] += size_bytes
             if not batch.future.done():
                 batch.future.set_result(batch.rows)
-
-    def _count(self, batch: Batch) -> None:
-        numbers, size = self._numbers, len(batch.rows)
-        numbers.produce_seconds.add(self._loop.time() - batch.sent_at)
-        size_bytes = batch.cost_bytes - size * RECORD_COST_BYTES
-        if batch.errors is None:
-            numbers.produced.add(batch.transport, batch.topic, size, size_bytes)
-            return
-        numbers.produce_errors.update(batch.errors)
-        if stored := size - len(batch.errors):
-            # How many bytes of them were stored is not worth a look at every record.
-            numbers.produced.add(batch.transport, batch.topic, stored, size_bytes * stored // size)
+        if ended:
+            self._refusing = False
+            seconds.count += len(ended)
+            for (transport, topic), (records, size_bytes) in stored.items():
+                numbers.produced.add(transport, topic, records, size_bytes)
 
     def _release(self, batch: Batch) -> None:
         self._refusing = False
@@ -447,6 +476,9 @@ class KafkaProducer:
 
 
 def _cost(records: Sequence[RecordToSend]) -> int:
+    if len(records) == 1:
+        value, key = records[0].value, records[0].key
+        return RECORD_COST_BYTES + (len(value) if value else 0) + (len(key) if key else 0)
     cost = len(records) * RECORD_COST_BYTES
     cost += sum(map(len, filter(None, [record.value for record in records])))
     return cost + sum(map(len, filter(None, [record.key for record in records])))

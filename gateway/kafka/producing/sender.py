@@ -10,9 +10,10 @@ over.
 
 ``linger.ms`` makes a lone record wait for nobody, and librdkafka waits for the end of a millisecond by asking again and
 again, which took a third of the processor's time under load. So records are gathered here: what finds nothing under way
-is sent at once, and what comes meanwhile waits for the reports of that, and goes together then. The poll thread serves
-both with librdkafka's ``flush``: as long as that runs, nothing lingers. The producer is the same, and so are order and
-idempotence.
+is sent at once, and what comes meanwhile waits for the reports of that, and goes together then; not for ever, but the
+longer, the longer reports take, because librdkafka, too, asks again and again while it has records and may send no more
+requests (five under way). The poll thread serves both with librdkafka's ``flush``: as long as that runs, nothing
+lingers. The producer is the same, and so are order and idempotence.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from functools import partial
 from typing import Any
 
 import confluent_kafka
+import msgspec
 
 from kafka_gateway.errors import KafkaAuthorization, ServiceError, TooManyRequests
 from kafka_gateway.kafka.errors import kafka_error, to_delivery_error
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.producing.refusals import UNHEARD_OF, Refused, may_go_again
 from kafka_gateway.records import RecordToSend
-from kafka_gateway.request_ids import CURRENT
 
 log = logging.getLogger("gateway.kafka.producer")
 
@@ -41,6 +42,8 @@ _POLL_S = 0.2
 _LEARN_S = 2.0
 _GATHERED_RECORDS, _GATHERED_BYTES = 5000, 512 * 1024
 """So much is sent whatever is under way: handing 5,000 records to librdkafka takes the loop some 8 ms."""
+_GATHERS_MOST_S = 0.02
+"""How long records wait, at most, while reports take long."""
 _FLUSH_S = 0.002
 """How long records are flushed, at most: they have long left by then, and their reports come without it."""
 
@@ -55,50 +58,28 @@ _FORBIDDEN_S = 1.0
 """How long a user that may write to nothing is refused without Kafka being asked again."""
 
 
-class Batch:
+class Batch(msgspec.Struct, eq=False):
     """The records of one ``send``. ``rows``, ``arrived`` and ``refused`` belong to the poll thread of its sender until
-    all reports are there."""
+    all reports are there. A struct, because every request makes one."""
 
-    __slots__ = (
-        "arrived",
-        "cost_bytes",
-        "errors",
-        "expected",
-        "extras",
-        "future",
-        "refused",
-        "rows",
-        "sender",
-        "sent_at",
-        "topic",
-        "transport",
-    )
-
-    def __init__(
-        self,
-        topic: str,
-        size: int,
-        cost_bytes: int,
-        sent_at: float,
-        future: asyncio.Future[list[Delivery]],
-        sender: Sender,
-    ) -> None:
-        self.topic = topic
-        self.sent_at = sent_at
-        self.rows: list[Any] = [None] * size
-        self.cost_bytes = cost_bytes
-        self.future = future
-        self.arrived = 0
-        self.expected = size
-        self.sender = sender
-        self.extras: dict[int, tuple[int, Any]] | None = None
-        """Timestamps and headers, of records that have them: reports of failures do not tell them."""
-        self.errors: list[str] | None = None
-        """Names of what befell the records that Kafka did not take."""
-        self.transport = CURRENT.get()[0]
-        """By which the records came; empty outside of requests."""
-        self.refused: list[Refused] | None = None
-        """The records that Kafka has not stored and that may be sent again; their rows are empty."""
+    topic: str
+    rows: list[Any]
+    """One a record, empty before its report."""
+    expected: int
+    """How many reports are to come."""
+    cost_bytes: int
+    sent_at: float
+    future: asyncio.Future[list[Delivery]]
+    sender: Sender
+    transport: str
+    """By which the records came; empty outside of requests."""
+    arrived: int = 0
+    extras: dict[int, tuple[int, Any]] | None = None
+    """Timestamps and headers, of records that have them: reports of failures do not tell them."""
+    errors: list[str] | None = None
+    """Names of what befell the records that Kafka did not take."""
+    refused: list[Refused] | None = None
+    """The records that Kafka has not stored and that may be sent again; their rows are empty."""
 
     def has_more_to_come(self) -> bool:
         """Whether some reports have not come yet: of one that is seen before it is complete, or was sent again."""
@@ -143,17 +124,16 @@ class Batch:
         return failure
 
 
-class FollowedBatch(Batch):
+class FollowedBatch(Batch, eq=False, kw_only=True):
     """A batch whose sender is told of reports as they come: once for all that come in one round of the poll thread."""
 
-    __slots__ = ("_has_news", "_is_seen", "_progress")
+    progress: Callable[[], None]
+    """Called on the loop when ``deliveries`` has changed, and not any more when it is complete."""
+    has_news: bool = False
+    is_seen: bool = False
 
-    def __init__(self, progress: Callable[[], None], *values: Any) -> None:
-        """``progress`` is called on the loop when ``deliveries`` has changed, and not any more when it is complete."""
-        super().__init__(*values)
-        self._progress = progress
-        self._has_news = self._is_seen = False
-        self.future.add_done_callback(lambda done: progress())
+    def __post_init__(self) -> None:
+        self.future.add_done_callback(lambda done: self.progress())
 
     @property
     def deliveries(self) -> Sequence[Delivery | None]:
@@ -168,19 +148,19 @@ class FollowedBatch(Batch):
 
     def has_more_to_come(self) -> bool:
         # In this order: a report that comes meanwhile sets the mark again.
-        self._has_news = False
+        self.has_news = False
         if self.arrived < self.expected:
             if not self.future.done():
-                self._progress()
+                self.progress()
             return True
-        if self._is_seen:  # the mark was set once more while it was looked at: it is not to be finished twice
+        if self.is_seen:  # the mark was set once more while it was looked at: it is not to be finished twice
             return True
-        self._is_seen = True
+        self.is_seen = True
         return False
 
     def restart(self, expected: int) -> None:
         super().restart(expected)
-        self._is_seen = False
+        self.is_seen = False
 
     def delivered_alone(self, error: Any, message: Any) -> None:
         self.delivered(0, error, message)
@@ -188,8 +168,8 @@ class FollowedBatch(Batch):
     def delivered(self, index: int, error: Any, message: Any) -> None:
         self.rows[index] = message if error is None else self._outcome(index, error, message)
         self.arrived += 1
-        if not self._has_news:
-            self._has_news = True
+        if not self.has_news:
+            self.has_news = True
             self.sender.done.append(self)
 
 
@@ -214,8 +194,9 @@ class Sender:
             make: builds the producer, and another one after a fatal error.
             finished: gets the batches whose reports are all there; on the loop.
             broken: is called when the producer has failed for good, which leaves all of its batches open; on the loop.
-            gathers_s: how long records wait, at most, for the reports of others that are under way. None: they are
-                given to librdkafka at once, and wait ``linger.ms`` there even if there are no others.
+            gathers_s: how long records wait for the reports of others that are under way; half of the time that reports
+                take, if that is longer. None: they are given to librdkafka at once, and wait ``linger.ms`` there even
+                if there are no others.
         """
         self.batch_bytes = batch_bytes
         self.done: list[Batch] = []
@@ -232,6 +213,10 @@ class Sender:
         self._gathered: list[tuple[Batch, Sequence[RecordToSend], int | None]] = []
         """What waits for the reports of others, in the order of its sending."""
         self._gathered_records = self._gathered_bytes = 0
+        self._took_s = 0.0
+        """How long the reports of what was gathered take, of late."""
+        self._measured_from = 0.0
+        """When what is measured now was sent; 0: nothing is."""
         self._release_at: asyncio.TimerHandle | None = None
         self._is_waiting = False
         """Whether the poll thread waits for a send to flush."""
@@ -257,7 +242,8 @@ class Sender:
 
     def _gather(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
         if not self._gathered:
-            self._release_at = self._loop.call_later(self._gathers_s or 0.0, self._release)
+            held_s = max(self._gathers_s or 0.0, min(self._took_s / 2, _GATHERS_MOST_S))
+            self._release_at = self._loop.call_later(held_s, self._release)
         self._gathered.append((batch, records, partition))
         self._gathered_records += len(records)
         self._gathered_bytes += batch.cost_bytes
@@ -269,10 +255,18 @@ class Sender:
         gathered = self._take_gathered()
         if not gathered:
             return
+        if not self._measured_from:
+            self._measured_from = self._loop.time()
+            gathered[0][0].future.add_done_callback(self._measure)
         complete = [batch for batch, records, partition in gathered if self._produce(batch, records, partition)]
         self._wake()
         if complete:
             self._finished(complete)
+
+    def _measure(self, done: object) -> None:
+        """Learns how long the reports take."""
+        self._took_s += (self._loop.time() - self._measured_from - self._took_s) / 4
+        self._measured_from = 0.0
 
     def _take_gathered(self) -> list[tuple[Batch, Sequence[RecordToSend], int | None]]:
         if self._release_at is not None:
@@ -294,6 +288,16 @@ class Sender:
             partition = -1
         produce, topic = self.producer.produce, batch.topic
         delivered, delivered_alone = self.reports(batch, records)
+        if size == 1:
+            record = records[0]
+            if record.headers is None and not record.timestamp_ms:
+                place = partition if record.partition is None else record.partition
+                try:
+                    produce(topic, record.value, record.key, place, delivered_alone)
+                except Exception as error:
+                    _not_queued(batch, 0, record.value, record.key, place, error)
+                    return _without(batch, 1)
+                return False
         failed = 0
         for index, record in enumerate(records):
             report = delivered_alone if size == 1 else partial(delivered, index)

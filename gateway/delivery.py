@@ -1,0 +1,69 @@
+"""What moves a stream into the connection of its client, payload by payload: `Gateway.deliver`."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
+
+from kafka_gateway.errors import GONE, SLOW, CloseReason
+from kafka_gateway.heartbeats import Heartbeating
+from kafka_gateway.memory_budget import Claim, OutOfMemory
+from kafka_gateway.session import Session
+from kafka_gateway.stream import Counted, Payload, Stream
+
+if TYPE_CHECKING:
+    from kafka_gateway.core import Gateway
+
+
+class Sink(Protocol):
+    """The writing half of a transport. ``send`` returns when the client's connection has room for more.
+
+    A sink with an attribute ``takes_errors`` that is True gets the error that ends a record stream as its last payload;
+    for all others `Gateway.deliver` raises it.
+    """
+
+    async def send(self, payload: Payload) -> None: ...
+
+
+async def deliver(
+    gateway: Gateway, stream: Stream, sink: Sink, session: Session, write_timeout_s: float | None, heartbeat_s: int
+) -> CloseReason:
+    """See `Gateway.deliver`."""
+    takes_errors = getattr(sink, "takes_errors", False)
+    source = aiter(stream)
+    claim: Claim | None = None
+    if isinstance(source, Counted):
+        claim = gateway.memory.claim(partial(_end_for_memory, source))
+        source.count_in(claim)
+    if heartbeat_s:
+        gateway.heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
+    try:
+        async for payload in source:
+            if payload.error is not None and not takes_errors:
+                raise payload.error
+            try:
+                if write_timeout_s is None:
+                    await sink.send(payload)
+                else:
+                    async with asyncio.timeout(write_timeout_s):
+                        await sink.send(payload)
+            except TimeoutError:
+                gateway.memory.slow_clients[session.transport] += 1
+                return SLOW
+            except ConnectionError:
+                return GONE
+            if session.guarded and (wait_s := session.allowance.consumed(len(payload))) > 0:
+                await asyncio.sleep(wait_s)
+        return GONE
+    finally:
+        if heartbeat_s:
+            gateway.heartbeats.remove(cast(Heartbeating, sink))
+        session.streams.discard(stream)
+        await stream.aclose()
+        if claim is not None:
+            claim.release()
+
+
+def _end_for_memory(stream: Counted) -> None:
+    stream.fail(OutOfMemory())
