@@ -21,11 +21,11 @@ from typing import Final
 
 from kafka_gateway import early_signals
 from kafka_gateway.commands.inherited import bind_listeners, open_embedded, peer_directory
-from kafka_gateway.commands.place import Place
 from kafka_gateway.commands.reloads import Reloads
 from kafka_gateway.commands.run import open_logs, tell_ready
 from kafka_gateway.commands.service_manager import ServiceManager
 from kafka_gateway.commands.worker import START
+from kafka_gateway.commands.worker_process import WorkerProcess
 from kafka_gateway.config import Config, PropertiesText
 from kafka_gateway.door.listening import bind_unix
 from kafka_gateway.kafka.clients.properties import client_notes
@@ -110,11 +110,11 @@ class _Parent:
         self._directory = peer_directory(config, stack)
         listeners = bind_listeners(config, count, stack)
         self._embedded = open_embedded(config, stack)
-        self._workers: list[Place] = []
+        self._workers: list[WorkerProcess] = []
         for number in range(count):
             peer = stack.enter_context(bind_unix(peer_address(self._directory, number)))
             peer.listen(1024)
-            self._workers.append(Place(number, peer, [sockets[number] for sockets in listeners]))
+            self._workers.append(WorkerProcess(number, peer, [sockets[number] for sockets in listeners]))
         self._reloads = Reloads(text, self._workers, self._tell_reloaded)
         stack.callback(self._reloads.close)
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -198,7 +198,7 @@ class _Parent:
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def _start(self, worker: Place) -> None:
+    def _start(self, worker: WorkerProcess) -> None:
         channel, theirs = socket.socketpair()
         texts = self._reloads.numbers
         part = WorkerPart(
@@ -230,7 +230,7 @@ class _Parent:
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear(worker, channel))
         self._tell_states()
 
-    def _not_started(self, worker: Place, error: OSError) -> None:
+    def _not_started(self, worker: WorkerProcess, error: OSError) -> None:
         """The system has no process for it."""
         if not self._served:
             log.error("worker %d cannot start (%s): the gateway stops", worker.number, error)
@@ -238,7 +238,7 @@ class _Parent:
         else:
             log.error("worker %d cannot be started: %s; tried again in %g s", worker.number, error, worker.put_off())
 
-    def _hear(self, worker: Place, channel: socket.socket) -> None:
+    def _hear(self, worker: WorkerProcess, channel: socket.socket) -> None:
         try:
             data = channel.recv(4096)
         except (BlockingIOError, ConnectionResetError):
@@ -291,7 +291,7 @@ class _Parent:
             if worker.process is not None and (code := worker.process.poll()) is not None:
                 self._ended(worker, code)
 
-    def _ended(self, worker: Place, code: int) -> None:
+    def _ended(self, worker: WorkerProcess, code: int) -> None:
         if worker.channel is not None:
             with contextlib.suppress(KeyError, ValueError):  # its end was read already
                 self._selector.unregister(worker.channel)

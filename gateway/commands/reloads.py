@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 
-from kafka_gateway.commands.place import Place
+from kafka_gateway.commands.worker_process import WorkerProcess
 from kafka_gateway.config import PropertiesText
 from kafka_gateway.workers.texts import SharedText
 
@@ -25,8 +25,10 @@ class Reloads:
     OSError: there is no memory for the texts.
     """
 
-    def __init__(self, text: PropertiesText | None, places: Sequence[Place], settled: Callable[[bool], None]) -> None:
-        self._places = places
+    def __init__(
+        self, text: PropertiesText | None, workers: Sequence[WorkerProcess], settled: Callable[[bool], None]
+    ) -> None:
+        self._workers = workers
         self._settled = settled
         self._current: PropertiesText | None = text
         self._started, self._taken, self._offered = SharedText(text), SharedText(text), SharedText(text)
@@ -47,20 +49,20 @@ class Reloads:
         self._asked = True
         self.go_on()
 
-    def begin(self, place: Place) -> None:
+    def begin(self, worker: WorkerProcess) -> None:
         """A process is started there, with the text that was taken last."""
-        place.round = self._round
+        worker.round = self._round
 
-    def answered(self, place: Place, taken: bool) -> None:
+    def answered(self, worker: WorkerProcess, taken: bool) -> None:
         """The worker has read what it was asked to."""
-        if place.reloading:
-            place.reloading = False
+        if worker.reloading:
+            worker.reloading = False
             self._was_taken = self._was_taken or taken
             self.go_on()
 
     def go_on(self) -> None:
         """Does what is due. To be called whenever a worker has begun to serve, or has ended."""
-        if any(place.reloading for place in self._places):
+        if any(worker.reloading for worker in self._workers):
             return
         if self._is_new:
             self._is_new = False
@@ -70,8 +72,8 @@ class Reloads:
                 before, self._taken = self._taken, SharedText(self._current)
                 before.close()
             self._settled(self._was_taken)
-        serving = [place for place in self._places if place.ready_at is not None]
-        if behind := [place for place in serving if place.round != self._round]:
+        serving = [worker for worker in self._workers if worker.ready_at is not None]
+        if behind := [worker for worker in serving if worker.round != self._round]:
             # Started before the text was taken, or before files of the log were moved away.
             self._send(self._current, behind, self._round)
         elif self._asked and serving:
@@ -79,13 +81,13 @@ class Reloads:
             text = PropertiesText.of(self._current.path) if self._current is not None else None
             self._send(text, serving, self._round + 1)
 
-    def _send(self, text: PropertiesText | None, places: Sequence[Place], round: int) -> None:
+    def _send(self, text: PropertiesText | None, workers: Sequence[WorkerProcess], round: int) -> None:
         self._offer, self._was_taken = text, False
         self._offered.write(text)
-        for place in places:
-            place.reloading, place.round = True, round
-            if place.process is not None:
-                place.process.send_signal(signal.SIGHUP)
+        for worker in workers:
+            worker.reloading, worker.round = True, round
+            if worker.process is not None:
+                worker.process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
         """Gives the memory back."""

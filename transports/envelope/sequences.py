@@ -6,7 +6,8 @@ can open many of them and finish none, so their number, their bytes and their id
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
@@ -131,3 +132,56 @@ class Sequences:
 
     def _too_many(self) -> TooManyRequests:
         return TooManyRequests(f"More than {self._open_max} unfinished requests on this connection.")
+
+
+class TimedSequences:
+    """The open sequences of a connection, which begin to exist with the first and are given up in time.
+
+    Belongs to the event loop.
+    """
+
+    __slots__ = ("_give_up", "_loop", "_make", "_open", "_timer")
+
+    def __init__(self, make: Callable[[], Sequences], give_up: Callable[[Envelope], None]) -> None:
+        """``give_up`` gets the first part of a sequence whose next part has not come in time."""
+        self._make = make
+        self._give_up = give_up
+        self._loop = asyncio.get_running_loop()
+        self._open: Sequences | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __bool__(self) -> bool:
+        return self._open is not None
+
+    def __contains__(self, id: bytes | None) -> bool:
+        return self._open is not None and id in self._open
+
+    def add(self, part: Envelope) -> Envelope | None:
+        """As `Sequences.add`."""
+        if self._open is None:
+            self._open = self._make()
+        whole = self._open.add(part, self._loop.time())
+        if not self._open:
+            self._open = None
+        self._watch()
+        return whole
+
+    def _watch(self) -> None:
+        if self._timer is None and self._open is not None and (at := self._open.deadline) is not None:
+            self._timer = self._loop.call_at(at, self._drop)
+
+    def _drop(self) -> None:
+        self._timer = None
+        if self._open is not None:
+            # The timer may be early by less than the clock's resolution.
+            for first in self._open.expired(self._loop.time() + 0.001):
+                self._give_up(first)
+            self._watch()
+
+    def close(self) -> None:
+        """Forgets all."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._open is not None:
+            self._open.close()

@@ -14,13 +14,10 @@ from functools import partial
 from typing import cast
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.door.proofs import certificate_of
 from kafka_gateway.errors import (
-    GONE,
     NO_MEMORY,
     RequestTimeout,
     ServiceError,
-    TooManyRequests,
 )
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
@@ -33,9 +30,11 @@ from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stre
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
+from kafka_gateway.transports.envelope.identities import Identities
 from kafka_gateway.transports.envelope.replying import reply as reply_messages
 from kafka_gateway.transports.envelope.replying import short_reply
-from kafka_gateway.transports.envelope.sequences import Sequences
+from kafka_gateway.transports.envelope.request_headers import RequestHeaders
+from kafka_gateway.transports.envelope.sequences import Sequences, TimedSequences
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.envelope.sinks import PartsSink, PushSink
 from kafka_gateway.transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet, Immediate, members_of
@@ -43,13 +42,9 @@ from kafka_gateway.transports.envelope.streamed_bodies import StreamedBodies, St
 from kafka_gateway.transports.envelope.unanswered import Unanswered
 from kafka_gateway.transports.records.frames import array
 
-_INHERITED = ("authorization", "cookie", "host", "forwarded", "accept-language", "user-agent")
-"""Headers of the opening request that its envelopes inherit (§1.9); and those that begin with ``x-forwarded-``."""
 _REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "warning", "www-authenticate"})
 _READING = ("GET", "HEAD")
-_IDENTITIES_MAX = 16
-"""Different proofs of identity in the envelopes of one client."""
-_HEADER_SETS_MAX = 64
+_REMEMBERED_MAX = 64
 _PATH_MAX = 1024
 """Characters of a path that is remembered."""
 
@@ -76,15 +71,13 @@ class EnvelopeSession:
         "_channel",
         "_form",
         "_gateway",
-        "_header_sets",
+        "_headers",
         "_holds",
-        "_inherited",
+        "_identities",
         "_loop",
-        "_others",
         "_read",
         "_reply_headers",
         "_running",
-        "_sequence_timer",
         "_sequences",
         "_session",
         "_settings",
@@ -115,16 +108,10 @@ class EnvelopeSession:
         self._binary = binary or settings.binary
         self._reply_headers = reply_headers
         self._text_only = text_only
-        self._inherited = {
-            name.lower(): value
-            for name, value in headers.items()
-            if name.lower() in _INHERITED or name.lower().startswith("x-forwarded-")
-        } | dict(gateway.proofs.shown(session.proof))
-        self._header_sets: dict[tuple[str | None, str | None], dict[str, str]] = {}
+        self._headers = RequestHeaders(headers, gateway.proofs.shown(session.proof))
         self._at_once: dict[tuple[str, str | None, str | None], tuple[Plan, str, Mapping[str, str]]] = {}
         """By path as it was sent, accept and type: what requests are begun with that need no task."""
-        self._others: dict[object, Session] = {}
-        """Sessions for envelopes that carry another proof of identity than the opening request, by that proof."""
+        self._identities = Identities(gateway, session)
         self._read = envelope.EnvelopeReader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
         self._running = 0
@@ -137,8 +124,15 @@ class EnvelopeSession:
         """Streams whose clients may acknowledge, by the id of their requests."""
         self._vacancy: asyncio.Future[None] | None = None
         """Some wait for a request to finish."""
-        self._sequences: Sequences | None = None
-        self._sequence_timer: asyncio.TimerHandle | None = None
+        self._sequences = TimedSequences(
+            lambda: Sequences(
+                settings.sequences_max,
+                settings.body_max,
+                settings.sequence_idle_s,
+                gateway.memory.claim(lambda: channel.close(NO_MEMORY)),
+            ),
+            lambda first: self._refuse(RequestTimeout("Incomplete message sequence"), first),
+        )
         self._bodies: StreamedBodies | None = None
 
     # --- in ---------------------------------------------------------------------------------------------------------
@@ -164,17 +158,17 @@ class EnvelopeSession:
                     self._holds = True
             elif part.more and self._takes_pieces(part):
                 self._start(part, self._open_bodies().open(part))
-            elif self._sequences is None and not part.more and len(part.content) <= self._settings.body_max:
+            elif not self._sequences and not part.more and len(part.content) <= self._settings.body_max:
                 part.drop_blank()
                 self._start(part)
-            elif (whole := self._complete(part)) is not None:
+            elif (whole := self._sequences.add(part)) is not None:
                 self._start(whole)
         except ServiceError as error:
             self._refuse(error, part)
 
     def _takes_pieces(self, part: Envelope) -> bool:
         """Whether the part begins a request whose body is handed over as it comes."""
-        if self._sequences is not None and part.id in self._sequences:
+        if part.id in self._sequences:
             return False
         path = part.path.partition("?")[0].partition("#")[0]
         return takes_pieces(self._gateway.router, part.method, path if path[:1] == "/" else "/" + path)
@@ -188,34 +182,6 @@ class EnvelopeSession:
             )
         return self._bodies
 
-    def _complete(self, part: Envelope) -> Envelope | None:
-        """The request that the message is, or is the end of."""
-        if self._sequences is None:
-            settings = self._settings
-            claim = self._gateway.memory.claim(lambda: self._channel.close(NO_MEMORY))
-            self._sequences = Sequences(settings.sequences_max, settings.body_max, settings.sequence_idle_s, claim)
-        whole = self._sequences.add(part, self._loop.time())
-        if not self._sequences:
-            self._sequences = None
-        self._watch_sequences()
-        return whole
-
-    def _watch_sequences(self) -> None:
-        if (
-            self._sequence_timer is None
-            and self._sequences is not None
-            and (at := self._sequences.deadline) is not None
-        ):
-            self._sequence_timer = self._loop.call_at(at, self._drop_sequences)
-
-    def _drop_sequences(self) -> None:
-        self._sequence_timer = None
-        if self._sequences is not None:
-            # The timer may be early by less than the clock's resolution.
-            for first in self._sequences.expired(self._loop.time() + 0.001):
-                self._refuse(RequestTimeout("Incomplete message sequence"), first)
-            self._watch_sequences()
-
     def _start(self, part: Envelope, body: StreamedBody | None = None) -> None:
         session = self._session
         if session.closed is not None:
@@ -227,17 +193,12 @@ class EnvelopeSession:
         path, query = part.path, ""
         if path[:1] != "/" or "?" in path or "#" in path:
             path, query = part.target
-        headers: Mapping[str, str] | None = None
-        if part.headers is None:
-            headers = self._header_sets.get((part.accept, part.type))
-        if headers is None:
-            headers = self._headers(part)
         request = Request(
             session,
             part.method,
             path,
             parse_query(query) if query else NOTHING,
-            headers,
+            self._headers.of(part),
             part.content if body is None else body,
             self._base_url,
             default_generation=self._settings.generation,
@@ -272,7 +233,7 @@ class EnvelopeSession:
         if plan is None:
             self._at_once.pop(key, None)
         elif len(part.path) <= _PATH_MAX and len(part.accept or "") + len(part.type or "") < 256:
-            if len(self._at_once) >= _HEADER_SETS_MAX:
+            if len(self._at_once) >= _REMEMBERED_MAX:
                 self._at_once.clear()
             self._at_once[key] = plan, request.path, request.headers
 
@@ -310,18 +271,6 @@ class EnvelopeSession:
             self._leave()
             self._unanswered.end()
 
-    def _headers(self, part: Envelope) -> Mapping[str, str]:
-        headers = {**self._inherited, **(part.headers or {})}
-        if part.accept is not None:
-            headers["accept"] = part.accept
-        if part.type is not None:
-            headers["content-type"] = part.type
-        if part.headers is None and len(part.accept or "") + len(part.type or "") < 256:
-            if len(self._header_sets) >= _HEADER_SETS_MAX:
-                self._header_sets.clear()
-            self._header_sets[part.accept, part.type] = headers
-        return headers
-
     async def _serve(self, request: Request, part: Envelope, own: list[asyncio.Task[None]]) -> None:
         started = time.perf_counter() if self._access.enabled else 0.0
         holds_place = True
@@ -332,7 +281,7 @@ class EnvelopeSession:
                 return
             if part.headers is not None or request.session.principal.until < time.monotonic():
                 try:
-                    request.session = await self._identify(request)
+                    request.session = await self._identities.of(request)
                 except ServiceError as error:
                     self._refuse(error, part)
                     return
@@ -402,33 +351,9 @@ class EnvelopeSession:
         except ServiceError as error:
             self._refuse(error, part)
             return
-        self._inherited.update(self._gateway.proofs.shown(own.proof))
-        self._header_sets.clear()
+        self._headers.inherit(self._gateway.proofs.shown(own.proof))
         self._at_once.clear()
         self._reply(Reply(204, "", b""), b"", part)
-
-    # --- identity ---------------------------------------------------------------------------------------------------
-
-    async def _identify(self, request: Request) -> Session:
-        """The session whose principal this request's headers prove. Unauthorized, Forbidden, TooManyRequests."""
-        proofs, own = self._gateway.proofs, self._session
-        certificate = certificate_of(own)
-        shown = proofs.shown(request.headers, certificate)
-        if shown == own.proof:
-            await proofs.look_again(own)
-            return own
-        key = tuple(shown.items())
-        known = self._others.get(key)
-        if known is not None and known.closed is None:
-            await proofs.look_again(known)
-            return known
-        if known is None and len(self._others) >= _IDENTITIES_MAX:
-            raise TooManyRequests(f"More than {_IDENTITIES_MAX} identities on one connection.")
-        opened = self._others[key] = await proofs.open(
-            own.transport, request.headers, own.listener, own.peer, certificate
-        )
-        opened.admin = own.admin
-        return opened
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -558,14 +483,8 @@ class EnvelopeSession:
 
     async def aclose(self) -> None:
         """Forgets what is unfinished; the session itself, with the requests at work, belongs to the transport."""
-        if self._sequence_timer is not None:
-            self._sequence_timer.cancel()
-            self._sequence_timer = None
-        if self._sequences is not None:
-            self._sequences.close()
+        self._sequences.close()
         if self._bodies is not None:
             self._bodies.close()
         self._let_in()
-        others, self._others = self._others, {}
-        for session in others.values():
-            await self._gateway.close_session(session, GONE)
+        await self._identities.aclose()

@@ -1,4 +1,4 @@
-"""A place among the workers: the sockets that belong to it, and the process that has them at present."""
+"""A worker as its parent sees it: the sockets that belong to it, and the process that has them at present."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SET_ASIDE_AFTER: Final = 3
 """Processes in a row that have not served that long: connections are not kept waiting for another one then."""
 
 
-class Place:
-    """Belongs to the parent."""
+class WorkerProcess:
+    """A worker, which outlives its processes. Belongs to the parent."""
 
     def __init__(self, number: int, peer: socket.socket, listeners: list[list[socket.socket]]) -> None:
         self.number = number
