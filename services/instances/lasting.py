@@ -136,7 +136,7 @@ class LastingInstances:
             key = _key(definition)
             if self._registry.get(key) is None and key not in self._reviving:
                 log.info("consumer instance %r of group %r expired, unused since its slot came", key.name, key.group)
-                await self.definitions.delete(definition)
+                await _quietly(self.definitions.delete(definition))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,7 @@ class GroupClient(AssignedPartitions):
         blocking: bool = True,
         joins: bool = True,
         anchors: Mapping[Partition, Anchor] = _NO_ANCHORS,
+        from_beginning: bool = False,
     ) -> None:
         """Builds nothing yet; see `open`.
 
@@ -88,6 +89,7 @@ class GroupClient(AssignedPartitions):
             joins: whether it is of its group at all. librdkafka asks for the group's coordinator all the same, and
                 what Kafka lets the user do with a group that it only names is no matter.
             anchors: where partitions of the first assignment begin, as far as they count (cluster.md §4.3).
+            from_beginning: whether the group's assignments begin at the beginning, whatever anybody has committed.
         """
         super().__init__(cooperative)
         self._build = build
@@ -96,6 +98,9 @@ class GroupClient(AssignedPartitions):
         self._blocking = blocking
         self._joins = joins
         self._anchors = dict(anchors)
+        self._from_beginning = from_beginning
+        self.fatal = ""
+        """Why the client can do nothing any more, such as that another one has its ``group.instance.id``."""
         self.commits = Commits()
         self.anchored: dict[Partition, int] = {}
         """Partitions that went on at an anchor; whoever looks takes them away."""
@@ -162,6 +167,8 @@ class GroupClient(AssignedPartitions):
             elif error.code() == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED and not self._joins:
                 _log.debug("A consumer without a group may not use one: %s", describe(error))
             elif event is not Event.PASSES or error.fatal():
+                if error.code() == confluent_kafka.KafkaError._FATAL or error.fatal():
+                    self.fatal = describe(error)
                 _log.warning("A consumer reports %s", describe(error))
                 self.failure = to_service_error(error)
         return good
@@ -335,7 +342,7 @@ class GroupClient(AssignedPartitions):
             self._forget(mine)
             self.missing -= {topic for topic, _ in mine}
             starts = self._first_starts(consumer, mine)
-            anew = {place for place in mine if place[0] in self._anew}
+            anew = {place for place in mine if self._from_beginning or place[0] in self._anew}
             placed = [
                 TopicPartition(
                     *place, confluent_kafka.OFFSET_BEGINNING if place in anew else starts.get(place, UNKNOWN)

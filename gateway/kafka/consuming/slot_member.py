@@ -3,8 +3,8 @@
 It subscribes to the topic of which each partition is a slot, by the classic protocol and ``cooperative-sticky``, reads
 what it is assigned from the beginning, and follows it for ever. It commits nothing.
 
-librdkafka calls back within ``consume()``. Whatever a callback raises would surface as an unrelated SystemError from
-there, so none does. While slots are handed over the callback waits for the event loop; heartbeats go on meanwhile.
+While slots are handed over the thread waits, within librdkafka's callback, for the event loop; heartbeats go on
+meanwhile.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any, Final
 
-import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
+from confluent_kafka import Message
 
 from kafka_gateway.kafka.clients.factory import ClientFactory
-from kafka_gateway.kafka.errors import describe
+from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.slots import SlotGroup, SlotListener, SlotRecord
 
@@ -29,8 +30,6 @@ log = logging.getLogger("gateway.cluster")
 
 _POLL_S: Final = 0.1
 _BATCH: Final = 1000
-_LEAVE_S: Final = 0.2
-"""How long is polled after ``unsubscribe()``: only then a static member leaves (cluster.md §6.4)."""
 _SPARE_S: Final = 1.0
 """Beyond its time, for the event loop to end a hand-over that took too long."""
 _CLOSE_S: Final = 5.0
@@ -48,7 +47,6 @@ class KafkaSlotMember:
         self._stopping = threading.Event()
         self._for_good = True
         self._held: set[int] = set()
-        self._fenced = False
         self._failure = ""
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="cluster-slots", daemon=True)
@@ -67,7 +65,7 @@ class KafkaSlotMember:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
             self._loop.call_soon_threadsafe(what, *arguments)
 
-    def _build(self) -> confluent_kafka.Consumer:
+    def _run(self) -> None:
         group = self._group
         settings = ConsumerSettings(
             group.group, group.member, auto_offset_reset="earliest", auto_commit=False, finds_ends=True
@@ -81,104 +79,77 @@ class KafkaSlotMember:
             # With the 500 ms of the default a replay of some slots took 1.5 s.
             "fetch.wait.max.ms": 100,
         }
-        return self._clients.consumer(settings, **own)
-
-    def _run(self) -> None:
-        consumer: confluent_kafka.Consumer | None = None
+        build = partial(self._clients.consumer, settings, **own)
+        client = GroupClient(build, self, cooperative=True, reset="earliest", blocking=False, from_beginning=True)
         try:
-            consumer = self._build()
-            consumer.subscribe(
-                [self._group.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-            )
-            while not (self._stopping.is_set() or self._fenced):
-                self._take(consumer.consume(1, _POLL_S) or [], consumer)
-            if not self._fenced:
+            client.open()
+            client.subscribe([self._group.topic])
+            while not (self._stopping.is_set() or client.fatal):
+                self._round(client)
+            if client.fatal:
+                self._held.clear()
+                self._tell(self._listener.fenced, client.fatal)
+            else:
                 self._give_up(self._held)
                 if self._for_good:
-                    self._leave(consumer)
+                    client.leave()
         except Exception as error:
             log.exception("the member that holds slots has failed")
             self._tell(self._listener.fenced, str(error))
         finally:
-            if consumer is not None:
-                with contextlib.suppress(Exception):
-                    consumer.close()
+            with contextlib.suppress(Exception):
+                client.close()
             self._tell(self._end)
 
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _leave(self, consumer: confluent_kafka.Consumer) -> None:
-        consumer.unsubscribe()
-        until = time.monotonic() + _LEAVE_S
-        while (left_s := until - time.monotonic()) > 0:
-            consumer.consume(1, left_s)
-
-    def _take(self, messages: list[Message], consumer: confluent_kafka.Consumer) -> None:
-        if not messages:
-            return
-        messages += consumer.consume(_BATCH, 0)
-        records: list[SlotRecord] = []
-        ends: list[int] = []
-        for message in messages:
-            error = message.error()
-            slot = message.partition() or 0
-            if error is None:
-                records.append(SlotRecord(slot, _bytes(message.key()) or b"", _bytes(message.value()), _uid(message)))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ends.append(slot)
-            else:
-                self._note(error)
-        if records:
-            self._tell(self._listener.records, records)
-        if ends:
+    def _round(self, client: GroupClient) -> None:
+        client.tend(time.monotonic())
+        messages = client.poll(_BATCH, _POLL_S)
+        if messages:
+            self._tell(
+                self._listener.records,
+                [
+                    SlotRecord(each.partition() or 0, _bytes(each.key()) or b"", _bytes(each.value()), _uid(each))
+                    for each in messages
+                ],
+            )
+        if client.ends:
+            ends = [slot for _, slot in client.ends]
+            client.ends.clear()
             self._report("")
             self._tell(self._listener.caught_up, ends)
-
-    def _note(self, error: KafkaError) -> None:
-        text = describe(error)
-        if error.code() == KafkaError._FATAL or error.fatal():  # the former says nothing of itself
-            self._fenced = True
-            self._held.clear()
-            self._tell(self._listener.fenced, text)
-        elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._report(text)
+        failure, client.failure = client.failure, None
+        if failure is not None and not client.fatal:
+            self._report(failure.message)
+        elif client.missing:
+            client.missing.clear()
+            self._report(f"There is no topic {self._group.topic}.")
 
     def _report(self, failure: str) -> None:
         if failure != self._failure:
             self._failure = failure
             self._tell(self._listener.failed, failure)
 
-    # --- librdkafka's callbacks, on the thread: none may raise --------------------------------------------------------
+    # --- the Owner of the client, called within its polls -------------------------------------------------------------
 
-    def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            slots = [each.partition for each in partitions]
-            self._held.update(slots)
-            # Before the assignment, so that no record comes first.
-            self._tell(self._listener.assigned, slots)
-            consumer.incremental_assign(
-                [TopicPartition(each.topic, each.partition, OFFSET_BEGINNING) for each in partitions]
-            )
-        except Exception:
-            log.exception("slots could not be taken")
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        slots = [slot for _, slot in partitions]
+        self._held.update(slots)
+        self._tell(self._listener.assigned, slots)  # their records come with a later poll
 
-    def _on_revoke(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            self._give_up([each.partition for each in partitions])
-            consumer.incremental_unassign(partitions)
-        except Exception:
-            log.exception("slots could not be given up")
+    def placed(self, partitions: Collection[Partition]) -> None:
+        pass
 
-    def _on_lost(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            slots = [each.partition for each in partitions]
-            self._held.difference_update(slots)
-            self._tell(self._listener.lost, slots)
-            consumer.incremental_unassign(partitions)
-        except Exception:
-            log.exception("slots that were lost could not be let go")
+    def revoked(self, partitions: Collection[Partition]) -> None:
+        self._give_up([slot for _, slot in partitions])
+
+    def lost(self, partitions: Collection[Partition]) -> None:
+        slots = [slot for _, slot in partitions]
+        self._held.difference_update(slots)
+        self._tell(self._listener.lost, slots)
 
     def _give_up(self, slots: Collection[int]) -> None:
         slots = [slot for slot in slots if slot in self._held]
