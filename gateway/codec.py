@@ -26,6 +26,9 @@ class Codec:
     """Formats of one family can be read through an instance of any of them (§6.8); "" for none."""
     schema_type: str = ""
     """The registry's word for its schemas: AVRO, JSON, PROTOBUF; "" for a format without schemas."""
+    is_loaded: bool = True
+    """False while the first schema takes longer than others, because something is loaded for it: it is compiled on a
+    thread."""
 
     def store(self, datum: Any) -> bytes:
         """The bytes that Kafka keeps; ValueError with a message for the client if there are none."""

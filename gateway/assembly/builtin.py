@@ -8,11 +8,9 @@ from kafka_gateway.authenticators.kafka import KafkaAuthenticator
 from kafka_gateway.authenticators.single_user import SingleUserAuthenticator
 from kafka_gateway.authorizers.file import FileAuthorizer
 from kafka_gateway.codec import Codec
-from kafka_gateway.codecs.avro import AvroCodec
 from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.codecs.json import JsonCodec
-from kafka_gateway.codecs.json_schema import JsonSchemaCodec
-from kafka_gateway.codecs.protobuf import ProtobufCodec
+from kafka_gateway.codecs.later import LaterCodec
 from kafka_gateway.config import Config, ConfigKey
 from kafka_gateway.markers import hookimpl
 from kafka_gateway.rights import Authorizer
@@ -26,13 +24,33 @@ def gateway_config_keys() -> list[ConfigKey]:
 
 @hookimpl
 def gateway_codecs(config: Config) -> list[Codec]:
-    return [
-        BinaryCodec(),
-        JsonCodec(),
-        AvroCodec(),
-        JsonSchemaCodec(config.flag("schema.json.fill.defaults")),
-        ProtobufCodec(),
+    v1, v2 = frozenset({"v1", "v2"}), frozenset({"v2"})
+    later = [
+        LaterCodec("avro", "AVRO", v1, _avro),
+        LaterCodec("jsonschema", "JSON", v2, lambda: _json_schema(config)),
+        LaterCodec("protobuf", "PROTOBUF", v2, _protobuf),
     ]
+    # Where somebody has set up a registry the first schema comes soon.
+    with_schemas = [each.codec for each in later] if config.given("schema.registry.url") else later
+    return [BinaryCodec(), JsonCodec(), *with_schemas]
+
+
+def _avro() -> Codec:
+    from kafka_gateway.codecs.avro import AvroCodec
+
+    return AvroCodec()
+
+
+def _json_schema(config: Config) -> Codec:
+    from kafka_gateway.codecs.json_schema import JsonSchemaCodec
+
+    return JsonSchemaCodec(config.flag("schema.json.fill.defaults"))
+
+
+def _protobuf() -> Codec:
+    from kafka_gateway.codecs.protobuf import ProtobufCodec
+
+    return ProtobufCodec()
 
 
 @hookimpl

@@ -75,6 +75,7 @@ def run(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(config, plugins, hasty, logs, read, part))

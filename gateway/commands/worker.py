@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.workers")
 
 START = (
-    "from kafka_gateway import early_signals; early_signals.keep(early_signals.HARMLESS);"
+    # What is imported stays: the collector would walk it again and again. `run` turns it on.
+    "import gc; gc.disable(); from kafka_gateway import early_signals; early_signals.keep(early_signals.HARMLESS);"
     " from kafka_gateway.commands.worker import start; start()"
 )
 """What the interpreter of a worker runs. bin/stop knows a gateway by ``-m kafka_gateway``: its parent only."""

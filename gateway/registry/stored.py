@@ -53,16 +53,16 @@ class Failed:
 
 async def compile_schema(codec: Codec, schema: Schema) -> CompiledSchema:
     """A schema of the registry. ValueError: it cannot be used, or is past `bounds`."""
-    return await _made(schema, codec.compile)
+    return await _made(codec, schema, codec.compile)
 
 
 async def compile_draft(codec: Codec, schema: Schema) -> tuple[CompiledSchema, str]:
     """A schema of a client, and the text to register. ValueError as `compile_schema`, and as `Codec.canonical`."""
-    return await _made(schema, lambda schema: (codec.compile(schema), codec.canonical(schema.text)))
+    return await _made(codec, schema, lambda schema: (codec.compile(schema), codec.canonical(schema.text)))
 
 
-async def _made(schema: Schema, make: Callable[[Schema], T]) -> T:
-    """Everything that reads the text of a schema: on a thread if it is long."""
+async def _made(codec: Codec, schema: Schema, make: Callable[[Schema], T]) -> T:
+    """Everything that reads the text of a schema: on a thread if it is long, or the first of its codec."""
     check_size(schema)
 
     def made() -> T:
@@ -71,6 +71,6 @@ async def _made(schema: Schema, make: Callable[[Schema], T]) -> T:
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
 
-    if len(schema.text) + sum(len(text) for _, text in schema.imports) > _LONG_TEXT:
+    if not codec.is_loaded or len(schema.text) + sum(len(text) for _, text in schema.imports) > _LONG_TEXT:
         return await asyncio.to_thread(made)
     return made()

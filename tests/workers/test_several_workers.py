@@ -540,4 +540,6 @@ def test_one_worker_has_nothing_of_this() -> None:
         imported = "\n".join(alone.output)
         assert "kafka_gateway.core" in imported
         assert "kafka_gateway.workers" not in imported
+        # Nobody has set up a schema registry.
+        assert re.search(r"\| +(jsonschema|google\.protobuf)$", imported, re.MULTILINE) is None
         assert Path(f"/proc/{alone.pid}/task/{alone.pid}/children").read_text() == ""
