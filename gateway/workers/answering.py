@@ -166,8 +166,9 @@ class Answering(Wire):
 
     async def _serve(self, ask: Ask, body: bytes, work: _Work) -> None:
         gateway = self._gateway
-        claim = gateway.memory.claim()
-        claim.set_to(len(body))
+        claim = gateway.memory.claim() if body else None
+        if claim is not None:
+            claim.set_to(len(body))
         dialect = _Telling() if ask.tells_errors else None
         keeps = False
         try:
@@ -185,7 +186,8 @@ class Answering(Wire):
                 work.stream, keeps = reply.body, True
                 self._answer(ask.id, reply, None, None, getattr(reply.body, "heartbeat_s", 0))
         finally:
-            claim.release()
+            if claim is not None:
+                claim.release()
             if not keeps:
                 self._works.pop(ask.id, None)
             if work.session is not None and work.stream is None:

@@ -190,6 +190,9 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes]]:
         """The frames that are complete now. FrameError: it is none, and nothing behind it can be read."""
         held = self._data
+        if not held and len(data) > 6 and int.from_bytes(data[:4]) == len(data) - 4:  # one frame, as it mostly is
+            yield self._frame(data, 0, len(data))
+            return
         held += data
         start = 0
         try:
@@ -200,18 +203,22 @@ class FrameReader:
                 end = start + 4 + length
                 if len(held) < end:
                     break
-                behind = start + 6 + int.from_bytes(held[start + 4 : start + 6])
-                if behind > end:
-                    raise FrameError("a head longer than its frame")
-                try:
-                    head = _decoder.decode(held[start + 6 : behind])
-                except ValueError as error:
-                    raise FrameError(str(error)) from None
-                content = bytes(held[behind:end])
+                whole = self._frame(held, start, end)
                 start = end
-                yield head, content
+                yield whole
         finally:
             del held[:start]
+
+    def _frame(self, data: bytes | bytearray, start: int, end: int) -> tuple[Head, bytes]:
+        if end - start - 4 >= self.longest:
+            raise FrameError(f"a length of {end - start - 4}")
+        behind = start + 6 + int.from_bytes(data[start + 4 : start + 6])
+        if behind > end:
+            raise FrameError("a head longer than its frame")
+        try:
+            return _decoder.decode(data[start + 6 : behind]), bytes(data[behind:end])
+        except ValueError as error:
+            raise FrameError(str(error)) from None
 
 
 def told(text: str) -> str:

@@ -39,6 +39,8 @@ from kafka_gateway.workers.wire import Judge, LinkLost, Wire, no_fault
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Header fields that stay in the process that has judged them, beside those that the authenticators read."""
 _AGAIN_S: Final = 0.01
+_WHO: Final = "as other processes are told of it"
+"""In ``Session.state``: the principal and the proof that an `Asker` was made of, and it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +191,12 @@ class Link(Wire):
             self._who(session, self._terms.brings_proofs or bool(relay)),
             request.method,
             told(request.path),
-            {told(name): told(value) for name, value in request.query.items()},
-            {lower: told(value) for name, value in request.headers.items() if (lower := name.lower()) not in secret},
+            {told(name): told(value) for name, value in request.query.items()} if request.query else {},
+            {
+                lower: value if value.isascii() else told(value)
+                for name, value in request.headers.items()
+                if (lower := name.lower()) not in secret
+            },
             base_url if isinstance(base_url, str) else base_url(),
             request.id,
             request.one_reply,
@@ -203,6 +209,15 @@ class Link(Wire):
         )
 
     def _who(self, session: Session, brings_proofs: bool) -> jsonio.Raw:
+        principal, proof = session.principal, session.proof
+        known: tuple[object, object, bool, jsonio.Raw] | None = session.state.get(_WHO)
+        if known is not None and known[0] is principal and known[1] is proof and known[2] is brings_proofs:
+            return known[3]
+        encoded = self._told_of(session, brings_proofs)
+        session.state[_WHO] = principal, proof, brings_proofs, encoded
+        return encoded
+
+    def _told_of(self, session: Session, brings_proofs: bool) -> jsonio.Raw:
         principal = session.principal
         return jsonio.Raw(
             jsonio.encode(
