@@ -43,7 +43,7 @@ def peer_directory_faults(config: Config) -> list[Fault]:
     """What is wrong with ``cluster.peer.dir``: one of the checks of ``kafka-gateway --check``. What is not there is not
     left there."""
     path = config.text(PEER_DIR)
-    if config.integer("workers") == 1 or not path:
+    if not path or (config.integer("workers") == 1 and not config.flag("cluster.enable")):
         return []
     missing = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
     trouble = trouble_with(path)

@@ -34,7 +34,7 @@ from kafka_gateway.workers.frames import (
     told,
 )
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.wire import Judge, LinkLost, Wire, no_fault
+from kafka_gateway.workers.wire import NOBODYS, Judge, LinkLost, Wire, no_fault
 
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Header fields that stay in the process that has judged them, beside those that the authenticators read."""
@@ -284,7 +284,7 @@ class Link(Wire):
             longest = next(iter(self._asked.values()))[1]
             due = max(longest, self.heard_at) + self._silence_max_s
             self._look_at = min(self._look_at, max(due, self._loop.time() + _AGAIN_S))
-        self._looking = self._loop.call_at(self._look_at, self._look)
+        self._looking = self._loop.call_at(self._look_at, self._look, context=NOBODYS)
 
     def _look(self) -> None:
         """Gives a sign of life, asks a silent process for one, and gives up what one was asked that hangs."""

@@ -35,7 +35,7 @@ from kafka_gateway.workers.link import Link
 from kafka_gateway.workers.peer_directory import PEER_DIR, trouble_with
 from kafka_gateway.workers.peer_settings import PeerSettings, PeerTls
 from kafka_gateway.workers.siblings import terms_of
-from kafka_gateway.workers.wire import LinkLost, Wire, no_fault, tell_cut_off, told_address
+from kafka_gateway.workers.wire import NOBODYS, LinkLost, Wire, no_fault, tell_cut_off, told_address
 
 log = logging.getLogger("gateway.workers")
 
@@ -131,7 +131,9 @@ class ClusterPeers:
     async def _reach(self, process: str, known: _Known) -> Link:
         opening = known.opening
         if opening is None:
-            opening = known.opening = asyncio.get_running_loop().create_task(self._open(process, known))
+            opening = known.opening = asyncio.get_running_loop().create_task(
+                self._open(process, known), context=NOBODYS.copy()
+            )
             opening.add_done_callback(lambda done: self._opened(known, done))
         try:
             return await asyncio.shield(opening)

@@ -32,7 +32,7 @@ from kafka_gateway.workers.link import Link, Terms
 from kafka_gateway.workers.part import Parent, WorkerPart
 from kafka_gateway.workers.peer_settings import brings_proofs
 from kafka_gateway.workers.slots import StaticTable
-from kafka_gateway.workers.wire import LinkLost
+from kafka_gateway.workers.wire import NOBODYS, LinkLost
 
 log = logging.getLogger("gateway.workers")
 
@@ -174,7 +174,9 @@ class Siblings:
     def _open(self, worker: int) -> asyncio.Task[Link]:
         opening = self._opening.get(worker)
         if opening is None:
-            opening = self._opening[worker] = asyncio.get_running_loop().create_task(self._connect(worker))
+            opening = self._opening[worker] = asyncio.get_running_loop().create_task(
+                self._connect(worker), context=NOBODYS.copy()
+            )
             opening.add_done_callback(lambda done: self._opened(worker, done))
         return opening
 

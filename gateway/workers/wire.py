@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import socket
@@ -17,6 +18,9 @@ log = logging.getLogger("gateway.workers")
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): pid, uid, gid."""
+
+NOBODYS: Final = contextvars.Context()
+"""For what a request sets going and what does not belong to it: its id is not to stand in the log."""
 
 Judge = Callable[["Wire"], str]
 """What is wrong with the other end, beside its greeting; "" for nothing."""

@@ -16,8 +16,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def check(path: Path, workers: int = 2) -> int:
-    return main(["--check", f"workers={workers}", f"cluster.peer.dir={path}"])
+def check(path: Path, *more: str, workers: int = 2) -> int:
+    return main(["--check", f"workers={workers}", f"cluster.peer.dir={path}", *more])
 
 
 def test_one_that_cannot_be_had_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +30,7 @@ def test_one_that_cannot_be_had_is_a_fault(tmp_path: Path, capsys: pytest.Captur
         assert str(path) in told
         assert reason in told
         assert check(path, workers=1) == 0  # nobody needs it
+        assert check(path, "cluster.enable=true", workers=1) == 2
         capsys.readouterr()
 
 

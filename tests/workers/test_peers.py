@@ -415,6 +415,21 @@ async def test_one_that_says_nothing_does_not_stay(
         await later.leave()
 
 
+async def test_one_that_asks_and_gives_no_sign_of_life_any_more_is_left(
+    app: App, stub: StubService, tmp_path: Path, secret: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with process(app, 1, settings("tcp", tmp_path, secret)) as one:
+        stranger = await Stranger.at(one)
+        me = Process("c", "gw-9/0", "")
+        await stranger.greet(Greeting(me, asks=True, secret=SECRET.encode(), ping_s=0.05))
+        asker = jsonio.Raw(jsonio.encode(Asker("alice", "User")))
+        await stranger.send(frame(Ask(1, asker, "GET", "/stub/gate/left", {}, {})))
+        assert await stub.waiting.get() == "left"
+        await stranger.is_cut_off()
+        assert [line for line in logged(caplog) if "gw-9/0" in line and "no sign of life" in line] == logged(caplog)
+        await until(lambda: stub.cancelled == ["left"], PATIENCE_S)
+
+
 async def test_certificates_are_asked_for_and_judged(
     app: App, tmp_path: Path, secret: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
