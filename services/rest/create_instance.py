@@ -93,7 +93,7 @@ class Creation:
         given = self._given(group, request, generation)
         name = request.name if request.name is not None else self._generated_name(group, call.homes)
         check_instance(name)
-        uid = ""
+        uid = new_uid()
         if call.homes is not None:
             uid = _uid_of(call.request)
             call.homes.check_here(group, name)
@@ -274,7 +274,10 @@ _NUMBERS = frozenset({"fetch.min.bytes", "consumer.request.timeout.ms", "session
 
 
 def _uid_of(request: Request) -> str:
-    """Of the instance that the request makes. It goes with the request to the process that makes it."""
+    """Of the instance that the request makes. It goes with the request to the process that makes it.
+
+    Every creation passes here first where its client is connected: what that says under this name is never sent on.
+    """
     if request.session.forwarded and (given := request.headers.get(CREATION)):
         return given
     uid = new_uid()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +26,8 @@ import confluent_kafka
 import pytest
 
 from tests.acceptance.envelopes import EnvelopeClient
+from tests.conformance.test_conformance import HERE as CONFORMANCE
+from tests.conformance.test_conformance import compare, make_groups_topic
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
@@ -31,6 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 V1, V2 = "application/vnd.kafka.v1+json", "application/vnd.kafka.v2+json"
 JSON_V1, JSON_V2 = "application/vnd.kafka.json.v1+json", "application/vnd.kafka.json.v2+json"
+TRANSCRIPT = CONFORMANCE / "transcripts" / "confluent-8.1.1.jsonl"
 SLOTS = 8
 PATIENCE_S = 60.0
 HOLD_MS = 40_000
@@ -57,10 +62,11 @@ def ask(node: GatewayProcess, method: str, path: str, body: Any = None, accept: 
 class Nodes:
     """Two gateways of one cluster. ``self[0]`` is the one of that number at present."""
 
-    def __init__(self, bootstrap: str, directory: Path) -> None:
+    def __init__(self, bootstrap: str, directory: Path, *more: str) -> None:
         self.id = f"t{uuid.uuid4().hex[:10]}"
         self.bootstrap = bootstrap
         self._directory = directory
+        self._more = more
         self._nodes: list[GatewayProcess] = []
         self._stack = contextlib.ExitStack()
 
@@ -75,6 +81,7 @@ class Nodes:
             f"cluster.peer.dir={self._directory}",
             f"cluster.slots={SLOTS}",
             f"cluster.hold.ms={HOLD_MS}",
+            *self._more,
             *more,
         )
         return self._stack.enter_context(GatewayProcess(*properties, bootstrap=self.bootstrap, start_s=60))
@@ -122,6 +129,38 @@ def nodes(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     os.chmod(directory, 0o700)
     with Nodes(kafka.bootstrap, directory) as started:
         yield started
+
+
+@contextlib.contextmanager
+def balancer(*nodes: GatewayProcess) -> Iterator[str]:
+    """The address of one that gives each connection to the next node, and keeps nobody at one."""
+    turns = itertools.cycle(int(node.url.rpartition(":")[2]) for node in nodes)
+    loop = asyncio.new_event_loop()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", next(turns))
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+
+    server = loop.run_until_complete(asyncio.start_server(accept, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        server.close()
+        loop.close()
 
 
 class Client:
@@ -334,6 +373,28 @@ async def test_streams_go_on_where_their_instance_is(nodes: Nodes, kafka: KafkaC
         await asyncio.gather(*tasks, return_exceptions=True)
     for path in paths:
         assert (await asyncio.to_thread(ask, nodes[0], "DELETE", path)).status == 204
+
+
+def test_replies_are_those_of_the_recorded_server(
+    kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whichever node gets a request: the balancer in front of the two is not sticky. (That server had no v1.)"""
+    directory = tmp_path_factory.mktemp("c")
+    os.chmod(directory, 0o700)
+    make_groups_topic(kafka)
+    with (
+        Nodes(kafka.bootstrap, directory, "api.v1.enable=false") as nodes,
+        balancer(nodes[0], nodes[1]) as url,
+    ):
+        compare(
+            *("--url", url),
+            *("--bootstrap", kafka.bootstrap),
+            *("--with", TRANSCRIPT),
+            *("--only", "v2."),
+        )
+        for node in (nodes[0], nodes[1]):
+            with urllib.request.urlopen(f"{node.url}/metrics", timeout=PATIENCE_S) as page:
+                assert b'kafka_gateway_cluster_forwarded_total{process="gw-' in page.read()
 
 
 def test_a_name_is_unique_among_all_nodes(nodes: Nodes) -> None:

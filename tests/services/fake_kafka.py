@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
+from kafka_gateway.definitions import Anchor, start_of
 from kafka_gateway.errors import (
     IllegalState,
     NotSubscribed,
@@ -21,7 +22,14 @@ from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Re
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener, TailStart
-from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, PartitionOffset, TopicInfo, TopicPartition
+from kafka_gateway.kafka.ports.topics import (
+    ConfigEntry,
+    PartitionInfo,
+    PartitionOffset,
+    Positions,
+    TopicInfo,
+    TopicPartition,
+)
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 from kafka_gateway.upstream import Broker, Upstream
 from tests.services.fake_administration import FakeAdministration
@@ -267,8 +275,9 @@ class FakeConsumer:
 
     def _start(self, partition: TopicPartition) -> int:
         stored = self._kafka.committed.get((self.settings.group, *partition))
-        if stored is not None:
-            return stored[0]
+        start = start_of(self.settings.anchors.get(partition), stored[0] if stored is not None else None)
+        if start is not None:
+            return start
         logs = self._kafka.logs.get(partition.topic, [])
         log = logs[partition.partition] if partition.partition < len(logs) else []
         return 0 if self.settings.auto_offset_reset == "earliest" else len(log)
@@ -415,8 +424,31 @@ class FakeConsumer:
     def returned(self) -> list[PartitionOffset]:
         return [PartitionOffset(*partition, offset) for partition, offset in sorted(self._returned.items())]
 
+    def resume(self, anchors: Mapping[TopicPartition, Anchor]) -> None:
+        self._returned.update((place, anchor.at - 1) for place, anchor in anchors.items())
+
+    @property
+    def auto_commits(self) -> bool:
+        return self.settings.auto_commit is not False
+
+    async def settled(self) -> None:
+        pass
+
+    async def standing(self) -> tuple[Positions, Positions]:
+        committed = {each: self._kafka.committed.get((self.settings.group, *each)) for each in self.assigned}
+        return dict(self.assigned), {place: stored[0] for place, stored in committed.items() if stored is not None}
+
+    async def unstored_starts(self) -> Positions:
+        if self.settings.auto_offset_reset == "earliest":
+            return {}
+        return {
+            place: at
+            for place, at in self.assigned.items()
+            if (self.settings.group, *place) not in self._kafka.committed
+        }
+
     async def close(self, leave: bool = True) -> None:
-        self._kafka.called("close")
+        self._kafka.called("close" if leave or not self.settings.instance_id else "close, and stay")
         if self.close_gate is not None:
             await self.close_gate.wait()
         self.closed = True

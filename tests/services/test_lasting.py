@@ -1,0 +1,260 @@
+"""Instances that outlive their process: two gateways with one store of definitions (cluster.md §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from kafka_gateway.definitions import Definition, Place
+from kafka_gateway.errors import InstanceExists
+from kafka_gateway.homes import CREATION, Elsewhere
+from kafka_gateway.messages import Request
+from kafka_gateway.metrics.registry import Metrics
+from kafka_gateway.rights import EVERYTHING
+from kafka_gateway.services.instances.lasting import LastingInstances
+from tests.services.conftest import V1, V2, Rest, Start
+from tests.services.fake_kafka import FakeKafka
+
+
+class Log:
+    """What both have written."""
+
+    def __init__(self) -> None:
+        self.live: dict[Place, Definition] = {}
+        self.writes: list[Definition] = []
+
+
+class Definitions:
+    """The port, of a process that holds all slots or none."""
+
+    trouble = ""
+
+    def __init__(self, process: str, log: Log) -> None:
+        self.process = process
+        self.log = log
+        self.here = False
+
+    def member_id(self, uid: str) -> str:
+        return f"test.{uid}"
+
+    def check_here(self, place: Place) -> None:
+        if not self.here:
+            raise Elsewhere(0)
+
+    def find(self, place: Place) -> Definition | None:
+        return self.log.live.get(place)
+
+    def idle(self, seconds: float) -> Iterable[Definition]:
+        return list(self.log.live.values()) if self.here else []
+
+    async def create(self, definition: Definition) -> None:
+        if (place := Place(definition.group, definition.name)) in self.log.live:
+            raise InstanceExists()
+        self.log.live[place] = definition
+
+    async def change(self, definition: Definition) -> None:
+        self.log.live[Place(definition.group, definition.name)] = definition
+        self.log.writes.append(definition)
+
+    async def delete(self, definition: Definition) -> None:
+        del self.log.live[Place(definition.group, definition.name)]
+
+
+class Nodes:
+    """Two gateways. ``move`` hands all that there is over to the other one; ``kill`` leaves it no time for that."""
+
+    def __init__(self, start: Start, **values: object) -> None:
+        self.log = Log()
+        self.rests = [start(**values) for _ in range(2)]
+        self.stores = [Definitions(f"gw-{number}/0", self.log) for number in range(2)]
+        for rest, store in zip(self.rests, self.stores, strict=True):
+            rest.services.share(store, Metrics())
+        self.at = 0
+        self.stores[0].here = True
+
+    @property
+    def lasting(self) -> LastingInstances:
+        found = self.rests[self.at].services.registry.lasting
+        assert isinstance(found, LastingInstances)
+        return found
+
+    @property
+    def rest(self) -> Rest:
+        return self.rests[self.at]
+
+    async def move(self) -> Rest:
+        await self.lasting.hand_over(list(self.log.live))
+        return self.kill()
+
+    def kill(self) -> Rest:
+        self.lasting.drop(list(self.log.live))
+        self.stores[self.at].here = False
+        self.at = 1 - self.at
+        self.stores[self.at].here = True
+        return self.rest
+
+
+@pytest.fixture
+def nodes(start: Start) -> Nodes:
+    return Nodes(start)
+
+
+async def values(rest: Rest, path: str) -> list[object]:
+    answer = await rest.read(path)
+    assert answer.status == 200, answer
+    return [each["value"] for each in answer.body]
+
+
+async def test_a_planned_move_goes_on_behind_what_was_returned(nodes: Nodes, fake: FakeKafka) -> None:
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1}, {"value": 2})
+    assert await values(nodes.rest, path) == [1, 2]
+    other = await nodes.move()
+    assert fake.calls[-1] == ("close, and stay", None)
+    await other.produce("u", {"value": 3})
+    assert (await other.get(f"{path}/subscription")).body == {"topics": ["u"]}
+    # What it would have committed there, it commits here.
+    assert (await other.post(f"{path}/offsets", b"", V2)).status == 200
+    assert await values(other, path) == [3]
+    assert nodes.log.writes[-1].by == "gw-1/0"
+    assert not nodes.log.writes[-1].handed, "from now on nobody believes the anchors"
+
+
+async def test_after_a_crash_it_goes_on_at_what_was_committed(nodes: Nodes) -> None:
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1})
+    assert await values(nodes.rest, path) == [1]
+    assert (await nodes.rest.post(f"{path}/offsets", b"", V2)).status == 200
+    await nodes.rest.produce("u", {"value": 2})
+    assert await values(nodes.rest, path) == [2]
+    other = nodes.kill()
+    answer = await other.post(f"{path}/offsets", b"", V2)
+    assert (answer.status, answer.code) == (500, 50002)
+    assert await values(other, path) == [2]
+    assert (await other.post(f"{path}/offsets", b"", V2)).status == 200
+
+
+async def test_what_a_client_has_chosen_moves_along(nodes: Nodes, fake: FakeKafka) -> None:
+    """Pattern, assignment with a seek, settings of the creation, and v1's topic."""
+    pattern = await nodes.rest.instance(name="p", auto_commit_enable="false")
+    assert (await nodes.rest.post(f"{pattern}/subscription", {"topic_pattern": "[tu]"}, V2)).status == 204
+    assigned = await nodes.rest.instance(name="a", fetch_min_bytes="7", consumer_request_timeout_ms="50")
+    place = {"topic": "u", "partition": 0}
+    await nodes.rest.produce("u", {"value": 1}, {"value": 2})
+    assert (await nodes.rest.post(f"{assigned}/assignments", {"partitions": [place]}, V2)).status == 204
+    assert (await nodes.rest.post(f"{assigned}/positions", {"offsets": [{**place, "offset": 1}]}, V2)).status == 204
+    made = {"id": "o", "format": "json", "auto.offset.reset": "smallest"}
+    assert (await nodes.rest.post("/consumers/g", made, V1)).status == 200
+    of_v1 = "/consumers/g/instances/o/topics/u"
+    accept = "application/vnd.kafka.json.v1+json"
+    assert [each["value"] for each in (await nodes.rest.get(of_v1, accept=accept)).body] == [1, 2]
+    other = nodes.kill()
+    assert (await other.get(f"{assigned}/assignments")).body == {"partitions": [place]}
+    assert await values(other, assigned) == [2], "from where it was sent"
+    settings = other.services.registry.get(next(iter(other.services.registry._instances)))
+    assert settings is not None
+    assert (settings.min_bytes, settings.timeout_s) == (7, 0.05)
+    assert await values(other, pattern) == [1, 2]
+    assert (await other.get(f"{pattern}/subscription")).body == {"topics": ["t", "u"]}
+    assert [each["value"] for each in (await other.get(of_v1, accept=accept)).body] == [1, 2]
+    consumers = fake.consumers
+    assert {each.settings.instance_id for each in consumers} == {
+        f"test.{each.uid}" for each in nodes.log.live.values()
+    }, "the same member of its group, here and there"
+
+
+async def test_nobody_else_finds_it_after_a_move(nodes: Nodes) -> None:
+    alice = nodes.rest.as_principal("alice")
+    path = await alice.instance()
+    await alice.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    other = nodes.kill()
+    bob = other.as_principal("bob")
+    assert bob.session.rights is EVERYTHING
+    assert (await bob.read(path)).code == 40403
+    assert (await bob.delete(path)).code == 40403
+    assert len(other.services.registry) == 0, "nor is it opened for him"
+    assert (await other.as_principal("alice").read(path)).status == 200
+    assert (await bob.read(path)).code == 40403
+
+
+async def test_a_name_that_only_has_a_definition_is_taken(nodes: Nodes) -> None:
+    await nodes.rest.instance()
+    other = nodes.kill()
+    for body, type in (({"name": "c"}, V2), ({"id": "c"}, V1)):
+        assert (await other.post("/consumers/g", body, type)).code == 40902
+    assert (await other.delete("/consumers/g/instances/c")).status == 204
+    assert nodes.log.live == {}
+    assert (await other.delete("/consumers/g/instances/c")).code == 40403
+    assert (await other.post("/consumers/g", {"name": "c"}, V2)).status == 200
+
+
+async def test_a_creation_that_is_sent_again_is_well(nodes: Nodes) -> None:
+    """The process that made it is gone before it could say so, and another one sends the request here."""
+    nodes.rest.session.forwarded = True
+    body = b'{"name": "c", "format": "json"}'
+    headers = {"content-type": V2, CREATION: "the-same"}
+
+    async def send(rest: Rest) -> int:
+        return (await rest.gateway.dispatch(Request(rest.session, "POST", "/consumers/g", {}, headers, body))).status
+
+    for rest in nodes.rests:
+        rest.session.forwarded = True
+        rest.gateway.homes = AtHome()
+    assert await send(nodes.rest) == 200
+    assert nodes.log.live[Place("g", "c")].uid == "the-same"
+    other = nodes.kill()
+    assert await send(other) == 200
+    other.session.forwarded = False
+    assert await send(other) == 409, "what a client says of itself is not believed"
+
+
+class AtHome:
+    """Homes of which each is here."""
+
+    is_fixed = False
+
+    def is_here(self, *key: str) -> bool:
+        return True
+
+    def check_here(self, *key: str) -> None:
+        pass
+
+    def elsewhere(self, method: str, path: str, area: str) -> None:
+        return None
+
+    def follow(self, request: object, response: object) -> None:
+        pass
+
+
+async def test_what_nobody_uses_expires_where_its_slot_is(start: Start) -> None:
+    nodes = Nodes(start, consumer_instance_timeout_ms=1)
+    await nodes.rest.instance()
+    nodes.kill()
+    await nodes.lasting.expire(0.001)
+    assert nodes.log.live == {}
+
+
+async def test_where_there_is_no_room_it_is_not_gone(start: Start) -> None:
+    nodes = Nodes(start, consumer_instances_max=1)
+    first = await nodes.rest.instance(name="a")
+    nodes.kill()
+    await nodes.rest.instance(name="b")
+    answer = await nodes.rest.get(f"{first}/subscription")
+    assert (answer.status, answer.code) == (503, 50303)
+    assert "consumer.instances.max" in answer.message
+    assert (await nodes.rest.delete("/consumers/g/instances/b")).status == 204
+    assert (await nodes.rest.get(f"{first}/subscription")).status == 200
+
+
+async def test_a_start_at_the_end_is_kept(nodes: Nodes, fake: FakeKafka) -> None:
+    """Without it, what is written between the crash and the next request would be skipped."""
+    path = await nodes.rest.instance(auto_offset_reset="latest", auto_commit_enable="false")
+    await nodes.rest.produce("u", {"value": 1})
+    place = {"topic": "u", "partition": 0}
+    assert (await nodes.rest.post(f"{path}/assignments", {"partitions": [place]}, V2)).status == 204
+    other = nodes.kill()
+    await other.produce("u", {"value": 2})
+    assert await values(other, path) == [2]
