@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from kafka_gateway.assembly.app import App
 from tests.behaviour.clients import v2
 from tests.credentials.conftest import Start, basic
-from tests.secured_kafka import PLAIN_USERS, SecuredKafka
+from tests.secured_kafka import GATEWAY, PLAIN_USERS, SecuredKafka
 from tests.tunnel.local_process import LocalProcess
 
 EVERYTHING: dict[str, Any] = {
@@ -167,3 +168,61 @@ async def test_the_tunnel_logs_in_as_its_client(app: App, topics: tuple[str, str
     for user, seen in (("alice", topics[0]), ("bob", topics[1])):
         header = f"-header=Authorization: {basic(user, PLAIN_USERS[user])}"
         assert await asyncio.to_thread(listed, header) & set(topics) == {seen}
+
+
+API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
+"""Kafka's question which versions the broker speaks, of a client without a name."""
+
+
+async def asked_through(tunnel: aiohttp.ClientWebSocketResponse) -> bool:
+    """Whether the broker answers through this tunnel; False if it is closed with 1008."""
+    await tunnel.send_bytes(API_VERSIONS)
+    message = await tunnel.receive(timeout=20)
+    if message.type is WSMsgType.BINARY:
+        return struct.unpack_from(">i", message.data, 4) == (7,)
+    assert (message.type, message.data) == (WSMsgType.CLOSE, 1008), message
+    return False
+
+
+async def test_a_kafka_user_that_is_removed_keeps_nothing_open(
+    start: Start, secured_kafka: SecuredKafka, topics: tuple[str, str], unique: Callable[..., str]
+) -> None:
+    """A tunnel with its login injected, a kept consumer of push and pull, a bridge; another's tunnel goes on, and so
+    does the user itself with another password."""
+    user, topic = unique("leaves"), topics[0]
+    secured_kafka.add_user(user, "first")
+    secured_kafka.add_user("bob", PLAIN_USERS["bob"])
+    secured_kafka.allow(user, "read,write", f"topic:{topic}")
+    secured_kafka.allow(user, "read", f"group:{topic}")
+    secured_kafka.allow(GATEWAY[0], "write", f"topic:{topic}")  # whose user bridges are
+    settings = {
+        **EVERYTHING, "authentication.failures.max": 0, "kafka.credentials.recheck.ms": 500,
+        "kafka.credentials.refused.ms": 300, "bridge.producer.in.path": "/write", "bridge.producer.in.topic": topic,
+    }  # fmt: skip
+
+    async def bridged(http: Http) -> int:
+        async with http.post("/write", data=b"bridged") as reply:
+            return reply.status
+
+    async with (
+        start("SCRAM-SHA-256", **settings) as app,
+        aiohttp.ClientSession(app.addresses[0], headers={"Authorization": basic(user, "first")}) as hers,
+        aiohttp.ClientSession(app.addresses[0], headers={"Authorization": basic(user, "second")}) as again,
+        client_of(app, "bob") as his,
+    ):
+        tunnel, other = await hers.ws_connect("/kafka"), await his.ws_connect("/kafka")
+        assert await asked_through(tunnel)
+        assert await asked_through(other)
+        assert "of alice" in await by_pull(hers, topic)
+        assert await bridged(hers) in (200, 201, 202, 204)
+        await asyncio.to_thread(secured_kafka.remove_user, user, "first")
+        ended = await tunnel.receive(timeout=20)
+        assert (ended.type, ended.data) == (WSMsgType.CLOSE, 1008), ended
+        for way in (by_pull, by_push):
+            assert (await way(hers, topic)).startswith("401")
+        assert await bridged(hers) == 401
+        assert await asked_through(other)
+        await asyncio.to_thread(secured_kafka.add_user, user, "second")
+        assert (await by_push(again, topic)).startswith("204")
+        assert "mark" in await by_pull(again, topic)
+        assert await asked_through(await again.ws_connect("/kafka"))

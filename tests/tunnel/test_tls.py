@@ -7,10 +7,12 @@ import ssl
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from kafka_gateway.transports.tunnel import command
+from kafka_gateway.transports.tunnel.broker import BrokerConnection
 from kafka_gateway.transports.tunnel.dialer import DialError, TunnelDialer
 from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel
 from tests.transports.conftest import gateway
@@ -102,3 +104,36 @@ def test_the_flags_for_tls(certificates: dict[str, Path]) -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert command._context(parse(["-insecure"])).verify_mode is ssl.CERT_NONE
+
+
+class Silent:
+    """asyncio's transport over TLS to a broker that answers no goodbye."""
+
+    def __init__(self, protocol: BrokerConnection) -> None:
+        self._protocol = protocol
+
+    def get_extra_info(self, name: str) -> object:
+        return name == "sslcontext"
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+
+async def test_a_broker_that_says_no_goodbye_holds_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS waits half a minute for it by itself, and a gateway that stops would leave what it waits for."""
+    monkeypatch.setattr("kafka_gateway.transports.tunnel.broker._LAST_BYTES_S", 0.01)
+    connection = BrokerConnection(1000)
+    connection.connection_made(cast(Any, Silent(connection)))
+    connection.close()
+    connection.close()
+    async with asyncio.timeout(10):
+        await connection.over

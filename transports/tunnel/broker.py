@@ -40,6 +40,9 @@ class BrokerConnection(asyncio.Protocol):
         self._lost = False
         self._error: Exception | None = None
         self._answer: asyncio.Future[bytes] | None = None
+        self._abort_at: asyncio.TimerHandle | None = None
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection is no more."""
         self._cutter = Cutter(response_max)
 
     @property
@@ -73,6 +76,9 @@ class BrokerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost, self._error = True, exc
+        self.over.set_result(None)
+        if self._abort_at is not None:
+            self._abort_at.cancel()
         if self._receiver is not None:
             self._receiver.lost(exc)
         if self._answer is not None and not self._answer.done():
@@ -114,8 +120,9 @@ class BrokerConnection(asyncio.Protocol):
             return
         transport = self._transport
         transport.close()
-        if transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(_LAST_BYTES_S, transport.abort)
+        # Under TLS it also waits for the broker's goodbye: for half a minute by itself, and paused it reads none.
+        if self._abort_at is None and (transport.get_write_buffer_size() or transport.get_extra_info("sslcontext")):
+            self._abort_at = asyncio.get_running_loop().call_later(_LAST_BYTES_S, transport.abort)
 
 
 async def connect(

@@ -149,6 +149,8 @@ class TunnelTransport(Transport):
         self._down: set[Target] = set()
         self._upstream: Upstream | None = None
         self._routes: Routes | None = None
+        self._brokers: set[BrokerConnection] = set()
+        """Connections to brokers that are open, or are closing."""
 
     # --- which requests ---------------------------------------------------------------------------------------------
 
@@ -196,6 +198,11 @@ class TunnelTransport(Transport):
             with contextlib.suppress(asyncio.CancelledError):
                 await following
             await routes.aclose()
+            brokers = list(self._brokers)
+            for broker in brokers:
+                broker.close()
+            # What clients have sent last gets to the brokers; `close` bounds it.
+            await asyncio.gather(*(broker.over for broker in brokers))
 
     # --- one request ------------------------------------------------------------------------------------------------
 
@@ -354,6 +361,8 @@ class TunnelTransport(Transport):
                 if (moved := await self._routes.of(node)) == target:
                     raise
                 broker = await self._connect_to([moved])
+        self._brokers.add(broker)
+        broker.over.add_done_callback(lambda _: self._brokers.discard(broker))
         if login is not None:
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
