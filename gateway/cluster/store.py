@@ -251,8 +251,7 @@ class SlotStore:
             slot.state = SlotState.HANDING_OVER
         self._watcher.slots_changed()
         try:
-            for holder in self.holders:
-                await holder.hand_over(places)
+            await asyncio.gather(*(holder.hand_over(places) for holder in self.holders))
         finally:
             for holder in self.holders:
                 holder.drop(places)  # what was not handed over in time

@@ -12,13 +12,14 @@ import contextlib
 import logging
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
+from kafka_gateway.definitions import Definitions, Holder, Place
 from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaRetriable,
@@ -28,9 +29,11 @@ from kafka_gateway.errors import (
     Unavailable,
     UnknownTopicOrPartition,
 )
+from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.service import Service
 from kafka_gateway.services.push_pull.metrics import PushPullCounts
@@ -117,6 +120,10 @@ class Pulls(Service):
 
     def drain(self) -> None:
         self._stopping = True
+
+    def share(self, definitions: Definitions, metrics: Metrics) -> Holder:
+        """Where a group stands is Kafka's knowledge; only pulls at work have to end before another node begins."""
+        return _Moves(self._places.values, definitions)
 
     async def pull(self, group: str, topic: str, wanted: Wanted, reader: str = "") -> Pulled:
         """The oldest messages that the group has not had, ``wanted.limit`` at most; none if the topic is not there.
@@ -347,6 +354,25 @@ async def _patiently(ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
             if time.monotonic() > until:
                 raise
         await asyncio.sleep(_RETRY_S)
+
+
+class _Moves:
+    """The `Holder` of pulls."""
+
+    def __init__(self, places: Callable[[], Iterable[_Place]], definitions: Definitions) -> None:
+        self._places = places
+        self._definitions = definitions
+
+    async def hand_over(self, places: Collection[Place]) -> None:
+        for place in list(self._places()):
+            try:
+                self._definitions.check_here(Place(place.group, place.topic))
+            except Elsewhere:
+                async with place.turn:  # behind the commit of whoever has it
+                    pass
+
+    def drop(self, places: Collection[Place]) -> None:
+        pass
 
 
 class _Place:

@@ -11,6 +11,7 @@ import pytest
 
 from kafka_gateway.auth import NoAuthentication
 from kafka_gateway.core import Gateway
+from kafka_gateway.definitions import Place
 from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
@@ -24,7 +25,9 @@ from kafka_gateway.errors import (
     ServiceError,
     TooManyRequests,
 )
+from kafka_gateway.homes import Elsewhere
 from kafka_gateway.messages import Reply, Request
+from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Router
 from kafka_gateway.services.push_pull.service import PushPull
 from kafka_gateway.session import Session
@@ -129,6 +132,31 @@ async def test_pulls_wait_until_the_reply_before_is_written(endpoints: Endpoints
     first.settle(True)
     assert await second == ["b"]
     assert await endpoints.pull() == []
+
+
+async def test_another_node_pulls_when_this_one_has_committed(endpoints: Endpoints, fake: FakeKafka) -> None:
+    """The slot of the group and topic moves while a reply is being written; a pull of another slot stays."""
+
+    class Moving:
+        def check_here(self, place: Place) -> None:
+            if place == Place("g", "u"):
+                raise Elsewhere(0)
+
+    definitions: Any = Moving()
+    holder = endpoints.service.pulls.share(definitions, Metrics())
+    fake.put("u", b"a")
+    fake.put("t", b"b")
+    moving = await endpoints.ask("GET", "u/g")
+    staying = await endpoints.ask("GET", "t/g")
+    handing = asyncio.ensure_future(holder.hand_over([]))
+    await asyncio.sleep(0.01)
+    assert not handing.done()
+    assert moving.settle is not None
+    moving.settle(True)
+    await handing
+    assert fake.committed["g", "u", 0][0] == 1
+    assert staying.settle is not None
+    staying.settle(True)
 
 
 async def test_a_commit_that_fails_repeats_and_loses_nothing(endpoints: Endpoints, fake: FakeKafka) -> None:
