@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from aiohttp import web
@@ -298,19 +298,27 @@ class _BegunKnown:
         self.started = time.perf_counter() if access.enabled else 0.0
 
     def __call__(self, reply: Reply) -> None:
-        connection, known, stays, taken = self.connection, self.known, False, None
+        connection, known, stays, later = self.connection, self.known, False, None
         try:
-            stays, size, taken = known.transport.write_begun(connection, known, reply)
-            if self.access.enabled:
-                facts = reply.facts(self.size)
-                self.access.finish(self.session, known.method, known.target, self.started, reply.status, size, facts)
+            stays, size, later = known.transport.write_begun(connection, known, reply)
+            if later is None and self.access.enabled:
+                self._log(reply, size)
         except ConnectionError:
             log.debug("the client left")
         finally:
-            if taken is None:
+            if later is None:
                 connection.end_known(stays)
             else:
-                connection.end_known_when(taken, stays)
+                connection.end_known_when(self._written(later, reply), stays)
+
+    async def _written(self, later: Awaitable[int], reply: Reply) -> None:
+        size = await later
+        if self.access.enabled:
+            self._log(reply, size)
+
+    def _log(self, reply: Reply, size: int) -> None:
+        known, facts = self.known, reply.facts(self.size)
+        self.access.finish(self.session, known.method, known.target, self.started, reply.status, size, facts)
 
 
 _CANDIDATES_MAX: Final = 4096

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import itertools
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import bcrypt
 import pytest
 
 from kafka_gateway.assembly.app import App
+from kafka_gateway.at_once import RequestsAtOnce
 from kafka_gateway.door import known_heads
 from kafka_gateway.door.known_heads import KnownHeads
 from tests.transports.conftest import Connect, gateway
@@ -54,6 +57,49 @@ async def test_both_ways_answer_alike(app: App, wire: Wire, topic: str) -> None:
         for reply in replies:
             assert (reply.status, reply.headers) == (replies[0].status, replies[0].headers)
             assert shape(reply.json) == shape(replies[0].json)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each request that could be begun without a task, whether it was."""
+    seen: list[bool] = []
+    begin = RequestsAtOnce.begin
+
+    def watched(*args: Any) -> bool:
+        seen.append(begin(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(RequestsAtOnce, "begin", watched)
+    return seen
+
+
+async def test_produces_on_a_kept_connection_need_no_task(wire: Wire, topic: str, begun: list[bool]) -> None:
+    await warm(wire, produce(topic))
+    for _ in range(3):
+        await wire.send(produce(topic))
+        assert (await wire.reply()).status == 200
+    assert begun[-2:] == [True, True]
+
+
+async def test_a_long_reply_to_one_is_compressed(wire: Wire, topic: str, begun: list[bool]) -> None:
+    body = b'{"records":[' + b",".join([b'{"value":1}'] * 100) + b"]}"
+    for _ in range(KnownHeads.sights + 4):
+        await wire.send(produce(topic, body, Accept_Encoding="gzip"))
+        reply = await wire.reply()
+        assert (reply.status, reply.headers["content-encoding"]) == (200, "gzip")
+        assert len(json.loads(gzip.decompress(reply.body))["offsets"]) == 100
+    assert begun[-1]
+
+
+async def test_one_that_is_refused_leaves_its_connection_open(wire: Wire, topic: str, begun: list[bool]) -> None:
+    await warm(wire, produce(topic))
+    await wire.send(produce(topic))
+    assert (await wire.reply()).status == 200
+    bad = produce(topic, b"{" + b" " * (len(produce(topic).partition(b"\r\n\r\n")[2]) - 1))
+    for data, status in ((bad, 400), (produce(topic), 200)):
+        await wire.send(data)
+        assert (await wire.reply()).status == status
+    assert begun[-2:] == [True, True]
 
 
 async def test_the_records_are_those_that_were_sent(wire: Wire, topic: str) -> None:

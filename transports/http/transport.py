@@ -211,7 +211,7 @@ class HttpTransport(Transport):
 
         ``answered`` gets the reply, for ``write_begun``.
         """
-        if not known.length or self._compress or not self._dispatches:
+        if not known.length or not self._dispatches:
             return False
         plan, at_once = known.plan, gateway.at_once
         if plan is None and known.plan_asked >= _PLAN_ASKED_MAX:
@@ -228,14 +228,19 @@ class HttpTransport(Transport):
 
     def write_begun(
         self, connection: HttpConnection, known: KnownHead, reply: Reply
-    ) -> tuple[bool, int, Awaitable[None] | None]:
+    ) -> tuple[bool, int, Awaitable[int] | None]:
         """Writes the reply to what was begun: whether the connection stays, the bytes of its payload, and what to wait
-        for if the client is behind with reading. ConnectionError if it has left."""
+        for, if the reply has to be compressed first or the client is behind with reading; that tells the bytes, too.
+        ConnectionError if it has left."""
         if known.cors:
             reply.headers += known.cors
         close, body = self._gateway.stopping or connection.half_closed, cast(bytes, reply.body)
-        self._put(connection, reply, body, b"", _CLOSES if close else b"", head_only=False)
-        return not close, len(body), self._until_taken(connection) if connection.writing_paused else None
+        field = _CLOSES if close else b""
+        if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(known.accept_encoding):
+            return not close, 0, self._write(connection, reply, body, known.accept_encoding, field, False)
+        self._put(connection, reply, body, b"", field, head_only=False)
+        size = len(body)
+        return not close, size, self._until_taken(connection, size) if connection.writing_paused else None
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         headers = error.headers + request.cors
@@ -280,9 +285,7 @@ class HttpTransport(Transport):
             body = await _gzip(body)
             encoding = b"Content-Encoding: gzip\r\n"
         self._put(connection, reply, body, encoding, connection_field, head_only)
-        if connection.writing_paused:
-            await self._until_taken(connection)
-        return len(body)
+        return await self._until_taken(connection, len(body)) if connection.writing_paused else len(body)
 
     def _put(
         self, connection: Any, reply: Reply, body: bytes, encoding: bytes, connection_field: bytes, head_only: bool
@@ -311,13 +314,14 @@ class HttpTransport(Transport):
             connection.answers()
         transport.write(b"".join(parts))
 
-    async def _until_taken(self, connection: Any) -> None:
-        """Returns when the client has read what is written to it, but for what the system takes."""
+    async def _until_taken(self, connection: Any, size: int) -> int:
+        """Returns ``size`` when the client has read what is written to it, but for what the system takes."""
         writer = ClientWriter(connection.transport, self._memory, connections.WRITE_TIMEOUT_S, self.name)
         try:
             await taken(connection, writer)
         finally:
             writer.unwatch()
+        return size
 
     def _date_line(self) -> bytes:
         now = int(time.time())
