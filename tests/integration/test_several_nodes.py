@@ -7,6 +7,7 @@ a client reads by the other; each comes back under its name.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -81,6 +82,7 @@ class Nodes:
             f"cluster.peer.dir={self._directory}",
             f"cluster.slots={SLOTS}",
             f"cluster.hold.ms={HOLD_MS}",
+            "cluster.session.timeout.ms=8000",  # on a busy machine nobody is taken for dead
             *self._more,
             *more,
         )
@@ -88,7 +90,8 @@ class Nodes:
 
     def __enter__(self) -> Nodes:
         with self._stack:
-            self._nodes = [self.make(number) for number in range(2)]
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                self._nodes = list(pool.map(self.make, range(2)))
             self.shared_out()
             self._stack = self._stack.pop_all()
         return self
@@ -443,4 +446,3 @@ def test_of_two_nodes_with_one_name_the_older_ends(nodes: Nodes, tmp_path: Path)
     assert older.process.wait(PATIENCE_S) == 70
     assert any("cluster.node.id" in line for line in older.output)
     assert newer.stop() == 0
-    nodes.shared_out()
