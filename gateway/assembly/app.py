@@ -173,7 +173,8 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
 @contextlib.asynccontextmanager
 async def _node(config: Config, kafka: KafkaCluster, gateway: Gateway) -> AsyncIterator[Node]:
     """This node of a cluster, not a member yet, and the way to the others."""
-    from kafka_gateway.cluster.node import Node, faults, process_of
+    from kafka_gateway.cluster.faults import faults
+    from kafka_gateway.cluster.node import Node, process_of
     from kafka_gateway.workers.peers import open_peers
 
     if found := faults(config):

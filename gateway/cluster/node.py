@@ -19,7 +19,7 @@ from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import State
 from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.store import SlotStore
-from kafka_gateway.config import Config, Fault
+from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import Holder
 from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
@@ -51,26 +51,6 @@ class ClusterKafka(Protocol):
     def admin(self) -> Admin: ...
     async def compacted_log(self, topic: CompactedTopic, reader: str, listener: LogListener) -> CompactedLog: ...
     def slot_member(self, group: SlotGroup, listener: SlotListener) -> SlotMember: ...
-
-
-def faults(config: Config) -> list[Fault]:
-    """What speaks against being one of several nodes."""
-    found = []
-
-    def fault(key: str, message: str) -> None:
-        found.append(Fault(config.place(key) or config.place("cluster.enable"), key, message))
-
-    if not config.items("bootstrap.servers"):
-        fault("cluster.enable", "several nodes need a Kafka between them: set bootstrap.servers")
-    if config.integer("workers") != 1:
-        fault("workers", "a node of a cluster has one process for now: set workers=1 and start more nodes")
-    if config.text("kafka.credentials") == "client":
-        fault(
-            "kafka.credentials", "a cluster keeps its instances in Kafka in the gateway's own name: choose another way"
-        )
-    if config.seconds("cluster.heartbeat.interval.ms") * 3 > config.seconds("cluster.session.timeout.ms"):
-        fault("cluster.heartbeat.interval.ms", "must be a third of cluster.session.timeout.ms at most")
-    return found
 
 
 def process_of(config: Config) -> Process:

@@ -103,14 +103,14 @@ def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
             from kafka_gateway.door.forwarded import proxy_faults
             from kafka_gateway.door.tls import tls_faults
 
-            checks = (plugins.faults, proxy_faults, tls_faults, peer_directory_faults, _peer_faults)
+            checks = (plugins.faults, proxy_faults, tls_faults, peer_directory_faults, _peer_faults, _cluster_faults)
             return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=checks)
         if options.may:
             from kafka_gateway.commands.may import may
 
             config = load(keys, file, overrides, os.environ)
             return may(config, plugins, options.may, options.role, options.claim, sys.stdout, sys.stderr)
-        judges = (kafka_faults, embedded_faults, credential_faults, plugins.faults, _peer_faults)
+        judges = (kafka_faults, embedded_faults, credential_faults, plugins.faults, _peer_faults, _cluster_faults)
 
         def read(text: PropertiesText | None) -> Config:
             return load(keys, text, overrides, os.environ, judges)
@@ -139,3 +139,12 @@ def _peer_faults(config: Config) -> list[Fault]:
     from kafka_gateway.workers.peer_settings import peer_faults
 
     return peer_faults(config)
+
+
+def _cluster_faults(config: Config) -> list[Fault]:
+    """What speaks against being one of several nodes."""
+    if not config.flag("cluster.enable"):
+        return []
+    from kafka_gateway.cluster.faults import faults
+
+    return faults(config)

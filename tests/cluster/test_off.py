@@ -1,4 +1,4 @@
-"""One gateway alone knows nothing of clusters (cluster.md §12)."""
+"""One gateway alone knows nothing of clusters (cluster.md §12); and what a node of one must not be told."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def test_without_a_cluster_nothing_of_it_is_loaded() -> None:
     """And what is not loaded makes no topic and joins no group."""
     done = subprocess.run([sys.executable, "-P", "-c", SERVE], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "property", "told"),
+    [
+        ("--check", "bootstrap.servers=", "set bootstrap.servers"),
+        ("--check", "workers=2", "set workers=1"),
+        ("", "cluster.heartbeat.interval.ms=3000", "a third of cluster.session.timeout.ms"),
+        ("", "cluster.id=A b", "1 to 40 of a-z"),
+    ],
+)
+def test_a_node_that_cannot_be_one_is_refused(flag: str, property: str, told: str) -> None:
+    """Before anything is connected, and by ``--check``, too."""
+    properties = ("cluster.enable=true", "bootstrap.servers=127.0.0.1:9", "port=0", property)
+    command = [sys.executable, "-P", "-m", "kafka_gateway", *((flag,) if flag else ()), *properties]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 2, done
+    assert told in done.stdout + done.stderr

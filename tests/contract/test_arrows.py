@@ -98,6 +98,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.workers": ("gateway", "gateway.metrics", "gateway.cluster.ports", "gateway.door.listening"),
     "gateway.commands": (
         "gateway",
+        "gateway.cluster",
         "gateway.workers",
         "gateway.assembly",
         "gateway.door",

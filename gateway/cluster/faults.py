@@ -1,0 +1,25 @@
+"""What a configuration must not say where several nodes serve as one (cluster.md §3)."""
+
+from __future__ import annotations
+
+from kafka_gateway.config import Config, Fault
+
+
+def faults(config: Config) -> list[Fault]:
+    """What speaks against being one of several nodes."""
+    found = []
+
+    def fault(key: str, message: str) -> None:
+        found.append(Fault(config.place(key) or config.place("cluster.enable"), key, message))
+
+    if not config.items("bootstrap.servers"):
+        fault("cluster.enable", "several nodes need a Kafka between them: set bootstrap.servers")
+    if config.integer("workers") != 1:
+        fault("workers", "a node of a cluster has one process for now: set workers=1 and start more nodes")
+    if config.text("kafka.credentials") == "client":
+        fault(
+            "kafka.credentials", "a cluster keeps its instances in Kafka in the gateway's own name: choose another way"
+        )
+    if config.seconds("cluster.heartbeat.interval.ms") * 3 > config.seconds("cluster.session.timeout.ms"):
+        fault("cluster.heartbeat.interval.ms", "must be a third of cluster.session.timeout.ms at most")
+    return found
