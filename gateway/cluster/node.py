@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
 import socket
 import uuid
@@ -164,7 +163,7 @@ class Node:
         config = self._config
         replicas = config.integer("cluster.replication.factor")
         topic = CompactedTopic(self._process_topic, replicas, _RETENTION_MS)
-        self._log = await self._kafka.compacted_log(topic, self._reader(), self.processes)
+        self._log = await self._kafka.compacted_log(topic, self._group, self.processes)
         await self.processes.read.wait()
         self._tasks.append(
             asyncio.get_running_loop().create_task(self.processes.keep(self._log), name="tell processes")
@@ -181,9 +180,6 @@ class Node:
         )
         if not self._leaving:
             self._member = self._kafka.slot_member(group, self.store)
-
-    def _reader(self) -> str:
-        return f"{self._group}.reader-{os.getpid()}"
 
     async def _topic_of_instances(self) -> int:
         """Makes the topic if it is missing; how many partitions it has."""
