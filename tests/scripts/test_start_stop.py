@@ -21,7 +21,13 @@ from pathlib import Path
 if "faulty=1" in sys.argv:
     print("kafka-gateway: argument: faulty: no such property", file=sys.stderr)
     sys.exit(2)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn=1" in sys.argv else lambda *_: sys.exit(0))
+def end(*_):
+    if "slow=1" in sys.argv:  # one that drains
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
+        signal.alarm(7)
+    else:
+        sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn=1" in sys.argv else end)
 print(sys.argv[1:])
 print(os.environ.get("KAFKAREST_LOG4J_OPTS"))
 print("Server started, listening for requests...", flush=True)
@@ -264,8 +270,18 @@ def test_a_pid_file_that_names_another_process(copy: Copy, log: Path) -> None:
 
 def test_a_gateway_that_does_not_end(copy: Copy) -> None:
     process, _ = copy.started("start", "stubborn=1")
-    assert copy.run("stop") == (1, "", f"Tried to kill {process.pid} but never saw it die\n")
+    told = f"Tried to kill {process.pid} but never saw it die\n"
+    assert copy.run("stop", KAFKAREST_STOP_WAIT_S="1") == (1, "", told)
+    assert process.poll() is None
+    assert copy.run("stop", KAFKAREST_STOP_WAIT_S="1m") == (1, "", "KAFKAREST_STOP_WAIT_S=1m is no number of seconds\n")
     process.kill()
+
+
+def test_a_gateway_that_takes_its_time_is_waited_for(copy: Copy) -> None:
+    """A node that drains: whoever starts it again behind ``bin/stop`` must not find it there."""
+    process, _ = copy.started("start", "slow=1")
+    assert copy.run("stop") == (0, "", f"Waiting up to 60 s for {process.pid} to end\n")
+    assert process.wait(10) == 0
 
 
 def test_an_interpreter_that_is_none(copy: Copy) -> None:
