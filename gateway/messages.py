@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kafka_gateway.errors import BadRequest
+from kafka_gateway.own_names import own_refusal
 from kafka_gateway.query import parse_query
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ class Call(msgspec.Struct, eq=False):
         """Raises gateway.errors.NotAuthorized unless the client may do this with all of the names.
 
         For names that do not stand in the path. What becomes a stream ends when the rules forbid one of them later.
+        Nobody may do anything with the gateway's own topics and groups (KafkaAuthorization).
         """
+        if (own := own_refusal(resource, names)) is not None:
+            raise own
         self.request.session.rights.require(operation, resource, *names)
         self.needs += tuple((operation, resource, name) for name in names)
 

@@ -1,21 +1,36 @@
-"""The names in Kafka of what several nodes keep there for themselves (cluster.md §4.1)."""
+"""The names in Kafka of what several nodes keep there for themselves (cluster.md §4.1).
+
+Whoever could change these topics could make himself the owner of others' consumer instances, and whoever deletes them
+takes all instances from all nodes. So every gateway, of whatever cluster or of none, lets no client near any of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Final
 
-from kafka_gateway.config import Config
+from kafka_gateway.errors import KafkaAuthorization
+
+_PREFIX: Final = "_gateway."
+_SHOWN_MAX: Final = 300
 
 
 def group_of(cluster: str) -> str:
     """The group of the nodes of that cluster (``cluster.id``); their topics have its name and another word."""
-    return f"_gateway.{cluster}"
+    return _PREFIX + cluster
 
 
-def own_names(config: Config) -> Callable[[str], bool]:
-    """Whether a topic or a group is one of the gateway's own, of which clients see and change nothing."""
-    if not config.flag("cluster.enable"):
-        return lambda name: False
-    group = group_of(config.text("cluster.id"))
-    own = frozenset({group, f"{group}.instances", f"{group}.processes"})
-    return own.__contains__
+def is_own(name: str) -> bool:
+    """Whether a topic or a group is one of a gateway's own, of which clients see and change nothing."""
+    return name.startswith(_PREFIX)
+
+
+def own_refusal(resource: str, names: Iterable[str]) -> KafkaAuthorization | None:
+    """Why nobody gets at these (``topic`` or ``group``); None if none of them is a gateway's own."""
+    own = [name for name in names if is_own(name)] if resource in ("topic", "group") else []
+    if not own:
+        return None
+    listed = ", ".join(own)[:_SHOWN_MAX]
+    return KafkaAuthorization(
+        f"Not authorized to access {resource}s: [{listed}]: the gateway keeps its own state there."
+    )

@@ -18,6 +18,7 @@ from kafka_gateway.errors import NotAcceptable, NotFound
 from kafka_gateway.generations import can_mean, classify
 from kafka_gateway.limits import Limits, is_probe
 from kafka_gateway.messages import Reply, Request
+from kafka_gateway.own_names import own_refusal
 from kafka_gateway.replies import Replies
 from kafka_gateway.route_traits import may_wait
 from kafka_gateway.router import Match, Route, Router
@@ -78,7 +79,8 @@ class Plans:
     def make(self, request: Request, key: PlanKey) -> Plan | Reply:
         """The plan for a request that is not ``known`` yet, or the reply where that needs none (OPTIONS).
 
-        Raises ServiceError: NotFound, MethodNotAllowed, BadRequest, NotAcceptable, UnsupportedMediaType.
+        Raises ServiceError: NotFound, MethodNotAllowed, BadRequest, NotAcceptable, UnsupportedMediaType, and
+        KafkaAuthorization for what is the gateway's own in Kafka.
         """
         method, path, accept, content_type, has_body, default, area = key
         try:
@@ -99,6 +101,11 @@ class Plans:
         plan.waits, plan.epoch = may_wait(route), self.epoch
         plan.admin = bool(route.extras.get("admin")) or (self._admin_probes and is_probe(route))
         plan.demand = demand_of(route, match.params, plan.media_type)
+        for operation, resource, name in plan.demand.needs:
+            # Of records the services tell it, in the place of the record that they refuse.
+            is_of_records = resource == "topic" and operation in ("read", "write")
+            if not is_of_records and (own := own_refusal(resource, (name,))) is not None:
+                raise own
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _KEY_MAX:
             if len(self.known) >= _REMEMBERED_MAX:
                 self.known.clear()

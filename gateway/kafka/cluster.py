@@ -45,7 +45,7 @@ from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
 from kafka_gateway.kafka.tails.tails import KafkaTails
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
-from kafka_gateway.own_names import own_names
+from kafka_gateway.own_names import is_own
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
 from kafka_gateway.upstream import Sasl, Upstream
@@ -175,7 +175,7 @@ class KafkaCluster:
     @cached_property
     def admin(self) -> KafkaAdmin:
         threads = {} if self._own is None else {"threads": _THREADS_OF_A_CLIENT}
-        return KafkaAdmin(self._clients, self._embedded, hides=own_names(self._config), **threads)
+        return KafkaAdmin(self._clients, self._embedded, hides=is_own, **threads)
 
     @cached_property
     def administration(self) -> KafkaAdministration:

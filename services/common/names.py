@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import KafkaAuthorization, KafkaRefused, ServiceError, UnknownTopicOrPartition, Unprocessable
-from kafka_gateway.own_names import own_names
+from kafka_gateway.own_names import own_refusal
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _NAME_MAX = 255
@@ -73,7 +73,6 @@ class TopicRules:
 
     def __init__(self, config: Config) -> None:
         self._internal = config.flag("topics.internal.allow")
-        self._is_own = own_names(config)
         self._fine: set[str] = set()
         """Names that have passed, of late: a produce costs a look-up."""
 
@@ -93,10 +92,8 @@ class TopicRules:
     def internal_refusal(self, names: Iterable[str]) -> KafkaAuthorization | None:
         """Why records of these topics must not be read or written: some are Kafka's own; None if none is."""
         names = list(names)
-        if own := [name for name in names if self._is_own(name)]:
-            return KafkaAuthorization(
-                f"Not authorized to access topics: [{', '.join(own)}]: the gateway keeps its own state there."
-            )
+        if (own := own_refusal("topic", names)) is not None:
+            return own
         refused = [] if self._internal else [name for name in names if is_internal(name)]
         if not refused:
             return None

@@ -11,6 +11,7 @@ from kafka_gateway.errors import BadRequest, KafkaAuthorization, PayloadError, U
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.kafka.ports.administration import Administration, Created, TopicDetails, TopicToCreate
 from kafka_gateway.messages import NO_CONTENT, Call, Response
+from kafka_gateway.own_names import own_refusal
 from kafka_gateway.services.common.json_members import (
     NULL,
     check_names,
@@ -72,6 +73,8 @@ class TopicsService:
     async def create(self, call: Call) -> Response:
         """``POST …/topics``"""
         request: CreateTopicRequest = call.body
+        if (own := own_refusal("topic", (request.topic.name,))) is not None:
+            raise own
         if not call.session.rights.allows("create", "cluster", ""):  # as in Kafka, either is enough
             call.require("create", "topic", request.topic.name)
         links = await self._links.of(call)
