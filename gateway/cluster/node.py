@@ -18,10 +18,11 @@ from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import State
 from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.cluster.topic import InstanceTopic
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import Holder
-from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.homes import NodeReplaced
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
@@ -37,8 +38,6 @@ _AGAIN_S: Final = 1.0
 _LEAVE_S: Final = 3.0
 """How long the last words to the other processes may take."""
 _RETENTION_MS: Final = 7 * 24 * 3600 * 1000
-_IN_SYNC: Final = 3
-"""Replicas from which on two must have a record."""
 
 
 class ClusterKafka(Protocol):
@@ -75,6 +74,7 @@ class Node:
         self.store = SlotStore(process, self._topic, lambda: kafka.producer, self)
         self.processes = Processes(process, peers, self.store.served, lambda slots: self.homes.changed(slots))
         self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers)
+        self._instances = InstanceTopic(self._topic, lambda: kafka.admin, config.integer("cluster.replication.factor"))
         self._member: SlotMember | None = None
         self._log: CompactedLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,7 +152,7 @@ class Node:
         told = ""
         while True:
             try:
-                self.store.count = await self._topic_of_instances()
+                found = await self._instances.find_or_make(self._config.integer("cluster.slots"))
                 break
             except ServiceError as error:
                 self.store.trouble = error.message
@@ -165,6 +165,16 @@ class Node:
         topic = CompactedTopic(self._process_topic, replicas, _RETENTION_MS)
         self._log = await self._kafka.compacted_log(topic, self._group, self.processes)
         await self.processes.read.wait()
+        # Later partitions change nothing: every node goes by the number that the first one has found.
+        count = len(found.partitions)
+        self.store.count = self.processes.count if 0 < self.processes.count <= count else count
+        self.processes.tell_count(self.store.count)
+        wanted = config.integer("cluster.slots")
+        if not self.store.count == count == wanted:
+            log.warning(
+                "topic %s has %d partitions, of which %d are slots; cluster.slots=%d has no effect",
+                self._topic, count, self.store.count, wanted,
+            )  # fmt: skip
         self._tasks.append(
             asyncio.get_running_loop().create_task(self.processes.keep(self._log), name="tell processes")
         )
@@ -180,29 +190,22 @@ class Node:
         )
         if not self._leaving:
             self._member = self._kafka.slot_member(group, self.store)
+            await self._look_after_topic()
 
-    async def _topic_of_instances(self) -> int:
-        """Makes the topic if it is missing; how many partitions it has."""
-        admin, config = self._kafka.admin, self._config
-        wanted = config.integer("cluster.slots")
-        try:
-            found = await admin.topic(self._topic, fresh=True)
-        except UnknownTopicOrPartition:
-            replicas = min(config.integer("cluster.replication.factor"), len(await admin.brokers()))
-            settings = {
-                "cleanup.policy": "compact",
-                "segment.ms": "3600000",
-                "min.compaction.lag.ms": "60000",
-                "min.insync.replicas": "2" if replicas >= _IN_SYNC else "1",
-            }
-            await admin.create_topic(self._topic, wanted, max(1, replicas), settings)
-            log.info("made topic %s, or another node has: %d partitions, %d replicas", self._topic, wanted, replicas)
-            found = await admin.topic(self._topic, fresh=True)
-        if len(found.partitions) != wanted:
-            log.warning(
-                "topic %s has %d partitions; cluster.slots=%d has no effect", self._topic, len(found.partitions), wanted
-            )
-        return len(found.partitions)
+    async def _look_after_topic(self) -> None:
+        """For ever: a topic that was deleted is made again, and what is known here is written to it again."""
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            try:
+                known = self._instances.id
+                found = await self._instances.find_or_make(self.store.count)
+            except ServiceError as error:
+                log.debug("topic %s: %s", self._topic, error.message)
+                continue
+            if known and found.topic_id != known and self._member is not None:
+                log.error("topic %s is another one: the instances that are known here are written again", self._topic)
+                self._member.begin_again()
+                await self.store.write_again()
 
     # --- what happens -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,15 @@ from typing import Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.cluster.ports import Peers, Process
-from kafka_gateway.cluster.records import Claim, State, UnknownRecord, read_claim, write_slots
+from kafka_gateway.cluster.records import (
+    Claim,
+    State,
+    UnknownRecord,
+    read_claim,
+    read_count,
+    write_count,
+    write_slots,
+)
 from kafka_gateway.cluster.table import Table
 from kafka_gateway.definitions import VERSION
 from kafka_gateway.errors import ServiceError
@@ -20,6 +28,8 @@ from kafka_gateway.kafka.ports.compacted_logs import CompactedLog
 
 log = logging.getLogger("gateway.cluster")
 
+COUNT: Final = b"slots"
+"""Key of the record that says how many slots there are; those of processes have a slash."""
 _AGAIN_S: Final = 1.0
 _CONTRADICT_S: Final = 0.1
 _CONTRADICTIONS: Final = 10
@@ -54,9 +64,16 @@ class Processes:
         self.read = asyncio.Event()
         """Set when all has been read that was there at the start."""
 
+        self.count = 0
+        """How many slots there are, as the first node has written it; 0: nobody has."""
+        self._count_wanted = 0
+
     # --- what is read -------------------------------------------------------------------------------------------------
 
     def record(self, key: bytes, value: bytes | None, offset: int) -> None:
+        if key == COUNT:
+            self.count = read_count(value or b"")
+            return
         process = key.decode(errors="replace")
         if value is None:
             changed = self.table.remove(process)
@@ -82,6 +99,7 @@ class Processes:
 
     def restarted(self) -> None:
         self.table.clear()
+        self.count = 0
         self._written = None
         self.tell()
 
@@ -109,6 +127,13 @@ class Processes:
         self._settled.clear()
         self._wanted.set()
 
+    def tell_count(self, count: int) -> None:
+        """So many slots there are, for all nodes that come later."""
+        self._count_wanted = count
+        if self.count != count:
+            self.count = 0
+        self.tell()
+
     async def told(self) -> None:
         """Returns when Kafka has what was to be told."""
         await self._settled.wait()
@@ -131,7 +156,8 @@ class Processes:
                 continue
             self._wanted.clear()
             claim = self._claim()
-            if claim != self._written and not await self._write(self._process.id, claim):
+            told = not self._count_wanted or self.count > 0 or await self._write_count()
+            if not told or (claim != self._written and not await self._write(self._process.id, claim)):
                 self._wanted.set()
                 await asyncio.sleep(_AGAIN_S)
                 continue
@@ -140,10 +166,16 @@ class Processes:
                 self._settled.set()
 
     async def _write(self, process: str, claim: Claim | None) -> bool:
+        return await self._store(process.encode(), jsonio.encode(claim) if claim is not None else None)
+
+    async def _write_count(self) -> bool:
+        return await self._store(COUNT, write_count(self._count_wanted))
+
+    async def _store(self, key: bytes, value: bytes | None) -> bool:
         if self._log is None:
             return False
         try:
-            await self._log.write([(process.encode(), jsonio.encode(claim) if claim is not None else None)])
+            await self._log.write([(key, value)])
         except ServiceError as error:
             log.warning("what this process serves cannot be told: %s", error.message)
             return False

@@ -87,6 +87,30 @@ def read_claim(value: bytes) -> Claim:
     return found
 
 
+class Count(jsonio.Struct, frozen=True):
+    """How many slots there are, whatever partitions the topic has got since."""
+
+    v: int
+    count: int
+
+
+_decode_count: Final = jsonio.Decoder(Count).decode
+
+
+def write_count(count: int) -> bytes:
+    """The value of the record that says it."""
+    return jsonio.encode(Count(VERSION, count))
+
+
+def read_count(value: bytes) -> int:
+    """What `write_count` wrote; 0 for anything else."""
+    try:
+        found = _decode_count(value)
+    except ValueError:
+        return 0
+    return found.count if found.v <= VERSION and 0 < found.count <= _SLOT_MAX else 0
+
+
 def write_slots(slots: Collection[int]) -> str:
     """``0-3,17`` for 0, 1, 2, 3 and 17."""
     runs: list[list[int]] = []

@@ -29,6 +29,10 @@ from kafka_gateway.records import OutgoingRecord
 
 log = logging.getLogger("gateway.cluster")
 
+_RECENT_S: Final = 60.0
+"""How long what was given up is remembered, for a topic that was deleted and is made again."""
+_AGAIN_S: Final = 0.5
+_TRIES: Final = 20
 _READ_BACK_S: Final = 5.0
 """How long a new definition may take to come back (cluster.md §10)."""
 
@@ -72,6 +76,8 @@ class SlotStore:
         """Of definitions whose deletion is on its way."""
         self._repairs: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
+        self._recent: dict[int, tuple[float, Fold]] = {}
+        """Slots that were held of late."""
         self.voids = 0
         self.moves: Counter[str] = Counter(taken=0, handed=0, lost=0)
         self.leaving = False
@@ -179,6 +185,7 @@ class SlotStore:
     # --- the listener of the membership -------------------------------------------------------------------------------
 
     def assigned(self, slots: Collection[int]) -> None:
+        slots = [slot for slot in slots if slot < self.count]  # partitions that came later are none
         self.moves["taken"] += len(slots)
         if not slots and not self._slots:  # there are more nodes than slots
             self.trouble = ""
@@ -256,7 +263,7 @@ class SlotStore:
             for holder in self.holders:
                 holder.drop(places)  # what was not handed over in time
             for number in held:
-                self._slots.pop(number, None)
+                self._let_go(number)
             self._watcher.slots_changed()
 
     def lost(self, slots: Collection[int]) -> None:
@@ -267,7 +274,7 @@ class SlotStore:
             Place(each.group, each.name) for slot in slots if slot in self._slots for each in self._slots[slot].fold
         ]
         for slot in slots:
-            self._slots.pop(slot, None)
+            self._let_go(slot)
         for holder in self.holders:
             holder.drop(places)
         self._watcher.slots_changed()
@@ -281,6 +288,11 @@ class SlotStore:
             log.warning("the slots cannot be had: %s", why)
         self.trouble = why
 
+    def _let_go(self, slot: int) -> None:
+        held = self._slots.pop(slot, None)
+        if held is not None and held.state is not SlotState.REPLAYING:
+            self._recent[slot] = time.monotonic(), held.fold
+
     # --- repair -------------------------------------------------------------------------------------------------------
 
     def _repair(self, slot: int) -> None:
@@ -293,6 +305,21 @@ class SlotStore:
             task = asyncio.get_running_loop().create_task(self._write_again(place_of(key), value, uid))
             self._repairs.add(task)
             task.add_done_callback(self._repairs.discard)
+
+    async def write_again(self) -> None:
+        """The topic is empty: writes what is known of the slots that are held, or were of late."""
+        oldest = time.monotonic() - _RECENT_S
+        self._recent = {slot: each for slot, each in self._recent.items() if each[0] > oldest}
+        folds = [fold for _, fold in self._recent.values()]
+        folds += [held.fold for held in self._slots.values()]
+        left = list({definition.uid: definition for fold in folds for definition in fold}.values())
+        for _ in range(_TRIES):
+            results = await asyncio.gather(*map(self.change, left), return_exceptions=True)
+            left = [each for each, result in zip(left, results, strict=True) if isinstance(result, Exception)]
+            if not left:
+                return
+            await asyncio.sleep(_AGAIN_S)
+        log.error("%d definitions of consumer instances could not be written again", len(left))
 
     async def _write_again(self, place: Place, value: bytes | None, uid: str) -> None:
         with contextlib.suppress(InstanceUnavailable):  # logged; the next void record, or holder, tries again

@@ -15,8 +15,10 @@ from kafka_gateway.cluster.records import (
     key_of,
     place_of,
     read_claim,
+    read_count,
     read_definition,
     read_slots,
+    write_count,
     write_slots,
 )
 from kafka_gateway.cluster.routing import Decision, SlotState, Turn, decide
@@ -92,6 +94,12 @@ def test_runs_of_slots_come_back(slots: frozenset[int]) -> None:
 def test_what_are_no_slots(text: str) -> None:
     with pytest.raises(UnknownRecord):
         read_claim(jsonio.encode(Claim(1, "b", (), text)))
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b'{"v":2,"count":8}', b'{"v":1,"count":0}', b'{"v":1,"count":-3}'])
+def test_what_says_no_number_of_slots(value: bytes) -> None:
+    assert read_count(value) == 0
+    assert read_count(write_count(8)) == 8
 
 
 # --- the fold ---------------------------------------------------------------------------------------------------------

@@ -435,6 +435,37 @@ def test_what_the_nodes_keep_in_kafka_is_theirs_alone(nodes: Nodes) -> None:
         assert answer.body["offsets"][0]["error_code"] == 40301
 
 
+def test_a_topic_that_was_deleted_comes_again(nodes: Nodes, kafka: KafkaCluster) -> None:
+    """With what is known of the instances; and partitions that somebody adds are no slots."""
+    topic = kafka.create_topic()
+    own = f"_gateway.{nodes.id}.instances"
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": nodes.bootstrap})
+    clients = [Client(nodes[0], instance(nodes, at, 0, topic)[2]) for at in (0, 1)]
+    produce(nodes[0], topic, range(3))
+    for client in clients:
+        client.until(2)
+    before = nodes[1].process.pid
+    admin.delete_topics([own])[own].result(20)
+    nodes[1].wait_for(f"{own} is another one", PATIENCE_S)
+    nodes[0].wait_for(f"{own} is another one", PATIENCE_S)
+    admin.create_partitions([confluent_kafka.admin.NewPartitions(own, SLOTS + 3)])[own].result(20)
+    until = time.monotonic() + PATIENCE_S
+    while sum(sum(ask(nodes[n], "GET", "/cluster").body["instances"].values()) for n in (0, 1)) < len(clients):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    # What stands there is good for another process, too, which counts the slots as the first one did.
+    assert nodes[1].stop() == 0
+    nodes.restart(1)
+    assert nodes[1].process.pid != before
+    produce(nodes[1], topic, range(3, 6))
+    for client in clients:
+        client.node = nodes[1]
+        client.until(5)
+        assert client.statuses == {200}
+        assert sorted(set(client.values)) == list(range(6))
+        assert ask(nodes[1], "DELETE", client.path).status == 204
+
+
 def test_of_two_nodes_with_one_name_the_older_ends(nodes: Nodes, tmp_path: Path) -> None:
     """As if on two machines: with a directory for each, they do not meet at a socket."""
     started = []

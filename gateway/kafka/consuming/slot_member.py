@@ -45,12 +45,16 @@ class KafkaSlotMember:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
+        self._anew = threading.Event()
         self._for_good = True
         self._held: set[int] = set()
         self._failure = ""
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="cluster-slots", daemon=True)
         self._thread.start()
+
+    def begin_again(self) -> None:
+        self._anew.set()
 
     async def leave(self, for_good: bool) -> None:
         self._for_good = for_good
@@ -107,6 +111,10 @@ class KafkaSlotMember:
 
     def _round(self, client: GroupClient) -> None:
         client.tend(time.monotonic())
+        if self._anew.is_set():
+            self._anew.clear()
+            client.learn(self._group.topic)
+            client.begin_again(self._group.topic)
         messages = client.poll(_BATCH, _POLL_S)
         if messages:
             self._tell(

@@ -57,6 +57,9 @@ class SlotListener(Protocol):
 class SlotMember(Protocol):
     """This process's membership. Belongs to the event loop."""
 
+    def begin_again(self) -> None:
+        """The topic is another one under its name: what is held is read from its beginning."""
+
     async def leave(self, for_good: bool) -> None:
         """Gives up all slots, and ends. ``for_good``: others get them at once; else they wait for a process of this
         name until the session timeout. A second call waits for the first."""
