@@ -12,21 +12,25 @@ HARMLESS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )  # which Windows has not
 KEPT: tuple[signal.Signals, ...] = (*HARMLESS, signal.SIGTERM)
-"""SIGINT is not among them: who presses Ctrl-C sits before a terminal, and wants it back."""
+"""SIGINT is not among them: who presses Ctrl-C sits before a terminal, and wants it back. It ends the process, as it
+ends any program; Python's own way would be a traceback."""
 
 _came: list[int] = []
 
 
 def keep(kept: tuple[signal.Signals, ...] = KEPT) -> None:
-    """Keeps these signals from now on, and lets those in that the parent of a worker held back. Main thread only.
+    """Keeps these signals from now on, has SIGINT end the process without a word until there is a handler for it (a
+    shell sees 130), and lets those in that the parent of a worker held back. Main thread only.
 
     A worker keeps those that are `HARMLESS`: SIGTERM ends it as before, nobody waits for it, and its parent knows why
     it ended. A command of a terminal keeps SIGTERM alone, which has it stop in order.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # ignored in the background, it stays ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for number in kept:
         signal.signal(number, _note)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*KEPT, signal.SIGINT))
 
 
 def _note(number: int, _: object) -> None:

@@ -24,8 +24,16 @@ def main(arguments: Sequence[str] | None = None, worker: WorkerProcess | None = 
     if arguments is None:
         early_signals.keep(_KEPT.get("".join(sys.argv[1:2]), early_signals.KEPT))
     from kafka_gateway.commands.command import run_command
+    from kafka_gateway.commands.output import OutputFailed, flush_output
 
-    return run_command(sys.argv[1:] if arguments is None else list(arguments), worker)
+    try:
+        try:
+            return run_command(sys.argv[1:] if arguments is None else list(arguments), worker)
+        finally:
+            flush_output()
+    except OutputFailed as error:
+        print(f"kafka-gateway: {error}", file=sys.stderr)
+        return 1
 
 
 def websocket_proxy() -> int:

@@ -7,7 +7,12 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
+
+
+class OutputFailed(OSError):
+    """Standard output takes nothing more, as on a full disk: the message says why. Nothing is tried again."""
 
 
 class LineHandler(logging.Handler):
@@ -21,13 +26,30 @@ def write_line(line: str, out: TextIO | None = None) -> None:
     """Writes the line at once, to standard output unless told otherwise.
 
     Where nobody reads any more, this line and all after it go nowhere: a reader that has seen enough is no failure.
+    What else is in the way raises `OutputFailed`.
     """
     out = out or sys.stdout
-    try:
+    with _told_once(out):
         out.write(f"{line}\n")
         out.flush()
+
+
+def flush_output() -> None:
+    """Writes what is left for standard output, while it can still be told that this fails. Raises `OutputFailed`."""
+    if sys.stdout is not None:
+        with _told_once(sys.stdout):
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _told_once(out: TextIO) -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         _discard(out)
+    except OSError as error:
+        _discard(out)
+        raise OutputFailed(f"the output cannot be written: {error.strerror or error}") from error
 
 
 def _discard(out: TextIO) -> None:

@@ -61,6 +61,7 @@ def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None
         return 2
     for warning in (*config.warnings, *client_notes(config)):
         log.warning(warning)
+    early_signals.keep((signal.SIGINT,))  # what is made from here on is to be gone at the end
     with contextlib.ExitStack() as stack:
         try:
             parent = _Parent(config, words, text, logs, stack)
@@ -73,7 +74,7 @@ def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
     """Processes that are started meanwhile have signals wait until they keep them (`early_signals.keep`)."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, early_signals.HARMLESS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*early_signals.HARMLESS, signal.SIGINT))
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
@@ -181,9 +181,7 @@ class Consumers:
                         await instance.consumer.commit(offsets)
                     except PartlyCommitted as gone:
                         if offsets is not None:
-                            raise KafkaRetriable(
-                                f"{gone.message} The others were; repeating it does not help."
-                            ) from gone
+                            raise _not_stored(gone, given or ()) from gone
                         return Response([], headers=gone.headers)
         return Response([])
 
@@ -260,6 +258,13 @@ class Consumers:
 
     def _use(self, call: Call) -> Use:
         return self._registry.use(_key(call), call.session)
+
+
+def _not_stored(gone: PartlyCommitted, given: Sequence[PartitionOffset]) -> KafkaRetriable:
+    """Of a commit of the ``given`` offsets: 50003 is what the contract has for it (§6.7), but nothing mends itself."""
+    others = any((each.topic, each.partition) not in gone.partitions for each in given)
+    rest = "The offsets of the others were stored" if others else "No offset was stored"
+    return KafkaRetriable(f"{gone.message} {rest}; repeating it does not help.").with_help(PartlyCommitted.help)
 
 
 def format_mismatch(format: str, generation: str) -> FormatMismatch:

@@ -101,6 +101,23 @@ def test_a_command_that_is_no_gateway_ends_by_an_early_signal() -> None:
     assert (process.returncode, output) == (-signal.SIGTERM, "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kafka-gateway", "port=0"),
+        ("kafka-gateway", "tunnel", "-port", "0"),
+        ("kafka-websocket-proxy", "-port", "0"),
+        ("bytehoops", "producer", "-b", "127.0.0.1:1", "-l", "127.0.0.1:0"),
+        ("flasfka-serve", "--port=0"),
+    ],
+)
+def test_ctrl_c_while_it_starts_gives_the_terminal_back_without_a_word(words: tuple[str, ...]) -> None:
+    script, *arguments = words
+    process = early(script, "SIGINT", *arguments)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (-signal.SIGINT, "")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_reload_while_it_starts_is_done_when_it_serves(workers: int) -> None:
     process = early("kafka-gateway", "SIGHUP", "port=0", f"workers={workers}")
@@ -151,3 +168,19 @@ def test_a_reader_that_has_seen_enough_is_no_failure(arguments: list[str]) -> No
     os.close(read)  # `| head -0`: nothing is read
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["--check", "--json"], ["--check"]])
+def test_output_that_cannot_be_written_is_told_in_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        process = subprocess.run(
+            [sys.executable, "-P", "-m", "kafka_gateway", *arguments],
+            env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    told = "kafka-gateway: the output cannot be written: No space left on device\n"
+    assert (process.returncode, process.stderr) == (1, told)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kafka_gateway.logs.logs import a_line
+
 ROOT = Path(__file__).resolve().parents[2]
 READY = "Server started, listening for requests...\n"
 
@@ -30,7 +32,7 @@ def end(*_):
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn=1" in sys.argv else end)
 print(sys.argv[1:])
 print(os.environ.get("KAFKAREST_LOG4J_OPTS"))
-print("Server started, listening for requests...", flush=True)
+print(os.environ.get("STUB_READY", "Server started, listening for requests..."), flush=True)
 while True:
     signal.pause()
 """
@@ -207,17 +209,30 @@ def test_a_daemon_keeps_the_log_that_it_was_told_of(copy: Copy, log: Path, tmp_p
     file.write_text("port=1\n log.file = mine.log\n")
     named = {"KAFKAREST_PID_FILE": str(tmp_path / "run" / "pid")}
     (tmp_path / "run").mkdir()
-    assert copy.run("start", "-daemon", str(file), **named)[0] == 0
+    code, out, _ = copy.run("start", "-daemon", str(file), **named)
+    assert code == 0
     assert (tmp_path / "run" / "logs" / "gateway.log").read_text().startswith(f"['{file}']\n")
+    assert out.endswith(f"output in {tmp_path}/run/logs/gateway.log, log as log.file of {file} says\n")
     assert copy.run("stop", **named) == (0, "", "")
-    assert copy.run("start", "-daemon", LOG_DIR="own", KAFKA_GATEWAY_LOG_FILE="mine.log")[0] == 0
     own = copy.elsewhere / "own" / "gateway.log"
+    code, out, _ = copy.run("start", "-daemon", LOG_DIR="own", KAFKA_GATEWAY_LOG_FILE="mine.log")
+    assert (code, out.endswith(f"output in {own}, log in mine.log\n")) == (0, True)
     assert own.read_text().startswith("[]\n")
     assert own.stat().st_mode & 0o007 == 0
     file.write_text("port=1\n")
-    assert copy.run("start", "-daemon", str(file), "a=1", KAFKAREST_OPTS="-Dlog.file=mine.log")[0] == 0
+    code, out, _ = copy.run("start", "-daemon", str(file), "a=1", KAFKAREST_OPTS="-Dlog.file=mine.log")
+    assert (code, out.endswith(f"output in {log}, log in mine.log\n")) == (0, True)
     assert f"['{file}', 'log.file={log}', 'log.file=mine.log', 'a=1']" in log.read_text()  # the last one counts
     assert copy.run("stop") == (0, "", "")
+
+
+def test_a_daemon_that_logs_json_is_seen_to_serve(copy: Copy, log: Path) -> None:
+    """As the gateway writes that line, ``STUB_READY``, which was once looked for with a blank that it has not."""
+    code, out, err = copy.run(
+        "start", "-daemon", "log.format=json", STUB_READY=a_line("json", "gateway", READY.strip())
+    )
+    assert (code, err) == (0, "")
+    assert out.endswith(f"output in {log}\n")
 
 
 def test_a_daemon_that_cannot_start_says_what_it_said(copy: Copy, log: Path) -> None:

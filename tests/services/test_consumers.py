@@ -851,12 +851,13 @@ def test_offsets_are_exact() -> None:
     assert PartitionOffset("t", 0, 2**53 + 1).offset == 2**53 + 1
 
 
-async def test_a_commit_without_a_topic_that_is_gone(rest: Rest, fake: FakeKafka) -> None:
+async def test_a_commit_without_a_topic_that_is_gone(start: Start, fake: FakeKafka) -> None:
     """The rest is stored, and the client is told in a header: 40403 is for instances."""
+    rest = start(errors_help=True)
     instance = await rest.instance()
     await rest.post(f"{instance}/subscription", {"topics": ["t"]}, V2)
     lost = PartlyCommitted([("gone", 0), ("t", 99)])
-    fake.fail("commit", lost, lost)
+    fake.fail("commit", lost, lost, lost)
     answer = await rest.post(f"{instance}/offsets")
     assert (answer.status, answer.body) == (200, [])
     assert "partition 0 of gone, partition 99 of t" in answer.headers["Warning"]
@@ -864,4 +865,8 @@ async def test_a_commit_without_a_topic_that_is_gone(rest: Rest, fake: FakeKafka
     answer = await rest.post(f"{instance}/offsets", named, V2)
     assert (answer.status, answer.code) == (500, 50003)
     assert "partition 99 of t" in answer.body["message"]
-    assert "repeating it does not help" in answer.body["message"]
+    assert answer.body["message"].endswith("No offset was stored; repeating it does not help.")
+    assert answer.body["help"] == PartlyCommitted.help  # no "Send it again"
+    named["offsets"].append({"topic": "t", "partition": 0, "offset": 1})
+    answer = await rest.post(f"{instance}/offsets", named, V2)
+    assert answer.body["message"].endswith("The offsets of the others were stored; repeating it does not help.")

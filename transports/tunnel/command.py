@@ -71,8 +71,12 @@ async def _serve(settings: LocalSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     early_signals.serve()
-    async with LocalTunnel(settings):
-        await stop.wait()
+    try:
+        async with LocalTunnel(settings):
+            await stop.wait()
+    finally:  # the loop closes: one more Ctrl-C changes nothing
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _parser() -> argparse.ArgumentParser:
