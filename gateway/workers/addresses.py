@@ -11,7 +11,7 @@ _NET: Final = re.compile(
     r"(?P<scheme>tcp|tls)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?)"
     r":(?P<port>\d{1,5})"
 )
-_UNIX: Final = re.compile(r"unix:(?P<name>(?!\.)[A-Za-z0-9._-]{1,80}/\d{1,4}\.sock)")
+_UNIX: Final = re.compile(r"unix:(?P<name>[a-z0-9-]{1,40}/(?!\.)[A-Za-z0-9._-]{1,80}/\d{1,4}\.sock)")
 _NO_NAME: Final = re.compile(r"^\.|[^A-Za-z0-9._-]")
 _PORT_MAX: Final = 65535
 
@@ -61,10 +61,10 @@ def parse_address(text: str) -> PeerAddress:
     return PeerAddress("unix", name=found["name"]) if found is not None else parse_net_address(text)
 
 
-def unix_name(process: str) -> str:
-    """The name below ``cluster.peer.dir`` of the socket of a process."""
+def unix_name(cluster: str, process: str) -> str:
+    """The name below ``cluster.peer.dir`` of the socket of a process: other clusters may share the directory."""
     node, _, index = process.rpartition("/")
-    return f"{_NO_NAME.sub('_', node)[:80]}/{index}.sock"
+    return f"{cluster}/{_NO_NAME.sub('_', node)[:80]}/{index}.sock"
 
 
 def usable(told: Iterable[str], brings_proofs: bool) -> Sequence[PeerAddress]:

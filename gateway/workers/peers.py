@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -245,14 +246,23 @@ class ClusterPeers:
             )
 
     def _listen_unix(self) -> None:
-        name = unix_name(self._me.id)
+        name = unix_name(self._me.cluster, self._me.id)
         path = self._path(name)
         if len(str(path).encode()) > _PATH_MAX:
             raise OSError(f"{PEER_DIR}: {path} is longer than {_PATH_MAX} bytes, which sockets cannot have")
         if trouble := trouble_with(self._directory):
             raise OSError(f"{PEER_DIR}: {trouble}")
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        listening = bind_unix(str(path))
+        for folder in (path.parent.parent, path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            listening = bind_unix(str(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(f"{PEER_DIR}: cannot listen on {path}: {_reason(error)}") from None
+            node = self._me.id.rpartition("/")[0]
+            raise OSError(
+                f"cluster.node.id {node} is in use (socket {path}): stop the gateway that has it, or name this one otherwise"
+            ) from None
         listening.listen(128)
         self._paths.append(path)
         self._accept_from(listening, b"", None)

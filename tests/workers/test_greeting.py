@@ -104,14 +104,16 @@ def test_what_is_no_frame_of_a_stranger_is_found_out_at_once(data: bytes) -> Non
 
 
 def test_addresses() -> None:
-    assert parse_address("unix:gw-1/3.sock") == PeerAddress("unix", name="gw-1/3.sock")
-    for text in ("tls://gw-1.example:7885", "tcp://[::1]:7885", "unix:gw-1/0.sock"):
+    assert parse_address("unix:one/gw-1/3.sock") == PeerAddress("unix", name="one/gw-1/3.sock")
+    for text in ("tls://gw-1.example:7885", "tcp://[::1]:7885", "unix:one/gw-1/0.sock"):
         assert str(parse_address(text)) == text
     assert str(parse_address("tls://h:65534").of_worker(1)) == "tls://h:65535"
-    assert unix_name("gw-1.example.org/3") == "gw-1.example.org/3.sock"
-    assert unix_name("../etc/0") == "_._etc/0.sock"
+    assert unix_name("one", "gw-1.example.org/3") == "one/gw-1.example.org/3.sock"
+    assert unix_name("one", "../etc/0") == "one/_._etc/0.sock"
     wrong = (
         "unix:../x/0.sock",
+        "unix:one/../0.sock",
+        "unix:x/0.sock",
         "unix:/tmp/0.sock",
         "unix:..",
         "tls://h",
@@ -123,9 +125,9 @@ def test_addresses() -> None:
     for text in wrong:
         with pytest.raises(ValueError, match=r"a port is|is not tls"):
             parse_address(text)
-    told = ("tcp://h:1", "quic://h:1", "tls://h:1", "unix:a/0.sock")
-    assert [str(each) for each in usable(told, False)] == ["unix:a/0.sock", "tls://h:1", "tcp://h:1"]
-    assert [str(each) for each in usable(told, True)] == ["unix:a/0.sock", "tls://h:1"]
+    told = ("tcp://h:1", "quic://h:1", "tls://h:1", "unix:c/a/0.sock")
+    assert [str(each) for each in usable(told, False)] == ["unix:c/a/0.sock", "tls://h:1", "tcp://h:1"]
+    assert [str(each) for each in usable(told, True)] == ["unix:c/a/0.sock", "tls://h:1"]
 
 
 def test_names_in_certificates() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -503,6 +504,22 @@ async def test_credentials_for_kafka_never_go_over_tcp(app: App, tmp_path: Path,
             with pytest.raises(PeerLost):
                 await one.call("gw-2/0", asked("GET /stub/echo"))
             assert not other._answering
+
+
+async def test_a_name_that_is_in_use_is_told_and_that_of_another_cluster_is_free(
+    app: App, tmp_path: Path, secret: Path
+) -> None:
+    values = settings("unix", tmp_path, secret)
+    path = tmp_path / "peers" / "c" / "gw-1" / "0.sock"
+    async with process(app, 1, values):
+        with pytest.raises(OSError, match=re.escape(f"cluster.node.id gw-1 is in use (socket {path})")):
+            async with process(app, 1, values):
+                pass
+        async with process(app, 1, values, "d") as other:
+            assert other.addresses == ("unix:d/gw-1/0.sock",)
+        assert path.is_socket()
+    async with process(app, 1, values):
+        pass
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
