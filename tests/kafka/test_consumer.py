@@ -479,6 +479,28 @@ async def test_modes_exclude_each_other(filled: Topic, open_consumer: Opener) ->
     assert len(await read_until(consumer, 5)) == 5
 
 
+@pytest.mark.parametrize("bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True)
+async def test_commits_behind_a_subscription_that_was_ended(filled: Topic, open_consumer: Opener) -> None:
+    """Kafka refuses those of a member that has left (UNKNOWN_MEMBER_ID), and its client goes on as that member."""
+    filled.write(numbered(5))
+    consumer = await open_consumer()
+    place = TopicPartition(filled.name, 0)
+    await consumer.subscribe([filled.name])
+    await read_until(consumer, 5)
+    await consumer.unsubscribe()
+    await consumer.commit([PartitionOffset(filled.name, 0, 2)])
+    assert (await consumer.committed([place]))[0].offset == 2
+    await consumer.subscribe([filled.name])
+    assert await read_until(consumer, 3) == [(0, 2), (0, 3), (0, 4)]
+    await consumer.unsubscribe()
+    await consumer.assign([place])
+    assert await read_until(consumer, 3) == [(0, 2), (0, 3), (0, 4)]
+    await consumer.commit([PartitionOffset(filled.name, 0, 3)])
+    assert (await consumer.committed([place]))[0].offset == 3
+    await consumer.commit(None)
+    assert (await consumer.committed([place]))[0].offset == 5
+
+
 async def test_new_subscription_replaces_the_former(
     bootstrap: str,
     filled: Topic,

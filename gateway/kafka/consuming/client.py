@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import confluent_kafka
@@ -104,6 +104,8 @@ class GroupClient(AssignedPartitions):
         self.commits = Commits()
         self.anchored: dict[Partition, int] = {}
         """Partitions that went on at an anchor; whoever looks takes them away."""
+        self._was_member = False
+        """Whether the client has the member id of a group that it has left: Kafka refuses its commits, for ever."""
         self._look_at = 0.0
         self._count_at = 0.0
         self._record_bytes = 0
@@ -310,6 +312,33 @@ class GroupClient(AssignedPartitions):
         self.client.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self.mode = "group"
 
+    def unsubscribe(self) -> None:
+        self._was_member |= self.mode == "group"
+        super().unsubscribe()
+
+    def assign(self, partitions: Iterable[Partition], starts: Mapping[Partition, int] | None = None) -> None:
+        """As of `AssignedPartitions`. Blocks for as long as leaving takes, if a group was left before."""
+        self._be_nobody()
+        super().assign(partitions, starts)
+
+    def _be_nobody(self) -> None:
+        """Has a new client in place of one that was in a group and has nothing of it any more.
+
+        librdkafka keeps its member id and generation when it leaves, and sends them with each commit. Kafka takes
+        commits of nobody's while a group has no members, and none of somebody who is none of them (UNKNOWN_MEMBER_ID).
+        """
+        if not self._was_member or self.mode or self.assigned:
+            return
+        if not self.settle_commits(time.monotonic() + COMMIT_S):
+            raise KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT))
+        former, following = self.client, self._build(on_commit=self.commits.reported)
+        self.mode = "manual"  # what the group still gives and takes back is nobody's
+        try:
+            former.close()
+        finally:
+            self.mode, self._consumer = "", following
+            self._was_member = self._differences_only = False
+
     def store_ends(self, topic: str, within_s: float = START_S) -> None:
         """Has the group begin where the logs of the topic end now, where it has committed nothing; before `subscribe`.
 
@@ -418,7 +447,10 @@ class GroupClient(AssignedPartitions):
     # --- commits, and the end -----------------------------------------------------------------------------------------
 
     def commit(self, offsets: Sequence[PartitionOffset], done: Done, within_s: float = COMMIT_S) -> None:
-        """Sends a commit; ``done`` hears within that time what became of it, in a poll or in `tend`."""
+        """Sends a commit; ``done`` hears within that time what became of it, in a poll or in `tend`.
+
+        Blocks for as long as leaving takes, if a group was left before."""
+        self._be_nobody()
         self.commits.send(self.client, offsets, done, within_s)
 
     def settle_commits(self, until: float, wait_s: float = 0.01) -> bool:
