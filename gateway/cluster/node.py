@@ -213,9 +213,6 @@ class Node:
         self.homes.changed(self.store.states().keys())
         if self._log is not None:
             self.processes.tell("draining" if self._leaving else None)
-        states = self.store.states()
-        if states and len(self.store.served()) == len(states):
-            log.info("serving %d of %d slots", len(states), self.store.count)
 
     def fenced(self, why: str) -> None:
         if not self._fenced.done():

@@ -35,6 +35,11 @@ _AGAIN_S: Final = 0.5
 _TRIES: Final = 20
 _READ_BACK_S: Final = 5.0
 """How long a new definition may take to come back (cluster.md §10)."""
+_INVALID_SESSION: Final = "INVALID_SESSION_TIMEOUT"
+_SESSION_HELP: Final = (
+    "cluster.session.timeout.ms must lie between the brokers' group.min.session.timeout.ms (6000, if nobody has set it)"
+    " and group.max.session.timeout.ms"
+)
 
 
 class Watcher(Protocol):
@@ -79,6 +84,8 @@ class SlotStore:
         self._recent: dict[int, tuple[float, Fold]] = {}
         """Slots that were held of late."""
         self.voids = 0
+        self._serving: list[int] = []
+        """What was told of last."""
         self.moves: Counter[str] = Counter(taken=0, handed=0, lost=0)
         self.leaving = False
         """Whether this node is about to end."""
@@ -182,6 +189,15 @@ class SlotStore:
             log.warning("a definition could not be stored: %s", stored.message)
             raise InstanceUnavailable() from stored
 
+    def _changed(self) -> None:
+        self._watcher.slots_changed()
+        if not self._slots:
+            self._serving = []
+        served = sorted(self.served())
+        if served and len(served) == len(self._slots) and served != self._serving:  # once a rebalance
+            self._serving = served
+            log.info("serving %d of %d slots", len(served), self.count)
+
     # --- the listener of the membership -------------------------------------------------------------------------------
 
     def assigned(self, slots: Collection[int]) -> None:
@@ -191,7 +207,7 @@ class SlotStore:
             self.trouble = ""
         for slot in slots:
             self._slots[slot] = _Slot()
-        self._watcher.slots_changed()
+        self._changed()
 
     def records(self, records: Sequence[SlotRecord]) -> None:
         changed: list[Place] = []
@@ -243,7 +259,7 @@ class SlotStore:
                 self._repair(slot)
         if began:
             self.trouble = ""
-            self._watcher.slots_changed()
+            self._changed()
 
     async def give_up(self, slots: Collection[int]) -> None:
         held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
@@ -256,7 +272,7 @@ class SlotStore:
         self.moves["handed"] += len(held)
         for slot in held.values():
             slot.state = SlotState.HANDING_OVER
-        self._watcher.slots_changed()
+        self._changed()
         try:
             await asyncio.gather(*(holder.hand_over(places) for holder in self.holders))
         finally:
@@ -264,12 +280,15 @@ class SlotStore:
                 holder.drop(places)  # what was not handed over in time
             for number in held:
                 self._let_go(number)
-            self._watcher.slots_changed()
+            self._changed()
 
     def lost(self, slots: Collection[int]) -> None:
-        self.moves["lost"] += len(slots)
         self.trouble = "The coordinator of the nodes' group has not been heard for too long."
         log.warning("slots %s were lost: the group's coordinator was not heard for too long", sorted(slots))
+        self._lose(slots)
+
+    def _lose(self, slots: Collection[int]) -> None:
+        self.moves["lost"] += len(slots)
         places = [
             Place(each.group, each.name) for slot in slots if slot in self._slots for each in self._slots[slot].fold
         ]
@@ -277,13 +296,15 @@ class SlotStore:
             self._let_go(slot)
         for holder in self.holders:
             holder.drop(places)
-        self._watcher.slots_changed()
+        self._changed()
 
     def fenced(self, why: str) -> None:
-        self.lost(list(self._slots))
+        self._lose(list(self._slots))
         self._watcher.fenced(why)
 
     def failed(self, why: str) -> None:
+        if why.startswith(_INVALID_SESSION):
+            why = f"{why}: {_SESSION_HELP}"
         if why:
             log.warning("the slots cannot be had: %s", why)
         self.trouble = why

@@ -41,7 +41,7 @@ WORKERS = section(
         maximum=3_600_000,
         unit="ms",
         doc="How long a worker may give no sign of life before it is started again, and a node before others get its"
-        " consumer instances: the brokers take 6000 or more.",
+        " consumer instances: the brokers take 6000 or more, unless group.min.session.timeout.ms says otherwise.",
     ),
     ConfigKey(
         name="cluster.enable",
@@ -84,7 +84,7 @@ WORKERS = section(
         minimum=100,
         maximum=60_000,
         unit="ms",
-        doc="How often a node tells Kafka that it is alive; well below cluster.session.timeout.ms.",
+        doc="How often a node tells Kafka that it is alive; at most a third of cluster.session.timeout.ms.",
     ),
     ConfigKey(
         name="cluster.handover.timeout.ms",

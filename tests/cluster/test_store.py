@@ -231,6 +231,32 @@ async def test_lost_slots_drop_what_is_live(setup: Setup) -> None:
     assert "coordinator" in setup.store.trouble
 
 
+async def test_the_log_says_once_what_is_served_and_why_it_is_not(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.cluster")
+
+    def told() -> list[str]:
+        found = caplog.messages
+        caplog.clear()
+        return found
+
+    setup.serve(1, 2)
+    setup.store.assigned([])  # as at the end of each rebalance
+    assert told() == ["serving 2 of 8 slots"]
+    await setup.store.give_up([2])
+    setup.store.assigned([])
+    assert told() == ["serving 1 of 8 slots"]
+    setup.store.failed("INVALID_SESSION_TIMEOUT: Broker: Invalid session timeout")
+    (line,) = told()
+    assert "cluster.session.timeout.ms" in line
+    assert "cluster.session.timeout.ms" in setup.store.trouble
+    setup.store.fenced("its reason")
+    assert (setup.watch.why, told()) == ("its reason", [])
+    setup.serve(1)
+    assert told() == ["serving 1 of 8 slots"]
+
+
 # --- where requests go ------------------------------------------------------------------------------------------------
 
 HASH = hash_of_place(PLACE)
