@@ -250,6 +250,15 @@ class InstanceNotFound(NotFound):
     )
 
 
+class InstanceOnNoNode(InstanceNotFound):
+    """As InstanceNotFound, where several nodes serve as one: it is not for being asked for in the wrong place."""
+
+    help = (
+        "Create it again and subscribe: it was deleted, was idle for consumer.instance.timeout.ms, was made with the"
+        " other API version, or is another principal's. All nodes of the cluster say so."
+    )
+
+
 class UnknownTopicOrPartition(NotFound):
     """Kafka's "unknown topic or partition"; the code is that of InstanceNotFound too (§3.6: overloaded)."""
 

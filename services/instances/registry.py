@@ -22,6 +22,7 @@ from kafka_gateway.definitions import Definition
 from kafka_gateway.errors import (
     InstanceExists,
     InstanceNotFound,
+    InstanceOnNoNode,
     InstanceUnavailable,
     ServiceError,
     ShuttingDown,
@@ -356,14 +357,17 @@ class InstanceRegistry:
         self._forget_dead(key)
         instance = self._instances.get(key)
         if instance is None:
-            raise InstanceNotFound()
+            raise self._not_found()
         if instance.owner != session.owner:
             rights = session.rights
             # What is read with one client's Kafka credentials is for nobody else.
             reads_alike = instance.owner.kafka == session.owner.kafka
             if not reads_alike or rights is EVERYTHING or not rights.allows("alter", "group", key.group):
-                raise InstanceNotFound()
+                raise self._not_found()
         return instance
+
+    def _not_found(self) -> InstanceNotFound:
+        return InstanceNotFound() if self.lasting is None else InstanceOnNoNode()
 
     def use(self, key: InstanceKey, session: Session) -> Use:
         """The instance, which does not expire inside; its clock starts again at the end, however that is reached."""
@@ -405,7 +409,7 @@ class InstanceRegistry:
         if self.lasting is not None:
             await self.lasting.forget(instance)
             if self._instances.get(key) is not instance:  # another request was quicker
-                raise InstanceNotFound()
+                raise self._not_found()
         del self._instances[key]
         if key.generation == "v1":
             await asyncio.shield(self._end(instance, interrupt=False))  # reads in flight are waited for (§5.8)

@@ -44,6 +44,7 @@ log = logging.getLogger("gateway.consumers")
 _MOVED = (
     "Kafka error: consumer instance was moved after a failure; records since the last commit will be delivered again."
 )
+_READ_AGAIN = "Read again, and commit then: or name the offsets in the body. Until one of these nobody knows what to commit."
 
 
 class Consumers:
@@ -172,7 +173,7 @@ class Consumers:
                     raise invalid_topics(illegal)
                 offsets = [each._replace(offset=each.offset + 1) for each in given]
             elif instance.was_moved and not instance.consumer.returned():
-                raise KafkaError(_MOVED)
+                raise KafkaError(_MOVED).with_help(_READ_AGAIN)
             if offsets != []:
                 if call.query.get("async", "").lower() == "true":
                     self._commit_later(instance, offsets)
