@@ -46,7 +46,7 @@ class Peers(Protocol):
 
     @property
     def addresses(self) -> Sequence[str]:
-        """Where others reach this process, as its claim is to say it: ``tls://10.0.0.5:7885``, ``unix:main/gw-1/0.sock``."""
+        """Where others reach this process, as its claim says it: ``tls://10.0.0.5:7885``, ``unix:c/gw-1/0.sock``."""
 
     def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
         """The process has claimed that it listens there; replaces what was known of it. Opens no connection.

@@ -41,7 +41,7 @@ WORKERS = section(
         maximum=3_600_000,
         unit="ms",
         doc="How long a worker may give no sign of life before it is started again, and a node before others get its"
-        " consumer instances: the brokers take 6000 or more, unless group.min.session.timeout.ms says otherwise.",
+        " consumer instances: at least group.min.session.timeout.ms of the brokers (6000).",
     ),
     ConfigKey(
         name="cluster.enable",

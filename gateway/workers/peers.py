@@ -261,7 +261,8 @@ class ClusterPeers:
                 raise OSError(f"{PEER_DIR}: cannot listen on {path}: {_reason(error)}") from None
             node = self._me.id.rpartition("/")[0]
             raise OSError(
-                f"cluster.node.id {node} is in use (socket {path}): stop the gateway that has it, or name this one otherwise"
+                f"cluster.node.id {node} is in use (socket {path}): stop the gateway that has it, or give this one"
+                " another name"
             ) from None
         listening.listen(128)
         self._paths.append(path)

@@ -44,7 +44,7 @@ log = logging.getLogger("gateway.consumers")
 _MOVED = (
     "Kafka error: consumer instance was moved after a failure; records since the last commit will be delivered again."
 )
-_READ_AGAIN = "Read again, and commit then: or name the offsets in the body. Until one of these nobody knows what to commit."
+_READ_AGAIN = "Read again, and commit then, or name the offsets in the body: until then nobody knows what to commit."
 
 
 class Consumers:
