@@ -48,12 +48,13 @@ def generation_hint(method: str, accept: str | None, content_type: str | None) -
     return by_accept or by_type or ("v1" if kind == OCTETS and method in _WITH_BODY else None)
 
 
-def can_mean(own: str, produces: Produces | None, method: str, accept: str | None, content_type: str | None) -> bool:
+def can_mean(own: str, produces: Produces | None, accept: str | None, content_type: str | None) -> bool:
     """Whether a request for an object of the generation ``own`` can be meant for it (§3.1).
 
     Many clients send one ``Accept`` with every request (``application/json, text/plain, */*``), which tells what they
-    can read and not which API they speak. So a request is the other generation's only if it names one of that one's
-    versioned types and accepts nothing that ``own`` would answer. One that accepts generic types alone, and none of
+    can read and not which API they speak. So a request is the other generation's only if its ``Content-Type`` is one
+    of that one's versioned types, with a body or without, or if it names one in ``Accept`` and accepts nothing that
+    ``own`` would answer. One that accepts generic types alone, and none of
     what ``own`` answers, is told so by its own generation (406): the other one could only say that there is no such
     instance.
 
@@ -64,10 +65,10 @@ def can_mean(own: str, produces: Produces | None, method: str, accept: str | Non
         BadRequest: as :func:`parse_accept`.
     """
     body_version = vendor_parts(_content_type(content_type))[1]
-    if body_version and method in _WITH_BODY:
+    if body_version:
         return body_version == own
     if not accept:
-        return body_version in ("", own)
+        return True
     ranges = [each.media_type for each in parse_accept(accept) if each.q > 0]
     if produces is None or any(each.covers(kind) for each in ranges for kind, _ in produces.weighted):
         return True

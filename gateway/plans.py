@@ -143,8 +143,13 @@ class Plans:
             # Whose the instance is says more than headers that a client sends with all of its requests.
             for service in {route.service for route in routes.values() if route.service is not None}:
                 own = routes.get(service.generation_of(str(group), str(instance)) or "")
-                if own is not None and can_mean(own.generation, own.produces, method, accept, content_type):
+                if own is None:
+                    continue
+                if can_mean(own.generation, own.produces, accept, content_type):
                     return own, False
+                others = [route for route in routes.values() if route is not own]
+                if len(others) == 1:
+                    return others[0], False
         return routes[classify(method, accept, content_type, default, routes.keys())], not about_instance
 
 

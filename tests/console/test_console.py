@@ -142,6 +142,9 @@ async def test_the_page_stays_usable_under_load(page: Page, gateway: GatewayProc
     got = await counts(page)
     assert got[1] <= 500
     assert await page.locator("#rows tr").count() == got[1]
+    assert await page.locator("#searched").inner_text() == ""
+    await page.fill("#filter", "9")  # of all that came, only what is kept can be looked at
+    assert await page.locator("#searched").inner_text() == f"searched: the last {got[1]}; older ones are not kept"
 
 
 async def test_the_page_goes_on_when_the_gateway_comes_back(page: Page) -> None:

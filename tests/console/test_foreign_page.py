@@ -101,6 +101,8 @@ async def test_it_connects(page: Page, gateway: GatewayProcess, origin: str, tra
     assert "uthorization=" not in "".join(gateway.output)  # no proof in an address, which logs would show
     wrong = await page.evaluate(CONNECT, {**asked, "user": "alice:wrong"})
     assert "cannot connect" in wrong
+    assert "401" in wrong
+    assert "access.control" not in wrong  # it is allowed
 
 
 @pytest.mark.parametrize("more", [{}, {"group": "g", "ack": "client"}], ids=["fetch", "socket"])
@@ -109,6 +111,9 @@ async def test_it_follows_a_topic(page: Page, gateway: GatewayProcess, origin: s
     url, user = f"{gateway.url}/", "alice:s\xc3\xa4cret"
     await page.evaluate(CONNECT, {"url": url, "transport": "websocket", "user": user})
     assert await page.evaluate(STREAM, {"url": url, "user": user, "more": more}) == "websocket"
+    # Refused credentials end it: no number of attempts makes them right.
+    wrong = await page.evaluate(STREAM, {"url": url, "user": "alice:wrong", "more": {**more, "retries": 1000}})
+    assert "401" in wrong
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse", "long-polling"])
@@ -119,5 +124,6 @@ async def test_the_error_of_an_origin_that_is_not_allowed_names_the_property(
     with GatewayProcess(*settings) as gateway:
         asked = {"url": f"{gateway.url}/", "transport": transport, "user": "alice:s\xc3\xa4cret"}
         assert f"access.control.allow.origin={origin}" in await page.evaluate(CONNECT, asked)
-        told = await page.evaluate(STREAM, {"url": f"{gateway.url}/", "user": asked["user"], "more": {}})
+        more = {"group": "g", "ack": "client"} if transport == "websocket" else {}
+        told = await page.evaluate(STREAM, {"url": f"{gateway.url}/", "user": asked["user"], "more": more})
         assert f"access.control.allow.origin={origin}" in told

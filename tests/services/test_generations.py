@@ -94,6 +94,16 @@ async def test_generic_types_alone_do_not_hide_an_instance(rest: Rest, accept: s
     assert (await rest.send("POST", f"{instance}/offsets", {"offsets": []}, accept, "application/json")).status == 415
 
 
+@pytest.mark.parametrize("accept", CLIENTS.values(), ids=CLIENTS.keys())
+async def test_the_type_of_the_content_decides_for_every_method(rest: Rest, accept: str | None) -> None:
+    """Fault: a commit was v2's, 404 with 40403, and a delete with the same headers was v1's."""
+    await rest.post("/consumers/g", {"name": "c", "format": "json"}, V1)
+    for method, path in (("POST", "/consumers/g/instances/c/offsets"), ("DELETE", "/consumers/g/instances/c")):
+        assert (await rest.send(method, path, b"", accept, V2)).code == 40403
+        answer = await rest.send(method, path, b"", accept, V1)
+        assert answer.status == (204 if method == "DELETE" else 406 if accept == V2 else 200)
+
+
 async def test_two_instances_of_one_name_are_told_apart_by_the_headers(rest: Rest) -> None:
     await rest.instance()
     assert (await rest.post("/consumers/g", {"name": "c"}, V1)).status == 200

@@ -1,4 +1,4 @@
-import { GatewayError, originHint } from './errors.js';
+import { GatewayError, originGiven, originHint, RefusedUpgrade } from './errors.js';
 import { backoff, delay } from './time.js';
 import { openLongPolling } from './transports/long-polling.js';
 import { openEvents } from './transports/sse.js';
@@ -147,6 +147,7 @@ export class Connection {
   async #openFirst(names, lost) {
     const failures = [];
     let status = 0;
+    let answered = false;
     for (const name of names) {
       try {
         const link = await this.#openOne(name, lost);
@@ -156,11 +157,13 @@ export class Connection {
         if (this.#closing.signal.aborted) throw error;
         failures.push(`${name}: ${describe(error)}`);
         status = error instanceof GatewayError && error.status ? error.status : status;
+        answered ||= error instanceof RefusedUpgrade;
         if (status === 401 || status === 403) break;
       }
     }
-    const hint = status ? '' : originHint(this.#settings.url);
-    throw new GatewayError('UNREACHABLE', `cannot connect to ${this.#settings.url} (${failures.join('; ')}${hint})`, { status });
+    const { url, headers } = this.#settings;
+    const hint = status === 0 && !answered ? originHint(url) : status === 403 ? originGiven(url, headers) : '';
+    throw new GatewayError('UNREACHABLE', `cannot connect to ${url} (${failures.join('; ')}${hint})`, { status });
   }
 
   /**

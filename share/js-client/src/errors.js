@@ -14,11 +14,22 @@
 /**
  * What a page of another origin should know when nothing else can be said: browsers hide why they let nothing pass.
  * @param {string} url address of the gateway
+ * @param {Record<string, string>} [headers] those with an `Origin`, which Node can send, stand for a page of that origin
  */
-export function originHint(url) {
-  const origin = globalThis.location?.origin;
+export function originHint(url, headers = {}) {
+  const given = Object.entries(headers).find(([name]) => name.toLowerCase() === 'origin');
+  const origin = given ? given[1] : globalThis.location?.origin;
   if (!origin || origin === 'null' || origin === new URL(url, origin).origin) return '';
-  return `; the gateway has to allow this page's origin: access.control.allow.origin=${origin}`;
+  return `; the gateway has to allow ${given ? 'this' : "this page's"} origin: access.control.allow.origin=${origin}`;
+}
+
+/**
+ * The same for a 403 outside of browsers: only who sends an `Origin` may be refused for it.
+ * @param {string} url address of the gateway
+ * @param {Record<string, string>} headers
+ */
+export function originGiven(url, headers) {
+  return Object.keys(headers).some((name) => name.toLowerCase() === 'origin') ? originHint(url, headers) : '';
 }
 
 /** The one error class of this library. */
@@ -52,5 +63,24 @@ export class GatewayError extends Error {
   get retriable() {
     if (this.code === 'REPLY') return this.status >= 500 || this.status === 429 || this.status === 408;
     return this.code === 'LOST' || this.code === 'TIMEOUT' || this.code === 'UNREACHABLE';
+  }
+}
+
+/** A WebSocket was refused while plain requests are answered: the origin is allowed. */
+export class RefusedUpgrade extends GatewayError {}
+
+/**
+ * Why a WebSocket could not be opened, which browsers do not tell: a plain request is answered by the same rules.
+ * @param {string} url what to ask, with GET
+ * @param {Record<string, string>} headers
+ * @param {AbortSignal} signal
+ * @returns {Promise<Response>} the answer; its status may be a good one
+ * @throws {GatewayError} LOST, there is none
+ */
+export async function askPlainly(url, headers, signal) {
+  try {
+    return await fetch(url, { headers, cache: 'no-store', signal });
+  } catch (cause) {
+    throw new GatewayError('LOST', `The gateway cannot be reached: ${/** @type {Error} */ (cause).message}${originHint(url)}`, { cause });
   }
 }

@@ -1,4 +1,4 @@
-import { GatewayError, originHint } from './errors.js';
+import { askPlainly, GatewayError, originGiven, originHint } from './errors.js';
 import { backoff, delay } from './time.js';
 
 /** So many heartbeats may be missing before a connection counts as lost. */
@@ -313,7 +313,8 @@ export class RecordStream {
           const data = this.#parse(message);
           yield { name: data.event ?? '', data };
         } else if (closed) {
-          if (closed.status) throw failure({}, closed.status);
+          if (closed.status) throw failure({}, closed.status, closed.status === 403 ? originGiven(url.href, this.#headers) : '');
+          if (!opened && globalThis.location) await this.#askWhy(url);
           return;
         } else await new Promise((resolve) => (wake = () => resolve(undefined)));
       }
@@ -323,6 +324,20 @@ export class RecordStream {
       this.#acknowledge = () => {};
       socket.close();
     }
+  }
+
+  /**
+   * Throws what speaks against this stream, which browsers do not tell of a WebSocket. Nothing is read by it: it is over
+   * at once, and belongs to no group.
+   * @param {URL} url
+   */
+  async #askWhy(url) {
+    const plain = new URL(url);
+    for (const name of ['group', 'ack', 'offset', 'since', 'limit']) plain.searchParams.delete(name);
+    plain.searchParams.set('until', 'end');
+    const response = await askPlainly(plain.href, { ...this.#headers, Accept: 'text/event-stream' }, this.#stop.signal);
+    if (!response.ok) throw failure(await response.json().catch(() => ({})), response.status);
+    void response.body?.cancel();
   }
 }
 
@@ -345,8 +360,9 @@ async function next(events) {
 /**
  * @param {{error_code?: number, message?: string, retriable?: boolean}} body
  * @param {number} [status]
+ * @param {string} [hint]
  */
-function failure({ error_code = 0, message, retriable }, status = error_code > 999 ? Math.trunc(error_code / 100) : error_code) {
-  const text = `${message ?? `The gateway answered ${status}.`} (${error_code || status})`;
+function failure({ error_code = 0, message, retriable }, status = error_code > 999 ? Math.trunc(error_code / 100) : error_code, hint = '') {
+  const text = `${message ?? `The gateway answered ${status}.`} (${error_code || status})${hint}`;
   return new GatewayError(retriable ? 'LOST' : 'REPLY', text, { status, error_code });
 }

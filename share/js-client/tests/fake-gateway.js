@@ -74,6 +74,7 @@ export class FakeGateway {
     this.openings.push({ transport: 'websocket', url: request.url, headers: request.headers });
     socket.on('error', () => {});
     if (this.refuse.has('unauthorised')) return socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n');
+    if (this.refuse.has('origin')) return socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n');
     if (this.refuse.has('websocket')) return socket.end('HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n');
     const accept = createHash('sha1')
       .update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)

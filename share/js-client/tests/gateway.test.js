@@ -158,6 +158,18 @@ test('wrong credentials end it at once and say so', async (t) => {
   }
 });
 
+test('a refused origin outside of browsers is named, and no other 403 is', async (t) => {
+  const fake = await startGateway();
+  t.after(() => fake.stop());
+  fake.refuse = new Set(['origin']);
+  const socket = { ...QUICK, transports: ['websocket'] };
+  const named = /403.*access\.control\.allow\.origin=http:\/\/evil\.example/;
+  await assert.rejects(connect(fake.url, { ...socket, headers: { Origin: 'http://evil.example' } }).opened(), { message: named });
+  const other = await connect(fake.url, socket).opened().catch((error) => error);
+  assert.match(other.message, /403/);
+  assert.doesNotMatch(other.message, /origin/);
+});
+
 test('it gives up after the allowed number of attempts', async () => {
   const fake = await startGateway();
   await fake.stop();

@@ -14,8 +14,15 @@ export type ErrorCode = 'REPLY' | 'LOST' | 'TIMEOUT' | 'QUEUE_FULL' | 'CLOSED' |
 /**
  * What a page of another origin should know when nothing else can be said: browsers hide why they let nothing pass.
  * @param {string} url address of the gateway
+ * @param {Record<string, string>} [headers] those with an `Origin`, which Node can send, stand for a page of that origin
  */
-export declare function originHint(url: string): string;
+export declare function originHint(url: string, headers?: Record<string, string>): string;
+/**
+ * The same for a 403 outside of browsers: only who sends an `Origin` may be refused for it.
+ * @param {string} url address of the gateway
+ * @param {Record<string, string>} headers
+ */
+export declare function originGiven(url: string, headers: Record<string, string>): string;
 /** The one error class of this library. */
 export declare class GatewayError extends Error {
     /** What kind of failure. */
@@ -48,3 +55,15 @@ export declare class GatewayError extends Error {
     /** Whether the same request may succeed later without a change. */
     get retriable(): boolean;
 }
+/** A WebSocket was refused while plain requests are answered: the origin is allowed. */
+export declare class RefusedUpgrade extends GatewayError {
+}
+/**
+ * Why a WebSocket could not be opened, which browsers do not tell: a plain request is answered by the same rules.
+ * @param {string} url what to ask, with GET
+ * @param {Record<string, string>} headers
+ * @param {AbortSignal} signal
+ * @returns {Promise<Response>} the answer; its status may be a good one
+ * @throws {GatewayError} LOST, there is none
+ */
+export declare function askPlainly(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response>;

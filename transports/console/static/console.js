@@ -104,6 +104,7 @@ class View {
   topic;
   received = 0;
   older = 0;
+  searched = 0; // of those received: what the filter has looked at as it is now
   dropped = 0;
   rows = []; // shown, newest last
   hidden = []; // kept, but not shown: the filter does not let them pass
@@ -158,6 +159,7 @@ class View {
     for (const record of records) {
       const row = { number: this.received++, record, chars: size(record) };
       this.chars += row.chars;
+      this.searched += 1;
       (matches(record, word) ? this.fresh : this.hidden).push(row);
     }
     this.trim();
@@ -272,9 +274,10 @@ function draw() {
 }
 
 function count() {
-  const { received, rows, fresh, hidden, older, dropped } = view;
+  const { received, rows, fresh, hidden, older, dropped, searched } = view;
   const n = (number) => number.toLocaleString('en');
   $('counts').textContent = `received ${n(received)} = ${n(rows.length + fresh.length)} shown + ${n(older)} older + ${n(hidden.length)} filtered + ${n(dropped)} dropped`;
+  $('searched').textContent = filterWord() && searched < received ? `searched: the last ${n(searched)}; older ones are not kept` : '';
   $('save').disabled = rows.length === 0;
 }
 
@@ -286,6 +289,7 @@ function filterAgain() {
   view.rows = [];
   view.fresh = [];
   view.hidden = [];
+  view.searched = kept.length;
   for (const row of kept) (matches(row.record, word) ? view.rows : view.hidden).push(row);
   view.trim();
   for (const row of view.rows) row.line ??= lineOf(row);

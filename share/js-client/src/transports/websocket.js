@@ -1,4 +1,4 @@
-import { GatewayError } from '../errors.js';
+import { askPlainly, GatewayError, RefusedUpgrade } from '../errors.js';
 import { address, opening } from './link.js';
 
 /**
@@ -30,7 +30,26 @@ export function openWebSocket(peer) {
       // Browsers do not tell the status of a refused upgrade; Node's socket does.
       const status = /** @type {any} */ (event).status;
       if (open) peer.lost(new GatewayError('LOST', `the connection was closed (${why})`, { closeCode: event.code }));
-      else reject(new GatewayError('UNREACHABLE', `no WebSocket connection (${why})`, { status }));
+      else if (status || !globalThis.location || peer.signal.aborted) {
+        reject(new GatewayError('UNREACHABLE', `no WebSocket connection (${why})`, { status }));
+      } else void whyNot(peer, `no WebSocket connection (${why})`).then(reject);
     };
   });
+}
+
+/**
+ * @param {import('./link.js').Peer} peer
+ * @param {string} text
+ * @returns {Promise<GatewayError>} with the status of credentials that were refused
+ */
+async function whyNot(peer, text) {
+  try {
+    const response = await askPlainly(peer.url, peer.headers, peer.signal);
+    void response.body?.cancel();
+    const { status } = response;
+    if (status !== 401 && status !== 403) return new RefusedUpgrade('UNREACHABLE', text);
+    return new GatewayError('UNREACHABLE', `${text}: the gateway answers ${status}; look at the credentials`, { status });
+  } catch {
+    return new GatewayError('UNREACHABLE', text); // the hint about the origin comes with it
+  }
 }
