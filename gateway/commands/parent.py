@@ -299,7 +299,7 @@ class _Parent:
         served_s = worker.end()
         if self._stop_by is not None:
             # One that was told to stop before it could listen to that ends by the signal.
-            if code and not self._code and (code != -signal.SIGTERM or served_s):
+            if code and not self._code and (code not in (-signal.SIGTERM, -signal.SIGINT) or served_s):
                 self._code = 1
                 log.error("worker %d ended with %s", worker.number, _told(code))
             self._tell_drained()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -152,6 +153,28 @@ def test_workers_that_are_signalled_right_behind_their_start_come_to_serve() -> 
                 process.terminate()
         assert process.wait(60) == 0, "".join(seen)
     assert "2 workers serve" in "".join(seen)
+
+
+def test_ctrl_c_while_workers_start_is_a_stop() -> None:
+    """All processes before the terminal get it."""
+    process = early("kafka-gateway", "SIGHUP", "port=0", "workers=2")
+    children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), list[str]()
+
+    def holds_back(pid: str) -> bool:
+        blocked = Path(f"/proc/{pid}/status").read_text().partition("SigBlk:")[2].split()[0]
+        return bool(int(blocked, 16) & 1 << signal.SIGINT - 1)
+
+    assert process.stdout is not None
+    with process:
+        while process.poll() is None and (len(found) < 2 or any(map(holds_back, found))):
+            found = children.read_text().split()
+            time.sleep(0.002)  # nothing announces a child, nor that it has come so far
+        for each in (process.pid, *map(int, found)):
+            with contextlib.suppress(ProcessLookupError):  # the parent was quicker
+                os.kill(each, signal.SIGINT)
+        output = process.stdout.read()
+        assert process.wait(60) == 0, output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("arguments", [["--check", "--json"], ["--check"]])
