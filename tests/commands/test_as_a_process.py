@@ -40,6 +40,7 @@ EARLY = """
 import builtins, importlib, os, signal, sys
 script, signals, *arguments = sys.argv[1:]
 module, _, name = script.partition(":")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a script's background
 program = getattr(importlib.import_module(module), name)
 
 real = builtins.__import__
