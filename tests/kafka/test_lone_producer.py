@@ -45,7 +45,8 @@ class Sending:
 
     def send(self, *values: bytes, cost_bytes: int = 0) -> asyncio.Future[list[Delivery]]:
         future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
-        batch = Batch("lone", len(values), cost_bytes, time.monotonic(), future, self.sender)
+        rows: list[object] = [None] * len(values)
+        batch = Batch("lone", rows, len(values), cost_bytes, time.monotonic(), future, self.sender, "")
         if self.sender.send(batch, [OutgoingRecord(None, value, 0) for value in values], None):
             self._finished([batch])
         return future
@@ -140,5 +141,21 @@ async def test_a_longer_linger_is_obeyed(mock: MockCluster) -> None:
         assert not future.done()
         await sending.sender.flush(10)
         assert len(await sending.offsets(future)) == 1
+    finally:
+        await sending.close()
+
+
+async def test_what_gathers_waits_longer_where_reports_take_long(mock: MockCluster) -> None:
+    """librdkafka asks again and again while it has records and may send no more requests."""
+    sending = Sending(mock, gathers_s=0.001)
+    try:
+        for _ in range(8):
+            await sending.offsets(*(sending.send(b"x") for _ in range(3)))
+        sent, before = [sending.send(b"first")], time.monotonic()
+        sent.append(sending.send(b"gathered"))
+        release = sending.sender._release_at
+        assert release is not None
+        assert release.when() >= before + ROUND_TRIP_S / 4
+        await sending.offsets(*sent)
     finally:
         await sending.close()
