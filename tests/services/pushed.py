@@ -12,6 +12,9 @@ from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload, Stream
 from tests.services.conftest import V1, Rest, embedded
 
+PATIENCE_S = 25
+"""The mock cluster lets the next member of a group in when the session of the one that left is over, after six seconds;
+on a busy machine ten were not enough for that and a read."""
 JSON = embedded("json", "v1")
 
 
@@ -61,7 +64,7 @@ class Client:
 
     async def has(self, count: int) -> list[Any]:
         """What was pushed, when that are at least so many payloads."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.payloads) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -78,7 +81,7 @@ class Client:
 
     async def has_values(self, *values: Any) -> None:
         """Waits until exactly these have been pushed."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.values) < len(values):
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -87,7 +90,7 @@ class Client:
     async def over(self) -> CloseReason:
         """The reason for the end, when it has come."""
         assert self.delivering is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.delivering
 
     async def leave(self) -> None:
