@@ -90,7 +90,7 @@ class RequestsAtOnce:
             or not 0 < len(request.body) <= BODY_MAX
             or session.preparing is not None
             or not session.proven
-            or session.admin is not None
+            or (session.admin is not None and plan.admin is not session.admin)
             or gateway.stopping
             or gateway.running >= gateway.requests_max
             or gateway.memory.used_up

@@ -109,6 +109,14 @@ async def test_bodies_that_are_left_to_dispatch(rest: Rest, body: bytes) -> None
     assert await begun(rest, produce(rest, body=body)) is None
 
 
+async def test_other_listeners_than_those_of_operators_begin_them_too(rest: Rest) -> None:
+    """With ``admin.listeners`` each session knows on which side it came in."""
+    rest.session.admin = False
+    reply = await begun(rest, produce(rest))
+    assert reply is not None
+    assert reply.status == 200
+
+
 async def test_topics_that_are_not_known_are_left_to_dispatch(rest: Rest, fake: FakeKafka) -> None:
     request = produce(rest)
     plan = await planned(rest, request)
