@@ -112,7 +112,9 @@ class Gateway:
         """Requests whose body is on its way."""
         self.stopping = False
         self.homes: Homes | None = None
-        """The other workers of this gateway; None where it is one process."""
+        """Who else serves with this process; None where nobody does."""
+        self.is_worker = False
+        """Whether this is one of several processes of this machine, which share the addresses that they listen on."""
         self.questions: dict[str, Question] = {}
         """What those may ask beside requests, by name."""
         self.tells_caller = False
@@ -261,7 +263,7 @@ class Gateway:
             if homes is not None and route.home:
                 homes.follow(request, response)
             reply = self.reply_to(request, plan, call, response)
-            if homes is not None and (join := route.extras.get(OF_ALL)) is not None:
+            if homes is not None and not session.forwarded and (join := route.extras.get(OF_ALL)) is not None:
                 reply = await homes.join(request, reply, join)
             return reply
         except Elsewhere as elsewhere:

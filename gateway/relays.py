@@ -32,8 +32,9 @@ class Way(Protocol):
         """The other worker that serves what has this mark; None: this one does. Each mark is some worker's: what one
         made that does not run any more, or nobody, is served by one and the same."""
 
-    async def relay(self, name: str, request: Request, worker: int) -> Reply:
-        """What the handler of that name answers there. Cancelling it cancels the request there.
+    async def relay(self, name: str, request: Request, worker: int) -> Reply | None:
+        """What the handler of that name answers there; None: this process serves it by now. Cancelling it cancels the
+        request there.
 
         Raises InstanceUnavailable if that worker does not serve within ``cluster.hold.ms``, and what the handler does.
         """

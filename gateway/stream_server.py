@@ -83,7 +83,7 @@ class StreamServer:
             self._clients[client] = asyncio.get_running_loop().create_task(self._run(client))
 
         # Where there are several workers, each listens on the port.
-        shares = True if gateway.homes is not None and gateway.homes.is_fixed else None
+        shares = True if gateway.is_worker else None
         server = await asyncio.start_server(
             accept, self.host, self.port, limit=self._limit, ssl=self._tls, reuse_port=shares
         )

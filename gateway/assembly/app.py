@@ -22,9 +22,11 @@ from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.host import Host
 from kafka_gateway.following import Judge
+from kafka_gateway.homes import NodeReplaced
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.credentials_of_clients import ClientCredentials, are_possible
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics.joined import worker_states
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.registry.catalogue import Catalogue
 from kafka_gateway.router import Route, RouteClash, Router
@@ -128,14 +130,16 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
         await stack.enter_async_context(_counting(gateway, kafka))
         gateway.state[Upstream] = own.upstream if credentials is None else credentials.upstream
         owners = {route.service: route.owner for route in routes if route.service is not None}
-        node = await stack.enter_async_context(_node(config, own, gateway)) if config.flag("cluster.enable") else None
-        if node is not None:
+        gateway.is_worker = worker is not None
+        node = None
+        if config.flag("cluster.enable"):
+            node = await stack.enter_async_context(_node(config, own, gateway, worker))
             node.hold([held for each in owners if (held := each.share(node.store, metrics)) is not None])
         for service, owner in owners.items():
             await _enter(stack, f"plugin {owner}: {type(service).__name__}", service.lifespan)
         _check_offers(config, {each.name for each in transports})
         siblings = None
-        if worker is not None:
+        if worker is not None and node is None:
             from kafka_gateway.workers.siblings import Siblings
 
             gateway.homes = siblings = Siblings(gateway, worker.part, worker.parent)
@@ -171,17 +175,22 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
 
 
 @contextlib.asynccontextmanager
-async def _node(config: Config, kafka: KafkaCluster, gateway: Gateway) -> AsyncIterator[Node]:
-    """This node of a cluster, not a member yet, and the way to the others."""
+async def _node(config: Config, kafka: KafkaCluster, gateway: Gateway, worker: Worker | None) -> AsyncIterator[Node]:
+    """This process of a cluster, not a member yet, and the way to the others."""
     from kafka_gateway.cluster.faults import faults
     from kafka_gateway.cluster.node import Node, process_of
     from kafka_gateway.workers.peers import open_peers
 
     if found := faults(config):
         raise ConfigError(found)
-    process = process_of(config)
-    async with open_peers(config, gateway, process) as peers:
-        node = Node(config, kafka, gateway, process, peers)
+    number, workers, directory = 0, 1, ""
+    if worker is not None:
+        number, workers, directory = worker.part.number, worker.part.workers, worker.part.directory
+        parent = worker.parent
+        gateway.metrics.add(lambda: worker_states(parent.states))
+    process = process_of(config, number)
+    async with open_peers(config, gateway, process, directory) as peers:
+        node = Node(config, kafka, gateway, process, peers, workers)
         gateway.homes = node.homes
         yield node
 
@@ -291,5 +300,12 @@ async def run_until(
         if app.node is None:
             await stop.wait()
         else:
-            await app.node.until(stop)
+            try:
+                await app.node.until(stop)
+            except NodeReplaced:
+                if worker is not None:  # all workers are to stop: the others have lost their places, too, or will
+                    from kafka_gateway.workers.part import REPLACED
+
+                    worker.parent.tell(REPLACED)
+                raise
         log.info("stopping")

@@ -14,8 +14,6 @@ def faults(config: Config) -> list[Fault]:
 
     if not config.items("bootstrap.servers"):
         fault("cluster.enable", "several nodes need a Kafka between them: set bootstrap.servers")
-    if config.integer("workers") != 1:
-        fault("workers", "a node of a cluster has one process for now: set workers=1 and start more nodes")
     if config.text("kafka.credentials") == "client":
         fault(
             "kafka.credentials", "a cluster keeps its instances in Kafka in the gateway's own name: choose another way"

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from kafka_gateway.all_workers import AllWorkers
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process
 from kafka_gateway.cluster.routing import Turn, decide
 from kafka_gateway.cluster.store import SlotStore
@@ -52,12 +53,17 @@ class ClusterHomes:
 
     is_fixed = False
 
-    def __init__(self, gateway: Gateway, process: Process, store: SlotStore, table: Table, peers: Peers) -> None:
+    def __init__(
+        self, gateway: Gateway, process: Process, store: SlotStore, table: Table, peers: Peers, workers: int = 1
+    ) -> None:
+        """``workers``: processes of this node."""
         self._gateway = gateway
         self._process = process
         self._store = store
         self._table = table
         self._peers = peers
+        self._node, _, number = process.id.rpartition("/")
+        self._all = AllWorkers(int(number), workers, self._ask, self._question)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
         self._keys = HomeKeys(lambda: gateway.router, _hash)
         self._changed = asyncio.Event()
@@ -216,12 +222,27 @@ class ClusterHomes:
             self.hold_s += time.monotonic() - began
 
     async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
-        """Each node tells of itself."""
-        return reply
+        """Each node tells of itself: of all its workers."""
+        return await self._all.join(request, reply, join)
 
     async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """Nobody else is asked."""
-        return []
+        """Those of this node."""
+        return await self._all.ask_all(name, parameters)
+
+    async def _ask(self, request: Request, worker: int) -> Reply:
+        try:
+            return await self._peers.call(self._process_of(worker), request)
+        except PeerLost:
+            raise InstanceUnavailable() from None
+
+    async def _question(self, worker: int, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        try:
+            return await self._peers.question(self._process_of(worker), name, parameters)
+        except PeerLost:
+            raise InstanceUnavailable() from None
+
+    def _process_of(self, worker: int) -> str:
+        return f"{self._node}/{worker}"
 
 
 def _again(request: Request, reply: Reply, sent: bool) -> Reply:

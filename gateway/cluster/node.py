@@ -1,4 +1,4 @@
-"""One node of several: its membership, its table of the others, and the way there (cluster.md §7)."""
+"""One process of a cluster: its membership, its table of the others, and the way there (cluster.md §7)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from kafka_gateway.cluster.records import State
 from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.cluster.topic import InstanceTopic
+from kafka_gateway.cluster.way import ClusterWay
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import Holder
@@ -31,6 +32,7 @@ from kafka_gateway.kafka.ports.slots import SlotGroup, SlotListener, SlotMember
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.own_names import group_of
+from kafka_gateway.relays import Relays
 
 log = logging.getLogger("gateway.cluster")
 
@@ -51,10 +53,10 @@ class ClusterKafka(Protocol):
     def slot_member(self, group: SlotGroup, listener: SlotListener) -> SlotMember: ...
 
 
-def process_of(config: Config) -> Process:
-    """This process, as it begins now."""
+def process_of(config: Config, number: int) -> Process:
+    """This process, as it begins now. ``number``: of the worker, from 0."""
     node = config.text("cluster.node.id") or socket.gethostname()
-    return Process(config.text("cluster.id"), f"{node}/0", uuid.uuid4().hex)
+    return Process(config.text("cluster.id"), f"{node}/{number}", uuid.uuid4().hex)
 
 
 def names_of(cluster: str) -> tuple[str, str, str]:
@@ -64,16 +66,22 @@ def names_of(cluster: str) -> tuple[str, str, str]:
 
 
 class Node:
-    """Belongs to the event loop."""
+    """What the one process of a node is in the cluster, or each of its workers. Belongs to the event loop."""
 
-    def __init__(self, config: Config, kafka: ClusterKafka, gateway: Gateway, process: Process, peers: Peers) -> None:
+    def __init__(
+        self, config: Config, kafka: ClusterKafka, gateway: Gateway, process: Process, peers: Peers, workers: int = 1
+    ) -> None:
+        """``workers``: processes of this node."""
         self._config = config
         self._kafka = kafka
         self.process = process
         self._group, self._topic, self._process_topic = names_of(process.cluster)
         self.store = SlotStore(process, self._topic, lambda: kafka.producer, self)
         self.processes = Processes(process, peers, self.store.served, lambda slots: self.homes.changed(slots))
-        self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers)
+        self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers, workers)
+        if peers.carries_proofs:
+            own = [f"{process.id.rpartition('/')[0]}/{number}" for number in range(workers)]
+            Relays.of(gateway).way = ClusterWay(gateway, process, own, self.store, self.processes.table, peers)
         self._instances = InstanceTopic(self._topic, lambda: kafka.admin, config.integer("cluster.replication.factor"))
         self._member: SlotMember | None = None
         self._log: CompactedLog | None = None
@@ -90,12 +98,12 @@ class Node:
         moves = [((cause,), float(count)) for cause, count in store.moves.items()]
         yield counter("cluster_slot_moves", "Slots that came here and that were given up or lost", ("move",), moves)
         forwarded = [(labels, float(count)) for labels, count in homes.forwarded.items()]
-        yield counter("cluster_forwarded", "Requests that other nodes were asked", ("process", "status"), forwarded)
-        yield counter("cluster_forward_seconds", "Time in which other nodes answered", (), [((), homes.forward_s)])
-        yield gauge("cluster_held_requests", "Requests that wait for a node to serve a slot", (), [((), homes.held)])
+        yield counter("cluster_forwarded", "Requests that other processes were asked", ("process", "status"), forwarded)
+        yield counter("cluster_forward_seconds", "Time in which other processes answered", (), [((), homes.forward_s)])
+        yield gauge("cluster_held_requests", "Requests that wait for a process to serve a slot", (), [((), homes.held)])
         yield counter("cluster_hold_seconds", "Time in which requests waited for that", (), [((), homes.hold_s)])
-        yield counter("cluster_misrouted", "Requests of other nodes about slots not here", (), [((), homes.misrouted)])
-        yield counter("cluster_moved_streams", "Streams that went on at another node", (), [((), homes.moved_streams)])
+        yield counter("cluster_misrouted", "Requests of others about slots not here", (), [((), homes.misrouted)])
+        yield counter("cluster_moved_streams", "Streams that went on elsewhere", (), [((), homes.moved_streams)])
         yield counter("cluster_void_records", "Definitions that count for nothing", (), [((), store.voids)])
 
     def hold(self, holders: Sequence[Holder]) -> None:

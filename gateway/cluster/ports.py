@@ -7,8 +7,8 @@ of them. `Peers` knows nothing of slots; membership knows nothing of connections
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from kafka_gateway.messages import Reply, Request
@@ -42,7 +42,8 @@ class PeerLost(Exception):
 
 
 class Peers(Protocol):
-    """The other processes of the cluster, as far as they can be reached. Belongs to the event loop."""
+    """The other processes of the cluster, as far as they can be reached: those of this node from the start, others once
+    they have claimed where they listen. Belongs to the event loop."""
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -58,8 +59,15 @@ class Peers(Protocol):
     def forget(self, process: str) -> None:
         """The process is gone for good."""
 
-    async def call(self, process: str, request: Request) -> Reply:
+    @property
+    def carries_proofs(self) -> bool:
+        """Whether what clients prove themselves with may go to other processes: nobody reads it on the way."""
+
+    async def call(self, process: str, request: Request, relay: str = "") -> Reply:
         """The reply of that process, which has the request dispatched in a session with ``forwarded`` set.
+
+        ``relay``: the handler of `kafka_gateway.relays` that it is for, in place of that. It gets the client's proof,
+        so no address is of use where that could be read on the way; and what it raises is raised.
 
         Opens the connection on first need, and tries for ``cluster.peer.connect.timeout.ms``. Does not hold, does not
         try twice, and sends nothing again: that is the caller's. A reply with the status `MISROUTED` is handed back as
@@ -70,3 +78,6 @@ class Peers(Protocol):
             PeerLost: see there.
             HeadTooLarge: the request cannot be sent.
         """
+
+    async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """What that process answers to it (`kafka_gateway.homes.Question`). PeerLost."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from kafka_gateway.cluster.records import Claim
+from kafka_gateway.slots import murmur2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,12 +20,18 @@ class Known:
     """When it was read, time.monotonic()."""
 
 
+def mark_of(process: str) -> str:
+    """Eight hexadecimal digits for what the process makes, by which all others know whose it is (cluster.md §5.1)."""
+    return f"{murmur2(process.encode()):08x}"
+
+
 class Table:
     """The records of the process topic, folded. Per slot the latest claim in the log wins."""
 
     def __init__(self) -> None:
         self._processes: dict[str, Known] = {}
         self._owners: dict[int, str] = {}
+        self._marks: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Known]:
         return iter(list(self._processes.values()))
@@ -37,10 +44,22 @@ class Table:
         """The process that has claimed the slot last, if it has not given it up since."""
         return self._owners.get(slot)
 
+    def has_slots(self, process: str) -> bool:
+        """Whether it serves any, as far as is known."""
+        return process in self._owners.values()
+
+    def marked(self, mark: str) -> str | None:
+        """The process whose mark it is, unless that has said that it is gone."""
+        return self._marks.get(mark)
+
     def put(self, process: str, claim: Claim, offset: int, at: float) -> frozenset[int]:
         """A process has told this; the slots whose owner is another one now than before."""
         before = dict(self._owners)
         self._processes[process] = Known(process, claim, offset, at)
+        if claim.state != "gone":
+            self._marks[mark_of(process)] = process
+        else:
+            self._marks.pop(mark_of(process), None)
         slots = claim.numbers() if claim.state != "gone" else frozenset()
         for slot in [slot for slot, owner in self._owners.items() if owner == process and slot not in slots]:
             del self._owners[slot]
@@ -51,12 +70,14 @@ class Table:
         """The process is forgotten; as `put`."""
         before = dict(self._owners)
         self._processes.pop(process, None)
+        self._marks.pop(mark_of(process), None)
         self._owners = {slot: owner for slot, owner in self._owners.items() if owner != process}
         return self._changed(before)
 
     def clear(self) -> None:
         """Nothing is known any more: the topic begins anew."""
         self._processes.clear()
+        self._marks.clear()
         self._owners.clear()
 
     def _changed(self, before: dict[int, str]) -> frozenset[int]:

@@ -28,7 +28,7 @@ def peer_directory(config: Config, stack: contextlib.ExitStack) -> str:
     """
     path = config.text(PEER_DIR)
     if not path:
-        made = tempfile.mkdtemp(prefix="kafka-gateway-workers-")
+        made = tempfile.mkdtemp(prefix="kafka-gateway-")  # short: paths of sockets may have 107 bytes
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
     is_there = os.path.isdir(path)

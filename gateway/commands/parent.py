@@ -28,11 +28,12 @@ from kafka_gateway.commands.worker import START
 from kafka_gateway.commands.worker_process import WorkerProcess
 from kafka_gateway.config import Config, PropertiesText
 from kafka_gateway.door.listening import bind_unix
+from kafka_gateway.homes import REPLACED
 from kafka_gateway.kafka.clients.properties import client_notes
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs
 from kafka_gateway.workers import part as parts
-from kafka_gateway.workers.part import WorkerPart, peer_address
+from kafka_gateway.workers.part import WorkerPart, count_of, peer_address
 
 log = logging.getLogger("gateway.workers")
 
@@ -81,11 +82,6 @@ def _held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def count_of(config: Config) -> int:
-    """How many workers ``workers`` asks for."""
-    return config.integer("workers") or len(os.sched_getaffinity(0))
-
-
 class _Parent:
     """OSError: an address cannot be had, or the directory of the workers' sockets."""
 
@@ -99,7 +95,11 @@ class _Parent:
     ) -> None:
         self._words = list(words)
         self._logs = logs
+        self._is_node = config.flag("cluster.enable")
         self._grace_s = config.seconds("shutdown.graceful.ms")
+        if self._is_node:
+            for key in ("cluster.handover.timeout.ms", "cluster.drain.wait.ms"):
+                self._grace_s += config.seconds(key)
         self._manager = ServiceManager(os.environ)
         self._environment = {
             name: value
@@ -113,8 +113,10 @@ class _Parent:
         self._embedded = open_embedded(config, stack)
         self._workers: list[WorkerProcess] = []
         for number in range(count):
-            peer = stack.enter_context(bind_unix(peer_address(self._directory, number)))
-            peer.listen(1024)
+            peer = None
+            if not self._is_node:
+                peer = stack.enter_context(bind_unix(peer_address(self._directory, number)))
+                peer.listen(1024)
             self._workers.append(WorkerProcess(number, peer, [sockets[number] for sockets in listeners]))
         self._reloads = Reloads(text, self._workers, self._tell_reloaded)
         stack.callback(self._reloads.close)
@@ -207,7 +209,7 @@ class _Parent:
             len(self._workers),
             self._directory,
             theirs.fileno(),
-            worker.peer.fileno(),
+            worker.peer.fileno() if worker.peer is not None else -1,
             [[each.fileno() for each in sockets] for sockets in worker.listeners],
             texts,
             *self._log_to,
@@ -263,6 +265,8 @@ class _Parent:
                 self._reloads.go_on()
             elif word in (parts.RELOADED, parts.REFUSED):
                 self._reloads.answered(worker, word == parts.RELOADED)
+            elif word == parts.REPLACED:
+                self._replaced(worker)
             elif word == parts.DRAINED:
                 worker.drained = True
                 self._tell_drained()
@@ -304,16 +308,26 @@ class _Parent:
                 log.error("worker %d ended with %s", worker.number, _told(code))
             self._tell_drained()
             return
+        if code == REPLACED and self._served:
+            self._replaced(worker)
+            return
         self._tell_states()
         self._reloads.go_on()
         if not self._served:  # what is wrong is wrong with all of them, and told by itself
             log.error("worker %d cannot start (%s): the gateway stops", worker.number, _told(code))
             self._stop(code if code > 0 else 1)
             return
-        what = "its consumer instances are gone" if served_s else "it did not come to serve, as it says above"
+        lost = "its consumer instances wait for the next one" if self._is_node else "its consumer instances are gone"
+        what = lost if served_s else "it did not come to serve, as it says above"
         text = "worker %d ended with %s: %s; it is started again in %g s"
         worker.set_aside()  # whoever reads the line may connect at once
         log.error(text, worker.number, _told(code), what, worker.put_off())
+
+    def _replaced(self, worker: WorkerProcess) -> None:
+        """Another process of the cluster has its name: one that is started again would take it back, for ever."""
+        if self._stop_by is None:
+            log.error("worker %d has lost its name to another process: the gateway stops", worker.number)
+            self._stop(REPLACED)
 
     def _start_again(self) -> None:
         if self._stop_by is None:

@@ -118,7 +118,10 @@ async def _join(stack: contextlib.AsyncExitStack, part: WorkerPart, stop: asynci
 
     def gone() -> None:
         log.error("the parent process is gone: worker %d stops", part.number)
-        part.tidy()
+        if part.peer < 0:  # its socket is needed, and removed, by itself
+            stack.callback(part.tidy)
+        else:
+            part.tidy()
         stop.set()
 
     return Worker(part, await stack.enter_async_context(Parent.connected(part, gone)))

@@ -25,7 +25,8 @@ _SET_ASIDE_AFTER: Final = 3
 class WorkerProcess:
     """A worker, which outlives its processes. Belongs to the parent."""
 
-    def __init__(self, number: int, peer: socket.socket, listeners: list[list[socket.socket]]) -> None:
+    def __init__(self, number: int, peer: socket.socket | None, listeners: list[list[socket.socket]]) -> None:
+        """``peer``: listens for the other workers; None if the process does that by itself."""
         self.number = number
         self.peer = peer
         self.listeners = listeners
@@ -53,7 +54,8 @@ class WorkerProcess:
     @property
     def files(self) -> list[int]:
         """What its process inherits, beside the channel."""
-        return [self.peer.fileno(), *(each.fileno() for sockets in self.listeners for each in sockets)]
+        peer = [self.peer.fileno()] if self.peer is not None else []
+        return [*peer, *(each.fileno() for sockets in self.listeners for each in sockets)]
 
     def begin(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         """It has a process."""

@@ -6,19 +6,27 @@ Nothing is added up: Prometheus does that (``sum without(worker) (…)``), and g
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kafka_gateway.messages import Reply
-from kafka_gateway.metrics.families import PREFIX
+from kafka_gateway.metrics.families import PREFIX, counter, gauge
+from kafka_gateway.metrics.registry import Families
 
-WORKER_UP: Final = "worker_up"
-WORKER_RESTARTS: Final = "worker_restarts"
-"""Families, without the prefix, that every worker tells of all workers."""
-
-_OF_ALL: Final = tuple(f"{PREFIX}{name}".encode() for name in (WORKER_UP, WORKER_RESTARTS))
+_WORKER_UP: Final = "worker_up"
+_WORKER_RESTARTS: Final = "worker_restarts"
+_OF_ALL: Final = tuple(f"{PREFIX}{name}".encode() for name in (_WORKER_UP, _WORKER_RESTARTS))
 _SAMPLE: Final = re.compile(rb"([^\s{]+)(\{)?")
 _EOF: Final = b"# EOF"
+
+
+def worker_states(states: Sequence[tuple[bool, int]]) -> Families:
+    """What every worker tells of all: for each whether it serves, and how often it was started again."""
+    rows = [((str(worker),), *state) for worker, state in enumerate(states)]
+    up = [(labels, float(serves)) for labels, serves, _ in rows]
+    yield gauge(_WORKER_UP, "1: the worker serves; 0: it is being started again", ("worker",), up)
+    again = [(labels, float(count)) for labels, _, count in rows]
+    yield counter(_WORKER_RESTARTS, "How often the worker was started again", ("worker",), again)
 
 
 def join_metrics(own: Reply, others: Mapping[int, Reply | None], number: int) -> Reply:

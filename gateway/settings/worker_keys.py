@@ -47,7 +47,8 @@ WORKERS = section(
         name="cluster.enable",
         type="bool",
         default=False,
-        doc="Whether this gateway is one of several nodes that serve together, with Kafka between them.",
+        doc="Whether this gateway is one of several nodes that serve together, with Kafka between them; each of its"
+        " workers is a member then, and consumer instances outlive their worker.",
     ),
     ConfigKey(
         name="cluster.id",
@@ -67,7 +68,7 @@ WORKERS = section(
         default=64,
         minimum=1,
         maximum=10_000,
-        doc="Partitions of the topic of consumer instances, if the gateway makes it: at least four for each node.",
+        doc="Partitions of the topic of consumer instances, if the gateway makes it: at least four for each process.",
     ),
     ConfigKey(
         name="cluster.replication.factor",
@@ -84,7 +85,7 @@ WORKERS = section(
         minimum=100,
         maximum=60_000,
         unit="ms",
-        doc="How often a node tells Kafka that it is alive; at most a third of cluster.session.timeout.ms.",
+        doc="How often a process tells Kafka that it is alive; at most a third of cluster.session.timeout.ms.",
     ),
     ConfigKey(
         name="cluster.handover.timeout.ms",
@@ -114,7 +115,8 @@ WORKERS = section(
     ConfigKey(
         name="cluster.peer.dir",
         default="",
-        doc="Directory for the sockets between workers, of mode 0700; empty: a new one among the temporary files.",
+        doc="Directory for the sockets between workers, and between nodes of one machine, of mode 0700; empty: a new"
+        " one among the temporary files, for workers.",
         example="/run/kafka-gateway/workers",
     ),
 )

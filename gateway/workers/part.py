@@ -1,8 +1,9 @@
 """What a worker process is given by its parent, and how the two talk while it runs.
 
 The channel is a pair of sockets. The worker writes lines: ``ready``, ``reloaded`` or ``refused`` for each SIGHUP,
-``alive`` now and then, ``drained`` when it stops and has answered its own clients. The parent writes ``end`` when all
-have, and how all workers are whenever that changes (`States`). Its end of file means to each that the other is gone.
+``alive`` now and then, ``drained`` when it stops and has answered its own clients, ``replaced`` when another process of
+the cluster has taken its name. The parent writes ``end`` when all have drained, and how all workers are whenever that
+changes (`States`). Its end of file means to each that the other is gone.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Final, cast
 
 from kafka_gateway import jsonio
+from kafka_gateway.config import Config
 
 READY: Final = b"ready"
 RELOADED: Final = b"reloaded"
 REFUSED: Final = b"refused"
 ALIVE: Final = b"alive"
 DRAINED: Final = b"drained"
+REPLACED: Final = b"replaced"
 END: Final = b"end"
 _STATES: Final = b"states "
 
@@ -36,11 +39,11 @@ class WorkerPart(jsonio.Struct, frozen=True):
     """From 0."""
     workers: int
     directory: str
-    """Has the sockets of all workers, and is its user's alone."""
+    """Has the sockets of all workers, below it where the gateway is a node of a cluster; its user's alone."""
     control: int
     """The channel to the parent."""
     peer: int
-    """Listens for the other workers."""
+    """Listens for the other workers; -1 in a cluster, where each listens as a process of that."""
     listeners: list[list[int]]
     """For each listener, in the order of the configuration, its listening sockets."""
     texts: tuple[int, int, int]
@@ -66,6 +69,11 @@ class WorkerPart(jsonio.Struct, frozen=True):
     def sockets(self, place: int) -> list[socket.socket]:
         """The sockets of the listener at this place of the configuration."""
         return [socket.socket(fileno=number) for number in self.listeners[place]]
+
+
+def count_of(config: Config) -> int:
+    """How many workers ``workers`` asks for."""
+    return config.integer("workers") or len(os.sched_getaffinity(0))
 
 
 def peer_address(directory: str, worker: int) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.workers.addresses import PeerAddress, parse_net_address
 from kafka_gateway.workers.greeting import SECRET_MIN
+from kafka_gateway.workers.part import count_of
 
 log = logging.getLogger("gateway.workers")
 
@@ -78,7 +79,7 @@ def _address(config: Config, key: str, faults: list[Fault]) -> PeerAddress | Non
         return None
     try:
         found = parse_net_address(text)
-        found.of_worker(max(config.integer("workers"), 1) - 1)
+        found.of_worker(count_of(config) - 1)
     except ValueError as error:
         faults.append(_fault(config, key, str(error)))
         return None
@@ -121,7 +122,7 @@ def _judge(config: Config, listener: PeerAddress, advertised: PeerAddress, fault
         if brings_proofs(config):
             text = f"tcp:// does not go with kafka.credentials={config.text('kafka.credentials')}: it would carry the "
             faults.append(_fault(config, LISTENER, f"{text}clients' credentials in the clear; take tls://"))
-    ports = range(listener.port, listener.port + max(config.integer("workers"), 1))
+    ports = range(listener.port, listener.port + count_of(config))
     try:
         clients = config.listeners()
     except ValueError:  # a fault of its own

@@ -16,7 +16,7 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -48,13 +48,16 @@ _PATH_MAX: Final = 107
 
 
 @contextlib.asynccontextmanager
-async def open_peers(config: Config, gateway: Gateway, process: Process) -> AsyncIterator[ClusterPeers]:
-    """Listens for the other processes, and answers them, while the block runs.
+async def open_peers(
+    config: Config, gateway: Gateway, process: Process, directory: str = ""
+) -> AsyncIterator[ClusterPeers]:
+    """Listens for the other processes, and answers them, while the block runs. ``directory``: of the Unix sockets
+    between the processes of this node, where it has several; else ``cluster.peer.dir``.
 
     At its end it asks nobody anything more and tells those that ask that it stops; what it is at work on for them is
     finished, within ``shutdown.graceful.ms``. ConfigError; OSError: an address cannot be had.
     """
-    peers = ClusterPeers(config, gateway, process)
+    peers = ClusterPeers(config, gateway, process, directory)
     try:
         await peers.listen()
         yield peers
@@ -69,6 +72,8 @@ class _Known:
     addresses: Sequence[str]
     link: Link | None = None
     opening: asyncio.Task[Link] | None = None
+    in_clear: bool = False
+    """Whether the connection could be read on its way."""
     trouble: str = ""
     """Why no connection came about, as the log has it already."""
 
@@ -76,11 +81,15 @@ class _Known:
 class ClusterPeers:
     """Belongs to the event loop."""
 
-    def __init__(self, config: Config, gateway: Gateway, process: Process) -> None:
+    def __init__(self, config: Config, gateway: Gateway, process: Process, directory: str) -> None:
         self._gateway = gateway
         self._me = process
         self._settings = PeerSettings.of(config)
-        self._directory = config.text(PEER_DIR)
+        self._directory = directory or config.text(PEER_DIR)
+        self._is_shared = bool(config.text(PEER_DIR))
+        """Whether other nodes may have the directory, too."""
+        self._node, _, number = process.id.rpartition("/")
+        self._number = int(number)
         self._terms = replace(terms_of(config, gateway), drops=True)
         self._connect_s = config.seconds("cluster.peer.connect.timeout.ms")
         self._known: dict[str, _Known] = {}
@@ -115,19 +124,45 @@ class ClusterPeers:
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
-    async def call(self, process: str, request: Request) -> Reply:
-        known = self._known.get(process)
-        if known is None:
-            raise PeerLost(process, sent=False)
+    @property
+    def carries_proofs(self) -> bool:
+        listener = self._settings.listener
+        return listener is None or listener.scheme != "tcp"
+
+    async def call(self, process: str, request: Request, relay: str = "") -> Reply:
+        known = self._find(process)
         link = known.link or await self._reach(process, known)
+        if relay and known.in_clear:
+            raise PeerLost(process, sent=False)
         try:
-            return await link.ask(request)
+            return await link.ask(request, relay)
         except LinkLost as lost:
             raise PeerLost(process, sent=lost.sent) from None
         except InstanceUnavailable:  # its connection has cluster.peer.max.requests, for too long
             raise PeerLost(process, sent=False) from None
         except FrameError as error:
             raise HeadTooLarge(f"The request cannot be sent to another process: {error}.") from None
+
+    async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        known = self._find(process)
+        link = known.link or await self._reach(process, known)
+        try:
+            return await link.question(name, parameters)
+        except LinkLost as lost:
+            raise PeerLost(process, sent=lost.sent) from None
+        except InstanceUnavailable:
+            raise PeerLost(process, sent=False) from None
+
+    def _find(self, process: str) -> _Known:
+        """PeerLost: nobody has told of it."""
+        known = self._known.get(process)
+        if known is None:
+            if process.rpartition("/")[0] != self._node:
+                raise PeerLost(process, sent=False)
+            # It may not have claimed anything yet, and may have nothing to claim.
+            self.know(process, "", (f"unix:{unix_name(self._me.cluster, process)}",))
+            known = self._known[process]
+        return known
 
     async def _reach(self, process: str, known: _Known) -> Link:
         opening = known.opening
@@ -171,7 +206,7 @@ class ClusterPeers:
                             link.close()
                             raise
                         else:
-                            known.trouble = ""
+                            known.trouble, known.in_clear = "", address.scheme == "tcp"
                             return link
                     await asyncio.sleep(pause_s)
                     pause_s *= 2
@@ -221,12 +256,11 @@ class ClusterPeers:
 
     async def listen(self) -> None:
         """Opens the addresses of this process. OSError."""
-        number = int(self._me.id.rpartition("/")[2])
         if self._directory:
             self._listen_unix()
         settings = self._settings
         if settings.listener is not None and settings.advertised is not None:
-            address = settings.listener.of_worker(number)
+            address = settings.listener.of_worker(self._number)
             try:
                 found = await asyncio.get_running_loop().getaddrinfo(
                     address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -238,8 +272,8 @@ class ClusterPeers:
                     self._accept_from(listening, settings.secret, settings.tls if address.scheme == "tls" else None)
             except OSError as error:
                 raise OSError(f"cluster.peer.listener: cannot listen on {address}: {_reason(error)}") from None
-            self._addresses.append(str(settings.advertised.of_worker(number)))
-        if not self._addresses:
+            self._addresses.append(str(settings.advertised.of_worker(self._number)))
+        if settings.listener is None and not self._is_shared and not self._number:
             log.warning(
                 "other processes of the cluster cannot reach this one: set cluster.peer.listener, or cluster.peer.dir "
                 "where all of them are on this machine"
@@ -259,10 +293,9 @@ class ClusterPeers:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise OSError(f"{PEER_DIR}: cannot listen on {path}: {_reason(error)}") from None
-            node = self._me.id.rpartition("/")[0]
             raise OSError(
-                f"cluster.node.id {node} is in use (socket {path}): stop the gateway that has it, or give this one"
-                " another name"
+                f"cluster.node.id {self._node} is in use (socket {path}): stop the gateway that has it, or give this"
+                " one another name"
             ) from None
         listening.listen(128)
         self._paths.append(path)
@@ -369,6 +402,8 @@ class ClusterPeers:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another process of the node is there
                 path.parent.rmdir()
+                if not self._is_shared:
+                    path.parent.parent.rmdir()
         for process in list(self._known):
             self.forget(process)
         for link in list(self._links):

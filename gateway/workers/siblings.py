@@ -13,15 +13,16 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from kafka_gateway.all_workers import AllWorkers
 from kafka_gateway.cluster.ports import Process
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ShuttingDown
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join
 from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.metrics.families import counter, gauge
-from kafka_gateway.metrics.joined import WORKER_RESTARTS, WORKER_UP
+from kafka_gateway.metrics.joined import worker_states
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.relays import Relays
 from kafka_gateway.slots import murmur2
@@ -39,8 +40,8 @@ log = logging.getLogger("gateway.workers")
 _SENT_MAX: Final = 3
 """How often a request is sent whose worker ends before it has answered."""
 _AGAIN_S: Final = 0.1
-_JOIN_S: Final = 1.5
-"""How long the others may take where all are asked: a probe gives up soon."""
+_STOPPING_S: Final = 1.5
+"""Longest hold while this gateway stops."""
 
 
 class Siblings:
@@ -54,7 +55,7 @@ class Siblings:
         self._part = part
         self._me = Process("", str(part.number), "")
         self._table = StaticTable(part.workers)
-        self._others = tuple(number for number in range(part.workers) if number != part.number)
+        self._all = AllWorkers(part.number, part.workers, self.forward, self._question)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
         self._links: dict[int, Link] = {}
         self._opening: dict[int, asyncio.Task[Link]] = {}
@@ -74,11 +75,7 @@ class Siblings:
         rows = [(labels, float(count)) for labels, count in self._forwarded.items()]
         yield counter("forwarded", "Requests answered by another worker", ("to", "status"), rows)
         yield gauge("held_requests", "Requests that wait for another worker to serve", (), [((), self._held)])
-        states = [((str(worker),), *state) for worker, state in enumerate(self._parent.states)]
-        up = [(labels, float(serves)) for labels, serves, _ in states]
-        yield gauge(WORKER_UP, "1: the worker serves; 0: it is being started again", ("worker",), up)
-        again = [(labels, float(count)) for labels, _, count in states]
-        yield counter(WORKER_RESTARTS, "How often the worker was started again", ("worker",), again)
+        yield from worker_states(self._parent.states)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -156,7 +153,7 @@ class Siblings:
     async def _hold(self, worker: int) -> Link:
         """The link to the worker, as soon as that serves."""
         # At the end of this gateway the others serve until all are done, and will not be started again.
-        hold_s = min(self._hold_s, _JOIN_S) if self._gateway.stopping else self._hold_s
+        hold_s = min(self._hold_s, _STOPPING_S) if self._gateway.stopping else self._hold_s
         self._held += 1
         try:
             async with asyncio.timeout(hold_s or 0.001):
@@ -213,28 +210,17 @@ class Siblings:
     # --- all of them ------------------------------------------------------------------------------------------------
 
     async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
-        async def one(worker: int) -> Reply | None:
-            try:
-                async with asyncio.timeout(_JOIN_S):
-                    return await self.forward(request, worker)
-            except (TimeoutError, ServiceError):
-                return None
-
-        found = await asyncio.gather(*(one(worker) for worker in self._others))
-        # Not on the loop: the metrics of many series take longer than it may be held.
-        return await asyncio.to_thread(join, reply, dict(zip(self._others, found, strict=True)), self._part.number)
+        return await self._all.join(request, reply, join)
 
     async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        async def one(worker: int) -> list[Any]:
-            try:
-                async with asyncio.timeout(_JOIN_S):
-                    link = self._links.get(worker) or await self._hold(worker)
-                    return await link.question(name, parameters)
-            except (TimeoutError, ServiceError, LinkLost):
-                log.warning("worker %d does not answer", worker)
-                return []
+        return await self._all.ask_all(name, parameters)
 
-        return [each for found in await asyncio.gather(*(one(worker) for worker in self._others)) for each in found]
+    async def _question(self, worker: int, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        link = self._links.get(worker) or await self._hold(worker)
+        try:
+            return await link.question(name, parameters)
+        except LinkLost:
+            raise InstanceUnavailable() from None
 
 
 def terms_of(config: Config, gateway: Gateway) -> Terms:

@@ -40,7 +40,6 @@ def test_without_a_cluster_nothing_of_it_is_loaded() -> None:
     ("flag", "property", "told"),
     [
         ("--check", "bootstrap.servers=", "set bootstrap.servers"),
-        ("--check", "workers=2", "set workers=1"),
         ("--check", "cluster.peer.dir=/", "chmod 700"),
         ("", "cluster.heartbeat.interval.ms=3000", "a third of cluster.session.timeout.ms"),
         ("", "cluster.id=A b", "1 to 40 of a-z"),

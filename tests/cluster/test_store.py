@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -81,6 +81,7 @@ class Others:
     """`Peers`: answers as it is told."""
 
     addresses = ("unix:me/0.sock",)
+    carries_proofs = True
 
     def __init__(self) -> None:
         self.answers: list[Reply | Exception] = []
@@ -94,7 +95,10 @@ class Others:
     def forget(self, process: str) -> None:
         self.known.pop(process, None)
 
-    async def call(self, process: str, request: Request) -> Reply:
+    async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        raise PeerLost(process, sent=False)
+
+    async def call(self, process: str, request: Request, relay: str = "") -> Reply:
         self.asked.append(process)
         self.called.set()
         answer = self.answers.pop(0) if self.answers else None
@@ -113,7 +117,7 @@ class Setup:
         self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch)  # type: ignore[arg-type]
         self.store.count = COUNT
         self.store.holders = [self.watch]
-        gateway = Gateway(config, Router([]), {}, NoAuthentication())
+        gateway = self.gateway = Gateway(config, Router([]), {}, NoAuthentication())
         self.processes = Processes(ME, self.others, self.store.served, lambda slots: self.homes.changed(slots))
         self.homes = ClusterHomes(gateway, ME, self.store, self.processes.table, self.others)
 

@@ -7,7 +7,6 @@ a client reads by the other; each comes back under its name.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -15,12 +14,10 @@ import os
 import signal
 import threading
 import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import aiohttp
 import confluent_kafka
@@ -30,100 +27,24 @@ from tests.acceptance.envelopes import EnvelopeClient
 from tests.conformance.test_conformance import HERE as CONFORMANCE
 from tests.conformance.test_conformance import compare, make_groups_topic
 from tests.gateway_process import GatewayProcess
+from tests.integration.nodes import (
+    JSON_V1,
+    JSON_V2,
+    PATIENCE_S,
+    SLOTS,
+    V1,
+    V2,
+    Client,
+    Nodes,
+    ask,
+    instance,
+    produce,
+)
 from tests.kafka_cluster import KafkaCluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-V1, V2 = "application/vnd.kafka.v1+json", "application/vnd.kafka.v2+json"
-JSON_V1, JSON_V2 = "application/vnd.kafka.json.v1+json", "application/vnd.kafka.json.v2+json"
 TRANSCRIPT = CONFORMANCE / "transcripts" / "confluent-8.1.1.jsonl"
-SLOTS = 8
-PATIENCE_S = 60.0
-HOLD_MS = 40_000
-"""On a busy machine a node takes its time to take over."""
-EARLIEST = {"format": "json", "auto.offset.reset": "earliest"}
-
-
-class Answer(NamedTuple):
-    status: int
-    body: Any
-
-
-def ask(node: GatewayProcess, method: str, path: str, body: Any = None, accept: str = "*/*", type: str = V2) -> Answer:
-    headers = {"Content-Type": type, "Accept": accept}
-    content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(node.url + path, content, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
-            return Answer(reply.status, json.loads(reply.read() or b"null"))
-    except urllib.error.HTTPError as error:
-        return Answer(error.code, json.loads(error.read() or b"null"))
-
-
-class Nodes:
-    """Two gateways of one cluster. ``self[0]`` is the one of that number at present."""
-
-    def __init__(self, bootstrap: str, directory: Path, *more: str) -> None:
-        self.id = f"t{uuid.uuid4().hex[:10]}"
-        self.bootstrap = bootstrap
-        self._directory = directory
-        self._more = more
-        self._nodes: list[GatewayProcess] = []
-        self._stack = contextlib.ExitStack()
-
-    def __getitem__(self, number: int) -> GatewayProcess:
-        return self._nodes[number]
-
-    def make(self, number: int, *more: str) -> GatewayProcess:
-        properties = (
-            "cluster.enable=true",
-            f"cluster.id={self.id}",
-            f"cluster.node.id=gw-{number}",
-            f"cluster.peer.dir={self._directory}",
-            f"cluster.slots={SLOTS}",
-            f"cluster.hold.ms={HOLD_MS}",
-            "cluster.session.timeout.ms=8000",  # on a busy machine nobody is taken for dead
-            *self._more,
-            *more,
-        )
-        return self._stack.enter_context(GatewayProcess(*properties, bootstrap=self.bootstrap, start_s=60))
-
-    def __enter__(self) -> Nodes:
-        with self._stack:
-            with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                self._nodes = list(pool.map(self.make, range(2)))
-            self.shared_out()
-            self._stack = self._stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def restart(self, number: int) -> None:
-        """A new process of that name; returns when both serve their share."""
-        self._nodes[number] = self.make(number)
-        self.shared_out()
-
-    def shared_out(self) -> None:
-        """Returns when every slot is served, each node has some, and both know that."""
-        until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until:
-            pages = [ask(node, "GET", "/cluster").body for node in self._nodes]
-            own = [{slot for slot, state in page["slots"].items() if state == "serving"} for page in pages]
-            owners = [page["owners"] for page in pages]
-            if all(own) and len(own[0] | own[1]) == SLOTS and owners[0] == owners[1] and len(owners[0]) == SLOTS:
-                return
-            time.sleep(0.1)
-        raise AssertionError(pages)
-
-    def owner(self, group: str, name: str) -> int:
-        """The number of the node that has that instance."""
-        page = ask(self._nodes[0], "GET", f"/cluster?group={group}&instance={name}").body
-        return int(page["owner"].removeprefix("gw-").partition("/")[0])
-
-    def name_at(self, number: int, group: str) -> str:
-        """A new name that the node of this number has."""
-        return next(name for each in range(10_000) if self.owner(group, name := f"c{each}") == number)
 
 
 @pytest.fixture(scope="module")
@@ -164,47 +85,6 @@ def balancer(*nodes: GatewayProcess) -> Iterator[str]:
         loop.run_until_complete(asyncio.sleep(0))
         server.close()
         loop.close()
-
-
-class Client:
-    """Reads an instance by one node and notes what it got, and what it committed."""
-
-    def __init__(self, node: GatewayProcess, path: str) -> None:
-        self.node, self.path = node, path
-        self.values: list[int] = []
-        self.statuses: set[int] = set()
-
-    def read(self, timeout_ms: int = 1000) -> list[int]:
-        answer = ask(self.node, "GET", f"{self.path}/records?timeout={timeout_ms}", accept=JSON_V2)
-        self.statuses.add(answer.status)
-        found = [each["value"] for each in answer.body] if answer.status == 200 else []
-        self.values += found
-        return found
-
-    def until(self, last: int) -> None:
-        until = time.monotonic() + PATIENCE_S
-        while last not in self.values:
-            assert time.monotonic() < until, (self.values, self.statuses)
-            self.read()
-
-
-def produce(node: GatewayProcess, topic: str, values: range) -> None:
-    body = {"records": [{"value": each, "partition": 0} for each in values]}
-    assert ask(node, "POST", f"/topics/{topic}", body, type=JSON_V2).status == 200
-
-
-def instance(
-    nodes: Nodes, at: int, by: int, topic: str, subscribe: bool = True, **options: str
-) -> tuple[str, str, str]:
-    """Group, name and path of a new instance that one node has, made by the other one's door."""
-    group = f"group-{uuid.uuid4().hex[:8]}"
-    name = nodes.name_at(at, group)
-    answer = ask(nodes[by], "POST", f"/consumers/{group}", {"name": name, **EARLIEST, **options})
-    assert answer.status == 200, answer
-    path = f"/consumers/{group}/instances/{name}"
-    if subscribe:
-        assert ask(nodes[by], "POST", f"{path}/subscription", {"topics": [topic]}).status == 204
-    return group, name, path
 
 
 def test_a_node_that_is_killed_loses_nothing(nodes: Nodes, kafka: KafkaCluster) -> None:
@@ -296,7 +176,7 @@ def test_a_node_that_stops_fails_no_request(nodes: Nodes, kafka: KafkaCluster) -
     # The newcomer gets its share while they are read, which nobody notices either.
     produce(nodes[1], topic, range(produced + 1, produced + 6))
     for client, node in zip(clients, (nodes[1], nodes[0], nodes[1]), strict=True):
-        client.node = node
+        client.by = node
         client.until(produced + 5)
         assert client.values == list(range(produced + 6))
         assert client.statuses == {200}
@@ -459,7 +339,7 @@ def test_a_topic_that_was_deleted_comes_again(nodes: Nodes, kafka: KafkaCluster)
     assert nodes[1].process.pid != before
     produce(nodes[1], topic, range(3, 6))
     for client in clients:
-        client.node = nodes[1]
+        client.by = nodes[1]
         client.until(5)
         assert client.statuses == {200}
         assert sorted(set(client.values)) == list(range(6))

@@ -98,7 +98,8 @@ class AtmosphereTransport(Transport):
             if gateway.homes is not None and self._relays.way is None:
                 # Its requests come over many connections, and only this process would know the client.
                 raise NotSupported(
-                    "Atmosphere over plain HTTP needs cluster.enable=false; its WebSocket transport does not."
+                    "Atmosphere over plain HTTP needs cluster.peer.listener=tls://..., so that what clients prove"
+                    " themselves with may go to other nodes; its WebSocket transport does not."
                 )
             request.stays_open()
         body = await self._bodies.read(request, gateway) if kind is Kind.PUSH and request.body_exists else b""
@@ -123,6 +124,8 @@ class AtmosphereTransport(Transport):
         if worker is None or self._relays.way is None:
             return await self._clients.serve(asked)
         reply = await self._relays.way.relay(self.name, asked, worker)
+        if reply is None:
+            return await self._clients.serve(asked)
         if not isinstance(reply.body, bytes):
             asked.session.add_stream(reply.body)  # it ends with the proof that it was opened with
         return None if reply.status == UNKNOWN else reply
