@@ -13,7 +13,9 @@ again, which took a third of the processor's time under load. So records are gat
 is sent at once, and what comes meanwhile waits for the reports of that, and goes together then; not for ever, but the
 longer, the longer reports take, because librdkafka, too, asks again and again while it has records and may send no more
 requests (five under way). The poll thread serves both with librdkafka's ``flush``: as long as that runs, nothing
-lingers. The producer is the same, and so are order and idempotence.
+lingers. Hundreds of records that are sent together are not flushed: the first of them would leave in small requests
+while the others are handed over, which costs librdkafka and the broker twice as much. The producer is the same, and so
+are order and idempotence.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ _GATHERED_RECORDS, _GATHERED_BYTES = 5000, 512 * 1024
 """So much is sent whatever is under way: handing 5,000 records to librdkafka takes the loop some 8 ms."""
 _GATHERS_MOST_S = 0.02
 """How long records wait, at most, while reports take long."""
+_FLUSHED_RECORDS = 200
+"""So many that are sent together are flushed, at most."""
 _FLUSH_S = 0.002
 """How long records are flushed, at most: they have long left by then, and their reports come without it."""
 
@@ -221,6 +225,8 @@ class Sender:
         self._is_waiting = False
         """Whether the poll thread waits for a send to flush."""
         self._sent: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._flushes = True
+        """Whether what was sent last is flushed. Only the loop changes it."""
         self.producer = make()
         self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
         self._thread.start()
@@ -236,6 +242,7 @@ class Sender:
         if self._gathers_s and (self._gathered or len(self.producer)):
             self._gather(batch, records, partition)
             return False
+        self._flushes = size <= _FLUSHED_RECORDS
         is_complete = self._produce(batch, records, partition)
         self._wake()
         return is_complete
@@ -252,12 +259,14 @@ class Sender:
 
     def _release(self) -> None:
         """Sends what has been gathered."""
+        count = self._gathered_records
         gathered = self._take_gathered()
         if not gathered:
             return
         if not self._measured_from:
             self._measured_from = self._loop.time()
             gathered[0][0].future.add_done_callback(self._measure)
+        self._flushes = count <= _FLUSHED_RECORDS
         complete = [batch for batch, records, partition in gathered if self._produce(batch, records, partition)]
         self._wake()
         if complete:
@@ -413,8 +422,11 @@ class Sender:
             return
         finally:
             self._is_waiting = False
-        if self.producer.flush(_FLUSH_S):
-            self.producer.poll(_POLL_S)
+        if self._flushes:
+            if self.producer.flush(_FLUSH_S):
+                self.producer.poll(_POLL_S)
+        elif not self.producer.poll(_POLL_S):
+            self.producer.flush(_FLUSH_S)  # nothing has come for so long: they linger
 
     def _forbid(self, error: confluent_kafka.KafkaException) -> None:
         """An idempotent producer gets no id (KIP-679): its user may write to no topic. Nothing of it was stored."""
