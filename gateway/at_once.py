@@ -41,7 +41,8 @@ class AtOnce(Protocol):
         """Begins the work; its result goes into ``end``. ServiceError as the handler's."""
 
     def end(self, call: Call, work: asyncio.Future[Any]) -> Response:
-        """The response, whose value is no stream and which has nothing to settle; ``work`` is done. ServiceError as the
+        """The response, which has nothing to settle, and brings neither a stream nor records: there is nothing in it
+        that counts for its client's quota, or that the audit log tells. ``work`` is done. ServiceError as the
         handler's."""
 
 
@@ -138,10 +139,9 @@ class _Begun(msgspec.Struct, eq=False):
         assert call is not None
         try:
             response = self.halves.end(call, work)
-            if request.session.guarded:
-                reply = gateway.reply_to(request, plan, call, response)
-            else:
-                reply = gateway.replies.render(request, response, plan.media_type)
+            reply = gateway.replies.render(request, response, plan.media_type)
+            if request.session.guarded and (bucket := request.session.allowance.requests) is not None:
+                reply.headers += request.session.allowance.told(bucket)
         except asyncio.CancelledError:  # the loop ends
             gateway.leave(request, self.way, plan, None, self.started)
             raise

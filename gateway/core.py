@@ -238,6 +238,7 @@ class Gateway:
                 raise NoRoute()  # it is offered by other listeners
             if guarded:
                 self.admission.admit(request, plan.demand)
+                body = request.body
             if plan.cost:
                 await self._limits.take(plan.cost)
             takes = route.takes
@@ -279,12 +280,13 @@ class Gateway:
 
     def reply_to(self, request: Request, plan: Plan, call: Call, response: Response) -> Reply:
         """The reply with what a handler has answered."""
-        session, guarded = request.session, request.session.guarded
-        if guarded:
-            self.admission.answered(call, response, plan.demand.needs)
+        session = request.session
+        if not session.guarded:
+            return self.replies.render(request, response, plan.media_type)
+        self.admission.answered(call, response, plan.demand.needs)
         reply = self.replies.render(request, response, plan.media_type)
-        if guarded and (bucket := session.allowance.requests) is not None:
-            reply.headers += session.allowance.told(bucket)
+        if session.allowance.requests is not None:
+            reply.headers += session.allowance.told(session.allowance.requests)
         return reply
 
     def failed(self, request: Request, error: Exception, plan: Plan | None, call: Call | None) -> Reply:

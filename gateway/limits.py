@@ -19,14 +19,15 @@ _REFUSED = "Request rate limit exceeded: The rate limit of requests per second h
 class TokenBucket:
     """``rate`` permits a second, as many saved up at most. Clock in seconds, replaceable for tests."""
 
-    __slots__ = ("_at", "_clock", "_permits", "_rate", "rate")
+    __slots__ = ("_at", "_clock", "_rate", "permits", "rate")
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self.rate = int(rate)
         """Permits a second."""
         self._clock = clock
-        self._permits = rate
+        self.permits = rate
+        """Those that were there when somebody took some last, less what was taken: below 0 if somebody waits."""
         self._at = clock()
 
     def take(self, cost: float, now: float) -> bool:
@@ -35,14 +36,14 @@ class TokenBucket:
         As ``wait_s`` says it, for every request: whoever asks several buckets looks at the clock once.
         """
         rate = self._rate
-        permits = self._permits + (now - self._at) * rate
+        permits = self.permits + (now - self._at) * rate
         if permits > rate:
             permits = rate
         self._at = now
         if permits < cost and permits < rate:
-            self._permits = permits
+            self.permits = permits
             return False
-        self._permits = permits - cost
+        self.permits = permits - cost
         return True
 
     def wait_s(self, cost: float) -> float:
@@ -51,36 +52,31 @@ class TokenBucket:
         What costs more than the bucket holds goes when it is full, and those after it wait the longer.
         """
         now = self._clock()
-        self._permits = min(self._rate, self._permits + (now - self._at) * self._rate)
+        self.permits = min(self._rate, self.permits + (now - self._at) * self._rate)
         self._at = now
-        missing = min(cost, self._rate) - self._permits
-        self._permits -= cost
+        missing = min(cost, self._rate) - self.permits
+        self.permits -= cost
         return max(0.0, missing / self._rate)
 
-    @property
-    def left(self) -> int:
-        """Permits that were there when somebody took some last."""
-        return int(self._permits) if self._permits > 0 else 0
-
     def give_back(self, cost: float) -> None:
-        self._permits += cost
+        self.permits += cost
 
     def available(self, cost: float) -> int:
         """How many things of this cost could go now, for who can wait; see ``spend``."""
         now = self._clock()
-        self._permits = min(self._rate, self._permits + (now - self._at) * self._rate)
+        self.permits = min(self._rate, self.permits + (now - self._at) * self._rate)
         self._at = now
         if cost >= self._rate:
-            return int(self._permits >= self._rate)
-        return max(0, int((self._permits + 1e-6) / cost))
+            return int(self.permits >= self._rate)
+        return max(0, int((self.permits + 1e-6) / cost))
 
     def spend(self, cost: float) -> None:
         """Takes permits that are ``available``."""
-        self._permits -= cost
+        self.permits -= cost
 
     def until_s(self, cost: float) -> float:
         """Seconds until one thing of this cost could go."""
-        return max(0.0, (min(cost, self._rate) - self._permits) / self._rate)
+        return max(0.0, (min(cost, self._rate) - self.permits) / self._rate)
 
 
 _MESSAGES_EVERY_S = 0.1

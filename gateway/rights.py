@@ -155,11 +155,11 @@ class Rights:
     remembered: Mapping[Need, Decision] = MappingProxyType({})
     """What was decided before and still counts."""
 
-    passed: Set[Sequence[Need]] = frozenset()
-    """Needs of requests that were let in before, and are until the rules change."""
+    passed: Set[object] = frozenset()
+    """Demands of requests that were let in before, and are until the rules change."""
 
-    def pass_on(self, needs: tuple[Need, ...]) -> None:
-        """Notes that the principal has all of this."""
+    def pass_on(self, demand: object) -> None:
+        """Notes that the principal has all that it needs."""
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         """Whether the principal may, and why. Costs no I/O: it is asked on the event loop, for every request."""

@@ -16,6 +16,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.door.audit import Audit
 from kafka_gateway.door.authorization import Authorization, Needs
 from kafka_gateway.door.quotas import UNLIMITED, Quotas
+from kafka_gateway.door.slowed_body import slowed
 from kafka_gateway.door.slowed_feed import SlowedFeed
 from kafka_gateway.errors import NotAuthorized
 from kafka_gateway.messages import Call, Request, Response
@@ -29,9 +30,10 @@ _INSTANCES: Final = (".consumers.create", ".consumers.delete")
 _PUSHES: Final = ("consumers.push",)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What a request wants of its principal, worked out once for each spelling of it."""
+    """What a request wants of its principal, worked out once for each spelling of it. Compared by identity, since it is
+    looked up for every request, and a tuple of needs would be hashed each time."""
 
     needs: tuple[Need, ...] = ()
     writes: bool = False
@@ -115,32 +117,37 @@ class Admission:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def admit(self, request: Request, demand: Demand) -> None:
-        """Lets the request in. NotAuthorized, TooManyRequests."""
+        """Lets the request in. NotAuthorized, TooManyRequests. A body that is still to come is slowed down."""
+        # Every request comes by here: what lets it pass calls no more than it must.
         session = request.session
         allowance = session.allowance
-        if allowance.metered:
-            # Every request comes by here: what lets it pass calls no more than it must.
-            now, bucket = monotonic(), allowance.requests
-            if bucket is not None and not bucket.take(1, now):
-                raise allowance.short_of(bucket, 1, "quota.requests.per.sec")
-            if demand.needs and demand.needs not in session.rights.passed:
-                self._let_in(session, demand.needs, request)
-            if demand.writes and (bucket := allowance.produce_bytes) is not None:
-                size_bytes = len(request.body) if isinstance(request.body, (bytes, bytearray)) else 0
-                if not bucket.take(size_bytes, now):
-                    raise allowance.short_of(bucket, size_bytes, "quota.produce.bytes.per.sec")
-            if demand.reads and allowance.consume_bytes is not None:
-                allowance.check_consume()
-            if demand.opens_stream:
-                allowance.check_streams()
-        elif demand.needs and demand.needs not in session.rights.passed:
-            self._let_in(session, demand.needs, request)
+        if not allowance.metered:
+            if demand not in session.rights.passed:
+                self._let_in(session, demand, request)
+            return
+        now, bucket = monotonic(), allowance.requests
+        if bucket is not None and not bucket.take(1, now):
+            raise allowance.short_of(bucket, 1, "quota.requests.per.sec")
+        if demand not in session.rights.passed:
+            self._let_in(session, demand, request)
+        if demand.writes:
+            bucket = allowance.produce_bytes
+            if bucket is not None:
+                body = request.body
+                if type(body) is not bytes:
+                    request.body = slowed(body, bucket) if hasattr(body, "__aiter__") else body
+                elif not bucket.take(len(body), now):
+                    raise allowance.short_of(bucket, len(body), "quota.produce.bytes.per.sec")
+        if demand.reads and allowance.consume_bytes is not None:
+            allowance.check_consume()
+        if demand.opens_stream:
+            allowance.check_streams()
 
-    def _let_in(self, session: Session, needs: tuple[Need, ...], request: Request) -> None:
+    def _let_in(self, session: Session, demand: Demand, request: Request) -> None:
         """As ``judge``. What was let in is not judged again until the rules change, unless it is written down."""
-        self.judge(session, needs, request)
+        self.judge(session, demand.needs, request)
         if not self.audit.enabled:
-            session.rights.pass_on(needs)
+            session.rights.pass_on(demand)
 
     def judge(self, session: Session, needs: Sequence[Need], request: Request | None = None) -> None:
         """NotAuthorized for the first of the needs that the session's principal may not have."""
@@ -163,7 +170,10 @@ class Admission:
             self.audit.decided(request.session, error.need, False, decision.rule, _told(request))
 
     def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
-        """Keeps an eye on what the response leaves open, and counts what it has brought."""
+        """Keeps an eye on what the response leaves open, and counts what it has brought.
+
+        Nothing of this is needed for a value that is neither bytes nor a stream, without an audit log.
+        """
         session, value = call.request.session, response.value
         if self.audit.enabled and call.route.name.endswith(_INSTANCES):
             operation = call.route.name.rpartition(".")[2]

@@ -45,12 +45,12 @@ class PrincipalRights(Rights):
         self._authorizers = authorizers
         self._judges: list[Judge] | None = None
         self.remembered: dict[Need, Decision] = {}
-        self.passed: set[Sequence[Need]] = set()
+        self.passed: set[object] = set()
 
-    def pass_on(self, needs: tuple[Need, ...]) -> None:
+    def pass_on(self, demand: object) -> None:
         if len(self.passed) >= _REMEMBERED_MAX:
             self.passed.clear()
-        self.passed.add(needs)
+        self.passed.add(demand)
 
     def decide(self, operation: str, resource: str, name: str) -> Decision:
         need = (operation, resource, name)

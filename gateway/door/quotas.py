@@ -32,7 +32,6 @@ class Allowance:
     __slots__ = (
         "__weakref__",
         "_left",
-        "_rate",
         "_told",
         "consume_bytes",
         "limits",
@@ -50,8 +49,7 @@ class Allowance:
         self.requests: TokenBucket | None = None
         self.produce_bytes: TokenBucket | None = None
         self.consume_bytes: TokenBucket | None = None
-        self._left = self._rate = -1
-        self._told: tuple[tuple[str, str], ...] = ()
+        self._left = -1
         self.metered = False
         """Whether single requests have to be looked at."""
         self.set(limits)
@@ -65,6 +63,8 @@ class Allowance:
             return None if not rate else kept if kept is not None and before.get(name) == rate else TokenBucket(rate)
 
         self.requests = bucket("requests.per.sec", self.requests)
+        self._left = -1
+        self._told = rate_headers(limits.get("requests.per.sec", 0), 0, 1)
         self.produce_bytes = bucket("produce.bytes.per.sec", self.produce_bytes)
         self.consume_bytes = bucket("consume.bytes.per.sec", self.consume_bytes)
         self.metered = any(limits.get(name, 0) for name in NAMES if name not in ("connections", "consumer.instances"))
@@ -73,10 +73,9 @@ class Allowance:
 
     def told(self, bucket: TokenBucket) -> tuple[tuple[str, str], ...]:
         """Headers that tell the principal how many requests it has left in this second, of its ``requests``."""
-        left = bucket.left
-        if left != self._left or bucket.rate != self._rate:  # else the client is told the same as before
-            if bucket.rate != self._rate:
-                self._rate, self._told = bucket.rate, rate_headers(bucket.rate, left, 1)
+        permits = bucket.permits
+        left = int(permits) if permits > 0 else 0
+        if left != self._left:  # else the client is told the same as before
             limit, (name, _), reset = self._told
             self._left, self._told = left, (limit, (name, str(left)), reset)
         return self._told

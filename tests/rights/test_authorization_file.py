@@ -24,6 +24,7 @@ from kafka_gateway.config import Config, ConfigError, load
 from kafka_gateway.door.audit import Audit, AuditLine
 from kafka_gateway.door.authorization import Authorization
 from kafka_gateway.door.quotas import Allowance
+from kafka_gateway.messages import Request
 from kafka_gateway.session import Principal, Session
 from tests.bench.instructions import instructions
 from tests.door.conftest import proof
@@ -300,6 +301,26 @@ async def test_what_is_produced_is_counted_in_bytes(app: App, file: Path) -> Non
                 seen.append(reply.status)
     assert seen[0] == 200
     assert seen[-1] == 429
+
+
+@pytest.mark.parametrize("settings", [{"quota.produce.bytes.per.sec": 1000}])
+async def test_a_body_without_end_is_slowed_down_and_loses_nothing(app: App, file: Path) -> None:
+    await replace(app, file, "allow User:* write topic:orders\n")
+    record = json.dumps({"value": {"type": "STRING", "data": "x" * 460}}).encode()
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield record
+
+    began = asyncio.get_running_loop().time()
+    session = await app.gateway.open_session("test", {})
+    target, headers = "/v3/clusters/any/topics/orders/records", {"content-type": "application/json"}
+    reply = await app.gateway.dispatch(Request(session, "POST", target, headers=headers, body=body()))
+    assert not isinstance(reply.body, bytes)
+    content = b"".join([part.data async for part in reply.body])
+    assert [json.loads(line)["error_code"] for line in content.splitlines()] == [200] * 5
+    # 2,500 bytes, of which a second's 1,000 go at once.
+    assert asyncio.get_running_loop().time() - began > 1.2
 
 
 @pytest.mark.parametrize("settings", [{"quota.streams": 1}])
