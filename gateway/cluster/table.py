@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
+from typing import Final
 
 from kafka_gateway.cluster.records import Claim
 from kafka_gateway.slots import murmur2
@@ -18,8 +20,14 @@ class Known:
     offset: int
     at: float
     """When it was read, time.monotonic()."""
+    slots: frozenset[int] = frozenset()
+    """Those that it has claimed with it."""
 
 
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+@functools.lru_cache(maxsize=1024)
 def mark_of(process: str) -> str:
     """Eight hexadecimal digits for what the process makes, by which all others know whose it is (cluster.md §5.1)."""
     return f"{murmur2(process.encode()):08x}"
@@ -53,26 +61,26 @@ class Table:
         return self._marks.get(mark)
 
     def put(self, process: str, claim: Claim, offset: int, at: float) -> frozenset[int]:
-        """A process has told this; the slots whose owner is another one now than before."""
-        before = dict(self._owners)
-        self._processes[process] = Known(process, claim, offset, at)
+        """A process has told this; the slots whose owner is another one now than before. What it costs grows with the
+        slots of that process alone."""
         if claim.state != "gone":
             self._marks[mark_of(process)] = process
         else:
             self._marks.pop(mark_of(process), None)
-        slots = claim.numbers() if claim.state != "gone" else frozenset()
-        for slot in [slot for slot, owner in self._owners.items() if owner == process and slot not in slots]:
-            del self._owners[slot]
-        self._owners.update(dict.fromkeys(slots, process))
-        return self._changed(before)
+        slots = claim.numbers() if claim.state != "gone" else _NONE
+        changed = self._take_from(process, slots)
+        self._processes[process] = Known(process, claim, offset, at, slots)
+        owners = self._owners
+        gained = {slot for slot in slots if owners.get(slot) != process}
+        owners.update(dict.fromkeys(gained, process))
+        return frozenset(changed | gained)
 
     def remove(self, process: str) -> frozenset[int]:
         """The process is forgotten; as `put`."""
-        before = dict(self._owners)
+        changed = self._take_from(process, _NONE)
         self._processes.pop(process, None)
         self._marks.pop(mark_of(process), None)
-        self._owners = {slot: owner for slot, owner in self._owners.items() if owner != process}
-        return self._changed(before)
+        return frozenset(changed)
 
     def clear(self) -> None:
         """Nothing is known any more: the topic begins anew."""
@@ -80,7 +88,10 @@ class Table:
         self._marks.clear()
         self._owners.clear()
 
-    def _changed(self, before: dict[int, str]) -> frozenset[int]:
-        return frozenset(
-            slot for slot in before.keys() | self._owners.keys() if before.get(slot) != self._owners.get(slot)
-        )
+    def _take_from(self, process: str, kept: frozenset[int]) -> set[int]:
+        """Nobody has now what the process had, but for the slots that it keeps."""
+        known, owners = self._processes.get(process), self._owners
+        lost = {slot for slot in known.slots - kept if owners.get(slot) == process} if known is not None else set()
+        for slot in lost:
+            del owners[slot]
+        return lost
