@@ -38,7 +38,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.following import Change, Judge
 from kafka_gateway.heartbeats import HeartbeatTimer
-from kafka_gateway.homes import OF_ALL, Elsewhere, Homes, Question
+from kafka_gateway.homes import Elsewhere, Homes, Question
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
@@ -261,11 +261,14 @@ class Gateway:
                     response = await work
             else:
                 response = await work
-            if homes is not None and route.home:
+            if homes is None:
+                reply = self.reply_to(request, plan, call, response)
+                return reply
+            if route.home and type(response.value) is not bytes:
                 homes.follow(request, response)
             reply = self.reply_to(request, plan, call, response)
-            if homes is not None and not session.forwarded and (join := route.extras.get(OF_ALL)) is not None:
-                reply = await homes.join(request, reply, join)
+            if plan.join is not None and not session.forwarded:
+                reply = await homes.join(request, reply, plan.join)
             return reply
         except Elsewhere as elsewhere:
             reply = await self._forward_late(request, elsewhere, plan)

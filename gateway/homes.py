@@ -54,11 +54,6 @@ Question = Callable[[Mapping[str, Any]], Sequence[Any]]
 """What a worker can be asked by another one beside requests: JSON in, a list of JSON out."""
 
 
-CREATION: Final = "x-gateway-creation"
-"""Header field of a forwarded request that makes an instance: the ``uid`` of that, so that a request which is sent
-again makes none again. A process believes it of others of its cluster, and of no client."""
-
-
 class Homes(Protocol):
     """Belongs to the event loop."""
 

@@ -63,6 +63,9 @@ class Request(msgspec.Struct, eq=False):
     id: str = ""
     """What tells it from all others, in its reply and in logs; empty for ``X-Request-Id`` of the headers, or a new
     one (`gateway.request_ids`)."""
+    creation: str = ""
+    """The ``uid`` of the instance that it makes, where several nodes serve as one: a request that is sent again, by the
+    same process or by another one, makes none again. No client can set it."""
     trace_id: str = ""
     """Of the trace that it belongs to; empty where it is not recorded."""
 

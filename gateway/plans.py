@@ -16,6 +16,7 @@ from kafka_gateway.config import Config
 from kafka_gateway.door.admission import NO_DEMAND, Demand, demand_of
 from kafka_gateway.errors import NotAcceptable, NotFound
 from kafka_gateway.generations import can_mean, classify
+from kafka_gateway.homes import OF_ALL, Join
 from kafka_gateway.limits import Limits, is_probe
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.own_names import own_refusal
@@ -51,6 +52,8 @@ class Plan:
     """Whether its reply may be long in coming, because it waits for records."""
     epoch: int = 0
     """`Plans.epoch` when it was made: in a later one it may be wrong."""
+    join: Join | None = None
+    """How the replies of all workers become one (`gateway.homes.OF_ALL`)."""
     admin: bool = False
     """Whether the resource is for operators: of listeners it is offered by those of ``admin.listeners``."""
 
@@ -99,6 +102,7 @@ class Plans:
         route, remember = self._choose(match, method, accept, content_type, default)
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
         plan.waits, plan.epoch = may_wait(route), self.epoch
+        plan.join = route.extras.get(OF_ALL)
         plan.admin = bool(route.extras.get("admin")) or (self._admin_probes and is_probe(route))
         plan.demand = demand_of(route, match.params, plan.media_type)
         for operation, resource, name in plan.demand.needs:

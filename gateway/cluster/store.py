@@ -121,6 +121,11 @@ class SlotStore:
         held = self._slots.get(slot)
         return held is not None and held.state is SlotState.SERVING
 
+    def serves_hash(self, hashed: int) -> bool:
+        """Whether the slot of what has this hash is served here."""
+        held = self._slots.get(hashed % self.count) if self.count else None
+        return held is not None and held.state is SlotState.SERVING
+
     def states(self) -> dict[int, SlotState]:
         """Of all slots that are held."""
         return {slot: held.state for slot, held in sorted(self._slots.items())}

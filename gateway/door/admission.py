@@ -68,6 +68,8 @@ class Admission:
         self.authorization = Authorization(authorizers, close)
         self.quotas = Quotas(config, self._limits_of)
         self.audit = Audit(config.text("audit.log"))
+        self.changes = 0
+        """How often rules, quotas or what is written down have become others."""
 
     def _limits_of(self, principal: Principal) -> Mapping[str, int]:
         limits: dict[str, int] = {}
@@ -92,6 +94,7 @@ class Admission:
         self._rules_changed()
 
     def _rules_changed(self) -> None:
+        self.changes += 1
         self.quotas.renew(self._sessions)
         for session in self._sessions:
             session.guarded = self._guards(session)

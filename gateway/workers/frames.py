@@ -7,6 +7,7 @@ cannot be read is a fault of the program, or comes of somebody who broke in: the
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ HELLO_MAX: Final = 1024
 FRAME_MAX: Final = 1 << 31
 """Bytes. Bodies and replies have bounds of their own, far below."""
 _HEAD_MAX: Final = 0xFFFF
+_LENGTHS: Final = struct.Struct(">IH")
 
 
 class FrameError(Exception):
@@ -65,8 +67,9 @@ class Ask(jsonio.Struct, tag="ask", tag_field="is", omit_defaults=True):
     """An `Asker`, encoded: the receiver need not read the same one again."""
     method: str
     path: str
-    query: dict[str, str]
-    headers: dict[str, str]
+    query: jsonio.Raw
+    """An object of strings, like ``headers`` (`gateway.workers.fields`)."""
+    headers: jsonio.Raw
     base_url: str = ""
     request_id: str = ""
     one_reply: bool = False
@@ -75,6 +78,8 @@ class Ask(jsonio.Struct, tag="ask", tag_field="is", omit_defaults=True):
     area: str = ""
     tells_errors: bool = False
     """An error is told as a `Failure` and not rendered: the asker has words of its own for it."""
+    creation: str = ""
+    """`gateway.messages.Request.creation`."""
     relay: str = ""
     """Which of the handlers of `gateway.relays` it is for; empty for ``Gateway.dispatch``."""
     until: float | None = None
@@ -174,7 +179,7 @@ def frame(head: Head, content: bytes = b"") -> bytes:
     text = jsonio.encode(head)
     if len(text) > _HEAD_MAX:
         raise FrameError(f"a head of {len(text)} bytes")
-    return b"%b%b%b%b" % ((2 + len(text) + len(content)).to_bytes(4), len(text).to_bytes(2), text, content)
+    return b"%b%b%b" % (_LENGTHS.pack(2 + len(text) + len(content), len(text)), text, content)
 
 
 class FrameReader:
@@ -187,12 +192,22 @@ class FrameReader:
         self._data = bytearray()
         self.longest = longest
 
+    def whole(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The one frame that this is, as it mostly is; None: it is for ``feed``. FrameError: the head is none."""
+        if self._data or len(data) < _LENGTHS.size:
+            return None
+        length, head = _LENGTHS.unpack_from(data)
+        behind = 6 + head
+        if length != len(data) - 4 or length >= self.longest or behind > len(data):
+            return None
+        try:
+            return _decoder.decode(data[6:behind]), data[behind:]
+        except ValueError as error:
+            raise FrameError(str(error)) from None
+
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes]]:
         """The frames that are complete now. FrameError: it is none, and nothing behind it can be read."""
         held = self._data
-        if not held and len(data) > 6 and int.from_bytes(data[:4]) == len(data) - 4:  # one frame, as it mostly is
-            yield self._frame(data, 0, len(data))
-            return
         held += data
         start = 0
         try:
@@ -209,7 +224,7 @@ class FrameReader:
         finally:
             del held[:start]
 
-    def _frame(self, data: bytes | bytearray, start: int, end: int) -> tuple[Head, bytes]:
+    def _frame(self, data: bytearray, start: int, end: int) -> tuple[Head, bytes]:
         if end - start - 4 >= self.longest:
             raise FrameError(f"a length of {end - start - 4}")
         behind = start + 6 + int.from_bytes(data[start + 4 : start + 6])

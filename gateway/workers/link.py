@@ -16,6 +16,7 @@ from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload
 from kafka_gateway.workers.failures import error_of
+from kafka_gateway.workers.fields import FieldsOut
 from kafka_gateway.workers.frames import (
     Answer,
     Ask,
@@ -76,7 +77,7 @@ class Link(Wire):
         super().__init__(greeting, judge)
         self._gone = gone
         self._terms = terms
-        self._secret = _PROOFS | terms.secret
+        self._fields = FieldsOut(_PROOFS | terms.secret)
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[asyncio.Future[tuple[Answer, bytes]], float]] = {}
         """Who waits for an answer, and since when."""
@@ -183,20 +184,15 @@ class Link(Wire):
         self._less_open()
 
     def _ask_of(self, id: int, request: Request, relay: str) -> Ask:
-        base_url = request.base_url
-        secret, session = self._secret, request.session
-        until = session.principal.until if relay else math.inf
+        base_url, session = request.base_url, request.session
+        headers, query = self._fields.of(request)
         return Ask(
             id,
             self._who(session, self._terms.brings_proofs or bool(relay)),
             request.method,
             told(request.path),
-            {told(name): told(value) for name, value in request.query.items()} if request.query else {},
-            {
-                lower: value if value.isascii() else told(value)
-                for name, value in request.headers.items()
-                if (lower := name.lower()) not in secret
-            },
+            query,
+            headers,
             base_url if isinstance(base_url, str) else base_url(),
             request.id,
             request.one_reply,
@@ -204,8 +200,9 @@ class Link(Wire):
             request.default_generation,
             request.area,
             request.dialect is not None or bool(relay),
+            request.creation,
             relay,
-            until if until < math.inf else None,
+            session.principal.until if relay and session.principal.until < math.inf else None,
         )
 
     def _who(self, session: Session, brings_proofs: bool) -> jsonio.Raw:

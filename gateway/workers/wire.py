@@ -101,6 +101,9 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
         try:
+            if self._is_met and (whole := self._frames.whole(data)) is not None:
+                self.take(*whole)
+                return
             for head, content in self._frames.feed(data):
                 if self._is_met:
                     self.take(head, content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -229,18 +228,14 @@ class Consumers:
         max_bytes = read_max_bytes(call.query, self._max_bytes)
         include = _included(call)
         async with self._use(call) as instance:
-            limits = self.prepare(call, instance, max_bytes)
-            if timeout_ms >= 0:
-                given_s = timeout_ms / 1000
-                limits = dataclasses.replace(
-                    limits, timeout_s=min(given_s, limits.timeout_s), group_s=min(given_s, limits.group_s)
-                )
+            limits = self.prepare(call, instance, max_bytes, timeout_ms)
             encoders = self._encoders
             encoder = encoders.wide(call.format, include) if include else encoders.get("v2", call.format)
             return await read_reply(call, instance, limits, encoder)
 
-    def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int) -> ReadLimits:
-        """Checks that the call may read from the instance, and says how much and how long.
+    def prepare(self, call: Call, instance: ConsumerInstance, max_bytes: int, timeout_ms: int = -1) -> ReadLimits:
+        """Checks that the call may read from the instance, and says how much and how long: for ``timeout_ms`` at most,
+        if that is not negative.
 
         Raises:
             FormatMismatch, NotSubscribed, KafkaRefused, NotAuthorized: looked for in this order.
@@ -255,7 +250,11 @@ class Consumers:
         if instance.illegal:
             raise invalid_topics(instance.illegal)
         instance.check_rights(call)
-        return ReadLimits(max_bytes, instance.timeout_s, min_bytes=instance.min_bytes, group_s=instance.group_s)
+        timeout_s, group_s = instance.timeout_s, instance.group_s
+        if timeout_ms >= 0:
+            given_s = timeout_ms / 1000
+            timeout_s, group_s = min(given_s, timeout_s), min(given_s, group_s)
+        return ReadLimits(max_bytes, timeout_s, instance.min_bytes, group_s=group_s)
 
     def _use(self, call: Call) -> Use:
         return self._registry.use(_key(call), call.session)
@@ -284,6 +283,9 @@ async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits,
     except NotAuthorized:
         taken.put_back()
         raise
+    if not taken.batch.records:  # nobody need tell whether the client has them
+        taken.confirm()
+        return Response(taken.batch.encode(encoder))
     return Response(taken.batch.encode(encoder), settle=taken.settle, records=len(taken.batch))
 
 

@@ -12,7 +12,7 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.definitions import VERSION, Definition, Place, new_uid
 from kafka_gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
-from kafka_gateway.homes import CREATION, Homes
+from kafka_gateway.homes import Homes
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, Rebalanced
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
@@ -274,15 +274,10 @@ _NUMBERS = frozenset({"fetch.min.bytes", "consumer.request.timeout.ms", "session
 
 
 def _uid_of(request: Request) -> str:
-    """Of the instance that the request makes. It goes with the request to the process that makes it.
-
-    Every creation passes here first where its client is connected: what that says under this name is never sent on.
-    """
-    if request.session.forwarded and (given := request.headers.get(CREATION)):
-        return given
-    uid = new_uid()
-    request.headers = {**request.headers, CREATION: uid}
-    return uid
+    """Of the instance that the request makes, the same however often it is sent."""
+    if not request.creation:
+        request.creation = new_uid()
+    return request.creation
 
 
 def _definition(key: InstanceKey, uid: str, request: InstanceRequest, session: Session, process: str) -> Definition:

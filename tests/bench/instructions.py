@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import selectors
 import shutil
 import struct
 import sys
@@ -39,12 +40,13 @@ from kafka_gateway.transports.envelope.settings import EnvelopeSettings
 from kafka_gateway.transports.records import frames
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from tests.bench.forwarding import reads
 from tests.bench.identity import METHODS, request_of
 from tests.bench.stages import V2, VALUE, Record, null_gateway, produce_body
 
 KEPT = Path(__file__).with_name("instructions.json")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-_NOT_OURS = (os.path.dirname(asyncio.__file__), str(Path(__file__).parents[1]))
+_NOT_OURS = (os.path.dirname(asyncio.__file__), selectors.__file__, str(Path(__file__).parents[1]))
 """The event loop, and what tests watch it with."""
 
 Operation = Callable[[], Awaitable[object] | None]
@@ -126,17 +128,19 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
 
     folder = tempfile.mkdtemp()
     try:
-        yield {
-            "dispatch a produce of 1, binary": partial(_dispatch, gateway, session, 1, "binary"),
-            "dispatch a produce of 1, json": partial(_dispatch, gateway, session, 1, "json"),
-            "begin a produce of 1, binary": await _begin(gateway, session),
-            "dispatch a produce of 500, binary": partial(_dispatch, gateway, session, 500, "binary"),
-            "read 500 records": encoded,
-            "an envelope with a produce": await _envelope(gateway),
-            "16 frames of a client": _incoming_frames(),
-            "a batch to 1,000 event streams": _fan_out(gateway),
-            **{f"a produce of 1 with {method}": request_of(method, Path(folder)) for method in METHODS},
-        }
+        async with reads(Path(folder)) as of_instances:
+            yield {
+                "dispatch a produce of 1, binary": partial(_dispatch, gateway, session, 1, "binary"),
+                "dispatch a produce of 1, json": partial(_dispatch, gateway, session, 1, "json"),
+                "begin a produce of 1, binary": await _begin(gateway, session),
+                "dispatch a produce of 500, binary": partial(_dispatch, gateway, session, 500, "binary"),
+                "read 500 records": encoded,
+                "an envelope with a produce": await _envelope(gateway),
+                "16 frames of a client": _incoming_frames(),
+                "a batch to 1,000 event streams": _fan_out(gateway),
+                **{f"a produce of 1 with {method}": request_of(method, Path(folder)) for method in METHODS},
+                **of_instances,
+            }
     finally:
         shutil.rmtree(folder)
         await gateway.close_session(session)

@@ -348,7 +348,7 @@ async def test_a_client_that_leaves_ends_its_call(setup: Setup) -> None:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert setup.homes._calls == {}
+    assert setup.homes._calls == set()
 
 
 async def test_generated_names_fall_into_own_slots(setup: Setup) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kafka_gateway.definitions import Definition, Place
 from kafka_gateway.errors import InstanceExists
-from kafka_gateway.homes import CREATION, Elsewhere
+from kafka_gateway.homes import Elsewhere
 from kafka_gateway.messages import Request
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import EVERYTHING
@@ -197,23 +197,22 @@ async def test_a_name_that_only_has_a_definition_is_taken(nodes: Nodes) -> None:
 
 
 async def test_a_creation_that_is_sent_again_is_well(nodes: Nodes) -> None:
-    """The process that made it is gone before it could say so, and another one sends the request here."""
-    nodes.rest.session.forwarded = True
+    """The process that made it is gone before it could say so, and another one gets the request."""
     body = b'{"name": "c", "format": "json"}'
-    headers = {"content-type": V2, CREATION: "the-same"}
+    headers = {"content-type": V2, "x-gateway-creation": "a client's own"}
 
-    async def send(rest: Rest) -> int:
-        return (await rest.gateway.dispatch(Request(rest.session, "POST", "/consumers/g", {}, headers, body))).status
+    async def send(rest: Rest, creation: str = "") -> tuple[int, str]:
+        request = Request(rest.session, "POST", "/consumers/g", {}, headers, body, creation=creation)
+        return (await rest.gateway.dispatch(request)).status, request.creation
 
     for rest in nodes.rests:
-        rest.session.forwarded = True
         rest.gateway.homes = AtHome()
-    assert await send(nodes.rest) == 200
-    assert nodes.log.live[Place("g", "c")].uid == "the-same"
+    status, creation = await send(nodes.rest)
+    assert (status, nodes.log.live[Place("g", "c")].uid) == (200, creation)
     other = nodes.kill()
-    assert await send(other) == 200
-    other.session.forwarded = False
-    assert await send(other) == 409, "what a client says of itself is not believed"
+    assert await send(other, creation) == (200, creation)
+    status, another = await send(other)
+    assert (status, another != creation) == (409, True)
 
 
 class AtHome:

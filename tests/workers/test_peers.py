@@ -33,6 +33,7 @@ from tests.transports.stub_service import StubService
 from tests.transports.wire import until
 
 PATIENCE_S = 60.0
+NO_FIELDS = jsonio.Raw(b"{}")
 SECRET = "a secret of thirty-two bytes, or more"
 CONNECT = {"cluster.peer.connect.timeout.ms": 30_000}
 """For all but what is about silence: on a busy machine nobody is taken for dead."""
@@ -319,7 +320,9 @@ async def wrong_cluster(stranger: Stranger) -> None:
 
 
 async def no_proof(stranger: Stranger) -> None:
-    await stranger.send(frame(who().hello) + frame(Ask(1, jsonio.Raw(b"{}"), "GET", "/stub/echo", {}, {})))
+    await stranger.send(
+        frame(who().hello) + frame(Ask(1, jsonio.Raw(b"{}"), "GET", "/stub/echo", NO_FIELDS, NO_FIELDS))
+    )
 
 
 async def too_long(stranger: Stranger) -> None:
@@ -340,7 +343,7 @@ async def flood(stranger: Stranger) -> None:
     asker = jsonio.Raw(jsonio.encode(Asker("mallory", "User")))
     with contextlib.suppress(ConnectionError):
         for id in range(1, 20):
-            await stranger.send(frame(Ask(id, asker, "GET", "/stub/gate/flood", {}, {})))
+            await stranger.send(frame(Ask(id, asker, "GET", "/stub/gate/flood", NO_FIELDS, NO_FIELDS)))
 
 
 HOSTILE: list[tuple[Callable[[Stranger], Any], str]] = [
@@ -424,7 +427,7 @@ async def test_one_that_asks_and_gives_no_sign_of_life_any_more_is_left(
         me = Process("c", "gw-9/0", "")
         await stranger.greet(Greeting(me, asks=True, secret=SECRET.encode(), ping_s=0.05))
         asker = jsonio.Raw(jsonio.encode(Asker("alice", "User")))
-        await stranger.send(frame(Ask(1, asker, "GET", "/stub/gate/left", {}, {})))
+        await stranger.send(frame(Ask(1, asker, "GET", "/stub/gate/left", NO_FIELDS, NO_FIELDS)))
         assert await stub.waiting.get() == "left"
         await stranger.is_cut_off()
         assert [line for line in logged(caplog) if "gw-9/0" in line and "no sign of life" in line] == logged(caplog)
@@ -485,14 +488,52 @@ async def test_what_a_client_says_of_itself_is_no_word_of_a_process(
     app: App, stub: StubService, tmp_path: Path, secret: Path
 ) -> None:
     values = settings("tcp", tmp_path, secret)
-    names = ("X-Gateway-Principal", "X-Gateway-Client", "X-Gateway-Host", "X-Gateway-Proto", "X-Gateway-Deadline-Ms")
+    own = ("Principal", "Client", "Host", "Proto", "Deadline-Ms", "Creation")
     async with two(app, values, another(values)) as (one, _):
         request = asked("GET /stub/echo")
-        request.headers = {**request.headers, **{name.lower(): "mallory" for name in names}}
+        request.headers = {**request.headers, **{f"X-Gateway-{name}": "mallory" for name in own}}
         reply = await one.call("gw-2/0", request)
         assert reply.status == 200
         call = stub.requests[-1]
         assert (call.session.principal.name, call.session.peer, call.base_url) == ("alice", "192.0.2.7", "http://front")
+        assert [name for name in call.request.headers if name.startswith("x-")] == ["x-own"]
+        assert call.request.creation == ""
+
+
+async def test_the_next_request_of_a_client_has_its_session_unless_the_rules_are_others(
+    app: App, stub: StubService, tmp_path: Path, secret: Path
+) -> None:
+    values = settings("unix", tmp_path, secret)
+    async with two(app, values, another(values)) as (one, _):
+
+        async def session(request: Request) -> Session:
+            assert (await one.call("gw-2/0", request)).status == 200
+            assert not app.gateway.sessions
+            return stub.requests[-1].session
+
+        first, other = await session(asked("GET /stub/echo")), asked("GET /stub/echo")
+        other.session.principal = Principal("bob")
+        assert await session(asked("GET /stub/echo")) is first
+        assert (await session(other)).principal.name == "bob"
+        # What is at work or streams has one of its own.
+        waiting = asyncio.ensure_future(one.call("gw-2/0", asked("GET /stub/gate/s")))
+        assert await stub.waiting.get() == "s"
+        assert await session_beside(one, stub) is not first
+        stub.gates["s"].set()
+        assert (await waiting).status == 200
+        stream = (await one.call("gw-2/0", asked("GET /stub/stream/t"))).body
+        assert not isinstance(stream, bytes)
+        assert len(app.gateway.sessions) == 1
+        await stream.aclose()
+        await until(lambda: not app.gateway.sessions, PATIENCE_S)
+        limited = app.gateway.config.with_values({"quota.requests.per.sec": 1000})
+        app.gateway.admission.follow(limited)
+        assert (await session(asked("GET /stub/echo"))).allowance.limits["requests.per.sec"] == 1000
+
+
+async def session_beside(one: ClusterPeers, stub: StubService) -> Session:
+    assert (await one.call("gw-2/0", asked("GET /stub/echo"))).status == 200
+    return stub.requests[-1].session
 
 
 async def test_credentials_for_kafka_never_go_over_tcp(app: App, tmp_path: Path, secret: Path) -> None:
