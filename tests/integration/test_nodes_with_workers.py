@@ -6,6 +6,7 @@ Nobody gets the slots of a process that is only away for a while: the session ti
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import pytest
 from tests.gateway_process import GatewayProcess
 from tests.integration.nodes import PATIENCE_S, Client, Door, Nodes, ask, instance, produce
 from tests.kafka_cluster import KafkaCluster
+from tests.transports.listener import Listener, handshake, push, target
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -92,6 +94,25 @@ def test_what_an_operator_asks_is_answered_for_the_node(nodes: Nodes, doors: dic
         assert len(clients) >= 2
         assert "worker" not in {each["transport"] for each in clients}
     assert set(moves(nodes)) == set(PROCESSES)
+
+
+async def test_a_client_over_plain_http_is_found_from_everywhere(nodes: Nodes, doors: dict[str, Door]) -> None:
+    """One process keeps it, as its tracking id says: what it sends may come to any process of any node."""
+    urls = [nodes[number].url for number in (0, 1)]
+    async with await Listener.open(urls[0], target("sse")) as stream:
+        for number in range(16):  # to some worker of each node
+            envelope = json.dumps({"id": f"n{number}", "method": "GET", "path": "/topics"})
+            reply = await push(urls[number % 2], target("polling", stream.id), envelope)
+            assert (reply.status, reply.body) == (200, b"")
+        answered: set[str] = set()
+        while len(answered) < 16:
+            answered |= set(re.findall(r'"id": ?"(n\d+)"', await stream.event()))
+    id = await handshake(urls[0])
+    for url in (*urls, *urls):
+        async with await Listener.open(url, target("long-polling", id)) as poll:
+            assert poll.id == id
+            assert (await push(urls[1], target("polling", id), envelope)).status == 200
+            assert b'"n15"' in await poll.rest()
 
 
 def test_a_worker_that_is_killed_comes_back_with_what_it_had(
