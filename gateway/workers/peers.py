@@ -275,7 +275,7 @@ class ClusterPeers:
             self._addresses.append(str(settings.advertised.of_worker(self._number)))
         if settings.listener is None and not self._is_shared and not self._number:
             log.warning(
-                "other processes of the cluster cannot reach this one: set cluster.peer.listener, or cluster.peer.dir "
+                "other nodes of the cluster cannot reach this one: set cluster.peer.listener, or cluster.peer.dir "
                 "where all of them are on this machine"
             )
 

@@ -179,11 +179,12 @@ def test_a_node_that_stops_fails_no_request(nodes: Nodes, doors: dict[str, Door]
 
 
 def test_a_node_whose_workers_lose_their_names_ends(nodes: Nodes, tmp_path: Path) -> None:
-    """As if on two machines: none of its workers is started again."""
+    """As if on two machines: none of its workers is started again, and none waits for others that do not stop."""
     started = []
     for number in range(2):
         (tmp_path / str(number)).mkdir(mode=0o700)
-        started.append(nodes.make(7, f"cluster.peer.dir={tmp_path / str(number)}"))
+        patient = "shutdown.graceful.ms=300000"
+        started.append(nodes.make(7, f"cluster.peer.dir={tmp_path / str(number)}", patient))
         started[-1].wait_for("serving [1-9]", PATIENCE_S)
     older, newer = started
     assert older.process.wait(PATIENCE_S) == 70
