@@ -173,6 +173,8 @@ class LoopPolledMembers:
             if self._next >= len(members):
                 self._next = 0
             member = members[self._next]
+            if member.due_at > now:
+                continue
             try:
                 more = member.poll(now) or more
             except Exception:

@@ -109,6 +109,8 @@ class KafkaMember:
         self._closed = False
         self.active_until = 0.0
         """Until then it is polled often."""
+        self.due_at = 0.0
+        """Before then a poll would do nothing: what a feed brings needs none."""
 
     def build(self, build: Build) -> None:
         """On a thread: it takes milliseconds, and up to two seconds more where starts are stored and Kafka is slow."""
@@ -129,6 +131,7 @@ class KafkaMember:
 
     def resume(self, most: int | None = None) -> None:
         self._left = math.inf if most is None else most
+        self.due_at = 0.0
         self._members.wake()
 
     def commit(self, offsets: Sequence[PartitionOffset]) -> None:
@@ -137,8 +140,11 @@ class KafkaMember:
             name = (one.topic, one.partition)
             if name in self._client.assigned and one.offset > to_commit.get(name, -1):
                 to_commit[name] = one.offset
-        if to_commit and not self._client.commits.on_their_way and time.monotonic() >= self._commit_at:
-            self._send_commit()
+        if to_commit and not self._client.commits.on_their_way:
+            if time.monotonic() >= self._commit_at:
+                self._send_commit()
+            elif self._commit_at < self.due_at:
+                self.due_at = self._commit_at
 
     def close(self) -> None:
         if not self._closed:
@@ -167,6 +173,7 @@ class KafkaMember:
         client.hold_all(False)
         if self._place.fed and len(self._place.fed) == len(client.assigned) and not client.commits.on_their_way:
             if now < self._membership_at:
+                self.due_at = min(self._membership_at, self._commit_at) if self._to_commit else self._membership_at
                 return False
             self._membership_at = now + _FED_S
         most = int(min(self._most_records, self._left))
@@ -260,6 +267,7 @@ class KafkaMember:
     def _left_feed(self, partitions: set[int]) -> None:
         """They are to be fetched here again, when records are wanted."""
         self._strayed |= partitions
+        self.due_at = 0.0
 
     def _go_back(self) -> None:
         """Fetches here again what the feed brought, from where this member is in each partition."""
@@ -294,6 +302,7 @@ class KafkaMember:
         """One is on its way at a time: a client that commits every record does not fill Kafka's queue with them."""
         offsets = [PartitionOffset(*name, offset) for name, offset in self._to_commit.items()]
         self._to_commit = {}
+        self.due_at = 0.0  # a poll brings word of it
         try:
             self._client.commit(offsets, lambda error: self._committed(error, offsets))
         except KafkaException as error:
