@@ -18,6 +18,7 @@ from kafka_gateway.cluster.streams import MovingStream
 from kafka_gateway.cluster.table import Table
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import InstanceUnavailable, ShuttingDown
+from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join, Misrouted
 from kafka_gateway.messages import Reply, Request, Response
@@ -62,6 +63,7 @@ class ClusterHomes:
         self._node, _, number = process.id.rpartition("/")
         self._all = AllWorkers(int(number), workers, self._ask, self._question)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
+        self._holding = Holding.of(gateway)
         self._keys = HomeKeys(lambda: gateway.router, _hash)
         self._changed = asyncio.Event()
         self._calls: set[_Calling] = set()
@@ -171,7 +173,8 @@ class ClusterHomes:
                     return _again(request, reply, sent)
                 unreachable = process
                 continue
-            await self._hold(until, _AGAIN_S if unreachable else None)
+            with self._holding.body(request.body):
+                await self._hold(until, _AGAIN_S if unreachable else None)
             unreachable = ""
 
     async def _call(self, process: str, slot: int, request: Request) -> Reply:

@@ -34,6 +34,14 @@ WORKERS = section(
         " replaced, or gives no sign of life; then 503. 0: it does not wait.",
     ),
     ConfigKey(
+        name="cluster.hold.max.bytes",
+        type="size",
+        default=67_108_864,
+        unit="bytes",
+        doc="Bytes of the bodies of requests that wait so in one process; a request whose body would be beyond that is"
+        " answered with 503 at once.",
+    ),
+    ConfigKey(
         name="cluster.session.timeout.ms",
         type="duration",
         default=6000,

@@ -33,6 +33,7 @@ from kafka_gateway.workers.frames import (
     Failure,
     FrameError,
     Head,
+    More,
     Next,
     Part,
     Ping,
@@ -77,7 +78,7 @@ class Answering(Wire):
         requests_max: int = 4096,
         judge: Judge = no_fault,
     ) -> None:
-        super().__init__(greeting, judge)
+        super().__init__(greeting, judge, gateway.memory)
         self._gateway = gateway
         self._relays = Relays.of(gateway)
         self._over = over
@@ -91,16 +92,21 @@ class Answering(Wire):
 
     def take(self, head: Head, content: bytes) -> None:
         if isinstance(head, Ask):
-            if len(self._works) >= self._requests_max:
+            if len(self._works) + len(self._arriving) >= self._requests_max:
                 raise FrameError(f"more than {self._requests_max} open requests (cluster.peer.max.requests)")
-            if head.id in self._works:
+            if head.id in self._works or head.id in self._arriving:
                 raise FrameError("two open requests of one number")
+            if self._looking is None:
+                self._look_later()
+            if head.size > len(content):
+                self._arriving.begin(head.id, head, head.size)
+                return
             client, fields = self._clients.client(head.who), self._fields
             begun = _Work(client, fields.read(head.query), fields.read(head.headers))
             self._works[head.id] = begun
-            if self._looking is None:
-                self._look_later()
             begun.task = self._spawn(self._serve(head, content, begun))
+        elif isinstance(head, More):
+            self._put_piece(head.id, content)
         elif isinstance(head, Next):
             work = self._works.get(head.id)
             if work is not None and work.stream is not None:
@@ -139,7 +145,7 @@ class Answering(Wire):
 
     def _look(self, ping_s: float) -> None:
         self._looking = None
-        if self._works:
+        if self._works or self._outgoing or self._arriving:
             if (silent_s := self.silence(self._look_at, ping_s)) >= _PINGS_MISSED * ping_s:
                 self.give_up(f"it gives no sign of life for {silent_s:.1f} s")
             else:
@@ -255,6 +261,8 @@ class Answering(Wire):
             await self._gateway.close_session(work.session, SHUTDOWN if self._gateway.stopping else GONE)
 
     def _cancel(self, id: int) -> None:
+        self._arriving.drop(id)
+        self._outgoing.drop(id)
         work = self._works.pop(id, None)
         if work is None:
             return

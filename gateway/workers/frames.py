@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from kafka_gateway import jsonio
 
-VERSION: Final = 2
+VERSION: Final = 3
 HELLO_MAX: Final = 1024
-FRAME_MAX: Final = 1 << 31
-"""Bytes. Bodies and replies have bounds of their own, far below."""
+PIECE_MAX: Final = 256 * 1024
+"""Bytes of content in one frame; what is longer goes in pieces (`gateway.workers.pieces`)."""
 _HEAD_MAX: Final = 0xFFFF
+FRAME_MAX: Final = PIECE_MAX + _HEAD_MAX + 3
+"""No frame has so many bytes behind its length."""
 _LENGTHS: Final = struct.Struct(">IH")
 
 
@@ -85,6 +87,8 @@ class Ask(jsonio.Struct, tag="ask", tag_field="is", omit_defaults=True):
     until: float | None = None
     """`Principal.until`, where the other process has to look at the proof again: seconds of time.monotonic(), which all
     processes of a machine have in common."""
+    size: int = 0
+    """Bytes of the content, if it follows as `More`; 0: it is here."""
 
 
 class Question(jsonio.Struct, tag="question", tag_field="is"):
@@ -137,6 +141,8 @@ class Answer(jsonio.Struct, tag="answer", tag_field="is", omit_defaults=True):
     streams: bool = False
     heartbeat_s: int = 0
     failure: Failure | None = None
+    size: int = 0
+    """As in `Ask`."""
 
 
 class Part(jsonio.Struct, tag="part", tag_field="is", omit_defaults=True):
@@ -147,6 +153,15 @@ class Part(jsonio.Struct, tag="part", tag_field="is", omit_defaults=True):
     cursor: bytes = b""
     status: int = 200
     failure: Failure | None = None
+    size: int = 0
+    """As in `Ask`."""
+
+
+class More(jsonio.Struct, tag="more", tag_field="is"):
+    """A piece of the content whose head has this number: so long as not all of it is here, nothing else of that number
+    comes from this end but `Cancel`."""
+
+    id: int
 
 
 class End(jsonio.Struct, tag="end", tag_field="is", omit_defaults=True):
@@ -169,17 +184,21 @@ class Bye(jsonio.Struct, tag="bye", tag_field="is"):
     connection when all is answered."""
 
 
-Head = Ping | Pong | Hello | Proof | Bye | Ask | Question | Cancel | Next | Settled | Answer | Part | End
+Head = Ping | Pong | Hello | Proof | Bye | Ask | Question | Cancel | Next | Settled | Answer | Part | More | End
+
+Long = Ask | Answer | Part
+"""The heads whose content may come in pieces."""
 
 _decoder: Final = jsonio.Decoder(Head)
 
 
-def frame(head: Head, content: bytes = b"") -> bytes:
-    """The frame's bytes. FrameError for a head that is too long: of a request with very long header fields."""
+def frame(head: Head, content: bytes | memoryview = b"") -> bytes:
+    """The frame's bytes; of a content that is no longer than `PIECE_MAX`. FrameError for a head that is too long: of a
+    request with very long header fields."""
     text = jsonio.encode(head)
     if len(text) > _HEAD_MAX:
         raise FrameError(f"a head of {len(text)} bytes")
-    return b"%b%b%b" % (_LENGTHS.pack(2 + len(text) + len(content), len(text)), text, content)
+    return b"".join((_LENGTHS.pack(2 + len(text) + len(content), len(text)), text, content))
 
 
 class FrameReader:

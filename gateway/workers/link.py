@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import InstanceUnavailable, ServiceError
+from kafka_gateway.holding import Holding
+from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload
@@ -26,6 +29,7 @@ from kafka_gateway.workers.frames import (
     End,
     FrameError,
     Head,
+    More,
     Next,
     Part,
     Ping,
@@ -56,7 +60,8 @@ class Terms:
     asked. False, for a worker of this machine, of which its parent says whether it is dead: after ``hold_s`` of
     silence, two pings at least, what was asked is answered for it, 503, and the connection stays.
 
-    ``requests_max``: more requests than that are not open at a time; what is beyond waits, ``hold_s`` at most.
+    ``requests_max``: more requests than that are not open at a time; what is beyond waits, ``hold_s`` at most,
+    with bodies that count in ``holding``. What goes and comes in pieces counts in ``memory``.
     """
 
     secret: frozenset[str] = frozenset()
@@ -65,6 +70,8 @@ class Terms:
     ping_s: float = 1.0
     drops: bool = False
     requests_max: int = 4096
+    memory: MemoryBudget | None = None
+    holding: Holding | None = None
 
 
 class Link(Wire):
@@ -74,7 +81,7 @@ class Link(Wire):
     def __init__(
         self, greeting: Greeting, terms: Terms, gone: Callable[[Link], None] = lambda _: None, judge: Judge = no_fault
     ) -> None:
-        super().__init__(greeting, judge)
+        super().__init__(greeting, judge, terms.memory)
         self._gone = gone
         self._terms = terms
         self._fields = FieldsOut(_PROOFS | terms.secret)
@@ -135,7 +142,9 @@ class Link(Wire):
 
     async def _ask(self, id: int, head: Head, content: bytes) -> tuple[Answer, bytes]:
         if self._open_count >= self._terms.requests_max:
-            await self._room()
+            holding = self._terms.holding
+            with holding.body(content) if holding is not None else contextlib.nullcontext():
+                await self._room()
         if self.is_lost:
             raise LinkLost
         waiting: asyncio.Future[tuple[Answer, bytes]] = self._loop.create_future()
@@ -146,7 +155,9 @@ class Link(Wire):
         try:
             self.send(head, content)
             return await waiting
-        except (asyncio.CancelledError, InstanceUnavailable):
+        except (asyncio.CancelledError, ServiceError):
+            self._outgoing.drop(id)
+            self._arriving.drop(id)
             self._streams.pop(id, None)
             self._unsettled.discard(id)
             self.send(Cancel(id))
@@ -238,6 +249,9 @@ class Link(Wire):
         if isinstance(head, Answer):
             asked = self._asked.get(head.id)
             if asked is not None and not asked[0].done():
+                if head.size > len(content):
+                    self._arriving.begin(head.id, head, head.size, partial(_end_for_memory, asked[0]))
+                    return
                 if head.streams:
                     self._streams[head.id] = RelayedStream(self, head.id, head.heartbeat_s)
                 elif head.settles:
@@ -245,8 +259,13 @@ class Link(Wire):
                 asked[0].set_result((head, content))
         elif isinstance(head, Part):
             if (stream := self._streams.get(head.id)) is not None:
+                if head.size > len(content):
+                    self._arriving.begin(head.id, head, head.size, partial(stream.fail, OutOfMemory()))
+                    return
                 error = error_of(head.failure) if head.failure is not None else None
                 stream.put(Payload(content, head.name, head.cursor, head.status, error))
+        elif isinstance(head, More):
+            self._put_piece(head.id, content)
         elif isinstance(head, End):
             if (stream := self._streams.pop(head.id, None)) is not None:
                 stream.finish(error_of(head.failure) if head.failure is not None else None)
@@ -307,9 +326,16 @@ class Link(Wire):
 
     def forget(self, id: int) -> None:
         """Nobody reads that stream any more."""
+        self._arriving.drop(id)
         if self._streams.pop(id, None) is not None:
             self.send(Cancel(id))
             self._less_open()
+
+
+def _end_for_memory(waiting: asyncio.Future[tuple[Answer, bytes]]) -> None:
+    """The reply would be more than there is room for."""
+    if not waiting.done():
+        waiting.set_exception(OutOfMemory())
 
 
 class InstanceLost(InstanceUnavailable):

@@ -18,6 +18,7 @@ from kafka_gateway.cluster.ports import Process
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ShuttingDown
+from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join
 from kafka_gateway.messages import Reply, Request, Response
@@ -57,6 +58,7 @@ class Siblings:
         self._table = StaticTable(part.workers)
         self._all = AllWorkers(part.number, part.workers, self.forward, self._question)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
+        self._holding = Holding.of(gateway)
         self._links: dict[int, Link] = {}
         self._opening: dict[int, asyncio.Task[Link]] = {}
         self._answering: set[Answering] = set()
@@ -138,7 +140,10 @@ class Siblings:
 
     async def relay(self, name: str, request: Request, worker: int) -> Reply:
         for _ in range(_SENT_MAX):
-            link = self._links.get(worker) or await self._hold(worker)
+            link = self._links.get(worker)
+            if link is None:
+                with self._holding.body(request.body):
+                    link = await self._hold(worker)
             try:
                 reply = await link.ask(request, name)
             except LinkLost:
@@ -231,6 +236,8 @@ def terms_of(config: Config, gateway: Gateway) -> Terms:
         hold_s=config.seconds("cluster.hold.ms"),
         ping_s=config.seconds("cluster.peer.connect.timeout.ms"),
         requests_max=config.integer("cluster.peer.max.requests"),
+        memory=gateway.memory,
+        holding=Holding.of(gateway),
     )
 
 

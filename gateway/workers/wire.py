@@ -11,8 +11,20 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from kafka_gateway.workers.frames import FRAME_MAX, HELLO_MAX, FrameError, FrameReader, Head, frame
+from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.workers.frames import (
+    FRAME_MAX,
+    HELLO_MAX,
+    PIECE_MAX,
+    FrameError,
+    FrameReader,
+    Head,
+    Long,
+    More,
+    frame,
+)
 from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.pieces import Arriving, Outgoing
 
 log = logging.getLogger("gateway.workers")
 
@@ -47,8 +59,11 @@ class Wire(asyncio.Protocol):
     an end that is no process of the same gateway is cut off before anything else is read, with one line in the log.
     """
 
-    def __init__(self, greeting: Greeting, judge: Judge = no_fault) -> None:
+    def __init__(self, greeting: Greeting, judge: Judge = no_fault, memory: MemoryBudget | None = None) -> None:
+        """``memory``: where what goes and comes in pieces counts."""
         self._greeting = greeting
+        self._outgoing = Outgoing(self._write_piece, memory)
+        self._arriving: Arriving[Long] = Arriving(memory)
         self._judge = judge
         self._is_met = False
         self._frames = FrameReader(HELLO_MAX)
@@ -124,17 +139,47 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._outgoing.clear()
+        self._arriving.clear()
         if not self.ready.done():
             self.ready.set_exception(LinkLost())
             self.ready.exception()  # whoever waits gets it; nobody need
         self.lost()
 
     def send(self, head: Head, content: bytes = b"") -> None:
-        """Sends a frame; nothing happens if the connection is lost. FrameError: see ``frame``."""
+        """Sends a frame, and a long content behind it in pieces; nothing happens if the connection is lost. FrameError:
+        see ``frame``."""
+        if len(content) > PIECE_MAX:
+            self._send_long(head, content)
+            return
         data = frame(head, content)
         if self._transport is not None and not self._transport.is_closing():
             self.said_at = self._loop.time()
             self._transport.write(data)
+
+    def _send_long(self, head: Head, content: bytes) -> None:
+        if not isinstance(head, Long):
+            raise FrameError(f"a {type(head).__name__} of {len(content)} bytes")
+        head.size = len(content)
+        self.send(head)
+        if self._transport is not None:
+            self._outgoing.add(head.id, content)
+
+    def _write_piece(self, id: int, piece: memoryview) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self.said_at = self._loop.time()
+            self._transport.write(frame(More(id), piece))
+
+    def pause_writing(self) -> None:
+        self._outgoing.is_held = True
+
+    def resume_writing(self) -> None:
+        self._outgoing.is_held = False
+        self._outgoing.go_on()
+
+    def _put_piece(self, id: int, piece: bytes) -> None:
+        if (whole := self._arriving.put(id, piece)) is not None:
+            self.take(*whole)
 
     def give_up(self, reason: str) -> None:
         """Ends the connection at once, because of what the other end does or is, which the log says."""

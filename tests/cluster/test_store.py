@@ -27,6 +27,7 @@ from kafka_gateway.session import Session
 from tests.keys import BUILTIN_KEYS
 
 COUNT = 8
+HELD_BYTES = 100
 ME = Process("test", "me/0", "1")
 
 
@@ -132,7 +133,7 @@ class Setup:
 
 @pytest.fixture
 async def setup() -> Setup:
-    return Setup(load(BUILTIN_KEYS, overrides=["cluster.hold.ms=300"]))
+    return Setup(load(BUILTIN_KEYS, overrides=["cluster.hold.ms=300", f"cluster.hold.max.bytes={HELD_BYTES}"]))
 
 
 def defined(name: str = "c", uid: str = "", by: str = "me/0") -> Definition:
@@ -339,6 +340,29 @@ async def test_whoever_stands_still_is_given_up_when_another_has_the_slot(setup:
     assert reply is not None
     assert reply.body == b"z"
     assert setup.others.asked == ["a/0", "b/0"]
+
+
+async def test_bodies_of_requests_that_wait_have_a_bound(setup: Setup) -> None:
+    def asked(size: int) -> asyncio.Future[Any]:
+        made = request("POST")
+        made.body = b"x" * size
+        return asyncio.ensure_future(setup.homes.forward(made, HASH))
+
+    setup.homes._hold_s = 600.0
+    waiting = [asked(HELD_BYTES - 1), asked(1), asked(0)]
+    await asyncio.sleep(0)
+    assert setup.homes.held == 3
+    with pytest.raises(InstanceUnavailable):
+        await asked(1)
+    assert setup.homes.held == 3, "it was refused at once"
+    setup.serve(SLOT)
+    assert await asyncio.gather(*waiting) == [None] * 3
+    setup.store.lost([SLOT])
+    again = asked(HELD_BYTES)
+    await asyncio.sleep(0)
+    assert setup.homes.held == 1
+    setup.serve(SLOT)
+    assert await again is None
 
 
 async def test_a_client_that_leaves_ends_its_call(setup: Setup) -> None:

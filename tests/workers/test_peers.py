@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from kafka_gateway import jsonio
 from kafka_gateway.assembly.app import App
 from kafka_gateway.cluster.ports import PeerLost, Process
 from kafka_gateway.errors import InstanceUnavailable
+from kafka_gateway.memory_budget import OutOfMemory
 from kafka_gateway.messages import Request
 from kafka_gateway.session import Principal, Session
 from kafka_gateway.stream import Payload
-from kafka_gateway.workers.frames import Ask, Asker, FrameReader, Hello, Proof, frame
+from kafka_gateway.workers.frames import PIECE_MAX, Ask, Asker, FrameReader, Hello, Proof, frame
 from kafka_gateway.workers.greeting import Greeting
 from kafka_gateway.workers.peer_settings import peer_faults
 from kafka_gateway.workers.peers import ClusterPeers, open_peers
@@ -212,6 +214,58 @@ async def test_more_requests_than_are_agreed_wait_at_the_one_that_asks(
             assert not full.value.sent
             stub.gates["d"].set()
             await first
+
+
+@pytest.mark.parametrize("way", ["tcp", "tls", "unix"])
+async def test_a_long_body_and_a_long_reply_hold_up_nobody_else(
+    app: App, stub: StubService, tmp_path: Path, secret: Path, way: str
+) -> None:
+    values, memory = settings(way, tmp_path, secret), app.gateway.memory
+    async with two(app, values, another(values)) as (one, other):
+        body = bytes(range(256)) * (16 << 12)
+        line = "POST /stub/back"
+        long = asyncio.ensure_future(one.call("gw-2/0", asked(line, body)))
+        await at_once(lambda: memory.held > PIECE_MAX)
+        assert (await one.call("gw-2/0", asked(line, b"first"))).body == b"first"
+        assert not long.done(), "the small one was not behind the long body"
+        found = len(other._answering)
+        [answering] = other._answering
+        await at_once(lambda: bool(answering._outgoing))
+        assert memory.held > len(body) // 2  # of the two ends together, which have one budget here
+        assert (await one.call("gw-2/0", asked(line, b"second"))).body == b"second"
+        assert not long.done(), "nor behind the long reply"
+        assert (await long).body == body
+        assert (memory.held, len(other._answering)) == (0, found)
+        # Whoever leaves in the middle leaves nothing behind, whichever way it is under way.
+        for under_way in (answering._arriving, answering._outgoing):
+            leaving = asyncio.ensure_future(one.call("gw-2/0", asked(line, body)))
+            await at_once(partial(bool, under_way))
+            leaving.cancel()
+            await at_once(lambda: memory.held == 0)
+            assert (await one.call("gw-2/0", asked(line, b"third"))).body == b"third"
+        # Nor does one whose reply is too much for the memory.
+        short = asyncio.ensure_future(one.call("gw-2/0", asked(line, body)))
+        await at_once(lambda: bool(answering._outgoing) and memory.held > len(body))
+        for claim in list(memory._claims):
+            if claim._give_up is not None:
+                claim._give_up()
+        with pytest.raises(OutOfMemory):
+            await short
+        await at_once(lambda: memory.held == 0)
+        # A payload of a stream.
+        reply = await one.call("gw-2/0", asked("GET /stub/stream/long"))
+        assert await stub.waiting.get() == "long"
+        assert not isinstance(reply.body, bytes)
+        stub.streams["long"].put(Payload(body))
+        assert (await anext(reply.body)).data == body
+        await reply.body.aclose()
+
+
+async def at_once(condition: Callable[[], bool]) -> None:
+    """Returns in the very turn of the loop in which this is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # it waits for nothing but the loop
+            await asyncio.sleep(0)
 
 
 async def test_one_that_is_silent_is_given_up(app: App, tmp_path: Path, secret: Path) -> None:
