@@ -42,7 +42,7 @@ settings.load_profile("full")
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka", "secured_kafka"}
 
 
-ALONE = frozenset({"acceptance"})
+ALONE = frozenset({"acceptance", "faults"})
 """Folders whose tests measure time or memory, or bring a load of their own."""
 BESIDE = frozenset(
     {

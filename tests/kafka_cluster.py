@@ -306,6 +306,10 @@ class KafkaCluster:
         """Name and port of each listener for clients. The one called PLAINTEXT is the cluster's own, too."""
         return {"PLAINTEXT": node.port}
 
+    def advertised(self, node: Node) -> dict[str, int]:
+        """The same, with the ports that clients are told."""
+        return self.listeners(node)
+
     def _await_topic(self, node: Node, name: str, partitions: int) -> None:
         # A broker learns of a topic a moment after the controller has answered.
         admin = _admin(f"{HOST}:{node.port}")
@@ -352,13 +356,13 @@ class KafkaCluster:
         formats = []
         for node in self.nodes.values():
             node.directory.mkdir(parents=True, exist_ok=True)
-            listeners = ",".join(f"{name}://{HOST}:{port}" for name, port in self.listeners(node).items())
+            listeners = _named(self.listeners(node))
             controls = node in self._controllers
             own = {
                 "node.id": str(node.id),
                 "process.roles": "broker,controller" if controls else "broker",
                 "listeners": listeners + (f",CONTROLLER://{HOST}:{node.controller_port}" if controls else ""),
-                "advertised.listeners": listeners,
+                "advertised.listeners": _named(self.advertised(node)),
                 "log.dirs": str(node.directory / "data"),
             }
             if len(self.nodes) > 1:
@@ -437,6 +441,10 @@ class KafkaCluster:
     def _tell_watchdog(self, sign: str, process: subprocess.Popen[bytes]) -> None:
         if self._watchdog is not None and self._watchdog.stdin is not None:
             self._watchdog.stdin.write(f"{sign}{process.pid}\n")
+
+
+def _named(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())
 
 
 def _admin(bootstrap: str) -> AdminClient:

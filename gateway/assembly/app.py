@@ -166,6 +166,8 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
             for service in owners:
                 service.drain()
             schemas.drain()
+            if node is not None:
+                node.homes.drain()
             finished = await gateway.drain(grace_s)
             if not finished:
                 log.warning("%d requests were still running after shutdown.graceful.ms", gateway.running)

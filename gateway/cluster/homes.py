@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import weakref
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -23,6 +24,7 @@ from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Join, Misrouted
 from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.slots import SEPARATOR, hash_of
+from kafka_gateway.stream import Stream
 
 _AGAIN_S: Final = 0.1
 """How soon a process is tried again that could not be reached, or did not hold the slot."""
@@ -78,6 +80,8 @@ class ClusterHomes:
         """By process and status."""
         self.forward_s = 0.0
         self.moved_streams = 0
+        self._streams: weakref.WeakSet[MovingStream] = weakref.WeakSet()
+        """Of the clients of this node."""
 
     def changed(self, slots: Collection[int]) -> None:
         """The table or the state of these is another one: who waits looks again, for whatever slot."""
@@ -104,7 +108,18 @@ class ClusterHomes:
 
     def follow(self, request: Request, response: Response) -> None:
         if not request.session.forwarded and hasattr(response.value, "aclose"):
-            response.value = MovingStream(self._gateway, request, response.value, self._note_moved)
+            response.value = self._moving(request, response.value)
+
+    def _moving(self, request: Request, stream: Stream) -> MovingStream:
+        moving = MovingStream(self._gateway, request, stream, self._note_moved)
+        self._streams.add(moving)
+        return moving
+
+    def drain(self) -> None:
+        """This gateway stops: streams of instances that other nodes have end for that reason, as those do that are
+        here."""
+        for stream in list(self._streams):
+            stream.fail(ShuttingDown())
 
     def _note_moved(self) -> None:
         self.moved_streams += 1
@@ -169,7 +184,7 @@ class ClusterHomes:
                 self.forward_s += time.monotonic() - began
                 if reply.status != MISROUTED:
                     if not isinstance(reply.body, bytes):
-                        reply.body = MovingStream(self._gateway, request, reply.body, self._note_moved)
+                        reply.body = self._moving(request, reply.body)
                     return _again(request, reply, sent)
                 unreachable = process
                 continue

@@ -18,12 +18,13 @@ from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import Definition, Place, new_uid
-from kafka_gateway.errors import InstanceExists, InstanceUnavailable
+from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError, ShuttingDown
 from kafka_gateway.homes import Elsewhere, Misrouted
 from kafka_gateway.kafka.ports.slots import SlotRecord
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.router import Router
 from kafka_gateway.session import Session
+from kafka_gateway.stream import Payload
 from tests.keys import BUILTIN_KEYS
 
 COUNT = 8
@@ -373,6 +374,40 @@ async def test_a_client_that_leaves_ends_its_call(setup: Setup) -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert setup.homes._calls == set()
+
+
+class Endless:
+    """A stream of another node, of which nothing comes."""
+
+    def __init__(self) -> None:
+        self._over: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+
+    def __aiter__(self) -> Endless:
+        return self
+
+    async def __anext__(self) -> Payload:
+        return await self._over
+
+    async def aclose(self) -> None:
+        self._over.cancel()
+
+    def fail(self, error: ServiceError) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
+
+
+async def test_a_stream_of_another_node_says_that_this_one_stops(setup: Setup) -> None:
+    """The client is connected here: it is told the same as where the instance is here."""
+    setup.claim("other/0", SLOT)
+    setup.others.answers = [Reply(200, "text/event-stream", Endless())]
+    reply = await setup.homes.forward(request(), SLOT)
+    assert reply is not None
+    assert not isinstance(reply.body, bytes)
+    coming = asyncio.ensure_future(anext(aiter(reply.body)))
+    await asyncio.sleep(0)
+    setup.homes.drain()
+    with pytest.raises(ShuttingDown):
+        await coming
 
 
 async def test_generated_names_fall_into_own_slots(setup: Setup) -> None:

@@ -1,0 +1,234 @@
+"""Three nodes that serve as one, with all their lines through gates: to Kafka, to each other, and from the balancer."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import secrets
+import signal
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.cache import unavailable
+from tests.faults.gates import FINE, HOST, Gate, Network
+from tests.gateway_process import GatewayProcess
+from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, Node, free_ports
+
+NODES = 3
+SLOTS = 24
+SESSION_S, HEARTBEAT_S = 6.0, 0.5
+"""The defaults: what operators get."""
+PATIENCE_S = 40.0
+"""A busy machine takes its time to start things."""
+
+
+class GatedKafka(KafkaCluster):
+    """As `KafkaCluster`, with a listener for each gateway, to which that comes through gates of its own."""
+
+    def __init__(self, network: Network, brokers: int, gateways: int) -> None:
+        super().__init__(brokers, min_insync_replicas=min(brokers, 2))
+        self._own = {
+            node.id: dict(zip(_names(gateways), free_ports(gateways), strict=True)) for node in self.nodes.values()
+        }
+        self._gates = {
+            node: {name: network.gate(port) for name, port in ports.items()} for node, ports in self._own.items()
+        }
+        plain = "".join(f",{name}:PLAINTEXT" for name in _names(gateways))
+        self.settings["listener.security.protocol.map"] += plain
+
+    def listeners(self, node: Node) -> dict[str, int]:
+        return {**super().listeners(node), **self._own[node.id]}
+
+    def advertised(self, node: Node) -> dict[str, int]:
+        return {**super().advertised(node), **{name: gate.port for name, gate in self._gates[node.id].items()}}
+
+    def gates(self, gateway: int) -> list[Gate]:
+        """Between that gateway and each broker."""
+        return [gates[_name(gateway)] for gates in self._gates.values()]
+
+    def through_gates(self, gateway: int) -> str:
+        """``bootstrap.servers`` of that gateway."""
+        return ",".join(f"{HOST}:{gate.port}" for gate in self.gates(gateway))
+
+
+def _name(gateway: int) -> str:
+    return f"GATEWAY{gateway}"
+
+
+def _names(gateways: int) -> list[str]:
+    return [_name(number) for number in range(gateways)]
+
+
+def node_id(number: int) -> str:
+    """``cluster.node.id`` of that node."""
+    return f"gw-{number}"
+
+
+class Deployment:
+    """The nodes. Each keeps its ports and its name over restarts. All methods block."""
+
+    def __init__(self, network: Network, kafka: GatedKafka, directory: Path, workers: int = 1) -> None:
+        self.kafka = kafka
+        self._directory = directory
+        self._workers = workers
+        self.id = f"t{uuid.uuid4().hex[:10]}"
+        self.ports = free_ports(NODES)
+        self._peer_ports = [free_ports(1)[0] for _ in range(NODES)]
+        self._peer_gates = [network.gate(port) for port in self._peer_ports]
+        self.balancer = network.balancer(self.ports)
+        self._nodes: dict[int, GatewayProcess] = {}
+        self._stack = contextlib.ExitStack()
+        self._secret = directory / "secret"
+        self._secret.write_text(secrets.token_hex(32))
+        self._secret.chmod(0o600)
+
+    def __enter__(self) -> Deployment:
+        with self._stack:
+            with concurrent.futures.ThreadPoolExecutor(NODES) as pool:
+                list(pool.map(self.start, range(NODES)))
+            self.shared_out()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    # --- one node -----------------------------------------------------------------------------------------------------
+
+    def url(self, number: int) -> str:
+        """Of that node, past the balancer."""
+        return f"http://{HOST}:{self.ports[number]}"
+
+    def start(self, number: int) -> None:
+        """Returns when it listens."""
+        file = self._directory / f"{node_id(number)}.properties"
+        properties = {
+            "port": self.ports[number],
+            "bootstrap.servers": self.kafka.through_gates(number),
+            "workers": self._workers,
+            "cluster.enable": "true",
+            "cluster.id": self.id,
+            "cluster.node.id": node_id(number),
+            "cluster.slots": SLOTS,
+            "cluster.peer.listener": f"tcp://{HOST}:{self._peer_ports[number]}",
+            "cluster.peer.advertised": f"tcp://{HOST}:{self._peer_gates[number].port}",
+            "cluster.peer.secret.file": self._secret,
+            "cluster.drain.wait.ms": 1000,
+            "access.log.enable": "false",
+        }
+        file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        process = GatewayProcess(str(file), own_port=False, start_s=PATIENCE_S)
+        self._nodes[number] = self._stack.enter_context(process)
+
+    def signal(self, number: int, what: signal.Signals) -> None:
+        """To its process."""
+        self._nodes[number].process.send_signal(what)
+
+    def ended(self, number: int) -> int:
+        """Its exit code, when it has ended."""
+        return self._nodes[number].process.wait(PATIENCE_S)
+
+    def log(self, number: int) -> str:
+        """What it has written."""
+        return "\n".join(self._nodes[number].output)
+
+    def wait_for(self, number: int, pattern: str) -> None:
+        """Until that stands in its log."""
+        self._nodes[number].wait_for(pattern, PATIENCE_S)
+
+    # --- the lines ----------------------------------------------------------------------------------------------------
+
+    def to_kafka(self, number: int) -> list[Gate]:
+        """Between that node and the brokers."""
+        return self.kafka.gates(number)
+
+    def to_peer(self, number: int) -> Gate:
+        """In front of that node, for the others."""
+        return self._peer_gates[number]
+
+    def mend(self) -> None:
+        """All lines are as they should be."""
+        for number in range(NODES):
+            for gate in (*self.to_kafka(number), self.to_peer(number)):
+                for who in ("", *map(node_id, range(NODES))):
+                    gate.set(FINE, of=who)
+
+    # --- what they say ------------------------------------------------------------------------------------------------
+
+    def page(self, number: int, query: str = "") -> dict[str, Any]:
+        """``GET /cluster`` of that node. OSError."""
+        with urllib.request.urlopen(f"{self.url(number)}/cluster{query}", timeout=10) as reply:
+            found: dict[str, Any] = json.loads(reply.read())
+            return found
+
+    def is_ready(self, number: int) -> bool:
+        """Whether it says so."""
+        try:
+            with urllib.request.urlopen(f"{self.url(number)}/health/ready", timeout=10):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+    def shared_out(self) -> None:
+        """Returns when every slot is served by one, each has some, all know that, and all are ready."""
+        state: Any = None
+        for _ in until(PATIENCE_S):
+            try:
+                pages = [self.page(number) for number in range(NODES)]
+            except OSError as error:
+                state = error
+                continue
+            own = [served(page) for page in pages]
+            state = [(sorted(slots), page["owners"], page["trouble"]) for slots, page in zip(own, pages, strict=True)]
+            told = [page["owners"] for page in pages]
+            if (
+                all(map(self.is_ready, range(NODES)))
+                and all(own)
+                and sum(map(len, own)) == len(set().union(*own)) == SLOTS
+                and all(each == told[0] for each in told)
+                and len(told[0]) == SLOTS
+            ):
+                return
+        raise AssertionError(f"the slots were not shared out: {state}")
+
+
+def served(page: Mapping[str, Any]) -> set[str]:
+    """The slots that the node serves, by its page."""
+    return {slot for slot, state in page["slots"].items() if state == "serving"}
+
+
+def until(seconds: float, pause_s: float = 0.2) -> Iterator[None]:
+    """Lets a loop ask again and again for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(pause_s)
+
+
+@contextlib.contextmanager
+def running(brokers: int, directory: Path, workers: int = 1) -> Iterator[Deployment]:
+    """A Kafka of its own, and nodes that serve as one in front of it. Without Java the test is skipped, in CI it
+    fails."""
+    with Network() as network:
+        try:
+            kafka = GatedKafka(network, brokers, NODES).start()
+        except KafkaUnavailableError as error:
+            unavailable(str(error))
+        try:
+            with Deployment(network, kafka, directory, workers) as started:
+                yield started
+        finally:
+            kafka.stop()
+
+
+Strike = Callable[[Deployment], None]
+"""What happens to the nodes, their lines or Kafka; returns when it is over and what was stopped runs again."""

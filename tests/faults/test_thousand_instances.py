@@ -1,0 +1,126 @@
+"""A node with a thousand live instances leaves, another one is killed: how long its instances are without a node."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from tests.faults.deployment import NODES, SLOTS, Deployment, running, served, until
+from tests.faults.loads import JSON_V2, Clients, Topic
+
+pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.cluster, pytest.mark.timeout(900)]
+
+COUNT = 1000
+AT_ONCE = 8
+MOVED_S, TAKEN_OVER_S = 2.5, 8.0
+"""At most, of an idle machine that has a core for each node (issue 18)."""
+
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with running(1, tmp_path_factory.mktemp("nodes")) as started:
+        yield started
+
+
+async def all_of(work: Callable[[T], Awaitable[None]], these: list[T]) -> None:
+    """Some at a time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each: T) -> None:
+        async with gate:
+            await work(each)
+
+    async with asyncio.TaskGroup() as group:
+        for each in these:
+            group.create_task(one(each))
+
+
+class Instances:
+    """All of them, each in a group of its own."""
+
+    def __init__(self, topic: Topic) -> None:
+        self._topic = topic
+        self._paths: list[str] = []
+        self._next: dict[str, int] = {}
+
+    async def make(self, clients: Clients) -> None:
+        """At the node that these are clients of."""
+
+        async def one(number: int) -> None:
+            options = {"format": "json", "auto.offset.reset": "earliest", "auto.commit.enable": "false"}
+            made = await clients.insist("POST", f"/consumers/{self._topic.name}-{number}", options)
+            path = f"/consumers/{self._topic.name}-{number}/instances/{made.body['instance_id']}"
+            await clients.insist("POST", f"{path}/subscription", {"topics": [self._topic.name]})
+            self._paths.append(path)
+            self._next[path] = 0
+
+        await all_of(one, list(range(COUNT)))
+
+    async def read(self, clients: Clients, again: bool = False) -> None:
+        """Each to the last record that is stored, in order, and none twice unless ``again``."""
+        last = max(self._topic.stored[0])
+
+        async def one(path: str) -> None:
+            while self._next[path] <= last:
+                answer = await clients.ask("GET", f"{path}/records?timeout=5000", accept=JSON_V2)
+                assert answer is not None, clients.failures[-1]
+                for record in answer.body:
+                    offset = record["offset"]
+                    assert offset == self._next[path] or (again and offset < self._next[path]), (path, offset)
+                    self._next[path] = offset + 1
+
+        await all_of(one, self._paths)
+
+
+def slots_elsewhere(deployment: Deployment, gone: int) -> float:
+    """When the other nodes serve all slots, time.monotonic()."""
+    for _ in until(60, 0.02):
+        pages = [deployment.page(number) for number in range(NODES) if number != gone]
+        if sum(len(served(page)) for page in pages) == SLOTS:
+            return time.monotonic()
+    raise AssertionError(pages)
+
+
+async def test_a_thousand_instances_move(deployment: Deployment) -> None:
+    topic = Topic(deployment.kafka.create_topic())
+    instances = Instances(topic)
+    async with Clients(deployment.url(0)) as first, Clients(deployment.url(1)) as clients:
+        assert await topic.store(clients, 0, 0)
+        began = time.monotonic()
+        await instances.make(first)
+        await instances.read(first)
+        made_s = time.monotonic() - began
+        assert await topic.store(clients, 1, 0)
+
+        began = time.monotonic()
+        deployment.signal(0, signal.SIGTERM)
+        moved_s = await asyncio.to_thread(slots_elsewhere, deployment, 0) - began
+        await instances.read(clients)
+        read_s = time.monotonic() - began
+        assert deployment.ended(0) == 0
+        await asyncio.to_thread(deployment.start, 0)
+        await asyncio.to_thread(deployment.shared_out)
+
+        assert await topic.store(clients, 2, 0)
+        began = time.monotonic()
+        deployment.signal(2, signal.SIGKILL)
+        taken_s = await asyncio.to_thread(slots_elsewhere, deployment, 2) - began
+        await instances.read(clients, again=True)
+        again_s = time.monotonic() - began
+        deployment.ended(2)
+    print(
+        f"{COUNT} instances made and read in {made_s:.1f} s; their slots moved in {moved_s:.2f} s, all read after "
+        f"{read_s:.1f} s; taken over in {taken_s:.2f} s, all read after {again_s:.1f} s"
+    )
+    assert not first.failures
+    assert not clients.failures
+    assert moved_s < MOVED_S
+    assert taken_s < TAKEN_OVER_S
