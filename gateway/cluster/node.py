@@ -38,7 +38,9 @@ log = logging.getLogger("gateway.cluster")
 
 _AGAIN_S: Final = 1.0
 _LEAVE_S: Final = 3.0
-"""How long the last words to the other processes may take."""
+"""How long the first and the last words to the other processes may take."""
+_REPLACED_S: Final = 2.0
+"""How long it may take to read that a process has this name now, which told so before it became a member."""
 _RETENTION_MS: Final = 7 * 24 * 3600 * 1000
 
 
@@ -84,6 +86,7 @@ class Node:
             Relays.of(gateway).way = ClusterWay(gateway, process, own, self.store, self.processes.table, peers)
         self._instances = InstanceTopic(self._topic, lambda: kafka.admin, config.integer("cluster.replication.factor"))
         self._member: SlotMember | None = None
+        self._slot_group: SlotGroup | None = None
         self._log: CompactedLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving = False
@@ -186,9 +189,9 @@ class Node:
         self._tasks.append(
             asyncio.get_running_loop().create_task(self.processes.keep(self._log), name="tell processes")
         )
-        self.processes.tell()
+        await self._tell("serving")  # before anybody can be fenced by it
         member = re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.process.cluster}.{self.process.id.replace('/', '.')}")
-        group = SlotGroup(
+        self._slot_group = SlotGroup(
             self._topic,
             self._group,
             member,
@@ -197,7 +200,7 @@ class Node:
             config.seconds("cluster.handover.timeout.ms"),
         )
         if not self._leaving:
-            self._member = self._kafka.slot_member(group, self.store)
+            self._member = self._kafka.slot_member(self._slot_group, self.store)
             await self._look_after_topic()
 
     async def _look_after_topic(self) -> None:
@@ -223,6 +226,20 @@ class Node:
             self.processes.tell("draining" if self._leaving else None)
 
     def fenced(self, why: str) -> None:
-        if not self._fenced.done():
-            log.error("another process has taken the name of this node (cluster.node.id), which ends now")
-            self._fenced.set_result(why)
+        task = asyncio.get_running_loop().create_task(self._judge(why), name="why the member has ended")
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _judge(self, why: str) -> None:
+        """Ends this process if another one has its name; else becomes a member again. Kafka fences a member also for a
+        request of its own that came late, as after a time without a network."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REPLACED_S):
+                await self.processes.replaced.wait()
+        if self.processes.replaced.is_set():
+            if not self._fenced.done():
+                log.error("another process has taken the name of this node (cluster.node.id), which ends now")
+                self._fenced.set_result(why)
+        elif not self._leaving and self._slot_group is not None:
+            log.warning("the member that holds slots has ended, and no other process has its name: it joins again")
+            self._member = self._kafka.slot_member(self._slot_group, self.store)

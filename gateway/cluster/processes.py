@@ -67,6 +67,10 @@ class Processes:
         self.count = 0
         """How many slots there are, as the first node has written it; 0: nobody has."""
         self._count_wanted = 0
+        self.replaced = asyncio.Event()
+        """Set when a later process has told that it has the name of this one."""
+        self._before: set[str] = set()
+        """Processes of this name that were there at the start, by their ``boot``."""
 
     # --- what is read -------------------------------------------------------------------------------------------------
 
@@ -85,6 +89,8 @@ class Processes:
                 log.warning("a record of process %.80s cannot be read and is left out: %s", process, error)
                 return
             changed = self.table.put(process, claim, offset, time.monotonic())
+            if process == self._process.id:
+                self._note_own(claim.boot)
             if process != self._process.id:
                 if claim.state == "gone":
                     self._peers.forget(process)
@@ -102,6 +108,12 @@ class Processes:
         self.count = 0
         self._written = None
         self.tell()
+
+    def _note_own(self, boot: str) -> None:
+        if not self.read.is_set():
+            self._before.add(boot)
+        elif boot != self._process.boot and boot not in self._before:
+            self.replaced.set()
 
     def _contradict(self, claim: Claim) -> None:
         """Somebody claims what is held here: its claim is old, or ours will be when it comes to us."""

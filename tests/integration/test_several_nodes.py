@@ -357,3 +357,28 @@ def test_of_two_nodes_with_one_name_the_older_ends(nodes: Nodes, tmp_path: Path)
     assert older.process.wait(PATIENCE_S) == 70
     assert any("cluster.node.id" in line for line in older.output)
     assert newer.stop() == 0
+
+
+def test_a_node_that_kafka_takes_for_replaced_joins_again(nodes: Nodes) -> None:
+    """Kafka fences a member for a late request of its own, too. Here it is a stranger's, who is no process of the
+    cluster: nobody has told so, and the node goes on."""
+    node = nodes[0]
+    stranger = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": nodes.bootstrap,
+            "group.id": f"_gateway.{nodes.id}",
+            "group.instance.id": f"{nodes.id}.gw-0.0",
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+    )
+    try:
+        stranger.subscribe([f"_gateway.{nodes.id}.instances"])
+        until = time.monotonic() + PATIENCE_S
+        while not stranger.assignment():
+            assert time.monotonic() < until
+            stranger.poll(0.1)
+        node.wait_for("it joins again", PATIENCE_S)
+    finally:
+        stranger.close()
+    nodes.shared_out()
+    assert node.process.poll() is None

@@ -48,7 +48,7 @@ class SlotListener(Protocol):
         """Others may have these already: the coordinator was not heard for the session timeout."""
 
     def fenced(self, why: str) -> None:
-        """Another process has taken this one's name: it holds nothing any more. Called once."""
+        """The member has ended and holds nothing any more: another one has its name, or Kafka believes so."""
 
     def failed(self, why: str) -> None:
         """The group or the topic cannot be used at present; it is tried again. "": it can."""
