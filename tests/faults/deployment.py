@@ -24,7 +24,7 @@ NODES = 3
 SLOTS = 24
 SESSION_S, HEARTBEAT_S = 6.0, 0.5
 """The defaults: what operators get."""
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 """A busy machine takes its time to start things."""
 
 
