@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kafka_gateway import jsonio
-from kafka_gateway.all_workers import AllWorkers
+from kafka_gateway.all_workers import AllWorkers, answers_of
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process
 from kafka_gateway.cluster.routing import Turn, decide
 from kafka_gateway.cluster.store import SlotStore
@@ -63,7 +63,7 @@ class ClusterHomes:
         self._table = table
         self._peers = peers
         self._node, _, number = process.id.rpartition("/")
-        self._all = AllWorkers(int(number), workers, self._ask, self._question)
+        self._all = AllWorkers(int(number), workers, self._ask)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
         self._holding = Holding.of(gateway)
         self._keys = HomeKeys(lambda: gateway.router, _hash)
@@ -238,18 +238,20 @@ class ClusterHomes:
         return await self._all.join(request, reply, join)
 
     async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """Those of this node."""
-        return await self._all.ask_all(name, parameters)
+        """Those of this node, and all of others that serve slots."""
+        others = self._table.holders().union(map(self._process_of, self._all.others)) - {self._process.id}
+
+        async def question(process: str) -> list[Any]:
+            try:
+                return await self._peers.question(process, name, parameters)
+            except PeerLost:
+                raise InstanceUnavailable() from None
+
+        return await answers_of(sorted(others), question)
 
     async def _ask(self, request: Request, worker: int) -> Reply:
         try:
             return await self._peers.call(self._process_of(worker), request)
-        except PeerLost:
-            raise InstanceUnavailable() from None
-
-    async def _question(self, worker: int, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        try:
-            return await self._peers.question(self._process_of(worker), name, parameters)
         except PeerLost:
             raise InstanceUnavailable() from None
 

@@ -52,9 +52,9 @@ class Table:
         """The process that has claimed the slot last, if it has not given it up since."""
         return self._owners.get(slot)
 
-    def has_slots(self, process: str) -> bool:
-        """Whether it serves any, as far as is known."""
-        return process in self._owners.values()
+    def holders(self) -> frozenset[str]:
+        """The processes that serve slots."""
+        return frozenset(self._owners.values())
 
     def marked(self, mark: str) -> str | None:
         """The process whose mark it is, unless that has said that it is gone."""

@@ -53,7 +53,7 @@ class ClusterWay:
         maker = self._own.get(mark) or self._table.marked(mark)
         if maker is not None:
             yield maker
-        if maker is None or not self._table.has_slots(maker):
+        if maker is None or maker not in self._table.holders():
             # With nobody known yet it is this process.
             yield self._table.owner(self._store.slot(hashed)) or self._me
 

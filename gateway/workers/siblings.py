@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from kafka_gateway.all_workers import AllWorkers
+from kafka_gateway.all_workers import AllWorkers, answers_of
 from kafka_gateway.cluster.ports import Process
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
@@ -56,7 +56,7 @@ class Siblings:
         self._part = part
         self._me = Process("", str(part.number), "")
         self._table = StaticTable(part.workers)
-        self._all = AllWorkers(part.number, part.workers, self.forward, self._question)
+        self._all = AllWorkers(part.number, part.workers, self.forward)
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
         self._holding = Holding.of(gateway)
         self._links: dict[int, Link] = {}
@@ -218,14 +218,14 @@ class Siblings:
         return await self._all.join(request, reply, join)
 
     async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        return await self._all.ask_all(name, parameters)
+        async def question(worker: int) -> list[Any]:
+            link = self._links.get(worker) or await self._hold(worker)
+            try:
+                return await link.question(name, parameters)
+            except LinkLost:
+                raise InstanceUnavailable() from None
 
-    async def _question(self, worker: int, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        link = self._links.get(worker) or await self._hold(worker)
-        try:
-            return await link.question(name, parameters)
-        except LinkLost:
-            raise InstanceUnavailable() from None
+        return await answers_of(self._all.others, question)
 
 
 def terms_of(config: Config, gateway: Gateway) -> Terms:

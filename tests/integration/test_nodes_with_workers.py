@@ -83,15 +83,15 @@ def test_an_instance_of_each_process_through_all_others(
         assert doors[owner].ask("DELETE", path).body["error_code"] == 40403
 
 
-def test_what_an_operator_asks_is_answered_for_the_node(nodes: Nodes, doors: dict[str, Door]) -> None:
+def test_what_an_operator_asks_is_answered_for_all_workers(nodes: Nodes, doors: dict[str, Door]) -> None:
     for process, door in doors.items():
         page = door.ask("GET", "/cluster?group=g&instance=i").body
         assert page["process"] == process
         assert set(page["nodes"]) == set(PROCESSES)
         assert page["owner"] in PROCESSES
         assert door.ask("GET", "/health/ready").body == {"status": "ready"}
-        clients = door.ask("GET", "/console/clients").body
-        assert len(clients) >= 2
+        clients = door.ask("GET", "/console/clients").body  # these doors among them, which are open
+        assert len(clients) >= len(PROCESSES)
         assert "worker" not in {each["transport"] for each in clients}
     assert set(moves(nodes)) == set(PROCESSES)
 
