@@ -261,12 +261,13 @@ async def test_streams_go_on_where_their_instance_is(nodes: Nodes, kafka: KafkaC
 def test_replies_are_those_of_the_recorded_server(
     kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whichever node gets a request: the balancer in front of the two is not sticky. (That server had no v1.)"""
+    """Whichever of four processes gets a request: the balancer in front of the two nodes is not sticky. (That server had
+    no v1.)"""
     directory = tmp_path_factory.mktemp("c")
     os.chmod(directory, 0o700)
     make_groups_topic(kafka)
     with (
-        Nodes(kafka.bootstrap, directory, "api.v1.enable=false") as nodes,
+        Nodes(kafka.bootstrap, directory, "api.v1.enable=false", workers=2) as nodes,
         balancer(nodes[0], nodes[1]) as url,
     ):
         compare(
@@ -277,7 +278,7 @@ def test_replies_are_those_of_the_recorded_server(
         )
         for node in (nodes[0], nodes[1]):
             with urllib.request.urlopen(f"{node.url}/metrics", timeout=PATIENCE_S) as page:
-                assert b'kafka_gateway_cluster_forwarded_total{process="gw-' in page.read()
+                assert b'kafka_gateway_cluster_forwarded_total{worker="1",process="gw-' in page.read()
 
 
 def test_a_name_is_unique_among_all_nodes(nodes: Nodes) -> None:
