@@ -31,6 +31,9 @@ log = logging.getLogger("gateway.cluster")
 
 _RECENT_S: Final = 60.0
 """How long what was given up is remembered, for a topic that was deleted and is made again."""
+_NO_SHARE: Final = "This node has no share of the slots yet."
+_SHARE_S: Final = 5.0
+"""How long the others may take to give up a share for a process that joins."""
 _AGAIN_S: Final = 0.5
 _TRIES: Final = 20
 _READ_BACK_S: Final = 5.0
@@ -89,7 +92,7 @@ class SlotStore:
         self.moves: Counter[str] = Counter(taken=0, handed=0, lost=0)
         self.leaving = False
         """Whether this node is about to end."""
-        self._trouble = "This node has no share of the slots yet."
+        self._trouble = _NO_SHARE
 
     # --- states -------------------------------------------------------------------------------------------------------
 
@@ -208,11 +211,17 @@ class SlotStore:
     def assigned(self, slots: Collection[int]) -> None:
         slots = [slot for slot in slots if slot < self.count]  # partitions that came later are none
         self.moves["taken"] += len(slots)
-        if not slots and not self._slots:  # there are more nodes than slots
-            self.trouble = ""
+        if not self._slots:
+            self.trouble = _NO_SHARE
+            if not slots:  # others have to give some up first, or there are more processes than slots
+                asyncio.get_running_loop().call_later(_SHARE_S, self._do_without)
         for slot in slots:
             self._slots[slot] = _Slot()
         self._changed()
+
+    def _do_without(self) -> None:
+        if not self._slots and self._trouble == _NO_SHARE:
+            self.trouble = ""
 
     def records(self, records: Sequence[SlotRecord]) -> None:
         changed: list[Place] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -226,6 +227,25 @@ async def test_a_hand_over_serves_nothing_and_forgets(setup: Setup) -> None:
     assert setup.store.find(PLACE) is None
     setup.store.records([record(defined())])  # of a slot that is not held: late, and nobody's
     assert setup.store.instances() == {}
+
+
+async def test_a_newcomer_is_ready_when_it_serves_its_share(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka gives it none at first, because others have to give some up; if none come, it does without."""
+    later: list[Callable[[], None]] = []
+    loop = Mock(call_later=lambda seconds, what: later.append(what))
+    monkeypatch.setattr("asyncio.get_running_loop", lambda: loop)
+    setup.store.assigned([])
+    assert "no share" in setup.store.trouble
+    setup.store.assigned([1])
+    later.pop()()  # the time is over
+    assert "no share" in setup.store.trouble, "it is read"
+    setup.store.caught_up([1])
+    assert setup.store.trouble == ""
+    setup.store.lost([1])
+    setup.store.assigned([])
+    assert "no share" in setup.store.trouble
+    later.pop()()
+    assert setup.store.trouble == ""
 
 
 async def test_lost_slots_drop_what_is_live(setup: Setup) -> None:

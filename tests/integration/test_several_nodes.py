@@ -261,8 +261,8 @@ async def test_streams_go_on_where_their_instance_is(nodes: Nodes, kafka: KafkaC
 def test_replies_are_those_of_the_recorded_server(
     kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whichever of four processes gets a request: the balancer in front of the two nodes is not sticky. (That server had
-    no v1.)"""
+    """Whichever of four processes gets a request: the balancer in front of the nodes is not sticky. (That server had no
+    v1.)"""
     directory = tmp_path_factory.mktemp("c")
     os.chmod(directory, 0o700)
     make_groups_topic(kafka)
