@@ -9,7 +9,8 @@ import confluent_kafka
 import pytest
 
 from kafka_gateway.kafka.ports.producing import Delivery
-from kafka_gateway.kafka.producing.sender import Batch, Sender
+from kafka_gateway.kafka.producing.batch import Batch
+from kafka_gateway.kafka.producing.sender import Sender
 from kafka_gateway.records import OutgoingRecord
 from tests.mock_cluster import MockCluster
 from tests.transports.wire import until

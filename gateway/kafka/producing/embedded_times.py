@@ -14,7 +14,8 @@ from typing import Any
 
 import confluent_kafka
 
-from kafka_gateway.kafka.producing.sender import Batch, Sender
+from kafka_gateway.kafka.producing.batch import Batch
+from kafka_gateway.kafka.producing.sender import Sender
 from kafka_gateway.records import OutgoingRecord, RecordToSend
 
 _KEPT = 200_000

@@ -32,11 +32,12 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
+from kafka_gateway.kafka.producing.batch import Batch, FollowedBatch
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
 from kafka_gateway.kafka.producing.rerouting import Rerouting
-from kafka_gateway.kafka.producing.sender import FULL, Batch, FollowedBatch, Sender
+from kafka_gateway.kafka.producing.sender import FULL, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, FollowedLater, parts, pass_on, together
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
@@ -47,7 +48,6 @@ _log = logging.getLogger("gateway.kafka.producer")
 
 RECORD_COST_BYTES = 400
 """What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
-
 
 _REFUSED = (
     "Authentication to Kafka failed: it takes the credentials no more; the outcome is unknown: the record may have "

@@ -27,7 +27,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from kafka_gateway.kafka.producing.sender import Batch, Sender
+from kafka_gateway.kafka.producing.batch import Batch
+from kafka_gateway.kafka.producing.sender import Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.records import RecordToSend
 

@@ -30,12 +30,11 @@ from functools import partial
 from typing import Any
 
 import confluent_kafka
-import msgspec
 
-from kafka_gateway.errors import KafkaAuthorization, ServiceError, TooManyRequests
-from kafka_gateway.kafka.errors import kafka_error, to_delivery_error
-from kafka_gateway.kafka.ports.producing import Delivery
-from kafka_gateway.kafka.producing.refusals import UNHEARD_OF, Refused, may_go_again
+from kafka_gateway.errors import KafkaAuthorization, TooManyRequests
+from kafka_gateway.kafka.errors import to_delivery_error
+from kafka_gateway.kafka.producing.batch import Batch, kafka_code, of_topic
+from kafka_gateway.kafka.producing.refusals import UNHEARD_OF, may_go_again
 from kafka_gateway.records import RecordToSend
 
 log = logging.getLogger("gateway.kafka.producer")
@@ -60,121 +59,6 @@ _Code = confluent_kafka.KafkaError
 
 _FORBIDDEN_S = 1.0
 """How long a user that may write to nothing is refused without Kafka being asked again."""
-
-
-class Batch(msgspec.Struct, eq=False):
-    """The records of one ``send``. ``rows``, ``arrived`` and ``refused`` belong to the poll thread of its sender until
-    all reports are there. A struct, because every request makes one."""
-
-    topic: str
-    rows: list[Any]
-    """One a record, empty before its report."""
-    expected: int
-    """How many reports are to come."""
-    cost_bytes: int
-    sent_at: float
-    future: asyncio.Future[list[Delivery]]
-    sender: Sender
-    transport: str
-    """By which the records came; empty outside of requests."""
-    arrived: int = 0
-    extras: dict[int, tuple[int, Any]] | None = None
-    """Timestamps and headers, of records that have them: reports of failures do not tell them."""
-    errors: list[str] | None = None
-    """Names of what befell the records that Kafka did not take."""
-    refused: list[Refused] | None = None
-    """The records that Kafka has not stored and that may be sent again; their rows are empty."""
-
-    def has_more_to_come(self) -> bool:
-        """Whether some reports have not come yet: of one that is seen before it is complete, or was sent again."""
-        return self.arrived < self.expected
-
-    def restart(self, expected: int) -> None:
-        """So many of its records are sent again."""
-        self.arrived, self.expected = 0, expected
-
-    def delivered(self, index: int, error: Any, message: Any) -> None:
-        """The delivery report of one record; on the poll thread, so it does as little as it can."""
-        self.rows[index] = message if error is None else self._outcome(index, error, message)
-        self.arrived += 1
-        if self.arrived == self.expected:
-            self.sender.done.append(self)
-
-    def delivered_alone(self, error: Any, message: Any) -> None:
-        self.rows[0] = message if error is None else self._outcome(0, error, message)
-        self.arrived = 1
-        self.sender.done.append(self)
-
-    def refuse(self, refused: Refused) -> None:
-        """Keeps a record that may be sent again."""
-        if self.refused is None:
-            self.refused = []
-        self.refused.append(refused)
-
-    def note(self, error: str) -> None:
-        """Counts a record that Kafka did not take."""
-        if self.errors is None:
-            self.errors = []
-        self.errors.append(error)
-
-    def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
-        if error.code() == _Code._PURGE_QUEUE and self.sender.forbidden is not None:
-            return self.sender.forbidden
-        failure = _of_topic(to_delivery_error(error), self.topic)
-        if message is not None and (refused := may_go_again(index, message, failure, error.code())) is not None:
-            self.refuse(refused)
-            return None
-        self.note(error.name())
-        return failure
-
-
-class FollowedBatch(Batch, eq=False, kw_only=True):
-    """A batch whose sender is told of reports as they come: once for all that come in one round of the poll thread."""
-
-    progress: Callable[[], None]
-    """Called on the loop when ``deliveries`` has changed, and not any more when it is complete."""
-    has_news: bool = False
-    is_seen: bool = False
-
-    def __post_init__(self) -> None:
-        self.future.add_done_callback(lambda done: self.progress())
-
-    @property
-    def deliveries(self) -> Sequence[Delivery | None]:
-        """One a record; None for what is not known yet."""
-        if not self.future.done():
-            return self.rows
-        error = self.future.exception()
-        if error is None:
-            return self.future.result()
-        failure = error if isinstance(error, ServiceError) else to_delivery_error(Exception(str(error)))
-        return [failure if row is None else row for row in self.rows]
-
-    def has_more_to_come(self) -> bool:
-        # In this order: a report that comes meanwhile sets the mark again.
-        self.has_news = False
-        if self.arrived < self.expected:
-            if not self.future.done():
-                self.progress()
-            return True
-        if self.is_seen:  # the mark was set once more while it was looked at: it is not to be finished twice
-            return True
-        self.is_seen = True
-        return False
-
-    def restart(self, expected: int) -> None:
-        super().restart(expected)
-        self.is_seen = False
-
-    def delivered_alone(self, error: Any, message: Any) -> None:
-        self.delivered(0, error, message)
-
-    def delivered(self, index: int, error: Any, message: Any) -> None:
-        self.rows[index] = message if error is None else self._outcome(index, error, message)
-        self.arrived += 1
-        if not self.has_news:
-            self.has_news = True
-            self.sender.done.append(self)
 
 
 class Sender:
@@ -478,21 +362,8 @@ def _not_queued(batch: Batch, index: int, value: Any, key: Any, partition: int, 
     if not isinstance(error, BufferError | confluent_kafka.KafkaException):
         log.error("librdkafka cannot be given a record", exc_info=error)
     full = isinstance(error, BufferError)
-    batch.rows[index] = TooManyRequests(FULL) if full else _of_topic(to_delivery_error(error), batch.topic)
+    batch.rows[index] = TooManyRequests(FULL) if full else of_topic(to_delivery_error(error), batch.topic)
     batch.note("_QUEUE_FULL")
-
-
-def _of_topic(failure: ServiceError, topic: str) -> ServiceError:
-    """A refusal of rights names the topic. librdkafka tells it behind a record, or knows it before."""
-    if isinstance(failure, KafkaAuthorization):
-        return KafkaAuthorization(f"{failure.message}: topic {topic}")
-    return failure
-
-
-def kafka_code(error: Exception) -> int:
-    """Kafka's code of what was raised; 0 if it has none."""
-    cause = kafka_error(error)
-    return cause.code() if cause is not None else 0
 
 
 def _without(batch: Batch, failed: int) -> bool:
