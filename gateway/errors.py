@@ -492,12 +492,3 @@ class PartitionTrouble(OutcomeUnknown):
 class BrokerNotAvailable(Unavailable):
     error_code, text = 50302, "No Kafka broker can be reached."
     help = "Wait and send it again; the operator finds the reason with kafka-gateway --check."
-
-
-# --- the end of a session --------------------------------------------------------------------------------------------
-
-
-def close_code(error: ServiceError | None, otherwise: int) -> int:
-    """The code with which a socket closes behind what it was opened for: 1008 if its client may not have that any more
-    (security.md §2, §3)."""
-    return 1008 if isinstance(error, (ProofEnded, NotAuthorized)) else otherwise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import WSCloseCode
 
-from kafka_gateway.errors import GONE, CloseReason
+from kafka_gateway.errors import GONE, CloseReason, NotAuthorized, ProofEnded, ServiceError
 
 NOT_UTF8 = CloseReason(1007, "text that is not UTF-8")
 TOO_LARGE = CloseReason(1009, "message too large")
@@ -26,3 +26,9 @@ def answer_to(code: int, text: str = GONE.text) -> CloseReason:
 def reason_bytes(text: str) -> bytes:
     """The reason as a close frame takes it: 123 bytes at most (RFC 6455 §5.5), and no half of a character."""
     return text.encode()[:123].decode(errors="ignore").encode()
+
+
+def close_code(error: ServiceError | None, otherwise: int) -> int:
+    """The code with which a socket closes behind what it was opened for: 1008 if its client may not have that any more
+    (security.md §2, §3)."""
+    return 1008 if isinstance(error, (ProofEnded, NotAuthorized)) else otherwise

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -30,6 +29,7 @@ from kafka_gateway.transports.records.frames import frame_head
 from kafka_gateway.transports.websocket.closing import LEFT, NOT_UTF8, TOO_LARGE, answer_to, reason_bytes
 from kafka_gateway.transports.websocket.handshake import Handshake, Watch, shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
+from kafka_gateway.transports.websocket.payloads import compressor, deflated, is_utf8
 from kafka_gateway.transports.websocket.periodic_calls import PeriodicCall, PeriodicCalls
 from kafka_gateway.transports.websocket.pongs import Pongs
 from kafka_gateway.transports.websocket.socket_limits import SocketLimits
@@ -47,7 +47,6 @@ _CLOSE_TIMEOUT_S = 2.0
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 _TEXT_MESSAGE, _BINARY_MESSAGE, _PONG_MESSAGE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PONG
 """Found anew for each message they would cost 0.1 µs."""
-
 
 OVER = ANSWERED(101, False, 0)
 """A connection that was a socket and is over, in the shape in which aiohttp wants a response to be finished."""
@@ -115,7 +114,7 @@ class Socket:
         self._fresh_compressor = response.fresh_compressor
         self._compressor: Any = None
         if response.compress:
-            self._compressor = _compressor(int(response.compress))
+            self._compressor = compressor(int(response.compress))
         now = self._loop.time()
         self._heard_at = self._sent_at = now
         self._silent = False
@@ -225,7 +224,7 @@ class Socket:
             if kind is _TEXT_MESSAGE:
                 if text_max is not None and len(payload) > text_max:
                     return TOO_LARGE
-                if not payload.isascii() and not _is_utf8(payload):
+                if not payload.isascii() and not is_utf8(payload):
                     return NOT_UTF8
                 take(payload, True)
             elif kind is _BINARY_MESSAGE:
@@ -283,7 +282,7 @@ class Socket:
         self._sent_at = self._loop.time()
         first = _BINARY if binary else _TEXT
         if self._compressor is not None and len(payload) >= _COMPRESS_FROM:
-            payload, first = self._deflate(payload), first | 0x40
+            payload, first = deflated(self._compressor, payload, self._fresh_compressor), first | 0x40
         self._frame(first, payload)
 
     def send_at_once(self, start: bytes, rest: bytes) -> None:
@@ -441,11 +440,6 @@ class Socket:
         if self._protocol.writing_paused:
             self._behind()
 
-    def _deflate(self, payload: bytes | memoryview) -> bytes:
-        flush = zlib.Z_FULL_FLUSH if self._fresh_compressor else zlib.Z_SYNC_FLUSH
-        data: bytes = self._compressor.compress(payload) + self._compressor.flush(flush)
-        return data.removesuffix(b"\x00\x00\xff\xff")  # RFC 7692 §7.2.1
-
     # --- time -------------------------------------------------------------------------------------------------------
 
     def every(self, period_s: float, call: Callable[[], None]) -> PeriodicCall:
@@ -504,16 +498,3 @@ class Socket:
         except (TimeoutError, WebSocketError, EofStream, ConnectionError):
             if self._transport.get_write_buffer_size():
                 self._transport.abort()
-
-
-def _compressor(wbits: int) -> Any:
-    # Level 1: JSON shrinks nearly as well as with 6, in a third of the time.
-    return zlib.compressobj(1, zlib.DEFLATED, -wbits)
-
-
-def _is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

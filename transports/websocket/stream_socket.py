@@ -15,14 +15,14 @@ from kafka_gateway import media
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import error_event
 from kafka_gateway.door.request import HttpRequest
-from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError, close_code
+from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.query import parse_query
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload, Stream
 from kafka_gateway.transports.records.connection import Connection, FeedConnection, StreamLimits
 from kafka_gateway.transports.records.frames import PING_FRAME, text_frame
-from kafka_gateway.transports.websocket.closing import LEFT, reason_bytes
+from kafka_gateway.transports.websocket.closing import LEFT, close_code, reason_bytes
 from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.handshake import shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import WINDOW_S

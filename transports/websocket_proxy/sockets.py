@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import CloseReason, ProofEnded, ServiceError, close_code
+from kafka_gateway.errors import CloseReason, ProofEnded, ServiceError
 from kafka_gateway.limits import Meter
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
-from kafka_gateway.services.websocket_proxy.ports import Place, RecordFollower, RecordSender, StoredRecord
+from kafka_gateway.services.websocket_proxy.ports import MessageId, RecordFollower, RecordSender, StoredRecord
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
+from kafka_gateway.transports.websocket.closing import close_code
 from kafka_gateway.transports.websocket.socket import Socket
 from kafka_gateway.transports.websocket_proxy.avro_messages import WrongBranch, read_avro_commit
 from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit
@@ -292,7 +293,7 @@ class ConsumeConversation:
         self._socket = socket
         self._follower = follower
         self._meter = meter
-        self._commits: deque[Place] = deque()
+        self._commits: deque[MessageId] = deque()
         """Received, and waiting for the rate limit; nothing is read meanwhile."""
         self._commit_timer: asyncio.TimerHandle | None = None
         self._encoder = encoder
