@@ -7,7 +7,7 @@ import datetime
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.records import ConsumedRecord, OutgoingRecord
-from kafka_gateway.services.bridges.outcomes import Answer
+from kafka_gateway.services.bridges.outcomes import SinkAnswer
 
 _ERROR_MAX = 512
 
@@ -19,7 +19,7 @@ class DeadLetters:
         self.topic = topic
         self._producer = producer
 
-    async def keep(self, record: ConsumedRecord, answer: Answer, attempts: int) -> None:
+    async def keep(self, record: ConsumedRecord, answer: SinkAnswer, attempts: int) -> None:
         """Returns when Kafka has stored it; ServiceError if it has not."""
         waiting = self._producer.ready(self.topic)
         if waiting is not None:
@@ -29,7 +29,7 @@ class DeadLetters:
             raise delivery
 
 
-def dead_letter(record: ConsumedRecord, answer: Answer, attempts: int) -> OutgoingRecord:
+def dead_letter(record: ConsumedRecord, answer: SinkAnswer, attempts: int) -> OutgoingRecord:
     """The record as it was, with headers behind its own that say where it comes from and what was wrong."""
     now = datetime.datetime.now(datetime.UTC)
     story = {

@@ -26,11 +26,11 @@ from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.headers import SinkHeaderRules, http_headers
 from kafka_gateway.services.bridges.outcomes import (
-    Answer,
     Decision,
     Outcome,
     RecordSink,
     RetryRules,
+    SinkAnswer,
     outcome,
     status_class,
 )
@@ -84,7 +84,7 @@ class _Partition:
         self.committed: int | None = None
         self.halted = asyncio.Event()
         """Nothing of it is begun any more, and nothing of it waits."""
-        self.posting: set[asyncio.Task[Answer]] = set()
+        self.posting: set[asyncio.Task[SinkAnswer]] = set()
         self.busy = 0
         self.quiet = asyncio.Event()
         """None of its records is on its way to the sink, or to the dead letters."""
@@ -352,7 +352,7 @@ class Delivery:
             if await self._sleep(halted, delay_s):
                 return
 
-    async def _post(self, partition: _Partition, body: bytes, headers: list[tuple[str, str]]) -> Answer | None:
+    async def _post(self, partition: _Partition, body: bytes, headers: list[tuple[str, str]]) -> SinkAnswer | None:
         """One attempt; None if the partition was given up before it, or while it was under way."""
         async with self._slots:
             if partition.halted.is_set():
@@ -375,7 +375,7 @@ class Delivery:
     def _done(self, item: _Item) -> None:
         item.partition.unfinished.end(item.partition.name, item.record.offset() or 0)
 
-    async def _decide(self, decision: Decision, item: _Item, answer: Answer, attempts: int) -> None:
+    async def _decide(self, decision: Decision, item: _Item, answer: SinkAnswer, attempts: int) -> None:
         if decision == "drop":
             self.counters.dropped_records += 1
             self._done(item)
@@ -388,7 +388,7 @@ class Delivery:
                 partition.halted.set()
             self._stopped()
 
-    async def _bury(self, dead_letters: DeadLetters, item: _Item, answer: Answer, attempts: int) -> None:
+    async def _bury(self, dead_letters: DeadLetters, item: _Item, answer: SinkAnswer, attempts: int) -> None:
         tries = 0
         while not item.partition.halted.is_set():
             try:
@@ -463,7 +463,7 @@ class Delivery:
             _log.warning("bridge %s: %s", self.settings.name, text)
 
 
-def _failure(record: ConsumedRecord, answer: Answer, attempts: int) -> str:
+def _failure(record: ConsumedRecord, answer: SinkAnswer, attempts: int) -> str:
     what = f"status {answer.status}" if answer.status else "no answer"
     place = f"{record.topic()}-{record.partition()} offset {record.offset()}"
     return f"{place}, attempt {attempts}: {what}: {answer.text}"

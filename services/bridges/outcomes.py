@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from kafka_gateway.services.bridges.headers import HttpHeaders
 
 
-class Answer(Protocol):
+class SinkAnswer(Protocol):
     """What became of one POST."""
 
     @property
@@ -32,7 +32,7 @@ class Answer(Protocol):
 class RecordSink(Protocol):
     """Where records are posted to."""
 
-    async def post(self, body: bytes, headers: HttpHeaders) -> Answer:
+    async def post(self, body: bytes, headers: HttpHeaders) -> SinkAnswer:
         """One attempt. Never raises, but for cancellation, after which the request may have been done."""
 
     async def aclose(self) -> None:

@@ -89,7 +89,7 @@ class Pulls(Service):
         self._bytes_max = config.integer("push.pull.response.max.bytes")
         self._consumers_max = config.integer("push.pull.consumers.max")
         self._idle_s = config.seconds("push.pull.consumers.idle.ms")
-        self._places: dict[tuple[str, str, str], _Place] = {}
+        self._places: dict[tuple[str, str, str], _GroupInTopic] = {}
         """By group, topic and reader; the one used last is the last."""
         self._ending: set[asyncio.Task[None]] = set()
         """Commits after replies, and consumers being closed."""
@@ -163,7 +163,7 @@ class Pulls(Service):
 
     # --- one pull ---------------------------------------------------------------------------------------------------
 
-    async def _pull(self, place: _Place, partitions: list[int], wanted: Wanted) -> _Found:
+    async def _pull(self, place: _GroupInTopic, partitions: list[int], wanted: Wanted) -> _Found:
         if self._stopping:
             raise ShuttingDown()
         consumer = await self._ready(place)
@@ -172,7 +172,7 @@ class Pulls(Service):
             await self._check(place, consumer)
         return await self._read(place, consumer, ends, wanted)
 
-    async def _ready(self, place: _Place) -> Consumer:
+    async def _ready(self, place: _GroupInTopic) -> Consumer:
         if place.consumer is not None and (place.broken or place.consumer.closed):
             self._close(place.consumer)
             place.consumer = None
@@ -189,7 +189,7 @@ class Pulls(Service):
             place.partitions, place.positions, place.may_commit, place.broken = [], {}, False, False
         return place.consumer
 
-    async def _begin(self, place: _Place, consumer: Consumer, partitions: list[int]) -> dict[int, int]:
+    async def _begin(self, place: _GroupInTopic, consumer: Consumer, partitions: list[int]) -> dict[int, int]:
         """Has the consumer stand where the group does; the partitions with something to read, and where they end."""
         topic = place.topic
         if partitions != place.partitions:
@@ -213,7 +213,7 @@ class Pulls(Service):
             await consumer.seek(moved)
         return {each: end for each, (_, end) in offsets.items() if starts[each] < end}
 
-    async def _check(self, place: _Place, consumer: Consumer) -> None:
+    async def _check(self, place: _GroupInTopic, consumer: Consumer) -> None:
         """Commits what is committed already, of one partition: Kafka refuses that if the group has members.
 
         It would be too late after the reply.
@@ -226,7 +226,7 @@ class Pulls(Service):
                 raise GroupInUse() from None
             place.may_commit = True
 
-    async def _read(self, place: _Place, consumer: Consumer, ends: dict[int, int], wanted: Wanted) -> _Found:
+    async def _read(self, place: _GroupInTopic, consumer: Consumer, ends: dict[int, int], wanted: Wanted) -> _Found:
         parts: list[bytes] = []
         reached: dict[int, int] = {}
         left, size = wanted.limit, 0
@@ -269,7 +269,7 @@ class Pulls(Service):
 
     # --- after it ---------------------------------------------------------------------------------------------------
 
-    def _settle(self, place: _Place, offsets: list[PartitionOffset], count: int, written: bool) -> None:
+    def _settle(self, place: _GroupInTopic, offsets: list[PartitionOffset], count: int, written: bool) -> None:
         if written:
             self._counts.pulled += count
         if written and offsets:
@@ -278,7 +278,7 @@ class Pulls(Service):
             place.turn.release()
             self._left(place)
 
-    async def _commit(self, place: _Place, offsets: list[PartitionOffset]) -> None:
+    async def _commit(self, place: _GroupInTopic, offsets: list[PartitionOffset]) -> None:
         consumer = place.consumer
         try:
             if consumer is not None:
@@ -294,13 +294,13 @@ class Pulls(Service):
             place.turn.release()
             self._left(place)
 
-    def _left(self, place: _Place) -> None:
+    def _left(self, place: _GroupInTopic) -> None:
         place.users -= 1
         place.used_at = time.monotonic()
 
     # --- consumers that are kept ------------------------------------------------------------------------------------
 
-    def _place(self, group: str, topic: str, reader: str) -> _Place:
+    def _place(self, group: str, topic: str, reader: str) -> _GroupInTopic:
         if self._stopping:
             raise ShuttingDown()
         place = self._places.pop((group, topic, reader), None)
@@ -313,11 +313,11 @@ class Pulls(Service):
                         "push.pull.consumers.max allows; pull again later."
                     )
                 self._drop(oldest)
-            place = _Place(group, topic, reader)
+            place = _GroupInTopic(group, topic, reader)
         self._places[group, topic, reader] = place
         return place
 
-    def _drop(self, place: _Place) -> None:
+    def _drop(self, place: _GroupInTopic) -> None:
         del self._places[place.group, place.topic, place.reader]
         if place.consumer is not None:
             self._close(place.consumer)
@@ -359,7 +359,7 @@ async def _patiently(ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
 class _Moves:
     """The `Holder` of pulls."""
 
-    def __init__(self, places: Callable[[], Iterable[_Place]], definitions: Definitions) -> None:
+    def __init__(self, places: Callable[[], Iterable[_GroupInTopic]], definitions: Definitions) -> None:
         self._places = places
         self._definitions = definitions
 
@@ -375,7 +375,7 @@ class _Moves:
         pass
 
 
-class _Place:
+class _GroupInTopic:
     """A group's place in a topic."""
 
     def __init__(self, group: str, topic: str, reader: str) -> None:

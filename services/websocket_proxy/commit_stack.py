@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from kafka_gateway.kafka.unfinished import Unfinished
 from kafka_gateway.records import ConsumedRecord
-from kafka_gateway.services.websocket_proxy.ports import Place
+from kafka_gateway.services.websocket_proxy.ports import MessageId
 
 
 class CommitStack:
@@ -39,7 +39,7 @@ class CommitStack:
             place = (record.topic() or "", record.partition() or 0)
             self._sent.sent(place, record.offset() or 0, (record.timestamp()[1], now))
 
-    def take(self, place: Place) -> bool:
+    def take(self, place: MessageId) -> bool:
         """Whether the place is known; it and all that is older in its partition are removed."""
         name = (place.topic, place.partition)
         for offset, (timestamp, _) in self._sent.notes(name):
@@ -50,14 +50,14 @@ class CommitStack:
                 return True
         return False
 
-    def take_older(self, than: float) -> list[Place]:
+    def take_older(self, than: float) -> list[MessageId]:
         """Removes what was sent before that time; the newest of it in each partition."""
         newest = []
         for name in self._sent.places:
             old = [(offset, timestamp) for offset, (timestamp, sent) in self._sent.notes(name) if sent < than]
             if old:
                 self._sent.end_below(name, old[-1][0] + 1)
-                newest.append(Place(*name, *old[-1]))
+                newest.append(MessageId(*name, *old[-1]))
         return newest
 
     def drop(self, partitions: Iterable[tuple[str, int]]) -> None:

@@ -14,7 +14,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import ConsumedRecord, RecordBatch
 from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
-from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, Place, RecordListener
+from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, MessageId, RecordListener
 from kafka_gateway.services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 from kafka_gateway.services.websocket_proxy.topics import log_in, partitions_of
@@ -115,7 +115,7 @@ class Follower:
         if self._stack is None and not self._ended:
             self.member.commit(_next_offsets(batch.records))
 
-    def commit(self, place: Place) -> None:
+    def commit(self, place: MessageId) -> None:
         stack = self._stack
         if stack is None or self._ended:
             return

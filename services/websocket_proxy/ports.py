@@ -41,7 +41,7 @@ class FollowerRequest:
     batch_size: int = 0
 
 
-class Place(NamedTuple):
+class MessageId(NamedTuple):
     """What a wsProxyMessageId says of a record."""
 
     topic: str
@@ -97,7 +97,7 @@ class RecordFollower(Protocol):
     def written(self, batch: RecordBatch) -> None:
         """The batch has left for the client: only now may it be committed (§3.5)."""
 
-    def commit(self, place: Place) -> None:
+    def commit(self, place: MessageId) -> None:
         """What the client says it has done with (§3.6). Unknown places are ignored."""
 
     def end(self, code: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
-from kafka_gateway.services.websocket_proxy.ports import Place
+from kafka_gateway.services.websocket_proxy.ports import MessageId
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 
 
@@ -29,8 +29,8 @@ class Record:
     value = headers = key
 
 
-def place(partition: int, offset: int) -> Place:
-    return Place("t", partition, offset, 1000 + offset)
+def place(partition: int, offset: int) -> MessageId:
+    return MessageId("t", partition, offset, 1000 + offset)
 
 
 def test_all_that_was_sent_can_be_committed_and_a_full_stack_says_so() -> None:
@@ -64,7 +64,7 @@ def test_a_commit_removes_what_is_older_in_its_partition_only() -> None:
 def test_unknown_places_change_nothing() -> None:
     stack = CommitStack(100)
     stack.add([Record(0, 0)], 0.0)
-    for bogus in (Place("t", 0, 0, 1), Place("u", 0, 0, 1000), Place("t", 1, 0, 1000), place(0, 1)):
+    for bogus in (MessageId("t", 0, 0, 1), MessageId("u", 0, 0, 1000), MessageId("t", 1, 0, 1000), place(0, 1)):
         assert not stack.take(bogus)
     assert len(stack) == 1
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kafka_gateway.errors import UndecodableRecord
-from kafka_gateway.services.websocket_proxy.ports import Place
+from kafka_gateway.services.websocket_proxy.ports import MessageId
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS
 from kafka_gateway.transports.websocket_proxy.messages import (
     ProduceMessage,
@@ -181,8 +181,8 @@ def test_a_record_that_does_not_fit_names_its_place() -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ('{"wsProxyMessageId":"t-0-1-1554402266846"}', Place("t", 0, 1, 1554402266846)),
-        ('{"wsProxyMessageId":"a-b-1-2-3-4","x":1}', Place("a-b-1", 2, 3, 4)),
+        ('{"wsProxyMessageId":"t-0-1-1554402266846"}', MessageId("t", 0, 1, 1554402266846)),
+        ('{"wsProxyMessageId":"a-b-1-2-3-4","x":1}', MessageId("a-b-1", 2, 3, 4)),
         ('{"wsProxyMessageId":"no-such-id"}', None),
         ('{"wsProxyMessageId":"t-0-01-5"}', None),
         ('{"wsProxyMessageId":"t-0-1_0-5"}', None),
@@ -193,5 +193,5 @@ def test_a_record_that_does_not_fit_names_its_place() -> None:
         ("{not json", None),
     ],
 )
-def test_commits(text: str, place: Place | None) -> None:
+def test_commits(text: str, place: MessageId | None) -> None:
     assert read_commit(text.encode()) == place

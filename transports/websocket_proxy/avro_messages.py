@@ -16,7 +16,7 @@ import fastavro
 from kafka_gateway.avro_reading import schema_to_read
 from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
 from kafka_gateway.services.websocket_proxy import avro_schemas
-from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
+from kafka_gateway.services.websocket_proxy.ports import MessageId, StoredRecord
 from kafka_gateway.transports.websocket.message_frames import binary_frame
 from kafka_gateway.transports.websocket_proxy.formats import Format, normal_json
 from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, batches, place_of
@@ -183,6 +183,6 @@ def _headers(headers: Headers | None) -> list[dict[str, str]] | None:
     return [{"key": key, "value": "" if value is None else value.decode("utf-8", "replace")} for key, value in headers]
 
 
-def read_avro_commit(payload: bytes) -> Place | None:
+def read_avro_commit(payload: bytes) -> MessageId | None:
     """The place that a commit names; None for an id that is none. Undecodable if it is no commit (§3.6)."""
     return place_of(_read(_COMMIT, payload, "consumer/commit")["wsProxyMessageId"])

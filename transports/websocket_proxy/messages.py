@@ -10,7 +10,7 @@ import msgspec
 
 from kafka_gateway.errors import UndecodableRecord
 from kafka_gateway.records import ConsumedRecord, Headers, RecordsEncoder
-from kafka_gateway.services.websocket_proxy.ports import Place, StoredRecord
+from kafka_gateway.services.websocket_proxy.ports import MessageId, StoredRecord
 from kafka_gateway.transports.websocket.message_frames import text_frame
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS, Format
 
@@ -229,7 +229,7 @@ class _Commit(msgspec.Struct):
 _commit = msgspec.json.Decoder(_Commit).decode
 
 
-def read_commit(text: bytes) -> Place | None:
+def read_commit(text: bytes) -> MessageId | None:
     """The place that a commit names, or None for anything else: that is ignored (§3.6)."""
     try:
         return place_of(_commit(text).wsProxyMessageId)
@@ -237,11 +237,11 @@ def read_commit(text: bytes) -> Place | None:
         return None
 
 
-def place_of(message_id: str) -> Place | None:
+def place_of(message_id: str) -> MessageId | None:
     """The place that a wsProxyMessageId names; None for a text that is none."""
     try:
         topic, partition, offset, timestamp = message_id.rsplit("-", 3)
-        place = Place(topic, int(partition), int(offset), int(timestamp))
+        place = MessageId(topic, int(partition), int(offset), int(timestamp))
     except ValueError:
         return None
     return place if message_id == f"{topic}-{place.partition}-{place.offset}-{place.timestamp}" else None

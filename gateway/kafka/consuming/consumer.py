@@ -16,7 +16,7 @@ from kafka_gateway.errors import InstanceNotFound, PartlyCommitted
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import not_stored
-from kafka_gateway.kafka.consuming.push_reads import Feeds, PushReads
+from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFeeds
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
@@ -82,7 +82,7 @@ class KafkaConsumer:
         rebalanced: Rebalanced | None = None,
         numbers: KafkaNumbers | None = None,
         at_time: AtTime | None = None,
-        feeds: Feeds | None = None,
+        feeds: SharedFeeds | None = None,
         reach: Reach | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.

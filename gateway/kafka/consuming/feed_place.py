@@ -15,7 +15,7 @@ FeedKey = tuple[str, str]
 """Topic and isolation level."""
 
 
-class Feed(Protocol):
+class SharedFeed(Protocol):
     """A topic that is read once for all who are at its end, as one of them sees it."""
 
     members: dict[FeedPlace, None]
@@ -50,7 +50,7 @@ class FeedPlace:
         """Partitions whose records come from the feed."""
         self.exact = False
         """Whether the feed's next record is this reader's, in all partitions, so that their batches are the same."""
-        self.feed: Feed | None = None
+        self.feed: SharedFeed | None = None
 
     def take(self, batch: RecordBatch, ends: dict[int, int], now: float) -> None:
         """What the feed has read. ``ends`` are its next offsets, of the partitions in the batch."""
@@ -68,7 +68,7 @@ class FeedPlace:
                     known[partition] = end
         self._take(batch, now)
 
-    def join(self, feed: Feed, partitions: Iterable[int]) -> None:
+    def join(self, feed: SharedFeed, partitions: Iterable[int]) -> None:
         """The feed brings these from now on, too: it `offers` them from ``next``."""
         self.fed.update(partitions)
         self.feed = feed
@@ -88,12 +88,12 @@ class FeedPlace:
         fed, self.fed = self.fed, set()
         self._left(fed)
 
-    def part_from(self, feed: Feed) -> None:
+    def part_from(self, feed: SharedFeed) -> None:
         """Its batches are not this reader's any more, though its positions so far were."""
         self.next.update((partition, feed.next[partition]) for partition in self.fed)
         self.exact = False
 
-    def compare_with(self, feed: Feed) -> None:
+    def compare_with(self, feed: SharedFeed) -> None:
         """Looks whether its batches are this reader's from now on, and its positions, too."""
         self.exact = len(self.fed) == len(feed.next) and all(
             self.next[partition] == offset for partition, offset in feed.next.items()

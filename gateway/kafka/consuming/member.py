@@ -23,7 +23,7 @@ from confluent_kafka import KafkaException, Message
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, Build, GroupClient
-from kafka_gateway.kafka.consuming.feed_place import Feed, FeedKey, FeedPlace
+from kafka_gateway.kafka.consuming.feed_place import FeedKey, FeedPlace, SharedFeed
 from kafka_gateway.kafka.ports.members import MemberListener
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
@@ -51,7 +51,7 @@ class Round(Protocol):
     def __len__(self) -> int: ...
     def wake(self) -> None: ...
     def remove(self, member: KafkaMember) -> None: ...
-    def feed_for(self, key: FeedKey) -> Feed | None: ...
+    def feed_for(self, key: FeedKey) -> SharedFeed | None: ...
 
 
 def member_fetching(members: int) -> dict[str, object]:

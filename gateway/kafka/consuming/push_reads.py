@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition, last_offsets, size_of
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
-from kafka_gateway.kafka.consuming.feed_place import Feed, FeedKey, FeedPlace
+from kafka_gateway.kafka.consuming.feed_place import FeedKey, FeedPlace, SharedFeed
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -32,11 +32,11 @@ _AGAIN_S = 0.2
 """How long after a vain attempt the next one may come."""
 
 
-class Feeds(Protocol):
+class SharedFeeds(Protocol):
     """The topics that are read once for all (`loop_polled_members`)."""
 
     def want_feed(self, key: FeedKey, by: int = 1) -> None: ...
-    def feed_for(self, key: FeedKey) -> Feed | None: ...
+    def feed_for(self, key: FeedKey) -> SharedFeed | None: ...
     def wake(self) -> None: ...
 
 
@@ -52,7 +52,7 @@ class FedWorker(Protocol):
 class PushReads:
     """Belongs to the event loop."""
 
-    def __init__(self, worker: FedWorker, feeds: Feeds, isolation_level: str) -> None:
+    def __init__(self, worker: FedWorker, feeds: SharedFeeds, isolation_level: str) -> None:
         self._worker = worker
         self._feeds = feeds
         self._isolation_level = isolation_level
@@ -176,7 +176,7 @@ class PushReads:
         self._feeds.wake()
         return True
 
-    def _takes_over(self, feed: Feed, topic: str, starts: dict[Partition, int]) -> bool:
+    def _takes_over(self, feed: SharedFeed, topic: str, starts: dict[Partition, int]) -> bool:
         """Whether nothing is missing between where the client is and what the feed has brought, or will."""
         here = {partition: offset for (name, partition), offset in starts.items() if name == topic}
         if len(here) < len(starts):
