@@ -26,7 +26,8 @@ from tests.logged import logged
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, CLOSE, PING, PONG, TEXT, Frame, Peer, Refused, frame
 from tests.transports.stub_service import StubService
-from tests.transports.wire import PATIENCE_S, Wire, until
+from tests.transports.wire import Wire
+from tests.waiting import PATIENCE_S, until
 
 V1 = "application/vnd.kafka.v1+json"
 V1_BINARY = "application/vnd.kafka.binary.v1+json"
@@ -564,10 +565,21 @@ UNMASKED = b'\x81\x1e{"id":"1","path":"/stub/echo"}'
 @pytest.mark.parametrize("cut", [0, 1, 2, 10, len(UNMASKED)])
 async def test_a_client_that_does_not_mask_is_refused(peer: Peer, service: StubService, cut: int) -> None:
     await peer.wire.send(UNMASKED[:cut])
-    await asyncio.sleep(0.01)  # so that it is read in two pieces
+    await asyncio.sleep(0.01)  # time itself: so that it is read in two pieces
     await peer.wire.send(UNMASKED[cut:] + frame(b'{"id":"2","path":"/stub/echo"}'))
     assert await peer.closed() == 1002
     assert not service.requests
+
+
+async def test_a_client_that_broke_the_protocol_and_left_is_gone(
+    app: App, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends no close frame any more, so nobody waits for one."""
+    monkeypatch.setattr("kafka_gateway.transports.websocket.socket._CLOSE_TIMEOUT_S", 3600.0)
+    await peer.wire.send(UNMASKED)
+    assert await peer.closed() == 1002
+    peer.kill()
+    await until(lambda: app.host.connection_count == 0, 20)
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -477,22 +477,22 @@ class Socket:
         self._transport.abort()
 
     async def _finish(self, reason: CloseReason) -> None:
-        """Sends the close frame; what the client still sends is read and dropped until it has closed as well.
-
-        Without that the system would answer the client's data with a reset, which may overtake the close frame.
-        """
+        """Sends the close frame; what the client still sends is read and dropped until it has closed as well: else the
+        system would answer it with a reset, which may overtake the close frame."""
         text = b"" if self._answered and not self._limits.echo_close else reason_bytes(reason.text)
         self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
         self._ended = True
         self._flush()
-        if self._answered:
+        if self._answered or self._protocol.half_closed:
             return
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 if self._closing is None:  # the client broke the protocol: aiohttp drops what comes until it leaves
                     if self._transport.can_write_eof():
                         self._transport.write_eof()  # the client sees the end of the connection at once
-                    await self._loop.create_future()
+                    left = asyncio.Event()
+                    self._protocol.half_close = left.set
+                    await left.wait()
                 while (await self._queue.read())[0] is not WSMsgType.CLOSE:
                     pass
         except (TimeoutError, WebSocketError, EofStream, ConnectionError):
