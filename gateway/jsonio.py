@@ -27,6 +27,10 @@ UnsetType = msgspec.UnsetType
 ValidationError = msgspec.ValidationError
 """Well-formed JSON that is not what was asked for."""
 
+RECURSION_LIMIT = 2500
+"""What ``sys.setrecursionlimit`` is given in a process that reads JSON: msgspec counts each level of nested JSON, and
+the calls that led to it. So 1000 levels are read anywhere (kafka-rest-http-observed.md §3.4), and no 2500."""
+
 _BOM = b"\xef\xbb\xbf"
 _HALF_MAX = 64
 _HALF_AT_THE_END = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(.{,5})\Z", re.DOTALL)

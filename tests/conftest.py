@@ -6,13 +6,16 @@ A test that uses `kafka`, `kafka3` or `own_kafka` gets the marker `broker` by it
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
 
+from kafka_gateway.jsonio import RECURSION_LIMIT
 from tests import registry_server
 from tests.cache import UnavailableError, unavailable
 from tests.documented_replies import _watch_replies, documented_replies
@@ -38,6 +41,23 @@ settings.register_profile("full", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=15)
 settings.register_profile("thorough", deadline=None, max_examples=1000)  # --hypothesis-profile=thorough
 settings.load_profile("full")
+
+# As in a gateway's process: how deep JSON may be nested depends on it.
+sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+def _settings_of_the_process() -> tuple[object, ...]:
+    frozen = gc.get_freeze_count() > 0
+    return sys.getrecursionlimit(), sys.getswitchinterval(), gc.isenabled(), gc.get_threshold(), frozen
+
+
+@pytest.fixture(autouse=True)
+def _process_stays_as_it_is() -> Iterator[None]:
+    """What a test leaves changed in its process is a fault of others, which nobody finds: it is its own."""
+    before = _settings_of_the_process()
+    yield
+    assert _settings_of_the_process() == before, "the test left the process with other settings than it found"
+
 
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka", "secured_kafka"}
 

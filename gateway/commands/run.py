@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kafka_gateway import early_signals
+from kafka_gateway import early_signals, jsonio
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.commands.output import write_line
 from kafka_gateway.commands.service_manager import ServiceManager
@@ -68,8 +68,7 @@ def run(
             log.warning(warning)
         if config.integer("workers") != 1:
             log.warning("workers has no effect on this command: it serves with one process")
-    # msgspec counts nested JSON against this limit; 1000 levels are allowed (kafka-rest-http.md, observed §3.4).
-    sys.setrecursionlimit(2500)
+    sys.setrecursionlimit(jsonio.RECURSION_LIMIT)
     # What is loaded by now stays: the collector need not walk it again. A request makes a dozen objects and no cycles;
     # at the default threshold of 700 the collector took a tenth of the processor.
     gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import logging
@@ -348,11 +349,16 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.syspath_prepend(str(tmp_path))
     root, interval = logging.getLogger(), sys.getswitchinterval()
     handlers, level = root.handlers[:], root.level
+    deepest, collects, thresholds = sys.getrecursionlimit(), gc.isenabled(), gc.get_threshold()
     yield lambda *arguments: main(["port=0", *arguments])
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
     sys.setswitchinterval(interval)
+    sys.setrecursionlimit(deepest)
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    gc.enable() if collects else gc.disable()
     for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:
         del sys.modules[name]
 

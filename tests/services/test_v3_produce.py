@@ -358,7 +358,7 @@ async def test_reading_waits_for_kafka_and_for_the_client(rest: Rest, fake: Fake
         b",",
         b"}",
         b'{"value":{"type":"STRING","data":"\xff"}}',
-        b'{"value":{"type":"JSON","data":%b%b}}' % (b"[" * 2000, b"]" * 2000),
+        b'{"value":{"type":"JSON","data":%b%b}}' % (b"[" * 5000, b"]" * 5000),
     ],
 )
 async def test_broken_json_is_the_last_report(rest: Rest, fake: FakeKafka, end: bytes) -> None:
@@ -402,7 +402,7 @@ async def test_an_old_stream_ends(start: Start, fake: FakeKafka) -> None:
     stream = await open_stream(rest, pieces)
     pieces.put(json.dumps(text("1")).encode())
     assert b'"error_code":200' in (await anext(stream)).data
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # time itself: the stream becomes old
     pieces.put(json.dumps(text("2")).encode(), None)
     assert b'"error_code":408' in b"".join([part.data async for part in stream])
     assert [each.value for each in sent(fake)] == [b"1"]

@@ -157,6 +157,8 @@ def test_h8_depth_is_no_recursion_error() -> None:
             jsonio.decode(text, jsonio.Decoder(Any))
         with pytest.raises(ValueError, match="nested"):
             jsonio.decode_value(text)
+    for text in (b"[" * 1000 + b"]" * 1000, b'{"a":' * 1000 + b"1" + b"}" * 1000):
+        assert jsonio.decode(text, jsonio.Decoder(Any)) == jsonio.decode_value(text)
 
 
 # --- S3, S4 ----------------------------------------------------------------------------------------------------------
