@@ -19,6 +19,7 @@ from tests.transports.authority import Authority, Certificate
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
 from tests.transports.wire import Wire
+from tests.waiting import PATIENCE_S
 
 RULES = {"ssl.principal.mapping.rules": r"RULE:^CN=([^,]+),OU=Shop.*$/$1/L"}
 
@@ -123,6 +124,7 @@ async def ended(what: Any, within_s: float) -> str:
         return f"{told} {message.data}"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_what_is_open_ends_within_five_seconds(authority: Authority, how: str) -> None:
     ann, bob = authority.sign("CN=ann", ends_s=6 if how == "expired" else 600), authority.sign("CN=bob")
@@ -162,7 +164,7 @@ async def test_an_envelope_cannot_show_a_certificate(authority: Authority) -> No
             for name in (":certificate", "x-certificate", "certificate"):
                 forged = {name: der, "Accept": "*/*"}
                 await socket.send_str(json.dumps({"id": "1", "method": "GET", "path": "/topics", "headers": forged}))
-                await socket.receive(timeout=5)
+                await socket.receive(timeout=PATIENCE_S)
                 assert {str(each.principal) for each in app.gateway.sessions} == {"User:CN=bob"}
             await socket.close()
 
