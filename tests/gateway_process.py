@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[1]
 NO_OTHERS = {"KAFKA_GATEWAY_PLUGINS_INSTALLED": "false", "KAFKA_GATEWAY_ERRORS_HELP": "false"}
 """For the environment of tests: a plugin that is installed on this machine does not change what they find, and errors
@@ -30,7 +32,7 @@ class GatewayProcess:
         bootstrap: str = "",
         environment: dict[str, str] | None = None,
         own_port: bool = True,
-        start_s: float = 20,
+        start_s: float = PATIENCE_S,
     ) -> None:
         """``own_port`` False: the properties say where it listens. ``start_s``: longest wait for it to serve; several
         workers share the cores."""
@@ -75,7 +77,7 @@ class GatewayProcess:
     def pid(self) -> int:
         return self.process.pid
 
-    def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
         """The first line of output, past or to come, in which the pattern is found."""
         deadline = time.monotonic() + timeout_s
         seen = 0
@@ -88,7 +90,7 @@ class GatewayProcess:
                 if self._ended or not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(f"no line with {pattern!r} in:\n" + "\n".join(self.output))
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
         """Sends the signal and waits; the exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)

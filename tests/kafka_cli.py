@@ -50,7 +50,7 @@ def stop(directory: Path, wipe: bool) -> int:
         if time.monotonic() > deadline:
             for pid in remaining:  # the last of several controllers cannot shut down in order
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
+        time.sleep(0.1)  # time itself: processes of others tell nobody when they end
     if wipe:
         shutil.rmtree(directory, ignore_errors=True)
     print("Kafka has stopped." if pids else "Kafka was not running.")

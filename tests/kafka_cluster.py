@@ -11,6 +11,7 @@ end of a pipe, and when that breaks it kills the brokers and removes their data.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 from xml.sax.saxutils import escape
@@ -34,6 +35,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # .admin has it too, but does not say so to type checkers
 
 from tests import cache
+from tests.waiting import wait_until
 
 KAFKA_VERSION = "4.1.1"
 MAVEN_ARTIFACTS = (
@@ -313,11 +315,17 @@ class KafkaCluster:
     def _await_topic(self, node: Node, name: str, partitions: int) -> None:
         # A broker learns of a topic a moment after the controller has answered.
         admin = _admin(f"{HOST}:{node.port}")
-        for _ in _until(time.monotonic() + 20):
-            known = admin.list_topics(timeout=10).topics.get(name)
-            if known and len(known.partitions) == partitions and all(p.leader > 0 for p in known.partitions.values()):
-                return
-        raise KafkaUnavailableError(f"broker {node.id} never heard of topic {name}")
+
+        def known() -> bool:
+            found = admin.list_topics(timeout=10).topics.get(name)
+            return bool(
+                found and len(found.partitions) == partitions and all(p.leader > 0 for p in found.partitions.values())
+            )
+
+        try:
+            wait_until(known)
+        except TimeoutError:
+            raise KafkaUnavailableError(f"broker {node.id} never heard of topic {name}") from None
 
     def _common_settings(self, nodes: int, min_insync_replicas: int) -> dict[str, str]:
         replicas = str(min(nodes, 3))
@@ -406,18 +414,17 @@ class KafkaCluster:
         deadline = time.monotonic() + self._start_timeout
         expected = {node.id for node in self.nodes.values() if node.running()}
         for node in nodes:
-            admin = None
-            for _ in _until(deadline):
-                if not node.running():
-                    raise KafkaUnavailableError(f"Kafka broker {node.id} ended at its start:\n{node.log_tail()}")
-                if not node.accepts():
-                    continue
-                admin = admin or _admin(f"{HOST}:{node.port}")
-                with contextlib.suppress(KafkaException):
-                    if expected <= admin.list_topics(timeout=2).brokers.keys():
-                        break
-            else:
-                raise KafkaUnavailableError(f"Kafka broker {node.id} does not answer:\n{node.log_tail()}")
+            try:
+                wait_until(
+                    functools.partial(self._is_ready, node, expected), deadline - time.monotonic(), but=KafkaException
+                )
+            except TimeoutError:
+                raise KafkaUnavailableError(f"Kafka broker {node.id} does not answer:\n{node.log_tail()}") from None
+
+    def _is_ready(self, node: Node, expected: set[int]) -> bool:
+        if not node.running():
+            raise KafkaUnavailableError(f"Kafka broker {node.id} ended at its start:\n{node.log_tail()}")
+        return node.accepts() and expected <= _admin(f"{HOST}:{node.port}").list_topics(timeout=2).brokers.keys()
 
     def _end(self, node: Node, number: signal.Signals) -> None:
         process, node.process = node.process, None
@@ -451,10 +458,3 @@ def _admin(bootstrap: str) -> AdminClient:
     quiet = logging.getLogger("tests.kafka_cluster")  # refused connections are expected while a broker starts
     quiet.setLevel(logging.CRITICAL)
     return AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 100}, logger=quiet)
-
-
-def _until(deadline: float) -> Iterator[None]:
-    """Lets a loop poll 20 times a second; ends at the deadline (`time.monotonic`)."""
-    while time.monotonic() < deadline:
-        yield
-        time.sleep(0.05)

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any, Self
 
 from tests import cache
 from tests.kafka_cluster import HOST, POM, WATCHDOG, free_ports
+from tests.waiting import wait_until
 
 VERSION = "3.3.3"
 ARTIFACT = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
@@ -144,13 +144,13 @@ class SchemaRegistry:
                 stderr=subprocess.STDOUT,
             )
         self._tell_watchdog(f"+{self._process.pid}")
-        until = time.monotonic() + START_S
-        while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > until:
-                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-                self.stop()
-                raise RegistryUnavailableError(f"The schema registry did not start; the end of its log:\n{tail}")
-            time.sleep(0.1)
+        process = self._process
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: self._is_ready() or process.poll() is not None, START_S)
+        if not self._is_ready():
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+            self.stop()
+            raise RegistryUnavailableError(f"The schema registry did not start; the end of its log:\n{tail}")
         return self
 
     def stop(self) -> None:

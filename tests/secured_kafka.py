@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.kafka_cluster import HOST, KafkaCluster, Node, free_ports
+from tests.waiting import wait_until
 
 GATEWAY = ("gateway", "gateway-secret")
 """The gateway's own user: it may look at everything, and write to its own topics."""
@@ -162,11 +163,7 @@ class SecuredKafka(KafkaCluster):
         self._until_login(name, password, False)
 
     def _until_login(self, name: str, password: str, lets_in: bool) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if self.lets_in(name, password) == lets_in:
-                return
-        raise AssertionError(f"the brokers never learned of the change of {name}")
+        wait_until(lambda: self.lets_in(name, password) == lets_in, what=lambda: f"the change of {name}")
 
     def lets_in(self, name: str, password: str, mechanism: str = "SCRAM-SHA-256") -> bool:
         """Whether the brokers take these credentials now."""
@@ -220,10 +217,12 @@ class SecuredKafka(KafkaCluster):
                 else:
                     (changed,) = admin.delete_acls([wanted]).values()
                 changed.result(10)
-                deadline = time.monotonic() + 20
-                while bool(admin.describe_acls(wanted).result(10)) != create:  # brokers learn of it a moment later
-                    assert time.monotonic() < deadline, f"the brokers never learned of {binding}"
-                    time.sleep(0.02)
+                self._until_known(wanted, create)
+
+    def _until_known(self, acls: AclBindingFilter, there: bool) -> None:
+        """Brokers learn of a change a moment later."""
+        admin = self.admin()
+        wait_until(lambda: bool(admin.describe_acls(acls).result(10)) == there, what=lambda: acls)
 
     def token(self, subject: str, lasts_s: float = 600, **claims: Any) -> str:
         """A signed token that the brokers take for ``User:<subject>``."""

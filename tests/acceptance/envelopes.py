@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple, Self
 
 from tests.transports.peer import Peer
-from tests.transports.wire import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 V1_JSON = "application/vnd.kafka.json.v1+json"
 V2_JSON = "application/vnd.kafka.json.v2+json"

@@ -55,7 +55,7 @@ class Load:
             else:
                 assert answer.status in (429, 503), answer
                 self.failed[answer.message] += 1
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S)  # time itself: the load's pace
 
     @contextlib.asynccontextmanager
     async def running(self, rest: Rest, connections: int = 16) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests import waiting
 from tests.behaviour.clients import V2, Answer, v2
 from tests.gateway_process import GatewayProcess
 
@@ -77,7 +78,7 @@ class Rest:
         records: list[Any] = answer.json
         return records
 
-    async def read_some(self, path: str, within_s: float = 20) -> list[Any]:
+    async def read_some(self, path: str, within_s: float = waiting.PATIENCE_S) -> list[Any]:
         """The first read that finds something: joining a group may take several."""
         async with asyncio.timeout(within_s):
             while not (records := await self.read(path)):
@@ -85,17 +86,11 @@ class Rest:
         return records
 
 
-async def until(
-    condition: Callable[[], object | Awaitable[object]], within_s: float = 20, pause_s: float = 0.05
-) -> float:
+async def until(condition: Callable[[], object | Awaitable[object]], within_s: float = waiting.PATIENCE_S) -> float:
     """Waits for what no event announces; how long that took."""
     began = time.monotonic()
-    async with asyncio.timeout(within_s):
-        while True:
-            found = condition()
-            if await found if isinstance(found, Awaitable) else found:
-                return time.monotonic() - began
-            await asyncio.sleep(pause_s)
+    await waiting.until(condition, within_s)
+    return time.monotonic() - began
 
 
 async def timed(work: Awaitable[Answer]) -> tuple[Answer, float]:

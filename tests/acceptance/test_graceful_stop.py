@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
-from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
@@ -100,7 +101,7 @@ async def test_sigterm_with_all_kinds_of_connections() -> None:
         await wires["body"].send(produce("t")[:-5])
         await wires["late body"].send(produce("t")[:-5])
         await wires["half"].send(b"GET / HT")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # time itself: nothing tells what the gateway has read
         began = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         for name in ("idle", "silent", "half"):
@@ -123,6 +124,6 @@ def test_more_signals_do_no_harm(number: signal.Signals) -> None:
     with GatewayProcess(*QUIET) as gateway:
         while gateway.process.poll() is None:
             gateway.process.send_signal(number)
-            time.sleep(0.001)
+            time.sleep(0.001)  # time itself: a signal a millisecond
         assert gateway.process.returncode == 0
     assert "Traceback" not in "\n".join(gateway.output)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.gateway_process import GatewayProcess
+from tests.waiting import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -28,7 +29,6 @@ HELD = 14 * MIB
 """What each client has the gateway hold before it leaves."""
 KEPT_MAX = 60 * MIB
 """Of the 560 MiB of a round, what may stay with the process: pieces of the C library's heap."""
-PATIENCE_S = 10.0
 JSON = "application/vnd.kafka.json.v2+json"
 V2 = "application/vnd.kafka.v2+json"
 
@@ -119,7 +119,7 @@ def test_what_a_leaving_client_held_is_free_at_once(kind: str) -> None:
     with GatewayProcess(QUIET, *TUNNEL) as gateway:
         make_topic(gateway.url)
         leaver(gateway.url, target.format(n="first")).leave()
-        time.sleep(0.5)
+        time.sleep(0.5)  # time itself: what the first one held is given back
         before = gateway.rss_bytes()
         for _ in range(2):
             clients = [leaver(gateway.url, target.format(n=number)) for number in range(CLIENTS)]
@@ -134,18 +134,16 @@ def test_what_a_leaving_client_held_is_free_at_once(kind: str) -> None:
 
 def settles(measure: Callable[[], int], most: int) -> int:
     """The measure when it is low enough, or after all patience."""
-    until = time.monotonic() + PATIENCE_S
-    while (now := measure()) > most and time.monotonic() < until:
-        time.sleep(0.05)
-    return now
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: measure() <= most)
+    return measure()
 
 
 def settled(measure: Callable[[], object], wanted: object, patience_s: float = PATIENCE_S) -> object:
     """The measure when it is what is wanted, or after all patience."""
-    until = time.monotonic() + patience_s
-    while (now := measure()) != wanted and time.monotonic() < until:
-        time.sleep(0.05)
-    return now
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: measure() == wanted, patience_s)
+    return measure()
 
 
 def answer(url: str, target: str) -> bytes:
@@ -210,7 +208,7 @@ def test_replies_that_are_not_read() -> None:
                 (f"{instance}/positions/beginning", place),
             ):
                 while (status := told(gateway.url, target, body, V2)) == b"503":
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # time itself: there is room again soon
                 assert status[:1] == b"2"
             reader = Client(gateway.url)
             clients.callback(reader.leave)

@@ -85,7 +85,7 @@ class Pulse:
         for number in range(10**9):
             self._sent[number] = time.monotonic()
             await writer.produce(self._topic, number)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # time itself: the load's pace
 
     async def percentile(self, part: float, count: int = 200) -> float:
         """Of the next so many."""
@@ -133,7 +133,7 @@ async def _sip(client: EnvelopeClient) -> None:
         client.resume()
         await asyncio.sleep(0)
         client.pause()
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # time itself: it reads seldom
 
 
 @pytest.mark.timing
@@ -157,7 +157,7 @@ async def test_ten_thousand_requests_without_reading_a_reply() -> None:
                 began = time.monotonic()
                 await other.ask("GET", "/topics")
                 slowest = max(slowest, time.monotonic() - began)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # time itself: the load's pace
             grown = gateway.rss_bytes() - before
             print(f"ten thousand requests: {grown / MB:.1f} MiB more; others answered within {slowest * 1000:.0f} ms")
             assert grown < 16 * MB

@@ -216,7 +216,7 @@ async def test_topics_are_made_while_the_controller_moves(kafka3: KafkaCluster, 
                 while True:
                     name = f"{prefix}-{len(answers)}"
                     answers[name] = await admin.ask("POST", "/topics", {"topic_name": name, "replication_factor": 1})
-                    await asyncio.sleep(0.1)  # some ten a second are enough
+                    await asyncio.sleep(0.1)  # time itself: some ten a second are enough
 
             def made() -> int:
                 return sum(status == 201 for status, _ in answers.values())

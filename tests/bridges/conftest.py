@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import load
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
+from tests.waiting import PATIENCE_S, until, wait_until
 
 Start = Callable[..., Awaitable[App]]
 
@@ -64,7 +64,7 @@ def consumer(topic: str, group: str, sink: str, **more: object) -> dict[str, Any
     return {f"bridge.consumer.out.{name}": value for name, value in settings.items()}
 
 
-def stored(bootstrap: str, topic: str, count: int | None = None, timeout_s: float = 10.0) -> list[Message]:
+def stored(bootstrap: str, topic: str, count: int | None = None, timeout_s: float = PATIENCE_S) -> list[Message]:
     """The records of a topic's partition 0, in order: all there are, or the first ``count`` when they are there."""
     client = Consumer({"bootstrap.servers": bootstrap, "group.id": "look", "enable.auto.commit": False})
     partition = TopicPartition(topic, 0, 0)
@@ -91,25 +91,22 @@ def fill(bootstrap: str, topic: str, *records: Any, partition: int = 0) -> None:
 def committed(bootstrap: str, topic: str, group: str, partition: int = 0) -> int | None:
     """The group's offset, or None."""
     client = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
-    deadline = time.monotonic() + 10
+    asked = [TopicPartition(topic, partition)]
     try:
-        while True:
-            try:
-                (found,) = client.committed([TopicPartition(topic, partition)], timeout=10)
-                return None if found.offset < 0 else int(found.offset)
-            except KafkaException:  # the broker has just begun to be the coordinator
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        # KafkaException: the broker has just begun to be the coordinator.
+        (found,) = wait_until(lambda: client.committed(asked, timeout=10), but=KafkaException)
+        return None if found.offset < 0 else int(found.offset)
     finally:
         client.close()
 
 
-async def until_committed(bootstrap: str, topic: str, group: str, offset: int, timeout_s: float = 15.0) -> None:
+async def until_committed(bootstrap: str, topic: str, group: str, offset: int) -> None:
     """Returns when the group has committed exactly this offset."""
-    async with asyncio.timeout(timeout_s):
-        while await asyncio.to_thread(committed, bootstrap, topic, group) != offset:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+
+    async def has_it() -> bool:
+        return await asyncio.to_thread(committed, bootstrap, topic, group) == offset
+
+    await until(has_it)
 
 
 class Bytehoops(GatewayProcess):

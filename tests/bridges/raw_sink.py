@@ -91,7 +91,7 @@ class RawSink:
                 if answer.endswith(self.CUT):
                     writer.transport.abort()
                 if not answer:
-                    await asyncio.sleep(3600)
+                    await asyncio.sleep(3600)  # time itself: it never answers
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

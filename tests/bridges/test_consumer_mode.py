@@ -27,8 +27,9 @@ from tests.bridges.conftest import (
 )
 from tests.bridges.raw_sink import OK, Got, RawSink
 from tests.kafka_cluster import KafkaCluster
-from tests.transports.wire import Wire, until
+from tests.transports.wire import Wire
 from tests.unreadable_headers import produce_with_a_name_that_is_no_utf8
+from tests.waiting import until
 
 NO = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
 
@@ -190,12 +191,17 @@ async def test_where_a_new_group_begins(
         latest = await start(**consumer(topic, unique("latest"), last.url, offset_reset="latest"))
         strict = await start(**consumer(topic, unique("error"), none.url, offset_reset="error"))
         await until(lambda: first.bodies == values(5))
-        async with asyncio.timeout(10):
-            while "Local: No offset stored" not in (await status(strict))["trouble"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            while not last.got:  # it is there when it has got what comes now
-                fill(kafka.bootstrap, topic, b"new")
-                await asyncio.sleep(0.1)
+
+        async def fails() -> bool:
+            return "Local: No offset stored" in (await status(strict))["trouble"]
+
+        def comes() -> bool:
+            """It is there when it has got what comes now."""
+            fill(kafka.bootstrap, topic, b"new")
+            return bool(last.got)
+
+        await until(fails)
+        await until(comes)
         assert set(last.bodies) == {b"new"}
         assert (await status(latest))["consumed"] == len(last.got)
         assert none.got == []
@@ -217,7 +223,7 @@ async def test_order_per_key_while_another_key_is_tried_again(
     async with RawSink(answer) as sink:
         await start(**consumer(topic, group, sink.url, ordering="key", max_concurrency=3))
         await until(lambda: len({body for body in sink.bodies if not body.startswith(b"k0:")}) == 60)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # time itself: nothing is committed
         assert committed(kafka.bootstrap, topic, group) is None  # k0:0 is the first record of all
         well = True
         await until_committed(kafka.bootstrap, topic, group, 80)
@@ -237,8 +243,12 @@ async def test_a_sink_that_is_down_holds_everything_and_loses_nothing(
     app = await start(**consumer(topic, group, f"http://127.0.0.1:{port}/push", **settings))
     for partition in (0, 1):
         fill(kafka.bootstrap, topic, *(b"%d:%d" % (partition, n) for n in range(300)), partition=partition)
-    await asyncio.sleep(1)
-    found = await status(app)
+
+    async def in_trouble() -> Any:
+        found = await status(app)
+        return found if "Cannot connect" in found["trouble"] else None
+
+    found = await until(in_trouble)
     assert found["delivered"] == 0
     assert found["at_work"] <= 100 + 200  # what one hand-over brings more than may be
     assert "Cannot connect" in found["trouble"]
@@ -251,9 +261,10 @@ async def test_a_sink_that_is_down_holds_everything_and_loses_nothing(
 
 
 async def until_committed_in(bootstrap: str, topic: str, group: str, partition: int, offset: int) -> None:
-    async with asyncio.timeout(15):
-        while await asyncio.to_thread(committed, bootstrap, topic, group, partition) != offset:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    async def has_it() -> bool:
+        return await asyncio.to_thread(committed, bootstrap, topic, group, partition) == offset
+
+    await until(has_it)
 
 
 @pytest.mark.slow
@@ -265,7 +276,7 @@ async def test_a_long_retry_keeps_the_membership(start: Start, kafka: KafkaClust
             **consumer(topic, group, sink.url),
             **{"consumer.max.poll.interval.ms": 6000, "consumer.session.timeout.ms": 6000},
         )  # fmt: skip
-        await asyncio.sleep(7)
+        await asyncio.sleep(7)  # time itself: longer than Kafka waits for a member
         assert set(sink.bodies) == {b"0"}
         well = True
         await until_committed(kafka.bootstrap, topic, group, 3)
@@ -371,7 +382,7 @@ async def test_the_end_waits_for_the_post_on_its_way_and_stores_its_offset(
         await app.__aenter__()
         await until(lambda: len(sink.got) == 1)
         ending = asyncio.ensure_future(app.__aexit__(None, None, None))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # time itself: it goes on waiting
         assert not ending.done()
         gate.set()
         await ending

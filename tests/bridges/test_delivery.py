@@ -16,7 +16,7 @@ from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.delivery import Delivery, DeliverySettings
 from kafka_gateway.services.bridges.outcomes import RetryRules
 from tests.services.fake_kafka import FakeRecord
-from tests.transports.wire import until
+from tests.waiting import PATIENCE_S, until
 
 QUICK = RetryRules(0.001, 1.0, 0.002, 0.0, 3)
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -203,7 +203,7 @@ async def test_stop_leaves_the_record_where_it_is(make: Make) -> None:
     sink = FakeSink(lambda body, attempt: 400 if body == b"b" else 200)
     delivery = make(sink, stopped=stopped.set, retry=RetryRules(on_permanent="stop"))
     delivery.records(records(0, "a", "b", "c"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await stopped.wait()
     assert await delivery.aclose(1) == [PartitionOffset("t", 0, 1)]
     assert sink.posts == [b"a", b"b"]

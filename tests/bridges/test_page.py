@@ -16,7 +16,7 @@ from tests.bridges.conftest import stored
 from tests.bridges.raw_sink import OK, RawSink
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
-from tests.transports.wire import until
+from tests.waiting import until
 
 PAGE = (ROOT / "docs" / "bridges.md").read_text()
 

@@ -15,7 +15,8 @@ import pytest
 from kafka_gateway.assembly.app import App
 from tests.bridges.conftest import Bytehoops, Start, producer, running, stored
 from tests.kafka_cluster import KafkaCluster
-from tests.transports.wire import Reply, Wire, request, until
+from tests.transports.wire import Reply, Wire, request
+from tests.waiting import until
 
 
 async def post(app: App, path: str = "/v1/write", body: bytes = b"x", method: str = "POST", **headers: str) -> Reply:
@@ -168,7 +169,7 @@ async def test_an_endless_body_is_refused_while_it_comes(start: Start, kafka: Ka
         chunk, sent = b"2000\r\n" + b"x" * 0x2000 + b"\r\n", 0
         while not replying.done():
             await wire.send(chunk)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # time itself: it never ends, and leaves time to refuse it
             sent += len(chunk)
         assert sent < 10_000_000
         assert (await replying).status == 413
@@ -183,7 +184,8 @@ async def test_an_upload_that_breaks_off_leaves_no_record(start: Start, kafka: K
     ):
         async with await Wire.open(app.addresses[0]) as wire:
             await wire.send(head + body)
-            await asyncio.sleep(0.05)
+            await until(lambda: app.gateway._arriving)
+        await until(lambda: not app.gateway._arriving)
     reply = await raw(app, "Transfer-Encoding: chunked", body=b"zz\r\nhello\r\n0\r\n\r\n")
     assert reply.status == 400
     assert (await post(app, body=b"after")).status == 200
@@ -254,7 +256,7 @@ def test_sigterm_finishes_what_is_on_its_way(kafka: KafkaCluster, topic: str) ->
             async with await Wire.open(process.url) as wire:
                 body = b"the end"
                 await wire.send(request("POST", "/v1/write", Content_Length=str(len(body))) + body[:3])
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # time itself: nothing tells that the head has been read
                 process.process.send_signal(signal.SIGTERM)
                 await until(lambda: any("stopping" in line for line in process.output))
                 await wire.send(body[3:])

@@ -22,6 +22,7 @@ from tests.bridges.conftest import Bytehoops
 from tests.cache import find_program
 from tests.gateway_process import ROOT
 from tests.kafka_cluster import KafkaCluster, free_ports
+from tests.waiting import wait_until
 
 PROMETHEUS = shutil.which("prometheus")
 DOWN_S = 12.0
@@ -55,10 +56,7 @@ class Prometheus:
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while not self._ready():
-            assert time.monotonic() < deadline, (self._directory / "log").read_text()
-            time.sleep(0.1)
+        wait_until(self._ready, what=lambda: (self._directory / "log").read_text())
 
     def _ready(self) -> bool:
         try:
@@ -118,18 +116,19 @@ scrape_configs:
         )
         with started(sender):
             began = time.time()
-            time.sleep(5)
+            time.sleep(5)  # time itself: it scrapes every second
             receiver.stop()
-            time.sleep(DOWN_S)
+            time.sleep(DOWN_S)  # time itself: so long the sink is down
             receiver.start()
-            time.sleep(3)
+            time.sleep(3)  # time itself: it scrapes on
             until = time.time()
-            time.sleep(1.5)  # what was scraped by then is written by now
+            time.sleep(1.5)  # time itself: what was scraped by then is written by now
             sent = sender.samples(until, until - began)
-            deadline = time.monotonic() + 20
-            while (arrived := receiver.samples(until, until - began)) != sent:
-                assert time.monotonic() < deadline, (difference(sent, arrived), bridge_out.output[-3:])
-                time.sleep(0.5)
+
+            def arrived() -> dict[str, list[Any]]:
+                return receiver.samples(until, until - began)
+
+            wait_until(lambda: arrived() == sent, what=lambda: (difference(sent, arrived()), bridge_out.output[-3:]))
         count = sum(map(len, sent.values()))
         assert len(sent) > 200
         assert max(map(len, sent.values())) >= DOWN_S

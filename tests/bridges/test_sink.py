@@ -20,7 +20,7 @@ from kafka_gateway.transports.bridges.sink_address import AllowedAddresses, Chec
 from tests.bridges.raw_sink import OK, Got, RawSink
 from tests.services.fake_kafka import FakeRecord
 from tests.transports.test_http_listeners import make_certificate
-from tests.transports.wire import until
+from tests.waiting import until
 
 LOOPBACK = AllowedAddresses(["127.0.0.0/8"])
 

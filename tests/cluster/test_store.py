@@ -27,6 +27,7 @@ from kafka_gateway.router import Router
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload
 from tests.keys import BUILTIN_KEYS
+from tests.waiting import settled
 
 COUNT = 8
 HELD_BYTES = 100
@@ -212,7 +213,7 @@ async def test_a_replay_repairs_what_it_finds(setup: Setup) -> None:
     setup.store.records([record(first), record(second)])
     assert setup.log.records == [], "not before all has been read"
     setup.store.caught_up([SLOT])
-    await asyncio.sleep(0.01)
+    await settled()
     assert [each.value for each in setup.log.records] == [jsonio.encode(first)]
 
 
@@ -301,7 +302,7 @@ async def test_a_request_is_forwarded_to_whoever_claims_the_slot(setup: Setup) -
 async def test_a_request_is_held_until_somebody_serves_the_slot(setup: Setup) -> None:
     setup.homes._hold_s = 20
     asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
-    await asyncio.sleep(0.01)
+    await settled()
     assert setup.homes.held == 1
     setup.serve(SLOT)
     assert await asking is None, "it is at home here by now"
@@ -345,7 +346,7 @@ async def test_nothing_is_forwarded_twice(setup: Setup) -> None:
         await setup.homes.forward(request(forwarded=True), HASH)
     setup.store.assigned([SLOT])  # held, and not served yet: it waits here
     asking = asyncio.ensure_future(setup.homes.forward(request(forwarded=True), HASH))
-    await asyncio.sleep(0.01)
+    await settled()
     setup.store.caught_up([SLOT])
     assert await asking is None
     assert setup.others.asked == []
@@ -389,7 +390,7 @@ async def test_bodies_of_requests_that_wait_have_a_bound(setup: Setup) -> None:
 async def test_a_client_that_leaves_ends_its_call(setup: Setup) -> None:
     setup.claim("a/0", SLOT)
     asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
-    await asyncio.sleep(0.01)
+    await settled()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

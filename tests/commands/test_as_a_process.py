@@ -146,7 +146,7 @@ def test_workers_that_are_signalled_right_behind_their_start_come_to_serve() -> 
             for each in {int(word) for word in children.read_text().split()} - signalled:
                 os.kill(each, signal.SIGHUP)
                 signalled.add(each)
-            time.sleep(0.002)  # nothing announces a child
+            time.sleep(0.002)  # time itself: nothing announces a child
         seen = []
         for line in lines:
             seen.append(line)
@@ -169,7 +169,7 @@ def test_ctrl_c_while_workers_start_is_a_stop() -> None:
     with process:
         while process.poll() is None and (len(found) < 2 or any(map(holds_back, found))):
             found = children.read_text().split()
-            time.sleep(0.002)  # nothing announces a child, nor that it has come so far
+            time.sleep(0.002)  # time itself: nothing announces a child, nor that it has come so far
         for each in (process.pid, *map(int, found)):
             with contextlib.suppress(ProcessLookupError):  # the parent was quicker
                 os.kill(each, signal.SIGINT)

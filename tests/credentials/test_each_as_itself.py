@@ -12,6 +12,7 @@ import pytest
 from kafka_gateway.assembly.app import App
 from tests.behaviour.clients import v2
 from tests.credentials.conftest import Person, Start
+from tests.waiting import PATIENCE_S
 
 PASS_THROUGH = {"kafka.credentials": "client", "authentication.method": "KAFKA"}
 
@@ -131,7 +132,7 @@ async def test_nobody_is_served_without_credentials(app: App, topics: tuple[str,
 
 
 async def _until(response: aiohttp.ClientResponse, wanted: bytes) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         async for line in response.content:
             if wanted in line:
                 return

@@ -12,6 +12,7 @@ from kafka_gateway.kafka.credentials import judge as judging
 from kafka_gateway.kafka.credentials.credential import Credential
 from kafka_gateway.kafka.credentials.judge import Judge, Way
 from kafka_gateway.wire.sasl import CredentialsRefused
+from tests.waiting import PATIENCE_S
 
 
 class Broker:
@@ -76,7 +77,7 @@ async def test_who_was_good_does_not_wait_behind_guesses(broker: Broker) -> None
         await asyncio.sleep(0)
     judge.forget(ann)
     assert judge.recall(ann) is None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await judge.judge(ann)
     assert not any(each.done() for each in guesses)
     assert broker.asked.count("good") == 2

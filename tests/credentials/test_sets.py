@@ -18,6 +18,7 @@ from kafka_gateway.kafka.credentials.callers_kafka import CallersKafka
 from tests.behaviour.clients import v2
 from tests.credentials.conftest import Person, Start, basic, x_kafka_auth
 from tests.secured_kafka import PLAIN_USERS, SecuredKafka
+from tests.waiting import until
 
 
 def open_sets(app: App) -> list[str]:
@@ -58,10 +59,12 @@ async def test_the_one_that_is_idle_for_longest_makes_room(start: Start, shared:
             )
             assert refused.error_code == 50302
             assert open_sets(app) == ["bob", "carol"]
-        for _ in range(50):  # until the gateway has noticed that they left
-            if (await alice.produce(shared, 1)).status == 200:
-                break
-            await asyncio.sleep(0.1)
+
+        async def has_room() -> bool:
+            """As soon as the gateway has noticed that they left."""
+            return (await alice.produce(shared, 1)).status == 200
+
+        await until(has_room)
         assert "alice" in open_sets(app)
 
 
@@ -70,9 +73,7 @@ async def test_an_idle_set_is_closed_and_made_anew(start: Start, shared: str) ->
     async with start(**settings) as app, Person(app, "alice") as alice:
         assert (await alice.produce(shared, 1)).status == 200
         assert open_sets(app) == ["alice"]
-        async with asyncio.timeout(10):
-            while open_sets(app):  # noqa: ASYNC110 (nothing announces it)
-                await asyncio.sleep(0.05)
+        await until(lambda: not open_sets(app))
         assert (await alice.produce(shared, 1)).status == 200
 
 
@@ -95,10 +96,12 @@ async def test_clients_whose_user_is_removed_end(
             await asyncio.to_thread(secured_kafka.remove_user, user, "first")
             refused = await removed.produce(shared, 1)  # its producer logs in only now
             assert (refused.status, refused.json["offsets"][0]["error_code"]) == (401, 40101), refused
-            async with asyncio.timeout(20):
-                while open_sets(app):
-                    assert (await removed.produce(shared, 1)).status == 401
-                    await asyncio.sleep(0.1)
+
+            async def closed() -> bool:
+                assert (await removed.produce(shared, 1)).status == 401
+                return not open_sets(app)
+
+            await until(closed)
         assert caplog.text.count(f"refuses the credentials of {user}") == 1
         await asyncio.to_thread(secured_kafka.add_user, user, "second")
         async with Person(app, user, "second") as again:
@@ -125,7 +128,7 @@ async def test_wrong_logins_beside_a_good_client(start: Start, shared: str, capl
                 began = time.monotonic()
                 assert (await alice.produce(shared, 1)).status == 200
                 longest = max(longest, time.monotonic() - began)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # time itself: so often is enough
 
         good = asyncio.create_task(go_on())
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100)) as http:

@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from tests.cache import find_program
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.tunnel.local_process import LocalProcess, free_range
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -65,14 +66,11 @@ def proxy(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def wait_for(url: str) -> None:
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(url, timeout=5) as reply:
-                assert reply.status == 200
-                return
-        except (ConnectionError, urllib.error.URLError):
-            subprocess.run(["sleep", "0.05"], check=True)
-    raise AssertionError(f"{url} does not answer")
+    def answers() -> bool:
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            return bool(reply.status == 200)
+
+    wait_until(answers, but=OSError)
 
 
 def produce(url: str, *values: object) -> dict[str, object]:

@@ -14,7 +14,8 @@ from tests.door.test_who_asks_first import JSON, RECORDS, WAYS, Way, raw
 from tests.transports.conftest import gateway
 from tests.transports.peer import CLOSE, Peer, frame
 from tests.transports.stub_service import StubService
-from tests.transports.wire import JSON_V2, PATIENCE_S, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request
+from tests.waiting import PATIENCE_S, until
 
 LISTENER = str(BASIC["listeners"])
 
@@ -226,7 +227,7 @@ async def test_an_answer_that_takes_its_time(app: App, service: StubService) -> 
         await wire.send(raw(Way("GET", "/stub/gate/one"), "GET", {}) + raw(way, "POST", {}, b"x"))
         wire.writer.write_eof()
         assert await service.waiting.get() == "one"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time itself: nothing tells that the end of its sending side has been seen
         service.gates["one"].set()
         assert (await wire.closed()).count(b"HTTP/1.1 200 OK\r\n") == 2
     assert service.cancelled == []
@@ -252,7 +253,7 @@ async def test_a_stream_that_ends_by_itself_is_given_to_who_has_closed_its_sendi
         if not early:
             wire.writer.write_eof()
         if "limit" in query:
-            await asyncio.sleep(0.2)  # a read that waits for records is given nothing
+            await asyncio.sleep(0.2)  # time itself: a read that waits for records is given none of it
             assert (await other.ask("POST", f"/topics/{topic}", IN_ONE, Content_Type=JSON_V2)).status == 200
         rest = await wire.closed()
     assert rest.count(b'"offset":1,"timestamp"') == 1, rest
@@ -271,7 +272,7 @@ async def test_a_stream_that_ends_by_itself_goes_on_to_a_socket_that_sends_nothi
         async with await Peer.open(app.addresses[0], path) as peer, asyncio.timeout(PATIENCE_S):
             await peer.wire.reader.readuntil(b'"offset":0,"timestamp"')
             peer.wire.writer.write_eof()
-            await asyncio.sleep(0.05)  # its end is seen before the second record
+            await asyncio.sleep(0.05)  # time itself: nothing tells that its end has been seen
             assert (await other.ask("POST", f"/topics/{topic}", IN_ONE, Content_Type=JSON_V2)).status == 200
             rest = await peer.wire.closed()
     assert rest.count(b'"offset":1,"timestamp"') == 1, rest
@@ -339,7 +340,7 @@ async def test_a_read_that_waits_is_answered(app: App, topic: str, monkeypatch: 
         await wire.send(request("GET", f"{path}/records?timeout=30000", Accept=JSON_V2))
         await until(lambda: app.gateway.running == 1)
         wire.writer.write_eof()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time itself: nothing tells that its end has been seen
         await other.send(produce(topic))
         assert (await other.reply()).status == 200
         assert (await wire.closed()).endswith(b'"offset":0}]')

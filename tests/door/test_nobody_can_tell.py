@@ -15,6 +15,7 @@ from kafka_gateway.errors import Unavailable
 from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.session import Principal
 from tests.transports.conftest import gateway
+from tests.waiting import PATIENCE_S
 
 
 class Away(Authenticator):
@@ -50,13 +51,13 @@ async def test_a_socket_ends_when_nobody_could_tell_too_often(most: int) -> None
         http.ws_connect("/socket/in?clientId=c&topic=t") as socket,
     ):
         if most < 0:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE_S):
                 await away.enough.wait()
             await socket.send_str('{"value":{"value":"x","format":"string"}}')
-            assert (await socket.receive(timeout=10)).type is WSMsgType.TEXT
+            assert (await socket.receive(timeout=PATIENCE_S)).type is WSMsgType.TEXT
         else:
-            message = await socket.receive(timeout=15)
+            message = await socket.receive(timeout=PATIENCE_S)
             while message.type in (WSMsgType.PING, WSMsgType.PONG):
-                message = await socket.receive(timeout=15)
+                message = await socket.receive(timeout=PATIENCE_S)
             assert message.type is WSMsgType.CLOSE
             assert away.asked == 3

@@ -19,6 +19,7 @@ from tests.door.test_proofs_end import Tokens
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
 from tests.transports.wire import Wire
+from tests.waiting import PATIENCE_S
 
 ADA, BOB = (proof(name)["Authorization"] for name in ("ada", "bob"))
 KAFKA = base64.b64encode(b"a:b").decode()
@@ -91,11 +92,11 @@ async def test_two_proofs_of_an_envelope(app: App, headers: str) -> None:
         client.ws_connect("/") as socket,
     ):
         await socket.send_str(f'{{"id":"1","path":"/stub/echo","headers":{headers}}}')
-        reply: Any = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=5))[0]
+        reply: Any = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))[0]
         assert reply["code"] == 400
         one = json.dumps({"id": "2", "path": "/stub/echo", "headers": {"Authorization": [BOB]}})
         await socket.send_str(one + '{"Authorization":1}')
-        assert json.JSONDecoder().raw_decode(await socket.receive_str(timeout=5))[0]["code"] == 200
+        assert json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))[0]["code"] == 200
 
 
 def test_two_spellings_of_a_plugins_client() -> None:

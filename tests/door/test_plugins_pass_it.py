@@ -17,7 +17,8 @@ from kafka_gateway.session import Session
 from kafka_gateway.transport import HttpRequest, Transport
 from tests.door.conftest import BASIC, proof
 from tests.transports.conftest import gateway
-from tests.transports.wire import Wire, request, until
+from tests.transports.wire import Wire, request
+from tests.waiting import until
 
 PAGE = "https://app.example.com"
 

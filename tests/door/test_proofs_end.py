@@ -23,7 +23,8 @@ from tests.door.conftest import BASIC, proof
 from tests.door.test_who_asks_first import PREFLIGHT
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
-from tests.transports.wire import Wire, request, until
+from tests.transports.wire import Wire, request
+from tests.waiting import PATIENCE_S, until
 
 
 class Tokens(Authenticator):
@@ -59,9 +60,14 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> Tokens:
 
 
 @pytest.fixture
-async def app(tokens: Tokens) -> AsyncIterator[App]:
+def service() -> StubService:
+    return StubService()
+
+
+@pytest.fixture
+async def app(tokens: Tokens, service: StubService) -> AsyncIterator[App]:
     settings = {**BASIC, "authentication.method": "TOKENS", "access.log.enable": True}
-    async with gateway(StubService(), tokens, **settings) as running:
+    async with gateway(service, tokens, **settings) as running:
         yield running
 
 
@@ -102,7 +108,7 @@ async def test_sockets(tokens: Tokens, client: aiohttp.ClientSession, kind: str,
                 assert (await socket.receive(timeout=0.4)).type is not aiohttp.WSMsgType.CLOSE
         tokens.revoked.add("ann-1")
         told = []
-        while (message := await socket.receive(timeout=5)).type is not aiohttp.WSMsgType.CLOSE:
+        while (message := await socket.receive(timeout=PATIENCE_S)).type is not aiohttp.WSMsgType.CLOSE:
             told.append(message.data)
         assert message.data == code
         if "stream" in kind:
@@ -121,7 +127,7 @@ async def test_streams(tokens: Tokens, client: aiohttp.ClientSession, kind: str,
                 while True:
                     assert await response.content.readany()
         tokens.revoked.add("ann-1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             rest = await response.content.read()
         if "events" in kind:
             assert b"event: error" in rest
@@ -133,9 +139,9 @@ async def test_polls(tokens: Tokens, client: aiohttp.ClientSession) -> None:
     async with client.get(target + "0", headers={"Authorization": "Bearer ann-1"}) as first:
         id = first.headers["X-Atmosphere-tracking-id"]
         waiting = asyncio.ensure_future(client.get(target + id, headers={"Authorization": "Bearer ann-1"}))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # time itself: nothing tells that it waits
         tokens.revoked.add("ann-1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             (await waiting).release()
     async with client.get(target + id, headers={"Authorization": "Bearer ann-1"}) as later:
         assert later.status == 401
@@ -156,7 +162,7 @@ async def enveloped(client: aiohttp.ClientSession, token: str) -> AsyncIterator[
         async def ask(method: str, path: str, **headers: str) -> dict[str, Any]:
             head: dict[str, Any] = {"id": "1", "method": method, "path": path}
             await socket.send_str(json.dumps(head | ({"headers": headers} if headers else {})))
-            answer: dict[str, Any] = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=5))[0]
+            answer: dict[str, Any] = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))[0]
             return answer
 
         yield ask, socket
@@ -173,7 +179,7 @@ async def test_a_proof_is_renewed_in_place(tokens: Tokens, client: aiohttp.Clien
             await socket.receive(timeout=0.3)
         assert (await ask("GET", "/stub/echo"))["code"] == 200
         tokens.revoked.add("ann-2")
-        assert (await socket.receive(timeout=5)).data == 1008
+        assert (await socket.receive(timeout=PATIENCE_S)).data == 1008
 
 
 async def test_the_next_push_of_an_atmosphere_client_renews_it(tokens: Tokens, client: aiohttp.ClientSession) -> None:
@@ -181,25 +187,27 @@ async def test_the_next_push_of_an_atmosphere_client_renews_it(tokens: Tokens, c
     target = "/?X-Atmosphere-Transport={}&X-Atmosphere-Framework=3.0.0&X-Atmosphere-tracking-id="
     async with client.get(target.format("sse") + "0", headers={"Authorization": "Bearer ann-1"}) as stream:
         push = target.format("polling") + stream.headers["X-Atmosphere-tracking-id"]
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.15)  # time itself: the proof is trusted for a shorter one
         message = b'{"id":"1","path":"/stub/echo"}'
         async with client.post(push, data=message, headers={"Authorization": "Bearer ann-2"}) as pushed:
             assert pushed.status == 200
         tokens.revoked.add("ann-1")
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.4)  # time itself: it is looked at many times, and goes on
         assert not stream.content.at_eof()
         tokens.revoked.add("ann-2")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await stream.content.read()
 
 
-async def test_an_identity_of_its_own_ends_alone(tokens: Tokens, client: aiohttp.ClientSession) -> None:
+async def test_an_identity_of_its_own_ends_alone(
+    tokens: Tokens, client: aiohttp.ClientSession, service: StubService
+) -> None:
     async with enveloped(client, "ann-1") as (ask, socket):
         head = {"id": "s", "method": "GET", "path": "/stub/stream/x", "headers": {"Authorization": "Bearer bob-1"}}
         await socket.send_str(json.dumps(head))
-        await asyncio.sleep(0.2)
+        await until(lambda: service.streams)
         tokens.revoked.add("bob-1")
-        told = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=5))[0]
+        told = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))[0]
         assert (told["id"], told["code"]) == ("s", 401)
         assert (await ask("GET", "/stub/echo"))["code"] == 200
 
@@ -234,9 +242,9 @@ async def test_a_removed_user_is_out_of_everything_within_five_seconds(users: An
     ):
         removed = time.monotonic()
         users.write_text("\n".join(users.read_text().splitlines()[1:]))
-        assert (await envelope.receive(timeout=6)).data == 1008
-        assert (await out.receive(timeout=6)).data == 1008
-        async with asyncio.timeout(6):
+        assert (await envelope.receive(timeout=PATIENCE_S)).data == 1008
+        assert (await out.receive(timeout=PATIENCE_S)).data == 1008
+        async with asyncio.timeout(PATIENCE_S):
             assert b"40101" in await stream.content.read()
         assert time.monotonic() - removed < 5.5
 

@@ -24,6 +24,7 @@ from tests.transports.authority import Authority
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
 from tests.transports.wire import V2, Wire
+from tests.waiting import PATIENCE_S
 
 TRUST = {"forwarded.trust": "127.0.0.1,10.0.0.0/8,2001:db8::/32"}
 
@@ -148,7 +149,7 @@ async def exchange(address: str, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
     try:
         writer.write(data)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return await reader.read()
     except ConnectionError:
         return b""
@@ -218,7 +219,7 @@ async def test_a_client_that_is_slow_with_tls_keeps_nobody_out(tmp_path: Path) -
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * room)]
         for _, writer in silent:
             writer.write(HEADS["2"][0])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(HEADS["2"][0])
             await writer.start_tls(authority.context(), server_hostname="localhost")
@@ -280,7 +281,7 @@ async def test_listeners_for_operators() -> None:
             assert (await wire.ask("GET", "//admin/stub")).status == 400
         async with aiohttp.ClientSession() as client, client.ws_connect(f"{public}/") as socket:
             await socket.send_str(json.dumps({"id": "1", "method": "GET", "path": "/admin/stub"}))
-            assert '"code":404' in (await socket.receive(timeout=5)).data
+            assert '"code":404' in (await socket.receive(timeout=PATIENCE_S)).data
         async with aiohttp.ClientSession() as client:
             with pytest.raises(aiohttp.WSServerHandshakeError):
                 await client.ws_connect(f"{admin}/")

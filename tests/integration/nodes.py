@@ -123,7 +123,7 @@ class Nodes:
             owners = [page["owners"] for page in pages]
             if all(own) and len(set().union(*own)) == len(owners[0]) == SLOTS and owners.count(owners[0]) == len(pages):
                 return
-            time.sleep(0.1)
+            time.sleep(0.1)  # time itself: no event tells what all nodes think
         raise AssertionError(pages)
 
     def pages(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from tests.gateway_process import GatewayProcess
 from tests.js.test_js_client import CLIENT
 from tests.kafka_cluster import KafkaCluster
 from tests.transports.npm import Driver
+from tests.waiting import until
 
 ATMOSPHERE = Path(__file__).parents[1] / "clients" / "atmosphere"
 
@@ -138,12 +139,12 @@ async def pull(place: Place) -> None:
         status, answer = await place.ask("GET", f"/flasfka/{place.topic}/{place.group}?limit=50", accept="*/*")
         if status != 200:
             place.seen.got(answer)
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
             continue
         for message in answer["messages"]:
             place.seen.got(json.loads(message))
         if not answer["messages"]:
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
 
 
 async def lines(place: Place, accept: str, query: str, token: list[str]) -> None:
@@ -314,14 +315,15 @@ async def sink(seen: Seen) -> AsyncIterator[str]:
 
 async def start_stored(kafka: KafkaCluster, topic: str, kind: str, within_s: float) -> None:
     """Waits until the group has committed where it begins; what becomes of one that has not is for the test to see."""
-    deadline = time.monotonic() + within_s
     group = confluent_kafka.Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"{topic}-{kind}"})
     try:
         asked = [confluent_kafka.TopicPartition(topic, each) for each in range(2)]
-        while time.monotonic() < deadline:
-            if all(one.offset >= 0 for one in await asyncio.to_thread(group.committed, asked, 10)):
-                break
-            await asyncio.sleep(0.1)
+
+        async def stored() -> bool:
+            return all(one.offset >= 0 for one in await asyncio.to_thread(group.committed, asked, 10))
+
+        with contextlib.suppress(TimeoutError):
+            await until(stored, within_s)
     finally:
         group.close()
 
@@ -330,7 +332,7 @@ async def again_and_again(kind: Callable[[Place], Awaitable[None]], place: Place
     while True:
         with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
             await kind(place)
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
 
 
 async def topic_stream(place: Place) -> None:
@@ -339,7 +341,7 @@ async def topic_stream(place: Place) -> None:
     while True:
         with contextlib.suppress(aiohttp.ClientError, OSError):
             await lines(place, "text/event-stream", "", token)
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
 
 
 @contextlib.asynccontextmanager
@@ -366,12 +368,9 @@ async def javascript(url: str, topic: str, seen: dict[str, Seen]) -> AsyncIterat
 
 async def until_all(seen: dict[str, Seen], has: Callable[[Seen], bool], within_s: float) -> list[str]:
     """The kinds for which the condition does not hold within the time."""
-    deadline = time.monotonic() + within_s
-    while True:
-        left = [kind for kind, each in seen.items() if not has(each)]
-        if not left or time.monotonic() > deadline:
-            return left
-        await asyncio.sleep(0.05)
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: all(map(has, seen.values())), within_s)
+    return [kind for kind, each in seen.items() if not has(each)]
 
 
 async def test_nothing_is_lost_and_nothing_stands_still(kafka: KafkaCluster, topic: str) -> None:
@@ -385,7 +384,7 @@ async def test_nothing_is_lost_and_nothing_stands_still(kafka: KafkaCluster, top
             for each in topics:
                 producer.produce(each, json.dumps(number), partition=number % 2)
             producer.poll(0)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # time itself: the load's pace
         assert await asyncio.to_thread(producer.flush, 20) == 0
 
     settings: tuple[str, ...] = (

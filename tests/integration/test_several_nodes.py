@@ -236,7 +236,7 @@ async def test_streams_go_on_where_their_instance_is(nodes: Nodes, kafka: KafkaC
             while not (made - 1 in events and made - 1 in pushes):
                 failed = [each.exception() for each in tasks if each.done()]
                 assert not failed, failed
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # time itself: it looks for failures meanwhile
         for values in (events, pushes):
             assert (values if exactly else sorted(set(values))) == list(range(made))
 
@@ -333,7 +333,7 @@ def test_a_topic_that_was_deleted_comes_again(nodes: Nodes, kafka: KafkaCluster)
     until = time.monotonic() + PATIENCE_S
     while sum(sum(ask(nodes[n], "GET", "/cluster").body["instances"].values()) for n in (0, 1)) < len(clients):
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.1)  # time itself: no event tells what all nodes have
     # What stands there is good for another process, too, which counts the slots as the first one did.
     assert nodes[1].stop() == 0
     nodes.restart(1)

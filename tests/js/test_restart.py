@@ -77,7 +77,7 @@ def test_nothing_is_lost_when_the_gateway_is_killed_before_its_first_commit(
         for number in range(first, last):
             producer.produce(topic, json.dumps(number), partition=number % 2)
             producer.flush(10)
-            time.sleep(0.01)
+            time.sleep(0.01)  # time itself: a load that goes on during the restart
 
     with GatewayProcess(bootstrap=kafka.bootstrap) as gateway:
         subscriber = Subscriber(gateway.url, topic, auto_commit)

@@ -17,6 +17,7 @@ from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.records import ConsumedRecord
 from tests.keys import BUILTIN_KEYS
+from tests.waiting import PATIENCE_S
 
 Place = tuple[int, int]
 
@@ -34,7 +35,9 @@ def places_of(records: Iterable[ConsumedRecord]) -> list[Place]:
     return [(record.partition() or 0, record.offset() or 0) for record in records]
 
 
-async def read_until(consumer: KafkaConsumer, count: int, within_s: float = 20, **of_read: float) -> list[Place]:
+async def read_until(
+    consumer: KafkaConsumer, count: int, within_s: float = PATIENCE_S, **of_read: float
+) -> list[Place]:
     """The places of at least ``count`` records, as repeated reads return them."""
     found: list[Place] = []
     async with asyncio.timeout(within_s):
@@ -42,13 +45,6 @@ async def read_until(consumer: KafkaConsumer, count: int, within_s: float = 20, 
             batch = await consumer.read(limits(**of_read), places)  # type: ignore[arg-type]
             found += places_of(batch.records)
     return found
-
-
-async def until(condition: Callable[[], Awaitable[object]], within_s: float = 20) -> None:
-    """Waits for what no event announces: another member's assignment, a commit in the broker."""
-    async with asyncio.timeout(within_s):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 def is_mock(bootstrap: str) -> bool:

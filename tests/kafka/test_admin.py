@@ -50,7 +50,7 @@ async def test_questions_make_no_topics(bootstrap: str, cluster: KafkaCluster, u
     ):
         with pytest.raises(UnknownTopicOrPartition):
             await question
-    await asyncio.sleep(0.5)  # the time in which Kafka would make it
+    await asyncio.sleep(0.5)  # time itself: the time in which Kafka would make it
     assert name not in AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).topics
 
 

@@ -27,6 +27,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.wire.apis import DESCRIBE_ACLS, DESCRIBE_CONFIGS, Api
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Kafka
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -50,14 +51,11 @@ async def administration(guarded: Kafka) -> AsyncIterator[KafkaAdministration]:
 
 async def described(administration: KafkaAdministration, name: str, partitions: int) -> None:
     """Returns when the broker knows the topic: a moment after the controller does."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                if len((await administration.topic(name)).partitions) == partitions:
-                    return
-            except UnknownTopicOrPartition:
-                pass
-            await asyncio.sleep(0.1)
+
+    async def known() -> bool:
+        return len((await administration.topic(name)).partitions) == partitions
+
+    await until(known, but=UnknownTopicOrPartition)
 
 
 async def test_topics(administration: KafkaAdministration, unique: Callable[..., str]) -> None:
@@ -138,9 +136,7 @@ async def test_settings(
     assert isinstance(outcome[topic], KafkaRefused)
     change = {CLUSTER_WIDE: [ConfigChange("log.cleaner.backoff.ms", "20000")]}
     assert await administration.alter_configs(change) == {CLUSTER_WIDE: None}
-    async with asyncio.timeout(20):
-        while (found := await setting(CLUSTER_WIDE, "log.cleaner.backoff.ms")) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    found = await until(lambda: setting(CLUSTER_WIDE, "log.cleaner.backoff.ms"))
     assert (found.value, found.source) == ("20000", "DYNAMIC_DEFAULT_BROKER_CONFIG")
     roles = await setting(broker, "process.roles")
     assert roles is not None

@@ -37,6 +37,7 @@ class Machine(RuleBasedStateMachine):
         self.pause_after, self.idle_s = worker.PAUSE_AFTER_S, worker.IDLE_S
         worker.PAUSE_AFTER_S, worker.IDLE_S = 0.05, 0.02
         self.mock = MockCluster()
+        self.mock.form_groups_at_once()
         self.topic = Topic(self.mock.bootstrap, f"topic-{uuid.uuid4().hex[:8]}")
         self.written = dict.fromkeys(PARTITIONS, 0)
         self.write(0)
@@ -68,7 +69,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def nobody_reads(self) -> None:
-        self.run(asyncio.sleep(0.2))
+        self.run(asyncio.sleep(0.2))  # time itself: partitions pause
 
     @precondition(lambda self: self.mode != "group")
     @rule(chosen=st.sets(st.sampled_from(PARTITIONS), min_size=1))

@@ -10,8 +10,9 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.errors import PartlyCommitted
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
-from tests.kafka.conftest import Opener, Topic, read_until, until
+from tests.kafka.conftest import Opener, Topic, read_until
 from tests.kafka_cluster import KafkaCluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.broker
 

@@ -16,8 +16,8 @@ from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from tests import kafka_cluster
-from tests.kafka.conftest import until
 from tests.keys import BUILTIN_KEYS
+from tests.waiting import until
 
 Unique = Callable[..., str]
 

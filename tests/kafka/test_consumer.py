@@ -28,7 +28,8 @@ from kafka_gateway.kafka.consuming import questions, worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord
-from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until, until
+from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until
+from tests.waiting import until
 
 
 def numbered(count: int, size: int = 20) -> list[bytes]:
@@ -278,7 +279,7 @@ async def test_idle_consumer_pauses_and_goes_on(
     found = await read_until(consumer, 1)
     async with asyncio.timeout(30):
         while len(found) < 8000:
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.15)  # time itself: its partitions pause
             found += places_of((await consumer.read(limits(1, max_bytes=100_000), places)).records)
     assert len(set(found)) == len(found) == 8000
     assert in_order(found)
@@ -426,9 +427,9 @@ async def test_seek_to_time(kafka: object, topic: str, kafka_topic: Callable[[st
     kafka_topic(bootstrap, topic, 1)
     filled = Topic(bootstrap, topic)
     filled.write([b"old"])
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # time itself: records before and behind it differ
     middle = time.time_ns() // 1_000_000
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # time itself: records before and behind it differ
     filled.write([b"new"])
     async with open_cluster(bootstrap) as cluster:
         consumer = await cluster.consumer(ConsumerSettings("group", "test", "earliest"))

@@ -7,8 +7,9 @@ from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
-from tests.kafka.conftest import Opener, Topic, limits, places, until
+from tests.kafka.conftest import Opener, Topic, limits, places
 from tests.keys import BUILTIN_KEYS
+from tests.waiting import until
 
 RECORD = b"x" * 10_000
 

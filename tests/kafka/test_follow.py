@@ -11,9 +11,10 @@ from kafka_gateway.kafka.ports.producing import Sending
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.keys import BUILTIN_KEYS
+from tests.waiting import PATIENCE_S
 
 
-async def confirmed(sending: Sending, news: asyncio.Event, within_s: float = 20) -> None:
+async def confirmed(sending: Sending, news: asyncio.Event, within_s: float = PATIENCE_S) -> None:
     """Returns when all is known."""
     async with asyncio.timeout(within_s):
         while any(row is None for row in sending.deliveries):

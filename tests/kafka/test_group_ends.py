@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.group_work import Work
 from tests.kafka.simulated_consumer import SimulatedConsumer, SimulatedKafka
 from tests.keys import BUILTIN_KEYS
+from tests.waiting import until
 
 ONE, TWO = TopicPartition("topic", 0), TopicPartition("topic", 1)
 ENDS = [PartitionOffset(*ONE, 3), PartitionOffset(*TWO, 4)]
@@ -44,9 +44,7 @@ class Setting:
         settings = ConsumerSettings("group", "test")
         self.reader = await KafkaGroupReader.open(clients, load(BUILTIN_KEYS), settings, ["topic"], self.work)
         self.consumer.rebalance({ONE, TWO})
-        async with asyncio.timeout(20):
-            while self.work.mine != {ONE, TWO}:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: self.work.mine == {ONE, TWO})
 
 
 @pytest.fixture
@@ -112,7 +110,5 @@ async def test_nobody_waits_for_a_slow_group_and_the_commit_comes_all_the_same(
     assert "its thread goes on alone" in caplog.text
     assert not it.consumer.closed
     it.consumer.frozen = False
-    async with asyncio.timeout(20):
-        while not it.consumer.closed:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: it.consumer.closed)
     assert it.kafka.committed == {ONE: 3, TWO: 4}

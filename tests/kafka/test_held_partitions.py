@@ -11,8 +11,9 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming import worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
-from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until, until
+from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until
 from tests.kafka.group_work import Work
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +25,7 @@ def soon_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 async def idle(consumer: object) -> None:
     """Until the instance has paused its partitions."""
     inner = consumer._worker._client  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
-        while not inner.all_held:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: inner.all_held)
 
 
 async def test_the_same_assignment_again_after_a_pause(filled: Topic, open_consumer: Opener) -> None:
@@ -37,21 +36,21 @@ async def test_the_same_assignment_again_after_a_pause(filled: Topic, open_consu
     assert places_of((await consumer.read(limits(5, max_bytes=1), places)).records) == [(0, 0)]
     await idle(consumer)
     await consumer.assign(place)
-    assert await read_until(consumer, 4, within_s=5) == [(0, offset) for offset in range(4)]
+    assert await read_until(consumer, 4, within_s=PATIENCE_S) == [(0, offset) for offset in range(4)]
 
 
 async def test_a_new_subscription_after_a_pause(filled: Topic, open_consumer: Opener) -> None:
     filled.write([b"0", b"1", b"2", b"3"])
     consumer = await open_consumer()
     await consumer.subscribe([filled.name])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (batch := await consumer.read(limits(1, max_bytes=1), places)).records:
             pass
     assert places_of(batch.records) == [(0, 0)]
     await idle(consumer)
     await consumer.unsubscribe()
     await consumer.subscribe([filled.name])
-    assert await read_until(consumer, 4, within_s=20) == [(0, offset) for offset in range(4)]
+    assert await read_until(consumer, 4, within_s=PATIENCE_S) == [(0, offset) for offset in range(4)]
 
 
 @pytest.mark.timing
@@ -78,7 +77,7 @@ async def test_another_member_comes_and_goes_while_nobody_reads(
     group = unique("group")
     first = await open_consumer(group)
     await first.subscribe([filled.name])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (await first.read(limits(1, max_bytes=1), places)).records:
             pass
     await idle(first)
@@ -96,7 +95,7 @@ async def test_another_member_comes_and_goes_while_nobody_reads(
         return len(await first.assignment()) == 4
 
     await until(alone, 30)
-    assert await read_until(first, 4, within_s=10) == [(0, offset) for offset in range(4)]
+    assert await read_until(first, 4, within_s=PATIENCE_S) == [(0, offset) for offset in range(4)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from kafka_gateway.kafka.producing.batch import Batch
 from kafka_gateway.kafka.producing.sender import Sender
 from kafka_gateway.records import OutgoingRecord
 from tests.mock_cluster import MockCluster
-from tests.transports.wire import until
+from tests.waiting import until
 
 LINGER_S = 20
 ROUND_TRIP_S = 0.03

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
-from tests.kafka.conftest import Topic, open_cluster, until
+from tests.kafka.conftest import Topic, open_cluster
 from tests.kafka.group_work import Work
 from tests.mock_cluster import MOVED, OFFSET_FETCH, MockCluster
+from tests.waiting import until
 
 MANY = 100
 

@@ -13,7 +13,8 @@ import pytest
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
-from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of, read_until, until
+from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of, read_until
+from tests.waiting import PATIENCE_S, until
 
 PUSH = dataclasses.replace(limits(10.0), kind="push")
 COUNT = 4
@@ -69,10 +70,10 @@ class Pushed:
 
 async def shared(pushed: list[Pushed], topic: Topic) -> None:
     """Writes a record at a time until all have the shared reader's."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not all(each.is_fed for each in pushed):
             await write(topic, 1)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # time itself: some twenty a second are enough
 
 
 async def write(topic: Topic, count: int, partition: int = 0) -> None:
@@ -143,7 +144,7 @@ async def test_a_read_beside_pushes_gets_records_and_none_twice(filled: Topic, p
     await asyncio.sleep(0)
     while not reading.done():
         await write(filled, 1)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # time itself: a record at a time
     client.found += await reading
     await shared(pushed, filled)
     await until(lambda: _all(lambda: len(client.found) >= WRITTEN[filled.name]))

@@ -12,6 +12,7 @@ from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.kafka.conftest import Topic, limits, places, places_of, read_until
+from tests.waiting import until
 
 Told = list[list[PartitionOffset]]
 
@@ -25,12 +26,6 @@ async def member(cluster: KafkaCluster, group: str, reset: str = "latest") -> tu
 
     settings = ConsumerSettings(group, "test", auto_offset_reset=reset, auto_commit=False)
     return await cluster.consumer(settings, rebalanced), told
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(25):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 def partitions(told: Told) -> list[int]:

@@ -22,6 +22,7 @@ from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Brokers
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.broker
 
@@ -122,7 +123,7 @@ async def test_a_limit_that_is_lowered_while_records_come(kafka: Brokers, limite
     async with open_cluster(kafka.bootstrap) as cluster:
         assert errors(await send(cluster, topic, [record(0, 10)])) == []
         await asyncio.to_thread(limited, 50_000)
-        await asyncio.sleep(1)  # the broker takes a moment to act on it
+        await asyncio.sleep(1)  # time itself: the broker takes a moment to act on it
         more: Mapping[str, Any] = {
             "key": b"k",
             "timestamp_ms": 1_700_000_000_123,
@@ -173,9 +174,12 @@ async def test_a_limit_that_is_raised_is_noticed(
     async with open_cluster(kafka.bootstrap) as cluster:
         assert errors(await send(cluster, topic, [record(0, 60_000)])) == [RecordTooLarge]
         await asyncio.to_thread(limited, 2_000_000)
-        async with asyncio.timeout(10):
-            while errors(await send(cluster, topic, [record(1, 60_000)])):  # noqa: ASYNC110 (the broker tells nobody)
-                await asyncio.sleep(0.1)
+
+        async def is_taken() -> bool:
+            return errors(await send(cluster, topic, [record(1, 60_000)])) == []
+
+        await until(is_taken)  # the broker tells nobody
+        async with asyncio.timeout(PATIENCE_S):
             while cluster.producer._routes:  # then its batches are as large as any others again
                 assert errors(await send(cluster, topic, [record(1, 10)])) == []
         sends = [cluster.producer.send(topic, [record(number, 10)]) for number in range(2, 50)]

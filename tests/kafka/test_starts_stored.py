@@ -12,8 +12,9 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch
-from tests.kafka.conftest import Place, Topic, places, places_of, until
+from tests.kafka.conftest import Place, Topic, places, places_of
 from tests.kafka.group_work import Work
+from tests.waiting import until
 
 
 class Listener:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,7 +17,8 @@ from kafka_gateway.kafka.ports.tails import Gap, Tail, TailBatch, TailStart
 from kafka_gateway.records import RecordsEncoder
 from tests.kafka.conftest import Place, Topic, is_mock, open_cluster, places, places_of
 from tests.kafka_cluster import KafkaCluster as RealKafka
-from tests.transports.wire import until as until_true
+from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import until as until_true
 
 
 class Follower:
@@ -62,7 +62,7 @@ class Follower:
         self.error = error
         self.heard.set()
 
-    async def until(self, condition: Callable[[], object], within_s: float = 15) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
                 self.heard.clear()
@@ -72,7 +72,7 @@ class Follower:
         await self.until(lambda: len(self.found) >= count)
         return self.found
 
-    async def has(self, *places: Place, within_s: float = 15) -> None:
+    async def has(self, *places: Place, within_s: float = PATIENCE_S) -> None:
         await self.until(lambda: self.error or all(place in self.found[-100:] for place in places), within_s)
         assert self.error is None
 
@@ -215,9 +215,9 @@ REAL = pytest.mark.parametrize("bootstrap", [pytest.param("kafka", marks=pytest.
 async def test_time(filled: Topic, follow: Opener) -> None:
     filled.write(numbers(3))
     filled.write(numbers(3), partition=1)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # time itself: records before and behind it differ
     now = int(time.time() * 1000)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # time itself: records before and behind it differ
     filled.write(numbers(4))
     tail = await follow("time", now)
     assert offsets(tail) == [3, 3, 0, 0]
@@ -460,14 +460,13 @@ async def test_new_partitions_join_at_their_beginning(filled: Topic, follow: Ope
 
 def write_when_known(topic: Topic, partition: int) -> None:
     """A producer learns of a new partition late; a new one knows it at once."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        with contextlib.suppress(confluent_kafka.KafkaException):
-            Topic(topic.bootstrap, topic.name).write(numbers(1), partition=partition)
-            topic.renew()
-            return
-        time.sleep(0.1)
-    raise AssertionError("the partition never came")
+
+    def write() -> bool:
+        Topic(topic.bootstrap, topic.name).write(numbers(1), partition=partition)
+        return True
+
+    wait_until(write, but=confluent_kafka.KafkaException)
+    topic.renew()
 
 
 @pytest.mark.timing
@@ -500,7 +499,7 @@ async def test_a_topic_made_again_is_read_from_its_beginning_behind_a_gap(
     filled.write(numbers(10))
     live, paused = await follow("earliest"), await follow()
     await live.count(10)
-    await asyncio.sleep(1.5)  # the first look at the topic's id
+    await asyncio.sleep(1.5)  # time itself: the first look at the topic's id
     paused.tail.pause()
     admin.delete_topics([filled.name])[filled.name].result()
     await asyncio.to_thread(make_again, admin, filled.name)
@@ -522,13 +521,11 @@ async def test_a_topic_made_again_is_read_from_its_beginning_behind_a_gap(
 
 
 def make_again(admin: AdminClient, name: str) -> None:
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        with contextlib.suppress(confluent_kafka.KafkaException):
-            admin.create_topics([NewTopic(name, 4, 1)])[name].result()
-            return
-        time.sleep(0.05)
-    raise AssertionError("the topic was never deleted")
+    def made() -> bool:
+        admin.create_topics([NewTopic(name, 4, 1)])[name].result()
+        return True
+
+    wait_until(made, but=confluent_kafka.KafkaException)
 
 
 async def test_shutting_down(filled: Topic, bootstrap: str) -> None:
@@ -562,14 +559,12 @@ async def test_a_topic_without_tails_has_no_consumer(filled: Topic, bootstrap: s
         for tail in tails:
             tail.tail.close()
             tail.tail.close()
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.15)  # time itself: half of what it lingers for
         again = await follow()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # time itself: what it lingers for
         assert readers() >= mine, "it lingers for who comes back"
         again.tail.close()
-        async with asyncio.timeout(5):
-            while readers() & mine:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until_true(lambda: not readers() & mine)
 
 
 @REAL
@@ -622,7 +617,7 @@ async def test_broker_away_for_a_while(
             past.tail.resume()
             paused.pause_after = None
             paused.tail.resume()
-            await asyncio.sleep(3)
+            await asyncio.sleep(3)  # time itself: so long the broker is away
             own_kafka.resume(1) if how == "freeze" else await asyncio.to_thread(own_kafka.restart, 1)
             await asyncio.to_thread(log.write, numbers(10))
             end += 20

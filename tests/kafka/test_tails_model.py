@@ -297,11 +297,11 @@ class TailsModel(RuleBasedStateMachine):
         return cast(Fetcher, feed)
 
     async def bounds(self, topic: str) -> LogOffsets:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # time itself: a simulated answer takes some
         return self.log.bounds()
 
     async def look(self, topic: TailTopic) -> bool:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # time itself: a simulated answer takes some
         topic.grow(len(self.log.partitions))
         return True
 
@@ -471,7 +471,7 @@ class TailsModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.02, 0.15, 0.3, 2.0, 6.0]))
     def tick(self, seconds: float) -> None:
-        self.run(asyncio.sleep(seconds))
+        self.run(asyncio.sleep(seconds))  # time itself: of the simulated clock
 
     @rule()
     def settle(self) -> None:

@@ -12,7 +12,8 @@ from kafka_gateway.errors import InstanceNotFound
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
-from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until, until
+from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until
+from tests.waiting import until
 
 
 async def take(consumer: KafkaConsumer, timeout_s: float = 20.0) -> TakenBatch:
@@ -73,7 +74,7 @@ async def test_a_take_that_is_cancelled_in_the_moment_of_the_answer_gives_its_re
     taking = asyncio.ensure_future(take(consumer))
     await asyncio.sleep(0)
     while consumer._worker._reads.unsettled is None:
-        time.sleep(0.001)  # so that the loop has not seen the answer yet  # noqa: ASYNC251
+        time.sleep(0.001)  # time itself: so that the loop has not seen the answer yet  # noqa: ASYNC251
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking

@@ -15,6 +15,7 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import Topic
+from tests.waiting import until
 
 broker = pytest.mark.parametrize("bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True)
 
@@ -68,13 +69,7 @@ async def test_a_topic_that_was_just_made_is_seen_within_a_moment(
         await cluster.admin.topic(topic)
     client = AdminClient({"bootstrap.servers": bootstrap})
     client.create_topics([NewTopic(topic, 1, 1)])[topic].result()
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                assert (await cluster.admin.topic(topic)).topic_id
-                break
-            except UnknownTopicOrPartition:
-                await asyncio.sleep(0.05)
+    assert (await until(lambda: cluster.admin.topic(topic), but=UnknownTopicOrPartition)).topic_id
     await cluster.admin.topic(topic, fresh=True)
 
 
@@ -116,7 +111,7 @@ async def test_partitions_that_were_just_added_can_be_written_to(
     start = time.monotonic()
     while isinstance(row := await send(cluster, topic, 3), ServiceError):
         assert time.monotonic() - start < 3, row.message
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time itself: so often is enough
     rows = [await send(cluster, topic, key=key) for key in keys]
     partitions = {row.partition() for row in rows if not isinstance(row, ServiceError)}  # type: ignore[attr-defined]
     assert len(partitions) > 1, "keys are spread over all partitions"

@@ -13,8 +13,9 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch
-from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of, until
+from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of
 from tests.kafka.group_work import Work
+from tests.waiting import until
 
 pytestmark = pytest.mark.broker
 OLD = 20
@@ -149,7 +150,7 @@ async def test_members_of_groups(
     await until(all_old)
     for _ in range(20):  # until those that are many share a feed
         await asyncio.to_thread(old.write, [b"old"])
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time itself: some twenty a second are enough
     await seen(cluster, old.name)
     for listener in listeners:
         listener.found.clear()

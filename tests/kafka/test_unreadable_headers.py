@@ -18,9 +18,10 @@ from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailStart
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordBatch
-from tests.kafka.conftest import Opener, Topic, limits, until
+from tests.kafka.conftest import Opener, Topic, limits
 from tests.kafka.group_work import Work
 from tests.unreadable_headers import produce_with_a_name_that_is_no_utf8
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 

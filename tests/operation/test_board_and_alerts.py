@@ -21,8 +21,9 @@ from kafka_gateway.services.bridges.metrics import families as of_bridges
 from kafka_gateway.services.bridges.replies import BridgesReply
 from kafka_gateway.services.instances.lasting import LastingInstances
 from kafka_gateway.services.instances.registry import InstanceRegistry
-from tests.operation.scraped import OPENMETRICS, scrape
+from tests.operation.scraped import OPENMETRICS, Scrape, scrape
 from tests.transports.conftest import gateway
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 BOARD = json.loads((ROOT / "share" / "grafana" / "kafka-gateway.json").read_text())
@@ -117,11 +118,13 @@ async def test_a_kafka_that_is_away_is_an_alert(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         where = f"127.0.0.1:{unused.getsockname()[1]}"
-        async with gateway(**{"bootstrap.servers": where, "embedded.enable": False}) as app, asyncio.timeout(30):
-            found = await scrape(app.addresses[0])
-            while found.value(up):
-                await asyncio.sleep(0.1)  # as Prometheus would
+        async with gateway(**{"bootstrap.servers": where, "embedded.enable": False}) as app:
+
+            async def told() -> Scrape | None:
                 found = await scrape(app.addresses[0])
+                return None if found.value(up) else found
+
+            found = await until(told)
             assert up in found.names
             away = found.value(up)
     async with gateway() as app:
@@ -188,13 +191,13 @@ async def test_a_real_prometheus_scrapes_it_and_the_board_can_ask(prometheus: tu
                 assert told["status"] == "success", (query, told)
                 return list(told["data"]["result"])
 
-            for _ in range(300):
+            async def scraped() -> bool:
                 try:
-                    if await ask('kafka_gateway_requests_total{route="/topics"} == 3'):
-                        break
+                    return bool(await ask('kafka_gateway_requests_total{route="/topics"} == 3'))
                 except (aiohttp.ClientError, AssertionError):
-                    pass  # it is starting
-                await asyncio.sleep(0.1)
+                    return False  # it is starting
+
+            await until(scraped)
             assert await ask('up{job="kafka-gateway"} == 1')
             for text in expressions()[:-2]:
                 if text != ALERTS.read_text():

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from kafka_gateway.session import Session
 from tests.gateway_process import GatewayProcess
 from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import Wire, request
+from tests.waiting import PATIENCE_S, wait_until
 
 LINES = ["time", "level", "logger", "request_id", "peer", "principal", "transport", "method", "target", "route",
          "status", "bytes_in", "bytes_out", "records", "duration_ms"]  # fmt: skip
@@ -97,7 +97,7 @@ async def test_the_access_log_has_every_id_that_a_reply_shows() -> None:
             client.ws_connect(app.addresses[0] + "/?X-Atmosphere-SimpleRestHeaders=true") as socket,
         ):
             await socket.send_str('{"id": "1", "method": 7}')
-            answer = await socket.receive_str(timeout=5)
+            answer = await socket.receive_str(timeout=PATIENCE_S)
             shown["envelope"] = answer.split('"x-request-id":"')[1].split('"')[0], 400
         access.flush()
     logged = {each["request_id"]: each["status"] for each in map(json.loads, b"".join(lines).splitlines())}
@@ -114,7 +114,7 @@ async def test_in_an_envelope_it_stands_in_the_headers() -> None:
     ):
         head = {"id": "1", "method": "GET", "path": "/topics", "headers": {"X-Request-Id": "of-mine"}}
         await socket.send_str(json.dumps(head))
-        reply = await socket.receive_str(timeout=5)
+        reply = await socket.receive_str(timeout=PATIENCE_S)
     assert '"x-request-id":"of-mine"' in reply.replace(" ", "").lower()
 
 
@@ -336,20 +336,20 @@ class GatewayProcessWithFile(GatewayProcess):
         super().__init__(f"log.file={path}", "log.format=json", "access.log.enable=true")
         self._path = path
 
-    def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
         if "Listening" in pattern:
             return _wait_for(self._path, r"Listening on (http://[^\s,\"]+)", timeout_s)
         return super().wait_for(pattern, timeout_s)
 
 
-def _wait_for(path: Path, pattern: str, timeout_s: float = 20) -> re.Match[str]:
-    until_s = time.monotonic() + timeout_s
-    while time.monotonic() < until_s:
-        text = path.read_text() if path.exists() else ""
-        if found := re.search(pattern, text):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"no {pattern!r} in {path}: {text}")
+def _wait_for(path: Path, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
+    def text() -> str:
+        return path.read_text() if path.exists() else ""
+
+    found: re.Match[str] = wait_until(
+        lambda: re.search(pattern, text()), timeout_s, what=lambda: f"{pattern!r} in {text()}"
+    )
+    return found
 
 
 def test_a_line_may_come_while_another_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

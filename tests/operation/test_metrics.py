@@ -128,7 +128,7 @@ async def test_a_source_that_fails_costs_its_own_metrics_only(caplog: pytest.Log
         raise ValueError("no")
 
     async def silent() -> list[object]:
-        await asyncio.sleep(3600)
+        await asyncio.sleep(3600)  # time itself: it never answers
         return []
 
     metrics = Metrics()
@@ -143,7 +143,7 @@ async def test_a_source_that_fails_costs_its_own_metrics_only(caplog: pytest.Log
 
 @set_(metrics__kafka__interval__ms=0)  # what librdkafka tells comes when it comes
 async def test_clients_cannot_make_series(app: App) -> None:
-    """10,000 random paths, topics, groups, methods: as many series as after the first hundred of each kind."""
+    """2,500 random paths, topics, groups, methods: as many series as after the first hundred of each kind."""
     url, dice = app.addresses[0], random.Random(7)
 
     def word() -> str:
@@ -165,9 +165,9 @@ async def test_clients_cannot_make_series(app: App) -> None:
             for shape in shapes:
                 for path in (shape, shape.format("a", "b")):
                     await (await client.request(method, url + path)).read()
-        await asyncio.gather(*(ask(client, 250) for _ in range(8)))
+        await asyncio.gather(*(ask(client, 60) for _ in range(8)))
         before = await scrape(url)
-        await asyncio.gather(*(ask(client, 1000) for _ in range(8)))
+        await asyncio.gather(*(ask(client, 250) for _ in range(8)))
     assert (await scrape(url)).keys() - before.keys() == set()
 
 

@@ -20,7 +20,7 @@ from kafka_gateway.config import Config, load
 from kafka_gateway.request_ids import CURRENT
 from tests import loop_watch as watch
 from tests.operation.scraped import scrape
-from tests.transports.wire import until
+from tests.waiting import until
 
 BASE = (
     "port=0\naccess.log.enable=false\nembedded.enable=true\nembedded.topics=in,in2,out\nbridge.sink.allow=127.0.0.1\n"

@@ -28,6 +28,7 @@ from kafka_gateway.tracing import provider
 from tests.gateway_process import GatewayProcess
 from tests.operation.scraped import OPENMETRICS
 from tests.transports.conftest import gateway
+from tests.waiting import PATIENCE_S
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -131,7 +132,7 @@ async def test_an_envelope_may_carry_its_parent(spans: InMemorySpanExporter) -> 
         await socket.send_str(
             json.dumps({"id": "1", "method": "GET", "path": "/topics", "headers": {"traceparent": TRACEPARENT}})
         )
-        await socket.receive(timeout=5)
+        await socket.receive(timeout=PATIENCE_S)
         (server,) = by_name(spans, "GET /topics")
     assert f"{server.context.trace_id:032x}" == TRACE
 

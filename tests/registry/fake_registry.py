@@ -113,7 +113,7 @@ async def serving(registry: FakeRegistry, tls: ssl.SSLContext | None = None) -> 
 
 
 async def never(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(60)
+    await asyncio.sleep(60)  # time itself: it never answers
     return web.Response()
 
 

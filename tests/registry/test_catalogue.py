@@ -24,6 +24,7 @@ from kafka_gateway.schemas import LATEST, Schema, SchemaChoice, SchemaPending, S
 from tests.keys import BUILTIN_KEYS
 from tests.registry.fake_registry import FakeRegistry, half_body, html, never, redirect, server_error, serving
 from tests.services.fake_kafka import FakeRecord
+from tests.waiting import until
 
 RECORD = json.dumps({"type": "record", "name": "a.R", "fields": [{"name": "x", "type": "int"}]})
 
@@ -95,7 +96,7 @@ async def test_latest_is_a_second_old_at_most(fake: FakeRegistry, catalogue: Any
     assert (await schemas.resolve(choice)).version == 1
     fake.add("t-value", '"long"')
     assert schemas.known(choice).version == 1
-    await asyncio.sleep(1.05)
+    await asyncio.sleep(1.05)  # time itself: a second
     assert schemas.known(choice) is None
     assert (await schemas.resolve(choice)).version == 2
 
@@ -115,7 +116,7 @@ async def test_not_there_is_believed_for_a_second(fake: FakeRegistry, catalogue:
         with pytest.raises(ValueError, match=r"^Schema 7 not found$"):  # without a full stop: more is said behind it
             await on_thread(schemas, framed(7, b""))
     assert len(fake.asked) == 2  # the schema, and where it is registered
-    await asyncio.sleep(1.05)
+    await asyncio.sleep(1.05)  # time itself: a second
     fake.add("t-value", '"int"', id=7)
     assert await on_thread(schemas, framed(7, b"\2")) == 1
 
@@ -157,11 +158,9 @@ async def test_on_the_event_loop_it_is_asked_for_again(fake: FakeRegistry, catal
         with pytest.raises(ValueError, match="not found"):
             schemas.load("avro", "value", framed(1, b"\2"))
         asked = len(fake.asked)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.6)  # time itself: more than half a second, twice more than one
     assert asked == 2
-    async with asyncio.timeout(5):
-        while schemas.name("value", framed(1, b"\2")) is None:  # noqa: ASYNC110 (nobody is told)
-            await asyncio.sleep(0.01)
+    await until(lambda: schemas.name("value", framed(1, b"\2")))
     assert schemas.load("avro", "value", framed(1, b"\2")) == 1
 
 
@@ -402,8 +401,8 @@ async def test_a_registry_that_misbehaves(fake: FakeRegistry, catalogue: Any, fa
     assert await on_thread(schemas, framed(1, b"\2")) == {"x": 1}
     # And so does everything once it is back.
     fake.misbehave = None
-    await asyncio.sleep(2.5)
-    assert (await schemas.resolve(SchemaChoice("t", "value", "avro", text='"int"'))).schema_id == 2
+    back = SchemaChoice("t", "value", "avro", text='"int"')
+    assert (await until(lambda: schemas.resolve(back), but=SerializationError)).schema_id == 2
 
 
 async def test_a_bad_answer_is_that_of_one_question(fake: FakeRegistry, catalogue: Any) -> None:
@@ -422,8 +421,9 @@ async def test_a_bad_answer_is_that_of_one_question(fake: FakeRegistry, catalogu
     assert await on_thread(schemas, framed(2, b"\2")) == 1
     # It waits for one in vain, and answers others meanwhile: then it is not away.
     fault, schemas = never, await catalogue(schema_registry_request_timeout_ms=600)
+    asked = len(fake.asked)
     waiting = asyncio.create_task(on_thread(schemas, framed(1, b"\2")))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(fake.asked) > asked)
     assert await on_thread(schemas, framed(2, b"\2")) == 1
     with pytest.raises(SchemaUnreachable):
         await waiting
@@ -441,13 +441,8 @@ async def test_a_registry_that_is_back_is_asked_at_once(fake: FakeRegistry, cata
     waited_s = time.monotonic() - began
     fake.misbehave = None
     began = time.monotonic()
-    async with asyncio.timeout(waited_s):  # as long nobody is kept waiting, if it stays away
-        while True:
-            try:
-                assert await on_thread(schemas, framed(2, b"\2")) == 1
-                break
-            except SchemaUnreachable:
-                await asyncio.sleep(0.01)
+    # As long nobody is kept waiting, if it stays away.
+    assert await until(lambda: on_thread(schemas, framed(2, b"\2")), waited_s, but=SchemaUnreachable) == 1
     assert time.monotonic() - began < waited_s / 2
 
 
@@ -459,7 +454,7 @@ async def test_a_long_chain_of_references_comes_in_pieces(fake: FakeRegistry, ca
         references = [{"name": f"F{i}", "subject": f"s{i}", "version": 1}]
 
     async def slow(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time itself: it is slow
         return await fake.answer_well(request)
 
     fake.misbehave = slow
@@ -468,13 +463,7 @@ async def test_a_long_chain_of_references_comes_in_pieces(fake: FakeRegistry, ca
     with pytest.raises(SchemaUnreachable, match="no answer within"):
         await on_thread(schemas, framed(id, b"\2"))
     assert time.monotonic() - began < 2  # the budget is for all of them
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await on_thread(schemas, framed(id, b"\2"))
-                break
-            except SchemaUnreachable:
-                await asyncio.sleep(0.1)
+    assert await until(lambda: on_thread(schemas, framed(id, b"\2")), but=SchemaUnreachable)
 
 
 async def test_what_one_way_has_asked_for_serves_the_others(fake: FakeRegistry, catalogue: Any) -> None:

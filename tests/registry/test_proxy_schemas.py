@@ -14,6 +14,7 @@ from kafka_gateway.services.websocket_proxy.schema_registration import SchemaReg
 from tests.gateway_process import GatewayProcess
 from tests.registry.fake_registry import FakeRegistry, server_error
 from tests.registry_server import SchemaRegistry
+from tests.waiting import until
 
 URL = "kafka.ws.proxy.kafka-client.schema-registry.url"
 AUTO = "kafka.ws.proxy.kafka-client.schema-registry.auto-register-schemas"
@@ -29,13 +30,9 @@ async def test_they_are_registered_when_the_registry_answers(
     fake.misbehave = server_error
     registration = SchemaRegistration(await catalogue(schema_registry_request_timeout_ms=100))
     registration.start()
-    async with asyncio.timeout(10):
-        while not caplog.records:  # noqa: ASYNC110 (a log line is no event)
-            await asyncio.sleep(0.01)
-        assert "cannot be registered yet" in caplog.text
-        fake.misbehave = None
-        while len(fake.subjects) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: "cannot be registered yet" in caplog.text)
+    fake.misbehave = None
+    await until(lambda: len(fake.subjects) >= 4)
     await registration.aclose()
     assert set(fake.subjects) == SUBJECTS
     assert {json.loads(each["schema"])["name"] for each in fake.schemas.values()} == {

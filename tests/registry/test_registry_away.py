@@ -17,6 +17,7 @@ import pytest
 from kafka_gateway.assembly.app import App
 from tests.registry.fake_registry import FakeRegistry, half_body, html, never, redirect, server_error, serving
 from tests.transports.conftest import gateway
+from tests.waiting import until
 
 SCHEMA = '{"type":"record","name":"R","fields":[{"name":"n","type":"int"}]}'
 OTHER = '"string"'
@@ -152,9 +153,11 @@ async def test_what_is_cached_goes_on_and_what_is_not_is_told(
     assert await read_instance(client, name) == [{"n": 1}] * 4 + [(408, 40801)]
     # It is back, and so is everything.
     registry.misbehave = None
-    async with asyncio.timeout(15):
-        while (await rows(client, "auto"))[4] != "x":  # noqa: ASYNC110 (no event tells when it is asked again)
-            await asyncio.sleep(0.2)
+
+    async def read_again() -> bool:
+        return bool((await rows(client, "auto"))[4] == "x")
+
+    await until(read_again)
     assert await rows(client, "avro") == [{"n": 1}] * 4 + ["x"] + [{"n": 2}] * 4
     assert await read_instance(client, f"{name}-again") == [{"n": 1}] * 4 + ["x"] + [{"n": 2}] * 4
     assert await produce(client, "v2", OTHER, "y") == (200, 0)

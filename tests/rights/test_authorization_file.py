@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from tests.door.conftest import proof
 from tests.keys import BUILTIN_KEYS
 from tests.rights.conftest import EVERYTHING_ON
 from tests.transports.conftest import gateway
+from tests.waiting import until
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 V2 = {"Content-Type": "application/vnd.kafka.json.v2+json"}
@@ -61,13 +62,6 @@ async def status(app: App, target: str = "/topics/orders/partitions", **headers:
         return reply.status
 
 
-async def true(condition: Callable[[], bool]) -> None:
-    """Returns when it is; the file is looked at every second, and the machine may be busy."""
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110  what is waited for has no event
-            await asyncio.sleep(0.05)
-
-
 def put(file: Path, text: str) -> None:
     new = file.with_suffix(".new")
     new.write_text(text)
@@ -79,7 +73,7 @@ async def replace(app: App, file: Path, text: str) -> None:
     authorization = app.gateway.admission.authorization
     before = authorization.changes
     put(file, text)
-    await true(lambda: authorization.changes > before)
+    await until(lambda: authorization.changes > before)
 
 
 async def test_the_file_is_read_again_when_it_changes(app: App, file: Path) -> None:
@@ -93,12 +87,12 @@ async def test_a_faulty_file_changes_nothing_and_is_told(
     app: App, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(file, "allow User:* read topic:orders\nalow User:* read topic:*\ndeny\n")
-    await true(lambda: "the changed file is faulty, 2 faults" in caplog.text)
+    await until(lambda: "the changed file is faulty, 2 faults" in caplog.text)
     assert "line 2, column 1: 'alow' is not allow, deny or quota (did you mean allow?)" in caplog.text
     assert "line 3, column 5: a principal is expected here" in caplog.text
     assert await status(app) == 200
     os.unlink(file)
-    await true(lambda: "cannot be read" in caplog.text)
+    await until(lambda: "cannot be read" in caplog.text)
     assert await status(app) == 200
     await replace(app, file, "")
     assert await status(app) == 403
@@ -107,7 +101,7 @@ async def test_a_faulty_file_changes_nothing_and_is_told(
 async def test_the_operator_may_have_it_read_at_once(app: App, file: Path) -> None:
     seen = app.gateway.admission.authorization.changes
     app.gateway.admission.reload()
-    await true(lambda: app.gateway.admission.authorization.changes > seen)
+    await until(lambda: app.gateway.admission.authorization.changes > seen)
 
 
 def test_a_faulty_file_is_refused_at_start_with_all_faults(file: Path) -> None:
@@ -342,9 +336,11 @@ async def test_so_many_connections_and_no_more(app: App) -> None:
     ):
         assert (one.status, two.status) == (200, 200)
         assert await status(app) == 429
-    async with asyncio.timeout(15):
-        while await status(app) != 200:  # noqa: ASYNC110  what is waited for has no event
-            await asyncio.sleep(0.05)
+
+    async def served() -> bool:
+        return await status(app) == 200
+
+    await until(served)
 
 
 def test_buckets_are_shared_and_kept_when_other_limits_change() -> None:

@@ -14,6 +14,7 @@ from aiohttp import WSMsgType
 from kafka_gateway.assembly.app import App
 from tests.rights.conftest import Rules
 from tests.transports.wire import Reply, Wire, request
+from tests.waiting import PATIENCE_S, until
 
 JSON = {"Content-Type": "application/vnd.kafka.json.v2+json"}
 RECORDS = b'{"records":[{"value":"mark"}]}'
@@ -55,7 +56,7 @@ async def by_envelope(client: aiohttp.ClientSession) -> int:
     async with client.ws_connect("/") as socket:
         head = {"id": "1", "method": "POST", "path": "/topics/secret", "type": JSON["Content-Type"]}
         await socket.send_str(json.dumps(head) + RECORDS.decode())
-        reply, _ = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=10))
+        reply, _ = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))
         return int(reply.get("status", reply.get("code", 0)))
 
 
@@ -70,7 +71,7 @@ async def by_socket_in(client: aiohttp.ClientSession) -> int:
     except aiohttp.WSServerHandshakeError as error:
         return error.status
     await socket.send_str('{"value":{"value":"mark","format":"string"}}')
-    await socket.receive(timeout=10)
+    await socket.receive(timeout=PATIENCE_S)
     await socket.close()
     return 200
 
@@ -170,7 +171,7 @@ async def test_a_stream_ends_when_the_rules_forbid_it(
     ) as reply:
         assert reply.status == 200
         seen = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while b"mark" not in seen:
                 seen += await reply.content.readany()
             rules.set(OTHERS)
@@ -182,29 +183,31 @@ async def test_a_stream_ends_when_the_rules_forbid_it(
 async def test_a_stream_on_a_socket_ends_when_the_rules_forbid_it(client: aiohttp.ClientSession, rules: Rules) -> None:
     rules.set(READ)
     async with client.ws_connect("/topics/secret/stream") as socket:
-        await socket.receive(timeout=10)
+        await socket.receive(timeout=PATIENCE_S)
         rules.set(OTHERS)
         texts = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (message := await socket.receive()).type is WSMsgType.TEXT:
                 texts.append(message.data)
         assert "40301" in texts[-1]
 
 
-async def test_a_stream_in_an_envelope_ends_and_the_others_go_on(client: aiohttp.ClientSession, rules: Rules) -> None:
+async def test_a_stream_in_an_envelope_ends_and_the_others_go_on(
+    app: App, client: aiohttp.ClientSession, rules: Rules
+) -> None:
     rules.set(f"{READ}\n{OTHERS}")
     async with client.ws_connect("/") as socket:
         for id, topic in (("1", "secret"), ("2", "orders")):
             await socket.send_str(json.dumps({"id": id, "method": "GET", "path": f"/topics/{topic}/stream"}))
         rules.set(f"{READ}\n{OTHERS}")
-        await asyncio.sleep(0.3)
+        await until(lambda: sum(len(each.streams) for each in app.gateway.sessions) == 2)
         rules.set(OTHERS)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while "40301" not in (text := await socket.receive_str()):
                 pass
         assert json.JSONDecoder().raw_decode(text)[0]["id"] == "1"
         await socket.send_str(json.dumps({"id": "3", "method": "GET", "path": "/topics"}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while json.JSONDecoder().raw_decode(text := await socket.receive_str())[0].get("id") != "3":
                 pass
         assert "orders" in text
@@ -219,9 +222,8 @@ async def test_a_proxy_socket_ends_with_1008(
 ) -> None:
     rules.set(f"{READ}\n{WRITE}")
     async with client.ws_connect(target) as socket:
-        await asyncio.sleep(0.2)
         rules.set(OTHERS)
-        message = await socket.receive(timeout=10)
+        message = await socket.receive(timeout=PATIENCE_S)
         assert message.type is WSMsgType.CLOSE
         assert message.data == 1008
         assert message.extra == f"User:anonymous may not {need.replace('write topic', 'write to topic')}."
@@ -291,5 +293,5 @@ async def test_an_envelope_cannot_name_another_area(client: aiohttp.ClientSessio
             await socket.send_str(
                 json.dumps({"id": "1", "method": "GET", "path": path, "area": "websocket-proxy-admin"})
             )
-            reply: Any = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=10))[0]
+            reply: Any = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))[0]
             assert int(reply.get("status", reply.get("code", 0))) in (400, 403, 404, 426), (path, reply)

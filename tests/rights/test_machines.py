@@ -15,6 +15,7 @@ import pytest
 from tests.gateway_process import ROOT
 from tests.transports.authority import Authority, Certificate
 from tests.transports.conftest import gateway
+from tests.waiting import PATIENCE_S
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 JSON = {"Content-Type": "application/vnd.kafka.json.v2+json"}
@@ -70,7 +71,7 @@ async def test_machines(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatc
             stream = await its.get(
                 "/topics/measured.sensor-7/stream?offset=earliest&format=json", headers={"Accept": "text/event-stream"}
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while b"21.5" not in (line := await stream.content.readline()):
                     assert line
             assert (await produce(its, "measured.sensor-7"))[0] == 403

@@ -20,7 +20,7 @@ from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.session import Principal
 from tests.rights.conftest import EVERYTHING_ON, Rules
 from tests.transports.conftest import gateway
-from tests.transports.wire import until
+from tests.waiting import until
 
 V2 = "application/vnd.kafka.v2+json"
 ALL = "allow * all *"

@@ -19,6 +19,7 @@ from tests.transports.peer import Refused
 from tests.transports.test_atmosphere_http import Client as Listening
 from tests.transports.test_atmosphere_http import envelope
 from tests.tunnel.fake_broker import Client, FakeBroker, request
+from tests.waiting import PATIENCE_S
 
 ATMOSPHERE = ["long-polling", "sse", "streaming"]
 
@@ -96,7 +97,7 @@ async def test_a_tracking_id_is_its_principal_s(rules: Rules) -> None:
                 assert pushed.status < 500
                 if stored:
                     seen = b""
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(PATIENCE_S):
                         while b'"offset":0' not in seen:  # the first one that was written
                             seen += await stream.content.readany()
                     assert b'"id":"0"' not in seen

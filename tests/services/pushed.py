@@ -11,8 +11,8 @@ from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload, Stream
 from tests.services.conftest import V1, Rest, embedded
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 25
 """The mock cluster lets the next member of a group in when the session of the one that left is over, after six seconds;
 on a busy machine ten were not enough for that and a read."""
 JSON = embedded("json", "v1")

@@ -15,6 +15,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import settled
 
 T0 = {"topic": "t", "partition": 0}
 T1 = {"topic": "t", "partition": 1}
@@ -745,7 +746,7 @@ async def test_a_waiting_read_answers_as_soon_as_there_is_something(start: Start
     instance = await rest.instance()
     await assign(rest, instance, T0)
     reading = asyncio.create_task(rest.read(instance))
-    await asyncio.sleep(0.02)
+    await settled()
     fake.put("t", b"false")
     assert [row["value"] for row in (await asyncio.wait_for(reading, 10)).body] == [False]
 
@@ -775,7 +776,7 @@ async def test_a_read_during_a_delete_answers_what_it_has(start: Start, fake: Fa
     instance = await rest.instance()
     await subscribe(rest, instance, {"topics": ["t"]})
     reading = asyncio.create_task(rest.read(instance))
-    await asyncio.sleep(0.01)
+    await settled()
     assert (await rest.delete(instance)).status == 204
     answer = await asyncio.wait_for(reading, 10)
     assert (answer.status, answer.body) == (200, [])
@@ -787,7 +788,7 @@ async def test_many_reads_wait_and_shutting_down_ends_them(start: Start) -> None
     for instance in instances:
         await assign(rest, instance, T0)
     reads = [asyncio.create_task(rest.read(instance)) for instance in instances]
-    await asyncio.sleep(0.05)
+    await settled()
     assert not any(read.done() for read in reads)
     rest.services.drain()
     answers = await asyncio.wait_for(asyncio.gather(*reads), 10)
@@ -799,7 +800,7 @@ async def test_a_client_that_leaves_loses_nothing(start: Start, fake: FakeKafka)
     instance = await rest.instance()
     await assign(rest, instance, T0)
     reading = asyncio.create_task(rest.read(instance))
-    await asyncio.sleep(0.01)
+    await settled()
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
@@ -814,7 +815,7 @@ async def test_two_reads_share_the_records(start: Start, fake: FakeKafka) -> Non
     reads = [asyncio.create_task(rest.read(instance)) for _ in range(2)]
     for number in range(10):
         fake.put("t", b"%d" % number)
-        await asyncio.sleep(0.01)
+        await settled()
     values = [row["value"] for read in reads for row in (await read).body]
     while more := (await rest.read(instance, "?timeout=0")).body:
         values += [row["value"] for row in more]

@@ -18,6 +18,7 @@ from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets, Follo
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, Place
 from kafka_gateway.services.websocket_proxy.sessions import OpenSessions, ProxySettings
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import PATIENCE_S
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -71,7 +72,7 @@ async def test_a_bridge_whose_sink_hangs_while_another_member_comes_and_goes() -
     await reader.rebalance(T0, T1)
     assert reader.paused == {T0}, "what comes back flows"
     sink.open.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(set(sink.bodies)) < 10:
             await settled()
             reader.pump()

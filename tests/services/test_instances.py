@@ -12,6 +12,7 @@ from kafka_gateway.services.instances.registry import InstanceKey
 from kafka_gateway.session import Session
 from tests.services.conftest import V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import settled
 
 REQUESTS: list[tuple[str, str, Any]] = [
     ("GET", "/records", b""),
@@ -38,7 +39,7 @@ async def test_the_instance_of_somebody_else_is_not_there(rest: Rest) -> None:
 async def test_the_name_is_taken_while_the_consumer_is_being_made(rest: Rest, fake: FakeKafka) -> None:
     fake.create_gate = asyncio.Event()
     creating = asyncio.create_task(rest.instance())
-    await asyncio.sleep(0.01)
+    await settled()
     assert (await rest.post("/consumers/g", {"name": "c"}, V2)).code == 40902
     assert (await rest.get("/consumers/g/instances/c/subscription")).code == 40403
     assert (await rest.delete("/consumers/g/instances/c", V2)).code == 40403
@@ -55,12 +56,12 @@ async def test_a_failed_creation_frees_the_name(rest: Rest, fake: FakeKafka) -> 
 async def test_a_client_that_leaves_during_creation_leaves_nothing_behind(rest: Rest, fake: FakeKafka) -> None:
     fake.create_gate = asyncio.Event()
     creating = asyncio.create_task(rest.instance())
-    await asyncio.sleep(0.01)
+    await settled()
     creating.cancel()
-    await asyncio.sleep(0.01)
+    await settled()
     assert (await rest.post("/consumers/g", {"name": "c"}, V2)).code == 40902  # Kafka is still at work on it
     fake.create_gate.set()
-    await asyncio.sleep(0.01)
+    await settled()
     assert fake.consumers[0].closed
     assert len(rest.services.registry) == 0
     await rest.instance()
@@ -84,7 +85,7 @@ async def test_expiry(start: Start, fake: FakeKafka) -> None:
     await rest.post(f"{reading}/assignments", {"partitions": [{"topic": "t", "partition": 0}]}, V2)
     read = asyncio.create_task(rest.read(reading))
     for _ in range(3):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time itself: what is used does not expire, what is not does
         registry.expire()
         # Every operation counts, also one that is refused.
         assert (await rest.get(f"{used}/records", accept=embedded("binary"))).code == 40601
@@ -92,7 +93,7 @@ async def test_expiry(start: Start, fake: FakeKafka) -> None:
     assert (await read).status == 200  # it lasted longer than the time after which instances expire
     registry.expire()
     assert (await rest.get(f"{reading}/subscription")).status == 200
-    await asyncio.sleep(0.12)
+    await asyncio.sleep(0.12)  # time itself: it expires
     registry.expire()
     await asyncio.sleep(0)
     assert len(registry) == 0
@@ -106,7 +107,7 @@ async def test_the_lifespan_expires_and_closes(start: Start, fake: FakeKafka) ->
         await rest.instance("g", "other")
         fake.consumers[0].close_gate = asyncio.Event()
         deleting = asyncio.create_task(rest.delete(instance))
-        await asyncio.sleep(0.01)
+        await settled()
         asyncio.get_running_loop().call_later(0.05, fake.consumers[0].close_gate.set)
     assert all(consumer.closed for consumer in fake.consumers)
     assert (await deleting).status == 204
@@ -117,11 +118,11 @@ async def test_the_lifespan_expires_and_closes(start: Start, fake: FakeKafka) ->
 async def test_a_creation_that_ends_after_the_shutdown_is_undone(rest: Rest, fake: FakeKafka) -> None:
     fake.create_gate = asyncio.Event()
     creating = asyncio.create_task(rest.post("/consumers/g", {"name": "c"}, V2))
-    await asyncio.sleep(0.01)
+    await settled()
     await rest.services.registry.close_all()
     fake.create_gate.set()
     assert (await creating).status == 503
-    await asyncio.sleep(0.01)
+    await settled()
     assert fake.consumers[0].closed
 
 

@@ -13,6 +13,7 @@ from kafka_gateway.errors import KafkaRetriable, Unprocessable
 from kafka_gateway.services.common.patterns import TopicPattern
 from tests.services.conftest import V2, Rest, Start
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import settled, until
 
 # What glibc's regcomp took seconds and gigabytes for, or died of (reliability.md §2.2).
 KILLERS = ["^(a{0,100}){0,100}", "^(a{0,255}){0,255}", "^((a{0,255}){0,255}){0,255}", "^a{0,32767}"]
@@ -116,7 +117,7 @@ async def test_a_waiting_read_gets_the_records_of_a_new_topic(start: Start, fake
     rest = start(consumer_request_timeout_ms=20_000)
     instance = await follow(rest, "new")
     reading = asyncio.create_task(rest.read(instance))
-    await asyncio.sleep(0.01)
+    await settled()
     fake.add_topic("new")
     fake.put("new", b"1")
     await rest.services.subscriptions.refresh()
@@ -127,7 +128,7 @@ async def test_a_read_of_a_pattern_without_topics_can_be_ended(start: Start) -> 
     rest = start(consumer_request_timeout_ms=20_000)
     instance = await follow(rest, "new")
     reading = asyncio.create_task(rest.read(instance))
-    await asyncio.sleep(0.01)
+    await settled()
     assert (await rest.delete(instance)).status == 204
     assert (await asyncio.wait_for(reading, 10)).body == []
 
@@ -166,8 +167,7 @@ async def test_the_lifespan_follows_patterns_whatever_happens(
         await follow(rest, "new")
         fake.failures["topics"].append(RuntimeError("a bug"))  # type: ignore[arg-type]
         fake.add_topic("new")
-        await asyncio.sleep(0.1)
-        assert list(fake.consumers[0].subscribed) == ["new"]
+        await until(lambda: list(fake.consumers[0].subscribed) == ["new"])
     assert "could not be looked for" in caplog.text
 
 

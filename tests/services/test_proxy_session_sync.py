@@ -16,6 +16,7 @@ from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, I
 from kafka_gateway.services.websocket_proxy.session_sync import SessionSync
 from kafka_gateway.services.websocket_proxy.session_table import Duplicate, LimitReached
 from kafka_gateway.services.websocket_proxy.sessions import SessionsUnavailable
+from tests.waiting import settled, until
 
 TOPIC = CompactedTopic("sessions")
 
@@ -31,7 +32,7 @@ class SharedLog:
         self.readable = True
         self.writable = asyncio.Event()
         self.writable.set()
-        self.broken = False
+        self.broken, self.refused = False, 0
         self.alive: set[str] | None = set()
         """Gateways that Kafka knows; None: it does not answer."""
         self.trouble = "not read yet"
@@ -65,6 +66,7 @@ class SharedLog:
     async def write(self, records: Sequence[tuple[bytes, bytes | None]]) -> int:
         await asyncio.sleep(0)
         if self.broken:
+            self.refused += 1
             raise BrokerNotAvailable()
         await self.writable.wait()
         self.records += records
@@ -122,12 +124,6 @@ async def opened(log: SharedLog) -> Any:
     log.writable.set()
     for sync in all_syncs:
         await sync.aclose()
-
-
-async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_the_records_of_one_socket(log: SharedLog, opened: Open) -> None:
@@ -191,7 +187,7 @@ async def test_a_cancelled_registration_leaves_nothing(log: SharedLog, opened: O
     await sync.add(PRODUCER, "p", "0", 2)
     log.writable.clear()
     task = asyncio.create_task(sync.add(PRODUCER, "p", "1", 2))
-    await asyncio.sleep(0.02)
+    await settled()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -217,7 +213,7 @@ async def test_a_removal_while_kafka_is_away_is_published_later(log: SharedLog, 
     await sync.add(PRODUCER, "p", "1", 1)
     log.broken = True
     sync.remove("p", "1")
-    await asyncio.sleep(0.05)
+    await until(lambda: log.refused)
     log.broken = False
     await until(lambda: ids(log.last("p")) == set())
 
@@ -230,7 +226,7 @@ async def test_leftovers_and_records_that_are_none(log: SharedLog, opened: Open)
     opened("a")
     await until(lambda: ids(log.last("g")) == {"d"})
     assert len(log.records) == 8
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(0.35)  # time itself: nothing more is written
     assert len(log.records) == 8
 
 
@@ -254,7 +250,7 @@ async def test_two_gateways_of_one_name_do_not_fight_for_ever(
     await until(lambda: "server-id a in use twice" in caplog.text)
     count = len(log.records)
     assert count < 100
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # time itself: how much is written in it
     assert len(log.records) - count < 20  # and from then on ever more slowly
     assert two.table.servers() == set()
 
@@ -305,7 +301,7 @@ async def test_two_gateways_whose_clients_come_and_go(log: SharedLog, opened: Op
         sync, name = all_syncs[number % 2], str(number)
         for _ in range(5):
             await sync.add(CONSUMER, "g", name, 0)
-            await asyncio.sleep(0.001 * (number % 7))
+            await asyncio.sleep(0.001 * (number % 7))  # time itself: they come and go at different times
             sync.remove("g", name)
         if number % 3 == 0:
             await sync.add(CONSUMER, "g", name, 0)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from kafka_gateway.session import Session
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
 from tests.services.pushed import JSON, Client, create, pushes
+from tests.waiting import until
 
 BINARY = embedded("binary", "v1")
 
@@ -40,13 +41,6 @@ async def settle() -> None:
     """Lets everything happen that waits for nothing."""
     for _ in range(20):
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what no event announces."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 # --- what is pushed (§2.3) -------------------------------------------------------------------------------------------
@@ -396,8 +390,9 @@ async def test_what_was_not_written_comes_next(rest: Rest, fake: FakeKafka, how:
     await again.has_values(1, 2)  # once
 
 
-async def test_a_client_that_leaves_in_the_moment_of_a_record_loses_none(rest: Rest, fake: FakeKafka) -> None:
+async def test_a_client_that_leaves_in_the_moment_of_a_record_loses_none(start: Start, fake: FakeKafka) -> None:
     """reliability.md F8: the record may be anywhere between Kafka and the client."""
+    rest = start(consumer_request_timeout_ms=20)
     instance = await create(rest)
     for number in range(30):
         client = await Client(rest).subscribe(pushes(instance))
@@ -414,7 +409,8 @@ async def test_a_client_that_leaves_in_the_moment_of_a_record_loses_none(rest: R
     assert instance_of(rest).running == 0
 
 
-async def test_unsubscribing_in_the_moment_of_a_record_loses_none(rest: Rest, fake: FakeKafka) -> None:
+async def test_unsubscribing_in_the_moment_of_a_record_loses_none(start: Start, fake: FakeKafka) -> None:
+    rest = start(consumer_request_timeout_ms=20)
     instance = await create(rest)
     for number in range(30):
         client = await Client(rest).subscribe(pushes(instance))
@@ -605,7 +601,7 @@ async def test_the_pause_after_failures_grows_and_ends_with_the_stream(
     async def note(seconds: float) -> None:
         if seconds:
             pauses.append(seconds)
-        await sleep(3600 if seconds and len(pauses) == 8 else 0)
+        await sleep(3600 if seconds and len(pauses) == 8 else 0)  # time itself: the pause that the stream ends in
 
     fake.fail("read", *[KafkaError("boom")] * 8)
     monkeypatch.setattr(asyncio, "sleep", note)

@@ -55,7 +55,7 @@ class Log:
             self._producer.produce(self.topic, b"%d" % number, partition=0)
             if pause_s:
                 self._producer.flush(20)
-                time.sleep(pause_s)
+                time.sleep(pause_s)  # time itself: records that come one at a time
         assert self._producer.flush(20) == 0
 
 

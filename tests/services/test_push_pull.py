@@ -33,6 +33,7 @@ from kafka_gateway.services.push_pull.service import PushPull
 from kafka_gateway.session import Session
 from tests.services.conftest import codecs, configuration
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import settled, until
 
 
 class Endpoints:
@@ -149,7 +150,7 @@ async def test_another_node_pulls_when_this_one_has_committed(endpoints: Endpoin
     moving = await endpoints.ask("GET", "u/g")
     staying = await endpoints.ask("GET", "t/g")
     handing = asyncio.ensure_future(holder.hand_over([]))
-    await asyncio.sleep(0.01)
+    await settled()
     assert not handing.done()
     assert moving.settle is not None
     moving.settle(True)
@@ -191,6 +192,5 @@ async def test_more_places_than_consumers(fake: FakeKafka) -> None:
         assert reply.settle is not None
         reply.settle(True)
         assert (await endpoints.ask("GET", "u/other")).status == 200
-        await asyncio.sleep(0.01)
-        assert [consumer.closed for consumer in fake.consumers] == [True, False]
+        await until(lambda: [consumer.closed for consumer in fake.consumers] == [True, False])
     assert [consumer.closed for consumer in fake.consumers] == [True, True]

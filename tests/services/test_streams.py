@@ -18,6 +18,7 @@ from kafka_gateway.session import Session
 from kafka_gateway.stream import Acknowledged, Feed, Payload
 from tests.services.conftest import V1, V2, Rest, Start
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
+from tests.waiting import PATIENCE_S
 
 EVENTS = "text/event-stream"
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -42,7 +43,7 @@ class Client:
         return self
 
     async def event(self) -> Payload:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             event = await anext(self.stream)
         assert isinstance(event, Payload)
         return event

@@ -13,6 +13,7 @@ from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from tests.services.conftest import V1, Answer, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import settled
 
 JSON = embedded("json", "v1")
 
@@ -120,7 +121,7 @@ async def test_commit_waits_for_reads_in_flight(rest: Rest, fake: FakeKafka) -> 
     fake.put("t", b"0")
     instance = await create(rest)
     reading = asyncio.create_task(read(rest, instance))
-    await asyncio.sleep(0.01)
+    await settled()
     answer = await rest.post(f"{instance}/offsets", b"", V1)
     assert reading.done() or len((await reading).body) == 1
     assert answer.body == [{"topic": "t", "partition": 0, "consumed": 0, "committed": 0}]
@@ -130,7 +131,7 @@ async def test_delete_waits_for_reads_in_flight(rest: Rest, fake: FakeKafka) -> 
     fake.put("t", b"0")
     instance = await create(rest)
     reading = asyncio.create_task(read(rest, instance))
-    await asyncio.sleep(0.01)
+    await settled()
     deleting = asyncio.create_task(rest.delete(instance, V1))
     await asyncio.sleep(0)
     assert (await read(rest, instance)).code == 40403  # nobody else finds it any more

@@ -20,6 +20,7 @@ from tests.services.conftest import Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 from tests.services.test_streams import Client
 from tests.services.test_v3_produce import reports_of
+from tests.waiting import settled, until
 
 AVRO, JSON = embedded("avro"), embedded("json")
 
@@ -48,7 +49,7 @@ async def test_requests_of_one_connection_keep_their_order(avro: Rest, registry:
     registry.misbehave = slow
     body = {"value_schema": '"int"', "records": [{"value": 1, "partition": 0}]}
     first = asyncio.create_task(avro.post("/topics/t", body, AVRO))
-    await asyncio.sleep(0.05)
+    await until(lambda: registry.asked)
     second = asyncio.create_task(avro.produce("t", {"value": 2, "partition": 0}))
     other = avro.as_principal("somebody else")
     assert (await other.produce("t", {"value": 3, "partition": 0})).body["offsets"][0]["offset"] == 0
@@ -56,11 +57,11 @@ async def test_requests_of_one_connection_keep_their_order(avro: Rest, registry:
     third = asyncio.create_task(avro.produce("t", {"value": 4, "partition": 0}))
     given_up = asyncio.create_task(avro.produce("t", {"value": 5, "partition": 0}))
     last = asyncio.create_task(avro.produce("t", {"value": 6, "partition": 0}))
-    await asyncio.sleep(0.05)
+    await settled()
     given_up.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await given_up
-    await asyncio.sleep(0.05)
+    await settled()
     assert not last.done()  # it does not pass those before because one of them has gone
     release.set()
     answers = [await each for each in (first, second, third, last)]
@@ -266,7 +267,7 @@ async def test_a_stream_that_is_left_while_it_waits(avro: Rest, registry: FakeRe
     fake.put("t", framed(1, b"\2"))
     client = await Client(avro).open("/topics/t/stream?format=avro&offset=earliest")
     await client.named("ready")
-    await asyncio.sleep(0.1)
+    await until(lambda: registry.asked)
     await client.leave()
     assert fake.tails.open_tails == []
 
@@ -324,9 +325,11 @@ async def test_rows_name_the_subject_of_their_own_topic_however_late_it_comes(
     fake.put("x", framed(1, b"\2x"))
     assert await schemas_of("x") == [{"id": 1}]
     registry.add("x-value", '"string"', id=1)
-    async with asyncio.timeout(20):
-        while await schemas_of("x") != [{"id": 1, "subject": "x-value", "version": 1}]:  # noqa: ASYNC110 (nobody is told)
-            await asyncio.sleep(0.01)
+
+    async def registered() -> bool:
+        return await schemas_of("x") == [{"id": 1, "subject": "x-value", "version": 1}]
+
+    await until(registered)
     registry.add("v-value", '"string"', id=1)
     fake.put("v", framed(1, b"\2x"))
     assert await schemas_of("v") == [{"id": 1, "subject": "v-value", "version": 1}]

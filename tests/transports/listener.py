@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import quote
 
-from tests.transports.wire import PATIENCE_S, Reply, Wire
+from tests.transports.wire import Reply, Wire
+from tests.waiting import PATIENCE_S
 
 V3, V5 = "3.1.3-javascript", "5.0.7"
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.transports.wire import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 
 class Driver:

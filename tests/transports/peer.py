@@ -8,7 +8,8 @@ import os
 import struct
 from typing import Any, NamedTuple
 
-from tests.transports.wire import PATIENCE_S, Reply, Wire
+from tests.transports.wire import Reply, Wire
+from tests.waiting import PATIENCE_S
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 

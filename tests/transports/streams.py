@@ -13,7 +13,8 @@ import pytest
 from kafka_gateway.assembly.app import App
 from tests.services.fake_kafka import FakeKafka
 from tests.transports import conftest
-from tests.transports.wire import PATIENCE_S, Wire, request
+from tests.transports.wire import Wire, request
+from tests.waiting import PATIENCE_S
 
 
 @contextlib.asynccontextmanager

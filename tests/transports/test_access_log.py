@@ -17,7 +17,8 @@ from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
-from tests.transports.wire import JSON_V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, Wire, produce, request
+from tests.waiting import until
 
 LINE = re.compile(
     r"127\.0\.0\.1 - (?:anonymous|-) \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "

@@ -22,7 +22,7 @@ from tests.cache import node_packages
 from tests.transports.conftest import gateway
 from tests.transports.npm import Driver
 from tests.transports.stub_service import StubService
-from tests.transports.wire import until
+from tests.waiting import until
 
 FOLDER = Path(__file__).parents[1] / "clients" / "atmosphere"
 GENERATIONS = ["2", "3", "5"]
@@ -203,7 +203,7 @@ async def test_heartbeats_are_no_messages(app: App, generation: str, transport: 
     async with await Js.connect(app, generation, transport) as js:
         js.push(json.dumps({"id": "1", "path": "/stub/gate/g"}))
         assert await service.waiting.get() == "g"
-        await asyncio.sleep(2.5)  # two heartbeats; nothing tells of them, which is the point
+        await asyncio.sleep(2.5)  # time itself: two heartbeats; nothing tells of them, which is the point
         service.gates["g"].set()
         while "heartbeat" in (head := split(await js.message())[0]):
             assert transport == "sse"

@@ -20,7 +20,8 @@ from tests.transports.conftest import gateway
 from tests.transports.listener import V3, V5, Listener, handshake, push, target
 from tests.transports.peer import Peer
 from tests.transports.stub_service import StubService
-from tests.transports.wire import PATIENCE_S, Wire, until
+from tests.transports.wire import Wire
+from tests.waiting import PATIENCE_S, until
 
 TRANSPORTS = ["sse", "streaming", "long-polling"]
 STREAMS = ["sse", "streaming"]
@@ -702,7 +703,7 @@ async def test_a_client_that_polls_stays(app: App, url: str, service: StubServic
     id = await handshake(url)
     async with await Listener.open(url, target("long-polling", id)) as poll:
         await push(url, target("polling", id), envelope("1", "/stub/gate/g"))
-        await asyncio.sleep(0.3)  # nothing happens when nothing expires
+        await asyncio.sleep(0.3)  # time itself: nothing happens when nothing expires
         service.gates["g"].set()
         assert b'"id":"1"' in await poll.rest()
 

@@ -7,7 +7,8 @@ import pytest
 from kafka_gateway.assembly import app as assembly
 from tests.services.fake_kafka import FakeKafka
 from tests.transports.streams import serve
-from tests.transports.wire import Wire, until
+from tests.transports.wire import Wire
+from tests.waiting import until
 
 
 async def test_fetched_records_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from kafka_gateway.assembly.app import App
 from tests.transports.conftest import Connect
-from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request
+from tests.waiting import until
 
 ROUTES = [
     ("/", "GET, HEAD, OPTIONS, POST"),
@@ -230,7 +231,7 @@ async def test_an_expectation_that_nobody_can_meet(wire: Wire) -> None:
 async def test_http_1_0_knows_no_100(wire: Wire, topic: str) -> None:
     head, _, body = produce(topic, Expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
     await wire.send(head + b"\r\n\r\n")
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time itself: nothing comes back
     await wire.send(body)
     assert (await wire.reply()).status == 200
 
@@ -247,7 +248,7 @@ async def test_an_offer_of_http_2_is_passed_over(wire: Wire, topic: str) -> None
         for parts in ((head + b"\r\n\r\n" + body,), (head + b"\r\n\r\n", body[:5], body[5:])):
             for part in parts:
                 await wire.send(part)
-                await asyncio.sleep(0.01)  # so that they come as several segments
+                await asyncio.sleep(0.01)  # time itself: so that they come as several segments
             reply = await wire.reply()
             assert (reply.status, len(reply.json.get("offsets", ()))) == (200, 1), reply
 

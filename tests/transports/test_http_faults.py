@@ -22,7 +22,8 @@ from kafka_gateway.session import Principal
 from kafka_gateway.transports.http.transport import HttpTransport
 from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
-from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

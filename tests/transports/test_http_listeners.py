@@ -18,7 +18,8 @@ from kafka_gateway.door import tls
 from tests.loop_watch import paused
 from tests.transports.conftest import gateway
 from tests.transports.process import run_gateway
-from tests.transports.wire import V2, Wire, until
+from tests.transports.wire import V2, Wire
+from tests.waiting import until
 
 HEALTH = {"status": "live"}
 
@@ -218,12 +219,14 @@ async def test_a_new_certificate_is_loaded(tmp_path: Path, monkeypatch: pytest.M
 
         assert await connect() == "one"
         one.write_text(two.read_text().partition("-----BEGIN PRIVATE")[0])  # the new one, half written
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time itself: nothing changes
         assert await connect() == "one"
         os.replace(two, one)
-        async with asyncio.timeout(5):
-            while await connect() != "two":
-                pass
+
+        async def changed() -> bool:
+            return await connect() == "two"
+
+        await until(changed)
         assert (await old.ask("GET", "/health/live")).status == 200
     await until(lambda: not any(task.get_name().startswith("follow https") for task in asyncio.all_tasks()))
 

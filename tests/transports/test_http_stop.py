@@ -12,7 +12,8 @@ import pytest
 
 from kafka_gateway.assembly.app import App
 from tests.transports.conftest import gateway
-from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request
+from tests.waiting import until
 
 READ_MS = 30_000
 
@@ -122,7 +123,7 @@ async def test_a_body_on_its_way_is_awaited(running: Stopping, how: str) -> None
     stop = running.stop()
     await until(lambda: running.app.gateway.stopping)
     for part in parts[1:]:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time itself: so that it comes as a segment of its own
         await wire.send(part)
     reply = await wire.reply()
     assert (reply.status, reply.json["offsets"][0]["error_code"]) == (200, None)

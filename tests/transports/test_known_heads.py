@@ -21,7 +21,8 @@ from kafka_gateway.at_once import RequestsAtOnce
 from kafka_gateway.door import known_heads
 from kafka_gateway.door.known_heads import KnownHeads
 from tests.transports.conftest import Connect, gateway
-from tests.transports.wire import JSON_V2, V2, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Wire, produce, request
+from tests.waiting import until
 
 LIST = request("GET", "/topics")
 
@@ -206,7 +207,7 @@ async def answered(address: str, pieces: list[bytes]) -> list[tuple[int, bytes]]
         with contextlib.suppress(OSError):  # the gateway has closed already
             for piece in pieces:
                 await wire.send(piece)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.002)  # time itself: so that the pieces come as segments of their own
             wire.writer.write_eof()
         await reading
         return replies
@@ -380,12 +381,12 @@ async def test_a_known_head_needs_its_proof_each_time(guarded: tuple[App, Path])
         await other.send(wrong)  # on a connection that has a session
         assert (await other.reply()).status == 401
         users.write_text(line("bob", "right"))
-        async with asyncio.timeout(10):
-            while True:
-                await wire.send(asks)
-                if (await wire.reply()).status == 401:
-                    break
-                await asyncio.sleep(0.1)
+
+        async def refused() -> bool:
+            await wire.send(asks)
+            return (await wire.reply()).status == 401
+
+        await until(refused)
 
 
 async def test_a_gateway_that_stops_says_so_to_known_heads(app: App, wire: Wire) -> None:

@@ -24,7 +24,7 @@ from kafka_gateway.config import load
 from kafka_gateway.errors import Unauthorized, Unavailable
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
-from tests.transports.wire import until
+from tests.waiting import PATIENCE_S, until
 
 KEY = "kafka.ws.proxy.server.openid-connect."
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -180,14 +180,14 @@ async def test_an_unknown_key_is_looked_for_now_and_then(
 ) -> None:
     await ask(authenticator, token())
     monkeypatch.setattr(openid_issuer, "_AGAIN_S", 0.3)
-    await asyncio.sleep(0.31)
+    await asyncio.sleep(0.31)  # time itself: keys are not asked for again before
     new = token(OTHER, headers={"kid": "key-2"})
     for _ in range(20):
         with pytest.raises(Unauthorized):
             await ask(authenticator, new)
     assert provider.asked.count("/keys") == 2
     provider.keys.append({**json.loads(RSAAlgorithm.to_jwk(OTHER.public_key())), "kid": "key-2"})
-    await asyncio.sleep(0.31)
+    await asyncio.sleep(0.31)  # time itself: keys are not asked for again before
     assert await ask(authenticator, new) == "somebody"
     assert provider.asked.count("/keys") == 3
 
@@ -222,7 +222,7 @@ async def test_a_provider_that_hangs_holds_up_nobody_with_a_known_key(
     provider.answers = asyncio.Event()
     try:
         for number in range(3):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await ask(authenticator, token(jti=str(number))) == "somebody"
         await until(lambda: len(provider.asked) > 2)
     finally:
@@ -260,7 +260,7 @@ async def test_an_open_socket_ends_when_its_token_counts_no_more(
         stays = await client.ws_connect(f"{url}/socket/in?clientId=d&topic=t&access_token={long}")
         started = time.monotonic()
         for socket, code in ((produce, 1000), (consume, 1011)):
-            message = await socket.receive(timeout=5)
+            message = await socket.receive(timeout=PATIENCE_S)
             assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, code)
         assert time.monotonic() - started > 0.3
         with pytest.raises(TimeoutError):

@@ -25,7 +25,7 @@ from kafka_gateway.errors import Unauthorized, Unavailable
 from kafka_gateway.session import Principal
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
-from tests.transports.wire import until
+from tests.waiting import PATIENCE_S, until
 
 KEY = "authentication.openid."
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -336,7 +336,7 @@ async def test_one_provider_that_is_down_disturbs_no_other(provider: Provider) -
                         return response.status
 
                 waiting = asyncio.ensure_future(status(down.token(OTHER_RSA)))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     assert await status(provider.token()) == 200
                 assert not waiting.done()
                 down.holds.set()

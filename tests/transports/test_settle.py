@@ -17,7 +17,8 @@ from kafka_gateway.router import Route
 from kafka_gateway.session import Session
 from tests.transports.conftest import Connect, gateway
 from tests.transports.peer import Peer, frame
-from tests.transports.wire import PATIENCE_S, Wire, request
+from tests.transports.wire import Wire, request
+from tests.waiting import PATIENCE_S
 
 LARGE = 16 << 20
 """More than the buffers of two systems take on loopback."""

@@ -19,6 +19,7 @@ from tests.cache import find_program
 from tests.transports.authority import Authority, Certificate
 from tests.transports.conftest import gateway
 from tests.transports.wire import Wire
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -192,19 +193,23 @@ async def test_everything_is_renewed_under_load(
                     assert (await stays.ask("GET", "/health/live")).status == 200
                     count += 1
 
+        async def connections(more: int) -> None:
+            before = count
+            await until(lambda: count >= before + more or any(each.done() for each in load))
+
         load = [asyncio.ensure_future(ask_again_and_again()) for _ in range(4)]
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError, asyncio.IncompleteReadError)):
             await alive(address, _trusting(authority, second.sign("CN=bob")))
         for _ in range(5):
             replace(store, authority.server().pem())
             replace(trust, b"half a certif")  # cannot be used, and changes nothing
-            await asyncio.sleep(0.05)
+            await connections(4)
             both = (authority.certificate, second.certificate)
             replace(trust, b"".join(each.public_bytes(Encoding.PEM) for each in both))
-            await asyncio.sleep(0.05)
+            await connections(4)
         await alive(address, _trusting(authority, bob))  # whose authority is new
         replace(revoked, authority.revoke().read_bytes() + second.revoke(bob).read_bytes())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     await alive(address, _trusting(authority, bob))

@@ -15,7 +15,7 @@ from kafka_gateway.assembly.app import App
 from kafka_gateway.transports.envelope import streamed_bodies
 from tests.transports.conftest import gateway
 from tests.transports.peer import Peer
-from tests.transports.wire import until
+from tests.waiting import until
 
 
 @pytest.fixture

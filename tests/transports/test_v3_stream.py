@@ -12,7 +12,8 @@ import pytest
 
 from kafka_gateway.assembly.app import App
 from tests.transports.conftest import Connect
-from tests.transports.wire import PATIENCE_S, Wire, until
+from tests.transports.wire import Wire
+from tests.waiting import PATIENCE_S, until
 
 HEAD = "POST /v3/clusters/c/topics/{}/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + "Transfer-Encoding: chunked\r\n"

@@ -9,7 +9,8 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE_S = 10.0
+from tests.waiting import PATIENCE_S
+
 """Longest wait for anything that must happen; no test waits for it when all is well."""
 
 
@@ -113,10 +114,3 @@ V2 = "application/vnd.kafka.v2+json"
 def produce(topic: str, body: bytes = b'{"records":[{"value":1}]}', **headers: str) -> bytes:
     """A produce request of JSON records."""
     return request("POST", f"/topics/{topic}", body, Content_Type=JSON_V2, **headers)
-
-
-async def until(condition: Any, timeout_s: float = PATIENCE_S) -> None:
-    """Returns when the condition holds; for states that send no event when they change."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kafka_gateway.wire.frames import frame, string
 from tests.transports.peer import BINARY, CLOSE, Peer
-from tests.transports.wire import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 Answer = Callable[["Connection", int, int, int, bytes], Awaitable[None]]
 

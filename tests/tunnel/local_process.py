@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 
 from tests.kafka_cluster import HOST, TEST_PORTS
+from tests.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,19 +75,18 @@ class LocalProcess:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+    def wait_for(self, pattern: str) -> re.Match[str]:
         """The first line of output in which the pattern is found."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for line in list(self.output):
-                if found := re.search(pattern, line):
-                    return found
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
+
+        def found() -> re.Match[str] | None:
+            return next((hit for line in list(self.output) if (hit := re.search(pattern, line))), None)
+
+        wait_until(lambda: found() or self.process.poll() is not None, what=lambda: "\n".join(self.output))
+        if hit := found():
+            return hit
         raise AssertionError(f"no line with {pattern!r} in:\n" + "\n".join(self.output))
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
 

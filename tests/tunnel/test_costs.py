@@ -18,12 +18,12 @@ from confluent_kafka.cimpl import NewTopic
 from kafka_gateway.wire.frames import frame
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import fetch_jars, find_java
-from tests.transports.wire import until
 from tests.tunnel import replies
 from tests.tunnel.conftest import Tunnel
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import LocalProcess
 from tests.tunnel.test_clients import run
+from tests.waiting import until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -62,7 +62,7 @@ async def settled(read: Callable[[], int], still_s: float = 0.5) -> int:
     before = -1
     while (now := read()) != before:
         before = now
-        await asyncio.sleep(still_s)
+        await asyncio.sleep(still_s)  # time itself: it changes no more for so long
     return now
 
 
@@ -98,7 +98,7 @@ async def test_a_broker_that_does_not_read() -> None:
     async with FakeBroker(reads=False) as broker:
         with gateway_to(broker) as gateway:
             async with await Client.open(gateway.url, "/kafka/brokers/7") as client:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # time itself: what opening it takes has been taken
                 before = gateway.rss_bytes()
                 sent = 0
                 message = request(11, 0, 1, bytes(64 * 1024))

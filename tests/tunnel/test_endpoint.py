@@ -30,10 +30,11 @@ from kafka_gateway.wire.frames import compact_string, frame, string, uvarint
 from tests.transports import peer
 from tests.transports.conftest import gateway
 from tests.transports.peer import BINARY, PING, PONG, TEXT, Refused
-from tests.transports.wire import PATIENCE_S, Wire, until
+from tests.transports.wire import Wire
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import Client, Connection, FakeBroker, reply, request
 from tests.tunnel.local_process import free_range
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow  # a gateway for each test
 
@@ -222,7 +223,7 @@ async def test_credentials_that_end_end_the_tunnel(broker: FakeBroker, monkeypat
     known = {"tunnel.static.brokers": f"7=127.0.0.1:{broker.port}", "tunnel.enable": True}
     login = {"authentication.method": "PASSPORT", "listeners": "http://127.0.0.1:0"}
     async with gateway(Plugin(), **known, **login) as app, await Client.open(app.addresses[0]) as client:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # time itself: it is looked at many times, and goes on
         await client.send(request(11, 0, 1))
         await client.message()
         passport.valid = False
@@ -394,12 +395,12 @@ async def test_long_requests_of_all_tunnels_share_a_budget(broker: FakeBroker, m
         wire = peer.frame(long, BINARY)
         await slow.peer.wire.send(wire[:-1])
         connection = await broker.connection(1)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time itself: it is slow, and has its time
         await slow.peer.wire.send(wire[-1:])
         assert len(await slow.message()) == len(long) - 4
         # Now one that never ends: the next one waits until its time is up.
         await slow.peer.wire.send(wire[:-1])
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time itself: nothing tells that it has been read
         await waiting.send(long)
         await small.send(request(11, 0, 2, b"x"))
         await small.message()
@@ -493,7 +494,7 @@ async def test_the_end_of_either_side_ends_the_other(app: App, broker: FakeBroke
     client = await Client.open(app.addresses[0])
     connection = await broker.connection(2)
     client.peer.kill()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await connection.ended.wait()
     await until(lambda: app.gateway.state[Counts].open == 0)
     assert app.gateway.state[Counts].closed == {1000: 1, 1014: 1, 1006: 1}
@@ -537,10 +538,6 @@ async def test_the_gateway_stops_when_requests_are_answered(broker: FakeBroker) 
         await release.wait()
         connection.send(reply(correlation_id))
 
-    async def released() -> None:
-        await asyncio.sleep(0.3)
-        release.set()
-
     broker._answer = answer
     async with contextlib.AsyncExitStack() as stack:
         app = await stack.enter_async_context(tunnel(broker))
@@ -548,15 +545,15 @@ async def test_the_gateway_stops_when_requests_are_answered(broker: FakeBroker) 
         await busy.send(request(11, 0, 5))
         connection = await broker.connection()
         await until(lambda: connection.frames)
-        later = asyncio.create_task(released())
         stopping = asyncio.create_task(stack.aclose())
         assert (await idle.closed())[0] == 1001
         idle.peer.kill()
+        assert not stopping.done()
+        release.set()
         assert await busy.message() == reply(5)
         assert (await busy.closed())[0] == 1001
         busy.peer.kill()
         await stopping
-        await later
 
 
 # --- ApiVersions, routes, modes --------------------------------------------------------------------------------------
@@ -734,7 +731,7 @@ async def test_nothing_passes_unseen_behind_a_token() -> None:
         got.append(await connection.frame())
         connection.send(frame(struct.pack(">ihi", 1, 0, 0)))
         got.append(await connection.frame())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time itself: the next request comes meanwhile
         connection.send(bytes(4))
         with contextlib.suppress(asyncio.IncompleteReadError):
             got.append(await connection.frame())

@@ -28,9 +28,9 @@ from kafka_gateway.transports.tunnel.dialer import (
 from kafka_gateway.transports.tunnel.local import LocalSettings, LocalTunnel, LocalTunnelError
 from kafka_gateway.wire.frames import frame
 from tests.gateway_process import GatewayProcess
-from tests.transports.wire import PATIENCE_S, until
 from tests.tunnel.fake_broker import request
 from tests.tunnel.local_process import LocalProcess, free_range
+from tests.waiting import PATIENCE_S, until
 
 Handler = Callable[[web.WebSocketResponse], Awaitable[None]]
 A, B = frame(b"a" * 100), frame(b"b" * 75)
@@ -313,7 +313,7 @@ async def test_fragments_and_pings_between_them() -> None:
         stream = b"\x02\x03" + A[:3] + b"\x89\x02hi" + b"\x00\x00" + b"\x80\x7e\x00" + bytes([len(A) - 3]) + A[3:]
         for byte in stream + b"\x82\x7f" + struct.pack(">Q", len(B)) + B:
             transport.write(bytes([byte]))
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.0005)  # time itself: so that the bytes come one by one
         await socket.receive()
 
     async with Shim(handler, brokers()) as shim, local(shim) as tunnel:
@@ -325,10 +325,11 @@ async def test_fragments_and_pings_between_them() -> None:
 
 
 async def test_stopping_waits_for_open_requests() -> None:
-    release = asyncio.Event()
+    asked, release = asyncio.Event(), asyncio.Event()
 
     async def handler(socket: web.WebSocketResponse) -> None:
         await socket.receive()
+        asked.set()
         await release.wait()
         await socket.send_bytes(A)
         await socket.receive()
@@ -338,10 +339,9 @@ async def test_stopping_waits_for_open_requests() -> None:
             tunnel = await stack.enter_async_context(local(shim))
             reader, writer = await opened(tunnel.port)
             writer.write(B)
-            await until(lambda: shim.targets)
-            await asyncio.sleep(0.1)
+            await asked.wait()
             stopping = asyncio.create_task(stack.aclose())
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # time itself: it goes on waiting
             assert not stopping.done()
             release.set()
             assert await reader.read() == A

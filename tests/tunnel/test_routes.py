@@ -11,7 +11,7 @@ from kafka_gateway.errors import BrokerNotAvailable, NotFound
 from kafka_gateway.transports.tunnel import routes as module
 from kafka_gateway.transports.tunnel.routes import Routes
 from kafka_gateway.upstream import Broker, Upstream
-from tests.transports.wire import until
+from tests.waiting import until
 
 
 class Cluster:

@@ -97,7 +97,7 @@ def works(settings: dict[str, Any], topic: str, records: int = 20, pause_s: floa
     for number in range(records):
         producer.produce(topic, b"%d" % number)
         producer.flush(20)
-        time.sleep(pause_s)
+        time.sleep(pause_s)  # time itself: another login comes in between
     assert len(producer) == 0
     consumer = confluent_kafka.Consumer({**settings, "group.id": topic, "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])

@@ -19,6 +19,7 @@ from tests.transports.conftest import gateway
 from tests.transports.peer import Refused
 from tests.tunnel.fake_broker import Client, FakeBroker, request
 from tests.tunnel.local_process import free_range
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -135,5 +136,5 @@ async def test_a_broker_that_says_no_goodbye_holds_no_connection(monkeypatch: py
     connection.connection_made(cast(Any, Silent(connection)))
     connection.close()
     connection.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await connection.over

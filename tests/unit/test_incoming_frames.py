@@ -13,7 +13,7 @@ from aiohttp import WebSocketError
 from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget
 from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
-from tests.transports.wire import until
+from tests.waiting import until
 
 TEXT, CONTINUATION, PING = 1, 0, 9
 
@@ -142,10 +142,10 @@ async def test_all_is_free_when_the_client_has_left() -> None:
 async def test_a_message_in_fragments_has_its_time() -> None:
     socket = Socket(fragments_s=0.05)
     socket.feed(frame(1, final=False) + frame(1, CONTINUATION))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # time itself: a whole message needs none
     assert socket.code == 0
     socket.feed(frame(1, final=False) + frame(1, PING))
-    await asyncio.sleep(0.1)
+    await until(lambda: socket.code)
     assert socket.code == 1008
     before = socket.parser.got
     socket.feed(frame(1, CONTINUATION))
@@ -168,15 +168,15 @@ async def test_frames_that_go_on_are_left_alone() -> None:
     data = frame(20) * 7
     for at in range(0, len(data), 20):  # nearly every read ends within a frame
         going.feed(data[at : at + 20])
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.04)  # time itself: it goes on, if slowly
     assert going.code == 0
     held.feed(frame(20)[:10])
     held.connection.pause_reading()  # the gateway does not read it
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.4)  # time itself: longer than the window
     assert held.code == 0
     held.feed(frame(20)[10:])
     held.connection.resume_reading()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # time itself: within the window
     assert (going.code, held.code) == (0, 0)
 
 
@@ -192,9 +192,9 @@ async def test_a_long_message_keeps_the_least_rate() -> None:
     socket = Socket(rate=1000, window_s=0.4)
     data = frame(300_000)
     socket.feed(data[:100_000])
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # time itself: within the window
     socket.feed(data[100_000:200_000])
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # time itself: within the window
     assert socket.code == 0
     await until(lambda: socket.code)
     assert (socket.code, socket.memory.held) == (1008, 0)
@@ -210,7 +210,7 @@ async def test_who_holds_the_most_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     assert (small.connection.paused, large.connection.paused) == (0, 1)
     small.feed(bytes(COUNT_FROM))
     assert small.connection.paused == 1
-    await asyncio.sleep(0.05)
+    await until(lambda: large.code)
     assert (small.code, large.code) == (0, 1013)
     assert (small.connection.paused, large.connection.paused) == (0, 0)
     assert not memory.used_up

@@ -13,6 +13,7 @@ from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.kafka.producing import known_topics
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
+from tests.waiting import PATIENCE_S
 
 
 class SlowAdmin:
@@ -48,7 +49,7 @@ async def test_a_topic_is_made_although_word_of_it_came_late(monkeypatch: pytest
     await waiting  # the record is not held up
     assert admin.made.empty()
     admin.answers.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await admin.made.get() == "new"
     topics.close()
 

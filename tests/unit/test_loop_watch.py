@@ -52,18 +52,19 @@ def test_work_is_measured_by_what_the_machine_does_in_the_time(monkeypatch: pyte
 
 def test_a_blocking_call_is_found() -> None:
     """On a machine that is too busy to tell it may be missed: it is enough that it is found once in ten times."""
+    # time itself: it blocks
     assert any("blocked for" in line for _ in range(10) for line in watched(lambda: time.sleep(0.1)))
 
 
 def test_the_wait_for_a_processor_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of the time is such a wait here; without that it is blamed (the test above)."""
     monkeypatch.setattr(LoopWatch, "_waited_s", lambda _: time.monotonic())
-    assert watched(lambda: time.sleep(0.1)) == []
+    assert watched(lambda: time.sleep(0.1)) == []  # time itself: it blocks
 
 
 def test_what_waits_properly_is_let_pass() -> None:
     async def main() -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time itself: it waits properly
         await asyncio.to_thread(time.sleep, 0.1)
 
     watch = LoopWatch(0.03)

@@ -69,7 +69,7 @@ async def test_those_who_hold_the_most_are_given_up_until_there_is_room() -> Non
     memory.claim().add(299)  # nobody to give up
     assert not memory.used_up
     memory.claim(lambda: gone.append(1)).add(1)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time itself: it is looked at several times
     assert gone == [300], "it alone makes an eighth of the room, and is given up once although it holds it still"
     assert memory.given_up == 1
 
@@ -79,10 +79,10 @@ async def test_nobody_is_given_up_who_lets_go_in_time() -> None:
     claim = memory.claim(lambda: pytest.fail("given up"))
     claim.add(1000)
     claim.set_to(10)
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.03)  # time itself: as long as the patience, and longer
     claim.add(990)
     claim.set_to(10)
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.03)  # time itself: as long as the patience, and longer
 
 
 async def test_a_share_lets_in_first_come_first_served() -> None:

@@ -72,13 +72,13 @@ async def test_without_a_limit_none_waits() -> None:
 async def test_requests_find_permits_while_commits_wait() -> None:
     recorder, bucket = Recorder(), TokenBucket(100.0)
     commits = conversation(recorder, Meter(bucket, 1))
-    for offset in range(200):
+    for offset in range(140):
         commits.take(commit_of(offset), True)
     served = 0
-    while len(recorder.commits) < 200:
-        await asyncio.sleep(0.01)
+    while len(recorder.commits) < 140:
+        await asyncio.sleep(0.01)  # time itself: permits come with it
         if bucket.wait_s(1):
             bucket.give_back(1)
         else:
             served += 1
-    assert served >= 20
+    assert served >= 10

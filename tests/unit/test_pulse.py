@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from kafka_gateway.heartbeats import HeartbeatTimer
+from tests.waiting import until
 
 
 class Member:
@@ -70,7 +71,5 @@ async def test_the_timer_rests_without_members() -> None:
     heartbeats.add(member, 1)
     assert heartbeats._timer is not None
     heartbeats.remove(member)
-    async with asyncio.timeout(5):
-        while heartbeats._timer is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await until(lambda: heartbeats._timer is None)
     assert member.beats == 0

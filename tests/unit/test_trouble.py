@@ -17,6 +17,7 @@ from kafka_gateway.kafka.credentials.shared_knowledge import SharedKnowledge
 from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, TopicInfo
 from kafka_gateway.kafka.producing import delivery_watch as trouble
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
+from tests.waiting import until
 
 LOOK_S = 0.02
 
@@ -65,10 +66,8 @@ class Bench:
         batch.told = error.message
 
     async def looks(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.admin.asked) < count:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_S / 4)
-        await asyncio.sleep(LOOK_S / 4)
+        await until(lambda: len(self.admin.asked) >= count)
+        await asyncio.sleep(LOOK_S / 4)  # time itself: behind the look, and before the next
 
 
 async def test_it_tells_with_the_second_look() -> None:
@@ -119,9 +118,9 @@ async def test_it_asks_nothing_while_records_are_confirmed_in_time() -> None:
     bench = Bench("NOT_ENOUGH_REPLICAS: x")
     for _ in range(30):
         batch = bench.send()
-        await asyncio.sleep(LOOK_S / 4)
+        await asyncio.sleep(LOOK_S / 4)  # time itself: sooner than a look
         del bench.waiting[batch]
-    await asyncio.sleep(LOOK_S * 3)
+    await asyncio.sleep(LOOK_S * 3)  # time itself: nothing is asked
     assert bench.admin.asked == []
     assert bench.watch._timer is None
 

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ class Peer:
     async def produce(self, value: Any, **more: Any) -> None:
         await self.say({"value": {"value": value, "format": "string"}, **more})
 
-    async def hear(self, count: int = 1, within_s: float = 15.0) -> list[dict[str, Any]]:
+    async def hear(self, count: int = 1, within_s: float = PATIENCE_S) -> list[dict[str, Any]]:
         """That many messages, however they come."""
         found: list[dict[str, Any]] = []
         async with asyncio.timeout(within_s):
@@ -58,7 +59,7 @@ class Peer:
             message = await self.socket.receive(timeout=for_s)
             pytest.fail(f"unexpected {message}")
 
-    async def end(self, within_s: float = 10.0) -> int | None:
+    async def end(self, within_s: float = PATIENCE_S) -> int | None:
         """The code with which the gateway closes."""
         message = await self.socket.receive(timeout=within_s)
         assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING), message
@@ -154,10 +155,12 @@ class Log:
         return offset
 
     async def committed_becomes(self, group: str, topic: str, offset: int, partition: int = 0) -> None:
-        async with asyncio.timeout(10):
-            while (found := await asyncio.to_thread(self.committed, group, topic, partition)) != offset:
-                assert found <= offset
-                await asyncio.sleep(0.05)
+        async def committed() -> bool:
+            found = await asyncio.to_thread(self.committed, group, topic, partition)
+            assert found <= offset
+            return found == offset
+
+        await until(committed)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster, free_ports
+from tests.waiting import PATIENCE_S, until
 from tests.websocket_proxy.conftest import Log, Refused, Sockets
 
 KEY = "kafka.ws.proxy."
@@ -220,7 +221,7 @@ async def test_dynamic_configuration_that_others_wrote(
     process, admin = gateway(kafka, f"{KEY}dynamic-config-handler.enabled=true", name)
     with process:
         found = {}
-        async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
             while len(found.get("producers", {}).get("dynamic", ())) < 1:
                 async with session.get(admin + "/admin/client/config") as response:
                     found = json.loads(await response.read())
@@ -299,7 +300,7 @@ async def test_groups(
         peer = await sockets.consumer(topic, "client", groupId=group)
         assert (await peer.hear())[0]["offset"] == 1  # where the admin put it
         members: list[str] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while members != ["client"]:
                 found = json.loads((await ask("GET", path + "/describe"))[1])
                 members = found["members"]
@@ -321,10 +322,13 @@ async def test_groups(
         assert await ask("DELETE", f"{path}/offsets/delete/{topic}") == active
         assert await ask("DELETE", f"{path}/offsets") == active
         await sockets.aclose()
-    async with asyncio.timeout(10):
-        while (status := (await ask("DELETE", f"{path}/offsets"))[0]) == 412:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    assert status == 200
+
+    async def deleted() -> bool:
+        status = (await ask("DELETE", f"{path}/offsets"))[0]
+        assert status in (200, 412)
+        return status == 200
+
+    await until(deleted)
     assert await ask("GET", path + "/offsets") == (404, b"")
 
 
@@ -372,9 +376,11 @@ async def test_metrics(ask: Ask, both: Both, new_topic: Callable[..., str], uniq
             await sockets.producer(topic, client, instanceId="j")
         assert (await value('wsproxy_handshakes_refused_total{reason="limit"}') or 0) >= 1
         await sockets.aclose()
-    async with asyncio.timeout(5):
-        while await value(series) is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+
+    async def gone() -> bool:
+        return await value(series) is None
+
+    await until(gone)
     assert await value('wsproxy_sockets_closed_total{code="1000",type="producer"}')
     port = re.escape(both.public.rpartition(":")[2])
     text = (await ask("GET", "/metrics"))[1].decode()

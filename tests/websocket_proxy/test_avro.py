@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from tests.gateway_process import GatewayProcess
+from tests.waiting import PATIENCE_S
 from tests.websocket_proxy.conftest import Log, Sockets
 
 NewTopic = Callable[..., str]
@@ -33,7 +33,7 @@ def write(schema: Any, datum: Any) -> bytes:
 
 
 async def hear(socket: aiohttp.ClientWebSocketResponse, schema: Any) -> Any:
-    message = await socket.receive(timeout=15)
+    message = await socket.receive(timeout=PATIENCE_S)
     assert message.type is WSMsgType.BINARY, message
     return fastavro.schemaless_reader(io.BytesIO(message.data), schema, None)
 
@@ -92,20 +92,20 @@ async def test_what_cannot_be_produced_ends_the_socket_and_says_what_to_do(
     given = {"valType": "string", **types}
     peer = await sockets.open("/socket/in", clientId="c", topic=new_topic(), socketPayload="avro", **given)
     await peer.socket.send_bytes(frame)
-    message = await peer.socket.receive(timeout=15)
+    message = await peer.socket.receive(timeout=PATIENCE_S)
     assert (message.type, message.data) == (WSMsgType.CLOSE, code)
     assert said in str(message.extra)
     assert len(str(message.extra)) < 120  # none is cut
 
 
-async def test_consume_and_commit(proxy: GatewayProcess, sockets: Sockets, new_topic: NewTopic) -> None:
+async def test_consume_and_commit(proxy: GatewayProcess, sockets: Sockets, new_topic: NewTopic, log: Log) -> None:
     topic = new_topic()
     record, commit = await schema(proxy, "consumer/record"), await schema(proxy, "consumer/commit")
     assert commit == await schema(proxy, "producer/commit")
     producer = await sockets.open("/socket/in", clientId="p", topic=topic, keyType="string")
     await producer.produce("v", key={"value": "k", "format": "string"}, headers=[{"key": "h", "value": "w"}])
     await producer.hear()
-    query = {"clientId": "c", "topic": topic, "socketPayload": "avro", "autoCommit": "false"}
+    query = {"clientId": "c", "groupId": topic, "topic": topic, "socketPayload": "avro", "autoCommit": "false"}
     peer = await sockets.open("/socket/out", keyType="string", **query)
     got = await hear(peer.socket, record)
     at = got.pop("timestamp")
@@ -114,7 +114,7 @@ async def test_consume_and_commit(proxy: GatewayProcess, sockets: Sockets, new_t
         "headers": [{"key": "h", "value": "w"}],
     }  # fmt: skip
     await peer.socket.send_bytes(write(commit, {"wsProxyMessageId": f"{topic}-0-0-{at}"}))
-    await asyncio.sleep(1)
+    await log.committed_becomes(topic, topic, 1)
     await peer.socket.close()
     await producer.produce("second")
     await producer.hear()
@@ -122,6 +122,6 @@ async def test_consume_and_commit(proxy: GatewayProcess, sockets: Sockets, new_t
     got = await hear(again.socket, record)
     assert (got["offset"], got["key"], got["value"], got["headers"]) == (1, None, "second", None)
     await again.socket.send_bytes(b"\xff")
-    while (message := await again.socket.receive(timeout=15)).type is WSMsgType.BINARY:
+    while (message := await again.socket.receive(timeout=PATIENCE_S)).type is WSMsgType.BINARY:
         pass
     assert (message.type, message.data) == (WSMsgType.CLOSE, 1011)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from tests.websocket_proxy.conftest import Log, Peer, Refused, Sockets
 
 NewTopic = Callable[..., str]
@@ -131,15 +132,15 @@ async def test_two_members_share_the_partitions(
 
     async def follow(peer: Peer) -> None:
         while True:
-            seen[peer].add((await peer.hear(within_s=30))[0]["partition"])
+            seen[peer].add((await peer.hear(within_s=PATIENCE_S))[0]["partition"])
 
     tasks = [asyncio.create_task(follow(peer)) for peer in seen]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not all(seen.values()):
                 await asyncio.to_thread(log.append, topic, b"v", partition=0)
                 await asyncio.to_thread(log.append, topic, b"v", partition=1)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # time itself: some ten a second are enough
     finally:
         for task in tasks:
             task.cancel()
@@ -161,11 +162,11 @@ async def test_where_reading_begins(sockets: Sockets, new_topic: NewTopic, log: 
     latest = await sockets.consumer(topic, "latest", offsetResetStrategy="LATEST")
     assert (await earliest.hear())[0]["offset"] == 0
     assert await none.end() == 1011
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         hearing = asyncio.create_task(latest.hear())
         while not hearing.done():
             await asyncio.to_thread(log.append, topic, b"new")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # time itself: some ten a second are enough
     assert hearing.result()[0]["offset"] > 0
 
 
@@ -277,7 +278,7 @@ async def test_a_topic_that_was_made_again_is_read_from_its_beginning(
     await asyncio.to_thread(Log(log._bootstrap).append, topic, *(b"new" for _ in range(300)))
     offsets: set[int] = set()
     while len(offsets) < 300:
-        (record,) = await peer.hear(within_s=20)
+        (record,) = await peer.hear(within_s=PATIENCE_S)
         if record["value"]["value"] == "new":
             offsets.add(record["offset"])
     assert offsets == set(range(300))

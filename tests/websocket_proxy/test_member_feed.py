@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.gateway_process import GatewayProcess
+from tests.waiting import until
 from tests.websocket_proxy.conftest import Log, Peer, Sockets
 
 NewTopic = Callable[..., str]
@@ -37,7 +38,7 @@ class Follower:
                 if self.commits:
                     await self.peer.say({"wsProxyMessageId": record["wsProxyMessageId"]})
             if self.deaf_until > loop.time():
-                await asyncio.sleep(self.deaf_until - loop.time())
+                await asyncio.sleep(self.deaf_until - loop.time())  # time itself: it reads nothing for so long
 
     @property
     def count(self) -> int:
@@ -75,22 +76,22 @@ async def test_every_group_gets_every_record_once(
 
     await produce()
     exact = [*followers, manual]
-    async with asyncio.timeout(60):
-        while any(each.count < 2 * RECORDS for each in exact):
-            assert not any(each.task.done() for each in exact)
-            await asyncio.sleep(0.05)
+    await until(lambda: all(each.count >= 2 * RECORDS or each.task.done() for each in exact))
     for each in exact:
         assert each.heard == {0: list(range(RECORDS)), 1: list(range(RECORDS))}
     for offsets in limited.heard.values():
         assert offsets == list(range(len(offsets)))
     # After a rebalance records may come again, to either of the two, but none is left out.
-    together: Any = {0: set(), 1: set()}
-    until = loop.time() + 30
-    while any(len(offsets) < RECORDS for offsets in together.values()) and loop.time() < until:
+    together: dict[int, set[int]] = {0: set(), 1: set()}
+
+    def all_heard() -> bool:
         for each in sharing:
             for partition, offsets in each.heard.items():
                 together[partition].update(offsets)
-        await asyncio.sleep(0.05)
+        return all(len(offsets) >= RECORDS for offsets in together.values())
+
+    with contextlib.suppress(TimeoutError):
+        await until(all_heard)
     assert {partition: sorted(set(range(RECORDS)) - offsets) for partition, offsets in together.items()} == {
         0: [],
         1: [],

@@ -12,6 +12,7 @@ import aiohttp
 
 from tests.contract.test_docs import BLOCK
 from tests.gateway_process import ROOT, GatewayProcess
+from tests.waiting import PATIENCE_S
 from tests.websocket_proxy.conftest import Log
 
 PAGE = (ROOT / "docs" / "websocket-proxy.md").read_text(encoding="utf-8")
@@ -34,7 +35,7 @@ async def test_the_conversations_of_the_page(proxy: GatewayProcess, create_topic
                         await socket.send_str(text.replace(f"{topic}-0-0-1554896731782", last_id))
                         continue
                     assert way == "< "
-                    found: dict[str, Any] = json.loads((await socket.receive(timeout=15)).data)
+                    found: dict[str, Any] = json.loads((await socket.receive(timeout=PATIENCE_S)).data)
                     last_id = found.get("wsProxyMessageId", "")
                     timestamp = str(found["timestamp"])
                     assert json.dumps(found, separators=(",", ":")).replace(timestamp, "1554896731782") == text

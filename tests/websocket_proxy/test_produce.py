@@ -13,6 +13,7 @@ from aiohttp import WSMsgType
 
 from tests.gateway_process import GatewayProcess
 from tests.logged import logged
+from tests.waiting import PATIENCE_S
 from tests.websocket_proxy.conftest import Log, Refused, Sockets
 
 NewTopic = Callable[..., str]
@@ -184,7 +185,7 @@ async def test_formats_survive_the_round_trip(sockets: Sockets, new_topic: NewTo
         await producer.hear(len(values))
         consumer = await sockets.consumer(topic, f"c-{name}", keyType=name, valType=name)
         for value in values:
-            text = (await consumer.socket.receive(timeout=15)).data
+            text = (await consumer.socket.receive(timeout=PATIENCE_S)).data
             part = '{"value":%s,"format":"%s"}' % (value, name)  # noqa: UP031
             assert text.endswith('"key":%s,"value":%s}' % (part, part))  # noqa: UP031
 

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
+from tests.waiting import until
 from tests.websocket_proxy.conftest import Log, Refused, Sockets
 
 Unique = Callable[..., str]
@@ -45,49 +46,45 @@ async def sockets_of(gateway: GatewayProcess) -> AsyncIterator[Sockets]:
         await opened.aclose()
 
 
-async def accepted(opening: Callable[[], Any], within_s: float = 20.0) -> Any:
+async def accepted(opening: Callable[[], Any]) -> Any:
     """The socket, as soon as there is a place for it."""
-    async with asyncio.timeout(within_s):
-        while True:
-            try:
-                return await opening()
-            except Refused:
-                await asyncio.sleep(0.1)
+    return await until(opening, but=Refused)
 
 
-async def refusal(opening: Callable[[], Any], within_s: float = 10.0) -> tuple[int, str]:
+async def refusal(opening: Callable[[], Any]) -> tuple[int, str]:
     """How it is refused, as soon as it is: what another gateway did takes a moment to come here."""
-    async with asyncio.timeout(within_s):
-        while True:
-            try:
-                peer = await opening()
-            except Refused as error:
-                if error.status != 101:  # what `Sockets.open` asks once more to see the body may be let in
-                    return error.status, json.loads(error.body)["message"]
-            else:
-                await peer.socket.close()
-            await asyncio.sleep(0.1)
+
+    async def told() -> tuple[int, str] | None:
+        try:
+            peer = await opening()
+        except Refused as error:
+            if error.status != 101:  # what `Sockets.open` asks once more to see the body may be let in
+                return error.status, json.loads(error.body)["message"]
+        else:
+            await peer.socket.close()
+        return None
+
+    found: tuple[int, str] = await until(told)
+    return found
 
 
-async def instances(log: Log, topic: str, key: str, expected: set[str], within_s: float = 15.0) -> dict[str, Any]:
+async def instances(log: Log, topic: str, key: str, expected: set[str]) -> dict[str, Any]:
     """The last record of a session, as soon as it has these instances."""
     found: dict[str, Any] = {}
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            while True:
-                try:
-                    records = await asyncio.to_thread(log.read, topic)
-                except KafkaException:  # the topic is just being made
-                    continue
-                last = [each.value() for each in records if each.key() == key.encode()]
-                found = json.loads(last[-1]) if last and last[-1] is not None else {}
-                names = {
-                    each["id"].get("clientId", each["id"].get("instanceId")) for each in found.get("instances", ())
-                }
-                if names == expected:
-                    return found
-                await asyncio.sleep(0.1)
-    pytest.fail(f"{found} has not the instances {expected}")
+
+    async def has_them() -> bool:
+        nonlocal found
+        records = await asyncio.to_thread(log.read, topic)
+        last = [each.value() for each in records if each.key() == key.encode()]
+        found = json.loads(last[-1]) if last and last[-1] is not None else {}
+        ids = (each["id"] for each in found.get("instances", ()))
+        return {each.get("clientId", each.get("instanceId")) for each in ids} == expected
+
+    try:
+        await until(has_them, but=KafkaException)  # while the topic is just being made
+    except TimeoutError:
+        pytest.fail(f"{found} has not the instances {expected}")
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
+from tests.waiting import until
 from tests.websocket_proxy.conftest import Log, Refused, Sockets
 
 NewTopic = Callable[..., str]
@@ -69,13 +70,7 @@ async def test_one_more_is_refused_and_the_first_goes_on(sockets: Sockets, new_t
     await first.produce("still there")
     await first.hear()
     await first.socket.close()
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                again = await sockets.producer(topic, client, instanceId="i", transactional="true")
-                break
-            except Refused:
-                await asyncio.sleep(0.05)
+    again = await until(lambda: sockets.producer(topic, client, instanceId="i", transactional="true"), but=Refused)
     await again.produce("v")
     await again.hear()
 

@@ -35,7 +35,7 @@ from kafka_gateway.transports.envelope.tracking_ids import TrackingIds
 from tests.behaviour.clients import AtmosphereClient, LongPollingClient, SseClient, StreamingClient
 from tests.transports.listener import Listener, handshake, push, target
 from tests.transports.stub_service import StubService
-from tests.transports.wire import until
+from tests.waiting import until
 from tests.workers.pair import two_workers
 
 __all__ = [

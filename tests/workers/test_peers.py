@@ -32,7 +32,7 @@ from tests.logged import logged
 from tests.transports.authority import Authority
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
-from tests.transports.wire import until
+from tests.waiting import until
 
 PATIENCE_S = 60.0
 NO_FIELDS = jsonio.Raw(b"{}")

@@ -23,7 +23,8 @@ from tests.acceptance.envelopes import EnvelopeClient
 from tests.gateway_process import GatewayProcess
 from tests.operation.scraped import scrape
 from tests.transports.listener import Listener, handshake, target
-from tests.transports.wire import JSON_V2, V2, Reply, Wire, produce, request, until
+from tests.transports.wire import JSON_V2, V2, Reply, Wire, produce, request
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
