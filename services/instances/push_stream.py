@@ -19,7 +19,7 @@ from kafka_gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, 
 from kafka_gateway.kafka.ports.consuming import ReadLimits, TakenBatch
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.common.rows import left_out
-from kafka_gateway.services.instances.registry import ConsumerInstance, put_back
+from kafka_gateway.services.instances.registry import ConsumerInstance
 from kafka_gateway.stream import Payload
 
 log = logging.getLogger("gateway.consumers")
@@ -55,7 +55,10 @@ class PushStream:
         self._translate = translate
         self._greeted = False
         self._retry_s = 0.0
-        self._reading: asyncio.Task[TakenBatch] | None = None
+        self._reader: asyncio.Task[object] | None = None
+        """Who waits for records."""
+        self._interrupted = False
+        """Whether the reader was cancelled by the end of this stream, and by nothing else."""
         self._taken: TakenBatch | None = None
         """Its payloads are being written."""
         self._payloads: deque[Payload] = deque()
@@ -123,8 +126,9 @@ class PushStream:
         if self._ended:
             return
         self._ended = True
-        if self._reading is not None:
-            self._reading.cancel()
+        if self._reader is not None and self._reader is not asyncio.current_task():
+            self._interrupted = True
+            self._reader.cancel()
         if self._taken is not None:
             asyncio.get_running_loop().call_later(GRACE_S, self._settle, False)
         self._instance.release()  # the clock of its expiry starts (§2.5)
@@ -143,18 +147,17 @@ class PushStream:
 
     async def _take(self, limits: ReadLimits) -> TakenBatch | None:
         """The next records; None if the stream has been ended meanwhile. Cancelling it loses none."""
-        # A task of its own, because end() comes from others: cancelling the reader would end more than the reading.
-        reading = self._reading = asyncio.ensure_future(self._read(limits))
+        reader = self._reader = asyncio.current_task()
         try:
-            taken = await reading
+            taken = await self._read(limits)
         except asyncio.CancelledError:
-            put_back(reading)
-            task = asyncio.current_task()
-            if self._ended and not (task is not None and task.cancelling()):
+            # Taken back as asyncio.timeout() does: end() ends the reading, and not its task. A task for each reading
+            # would make a push cost a third more.
+            if self._interrupted and reader is not None and not reader.uncancel():
                 return None
             raise
         finally:
-            self._reading = None
+            self._reader, self._interrupted = None, False
         if self._ended:
             taken.put_back()
             return None
