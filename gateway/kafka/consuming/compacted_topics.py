@@ -36,6 +36,7 @@ _RETRY_S = 1.0
 _LOOK_S = 3.0
 """How often it is looked whether the topic is still there; librdkafka asks every five minutes only."""
 _BATCH = 1000
+_FETCH_WAIT_MS = 100
 _REPLICAS_MAX = 3
 _CLOSE_S = 3.0
 
@@ -166,13 +167,18 @@ class KafkaCompactedLog:
     def _read(self, stop: threading.Event, end: Callable[[Exception | None], None]) -> None:
         place = (self._topic.name, 0)
         settings = ConsumerSettings(self._reader, self._reader, auto_offset_reset="earliest", auto_commit=False)
-        build = partial(self._clients.consumer, settings, **{"enable.partition.eof": True})
+        # The end shows in a fetch that brings nothing, which takes half a second by default.
+        own = {"enable.partition.eof": True, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+        build = partial(self._clients.consumer, settings, **own)
         reader = GroupClient(build, joins=False)
         member: GroupClient | None = None
         failure: Exception | None = None
         try:
             member = self._join(settings)
             reader.open()
+            reader.learn(
+                self._topic.name
+            )  # what is not known yet when it is assigned, librdkafka looks for a second later
             reader.assign([place], {place: OFFSET_BEGINNING})
             caught_up = False
             while not stop.is_set():
