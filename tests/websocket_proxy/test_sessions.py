@@ -189,7 +189,7 @@ async def test_a_killed_gateway_gives_its_places_back(
             victim.process.send_signal(signal.SIGKILL)
             victim.process.wait()
             # the group's session time, and two looks of the others
-            await accepted(lambda: two.producer(topic, name, instanceId="new"), within_s=25)
+            await accepted(lambda: two.producer(topic, name, instanceId="new"))
             await instances(log, state, name, {"new"})
     await instances(log, state, name, set())  # stopped in order, the heir gives its own back
 
@@ -249,7 +249,7 @@ async def test_the_topic_is_deleted(
         async with sockets_of(gateway) as one:
             await one.producer(topic, name, instanceId="1")
             await asyncio.to_thread(admin.delete_topics([state], operation_timeout=10)[state].result, 10)
-            await instances(log, state, name, {"1"}, within_s=25)
+            await instances(log, state, name, {"1"})
             await one.producer(topic, name, instanceId="2")
             await instances(log, state, name, {"1", "2"})
 
@@ -271,7 +271,7 @@ async def test_kafka_is_away(own_kafka: KafkaCluster, unique: Unique) -> None:
             own_kafka.kill(1)
             await leaving.socket.close()
             await asyncio.to_thread(own_kafka.restart, 1)
-            await instances(log, state, "p", {"2"}, within_s=30)
+            await instances(log, state, "p", {"2"})
             await accepted(lambda: one.producer(topic, "p", instanceId="3"))
             await instances(log, state, "p", {"2", "3"})
 
