@@ -69,8 +69,8 @@ class Load:
     async def acknowledged(self, more: int = 500, within_s: float = 40) -> float:
         """Waits until so many more are acknowledged; how long the first of them took."""
         count = len(self.acked)
-        first = await until(lambda: len(self.acked) > count, within_s, 0.02)
-        await until(lambda: len(self.acked) >= count + more, within_s, 0.02)
+        first = await until(lambda: len(self.acked) > count, within_s)
+        await until(lambda: len(self.acked) >= count + more, within_s)
         return first
 
 

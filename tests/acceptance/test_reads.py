@@ -268,7 +268,7 @@ async def test_unused_instances_are_closed(kafka: KafkaCluster, unique: Unique) 
                 await rest.read(used, 0)
                 return threads(gateway) <= at_start + 2 * 5 + 4
 
-            took = await until(closed, 10, 0.2)
+            took = await until(closed, 10)
             print(f"unused instances were closed within {took:.1f} s")
             for path in unused:
                 answer = await rest.request("GET", f"{path}/records", accept=v2("json"))
