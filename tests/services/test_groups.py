@@ -15,7 +15,7 @@ from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridg
 from kafka_gateway.services.bridges.delivery import DeliverySettings
 from kafka_gateway.services.bridges.service import silence
 from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets, Follower
-from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, Place
+from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, MessageId
 from kafka_gateway.services.websocket_proxy.sessions import OpenSessions, ProxySettings
 from tests.services.fake_kafka import FakeKafka
 from tests.waiting import PATIENCE_S
@@ -134,8 +134,8 @@ async def follower_of(kafka: FakeKafka, size: int) -> tuple[Follower, Listener]:
     return follower, listener
 
 
-def place(record: ConsumedRecord) -> Place:
-    return Place(record.topic() or "", record.partition() or 0, record.offset() or 0, record.timestamp()[1])
+def place(record: ConsumedRecord) -> MessageId:
+    return MessageId(record.topic() or "", record.partition() or 0, record.offset() or 0, record.timestamp()[1])
 
 
 async def test_a_socket_waits_for_commits_and_goes_on_behind_half_of_them() -> None:
