@@ -96,6 +96,7 @@ class Plans:
                 raise
             route, _ = self._choose(Match(nearest, {}), method, accept, content_type, default)
             near = self._negotiated(route, {}, accept, content_type, has_body)
+            error.with_help("Give a whole number of 32 bits, from 0 on, where the path of this route has one.")
             return self._replies.render_error(request, error, near.media_type)
         if not match.routes:
             return Reply(200, "", b"", (("Allow", ", ".join(match.allow)),))

@@ -162,7 +162,9 @@ def read_create_topic(body: bytes, codec: Codec | None) -> CreateTopicRequest:
     check_names(members, known)
     name = required(read_text(members.get("topic_name", NULL), "topic_name"), "topic_name")
     if not is_topic(name):
-        raise PayloadError("Payload error. Invalid topic name.")
+        raise PayloadError("Payload error. Invalid topic name.").with_help(
+            "A topic's name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and is neither '.' nor '..'."
+        )
     partitions = read_integer(members.get("partitions_count", NULL), "partitions_count")
     replicas = read_integer(members.get("replication_factor", NULL), "replication_factor", 16)
     topic = TopicToCreate(

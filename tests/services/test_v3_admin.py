@@ -160,6 +160,14 @@ async def test_a_topic_is_made_and_deleted(rest: Rest, fake: FakeKafka) -> None:
         assert (gone.status, gone.code) == (404, 40403)
 
 
+async def test_names_and_numbers_that_cannot_be_say_what_can(start: Start) -> None:
+    rest = start(errors_help=True)
+    refused = await rest.post(f"{C}/topics", {"topic_name": "a:b"}, JSON)
+    assert "1 to 249 of a-z" in refused.body["help"]
+    refused = await rest.get(f"{C}/topics/t/partitions/99999999999")
+    assert (refused.status, refused.body["help"].split(",")[0]) == (404, "Give a whole number of 32 bits")
+
+
 async def test_assignments_win_over_counts(rest: Rest) -> None:
     body = {"topic_name": "n", "partitions_count": 9, "replicas_assignments": {"0": [1], "1": ["1"]}}
     assert (await rest.post(f"{C}/topics", body, JSON)).body["partitions_count"] == 2
