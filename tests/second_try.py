@@ -1,7 +1,8 @@
 """Tells `bin/test` which tests failed, and which of them compare durations: those marked ``timing``, and those in which
-a step held the event loop for too long. They may fail on a machine that was busy for a second, so `bin/test` tries them
-once more, and its last lines name those that passed only then. Any other test that fails has found a fault, of the
-gateway or of the test, and fails the run.
+a step held the event loop for too long. They may fail on a machine that was busy for a second.
+
+Any other test that fails now and then has found a fault, of the gateway or of the test: `bin/test` tries a few of them
+once more, and its last lines name those that passed only then.
 
 With ``BIN_TEST_REPORT`` set to the path of a file, that file gets a line for each failed test: ``timing`` or
 ``other``, a tab, the test's node id. tests/conftest.py has these hooks by importing them.

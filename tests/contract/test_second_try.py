@@ -1,9 +1,8 @@
-"""`bin/test` tries again what compares durations, names what passes then, and lets nothing else pass."""
+"""`bin/test` reads from this file which tests failed, and which of them compare durations."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,43 +63,3 @@ def test_what_failed_is_told_with_its_kind(tmp_path: Path, processes: str) -> No
         "timing\ttest_it.py::test_late",
         "timing\ttest_it.py::test_late_and_unclean[a b]",
     ]
-
-
-ONCE = """
-import pathlib, pytest
-
-@pytest.mark.timing
-def test_late_once():
-    tried = pathlib.Path("tried")
-    tried.write_text(tried.read_text() + "x" if tried.exists() else "x")
-    assert len(tried.read_text()) == 2
-"""
-OTHER = """
-def test_wrong():
-    raise ValueError
-"""
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    ("tests", "tried", "ended"), [(ONCE, "xx", "0 test_it.py::test_late_once"), (ONCE + OTHER, "x", "1 ")]
-)
-def test_only_what_watches_a_clock_is_tried_again(tmp_path: Path, tests: str, tried: str, ended: str) -> None:
-    (tmp_path / "test_it.py").write_text(tests)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = timing\n")
-    found = re.search(r"^report=.*?^run\(\) \{.*?^\}$", (ROOT / "bin" / "test").read_text(), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    script = f'{found[0]}\nstatus=0\nrun "timing or not timing" || status=$?\necho "$status ${{second[*]-}}"'
-    options = "-q -p tests.second_try -p no:cacheprovider -n 0"
-    variables = {**os.environ, "PYTEST_ADDOPTS": options, "PYTHONPATH": str(ROOT), "python": sys.executable}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == ended, done.stdout
-    assert (tmp_path / "tried").read_text() == tried
