@@ -35,9 +35,11 @@ async def has_taken_all(transport: asyncio.Transport) -> bool:
         return True  # there writing fails when nobody reads any more
     until, pause_s = time.monotonic() + PATIENCE_S, _FIRST_LOOK_S
     while not transport.is_closing():
+        # In this order: a connection that is reset in between has nothing left that is not acknowledged, either.
+        is_empty = not transport.get_write_buffer_size() and not _unacknowledged(connection.fileno())
         if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED:
             return False
-        if not transport.get_write_buffer_size() and not _unacknowledged(connection.fileno()):
+        if is_empty:
             return True
         if time.monotonic() > until:
             return False
