@@ -85,6 +85,15 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
     return committed
 
 
+def goes_on(kept: Definition | None, found: Definition | None) -> bool:
+    """Whether an instance that was kept without its slot may go on: nobody has written anything since that counts.
+
+    Whoever opens an instance anew writes its definition, in its own name (``by``), and so does whoever hands one over;
+    a change of ours that did not get there is none. Anything but the very same definition speaks against it.
+    """
+    return kept is not None and kept == found
+
+
 def anchors_of(
     positions: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, int]
 ) -> dict[str, dict[str, Anchor]]:
@@ -143,4 +152,12 @@ class Holder(Protocol):
         """Other processes will have these: ends what is at work on them, writes where they are, closes them."""
 
     def drop(self, places: Collection[Place]) -> None:
-        """Other processes have these, or have changed them: closes what is live, and writes nothing."""
+        """Other processes have these, or have changed them: closes what is live or kept, and writes nothing."""
+
+    def suspend(self, places: Collection[Place]) -> None:
+        """The coordinator was not heard for too long, so others may have these: serves nothing of them, but keeps what
+        is live."""
+
+    def resume(self, places: Collection[Place]) -> None:
+        """These are here again, and `Definitions.find` says what the log has of them: goes on with what was kept and is
+        still what the log says (`goes_on`), and closes what is not."""

@@ -132,7 +132,8 @@ class ClusterHomes:
             "process": self._process.id,
             "boot": self._process.boot,
             "slots_total": store.count,
-            "slots": {str(slot): state.value for slot, state in store.states().items()},
+            "slots": dict.fromkeys(map(str, store.suspended()), "suspended")
+            | {str(slot): state.value for slot, state in store.states().items()},
             "instances": {str(slot): count for slot, count in store.instances().items()},
             "owners": {str(slot): owner for slot, owner in owners.items()},
             "nodes": {

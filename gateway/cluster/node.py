@@ -78,7 +78,7 @@ class Node:
         self._kafka = kafka
         self.process = process
         self._group, self._topic, self._process_topic = names_of(process.cluster)
-        self.store = SlotStore(process, self._topic, lambda: kafka.producer, self)
+        self.store = SlotStore(process, self._topic, lambda: kafka.producer, self, config.seconds("cluster.suspend.ms"))
         self.processes = Processes(process, peers, self.store.served, lambda slots: self.homes.changed(slots))
         self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers, workers)
         if peers.carries_proofs:
@@ -97,6 +97,7 @@ class Node:
         store, homes = self.store, self.homes
         states = Counter(state.value for state in store.states().values())
         rows = [((state.value,), float(states[state.value])) for state in SlotState]
+        rows.append((("suspended",), float(len(store.suspended()))))
         yield gauge("cluster_slots", "Slots that are held here", ("state",), rows)
         moves = [((cause,), float(count)) for cause, count in store.moves.items()]
         yield counter("cluster_slot_moves", "Slots that came here and that were given up or lost", ("move",), moves)

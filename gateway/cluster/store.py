@@ -65,11 +65,31 @@ class _Slot:
     began: float = dataclasses.field(default_factory=time.monotonic)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Suspended:
+    """A slot that was lost, and may come back."""
+
+    places: Collection[Place]
+    end: asyncio.TimerHandle
+
+
+def _places(fold: Fold) -> list[Place]:
+    return [Place(each.group, each.name) for each in fold]
+
+
 class SlotStore:
     """`Definitions`, and the `SlotListener`. Belongs to the event loop."""
 
-    def __init__(self, process: Process, topic: str, producer: Callable[[], Producer], watcher: Watcher) -> None:
-        """``producer``: the gateway's own, made when it is first used."""
+    def __init__(
+        self,
+        process: Process,
+        topic: str,
+        producer: Callable[[], Producer],
+        watcher: Watcher,
+        suspend_s: float = 0.0,
+    ) -> None:
+        """``producer``: the gateway's own, made when it is first used. ``suspend_s``: how long what is live is kept
+        without its slot."""
         self._process = process
         self._topic = topic
         self._producer = producer
@@ -78,6 +98,8 @@ class SlotStore:
         """How many slots there are in all; 0: not known yet."""
         self.holders: list[Holder] = []
         self._slots: dict[int, _Slot] = {}
+        self._suspend_s = suspend_s
+        self._suspended: dict[int, _Suspended] = {}
         self._read_back: dict[str, asyncio.Future[bool]] = {}
         """Whether the record that creates this ``uid`` is valid, when that is known."""
         self._ending: set[str] = set()
@@ -132,6 +154,10 @@ class SlotStore:
     def states(self) -> dict[int, SlotState]:
         """Of all slots that are held."""
         return {slot: held.state for slot, held in sorted(self._slots.items())}
+
+    def suspended(self) -> list[int]:
+        """The slots of which the instances are kept, and not served."""
+        return sorted(self._suspended)
 
     def served(self) -> list[int]:
         return [slot for slot, held in self._slots.items() if held.state is SlotState.SERVING]
@@ -271,21 +297,18 @@ class SlotStore:
             if held is not None and held.state is SlotState.REPLAYING:
                 held.state, held.since, began = SlotState.SERVING, now, True
                 self._repair(slot)
+                self._resume(slot)
         if began:
             self.trouble = ""
             self._changed()
 
     async def give_up(self, slots: Collection[int]) -> None:
         held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
-        places = [
-            Place(each.group, each.name)
-            for slot in held.values()
-            if slot.state is SlotState.SERVING
-            for each in slot.fold
-        ]
+        places = [place for slot in held.values() if slot.state is SlotState.SERVING for place in _places(slot.fold)]
         self.moves["handed"] += len(held)
         for slot in held.values():
             slot.state = SlotState.HANDING_OVER
+        self._end_suspension(held)
         self._changed()
         try:
             await asyncio.gather(*(holder.hand_over(places) for holder in self.holders))
@@ -301,20 +324,44 @@ class SlotStore:
         log.warning("slots %s were lost: the group's coordinator was not heard for too long", sorted(slots))
         self._lose(slots)
 
+    def fenced(self, why: str) -> None:
+        self._lose(list(self._slots))  # for good, if another one has the name: then this process ends
+        self._watcher.fenced(why)
+
     def _lose(self, slots: Collection[int]) -> None:
         self.moves["lost"] += len(slots)
-        places = [
-            Place(each.group, each.name) for slot in slots if slot in self._slots for each in self._slots[slot].fold
-        ]
         for slot in slots:
+            held = self._slots.get(slot)
+            if held is not None and held.state is SlotState.SERVING:
+                self._suspend(slot, held)
             self._let_go(slot)
-        for holder in self.holders:
-            holder.drop(places)
         self._changed()
 
-    def fenced(self, why: str) -> None:
-        self._lose(list(self._slots))
-        self._watcher.fenced(why)
+    # --- suspended slots ----------------------------------------------------------------------------------------------
+
+    def _suspend(self, slot: int, held: _Slot) -> None:
+        places = _places(held.fold)
+        end = asyncio.get_running_loop().call_later(self._suspend_s, self._end_suspension, (slot,))
+        self._suspended[slot] = _Suspended(places, end)
+        for holder in self.holders:
+            holder.suspend(places)
+
+    def _resume(self, slot: int) -> None:
+        """It is served here again, and all of its log is read."""
+        suspended = self._suspended.pop(slot, None)
+        if suspended is not None:
+            suspended.end.cancel()
+            for holder in self.holders:
+                holder.resume(suspended.places)
+
+    def _end_suspension(self, slots: Collection[int]) -> None:
+        """What was kept is closed: nobody knows how far others have got with it."""
+        for slot in slots:
+            suspended = self._suspended.pop(slot, None)
+            if suspended is not None:
+                suspended.end.cancel()
+                for holder in self.holders:
+                    holder.drop(suspended.places)
 
     def failed(self, why: str) -> None:
         if why.startswith(_INVALID_SESSION):

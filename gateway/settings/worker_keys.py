@@ -59,6 +59,15 @@ WORKERS = section(
         " workers is a member then, and consumer instances outlive their worker.",
     ),
     ConfigKey(
+        name="cluster.suspend.ms",
+        type="duration",
+        default=60_000,
+        maximum=3_600_000,
+        unit="ms",
+        doc="How long a process that Kafka has not heard for cluster.session.timeout.ms keeps its consumer instances"
+        " unserved; those that nobody else had meanwhile go on where they were. 0: they are closed.",
+    ),
+    ConfigKey(
         name="cluster.id",
         default="default",
         reads=_read_id,

@@ -19,8 +19,10 @@ from kafka_gateway.definitions import (
     Place,
     Subscribed,
     anchors_of,
+    goes_on,
 )
 from kafka_gateway.errors import InstanceNotFound, InstanceUnavailable, ServiceError, TooManyRequests
+from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.topics import Positions, TopicPartition
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
@@ -67,6 +69,7 @@ class LastingInstances:
         self._reviving: dict[InstanceKey, asyncio.Task[ConsumerInstance]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.revived = 0
+        self.resumed = 0
         registry.lasting = self
 
     def families(self) -> Families:
@@ -77,6 +80,9 @@ class LastingInstances:
         yield gauge("cluster_instances", "Consumer instances whose slots are here", ("state",), rows)
         yield counter(
             "cluster_revived", "Instances that were opened again from their definition", (), [((), self.revived)]
+        )
+        yield counter(
+            "cluster_resumed", "Instances that went on after their slot was lost for a while", (), [((), self.resumed)]
         )
 
     # --- Lasting ------------------------------------------------------------------------------------------------------
@@ -113,6 +119,11 @@ class LastingInstances:
             instance = await self._registry.create(key, make, owner)
         except TooManyRequests as error:  # its client has not asked for a new one
             raise InstanceUnavailable(f"{InstanceUnavailable.text} {error.message}") from error
+        try:
+            self.check_here(key)
+        except Elsewhere:  # it has moved while its consumer was made
+            self._registry.let_go(instance)
+            raise
         self.revived += 1
         if definition.by != self.definitions.process or definition.handed:
             # From now on nobody believes that the anchors say where its client is.
@@ -160,7 +171,7 @@ class LastingInstances:
     async def _keep_starts(self, instance: ConsumerInstance) -> None:
         definition = instance.definition
         starts = _first(await instance.consumer.unstored_starts())
-        if not starts or definition is None or instance.closed:
+        if not starts or definition is None or instance.closed or instance.is_suspended:
             return
         anchors = {topic: {**starts.get(topic, {}), **definition.anchors.get(topic, {})} for topic in starts}
         anchors = {**definition.anchors, **anchors}
@@ -228,10 +239,33 @@ class LastingInstances:
     def drop(self, places: Collection[Place]) -> None:
         for instance in self._live(places):
             self._registry.let_go(instance)
+        for key in _keys(places):
+            self._registry.drop(key)
+
+    def suspend(self, places: Collection[Place]) -> None:
+        for instance in self._live(places):
+            self._registry.suspend(instance)
+
+    def resume(self, places: Collection[Place]) -> None:
+        registry = self._registry
+        for key in _keys(places):
+            kept = registry.kept(key)
+            if kept is None:
+                continue
+            if not goes_on(kept.definition, self.definitions.find(_place(key))):
+                log.info("instance %r of group %r was another node's meanwhile", key.name, key.group)
+                registry.drop(key)
+            elif (instance := registry.resume(key)) is not None:
+                self.resumed += 1
+                if not instance.consumer.auto_commits:  # its group may have given it partitions meanwhile
+                    self._spawn(self._keep_starts(instance))
 
     def _live(self, places: Collection[Place]) -> list[ConsumerInstance]:
-        keys = [InstanceKey(generation, *place) for place in places for generation in ("v1", "v2")]
-        return [instance for key in keys if (instance := self._registry.get(key)) is not None]
+        return [instance for key in _keys(places) if (instance := self._registry.get(key)) is not None]
+
+
+def _keys(places: Collection[Place]) -> list[InstanceKey]:
+    return [InstanceKey(generation, *place) for place in places for generation in ("v1", "v2")]
 
 
 def _first(starts: Positions) -> dict[str, dict[str, Anchor]]:

@@ -109,6 +109,8 @@ class ConsumerInstance:
         self.pattern: TopicPattern | None = None
         self.partitions: tuple[TopicPartition, ...] = ()
         """Manually assigned ones."""
+        self.is_suspended = False
+        """Whether another process may have it: nobody is served from it."""
         self.was_read = False
         """Since the last change of what it reads; a pattern's topics are shown only then (observed §6.5)."""
         self.matched = asyncio.Event()
@@ -207,6 +209,11 @@ class ConsumerInstance:
         if self.push is not None:
             self.push.end()
 
+    def go_on(self) -> None:
+        """Nobody else had it while it was suspended: it may be used again."""
+        self.is_suspended = self._interrupted = False
+        self.used_at = time.monotonic()
+
     async def reads_done(self) -> None:
         """Returns when the reads that are at work now have ended, well or not."""
         if self._reads:
@@ -284,6 +291,8 @@ class InstanceRegistry:
         """None: its name is taken, it is being made."""
         self._making: dict[InstanceKey, Owner] = {}
         """Who makes those."""
+        self._kept: dict[InstanceKey, ConsumerInstance] = {}
+        """Those that are suspended."""
         self._ending: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._expired = 0
@@ -390,6 +399,39 @@ class InstanceRegistry:
                 instance.push.fail(InstanceUnavailable())
             self._end(instance, leave=False)
 
+    def suspend(self, instance: ConsumerInstance) -> None:
+        """Another process may have it: it is not found any more, and what waits on it ends, but it keeps its consumer
+        until ``resume`` or ``drop``."""
+        if self._instances.get(instance.key) is instance:
+            del self._instances[instance.key]
+            self._kept[instance.key] = instance
+            instance.is_suspended = True
+            if instance.push is not None:
+                instance.push.fail(InstanceUnavailable())
+            instance.interrupt()
+
+    def kept(self, key: InstanceKey) -> ConsumerInstance | None:
+        """The suspended one of that name."""
+        return self._kept.get(key)
+
+    def resume(self, key: InstanceKey) -> ConsumerInstance | None:
+        """No other process had the suspended one: it is found again. None: it has ended meanwhile."""
+        instance = self._kept.pop(key, None)
+        if instance is None:
+            return None
+        if instance.consumer.closed or key in self._instances or self._closing.is_set():
+            self._end(instance, leave=False)
+            return None
+        instance.go_on()
+        self._instances[key] = instance
+        return instance
+
+    def drop(self, key: InstanceKey) -> None:
+        """Another process has the suspended one by now, or may have it for too long. It keeps its place in its
+        group."""
+        if (instance := self._kept.pop(key, None)) is not None:
+            self._end(instance, leave=False)
+
     def _owned(self, owner: Owner) -> int:
         made = sum(each is not None and each.owner == owner for each in self._instances.values())
         return made + sum(each == owner for each in self._making.values())
@@ -461,6 +503,8 @@ class InstanceRegistry:
         for instance in instances.values():
             if instance is not None:
                 self._end(instance, leave=self.lasting is None)
+        for key in list(self._kept):
+            self.drop(key)
         while self._ending:
             await asyncio.wait(self._ending)
 

@@ -374,6 +374,12 @@ class _Moves:
     def drop(self, places: Collection[Place]) -> None:
         pass
 
+    def suspend(self, places: Collection[Place]) -> None:
+        pass
+
+    def resume(self, places: Collection[Place]) -> None:
+        pass
+
 
 class _GroupInTopic:
     """A group's place in a topic."""

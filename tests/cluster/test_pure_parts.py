@@ -23,15 +23,15 @@ from kafka_gateway.cluster.records import (
 )
 from kafka_gateway.cluster.routing import Decision, SlotState, Turn, decide
 from kafka_gateway.cluster.table import Table
-from kafka_gateway.definitions import Anchor, Definition, Place, Subscribed, anchors_of, new_uid, start_of
+from kafka_gateway.definitions import Anchor, Definition, Place, Subscribed, anchors_of, goes_on, new_uid, start_of
 from kafka_gateway.kafka.ports.topics import TopicPartition
 
 PLACE = Place("g", "c1")
 KEY = key_of(PLACE)
 
 
-def defined(uid: str, note: str = "") -> Definition:
-    return Definition(1, uid, "g", "c1", 2, "json", "User:alice", "gw-1/0", options={"note": note})
+def defined(uid: str, note: str = "", by: str = "gw-1/0") -> Definition:
+    return Definition(1, uid, "g", "c1", 2, "json", "User:alice", by, options={"note": note})
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -156,6 +156,36 @@ def test_of_two_that_create_one_name_the_first_in_the_log_has_it() -> None:
     assert fold.put(KEY, defined("a", "late")) is Effect.VOID
     assert fold.delete(KEY, "c") is Effect.NOTHING
     assert len(fold) == 0
+
+
+MINE = "mine"
+OTHERS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from((MINE, *UIDS)), st.text("xyz", max_size=1)),
+        st.tuples(st.just("delete"), st.sampled_from(("", MINE, *UIDS)), st.just("")),
+        st.tuples(st.just("open"), st.just(MINE), st.just("")),
+    ),
+    max_size=8,
+)
+
+
+@given(OTHERS)
+def test_what_was_kept_without_its_slot_goes_on_if_nothing_that_counts_was_written_since(
+    writes: list[tuple[str, str, str]],
+) -> None:
+    """Whoever else opens the instance writes the same definition in its own name."""
+    kept = defined(MINE, "as it was")
+    fold, counted = Fold(), False
+    assert fold.put(KEY, kept) is Effect.CREATED
+    for kind, uid, note in writes:
+        if kind == "delete":
+            effect = fold.delete(KEY, uid)
+        else:
+            text = "as it was" if kind == "open" else note
+            effect = fold.put(KEY, defined(uid, text, "another/0"))
+        counted = counted or effect not in (Effect.VOID, Effect.NOTHING)
+    assert goes_on(kept, fold.get(KEY)) is not counted
+    assert not goes_on(None, None)
 
 
 # --- anchors ----------------------------------------------------------------------------------------------------------

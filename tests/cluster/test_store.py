@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 from unittest.mock import Mock
 
@@ -31,6 +31,7 @@ from tests.waiting import settled
 
 COUNT = 8
 HELD_BYTES = 100
+SUSPEND_S = 600.0
 ME = Process("test", "me/0", "1")
 
 
@@ -67,6 +68,8 @@ class Watch:
         self.why = ""
         self.handed: list[Place] = []
         self.dropped: list[Place] = []
+        self.suspended: list[Place] = []
+        self.resumed: list[Place] = []
 
     def slots_changed(self) -> None:
         self._changed()
@@ -79,6 +82,12 @@ class Watch:
 
     def drop(self, places: Collection[Place]) -> None:
         self.dropped += places
+
+    def suspend(self, places: Collection[Place]) -> None:
+        self.suspended += places
+
+    def resume(self, places: Collection[Place]) -> None:
+        self.resumed += places
 
 
 class Others:
@@ -118,7 +127,7 @@ class Setup:
     def __init__(self, config: Config) -> None:
         self.log, self.others = Log(), Others()
         self.watch = Watch(lambda: self.homes.changed(range(COUNT)))
-        self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch)  # type: ignore[arg-type]
+        self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch, SUSPEND_S)  # type: ignore[arg-type]
         self.store.count = COUNT
         self.store.holders = [self.watch]
         gateway = self.gateway = Gateway(config, Router([]), {}, NoAuthentication())
@@ -233,7 +242,7 @@ async def test_a_hand_over_serves_nothing_and_forgets(setup: Setup) -> None:
 async def test_a_newcomer_is_ready_when_it_serves_its_share(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kafka gives it none at first, because others have to give some up; if none come, it does without."""
     later: list[Callable[[], None]] = []
-    loop = Mock(call_later=lambda seconds, what: later.append(what))
+    loop = Mock(call_later=lambda seconds, what, *arguments: later.append(what))
     monkeypatch.setattr("asyncio.get_running_loop", lambda: loop)
     setup.store.assigned([])
     assert "no share" in setup.store.trouble
@@ -249,13 +258,48 @@ async def test_a_newcomer_is_ready_when_it_serves_its_share(setup: Setup, monkey
     assert setup.store.trouble == ""
 
 
-async def test_lost_slots_drop_what_is_live(setup: Setup) -> None:
+async def test_lost_slots_are_suspended_until_all_of_their_log_is_read_again(setup: Setup) -> None:
+    store, watch = setup.store, setup.watch
+    setup.serve(SLOT)
+    await store.create(defined())
+    assert store.trouble == ""
+    store.lost([SLOT])
+    assert (watch.suspended, watch.dropped, watch.handed) == ([PLACE], [], [])
+    assert "coordinator" in store.trouble
+    assert (store.serves(SLOT), store.find(PLACE), store.suspended()) == (False, None, [SLOT])
+    store.assigned([SLOT])
+    store.records(setup.log.records)
+    assert watch.resumed == []
+    store.caught_up([SLOT])
+    assert (watch.resumed, watch.dropped, store.suspended()) == ([PLACE], [], [])
+    store.fenced("or Kafka believes so")
+    assert (watch.suspended, watch.why, store.suspended()) == ([PLACE] * 2, "or Kafka believes so", [SLOT])
+    store.assigned([SLOT])
+    store.lost([SLOT])  # it had not been served yet
+    assert (watch.suspended, watch.dropped, store.suspended()) == ([PLACE] * 2, [], [SLOT])
+
+
+async def give_up(store: SlotStore) -> None:
+    store.assigned([SLOT])
+    await store.give_up([SLOT])
+
+
+async def wait(store: SlotStore) -> None:
+    await asyncio.sleep(0.01)  # time itself: of the suspension
+
+
+@pytest.mark.parametrize("end", [give_up, wait])
+async def test_what_is_suspended_ends(setup: Setup, end: Callable[[SlotStore], Awaitable[None]]) -> None:
+    """When the slot goes to another process in order, or after its time."""
     setup.serve(SLOT)
     await setup.store.create(defined())
-    assert setup.store.trouble == ""
+    if end is wait:
+        setup.store._suspend_s = 0.0
     setup.store.lost([SLOT])
-    assert (setup.watch.dropped, setup.watch.handed) == ([PLACE], [])
-    assert "coordinator" in setup.store.trouble
+    await end(setup.store)
+    assert (setup.watch.dropped, setup.watch.handed, setup.store.suspended()) == ([PLACE], [], [])
+    setup.serve(SLOT)
+    assert setup.watch.resumed == []
 
 
 async def test_the_log_says_once_what_is_served_and_why_it_is_not(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
@@ -13,8 +14,10 @@ from kafka_gateway.messages import Request
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import EVERYTHING
 from kafka_gateway.services.instances.lasting import LastingInstances
+from kafka_gateway.services.instances.registry import InstanceKey
 from tests.services.conftest import V1, V2, Rest, Start
 from tests.services.fake_kafka import FakeKafka
+from tests.waiting import until
 
 
 class Log:
@@ -87,6 +90,18 @@ class Nodes:
         await self.lasting.hand_over(list(self.log.live))
         return self.kill()
 
+    def lose(self) -> None:
+        """The coordinator is away for too long: nobody has anything."""
+        self.lasting.suspend(list(self.log.live))
+        self.stores[self.at].here = False
+
+    def find_again(self, number: int) -> Rest:
+        """That one has all there is, as before or for the first time."""
+        self.at = number
+        self.stores[number].here = True
+        self.lasting.resume([Place("g", "c")])
+        return self.rest
+
     def kill(self) -> Rest:
         self.lasting.drop(list(self.log.live))
         self.stores[self.at].here = False
@@ -138,6 +153,69 @@ async def test_after_a_crash_it_goes_on_at_what_was_committed(nodes: Nodes) -> N
         answer = await other.post(f"{path}/offsets", b"", V2)
     assert await values(other, path) == [2]
     assert (await other.post(f"{path}/offsets", b"", V2)).status == 200
+
+
+async def test_after_an_outage_of_kafka_it_goes_on_where_it_was(nodes: Nodes, fake: FakeKafka) -> None:
+    path = await nodes.rest.instance(name="c", auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1})
+    assert await values(nodes.rest, path) == [1]
+    waiting = asyncio.ensure_future(nodes.rest.read(path))
+    [reader] = nodes.rest.services.registry._instances.values()
+    assert reader is not None
+    await until(lambda: bool(reader._reads))
+    nodes.lose()
+    answer = await waiting
+    assert (answer.status, answer.body) == (200, [])
+    assert len(nodes.rest.services.registry) == 0, "nobody is served from it"
+    rest = nodes.find_again(0)
+    await rest.produce("u", {"value": 2})
+    assert await values(rest, path) == [2], "nothing comes again"
+    assert (await rest.post(f"{path}/offsets", b"", V2)).status == 200, "and it knows what was returned"
+    assert len(fake.consumers) == 1
+
+
+@pytest.mark.parametrize("other_has", ["read", "deleted", "made anew", "nothing"])
+async def test_what_another_node_has_had_meanwhile_is_let_go(nodes: Nodes, fake: FakeKafka, other_has: str) -> None:
+    path = await nodes.rest.instance(name="c", auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1}, {"value": 2})
+    assert await values(nodes.rest, path) == [1, 2]
+    nodes.lose()
+    other = nodes.find_again(1)
+    if other_has == "read":
+        assert await values(other, path) == [1, 2]
+        assert (await other.post(f"{path}/offsets", b"", V2)).status == 200
+    elif other_has != "nothing":
+        assert (await other.delete(path)).status == 204
+    if other_has == "made anew":
+        await other.instance(name="c")
+        await other.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    nodes.kill()
+    rest = nodes.find_again(0)
+    first = fake.consumers[0]
+    await until(lambda: first.closed or other_has == "nothing")
+    assert first.closed == (other_has != "nothing")
+    if other_has == "deleted":
+        assert (await rest.read(path)).code == 40403
+    else:
+        await rest.produce("u", {"value": 3})
+        assert await values(rest, path) == ([1, 2, 3] if other_has == "made anew" else [3])
+    assert not rest.services.registry._kept
+
+
+async def test_what_moves_on_while_it_is_opened_is_let_go_again(nodes: Nodes, fake: FakeKafka) -> None:
+    await nodes.rest.instance(name="c")
+    other = nodes.kill()
+    lasting, fake.create_gate = nodes.lasting, asyncio.Event()
+    opening = asyncio.ensure_future(lasting.awake(InstanceKey("v2", "g", "c"), other.session))
+    await until(lambda: bool(lasting._reviving))
+    nodes.kill()
+    fake.create_gate.set()
+    with pytest.raises(Elsewhere):
+        await opening
+    assert len(other.services.registry) == 0
+    await until(lambda: fake.consumers[-1].closed)
 
 
 async def test_what_a_client_has_chosen_moves_along(nodes: Nodes, fake: FakeKafka) -> None:
