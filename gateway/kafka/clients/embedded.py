@@ -8,6 +8,7 @@ has a property for the number of brokers (`test.mock.num.brokers`), but none for
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 
 import confluent_kafka
@@ -20,6 +21,9 @@ from kafka_gateway.kafka.names import check_topic_name
 PARTITIONS = 4
 
 _START_S = 5.0
+_STOP_S = 2.0
+
+_log = logging.getLogger("gateway.kafka.embedded")
 
 
 class EmbeddedKafka:
@@ -34,7 +38,7 @@ class EmbeddedKafka:
         # someone's Kafka, hence not from gateway.kafka.clients.
         self._host = confluent_kafka.Producer(
             {"bootstrap.servers": "embedded.invalid:9092", "test.mock.num.brokers": 1},
-            logger=ClientLog(logging.getLogger("gateway.kafka.embedded")),
+            logger=ClientLog(_log),
         )
         brokers = self._host.list_topics(timeout=_START_S).brokers.values()
         if not brokers:
@@ -48,5 +52,13 @@ class EmbeddedKafka:
         self._host.poll(0)
 
     def close(self) -> None:
-        """Stops it; all that it kept is gone."""
-        self._host.close()
+        """Stops it, within two seconds; all that it kept is gone.
+
+        Now and then librdkafka's mock cluster waits for ever for a thread of its own that has ended (2.16,
+        rd_kafka_mock_cluster_destroy). The process's end needs no more of it.
+        """
+        ending = threading.Thread(target=self._host.close, name="embedded-kafka-ends", daemon=True)
+        ending.start()
+        ending.join(_STOP_S)
+        if ending.is_alive():
+            _log.warning("the embedded Kafka does not stop by itself; it ends with this process")
