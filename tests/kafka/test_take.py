@@ -44,6 +44,19 @@ async def test_only_what_is_confirmed_counts_as_returned(filled: Topic, consumer
     assert await read_until(consumer, 1) == [(0, 3)]
 
 
+async def test_who_goes_on_elsewhere_gets_again_what_nobody_has_accepted(
+    filled: Topic, consumer: KafkaConsumer
+) -> None:
+    """A push that ends while a record comes gives it back a moment later: its consumer may have been asked before."""
+    place = TopicPartition(filled.name, 0)
+    taken = await take(consumer)
+    positions, _ = await consumer.standing()
+    assert positions == {place: 0}
+    taken.confirm()
+    positions, _ = await consumer.standing()
+    assert positions == {place: 3}
+
+
 async def test_what_is_put_back_comes_next_and_nothing_overtakes_it(filled: Topic, consumer: KafkaConsumer) -> None:
     taken = await take(consumer)
     await asyncio.to_thread(filled.write, [b"3"])

@@ -97,6 +97,16 @@ class ReadQueue:
         out = {name: offset + 1 for name in self._out.places if (offset := self._out.last(name)) is not None}
         return self.buffer.first_offsets() | out
 
+    def stands(self) -> dict[Partition, int]:
+        """As `goes_on`, for whoever reads on in place of this consumer: what is out with a read has been returned when
+        that is settled, and not before."""
+        out: dict[Partition, int] = {}
+        for record in reversed(self.unsettled.batch.records if self.unsettled is not None else ()):
+            place = partition_of(record)  # type: ignore[arg-type]  # our own Messages
+            if place in self._out:
+                out[place] = record.offset() or 0
+        return self.buffer.first_offsets() | out
+
     def forget(self, partitions: Collection[Partition]) -> None:
         """Drops the records of partitions that start anew or belong to others."""
         self.buffer.drop(partitions)

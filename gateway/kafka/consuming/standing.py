@@ -18,7 +18,8 @@ class Standing:
     """Belongs to the consumer's thread."""
 
     def __init__(self, client: GroupClient, fed: FedPartitions, goes_on: Callable[[], Mapping[Partition, int]]) -> None:
-        """``goes_on``: the next offset of each partition of which it is known."""
+        """``goes_on``: the next offset of each partition of which it is known, where what nobody has accepted yet comes
+        again."""
         self._client = client
         self._fed = fed
         self._goes_on = goes_on

@@ -99,7 +99,7 @@ class Worker:
         self._reads = ReadQueue(self._questions, most_records, self._auto.move)
         self._buffer = self._reads.buffer
         self.fed = FedPartitions(self._client, self._reads, self._auto, self._questions.call)
-        self.standing = Standing(self._client, self.fed, self._goes_on)
+        self.standing = Standing(self._client, self.fed, lambda: self._goes_on(self._reads.stands()))
         self._read_at = time.monotonic()
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -446,10 +446,10 @@ class Worker:
         else:
             self._tell(assigned, self._client.afresh())
 
-    def _goes_on(self) -> dict[Partition, int]:
-        """The next offset of each partition of which it is known."""
+    def _goes_on(self, of_reads: dict[Partition, int] | None = None) -> dict[Partition, int]:
+        """The next offset of each partition of which it is known; ``of_reads`` in the place of `ReadQueue.goes_on`."""
         starts = {name: offset for name, offset in self._client.starts.items() if offset >= 0}
-        return starts | self._auto.positions | self._reads.goes_on()
+        return starts | self._auto.positions | (self._reads.goes_on() if of_reads is None else of_reads)
 
     def _tell(self, assigned: Collection[Partition], anew: Collection[Partition] = ()) -> None:
         if self._rebalanced is not None:
