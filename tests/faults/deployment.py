@@ -5,8 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import os
 import secrets
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -32,10 +34,11 @@ class GatedKafka(KafkaCluster):
     """As `KafkaCluster`, with a listener for each gateway, to which that comes through gates of its own."""
 
     def __init__(self, network: Network, brokers: int, gateways: int) -> None:
-        super().__init__(brokers, min_insync_replicas=min(brokers, 2))
-        self._own = {
-            node.id: dict(zip(_names(gateways), free_ports(gateways), strict=True)) for node in self.nodes.values()
-        }
+        # All at once: nobody listens there yet, so another call could name the same ones.
+        ports = free_ports(brokers * (2 + gateways))
+        own = iter(ports[2 * brokers :])
+        super().__init__(brokers, min_insync_replicas=min(brokers, 2), ports=ports[: 2 * brokers])
+        self._own = {node: {name: next(own) for name in _names(gateways)} for node in self.nodes}
         self._gates = {
             node: {name: network.gate(port) for name, port in ports.items()} for node, ports in self._own.items()
         }
@@ -78,9 +81,14 @@ class Deployment:
         self._directory = directory
         self._workers = workers
         self.id = f"t{uuid.uuid4().hex[:10]}"
-        self.ports = free_ports(NODES)
-        self._peer_ports = [free_ports(1)[0] for _ in range(NODES)]
-        self._peer_gates = [network.gate(port) for port in self._peer_ports]
+        rows = _rows(3 * NODES, workers)
+        self.ports = [row[0] for row in rows[:NODES]]
+        self._peer_ports = rows[NODES : 2 * NODES]
+        """Of each node, of each worker."""
+        self._peer_gates = [
+            [network.gate(port, at) for port, at in zip(ports, own, strict=True)]
+            for ports, own in zip(self._peer_ports, rows[2 * NODES :], strict=True)
+        ]
         self.balancer = network.balancer(self.ports)
         self._nodes: dict[int, GatewayProcess] = {}
         self._stack = contextlib.ExitStack()
@@ -116,8 +124,8 @@ class Deployment:
             "cluster.id": self.id,
             "cluster.node.id": node_id(number),
             "cluster.slots": SLOTS,
-            "cluster.peer.listener": f"tcp://{HOST}:{self._peer_ports[number]}",
-            "cluster.peer.advertised": f"tcp://{HOST}:{self._peer_gates[number].port}",
+            "cluster.peer.listener": f"tcp://{HOST}:{self._peer_ports[number][0]}",
+            "cluster.peer.advertised": f"tcp://{HOST}:{self._peer_gates[number][0].port}",
             "cluster.peer.secret.file": self._secret,
             "cluster.drain.wait.ms": 1000,
             "access.log.enable": "false",
@@ -127,8 +135,17 @@ class Deployment:
         self._nodes[number] = self._stack.enter_context(process)
 
     def signal(self, number: int, what: signal.Signals) -> None:
-        """To its process."""
+        """To its process, which is the parent where there are workers."""
         self._nodes[number].process.send_signal(what)
+
+    def signal_worker(self, number: int, worker: int, what: signal.Signals) -> None:
+        """To one of its workers."""
+        parent = self._nodes[number].pid
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            if f'{{"number":{worker},' in Path(f"/proc/{child}/cmdline").read_text():
+                os.kill(int(child), what)
+                return
+        raise AssertionError(f"node {number} has no worker {worker}")
 
     def ended(self, number: int) -> int:
         """Its exit code, when it has ended."""
@@ -148,24 +165,34 @@ class Deployment:
         """Between that node and the brokers."""
         return self.kafka.gates(number)
 
-    def to_peer(self, number: int) -> Gate:
-        """In front of that node, for the others."""
+    def to_peer(self, number: int) -> list[Gate]:
+        """In front of each worker of that node, for the other nodes."""
         return self._peer_gates[number]
 
     def mend(self) -> None:
         """All lines are as they should be."""
         for number in range(NODES):
-            for gate in (*self.to_kafka(number), self.to_peer(number)):
+            for gate in (*self.to_kafka(number), *self.to_peer(number)):
                 for who in ("", *map(node_id, range(NODES))):
                     gate.set(FINE, of=who)
 
     # --- what they say ------------------------------------------------------------------------------------------------
 
-    def page(self, number: int, query: str = "") -> dict[str, Any]:
-        """``GET /cluster`` of that node. OSError."""
-        with urllib.request.urlopen(f"{self.url(number)}/cluster{query}", timeout=10) as reply:
+    def page(self, number: int) -> dict[str, Any]:
+        """``GET /cluster`` of that node, of whichever worker gets the request. OSError."""
+        with urllib.request.urlopen(f"{self.url(number)}/cluster", timeout=10) as reply:
             found: dict[str, Any] = json.loads(reply.read())
             return found
+
+    def pages(self, but: int = -1) -> list[dict[str, Any]]:
+        """Those of all processes that answered one of some requests. OSError."""
+        found = {}
+        for number in range(NODES):
+            if number != but:
+                for _ in range(1 if self._workers == 1 else 4 * self._workers):
+                    page = self.page(number)
+                    found[page["process"]] = page
+        return list(found.values())
 
     def is_ready(self, number: int) -> bool:
         """Whether it says so."""
@@ -183,7 +210,7 @@ class Deployment:
         state: Any = None
         for _ in until(PATIENCE_S):
             try:
-                pages = [self.page(number) for number in range(NODES)]
+                pages = self.pages()
             except OSError as error:
                 state = error
                 continue
@@ -192,6 +219,7 @@ class Deployment:
             told = [page["owners"] for page in pages]
             if (
                 all(map(self.is_ready, range(NODES)))
+                and len(pages) == NODES * self._workers
                 and all(own)
                 and sum(map(len, own)) == len(set().union(*own)) == SLOTS
                 and all(each == told[0] for each in told)
@@ -199,6 +227,18 @@ class Deployment:
             ):
                 return
         raise AssertionError(f"the slots were not shared out: {state}")
+
+
+def _rows(count: int, length: int) -> list[range]:
+    """So many rows of free ports that follow each other."""
+    found: list[range] = []
+    for first in free_ports(4 * count):
+        row = range(first, first + length)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in row:
+                stack.enter_context(socket.socket()).bind((HOST, port))
+            found.append(row)
+    return found[:count]
 
 
 def served(page: Mapping[str, Any]) -> set[str]:

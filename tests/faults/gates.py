@@ -63,9 +63,9 @@ class Network:
         """What it returns, from whatever thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
-    def gate(self, target: int) -> Gate:
-        """A gate in front of a port of this machine."""
-        gate = Gate(lambda: [target])
+    def gate(self, target: int, port: int = 0) -> Gate:
+        """A gate in front of a port of this machine; ``port``: its own, 0 for any."""
+        gate = Gate(lambda: [target], port)
         return self._opened(gate)
 
     def balancer(self, targets: Sequence[int]) -> Balancer:
@@ -82,18 +82,18 @@ class Gate:
     """Passes connections on. Where several connect through it, weather may be that of one of them: a process of a
     cluster says who it is in the first frame of a connection (cluster.md §9)."""
 
-    def __init__(self, choose: Callable[[], Collection[int]]) -> None:
+    def __init__(self, choose: Callable[[], Collection[int]], port: int = 0) -> None:
         """``choose``: where a new connection is to go; to the first port at which somebody listens."""
         self._choose = choose
         self._weather: dict[tuple[str, Way], Weather] = {}
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = port
 
     async def open(self) -> None:
         """On the network's loop, as all that is a coroutine here."""
         self._loop = asyncio.get_running_loop()
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        self._server = await asyncio.start_server(self._accept, HOST, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:

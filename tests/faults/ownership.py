@@ -18,7 +18,7 @@ _PATIENCE_S = 2.0
 
 
 class Span(NamedTuple):
-    """A time in which a node has served a slot, for certain: both ends were seen."""
+    """A time in which a process has served a slot, for certain: both ends were seen."""
 
     begin: float
     end: float
@@ -29,10 +29,11 @@ class Ownership:
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._spans: dict[str, dict[int, list[Span]]] = defaultdict(lambda: defaultdict(list))
+        self._spans: dict[str, dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
+        """By slot and process."""
         self.takeovers = 0
-        """How often a slot was seen at another node than before."""
-        self._owner: dict[str, int] = {}
+        """How often a slot was seen at another process than before."""
+        self._owner: dict[str, str] = {}
 
     async def __aenter__(self) -> Ownership:
         self._http = aiohttp.ClientSession(
@@ -51,38 +52,42 @@ class Ownership:
                 raise result
 
     async def _follow(self, number: int) -> None:
-        open_spans: dict[str, float] = {}
+        open_spans: dict[str, dict[str, float]] = {}
         while True:
             sent = time.monotonic()
-            slots: set[str] = set()
+            boot, process, slots = "", "", set[str]()
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self._http.get(f"{self._deployment.url(number)}/cluster") as reply:
                     if reply.status == 200:
-                        slots = served(await reply.json(content_type=None))
-            answered = time.monotonic()
-            for slot in slots:
-                if self._owner.setdefault(slot, number) != number:
-                    self._owner[slot] = number
-                    self.takeovers += 1
-            # Between its replies a node has served a slot if both say so; else nothing is known of that time.
-            for slot in slots & open_spans.keys():
-                self._note(slot, number, Span(open_spans[slot], sent))
-            open_spans = {slot: open_spans.get(slot, answered) for slot in slots}
+                        page = await reply.json(content_type=None)
+                        boot, process, slots = page["boot"], page["process"], served(page)
+            if boot:
+                open_spans[boot] = self._note(process, slots, open_spans.get(boot, {}), sent)
+            else:
+                open_spans.clear()  # what they did when they did not answer is not known
             await asyncio.sleep(_EVERY_S)
 
-    def _note(self, slot: str, number: int, span: Span) -> None:
-        spans = self._spans[slot][number]
-        if spans and spans[-1].begin == span.begin:
-            spans[-1] = span
-        else:
-            spans.append(span)
+    def _note(self, process: str, slots: set[str], before: dict[str, float], sent: float) -> dict[str, float]:
+        """What the process serves, by when that was seen first without a break."""
+        answered = time.monotonic()
+        for slot in slots:
+            if self._owner.setdefault(slot, process) != process:
+                self._owner[slot] = process
+                self.takeovers += 1
+        for slot in slots & before.keys():  # it has served it all the time between two replies
+            spans, span = self._spans[slot][process], Span(before[slot], sent)
+            if spans and spans[-1].begin == span.begin:
+                spans[-1] = span
+            else:
+                spans.append(span)
+        return {slot: before.get(slot, answered) for slot in slots}
 
     def overlaps(self) -> Iterator[tuple[str, float]]:
-        """Slot and seconds, where two nodes have served it at the same time."""
-        for slot, by_node in self._spans.items():
-            spans = [(span, number) for number, spans in by_node.items() for span in spans]
-            for index, (one, number) in enumerate(spans):
+        """Slot and seconds, where two have served it at the same time."""
+        for slot, by_process in self._spans.items():
+            spans = [(span, process) for process, spans in by_process.items() for span in spans]
+            for index, (one, process) in enumerate(spans):
                 for other, of in spans[index + 1 :]:
                     seconds = min(one.end, other.end) - max(one.begin, other.begin)
-                    if number != of and seconds > 0:
+                    if process != of and seconds > 0:
                         yield slot, seconds

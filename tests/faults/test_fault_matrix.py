@@ -9,6 +9,7 @@ heartbeat; and everybody goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.faults.deployment import HEARTBEAT_S, NODES, SESSION_S, Deployment, Strike, node_id, running
-from tests.faults.gates import CUT, FINE, Way, Weather
+from tests.faults.gates import BOTH, CUT, FINE, Way, Weather
 from tests.faults.loads import BROKEN, PARTITIONS, Failure, Loads
 from tests.faults.ownership import Ownership
 
@@ -43,6 +44,7 @@ class Fault(NamedTuple):
     keeps_slots: bool = False
     """Nobody takes anything over."""
     brokers: int = 1
+    workers: int = 1
     always: bool = False
     """Whether `bin/test` runs it, too."""
 
@@ -55,6 +57,20 @@ def kill(nodes: Deployment) -> None:
     nodes.ended(VICTIM)
     time.sleep(SESSION_S + 1)  # until the others have taken over
     nodes.start(VICTIM)
+
+
+def kill_worker(nodes: Deployment) -> None:
+    nodes.signal_worker(VICTIM, 1, signal.SIGKILL)
+
+
+def worker_stands_still(seconds: float) -> Strike:
+    def strike(nodes: Deployment) -> None:
+        nodes.signal_worker(VICTIM, 1, signal.SIGSTOP)
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            nodes.signal_worker(VICTIM, 1, signal.SIGCONT)
+
+    return strike
 
 
 def stand_still(seconds: float) -> Strike:
@@ -119,7 +135,7 @@ def restart_brokers(nodes: Deployment) -> None:
 def line_to_kafka(weather: Weather, *ways: Way, seconds: float = LONG_S) -> Strike:
     def strike(nodes: Deployment) -> None:
         for gate in nodes.to_kafka(VICTIM):
-            gate.set(weather, ways or ("there", "back"))
+            gate.set(weather, ways or BOTH)
         time.sleep(seconds)
         for gate in nodes.to_kafka(VICTIM):
             gate.set(FINE)
@@ -134,9 +150,10 @@ def line_to_peers(weather: Weather, *ways: Way, both: bool = True, everybody: bo
     def strike(nodes: Deployment) -> None:
         for other in range(NODES) if everybody else (OTHER,):
             if other != VICTIM:
-                nodes.to_peer(other).set(weather, ways or ("there", "back"), of=node_id(VICTIM))
-                if both:
-                    nodes.to_peer(VICTIM).set(weather, ways or ("there", "back"), of=node_id(other))
+                for gate in nodes.to_peer(other):
+                    gate.set(weather, ways or BOTH, of=node_id(VICTIM))
+                for gate in nodes.to_peer(VICTIM) if both else ():
+                    gate.set(weather, ways or BOTH, of=node_id(other))
         time.sleep(LONG_S)
         nodes.mend()
 
@@ -163,6 +180,15 @@ FAULTS = (
     Fault("no line between a node and all others", line_to_peers(CUT, everybody=True)),
     Fault("slow lines between nodes", line_to_peers(SLOW, everybody=True), planned=True, keeps_slots=True),
     Fault("lossy lines between nodes", line_to_peers(LOSSY, everybody=True), planned=True, keeps_slots=True),
+    Fault("SIGKILL of a worker", kill_worker, breaks=True, keeps_slots=True, workers=2),
+    Fault("SIGSTOP of a worker for 3 s", worker_stands_still(SHORT_S), keeps_slots=True, workers=2),
+    Fault("SIGSTOP of a worker for 12 s", worker_stands_still(LONG_S), breaks=True, workers=2),
+    Fault("SIGKILL of a parent", kill, breaks=True, workers=2),
+    Fault("SIGSTOP of a parent for 12 s", stand_still(LONG_S), workers=2),
+    Fault("SIGTERM and a start, workers", restart, planned=True, workers=2),
+    Fault("SIGHUP, workers", reload, planned=True, keeps_slots=True, workers=2),
+    Fault("rolling restarts, workers", restart_all(2), planned=True, workers=2),
+    Fault("the only broker frozen for 12 s, workers", freeze_brokers(LONG_S), workers=2),
     Fault("brokers restarted one by one", restart_brokers, brokers=3, keeps_slots=True),
     Fault("one of three brokers killed and started", kill_broker, brokers=3),
     Fault("three brokers frozen for 12 s", freeze_brokers(LONG_S), brokers=3),
@@ -171,13 +197,14 @@ FAULTS = (
 
 def _case(fault: Fault) -> object:
     marks = () if fault.always else (pytest.mark.cluster,)
-    return pytest.param(fault.brokers, fault, id=fault.name.replace(" ", "-"), marks=marks)
+    return pytest.param((fault.brokers, fault.workers), fault, id=fault.name.replace(" ", "-"), marks=marks)
 
 
 @pytest.fixture(scope="module")
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Three nodes before as many brokers as the parameter says."""
-    with running(request.param, tmp_path_factory.mktemp("nodes")) as started:
+    """Three nodes of as many workers, before as many brokers, as the parameter says."""
+    brokers, workers = request.param
+    with running(brokers, tmp_path_factory.mktemp("nodes"), workers) as started:
         yield started
 
 

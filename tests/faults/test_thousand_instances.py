@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.faults.deployment import NODES, SLOTS, Deployment, running, served, until
+from tests.faults.deployment import SLOTS, Deployment, running, served, until
 from tests.faults.loads import JSON_V2, Clients, Topic
 
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -83,7 +83,7 @@ class Instances:
 def slots_elsewhere(deployment: Deployment, gone: int) -> float:
     """When the other nodes serve all slots, time.monotonic()."""
     for _ in until(60, 0.02):
-        pages = [deployment.page(number) for number in range(NODES) if number != gone]
+        pages = deployment.pages(but=gone)
         if sum(len(served(page)) for page in pages) == SLOTS:
             return time.monotonic()
     raise AssertionError(pages)
