@@ -43,7 +43,8 @@ class AuditLine(jsonio.Struct, omit_defaults=True):
     operation: str
     resource: str
     allowed: bool
-    rule: str = ""
+    rule: str
+    """The line that decided; empty if none did, which is told, too."""
     request: str = ""
     count: int = 0
     """Further decisions like it since the line before; such lines come once a minute."""

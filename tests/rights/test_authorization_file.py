@@ -407,6 +407,8 @@ async def test_the_audit_log(tmp_path: Path, file: Path) -> None:
     assert ("close", "stream", True, 0) in told
     allowed = next(each for each in lines if each["operation"] == "describe")
     assert allowed["rule"] == "line 1: allow User:* read topic:orders"
+    refused = next(each for each in lines if not each["allowed"])
+    assert refused["rule"] == "", "no line has decided, which is told, too"
     assert allowed["principal"] == "User:anonymous"
     assert allowed["request"] == "GET /topics/orders/partitions"
     assert "hidden" not in path.read_text()
@@ -433,9 +435,9 @@ def test_a_full_disk_is_told_once_a_minute(
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", nearly_full)
         for number in range(50):
-            writer.put(AuditLine("now", str(session.principal), "", "test", "alter", f"topic:{number}", True))
+            writer.put(AuditLine("now", str(session.principal), "", "test", "alter", f"topic:{number}", True, ""))
             writer._write()
-    writer.put(AuditLine("now", str(session.principal), "", "test", "alter", "topic:last", True))
+    writer.put(AuditLine("now", str(session.principal), "", "test", "alter", "topic:last", True, ""))
     writer._write()
     assert [record.message for record in caplog.records] == [
         f"audit.log: {path} cannot be written: No space left on device; 1 lines are lost"
