@@ -44,6 +44,10 @@ class Authenticator:
         """What is wrong with its settings. Asked at start, and only of those in use."""
         return ()
 
+    def told(self) -> str:
+        """What it has read, for ``--check``, after ``faults``: "authentication.basic.file has 2 users"; "": nothing."""
+        return ""
+
     def reads(self, shown: Mapping[str, str]) -> bool:
         """Whether there is a proof of its kind, right or wrong: of several authenticators the first that says so
         decides."""

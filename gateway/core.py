@@ -29,7 +29,6 @@ from kafka_gateway.errors import (
     GONE,
     CloseReason,
     NoRoute,
-    NotAuthorized,
     RequestTimeout,
     ServiceError,
     ShuttingDown,
@@ -295,8 +294,7 @@ class Gateway:
     def failed(self, request: Request, error: Exception, plan: Plan | None, call: Call | None) -> Reply:
         """The reply to a request that an error has ended; a bug is one, too."""
         if isinstance(error, ServiceError):
-            if isinstance(error, NotAuthorized):
-                self.admission.refused(request, error)
+            self.admission.refused(request, error)
             if call is None:
                 self.counters.refuse(error)
         elif isinstance(error, TimeoutError):
@@ -384,6 +382,7 @@ class Gateway:
             if cost := self._limits.cost(resource.name, resource):
                 await self._limits.take(cost)
         except ServiceError as error:
+            self.admission.refused(Request(session, resource.method, resource.template), error)
             self.counters.refuse(error)
             raise
 

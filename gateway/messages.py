@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kafka_gateway.errors import BadRequest
+from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.own_names import own_refusal
 from kafka_gateway.query import parse_query
 
@@ -130,6 +130,12 @@ class Call(msgspec.Struct, eq=False):
             raise own
         self.request.session.rights.require(operation, resource, *names)
         self.needs += tuple((operation, resource, name) for name in names)
+
+    def tell_refusal(self, error: ServiceError) -> None:
+        """For a handler that answers an error by itself, in a row, say, and does not raise it: the audit log has every
+        refusal, once (security.md §7)."""
+        if (tell := self.request.session.tell_refusal) is not None:
+            tell(self.request, error)
 
     @property
     def session(self) -> Session:

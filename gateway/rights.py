@@ -125,6 +125,10 @@ class Authorizer:
         """What is wrong with its settings. Asked at start and by ``--check``."""
         return ()
 
+    def told(self) -> str:
+        """What it has read, for ``--check``, after ``faults``: "authorization.file has 3 rules"; "": nothing."""
+        return ""
+
     def judge(self, principal: Principal) -> Judge:
         """Who decides about this principal, with its roles and attributes of this moment."""
         raise NotImplementedError

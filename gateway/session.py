@@ -123,6 +123,7 @@ class Session:
         "state",
         "streams",
         "tasks",
+        "tell_refusal",
         "transport",
         "unsaid",
         "waiting",
@@ -154,6 +155,8 @@ class Session:
         and nothing else; False: all but that; None: both."""
         self.rights: Rights = EVERYTHING
         """What its principal may do."""
+        self.tell_refusal: Callable[[Any, ServiceError], None] | None = None
+        """Writes down that one of its requests was refused (`Call.tell_refusal`)."""
         self.allowance: Any = None
         """How much its principal may use (gateway.door.quotas.Allowance), from the moment when it was let in."""
         self.kafka: Any = None

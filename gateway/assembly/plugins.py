@@ -195,6 +195,11 @@ class Plugins:
                 found += error.faults
         return found
 
+    def told(self, config: Config) -> str:
+        """What the authenticators and authorizers in use have read, for ``--check``; "" for nothing. ConfigError."""
+        judges: list[Authenticator | Authorizer] = [self.authenticator(config), *self.authorizers(config)]
+        return "; ".join(filter(None, (each.told() for each in judges)))
+
     def _named(self, hook: str, kind: type[Named], word: re.Pattern[str], **arguments: Any) -> list[Named]:
         """What the plugins offer; no two have the same name, whatever its case."""
         found: dict[str, Named] = {}

@@ -26,6 +26,7 @@ import bcrypt
 
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.counted import counted
 from kafka_gateway.errors import TooManyRequests, Unauthorized
 from kafka_gateway.session import Principal
 
@@ -124,6 +125,9 @@ class BasicAuthenticator(Authenticator):
         except ConfigError as error:
             found += error.faults
         return found
+
+    def told(self) -> str:
+        return f"{_FILE} has {counted(len(self._users), 'user')}"
 
     def recall(self, headers: Mapping[str, str]) -> Principal | None:
         self._reload()

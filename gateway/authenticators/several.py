@@ -34,6 +34,9 @@ class SeveralMethods(Authenticator):
     def faults(self) -> Sequence[Fault]:
         return [fault for each in self.methods for fault in each.faults()]
 
+    def told(self) -> str:
+        return "; ".join(filter(None, (each.told() for each in self.methods)))
+
     def reads(self, shown: Mapping[str, str]) -> bool:
         return self._reading(shown) is not None
 

@@ -12,6 +12,7 @@ from typing import Final
 from kafka_gateway.authorizers.policy import Policy
 from kafka_gateway.authorizers.rules_file import PrincipalPattern, RulesFile, read_principal, read_rules
 from kafka_gateway.config import Config, Fault
+from kafka_gateway.counted import counted
 from kafka_gateway.rights import Authorizer, Judge
 from kafka_gateway.session import Principal
 
@@ -63,6 +64,12 @@ class FileAuthorizer(Authorizer):
         if policy is not None:
             self._version, self.policy = version, policy
         return found + faulty
+
+    def told(self) -> str:
+        file = self.policy.file
+        principals = {each.principal for each in file.rules}
+        told = f"{FILE} has {counted(len(file.rules), 'rule')} for {counted(len(principals), 'principal')}"
+        return f"{told} and {counted(len(file.quotas), 'quota')}" if file.quotas else told
 
     def judge(self, principal: Principal) -> Judge:
         return self.policy.rules_of(principal).decide

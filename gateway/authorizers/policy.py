@@ -104,6 +104,7 @@ class Policy:
     """The rules and quotas of one file, and the super users."""
 
     def __init__(self, file: RulesFile, super_users: Sequence[PrincipalPattern] = ()) -> None:
+        self.file = file
         self._super_users = tuple(super_users)
         self._quotas = file.quotas
         self._exact: dict[tuple[str, str], _Rules] = {}

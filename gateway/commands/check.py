@@ -15,6 +15,7 @@ from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, load
 from kafka_gateway.kafka.clients import probe, properties
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.credentials.chosen import credential_faults
+from kafka_gateway.kafka.credentials.principal_map import map_told
 
 EXIT_OK = 0
 EXIT_CONFIGURATION = 2
@@ -37,6 +38,7 @@ def check(
     keys: Iterable[ConfigKey],
     env: Mapping[str, str] | None = None,
     checks: Iterable[Callable[[Config], Iterable[Fault]]] = (),
+    told: Callable[[Config], str] = lambda config: "",
 ) -> int:
     """The exit code: 0, or the code of the first kind of failure (`EXIT_CONFIGURATION`, `EXIT_CODES`).
 
@@ -45,6 +47,7 @@ def check(
     Args:
         file, overrides, keys, checks: as for `gateway.config.load`.
         env: the environment, by default that of the process.
+        told: what was read of users and rules, in one line; "" for nothing.
         out: gets one line for each finding; with ``as_json`` a JSON object in each, and a last one with the exit code.
     """
     report = _Report(out, as_json)
@@ -60,6 +63,8 @@ def check(
         return report.finish(EXIT_CONFIGURATION)
     source = os.fspath(file) if file is not None else "the defaults"
     report.add(True, "configuration", f"configuration: no fault in {source}")
+    if read := "; ".join(filter(None, (told(config), map_told(config)))):
+        report.add(True, "configuration", f"read: {read}")
     for warning in (*config.warnings, *properties.client_notes(config)):
         report.add(None, "configuration", warning)
     for live, text in ((True, "take effect on SIGHUP"), (False, "take effect with the next start only")):

@@ -104,7 +104,7 @@ def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
             from kafka_gateway.door.tls import tls_faults
 
             checks = (plugins.faults, proxy_faults, tls_faults, peer_directory_faults, _peer_faults, _cluster_faults)
-            return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=checks)
+            return check(file, overrides, sys.stdout, as_json=options.json, keys=keys, checks=checks, told=plugins.told)
         if options.may:
             from kafka_gateway.commands.may import may
 

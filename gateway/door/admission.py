@@ -18,7 +18,7 @@ from kafka_gateway.door.authorization import Authorization, Needs
 from kafka_gateway.door.quotas import UNLIMITED, Quotas
 from kafka_gateway.door.slowed_body import slowed
 from kafka_gateway.door.slowed_feed import SlowedFeed
-from kafka_gateway.errors import NotAuthorized
+from kafka_gateway.errors import NotAuthorized, ProofEnded, ServiceError, Unauthorized
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.rights import EVERYTHING, Authorizer, Need, not_authorized
 from kafka_gateway.router import Route
@@ -28,6 +28,8 @@ from kafka_gateway.stream import Feed, Stream
 _SOCKETS: Final = ("socket.", "tunnel.")
 _INSTANCES: Final = (".consumers.create", ".consumers.delete")
 _PUSHES: Final = ("consumers.push",)
+_PROOF: Final[Need] = ("authenticate", "gateway", "")
+"""What is refused, as the audit log has it, where Kafka does not take the credentials of a request."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +72,7 @@ class Admission:
         self.audit = Audit(config.text("audit.log"))
         self.changes = 0
         """How often rules, quotas or what is written down have become others."""
+        self._refused = self.refused
 
     def _limits_of(self, principal: Principal) -> Mapping[str, int]:
         limits: dict[str, int] = {}
@@ -109,6 +112,7 @@ class Admission:
                 allowance.check_connections()
             allowance.sessions.add(session)
         session.allowance = allowance
+        session.tell_refusal = self._refused
         before, session.rights = session.rights, self.authorization.rights_of(session.principal)
         session.guarded = self._guards(session)
         if before is not EVERYTHING and before is not session.rights:
@@ -165,12 +169,22 @@ class Admission:
                 error.audited = True
                 raise error
 
-    def refused(self, request: Request, error: NotAuthorized) -> None:
-        """A handler has refused a name of the body: it is written down as every refusal."""
-        if self.audit.enabled and error.need is not None and not error.audited:
-            error.audited = True
-            decision = request.session.rights.decide(*error.need)
-            self.audit.decided(request.session, error.need, False, decision.rule, _told(request))
+    def refused(self, request: Request, error: ServiceError) -> None:
+        """What a request was answered: if that refuses a right or a proof, it is written down, once. Handlers that
+        answer by themselves tell of it (`Call.tell_refusal`)."""
+        audit, session = self.audit, request.session
+        if not audit.enabled:
+            return
+        if isinstance(error, NotAuthorized):
+            if error.need is not None and not error.audited:
+                error.audited = True
+                decision = session.rights.decide(*error.need)
+                audit.decided(session, error.need, False, decision.rule, _told(request))
+        elif isinstance(error, Unauthorized) and not isinstance(error, ProofEnded):  # its end has been told
+            if session.proven:
+                audit.decided(session, _PROOF, False, error.message, _told(request))
+            else:
+                audit.refused_proof(session.peer, session.transport, error.message, False)
 
     def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         """Keeps an eye on what the response leaves open, and counts what it has brought.

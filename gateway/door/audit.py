@@ -2,7 +2,8 @@
 
 Lines are made on the event loop and written by a thread, in bundles. The queue between them is bounded: what finds no
 room is counted, and the log says how many lines are missing. Ordinary reads and writes are told once for a session and
-a resource, and then counted for a minute.
+a resource, and then counted for a minute. So are those who come without any proof, by their address: nothing else
+bounds how often they come.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from kafka_gateway import jsonio
+from kafka_gateway.door.guesses import network_of
 from kafka_gateway.line_file import LineFile
 from kafka_gateway.rights import Need
 from kafka_gateway.session import Session
@@ -29,6 +31,8 @@ _ORDINARY: Final = frozenset({"read", "write", "describe", "describe-configs"})
 _WAITING_MAX: Final = 10_000
 _COUNTED_MAX: Final = 50_000
 """Sessions and resources that are counted at the same time."""
+_STRANGERS_MAX: Final = 1000
+"""Addresses without a proof that are told apart within a minute; the others are counted together."""
 _COUNT_S: Final = 60
 _SHOWN_MAX: Final = 500
 
@@ -65,6 +69,8 @@ class Audit:
         """Lines that were lost: since the start, not only since it was said."""
         self._writer = _Writer(path) if path else None
         self._counts: dict[tuple[Session, Need], tuple[AuditLine, int]] = {}
+        self._strangers: dict[tuple[str, str, str], tuple[AuditLine, int]] = {}
+        """Who was not let in unheard, since a minute at most: by address, transport and reason."""
         self._open: dict[Any, tuple[Session, str]] = {}
         """Streams that were told as opened, with the request that opened each."""
 
@@ -103,22 +109,33 @@ class Audit:
                 del self._open[stream]
                 self.happened(session, "close", "stream", request)
 
-    def refused_proof(self, peer: str, transport: str, reason: str) -> None:
-        """Somebody came with a proof that proves nothing."""
-        if self.enabled:
-            self._put(AuditLine(_now(), "-", peer, transport, "authenticate", "gateway", False, reason))
+    def refused_proof(self, peer: str, transport: str, reason: str, heard: bool) -> None:
+        """Somebody came with a proof that proves nothing; or without any, or was sent away unheard: of those each
+        address has one line a minute, and a count."""
+        if not self.enabled:
+            return
+        if heard:
+            self._put(_stranger(peer, transport, reason))
+            return
+        key = (network_of(peer), transport, reason)
+        if key not in self._strangers and len(self._strangers) >= _STRANGERS_MAX:
+            peer, key = "-", ("-", transport, reason)
+        known = self._strangers.get(key)
+        if known is None:
+            known = (_stranger(peer, transport, reason), -1)
+            self._put(known[0])
+        self._strangers[key] = (known[0], known[1] + 1)
 
     def tell_counts(self) -> None:
-        """Writes how often each ordinary thing was done since it was told last."""
+        """Writes how often each ordinary thing was done, and each address was sent away, since it was told last."""
+        strangers, self._strangers = self._strangers, {}
+        for line, count in strangers.values():
+            if count:
+                self._put(_again(line, count))
         counts, self._counts = self._counts, {}
         for (session, need), (line, count) in counts.items():
             if count:
-                self._put(
-                    AuditLine(
-                        _now(), line.principal, line.peer, line.transport, line.operation, line.resource, True,
-                        line.rule, line.request, count,
-                    )
-                )  # fmt: skip
+                self._put(_again(line, count))
             if session.closed is None:
                 self._counts[session, need] = (line, 0)
         if len(self._counts) >= _COUNTED_MAX:
@@ -227,6 +244,18 @@ def _line(session: Session, operation: str, resource: str, allowed: bool, rule: 
         _now(), str(session.principal), session.peer, session.transport, operation, _shown(resource), allowed,
         _shown(rule), _shown(request),
     )  # fmt: skip
+
+
+def _again(line: AuditLine, count: int) -> AuditLine:
+    """What the line says has happened so often since it was written."""
+    return AuditLine(
+        _now(), line.principal, line.peer, line.transport, line.operation, line.resource, line.allowed, line.rule,
+        line.request, count,
+    )  # fmt: skip
+
+
+def _stranger(peer: str, transport: str, reason: str) -> AuditLine:
+    return AuditLine(_now(), "-", peer, transport, "authenticate", "gateway", False, _shown(reason))
 
 
 def _shown(text: str) -> str:

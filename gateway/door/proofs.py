@@ -13,7 +13,7 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Final
 
 from kafka_gateway.auth import CERTIFICATE, Authenticator
@@ -24,6 +24,7 @@ from kafka_gateway.errors import (
     BrokerNotAvailable,
     CloseReason,
     Forbidden,
+    KafkaLoginRefused,
     ProofEnded,
     ServiceError,
     TooManyRequests,
@@ -52,8 +53,9 @@ class Proofs:
         self.sessions: set[Session] = set()
         self.welcome: Callable[[Session], None] = lambda session: None
         """Gives a session what its principal may do; may raise TooManyRequests. The gateway sets it."""
-        self.refused: Callable[[str, str, str], None] = lambda peer, transport, reason: None
-        """Is told of proofs that prove nothing: address, transport, reason."""
+        self.refused: Callable[[str, str, str, bool], None] = lambda peer, transport, reason, heard: None
+        """Is told of everybody who is not let in: address, transport, reason, and whether a proof was heard. Wrong
+        proofs of an address are bounded (`Guesses`); how often others come who show nothing is not."""
         self._authenticator = authenticator
         self._asks = bool(authenticator.proof)
         self._asks_certificate = CERTIFICATE in authenticator.proof
@@ -100,13 +102,9 @@ class Proofs:
         Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), Unavailable.
         """
         shown = self.shown(headers, certificate)
-        try:
+        with self._telling(peer, transport, shown):
             principal = await self._prove(shown, peer)
             lease, until = await self._lease(principal, shown, peer)
-        except (Unauthorized, Forbidden, TooManyRequests) as error:
-            if shown:
-                self.refused(peer, transport, error.message)
-            raise
         session = Session(transport, listener, peer, principal, shown)
         self._use(session, lease, until)
         session.admin = self._admin
@@ -165,6 +163,18 @@ class Proofs:
         self.sessions.discard(session)
         await session.aclose(reason)
 
+    @contextlib.contextmanager
+    def _telling(self, peer: str, transport: str, shown: Mapping[str, str]) -> Iterator[None]:
+        """Round the judgement of a client: a refusal is told to ``refused``."""
+        try:
+            yield
+        except (Unauthorized, Forbidden, TooManyRequests) as error:
+            reads = bool(shown) and self._authenticator.reads(shown)
+            heard = isinstance(error, KafkaLoginRefused) or (reads and not isinstance(error, TooManyRequests))
+            silent = isinstance(error, Unauthorized) and not heard
+            self.refused(peer, transport, "no proof that counts was shown" if silent else error.message, heard)
+            raise
+
     async def _prove(self, shown: Mapping[str, str], peer: str) -> Principal:
         """The principal of this proof, who may use the gateway at all."""
         if not shown or not self._authenticator.reads(shown):  # nobody guesses by showing nothing
@@ -201,12 +211,13 @@ class Proofs:
     async def renew(self, session: Session, headers: Mapping[str, str]) -> None:
         """Takes a newer proof for the session. Forbidden if it is another principal's; otherwise as ``open``."""
         shown = self.shown(headers, certificate_of(session))
-        principal = await self._prove(shown, session.peer)
-        if not session.proven or str(principal) != str(session.principal):
-            raise Forbidden("The new proof is not the one of the principal that opened this session.")
-        lease, until = await self._lease(principal, shown, session.peer)
-        if (lease is None) != (session.kafka is None) or (lease is not None and lease.user != session.kafka.user):
-            raise Forbidden("The new proof brings credentials of another Kafka user.")
+        with self._telling(session.peer, session.transport, shown):
+            principal = await self._prove(shown, session.peer)
+            if not session.proven or str(principal) != str(session.principal):
+                raise Forbidden("The new proof is not the one of the principal that opened this session.")
+            lease, until = await self._lease(principal, shown, session.peer)
+            if (lease is None) != (session.kafka is None) or (lease is not None and lease.user != session.kafka.user):
+                raise Forbidden("The new proof brings credentials of another Kafka user.")
         self.take_over(session, principal, shown)
         self._use(session, lease, until)
 
@@ -252,8 +263,9 @@ class Proofs:
             lease, until = session.kafka, math.inf
             if lease is not None and self._credentials is not None:
                 lease, until = await self._credentials.lease_again(session, principal, shown)
-        except (Unauthorized, Forbidden):
+        except (Unauthorized, Forbidden) as error:
             if session.proof is shown:  # else a newer one came meanwhile
+                self.refused(session.peer, session.transport, error.message, True)
                 raise
         else:
             if session.proof is shown:

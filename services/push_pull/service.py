@@ -112,6 +112,7 @@ class PushPull:
             answer: Response = await handler(call)
             return answer
         except ServiceError as error:
+            call.tell_refusal(error)
             return _failed(_of_client(call, error), **more)
 
     async def _refuse(self, call: Call) -> Response:

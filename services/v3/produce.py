@@ -15,7 +15,6 @@ from kafka_gateway.jsonio import Raw
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.rights import Rights
 from kafka_gateway.schemas import Preparing, Schemas, in_order
 from kafka_gateway.service import Service
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
@@ -147,6 +146,7 @@ class ProduceService(Service):
                 await waiting
             (delivery,) = await producer.send(topic, (record,))
         except ServiceError as error:
+            call.tell_refusal(error)
             return Response(reports.failure(error))
         return Response(reports.of(delivery, record), records=1)
 
@@ -161,7 +161,7 @@ class ProduceService(Service):
             self._plain,
             self._reader,
             schemas,
-            call.session.rights,
+            call,
             self._rates,
             self._rules.refusal(topic),
             self._limits,
@@ -180,7 +180,7 @@ class ProduceService(Service):
         found = self._plain_entries(call.request.body, topic)
         if found is None:
             found = self._entries(call.request.body, topic)
-            await _complete(found[1], topic, schemas, call.session.rights)
+            await _complete(found[1], topic, schemas, call)
         names, outcomes = found
         records = [each for each in outcomes if not isinstance(each, ServiceError)]
         deliveries = iter(await _send(producer, topic, records))
@@ -250,14 +250,16 @@ class ProduceService(Service):
         return self._rates.refusal(size) or self._rules.refusal(topic) or record
 
 
-async def _complete(outcomes: list[Record | ServiceError], topic: str, schemas: RecordSchemas, rights: Rights) -> None:
+async def _complete(outcomes: list[Record | ServiceError], topic: str, schemas: RecordSchemas, call: Call) -> None:
     """Makes bytes of what needs a schema."""
+    rights = call.session.rights
     for i, outcome in enumerate(outcomes):
         if not isinstance(outcome, ServiceError) and outcome.unready is not None:
             try:
                 if not schemas.complete_now(outcome, topic, rights):
                     await schemas.complete(outcome, topic, rights)
             except ServiceError as error:
+                call.tell_refusal(error)
                 outcomes[i] = error
 
 

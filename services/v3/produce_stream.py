@@ -17,7 +17,7 @@ from functools import partial
 from kafka_gateway.errors import BadRequest, RequestTimeout, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.producing import Producer, Sending
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
-from kafka_gateway.rights import Rights
+from kafka_gateway.messages import Call
 from kafka_gateway.services.v3.json_stream import CutOff, JsonSplitter, ValueTooLong
 from kafka_gateway.services.v3.plain_records import PlainBody, PlainReader
 from kafka_gateway.services.v3.rate_limits import RateLimits
@@ -83,17 +83,18 @@ class ProduceStream:
         plain: PlainReader,
         reader: RecordReader,
         schemas: RecordSchemas,
-        rights: Rights,
+        call: Call,
         rates: RateLimits,
         refusal: ServiceError | None,
         limits: StreamLimits,
         closed: Callable[[ProduceStream], None],
     ) -> None:
-        """``rights`` are those of whoever produces.
+        """``call`` is that of whoever produces.
 
         ``refusal``: why no record of this topic can be produced; each gets it as its report.
         """
-        self._rights = rights
+        self._call = call
+        self._rights = call.session.rights
         self._body = body
         self._topic = topic
         self._reports = reports
@@ -352,6 +353,7 @@ class ProduceStream:
         self._put(error)
 
     def _put(self, error: ServiceError) -> None:
+        self._call.tell_refusal(error)
         self._queue.append(self._reports.failure(error))
         self._flying += 1
         self._news.set()

@@ -19,6 +19,7 @@ import pytest
 from kafka_gateway.assembly.app import App
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.authorizers.file import FileAuthorizer
+from kafka_gateway.commands.command import run_command
 from kafka_gateway.commands.may import may
 from kafka_gateway.config import Config, ConfigError, load
 from kafka_gateway.door.audit import Audit, AuditLine
@@ -117,6 +118,28 @@ def test_a_faulty_file_is_refused_at_start_with_all_faults(file: Path) -> None:
     assert any("'User:*' would be everybody" in each for each in said)
 
 
+def test_what_was_read_is_told_by_check(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is empty by mistake is no fault, and would let nobody in."""
+    file.write_text(f"{set_ups()['team']}quota User:shop streams=5\n")
+    users = tmp_path / "users"
+    users.write_text(documented_users())
+    passwords = tmp_path / "passwords"
+    passwords.write_text("User:ann a s3cret\n")
+    passwords.chmod(0o600)
+    given = [
+        "authentication.method=BASIC", f"authentication.basic.file={users}", f"authorization.file={file}",
+        f"kafka.credentials.mtls.map={passwords}", "plugins.installed=false", "embedded.enable=true",
+    ]  # fmt: skip
+    assert run_command(["--check", *given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == (
+        "ok   read: authentication.basic.file has 2 users; authorization.file has 3 rules for 2 principals and "
+        "1 quota; kafka.credentials.mtls.map has 1 principal"
+    )
+    assert run_command(["--check", "plugins.installed=false"]) == 0
+    assert "read:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("asked", "more", "answer", "code"),
     [
@@ -155,6 +178,13 @@ def set_ups() -> dict[str, str]:
     return dict(re.findall(r"<!-- set-up: (\w+) -->\n```\n(.*?)```", SECURITY.read_text(), re.DOTALL))
 
 
+def documented_users() -> str:
+    """The users of section 1 of the page."""
+    written = re.search(r"<!-- users -->\n```\n(.*?)```", SECURITY.read_text(), re.DOTALL)
+    assert written is not None
+    return written[1]
+
+
 TENANT = Principal("ann", attributes={"tenant": "acme"})
 ANYBODY = Principal("anonymous")
 
@@ -188,9 +218,7 @@ def test_the_set_ups_of_the_page(
 async def test_five_minutes_as_the_page_says(tmp_path: Path) -> None:
     """One team may read orders, nobody else may write: users, roles and rules are those of section 1."""
     (tmp_path / "rules").write_text(set_ups()["team"])
-    written = re.search(r"<!-- users -->\n```\n(.*?)```", SECURITY.read_text(), re.DOTALL)
-    assert written is not None
-    (tmp_path / "users").write_text(written[1])
+    (tmp_path / "users").write_text(documented_users())
     settings: dict[str, Any] = {
         **EVERYTHING_ON,
         "authentication.method": "BASIC",

@@ -40,7 +40,9 @@ class BridgeAssembly:
     def __init__(self, config: Config, kafka: Kafka, metrics: Metrics) -> None:
         """ConfigError: a bridge's settings are faulty."""
         self._kafka = kafka.own
-        self._asks = config.asks_who  # a webhook's sender proves nothing
+        self._judges = config.methods != ("NONE",)
+        """Whether who posts needs a right: with no method but NONE the senders of webhooks prove nothing (security.md
+        §3)."""
         self._consumers: dict[str, ConsumerBridge] = {}
         self._producers: dict[str, ProducerBridge] = {}
         self._settings: dict[tuple[str, str], Mapping[str, object]] = {}
@@ -90,7 +92,7 @@ class BridgeAssembly:
         return [
             Route(
                 method, path, bridge.post, f"bridge.produce.{settings.name}",
-                permission=f"write topic:{settings.topic}" if self._asks else OPEN,
+                permission=f"write topic:{settings.topic}" if self._judges else OPEN,
                 body="optional", extras={"raw": settings.max_body_bytes},
                 description=of_producer(settings.name, settings.topic),
             )

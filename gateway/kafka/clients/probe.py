@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.addresses import split_address
 from kafka_gateway.config import Config, Fault
+from kafka_gateway.counted import counted
 from kafka_gateway.errors import InvalidConsumerConfig
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import client_properties
@@ -232,8 +233,8 @@ def _metadata(settings: Mapping[str, str], timeout_s: float) -> tuple[list[Step]
         mechanism = settings.get("sasl.mechanism", "")
         steps.append(Step(SASL, True, subject, f"accepts the credentials ({mechanism})", _since(begin)))
     cluster = f" of cluster {answer.cluster_id}" if answer.cluster_id else ""
-    counted = f"{_count(len(answer.brokers), 'broker')}, {_count(len(answer.topics), 'topic')}"
-    steps.append(Step(METADATA, True, subject, f"answers for its metadata{cluster}: {counted}", _since(begin)))
+    found = f"{counted(len(answer.brokers), 'broker')}, {counted(len(answer.topics), 'topic')}"
+    steps.append(Step(METADATA, True, subject, f"answers for its metadata{cluster}: {found}", _since(begin)))
     brokers = sorted(answer.brokers.values(), key=lambda broker: broker.id)
     return steps, [join_address(broker.host, broker.port) for broker in brokers]
 
@@ -279,10 +280,6 @@ def _failed_step(subject: str, errors: list[confluent_kafka.KafkaError], begin: 
 def join_address(host: str, port: int) -> str:
     """``host:port``, the host in brackets if it is an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _since(begin: float) -> float:

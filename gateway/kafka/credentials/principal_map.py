@@ -13,6 +13,7 @@ import time
 from typing import Final
 
 from kafka_gateway.config import Config, Fault
+from kafka_gateway.counted import counted
 
 log = logging.getLogger("gateway.auth")
 
@@ -53,6 +54,12 @@ def map_faults(config: Config) -> list[Fault]:
         text = f"cannot be used: {error.strerror}" if isinstance(error, OSError) else str(error)
         return [Fault(config.place(KEY), KEY, text)]
     return []
+
+
+def map_told(config: Config) -> str:
+    """What ``--check`` says of the file, which has no faults; "" where there is none."""
+    path = config.text(KEY)
+    return f"{KEY} has {counted(len(read_map(path)), 'principal')}" if path else ""
 
 
 class PrincipalMap:

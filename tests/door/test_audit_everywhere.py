@@ -1,0 +1,149 @@
+"""Whoever is refused stands in the audit log, whichever way it came (security.md §7), and cannot fill it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from kafka_gateway.authenticators import basic
+from kafka_gateway.door import audit as module
+from kafka_gateway.door.audit import Audit
+from tests.door.conftest import BASIC, proof
+from tests.door.test_who_asks_first import JSON, WAYS, ask, raw
+from tests.rights.conftest import Rules
+from tests.transports.conftest import gateway
+from tests.transports.test_atmosphere_http import Client as Listening
+from tests.transports.test_atmosphere_http import envelope
+from tests.transports.wire import Wire, request
+from tests.waiting import PATIENCE_S, until
+
+FORBIDDEN = {
+    "produce": ("http", "write", "topic:t"),
+    "v3": ("http", "describe", "cluster"),
+    "stream": ("http", "read", "topic:t"),
+    "stream socket": ("websocket", "read", "topic:t"),
+    "socket in": ("websocket-proxy", "write", "topic:t"),
+    "socket out": ("websocket-proxy", "read", "topic:t"),
+    "proxy http": ("websocket-proxy-http", "describe", "cluster"),
+    "push": ("push-pull", "write", "topic:t"),
+    "bridge": ("http", "write", "topic:bridged"),
+    "console": ("console", "read", "gateway:console"),
+    "clients": ("console", "read", "gateway:console"),
+    "brokers": ("tunnel", "read", "gateway:tunnel"),
+}
+"""Way → its transport, and the need that is refused, as the log has them."""
+PRODUCE = envelope("1", "/topics/t", "POST", '{"records":[{"value":1}]}', type=JSON["Content-Type"])
+
+
+class Log:
+    """An audit log as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen = 0
+
+    async def refusal(self) -> tuple[str, str, str]:
+        """Transport, operation and resource of the one refusal since the last; there must be one."""
+        found: list[Any] = []
+
+        def grown() -> bool:
+            lines = self.path.read_text().splitlines()
+            found[:] = [each for each in map(json.loads, lines[self._seen :]) if not each["allowed"]]
+            return bool(found)
+
+        await until(grown)
+        self._seen = len(self.path.read_text().splitlines())
+        (line,) = found
+        assert (line["principal"], line["peer"]) == ("User:anonymous", "127.0.0.1")
+        return line["transport"], line["operation"], line["resource"]
+
+
+async def test_whoever_may_not_is_told_of(users: Path, tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.jsonl")
+    settings = {
+        **BASIC, "authentication.method": "BASIC,NONE", "authentication.basic.file": users, "audit.log": log.path,
+    }  # fmt: skip
+    async with gateway(Rules(), **settings) as app:
+        for name, refused in FORBIDDEN.items():
+            way = WAYS[name]
+            assert (await ask(app, raw(way, way.method, {}, way.body))).status == 403, name
+            assert await log.refusal() == refused, name
+        async with aiohttp.ClientSession() as client, client.ws_connect(app.addresses[0] + "/") as socket:
+            await socket.send_str(PRODUCE)
+            assert '"code":403' in await socket.receive_str(timeout=PATIENCE_S)
+        assert await log.refusal() == ("websocket", "write", "topic:t")
+        for transport in ("sse", "streaming", "long-polling"):
+            async with Listening(app.addresses[0], transport) as listening:
+                assert '"code":403' in await listening.ask(PRODUCE)
+            assert await log.refusal() == (transport, "write", "topic:t")
+
+
+async def test_whoever_shows_nothing_has_one_line_and_a_count(users: Path, tmp_path: Path) -> None:
+    """Whoever shows a wrong proof has a line each time, until ``authentication.failures.max``."""
+    path = tmp_path / "audit.jsonl"
+    settings = {
+        **BASIC, "authentication.basic.file": users, "audit.log": path, "authentication.failures.max": 3,
+    }  # fmt: skip
+    async with gateway(Rules(), **settings) as app:
+        for way in WAYS.values():
+            for headers in ({}, {"Authorization": "Other x"}, {}):
+                assert (await ask(app, raw(way, way.method, headers, way.body))).status == 401
+        statuses = [(await ask(app, raw(WAYS["rest"], "GET", proof("ada", str(each))))).status for each in range(6)]
+    assert statuses == [401] * 3 + [429] * 3
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {(each["principal"], each["peer"], each["operation"], each["allowed"]) for each in lines} == {
+        ("-", "127.0.0.1", "authenticate", False)
+    }
+    told: dict[str, list[tuple[str, int]]] = {}
+    for each in lines:
+        told.setdefault(each["rule"], []).append((each["transport"], each.get("count", 0)))
+    assert told.pop("HTTP 401 Unauthorized") == [("http", 0)] * 3
+    nothing, sent_away = (
+        told.pop("no proof that counts was shown"),
+        told.pop("Too many wrong proofs of identity from this address (authentication.failures.max)."),
+    )
+    assert sent_away == [("http", 0), ("http", 2)]
+    assert not told
+    firsts = [transport for transport, count in nothing if not count]
+    assert sorted(firsts) == sorted(transport for transport, count in nothing if count)
+    assert len(firsts) == len(set(firsts)) >= 8
+    assert len(firsts) + sum(count for _, count in nothing) == 3 * len(WAYS)
+
+
+async def test_a_proof_that_ends_is_told_of(users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(basic, "_TRUST_S", 0.0)
+    monkeypatch.setattr(basic, "_FILE_CHECK_S", 0.0)
+    path = tmp_path / "audit.jsonl"
+    settings = {**BASIC, "authentication.basic.file": users, "audit.log": path}
+    async with gateway(**settings) as app, await Wire.open(app.addresses[0]) as wire:
+        for status in (200, 401):
+            await wire.send(request("GET", "/topics", **proof()))
+            assert (await wire.reply()).status == status
+            await asyncio.to_thread(users.write_text, "")
+    refused = [each for each in map(json.loads, path.read_text().splitlines()) if not each["allowed"]]
+    assert [(each["operation"], each["transport"]) for each in refused] == [("authenticate", "http")]
+
+
+def test_no_number_of_addresses_fills_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STRANGERS_MAX", 5)
+    path = tmp_path / "audit.jsonl"
+    audit = Audit(str(path))
+    for number in range(100):
+        audit.refused_proof(f"10.0.0.{number}", "http", "nothing", False)
+        audit.refused_proof(f"2001:db8::{number:x}", "http", "nothing", False)  # all of one network
+
+    async def write() -> None:
+        async with audit.writing():
+            pass
+
+    asyncio.run(write())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(each["peer"], each.get("count", 0)) for each in lines] == [
+        *(("10.0.0.0", 0), ("2001:db8::0", 0), ("10.0.0.1", 0), ("10.0.0.2", 0), ("10.0.0.3", 0), ("-", 0)),
+        *(("2001:db8::0", 99), ("-", 95)),
+    ]
