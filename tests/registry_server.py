@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -181,7 +182,7 @@ class SchemaRegistry:
     def register(self, subject: str, schema: str, type: str = "AVRO", references: Sequence[object] = ()) -> int:
         """The id of the schema under this subject."""
         body = {"schema": schema, "schemaType": type, "references": list(references)}
-        path = f"/subjects/{urllib.request.quote(subject, safe='')}/versions"
+        path = f"/subjects/{urllib.parse.quote(subject, safe='')}/versions"
         number: int = self.ask("POST", path, body)["id"]
         return number
 

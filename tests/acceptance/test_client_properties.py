@@ -18,6 +18,7 @@ from kafka_gateway.assembly.app import App, serve
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import load
 from kafka_gateway.kafka.clients import factory
+from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from tests.acceptance.rest import Rest
 from tests.behaviour.clients import V1, V2, Answer, v2
 from tests.librdkafka_properties import known_properties
@@ -62,7 +63,7 @@ class Built:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Built:
-    original, found = factory.CountedConsumer, Built([])
+    original, found = CountedConsumer, Built([])
 
     def build(config: dict[str, Any], *more: Any) -> confluent_kafka.Consumer:
         found.configs.append(dict(config))

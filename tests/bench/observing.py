@@ -36,7 +36,7 @@ def _costs(log: AccessLog) -> dict[str, Callable[[], None]]:
 
     def metrics() -> None:
         for _ in range(_REQUESTS):
-            counters.add("http", "/topics/{topic}", "POST", 200, 0.0007)
+            counters.add(("http", "/topics/{topic}", "POST", 200), 0.0007)
             numbers.produce_seconds.add(0.0006)
             numbers.produced.add("http", "orders", 1, 100)
 

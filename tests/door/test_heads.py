@@ -301,7 +301,8 @@ async def test_what_would_last_is_refused_to_a_client_that_has_closed_its_sendin
         await wire.send(raw(Way("GET", "/stub/gate/one"), "GET", {}) + raw(WAYS[name], "GET", {}))
         wire.writer.write_eof()
         assert await service.waiting.get() == "one"
-        await until(lambda: next(iter(app.host.server_of(LISTENER).connections)).half_closed)
+        connection = next(iter(app.host.server_of(LISTENER).connections))
+        await until(lambda: connection.half_closed)  # type: ignore[attr-defined]  # HttpConnection
         service.gates["one"].set()
         assert (await wire.reply()).status == 200
         refused = await wire.reply()

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import time
 import urllib.error
@@ -15,6 +14,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 from tests.cache import unavailable
@@ -134,11 +134,11 @@ class Deployment:
         process = GatewayProcess(str(file), own_port=False, start_s=PATIENCE_S)
         self._nodes[number] = self._stack.enter_context(process)
 
-    def signal(self, number: int, what: signal.Signals) -> None:
+    def signal(self, number: int, what: Signals) -> None:
         """To its process, which is the parent where there are workers."""
         self._nodes[number].process.send_signal(what)
 
-    def signal_worker(self, number: int, worker: int, what: signal.Signals) -> None:
+    def signal_worker(self, number: int, worker: int, what: Signals) -> None:
         """To one of its workers."""
         parent = self._nodes[number].pid
         for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():

@@ -55,7 +55,7 @@ def _read_both(reader: envelope.EnvelopeReader, message: bytes) -> Envelope | No
             _check_reply(error.id, error.message.encode(), error.form)
             found.append((error.message, error.id))
         else:
-            found.append(part and [getattr(part, name) for name in Envelope.__slots__])
+            found.append(part and [getattr(part, name) for name in Envelope.__struct_fields__])
     assert found[0] == found[1], found
     return part if isinstance(found[1], list) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import time
 from collections.abc import Callable
 
@@ -145,9 +146,9 @@ async def test_direct_reads_wait_for_their_turn(bootstrap: str, filled: Topic, m
     filled.write([b"a"])
     monkeypatch.setattr(reader, "POOL_SIZE", 0)
     monkeypatch.setattr(reader, "POOL_WAIT_S", 0.05)
-    pool = reader.concurrent.futures.ThreadPoolExecutor
+    pool = concurrent.futures.ThreadPoolExecutor
     monkeypatch.setattr(
-        reader.concurrent.futures, "ThreadPoolExecutor", lambda most, *name: pool(most, *name) if most else _NoThreads()
+        concurrent.futures, "ThreadPoolExecutor", lambda most, *name: pool(most, *name) if most else _NoThreads()
     )
     async with open_cluster(bootstrap) as cluster:
         with pytest.raises(SimpleReaderUnavailable):

@@ -47,8 +47,8 @@ class Machine(RuleBasedStateMachine):
     )
     def begin(self, cooperative: bool, reset: str, blocking: bool, partitions: int) -> None:
         self.clock = Clock()
-        self.time = client_module.time
-        client_module.time = self.clock  # type: ignore[assignment]
+        self.time = client_module.time  # type: ignore[attr-defined]
+        client_module.time = self.clock  # type: ignore[attr-defined]
         self.kafka = SimulatedKafka()
         self.kafka.make(TOPIC, partitions)
         self.reset = reset
@@ -287,7 +287,7 @@ class Machine(RuleBasedStateMachine):
             assert self.consumer.closed
             assert len(self.commits) == self.sent
         finally:
-            client_module.time = self.time
+            client_module.time = self.time  # type: ignore[attr-defined]
 
 
 TestClient = Machine.TestCase

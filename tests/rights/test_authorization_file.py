@@ -160,7 +160,9 @@ def test_what_was_read_is_told_by_check(file: Path, tmp_path: Path, capsys: pyte
         ),
     ],
 )
-def test_may(file: Path, asked: tuple[str, ...], more: Any, answer: str, code: int) -> None:
+def test_may(
+    file: Path, asked: tuple[str, ...], more: tuple[tuple[str, ...], tuple[str, ...]], answer: str, code: int
+) -> None:
     file.write_text(
         "allow User:* read topic:orders\nallow Role:r write topic:x\nallow User:* read topic:t.${claim:t}\n"
     )

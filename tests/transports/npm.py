@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.waiting import PATIENCE_S
 
@@ -20,13 +20,13 @@ class Driver:
         """All events, oldest first."""
 
     @classmethod
-    async def start(cls, script: Path, *arguments: str) -> Driver:
+    async def start(cls, script: Path, *arguments: str) -> Self:
         process = await asyncio.create_subprocess_exec(
             "node", str(script), *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 24
         )
         return cls(process)
 
-    async def __aenter__(self) -> Driver:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

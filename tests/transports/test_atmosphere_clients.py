@@ -63,7 +63,7 @@ class Js(Driver):
     @classmethod
     async def connect(cls, app: App, generation: str, transport: str, **options: Any) -> Js:
         """Returns when the client says that it is open."""
-        js = cls((await Driver.start(FOLDER / "driver.js", generation))._process)
+        js = await cls.start(FOLDER / "driver.js", generation)
         js.generation = generation
         request = {"url": app.addresses[0] + "/", "transport": transport, "enableProtocol": True, **options}
         if generation != "5":

@@ -14,7 +14,7 @@ from kafka_gateway.assembly.app import App
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.codec import Codec
 from kafka_gateway.hookspecs import hookimpl
-from kafka_gateway.kafka.producing import sender
+from kafka_gateway.kafka.producing.batch import Batch
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.router import Route
 from kafka_gateway.services.common.rows import RecordEncoders
@@ -174,7 +174,7 @@ async def test_f14_in_a_delivery_report(app: App, connect: Connect, monkeypatch:
     assert (await wire.reply()).status == 200
     for _ in range(20):
         with monkeypatch.context() as patch:
-            patch.setattr(sender.Batch, "delivered_alone", fail)
+            patch.setattr(Batch, "delivered_alone", fail)
             await wire.send(produce("f14"))
             reply = await wire.reply()
             assert reply.status >= 500 or reply.json["offsets"][0]["error_code"], reply

@@ -223,7 +223,8 @@ async def test_bodies_share_the_memory(app: App, connect: Connect, topic: str) -
     refused = await greedy.reply()
     assert (refused.status, refused.closes) == (503, True)
     await until(lambda: not app.gateway.memory.used_up)
-    assert (await new.send(produce(topic)) or await new.reply()).status == 200
+    await new.send(produce(topic))
+    assert (await new.reply()).status == 200
     rest = b'{"records":[{"value":1}]}'
     await modest.send(b" " * (100 - len(rest)) + rest)
     assert (await modest.reply()).status == 200

@@ -35,7 +35,7 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
 
 
 def jwk(key: Any, kid: str | None = "one", **more: Any) -> dict[str, Any]:
-    kind = {
+    kind: dict[type, Any] = {
         rsa.RSAPrivateKey: RSAAlgorithm,
         ec.EllipticCurvePrivateKey: ECAlgorithm,
         ed25519.Ed25519PrivateKey: OKPAlgorithm,

@@ -462,10 +462,10 @@ BAD_REPLIES = [
 
 async def test_bad_replies_are_closed_with_a_code() -> None:
     async def answer(connection: Connection, key: int, version: int, correlation_id: int, data: bytes) -> None:
-        connection.send(BAD_REPLIES[len(broker.connections) - 1][0])
+        connection.send(BAD_REPLIES[len(bad.connections) - 1][0])
 
     target = "/kafka/brokers/7?advertise=gw&base=100"
-    async with FakeBroker(answer) as broker, tunnel(broker, tunnel_max_response_bytes=1 << 20) as app:
+    async with FakeBroker(answer) as bad, tunnel(bad, tunnel_max_response_bytes=1 << 20) as app:
         for _, code in BAD_REPLIES:
             async with await Client.open(app.addresses[0], target) as client:
                 await client.send(request(3, 12, 1, b"\0"))

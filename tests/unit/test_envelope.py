@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kafka_gateway.errors import BadRequest
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope import replying
 from kafka_gateway.transports.envelope.codec import Envelope, EnvelopeReader, Form, InvalidMessage, read
@@ -67,7 +68,7 @@ def test_targets(path: str, target: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("path", ["http://host/topics", "HTTPS://host/"])
 def test_a_path_is_no_url(path: str) -> None:
-    with pytest.raises(envelope.BadRequest, match="URL"):
+    with pytest.raises(BadRequest, match="URL"):
         _ = part(json.dumps({"path": path})).target
 
 
@@ -443,4 +444,4 @@ def outcome(how: object, message: bytes) -> object:
         found = how(message)  # type: ignore[operator]
     except InvalidMessage as error:
         return error.message
-    return found and [getattr(found, name) for name in Envelope.__slots__]
+    return found and [getattr(found, name) for name in Envelope.__struct_fields__]

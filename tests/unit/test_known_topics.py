@@ -34,7 +34,7 @@ class SlowAdmin:
 
     async def make_topic(self, name: str) -> TopicInfo:
         self.made.put_nowait(name)
-        return TopicInfo(name, ())
+        return TopicInfo(name, False, ())
 
 
 async def learn(topic: str) -> None: ...

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+import yarl
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster, free_ports
@@ -69,7 +70,7 @@ async def ask(both: Both) -> AsyncIterator[Ask]:
         async def asker(method: str, path: str, body: Any = None, public: bool = False) -> Answer:
             url = (both.public if public else both.admin) + path
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            async with session.request(method, aiohttp.client.URL(url, encoded=True), data=data) as response:
+            async with session.request(method, yarl.URL(url, encoded=True), data=data) as response:
                 assert "Server" not in response.headers
                 assert response.headers["Content-Type"].startswith(("application/json", "text/plain; version=0.0.4"))
                 return response.status, await response.read()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
 import confluent_kafka
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package re-exports without saying so
+from confluent_kafka.admin import (
     AdminClient,
     ClusterMetadata,
     ConfigResource,

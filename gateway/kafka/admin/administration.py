@@ -11,7 +11,7 @@ from typing import Any
 
 import confluent_kafka
 from confluent_kafka import IsolationLevel, TopicCollection
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import OffsetSpec
 
 from kafka_gateway.errors import (
     KafkaAuthorization,

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # re-exported silently
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.errors import to_service_error

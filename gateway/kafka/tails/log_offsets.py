@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import confluent_kafka
 from confluent_kafka import IsolationLevel, KafkaException
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafka_gateway.errors import KafkaRetriable
 from kafka_gateway.kafka.errors import to_service_error
