@@ -160,9 +160,10 @@ class Response(msgspec.Struct, eq=False):
     headers: tuple[tuple[str, str], ...] = ()
     media_type: str = ""
     """Overrides the negotiated one."""
-    settle: Callable[[bool], None] | None = None
+    settle: Callable[[bool | None], None] | None = None
     """Called once, when it is known whether the whole reply was handed to the client's connection: True, or False for a
-    client that left before. A transport that cannot tell counts as having written it. Not for streams."""
+    client that left before; None if that will never be known, because the process that has the client is gone or out of
+    reach. A transport that cannot tell counts as having written it. Not for streams."""
     records: int = 0
     """How many records it brought or has stored, for the access log."""
 
@@ -177,7 +178,7 @@ class Reply(msgspec.Struct, eq=False):
     media_type: str
     body: bytes | Stream
     headers: tuple[tuple[str, str], ...] = ()
-    settle: Callable[[bool], None] | None = None
+    settle: Callable[[bool | None], None] | None = None
     """See Response; only for requests that say ``settles``. Whoever gets one calls it, once, whatever happens."""
     request_id: str = ""
     """`Request.id`."""

@@ -20,7 +20,8 @@ class Stream(Protocol):
     """An endless reply: payloads in order. ``aclose`` may be called twice and ends the iteration.
 
     One that has ``fail(error)`` can be ended for a reason that is not its own, such as rights that were taken away: its
-    client is told. Of one that has not, the whole session is closed then.
+    client is told. Of one that has not, the whole session is closed then. One that has ``lose()`` is told by it that
+    nobody will know whether its last payload was written: the process that has its client is gone or out of reach.
 
     Whoever asks for a payload has written the one before: that is how a stream of records knows what was delivered.
     """

@@ -60,7 +60,7 @@ class _Work(jsonio.Struct, eq=False):
     """Serves it, or fetches the next payload of its stream."""
     session: Session | None = None
     stream: Stream | None = None
-    settle: Callable[[bool], None] | None = None
+    settle: Callable[[bool | None], None] | None = None
 
 
 class Answering(Wire):
@@ -266,12 +266,15 @@ class Answering(Wire):
         work = self._works.pop(id, None)
         if work is None:
             return
+        is_lost = self._transport is None
         if work.settle is not None:
-            work.settle(False)
+            work.settle(None if is_lost else False)
         elif work.stream is None:
             if work.task is not None:
                 work.task.cancel()
         else:
+            if is_lost and (lose := getattr(work.stream, "lose", None)) is not None:
+                lose()
             self._spawn(self._break_off(work))
 
     async def _break_off(self, work: _Work) -> None:

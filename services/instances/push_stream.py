@@ -83,7 +83,7 @@ class PushStream:
         if self._payloads and not self._ended:
             return self._payloads.popleft()
         if not self._payloads:
-            self._settle(confirmed=True)
+            self._settle(True)
         while not self._ended:
             greeted, self._greeted = self._greeted, True
             try:
@@ -113,7 +113,13 @@ class PushStream:
     async def aclose(self) -> None:
         """Ends it; what was not written is the first that the next subscription or read gets."""
         self.end()
-        self._settle(confirmed=False)
+        self._settle(False)
+
+    def lose(self) -> None:
+        """Its client is with a process that is gone or out of reach: as `aclose`, and what was being written may have
+        come all the same."""
+        self.end()
+        self._settle(None)
 
     # --- what the instance calls ------------------------------------------------------------------------------------
 
@@ -130,7 +136,7 @@ class PushStream:
             self._interrupted = True
             self._reader.cancel()
         if self._taken is not None:
-            asyncio.get_running_loop().call_later(GRACE_S, self._settle, False)
+            asyncio.get_running_loop().call_later(GRACE_S, self._settle, None)
         self._instance.release()  # the clock of its expiry starts (§2.5)
 
     def fail(self, error: ServiceError) -> None:
@@ -185,11 +191,12 @@ class PushStream:
         error = self._translate(error)
         return Payload(self._dialect.error(error), status=error.status)
 
-    def _settle(self, confirmed: bool) -> None:
+    def _settle(self, confirmed: bool | None) -> None:
+        """None: whether it was delivered is not known."""
         taken, self._taken = self._taken, None
         self._payloads.clear()
         if taken is not None:
-            (taken.confirm if confirmed else taken.put_back)()
+            taken.settle(confirmed)
             self._settled.set()
 
 

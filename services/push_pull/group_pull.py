@@ -72,7 +72,7 @@ class Pulled:
     """The messages, a JSON list; ``settle`` must be called once, with whether the client got them."""
 
     messages: bytes
-    settle: Callable[[bool], None] | None
+    settle: Callable[[bool | None], None] | None
 
 
 NOTHING = Pulled(b"[]", None)
@@ -269,7 +269,7 @@ class Pulls(Service):
 
     # --- after it ---------------------------------------------------------------------------------------------------
 
-    def _settle(self, place: _GroupInTopic, offsets: list[PartitionOffset], count: int, written: bool) -> None:
+    def _settle(self, place: _GroupInTopic, offsets: list[PartitionOffset], count: int, written: bool | None) -> None:
         if written:
             self._counts.pulled += count
         if written and offsets:

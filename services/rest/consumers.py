@@ -43,6 +43,9 @@ log = logging.getLogger("gateway.consumers")
 _MOVED = (
     "Kafka error: consumer instance was moved after a failure; records since the last commit will be delivered again."
 )
+_IN_DOUBT = (
+    "Kafka error: it is not known whether the records of the last read have arrived; they will be delivered again."
+)
 _READ_AGAIN = "Read again, and commit then, or name the offsets in the body: until then nobody knows what to commit."
 
 
@@ -171,8 +174,12 @@ class Consumers:
                 if illegal:
                     raise invalid_topics(illegal)
                 offsets = [each._replace(offset=each.offset + 1) for each in given]
-            elif instance.was_moved and not instance.consumer.returned():
-                raise KafkaError(_MOVED).with_help(_READ_AGAIN)
+            else:
+                await instance.consumer.reads_settled()  # what its client has by now is part of it
+                if instance.consumer.in_doubt:
+                    raise KafkaError(_IN_DOUBT).with_help(_READ_AGAIN)
+                if instance.was_moved and not instance.consumer.returned():
+                    raise KafkaError(_MOVED).with_help(_READ_AGAIN)
             if offsets != []:
                 if call.query.get("async", "").lower() == "true":
                     self._commit_later(instance, offsets)

@@ -84,6 +84,7 @@ class ConsumersV1:
         with v1_errors():
             async with self._use(call) as instance:
                 await instance.reads_done()
+                await instance.consumer.reads_settled()
                 returned = instance.consumer.returned()
                 if returned:
                     # These very offsets, and not "what was returned so far": another read may begin while Kafka works.

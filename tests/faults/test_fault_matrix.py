@@ -250,5 +250,5 @@ def _allowed(fault: Fault, failure: Failure) -> bool:
     if failure.status == BROKEN:
         return fault.breaks
     # Nobody knows any more what a commit would commit, until something has been read.
-    moved = failure.code == 50002 and "moved after a failure" in failure.message
+    moved = failure.code == 50002 and any(why in failure.message for why in ("moved after a failure", "not known"))
     return failure.status == 503 or moved

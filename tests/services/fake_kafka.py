@@ -257,6 +257,10 @@ class FakeConsumer:
         self.assigned: dict[TopicPartition, int] = {}
         self._returned: dict[TopicPartition, int] = {}
         self._turn = asyncio.Lock()
+        self._out = asyncio.Event()
+        """Clear while records of a read are out."""
+        self._out.set()
+        self.in_doubt = False
         self.closed = False
         self.close_gate: asyncio.Event | None = None
 
@@ -394,7 +398,12 @@ class FakeConsumer:
         last = {TopicPartition(record.topic(), record.partition()): record.offset() for record in records}
         self.assigned |= {partition: offset + 1 for partition, offset in last.items()}
 
-        def settle(accepted: bool) -> None:
+        if limits.kind != "push":
+            self._out.clear()
+
+        def settle(accepted: bool | None) -> None:
+            self._out.set()
+            self.in_doubt = accepted is None or (self.in_doubt and not accepted)
             if accepted:
                 self._returned |= last
             else:
@@ -433,6 +442,9 @@ class FakeConsumer:
 
     async def settled(self) -> None:
         pass
+
+    async def reads_settled(self) -> None:
+        await self._out.wait()
 
     async def standing(self) -> tuple[Positions, Positions]:
         committed = {each: self._kafka.committed.get((self.settings.group, *each)) for each in self.assigned}

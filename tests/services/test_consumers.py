@@ -12,6 +12,7 @@ import pytest
 from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused, PartlyCommitted
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.messages import Request
 from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
@@ -477,6 +478,31 @@ async def test_commit_without_a_body_takes_what_was_returned(rest: Rest, fake: F
     await rest.read(instance, "?max_bytes=3")
     assert (await rest.post(f"{instance}/offsets", b"", V2)).body == []
     assert await committed(rest, instance, T0) == [{**T0, "offset": 2, "metadata": ""}]
+
+
+@pytest.mark.parametrize("written", [True, False, None])
+async def test_commit_without_a_body_is_of_what_the_client_knows_to_have(
+    rest: Rest, fake: FakeKafka, written: bool | None
+) -> None:
+    """It may come by another connection, or process, and be there before it is known whether the reply has left."""
+    instance = await rest.instance()
+    await assign(rest, instance, T0)
+    fake.put("t", b"1", b"2")
+    headers = {"accept": embedded("json")}
+    reply = await rest.gateway.dispatch(Request(rest.session, "GET", f"{instance}/records", {}, headers, settles=True))
+    committing = asyncio.create_task(rest.post(f"{instance}/offsets", b"", V2))
+    await settled()
+    assert not committing.done()
+    assert reply.settle is not None
+    reply.settle(written)
+    answer = await committing
+    if written is None:  # the client may have the records, and the instance gives them again
+        assert (answer.status, answer.code) == (500, 50002)
+        assert fake.committed == {}
+        assert len((await rest.read(instance)).body) == 2
+        answer = await rest.post(f"{instance}/offsets", b"", V2)
+    assert answer.status == 200
+    assert await committed(rest, instance, T0) == ([] if written is False else [{**T0, "offset": 2, "metadata": ""}])
 
 
 @pytest.mark.parametrize("value", ["true", "false", "x", "", "TRUE"])

@@ -667,6 +667,26 @@ async def test_commits_of_v2_instances_include_what_was_pushed(rest: Rest, fake:
     assert fake.committed["g", "t", 0] == (2, "")
 
 
+async def test_what_a_process_was_writing_that_is_gone_is_in_doubt(rest: Rest, fake: FakeKafka) -> None:
+    """A commit without a body would cover less than its client may have."""
+    path = await rest.instance()
+    await rest.post(f"{path}/subscription", {"topics": ["t"]}, V2)
+    client = await Client(rest).subscribe(f"/ws{path}/records", embedded("json"))
+    await client.has(1)
+    client.room.clear()
+    fake.put("t", b"0")
+    await client.sending.wait()
+    stream = instance_of(rest, "v2").push
+    assert isinstance(stream, push_stream.PushStream)
+    stream.lose()
+    assert (await rest.post(f"{path}/offsets", b"", V2)).code == 50002
+    again = await Client(rest).subscribe(f"/ws{path}/records", embedded("json"))
+    await again.has_values(0)
+    await settle()
+    assert (await rest.post(f"{path}/offsets", b"", V2)).status == 200
+    assert fake.committed["g", "t", 0] == (1, "")
+
+
 async def test_unsubscribing_from_the_topics_ends_the_pushes_with_an_error(rest: Rest, fake: FakeKafka) -> None:
     path = await rest.instance()
     await rest.post(f"{path}/subscription", {"topics": ["t"]}, V2)

@@ -21,9 +21,10 @@ class StubService:
         self.requests: list[Call] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.waiting: asyncio.Queue[str] = asyncio.Queue()
-        self.streams: dict[str, StreamBuffer] = {}
+        self.streams: dict[str, _Stream] = {}
         self.cancelled: list[str] = []
         self.paused: list[str] = []
+        self.settled: asyncio.Queue[bool | None] = asyncio.Queue()
 
     @hookimpl
     def gateway_routes(self) -> Sequence[Route]:
@@ -40,6 +41,7 @@ class StubService:
             route("GET", "/redirect", self.redirect),
             route("GET", "/gate/{name}", self.gate),
             route("GET", "/stream/{name}", self.stream),
+            route("GET", "/settle", self.settle),
         ]
 
     async def echo(self, call: Call) -> Response:
@@ -82,12 +84,22 @@ class StubService:
     async def stream(self, call: Call) -> Response:
         name = str(call.params["name"])
         ended = self.waiting.put_nowait
-        stream = StreamBuffer(
+        stream = _Stream(
             1 << 20, 1 << 19, pause=lambda: self.paused.append(name), closed=lambda: ended(f"{name} closed")
         )
         self.streams[name] = stream
         self.waiting.put_nowait(name)
         return Response(stream)
 
+    async def settle(self, call: Call) -> Response:
+        return Response({}, settle=self.settled.put_nowait)
+
     def end(self, name: str) -> None:
         self.streams[name].end(KafkaError("Kafka error: it ended"))
+
+
+class _Stream(StreamBuffer):
+    is_lost = False
+
+    def lose(self) -> None:
+        self.is_lost = True

@@ -193,6 +193,29 @@ async def test_what_was_asked_of_one_that_is_gone(app: App, stub: StubService, t
         assert not refused.value.sent
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_whether_a_reply_was_delivered_is_told_or_never_known(
+    app: App, stub: StubService, tmp_path: Path, secret: Path, breaks: bool
+) -> None:
+    """The process that asked may have given it to its client before it was cut off, stood still or died."""
+    values = settings("tcp", tmp_path, secret)
+    async with two(app, values, another(values)) as (one, other):
+        reply = await one.call("gw-2/0", asked("GET /stub/settle", settles=True))
+        stream = (await one.call("gw-2/0", asked("GET /stub/stream/s"))).body
+        assert reply.settle is not None
+        assert not isinstance(stream, bytes)
+        if breaks:
+            for each in list(other._answering):
+                each.close()
+        else:
+            reply.settle(False)
+            await stream.aclose()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await stub.settled.get() is (None if breaks else False)
+            assert [await stub.waiting.get(), await stub.waiting.get()] == ["s", "s closed"]
+        assert stub.streams["s"].is_lost is breaks
+
+
 async def test_more_requests_than_are_agreed_wait_at_the_one_that_asks(
     app: App, stub: StubService, tmp_path: Path, secret: Path
 ) -> None:

@@ -32,10 +32,31 @@ Reach = Callable[[], Awaitable[None]]
 CLOSE_S = 1.8
 """`KafkaConsumer.close` answers within this time (F4: a DELETE in 2 s); the rest is left to the thread."""
 
-
+_PUSH = "push"
+"""`ReadLimits.kind` of what a push reads."""
 _EMBEDDED_GROUP_S = 8.0
 """The mock cluster takes three seconds to form a group, and nothing makes it shorter: the first reads of every instance
 would be empty, whatever their ``timeout``."""
+
+
+class _Out:
+    """How many batches are out."""
+
+    __slots__ = ("_count", "none")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.none = asyncio.Event()
+        self.none.set()
+
+    def add(self) -> None:
+        self._count += 1
+        self.none.clear()
+
+    def remove(self) -> None:
+        self._count -= 1
+        if not self._count:
+            self.none.set()
 
 
 class KafkaConsumer:
@@ -65,10 +86,9 @@ class KafkaConsumer:
         self._reach = reach
         self._auto_commits = False
         self._closing: asyncio.Task[None] | None = None
-        self._out = 0
-        """Batches that were taken and neither confirmed nor put back."""
-        self._none_out = asyncio.Event()
-        self._none_out.set()
+        self._out, self._reads_out = _Out(), _Out()
+        """Batches that were taken and are not settled: all of them, and those that are no pushes."""
+        self._in_doubt = False
         self._returned: dict[Partition, int] = {}
         self._topics: frozenset[str] = frozenset()
 
@@ -207,12 +227,11 @@ class KafkaConsumer:
             self._check_open()
         if self._clients.embedded_bootstrap and limits.timeout_s > 0 and limits.group_s < _EMBEDDED_GROUP_S:
             limits = dataclasses.replace(limits, group_s=_EMBEDDED_GROUP_S)
-        if self._pushes is None or limits.kind != "push":
+        if self._pushes is None or limits.kind != _PUSH:
             self._leave_feed()
         elif (fed := await self._pushes.take(self._topics, limits, encoder)) is not None:
             self._count(fed.batch, limits.kind)
-            self._note_out()
-            return TakenBatch(fed.batch, partial(self._settle, fed))
+            return self._taken(fed)
         self._check_open()
         read = self._worker.read(limits, encoder)
         try:
@@ -224,12 +243,13 @@ class KafkaConsumer:
         batch = read.batch
         if batch.records:
             self._count(batch, limits.kind or self._kind)
-        self._note_out()
-        return TakenBatch(batch, partial(self._settle, read))
+        return self._taken(read)
 
-    def _note_out(self) -> None:
-        self._out += 1
-        self._none_out.clear()
+    def _taken(self, read: Read) -> TakenBatch:
+        self._out.add()
+        if read.limits.kind != _PUSH:
+            self._reads_out.add()
+        return TakenBatch(read.batch, partial(self._settle, read))
 
     def _count(self, batch: RecordBatch, kind: str) -> None:
         # Nearly every consumer reads one topic. Of several the first record's counts for its whole batch, unless the
@@ -243,14 +263,17 @@ class KafkaConsumer:
         for topic, count in Counter(record.topic() or "" for record in records).items():
             consumed.add(kind, topic, count, batch.size_bytes * count // len(records))
 
-    def _settle(self, read: Read, accepted: bool) -> None:
-        self._out -= 1
-        if not self._out:
-            self._none_out.set()
+    def _settle(self, read: Read, accepted: bool | None) -> None:
+        self._out.remove()
+        if read.limits.kind != _PUSH:
+            self._reads_out.remove()
         if accepted:
+            self._in_doubt = False
             self._returned.update(read.last)
-        if self._pushes is None or not self._pushes.settle(read, accepted):
-            self._worker.settle(read, accepted)
+        elif accepted is None:
+            self._in_doubt = True
+        if self._pushes is None or not self._pushes.settle(read, bool(accepted)):
+            self._worker.settle(read, bool(accepted))
 
     def _leave_feed(self) -> None:
         """What is asked of the thread next has to do with positions."""
@@ -272,7 +295,14 @@ class KafkaConsumer:
         return self._auto_commits
 
     async def settled(self) -> None:
-        await self._none_out.wait()
+        await self._out.none.wait()
+
+    async def reads_settled(self) -> None:
+        await self._reads_out.none.wait()
+
+    @property
+    def in_doubt(self) -> bool:
+        return self._in_doubt
 
     async def standing(self) -> tuple[Positions, Positions]:
         self._leave_feed()

@@ -68,13 +68,13 @@ class TakenBatch:
     """Records that a read was given and that do not count as returned yet.
 
     Until they are confirmed or put back, other reads of the consumer wait, so nothing overtakes them. Whoever takes a
-    batch must do one of the two; what is done first counts.
+    batch must settle it, one way or the other; what is done first counts.
     """
 
     __slots__ = ("_settle", "batch")
 
-    def __init__(self, batch: RecordBatch, settle: Callable[[bool], None] | None = None) -> None:
-        """``settle`` is called once: True for confirmed, False for put back."""
+    def __init__(self, batch: RecordBatch, settle: Callable[[bool | None], None] | None = None) -> None:
+        """``settle`` is called once: True for confirmed, False or None for put back."""
         self.batch = batch
         self._settle = settle
 
@@ -86,8 +86,8 @@ class TakenBatch:
         """The client has not got them: they are the first of the next read."""
         self.settle(False)
 
-    def settle(self, accepted: bool) -> None:
-        """Confirms them, or puts them back."""
+    def settle(self, accepted: bool | None) -> None:
+        """Confirms them, or puts them back; None: the client may have them all the same (`Consumer.in_doubt`)."""
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(accepted)
@@ -155,6 +155,14 @@ class Consumer(Protocol):
 
     async def settled(self) -> None:
         """Returns when it is known of all records that were taken whether their client has them."""
+
+    async def reads_settled(self) -> None:
+        """As `settled`, of all but pushes, whose client may be slow for as long as it likes."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether records were put back which the client may have got, and it has read nothing since: what it takes for
+        returned is more than what a commit would cover."""
 
     async def standing(self) -> tuple[Positions, Positions]:
         """Where reading goes on in each partition that it has, as far as that is known; and what its group has
