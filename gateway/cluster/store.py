@@ -100,8 +100,8 @@ class SlotStore:
         self._slots: dict[int, _Slot] = {}
         self._suspend_s = suspend_s
         self._suspended: dict[int, _Suspended] = {}
-        self._read_back: dict[str, asyncio.Future[bool]] = {}
-        """Whether the record that creates this ``uid`` is valid, when that is known."""
+        self._read_back: dict[str, tuple[int, asyncio.Future[bool]]] = {}
+        """Whether the record that creates this ``uid`` is valid, when that is known, and the hash of its place."""
         self._ending: set[str] = set()
         """Of definitions whose deletion is on its way."""
         self._repairs: set[asyncio.Task[None]] = set()
@@ -192,7 +192,7 @@ class SlotStore:
         if self.find(place) is not None:
             raise InstanceExists()
         known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._read_back[definition.uid] = known
+        self._read_back[definition.uid] = hash_of_place(place), known
         try:
             async with asyncio.timeout(_READ_BACK_S):
                 await self._write(place, jsonio.encode(definition))
@@ -263,8 +263,8 @@ class SlotStore:
                     self._told.add(record.slot)
                     log.warning("a record of slot %d cannot be read and is left out: %s", record.slot, error)
                 continue
-            if (waits := self._read_back.get(uid)) is not None and not waits.done():
-                waits.set_result(effect is not Effect.VOID)
+            if (waits := self._read_back.get(uid)) is not None and not waits[1].done():
+                waits[1].set_result(effect is not Effect.VOID)
             if effect is Effect.VOID:
                 self.voids += 1
                 held.voids[record.key] = uid
@@ -374,6 +374,10 @@ class SlotStore:
         held = self._slots.pop(slot, None)
         if held is not None and held.state is not SlotState.REPLAYING:
             self._recent[slot] = time.monotonic(), held.fold
+        for hashed, known in self._read_back.values():
+            if self.slot(hashed) == slot and not known.done():
+                known.set_exception(Elsewhere(hashed))  # who has the slot now reads it, and knows it by its uid
+                known.exception()  # whoever waits gets it; it may be on its way only
 
     # --- repair -------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ class _Work(jsonio.Struct, eq=False):
     client: ForwardedClient
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    creates: bool
+    """Whether it makes something that is known by `Request.creation`."""
     task: asyncio.Task[None] | None = None
     """Serves it, or fetches the next payload of its stream."""
     session: Session | None = None
@@ -102,7 +104,7 @@ class Answering(Wire):
                 self._arriving.begin(head.id, head, head.size)
                 return
             client, fields = self._clients.client(head.who), self._fields
-            begun = _Work(client, fields.read(head.query), fields.read(head.headers))
+            begun = _Work(client, fields.read(head.query), fields.read(head.headers), bool(head.creation))
             self._works[head.id] = begun
             begun.task = self._spawn(self._serve(head, content, begun))
         elif isinstance(head, More):
@@ -270,7 +272,8 @@ class Answering(Wire):
         if work.settle is not None:
             work.settle(None if is_lost else False)
         elif work.stream is None:
-            if work.task is not None:
+            # What is being made is known by its uid: whoever has asked for it may be about to send that again.
+            if work.task is not None and not (is_lost and work.creates):
                 work.task.cancel()
         else:
             if is_lost and (lose := getattr(work.stream, "lose", None)) is not None:

@@ -219,21 +219,23 @@ class LastingInstances:
                     log.warning("instance %r was not handed over in order: %s", instance.key.name, why)
 
     async def _hand_over(self, instance: ConsumerInstance) -> None:
+        consumer, known = instance.consumer, False
         if instance.push is not None:
-            instance.push.fail(InstanceUnavailable())
+            # Its client may be that of another node, and the word of what that has got on its way.
+            instance.push.fail(InstanceUnavailable(), self._handover_s / 2)
         instance.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._handover_s / 2):
                 await instance.quiet()
-                await instance.consumer.settled()
-        consumer = instance.consumer
+                await consumer.settled()
+                known = not consumer.in_doubt
         if instance.reads_from != "nothing":
             if consumer.auto_commits:
                 await consumer.commit()
             anchors = anchors_of(*await consumer.standing())
         else:
             anchors = {}
-        await self._write(instance, anchors, handed=True)
+        await self._write(instance, anchors, handed=known)
         self._registry.let_go(instance)
 
     def drop(self, places: Collection[Place]) -> None:

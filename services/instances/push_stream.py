@@ -127,8 +127,8 @@ class PushStream:
     def ended(self) -> bool:
         return self._ended
 
-    def end(self) -> None:
-        """No further payload. One that is being written may still become known as delivered, for a moment."""
+    def end(self, grace_s: float = GRACE_S) -> None:
+        """No further payload. One that is being written may still become known as delivered, for ``grace_s``."""
         if self._ended:
             return
         self._ended = True
@@ -136,14 +136,14 @@ class PushStream:
             self._interrupted = True
             self._reader.cancel()
         if self._taken is not None:
-            asyncio.get_running_loop().call_later(GRACE_S, self._settle, None)
+            asyncio.get_running_loop().call_later(grace_s, self._settle, None)
         self._instance.release()  # the clock of its expiry starts (§2.5)
 
-    def fail(self, error: ServiceError) -> None:
-        """Ends it for a reason that is not its own: whoever iterates gets the error."""
+    def fail(self, error: ServiceError, grace_s: float = GRACE_S) -> None:
+        """Ends it for a reason that is not its own: whoever iterates gets the error. ``grace_s`` is that of `end`."""
         if not self._ended:
             self._failure = error
-            self.end()
+            self.end(grace_s)
 
     async def settled(self) -> None:
         """Returns when it is known of every record whether it was delivered: soon, for a stream that has ended."""

@@ -57,8 +57,9 @@ class Subscription(Protocol):
     def end(self) -> None:
         """Take no more records; what is under way goes on."""
 
-    def fail(self, error: ServiceError) -> None:
-        """As ``end``, for a reason that its client is to know."""
+    def fail(self, error: ServiceError, grace_s: float = ...) -> None:
+        """As ``end``, for a reason that its client is to know. ``grace_s``: how long what is under way may take to
+        become known as delivered."""
 
     async def settled(self) -> None:
         """Returns when it is known of every record whether the client has it."""
@@ -233,6 +234,17 @@ def _nothing() -> TakenBatch:
 Make = Callable[[InstanceKey], Awaitable[ConsumerInstance]]
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Making:
+    """An instance that is being made."""
+
+    uid: str
+    owner: Owner
+    task: asyncio.Future[ConsumerInstance]
+    waiting: int = 0
+    """Requests that wait for it."""
+
+
 class Lasting(Protocol):
     """What outlives the process, where several nodes serve as one (`services.instances.lasting`)."""
 
@@ -289,8 +301,7 @@ class InstanceRegistry:
         self._max = config.integer("consumer.instances.max")
         self._instances: dict[InstanceKey, ConsumerInstance | None] = {}
         """None: its name is taken, it is being made."""
-        self._making: dict[InstanceKey, Owner] = {}
-        """Who makes those."""
+        self._making: dict[InstanceKey, _Making] = {}
         self._kept: dict[InstanceKey, ConsumerInstance] = {}
         """Those that are suspended."""
         self._ending: set[asyncio.Task[None]] = set()
@@ -313,9 +324,11 @@ class InstanceRegistry:
         return len(self._instances)
 
     async def create(
-        self, key: InstanceKey, make: Make, owner: Owner = ANYBODY, owned_max: int = 0
+        self, key: InstanceKey, make: Make, owner: Owner = ANYBODY, owned_max: int = 0, uid: str = ""
     ) -> ConsumerInstance:
         """The instance that ``make`` returns, known under the key from now on.
+
+        A creation with the ``uid`` and the owner of one that is under way is the same one, sent again.
 
         Raises:
             InstanceExists: the name is taken, whoever took it.
@@ -324,6 +337,25 @@ class InstanceRegistry:
         """
         if self._closing.is_set():
             raise ShuttingDown()
+        making = self._making.get(key)
+        if making is None or not uid or (making.uid, making.owner) != (uid, owner):
+            making = self._begin(key, make, owner, owned_max, uid)
+        making.waiting += 1
+        try:
+            instance = await asyncio.shield(making.task)
+        except asyncio.CancelledError:
+            # The client left while Kafka's consumer is being made, which cannot be called off: the name stays taken
+            # until that is over, and the consumer nobody knows is closed.
+            making.waiting -= 1
+            if not making.waiting:
+                making.task.add_done_callback(functools.partial(self._abandon, key, making))
+            raise
+        if self._closing.is_set():
+            raise ShuttingDown()
+        return instance
+
+    def _begin(self, key: InstanceKey, make: Make, owner: Owner, owned_max: int, uid: str) -> _Making:
+        """See `create`."""
         self._forget_dead(key)
         if key in self._instances:
             raise InstanceExists()
@@ -335,26 +367,37 @@ class InstanceRegistry:
         if owned_max and self._owned(owner) >= owned_max:
             raise TooManyRequests(f"{owner.principal} has {owned_max} consumer instances, as many as its quota allows.")
         self._instances[key] = None
-        self._making[key] = owner
-        making = asyncio.ensure_future(make(key))
-        try:
-            instance = await asyncio.shield(making)
-            self._making.pop(key, None)
-        except asyncio.CancelledError:
-            # The client left while Kafka's consumer is being made, which cannot be called off: the name stays taken
-            # until that is over, and the consumer nobody knows is closed.
-            making.add_done_callback(functools.partial(self._abandon, key))
-            raise
-        except BaseException:
+        making = self._making[key] = _Making(uid, owner, asyncio.ensure_future(make(key)))
+        making.task.add_done_callback(functools.partial(self._made, key, making))
+        return making
+
+    def _made(self, key: InstanceKey, making: _Making, done: asyncio.Future[ConsumerInstance]) -> None:
+        """It is found from now on, if it could be made: before whoever waits for it goes on."""
+        del self._making[key]
+        self._instances.pop(key, None)
+        if done.cancelled():
+            return
+        if (error := done.exception()) is not None:
+            if not making.waiting:
+                log.info("a consumer instance nobody waits for could not be made: %s", error)
+        elif self._closing.is_set():
+            self._undo(done.result(), making)
+        else:
+            self._instances[key] = done.result()
+
+    def _abandon(self, key: InstanceKey, making: _Making, done: asyncio.Future[ConsumerInstance]) -> None:
+        """Ends what was made, unless its creation was sent again meanwhile."""
+        if making.waiting or done.cancelled() or done.exception() is not None:
+            return
+        if self._instances.get(key) is done.result():
             del self._instances[key]
-            self._making.pop(key, None)
-            raise
-        if self._closing.is_set():
-            del self._instances[key]
-            self._end(instance)
-            raise ShuttingDown()
-        self._instances[key] = instance
-        return instance
+            self._undo(done.result(), making)
+
+    def _undo(self, instance: ConsumerInstance, making: _Making) -> None:
+        """Its client has not heard of it: its name is free again, on all nodes."""
+        self._end(instance, leave=bool(making.uid) or self.lasting is None)
+        if making.uid and self.lasting is not None:
+            self.lasting.expired(instance)
 
     def find(self, key: InstanceKey, session: Session) -> ConsumerInstance:
         """The instance of that name that the session's principal made; InstanceNotFound if there is none.
@@ -434,7 +477,7 @@ class InstanceRegistry:
 
     def _owned(self, owner: Owner) -> int:
         made = sum(each is not None and each.owner == owner for each in self._instances.values())
-        return made + sum(each == owner for each in self._making.values())
+        return made + sum(each.owner == owner for each in self._making.values())
 
     def generation_of(self, group: str, name: str) -> str | None:
         """The one generation in which an instance of that name exists; None if there is none, or one in each (§3.1)."""
@@ -444,15 +487,26 @@ class InstanceRegistry:
         return found[0] if len(found) == 1 else None
 
     async def remove(self, key: InstanceKey, session: Session) -> None:
-        """Closes the instance. Others do not find it any more at once. InstanceNotFound."""
-        if self.lasting is not None:
-            await self.lasting.awake(key, session)
-        instance = self.find(key, session)
-        if self.lasting is not None:
-            await self.lasting.forget(instance)
-            if self._instances.get(key) is not instance:  # another request was quicker
-                raise self._not_found()
-        del self._instances[key]
+        """Closes the instance. Others do not find it any more at once. InstanceNotFound.
+
+        It is carried out to its end, whether its client waits for that or not.
+        """
+        if self.lasting is None:
+            self.find(key, session)
+            await self._remove(key)
+            return
+        await self.lasting.awake(key, session)
+        await asyncio.shield(asyncio.ensure_future(self._forget(key, self.find(key, session), self.lasting)))
+
+    async def _forget(self, key: InstanceKey, instance: ConsumerInstance, lasting: Lasting) -> None:
+        await lasting.forget(instance)
+        if self._instances.get(key) is not instance:  # another request was quicker
+            raise self._not_found()
+        await self._remove(key)
+
+    async def _remove(self, key: InstanceKey) -> None:
+        instance = self._instances.pop(key)
+        assert instance is not None
         if key.generation == "v1":
             await asyncio.shield(self._end(instance, interrupt=False))  # reads in flight are waited for (§5.8)
         else:
@@ -507,16 +561,6 @@ class InstanceRegistry:
             self.drop(key)
         while self._ending:
             await asyncio.wait(self._ending)
-
-    def _abandon(self, key: InstanceKey, making: asyncio.Future[ConsumerInstance]) -> None:
-        self._instances.pop(key, None)
-        self._making.pop(key, None)
-        if making.cancelled():
-            return
-        if making.exception() is not None:
-            log.info("a consumer instance nobody waits for could not be made: %s", making.exception())
-            return
-        self._end(making.result())
 
     def _end(self, instance: ConsumerInstance, interrupt: bool = True, leave: bool = True) -> asyncio.Task[None]:
         instance.closed = True

@@ -117,7 +117,7 @@ class Creation:
             return instance
 
         owned_max = session.allowance.instances_max if session.allowance is not None else 0
-        await self._registry.create(key, make, session.owner, owned_max)
+        await self._registry.create(key, make, session.owner, owned_max, uid)
         return reply
 
     def last(self, lasting: LastingInstances) -> None:

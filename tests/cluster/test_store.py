@@ -239,6 +239,23 @@ async def test_a_hand_over_serves_nothing_and_forgets(setup: Setup) -> None:
     assert setup.store.instances() == {}
 
 
+@pytest.mark.parametrize("how", ["handed over", "lost"])
+async def test_a_creation_whose_slot_goes_is_for_whoever_has_it_next(setup: Setup, how: str) -> None:
+    """Its record may be stored already: that reads it, and is asked for the same creation."""
+    setup.serve(SLOT)
+    setup.log.held = True
+    creating = asyncio.ensure_future(setup.store.create(defined()))
+    await settled()
+    assert not creating.done()
+    if how == "lost":
+        setup.store.lost([SLOT])
+    else:
+        await setup.store.give_up([SLOT])
+    with pytest.raises(Elsewhere):
+        async with asyncio.timeout(2):  # less than it waits for its record
+            await creating
+
+
 async def test_a_newcomer_is_ready_when_it_serves_its_share(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kafka gives it none at first, because others have to give some up; if none come, it does without."""
     later: list[Callable[[], None]] = []

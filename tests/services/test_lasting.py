@@ -10,14 +10,16 @@ import pytest
 from kafka_gateway.definitions import Definition, Place
 from kafka_gateway.errors import InstanceExists
 from kafka_gateway.homes import Elsewhere
-from kafka_gateway.messages import Request
+from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import EVERYTHING
+from kafka_gateway.services.instances import push_stream
 from kafka_gateway.services.instances.lasting import LastingInstances
 from kafka_gateway.services.instances.registry import InstanceKey
-from tests.services.conftest import V1, V2, Rest, Start
+from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
-from tests.waiting import until
+from tests.services.pushed import Client
+from tests.waiting import settled, until
 
 
 class Log:
@@ -291,6 +293,77 @@ async def test_a_creation_that_is_sent_again_is_well(nodes: Nodes) -> None:
     assert await send(other, creation) == (200, creation)
     status, another = await send(other)
     assert (status, another != creation) == (409, True)
+
+
+async def test_a_creation_that_is_sent_again_while_it_is_carried_out_is_the_same_one(
+    nodes: Nodes, fake: FakeKafka
+) -> None:
+    """The connection by which it came first was given up, and the process that has it is slow."""
+    nodes.rest.gateway.homes = AtHome()
+    fake.create_gate = asyncio.Event()
+
+    def send(creation: str) -> asyncio.Task[Reply]:
+        headers = {"content-type": V2}
+        request = Request(nodes.rest.session, "POST", "/consumers/g", {}, headers, b'{"name": "c"}', creation=creation)
+        return asyncio.create_task(nodes.rest.gateway.dispatch(request))
+
+    first = send("one")
+    await settled()
+    again, another = send("one"), send("another")
+    await settled()
+    first.cancel()
+    assert (await another).status == 409
+    assert not again.done()
+    fake.create_gate.set()
+    assert (await again).status == 200
+    assert nodes.log.live[Place("g", "c")].uid == "one"
+    assert len(fake.consumers) == 1
+    assert not fake.consumers[0].closed
+
+
+async def test_a_creation_whose_client_leaves_is_undone_on_all_nodes(nodes: Nodes, fake: FakeKafka) -> None:
+    fake.create_gate = asyncio.Event()
+    creating = asyncio.create_task(nodes.rest.instance(name="c"))
+    await settled()
+    creating.cancel()
+    fake.create_gate.set()
+    await until(lambda: bool(fake.consumers) and fake.consumers[0].closed)
+    await until(lambda: nodes.log.live == {})
+    await nodes.rest.instance(name="c")
+
+
+async def test_a_push_has_the_time_of_the_hand_over_to_tell_what_has_arrived(start: Start, fake: FakeKafka) -> None:
+    nodes = Nodes(start, cluster_handover_timeout_ms=60_000)
+    path = await nodes.rest.instance(name="c", auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    client = await Client(nodes.rest).subscribe(f"/ws{path}/records", embedded("json"))
+    await client.has(1)
+    client.room.clear()
+    await nodes.rest.produce("u", {"value": 1})
+    await client.sending.wait()
+    moving = asyncio.create_task(nodes.move())
+    await asyncio.wait([moving], timeout=2 * push_stream.GRACE_S)
+    assert not moving.done()
+    client.room.set()
+    other = await moving
+    await client.has_values(1)
+    assert (await other.post(f"{path}/offsets", b"", V2)).status == 200, "it is known what was returned"
+    await other.produce("u", {"value": 2})
+    assert await values(other, path) == [2]
+
+
+async def test_what_may_have_arrived_when_an_instance_moves_is_in_doubt(nodes: Nodes) -> None:
+    path = await nodes.rest.instance(name="c", auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1})
+    headers = {"accept": embedded("json")}
+    request = Request(nodes.rest.session, "GET", f"{path}/records", {}, headers, settles=True)
+    reply = await nodes.rest.gateway.dispatch(request)
+    assert reply.settle is not None
+    reply.settle(None)
+    other = await nodes.move()
+    assert (await other.post(f"{path}/offsets", b"", V2)).code == 50002
+    assert await values(other, path) == [1]
 
 
 class AtHome:

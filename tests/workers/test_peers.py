@@ -216,6 +216,28 @@ async def test_whether_a_reply_was_delivered_is_told_or_never_known(
         assert stub.streams["s"].is_lost is breaks
 
 
+async def test_a_creation_is_carried_out_though_the_connection_breaks(
+    app: App, stub: StubService, tmp_path: Path, secret: Path
+) -> None:
+    """It may be asked for again, by its uid; what only answers is not."""
+    values = settings("tcp", tmp_path, secret)
+    async with two(app, values, another(values)) as (one, other):
+        asking = [
+            asyncio.ensure_future(one.call("gw-2/0", asked(f"GET /stub/gate/{name}", creation=uid)))
+            for name, uid in (("kept", "uid"), ("left", ""))
+        ]
+        assert {await stub.waiting.get(), await stub.waiting.get()} == {"kept", "left"}
+        (answering,) = other._answering
+        answering.close()
+        for each in asking:
+            with pytest.raises(PeerLost):
+                await each
+        await until(lambda: bool(stub.cancelled), PATIENCE_S)
+        stub.gates["kept"].set()
+        await until(lambda: not other._answering, PATIENCE_S)
+        assert stub.cancelled == ["left"]
+
+
 async def test_more_requests_than_are_agreed_wait_at_the_one_that_asks(
     app: App, stub: StubService, tmp_path: Path, secret: Path
 ) -> None:
