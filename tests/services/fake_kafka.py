@@ -257,9 +257,10 @@ class FakeConsumer:
         self.assigned: dict[TopicPartition, int] = {}
         self._returned: dict[TopicPartition, int] = {}
         self._turn = asyncio.Lock()
-        self._out = asyncio.Event()
-        """Clear while records of a read are out."""
-        self._out.set()
+        self._none_out, self._no_read_out = asyncio.Event(), asyncio.Event()
+        """Clear while records are out, and those of a read that is no push."""
+        self._none_out.set()
+        self._no_read_out.set()
         self.in_doubt = False
         self.closed = False
         self.close_gate: asyncio.Event | None = None
@@ -398,11 +399,13 @@ class FakeConsumer:
         last = {TopicPartition(record.topic(), record.partition()): record.offset() for record in records}
         self.assigned |= {partition: offset + 1 for partition, offset in last.items()}
 
+        self._none_out.clear()
         if limits.kind != "push":
-            self._out.clear()
+            self._no_read_out.clear()
 
         def settle(accepted: bool | None) -> None:
-            self._out.set()
+            self._none_out.set()
+            self._no_read_out.set()
             self.in_doubt = accepted is None or (self.in_doubt and not accepted)
             if accepted:
                 self._returned |= last
@@ -441,10 +444,10 @@ class FakeConsumer:
         return self.settings.auto_commit is not False
 
     async def settled(self) -> None:
-        pass
+        await self._none_out.wait()
 
     async def reads_settled(self) -> None:
-        await self._out.wait()
+        await self._no_read_out.wait()
 
     async def standing(self) -> tuple[Positions, Positions]:
         committed = {each: self._kafka.committed.get((self.settings.group, *each)) for each in self.assigned}
