@@ -66,8 +66,12 @@ class Definition(jsonio.Struct, frozen=True, omit_defaults=True):
         return self.anchors.get(topic, {}).get(str(partition))
 
 
-class Place(NamedTuple):
-    """By what a definition is known, and an instance with it, whatever its generation."""
+class SlotKey(NamedTuple):
+    """What decides in which slot something is (cluster.md §4.2): a group, and a name in it.
+
+    Of a consumer instance, whatever its generation, its name, and its definition is stored under this key; of pulls by
+    group, the topic.
+    """
 
     group: str
     name: str
@@ -99,10 +103,10 @@ def anchors_of(
 ) -> dict[str, dict[str, Anchor]]:
     """What says these positions, for all that the committed offsets do not say themselves."""
     found: dict[str, dict[str, Anchor]] = {}
-    for place, at in sorted(positions.items()):
-        stored = committed.get(place)
+    for partition, at in sorted(positions.items()):
+        stored = committed.get(partition)
         if stored != at:
-            found.setdefault(place.topic, {})[str(place.partition)] = Anchor(at, stored)
+            found.setdefault(partition.topic, {})[str(partition.partition)] = Anchor(at, stored)
     return found
 
 
@@ -120,10 +124,10 @@ class Definitions(Protocol):
     def member_id(self, uid: str) -> str:
         """Kafka's ``group.instance.id`` of that instance's consumer, whichever process has it."""
 
-    def check_here(self, place: Place) -> None:
+    def check_here(self, key: SlotKey) -> None:
         """Elsewhere if its slot is not served here, or not at this moment."""
 
-    def find(self, place: Place) -> Definition | None:
+    def find(self, key: SlotKey) -> Definition | None:
         """The live definition, if its slot is served here or just being handed over."""
 
     def idle(self, seconds: float) -> Iterable[Definition]:
@@ -148,16 +152,16 @@ class Definitions(Protocol):
 class Holder(Protocol):
     """Whoever has consumers for definitions: told of what becomes of the slots. Belongs to the event loop."""
 
-    async def hand_over(self, places: Collection[Place]) -> None:
+    async def hand_over(self, keys: Collection[SlotKey]) -> None:
         """Other processes will have these: ends what is at work on them, writes where they are, closes them."""
 
-    def drop(self, places: Collection[Place]) -> None:
+    def drop(self, keys: Collection[SlotKey]) -> None:
         """Other processes have these, or have changed them: closes what is live or kept, and writes nothing."""
 
-    def suspend(self, places: Collection[Place]) -> None:
+    def suspend(self, keys: Collection[SlotKey]) -> None:
         """The coordinator was not heard for too long, so others may have these: serves nothing of them, but keeps what
         is live."""
 
-    def resume(self, places: Collection[Place]) -> None:
+    def resume(self, keys: Collection[SlotKey]) -> None:
         """These are here again, and `Definitions.find` says what the log has of them: goes on with what was kept and is
         still what the log says (`goes_on`), and closes what is not."""

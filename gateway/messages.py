@@ -153,7 +153,11 @@ class Call(msgspec.Struct, eq=False):
 
 
 class Response(msgspec.Struct, eq=False):
-    """What a handler answers: a JSON-encodable value, ready bytes, a Stream, or nothing (204 by default)."""
+    """What a handler answers: a JSON-encodable value, ready bytes, a Stream, or nothing (204 by default).
+
+    `gateway.core` makes a `Reply` of it, which is another type because no handler knows the dialect in which its value
+    is encoded, and no transport is to see a value that is not encoded yet.
+    """
 
     value: Any = None
     status: int = 200
@@ -172,7 +176,10 @@ NO_CONTENT = Response(None, 204)
 
 
 class Reply(msgspec.Struct, eq=False):
-    """What a transport has to write: the status, the headers and the payload."""
+    """What a transport has to write: the status, the headers and the payload.
+
+    Made of a handler's `Response`, or of a ServiceError.
+    """
 
     status: int
     media_type: str

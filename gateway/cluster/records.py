@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final, Literal
 
 from kafka_gateway import jsonio
-from kafka_gateway.definitions import VERSION, Definition, Place
+from kafka_gateway.definitions import VERSION, Definition, SlotKey
 from kafka_gateway.slots import SEPARATOR, hash_of
 
 UID: Final = "uid"
@@ -17,23 +17,23 @@ class UnknownRecord(ValueError):
     """A record of another program, or of a version that this one does not know."""
 
 
-def key_of(place: Place) -> bytes:
+def record_key(key: SlotKey) -> bytes:
     """The key of an instance's records."""
-    return f"{place.group}{SEPARATOR}{place.name}".encode()
+    return f"{key.group}{SEPARATOR}{key.name}".encode()
 
 
-def place_of(key: bytes) -> Place:
+def slot_key(key: bytes) -> SlotKey:
     """The instance whose records have this key. UnknownRecord."""
     try:
         group, name = key.decode().split(SEPARATOR)
     except ValueError:
         raise UnknownRecord(f"the key {key[:80]!r}") from None
-    return Place(group, name)
+    return SlotKey(group, name)
 
 
-def hash_of_place(place: Place) -> int:
+def hash_of_key(key: SlotKey) -> int:
     """Of which the slot is the rest, as with Java's producer."""
-    return hash_of(f"{place.group}{SEPARATOR}{place.name}")
+    return hash_of(f"{key.group}{SEPARATOR}{key.name}")
 
 
 _decode_definition: Final = jsonio.Decoder(Definition).decode
@@ -47,7 +47,7 @@ def read_definition(key: bytes, value: bytes) -> Definition:
         raise UnknownRecord(str(error)) from None
     if found.v > VERSION:
         raise UnknownRecord(f"version {found.v}")
-    if Place(found.group, found.name) != place_of(key):
+    if SlotKey(found.group, found.name) != slot_key(key):
         raise UnknownRecord("a definition under the key of another one")
     return found
 

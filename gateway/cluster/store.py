@@ -18,9 +18,9 @@ from typing import Final, Protocol
 from kafka_gateway import jsonio
 from kafka_gateway.cluster.fold import Effect, Fold
 from kafka_gateway.cluster.ports import Process
-from kafka_gateway.cluster.records import UID, UnknownRecord, hash_of_place, key_of, place_of, read_definition
+from kafka_gateway.cluster.records import UID, UnknownRecord, hash_of_key, read_definition, record_key, slot_key
 from kafka_gateway.cluster.routing import SlotState
-from kafka_gateway.definitions import Definition, Holder, Place
+from kafka_gateway.definitions import Definition, Holder, SlotKey
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.producing import Producer
@@ -69,12 +69,12 @@ class _Slot:
 class _Suspended:
     """A slot that was lost, and may come back."""
 
-    places: Collection[Place]
+    keys: Collection[SlotKey]
     end: asyncio.TimerHandle
 
 
-def _places(fold: Fold) -> list[Place]:
-    return [Place(each.group, each.name) for each in fold]
+def _keys(fold: Fold) -> list[SlotKey]:
+    return [SlotKey(each.group, each.name) for each in fold]
 
 
 class SlotStore:
@@ -168,16 +168,16 @@ class SlotStore:
 
     # --- Definitions --------------------------------------------------------------------------------------------------
 
-    def check_here(self, place: Place) -> None:
-        hashed = hash_of_place(place)
+    def check_here(self, key: SlotKey) -> None:
+        hashed = hash_of_key(key)
         if not self.serves(self.slot(hashed)):
             raise Elsewhere(hashed)
 
-    def find(self, place: Place) -> Definition | None:
-        held = self._slots.get(self.slot(hash_of_place(place)))
+    def find(self, key: SlotKey) -> Definition | None:
+        held = self._slots.get(self.slot(hash_of_key(key)))
         if held is None or held.state is SlotState.REPLAYING:
             return None
-        found = held.fold.get(key_of(place))
+        found = held.fold.get(record_key(key))
         return None if found is None or found.uid in self._ending else found
 
     def idle(self, seconds: float) -> Iterator[Definition]:
@@ -187,15 +187,15 @@ class SlotStore:
                 yield from held.fold
 
     async def create(self, definition: Definition) -> None:
-        place = Place(definition.group, definition.name)
-        self.check_here(place)
-        if self.find(place) is not None:
+        key = SlotKey(definition.group, definition.name)
+        self.check_here(key)
+        if self.find(key) is not None:
             raise InstanceExists()
         known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._read_back[definition.uid] = hash_of_place(place), known
+        self._read_back[definition.uid] = hash_of_key(key), known
         try:
             async with asyncio.timeout(_READ_BACK_S):
-                await self._write(place, jsonio.encode(definition))
+                await self._write(key, jsonio.encode(definition))
                 valid = await known
         except TimeoutError:
             raise InstanceUnavailable() from None
@@ -205,19 +205,19 @@ class SlotStore:
             raise InstanceExists()
 
     async def change(self, definition: Definition) -> None:
-        await self._write(Place(definition.group, definition.name), jsonio.encode(definition))
+        await self._write(SlotKey(definition.group, definition.name), jsonio.encode(definition))
 
     async def delete(self, definition: Definition) -> None:
         self._ending.add(definition.uid)
         try:
-            await self._write(Place(definition.group, definition.name), None, definition.uid)
+            await self._write(SlotKey(definition.group, definition.name), None, definition.uid)
         except BaseException:
             self._ending.discard(definition.uid)
             raise
 
-    async def _write(self, place: Place, value: bytes | None, uid: str = "") -> None:
+    async def _write(self, key: SlotKey, value: bytes | None, uid: str = "") -> None:
         headers = [(UID, uid.encode())] if uid else None
-        record = OutgoingRecord(key_of(place), value, self.slot(hash_of_place(place)), headers=headers)
+        record = OutgoingRecord(record_key(key), value, self.slot(hash_of_key(key)), headers=headers)
         (stored,) = await self._producer().send(self._topic, [record])
         if isinstance(stored, ServiceError):
             log.warning("a definition could not be stored: %s", stored.message)
@@ -250,13 +250,13 @@ class SlotStore:
             self.trouble = ""
 
     def records(self, records: Sequence[SlotRecord]) -> None:
-        changed: list[Place] = []
+        changed: list[SlotKey] = []
         for record in records:
             held = self._slots.get(record.slot)
             if held is None:
                 continue
             try:
-                place = place_of(record.key)
+                key = slot_key(record.key)
                 effect, uid, foreign = self._fold(held, record)
             except UnknownRecord as error:
                 if record.slot not in self._told:  # once a slot
@@ -273,7 +273,7 @@ class SlotStore:
             if effect is Effect.ENDED:
                 self._ending.discard(uid)
             if foreign and held.state is not SlotState.REPLAYING:
-                changed.append(place)
+                changed.append(key)
         if changed:
             for holder in self.holders:
                 holder.drop(changed)
@@ -304,17 +304,17 @@ class SlotStore:
 
     async def give_up(self, slots: Collection[int]) -> None:
         held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
-        places = [place for slot in held.values() if slot.state is SlotState.SERVING for place in _places(slot.fold)]
+        keys = [key for slot in held.values() if slot.state is SlotState.SERVING for key in _keys(slot.fold)]
         self.moves["handed"] += len(held)
         for slot in held.values():
             slot.state = SlotState.HANDING_OVER
         self._end_suspension(held)
         self._changed()
         try:
-            await asyncio.gather(*(holder.hand_over(places) for holder in self.holders))
+            await asyncio.gather(*(holder.hand_over(keys) for holder in self.holders))
         finally:
             for holder in self.holders:
-                holder.drop(places)  # what was not handed over in time
+                holder.drop(keys)  # what was not handed over in time
             for number in held:
                 self._let_go(number)
             self._changed()
@@ -340,11 +340,11 @@ class SlotStore:
     # --- suspended slots ----------------------------------------------------------------------------------------------
 
     def _suspend(self, slot: int, held: _Slot) -> None:
-        places = _places(held.fold)
+        keys = _keys(held.fold)
         end = asyncio.get_running_loop().call_later(self._suspend_s, self._end_suspension, (slot,))
-        self._suspended[slot] = _Suspended(places, end)
+        self._suspended[slot] = _Suspended(keys, end)
         for holder in self.holders:
-            holder.suspend(places)
+            holder.suspend(keys)
 
     def _resume(self, slot: int) -> None:
         """It is served here again, and all of its log is read."""
@@ -352,7 +352,7 @@ class SlotStore:
         if suspended is not None:
             suspended.end.cancel()
             for holder in self.holders:
-                holder.resume(suspended.places)
+                holder.resume(suspended.keys)
 
     def _end_suspension(self, slots: Collection[int]) -> None:
         """What was kept is closed: nobody knows how far others have got with it."""
@@ -361,7 +361,7 @@ class SlotStore:
             if suspended is not None:
                 suspended.end.cancel()
                 for holder in self.holders:
-                    holder.drop(suspended.places)
+                    holder.drop(suspended.keys)
 
     def failed(self, why: str) -> None:
         if why.startswith(_INVALID_SESSION):
@@ -388,7 +388,7 @@ class SlotStore:
         for key, uid in voids.items():
             live = held.fold.get(key)
             value = jsonio.encode(live) if live is not None else None
-            task = asyncio.get_running_loop().create_task(self._write_again(place_of(key), value, uid))
+            task = asyncio.get_running_loop().create_task(self._write_again(slot_key(key), value, uid))
             self._repairs.add(task)
             task.add_done_callback(self._repairs.discard)
 
@@ -407,6 +407,6 @@ class SlotStore:
             await asyncio.sleep(_AGAIN_S)
         log.error("%d definitions of consumer instances could not be written again", len(left))
 
-    async def _write_again(self, place: Place, value: bytes | None, uid: str) -> None:
+    async def _write_again(self, key: SlotKey, value: bytes | None, uid: str) -> None:
         with contextlib.suppress(InstanceUnavailable):  # logged; the next void record, or holder, tries again
-            await self._write(place, value, "" if value is not None else uid)
+            await self._write(key, value, "" if value is not None else uid)

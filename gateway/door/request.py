@@ -143,8 +143,11 @@ class HttpRequest(web.BaseRequest):
         headers["X-Request-Id"] = self.id
 
 
-class Answered:
-    """A response that has left already, in the shape in which aiohttp's connection finishes a request."""
+class SentResponse:
+    """A response that has left already, in the shape in which aiohttp's connection finishes a request.
+
+    The transport has written the `Reply` itself; a `StreamResponse` of aiohttp's would cost more than the writing does.
+    """
 
     __slots__ = ("body_length", "keep_alive", "status")
 
@@ -164,7 +167,7 @@ class Answered:
         return None
 
 
-ANSWERED = cast(Callable[[int, bool, int], web.StreamResponse], Answered)
+sent_response = cast(Callable[[int, bool, int], web.StreamResponse], SentResponse)
 """Status, whether the connection stays, payload bytes."""
 
 

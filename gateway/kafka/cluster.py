@@ -52,8 +52,8 @@ from kafka_gateway.upstream import Sasl, Upstream
 
 _log = logging.getLogger("gateway.kafka")
 
-_FEED = "kafka-gateway-feed"
-"""Client id of the feeds, and the group that they name and never join."""
+_FETCHER = "kafka-gateway-feed"
+"""Client id of the fetchers, and the group that they name and never join."""
 _THREADS_OF_A_CLIENT = 2
 """Questions that may block at a time, of one credential: brokers that hold them hold nobody else's."""
 CLOSE_S = 5.0
@@ -192,7 +192,7 @@ class KafkaCluster:
     @cached_property
     def members(self) -> LoopPolledMembers:
         """The consumers that the event loop polls itself."""
-        return LoopPolledMembers(self._build_feed)
+        return LoopPolledMembers(self._build_fetcher)
 
     @cached_property
     def _changes(self) -> TopicChanges:
@@ -327,8 +327,8 @@ class KafkaCluster:
         fetching = member_fetching(len(self.members)) | ({"enable.partition.eof": True} if stores_starts else {})
         return await self.members.open(member, partial(self._clients.consumer, settings, **fetching))
 
-    def _build_feed(self, isolation_level: str) -> Build:
-        settings = ConsumerSettings(_FEED, _FEED, auto_offset_reset="none", isolation_level=isolation_level)
+    def _build_fetcher(self, isolation_level: str) -> Build:
+        settings = ConsumerSettings(_FETCHER, _FETCHER, auto_offset_reset="none", isolation_level=isolation_level)
         return partial(self._clients.consumer, settings)
 
     async def transactions(self, transactional_id: str, client_id: str) -> KafkaTransactions:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import Generic, TypeVar
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """Topic and partition."""
 Note = TypeVar("Note")
 
@@ -36,33 +36,33 @@ class Unfinished(Generic[Note]):
     """
 
     def __init__(self) -> None:
-        self._lines: dict[Place, _Line[Note]] = {}
+        self._lines: dict[Partition, _Line[Note]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         """How many are not done; those included that only wait for one before them."""
         return self._count
 
-    def __contains__(self, place: Place) -> bool:
+    def __contains__(self, partition: Partition) -> bool:
         """Whether something of the partition is not done."""
-        return self.count(place) > 0
+        return self.count(partition) > 0
 
-    def count(self, place: Place) -> int:
-        line = self._lines.get(place)
+    def count(self, partition: Partition) -> int:
+        line = self._lines.get(partition)
         return 0 if line is None else len(line.open)
 
-    def sent(self, place: Place, offset: int, note: Note) -> None:
+    def sent(self, partition: Partition, offset: int, note: Note) -> None:
         """A record was sent, or a run of them that ends with this offset and is done as one."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         if line is None:
-            line = self._lines[place] = _Line()
+            line = self._lines[partition] = _Line()
         line.open.append(offset)
         line.notes.append(note)
         self._count += 1
 
-    def end(self, place: Place, offset: int) -> int | None:
+    def end(self, partition: Partition, offset: int) -> int | None:
         """The record is done, in whatever order. The position behind it and all before it, if that moves it."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         if line is None or not line.open:
             return None
         line.done.add(offset)
@@ -73,9 +73,9 @@ class Unfinished(Generic[Note]):
             moved = True
         return line.position if moved else None
 
-    def end_below(self, place: Place, position: int) -> int | None:
+    def end_below(self, partition: Partition, position: int) -> int | None:
         """All below the position are done. What may be committed, if that moves it: never beyond what was sent."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         if line is None or not line.open or line.open[0] >= position:
             return None
         while line.open and line.open[0] < position:
@@ -88,38 +88,38 @@ class Unfinished(Generic[Note]):
         line.notes.popleft()
         self._count -= 1
 
-    def position(self, place: Place) -> int | None:
+    def position(self, partition: Partition) -> int | None:
         """What may be committed: behind the last record before which all are done. None if there is none yet."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         return None if line is None else line.position
 
-    def first(self, place: Place) -> int | None:
+    def first(self, partition: Partition) -> int | None:
         """The first offset that is not done."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         return line.open[0] if line is not None and line.open else None
 
-    def last(self, place: Place) -> int | None:
+    def last(self, partition: Partition) -> int | None:
         """The offset that was sent last, if it is not done."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         return line.open[-1] if line is not None and line.open else None
 
-    def notes(self, place: Place) -> Iterator[tuple[int, Note]]:
+    def notes(self, partition: Partition) -> Iterator[tuple[int, Note]]:
         """Offsets that are not done, in order, and their notes."""
-        line = self._lines.get(place)
+        line = self._lines.get(partition)
         return iter(()) if line is None else zip(line.open, line.notes, strict=True)
 
     @property
-    def places(self) -> list[Place]:
+    def partitions(self) -> list[Partition]:
         """Partitions that something was sent of since they were dropped last."""
         return list(self._lines)
 
-    def drop(self, places: Iterable[Place]) -> None:
+    def drop(self, partitions: Iterable[Partition]) -> None:
         """Forgets partitions; what ends of them from now on moves nothing."""
-        for place in places:
-            line = self._lines.pop(place, None)
+        for partition in partitions:
+            line = self._lines.pop(partition, None)
             if line is not None:
                 self._count -= len(line.open)
 
-    def keep(self, places: Collection[Place]) -> None:
+    def keep(self, partitions: Collection[Partition]) -> None:
         """Forgets all partitions but these."""
-        self.drop([place for place in self._lines if place not in places])
+        self.drop([partition for partition in self._lines if partition not in partitions])

@@ -16,7 +16,7 @@ from kafka_gateway.definitions import (
     Anchor,
     Definition,
     Definitions,
-    Place,
+    SlotKey,
     Subscribed,
     anchors_of,
     goes_on,
@@ -88,17 +88,17 @@ class LastingInstances:
     # --- Lasting ------------------------------------------------------------------------------------------------------
 
     def generation_of(self, group: str, name: str) -> str | None:
-        found = self.definitions.find(Place(group, name))
+        found = self.definitions.find(SlotKey(group, name))
         return None if found is None else f"v{found.api}"
 
     def check_here(self, key: InstanceKey) -> None:
-        self.definitions.check_here(_place(key))
+        self.definitions.check_here(_slot_key(key))
 
     async def awake(self, key: InstanceKey, session: Session) -> None:
         self.check_here(key)
         if self._registry.get(key) is not None:
             return
-        definition = self.definitions.find(_place(key))
+        definition = self.definitions.find(_slot_key(key))
         if definition is None or f"v{definition.api}" != key.generation or not _may_use(definition, session):
             return
         reviving = self._reviving.get(key)
@@ -209,8 +209,8 @@ class LastingInstances:
 
     # --- Holder -------------------------------------------------------------------------------------------------------
 
-    async def hand_over(self, places: Collection[Place]) -> None:
-        live = self._live(places)
+    async def hand_over(self, keys: Collection[SlotKey]) -> None:
+        live = self._live(keys)
         if live:
             results = await asyncio.gather(*(self._hand_over(each) for each in live), return_exceptions=True)
             for instance, result in zip(live, results, strict=True):
@@ -238,23 +238,23 @@ class LastingInstances:
         await self._write(instance, anchors, handed=known)
         self._registry.let_go(instance)
 
-    def drop(self, places: Collection[Place]) -> None:
-        for instance in self._live(places):
+    def drop(self, keys: Collection[SlotKey]) -> None:
+        for instance in self._live(keys):
             self._registry.let_go(instance)
-        for key in _keys(places):
+        for key in _keys(keys):
             self._registry.drop(key)
 
-    def suspend(self, places: Collection[Place]) -> None:
-        for instance in self._live(places):
+    def suspend(self, keys: Collection[SlotKey]) -> None:
+        for instance in self._live(keys):
             self._registry.suspend(instance)
 
-    def resume(self, places: Collection[Place]) -> None:
+    def resume(self, keys: Collection[SlotKey]) -> None:
         registry = self._registry
-        for key in _keys(places):
+        for key in _keys(keys):
             kept = registry.kept(key)
             if kept is None:
                 continue
-            if not goes_on(kept.definition, self.definitions.find(_place(key))):
+            if not goes_on(kept.definition, self.definitions.find(_slot_key(key))):
                 log.info("instance %r of group %r was another node's meanwhile", key.name, key.group)
                 registry.drop(key)
             elif (instance := registry.resume(key)) is not None:
@@ -262,20 +262,20 @@ class LastingInstances:
                 if not instance.consumer.auto_commits:  # its group may have given it partitions meanwhile
                     self._spawn(self._keep_starts(instance))
 
-    def _live(self, places: Collection[Place]) -> list[ConsumerInstance]:
-        return [instance for key in _keys(places) if (instance := self._registry.get(key)) is not None]
+    def _live(self, keys: Collection[SlotKey]) -> list[ConsumerInstance]:
+        return [instance for key in _keys(keys) if (instance := self._registry.get(key)) is not None]
 
 
-def _keys(places: Collection[Place]) -> list[InstanceKey]:
-    return [InstanceKey(generation, *place) for place in places for generation in ("v1", "v2")]
+def _keys(keys: Collection[SlotKey]) -> list[InstanceKey]:
+    return [InstanceKey(generation, *key) for key in keys for generation in ("v1", "v2")]
 
 
 def _first(starts: Positions) -> dict[str, dict[str, Anchor]]:
     return anchors_of(starts, {})
 
 
-def _place(key: InstanceKey) -> Place:
-    return Place(key.group, key.name)
+def _slot_key(key: InstanceKey) -> SlotKey:
+    return SlotKey(key.group, key.name)
 
 
 def _key(definition: Definition) -> InstanceKey:

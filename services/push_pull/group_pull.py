@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
-from kafka_gateway.definitions import Definitions, Holder, Place
+from kafka_gateway.definitions import Definitions, Holder, SlotKey
 from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaRetriable,
@@ -44,7 +44,7 @@ _SWEEP_S = 1.0
 _PATIENCE_S = 3.0
 _RETRY_S = 0.1
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 Show = Callable[[ConsumedRecord], Any]
 """What a reply shows of a record."""
@@ -344,7 +344,7 @@ class Pulls(Service):
                 self._drop(place)
 
 
-async def _patiently(ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+async def _patiently(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """The answer, also from a group whose coordinator is being chosen at the moment, as the first one of a Kafka is."""
     until = time.monotonic() + _PATIENCE_S
     while True:
@@ -363,21 +363,21 @@ class _Moves:
         self._places = places
         self._definitions = definitions
 
-    async def hand_over(self, places: Collection[Place]) -> None:
+    async def hand_over(self, places: Collection[SlotKey]) -> None:
         for place in list(self._places()):
             try:
-                self._definitions.check_here(Place(place.group, place.topic))
+                self._definitions.check_here(SlotKey(place.group, place.topic))
             except Elsewhere:
                 async with place.turn:  # behind the commit of whoever has it
                     pass
 
-    def drop(self, places: Collection[Place]) -> None:
+    def drop(self, places: Collection[SlotKey]) -> None:
         pass
 
-    def suspend(self, places: Collection[Place]) -> None:
+    def suspend(self, places: Collection[SlotKey]) -> None:
         pass
 
-    def resume(self, places: Collection[Place]) -> None:
+    def resume(self, places: Collection[SlotKey]) -> None:
         pass
 
 

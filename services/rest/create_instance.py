@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.definitions import VERSION, Definition, Place, new_uid
+from kafka_gateway.definitions import VERSION, Definition, SlotKey, new_uid
 from kafka_gateway.errors import InvalidConsumerConfig, InvalidSettings, Unprocessable
 from kafka_gateway.homes import Homes
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, Rebalanced
@@ -102,7 +102,7 @@ class Creation:
         definition: Definition | None = None
         if lasting is not None:
             definition = _definition(key, uid, request, session, lasting.definitions.process)
-            before = lasting.definitions.find(Place(group, name))
+            before = lasting.definitions.find(SlotKey(group, name))
             if before is not None and (before.uid, before.principal) == (uid, definition.principal):
                 return reply  # the request is sent again: the process that has made it is gone
 

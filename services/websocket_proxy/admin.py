@@ -26,7 +26,7 @@ from kafka_gateway.services.websocket_proxy.control import ProxyControl
 from kafka_gateway.services.websocket_proxy.limits import DEFAULT, ClientLimits, Side, read_limits
 from kafka_gateway.services.websocket_proxy.pretty_json import pretty
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 PUBLIC_AREA = "websocket-proxy"
 ADMIN_AREA = "websocket-proxy-admin"
@@ -283,7 +283,7 @@ class _KafkaFailed(ServiceError):
     help = KafkaError.help
 
 
-async def _plainly(work: Awaitable[Answer]) -> Answer:
+async def _plainly(work: Awaitable[T]) -> T:
     """What Kafka answers. Its refusals keep the status that clients of this protocol know: 401, 403, 412, else 500."""
     try:
         return await work

@@ -31,7 +31,7 @@ class CommitStack:
         return self._most() * 2 <= self._size
 
     def _most(self) -> int:
-        return max(map(self._sent.count, self._sent.places), default=0)
+        return max(map(self._sent.count, self._sent.partitions), default=0)
 
     def add(self, records: Sequence[ConsumedRecord], now: float) -> None:
         """The records were sent, in this order."""
@@ -53,7 +53,7 @@ class CommitStack:
     def take_older(self, than: float) -> list[MessageId]:
         """Removes what was sent before that time; the newest of it in each partition."""
         newest = []
-        for name in self._sent.places:
+        for name in self._sent.partitions:
             old = [(offset, timestamp) for offset, (timestamp, sent) in self._sent.notes(name) if sent < than]
             if old:
                 self._sent.end_below(name, old[-1][0] + 1)

@@ -50,7 +50,7 @@ def settings(config: Config) -> ProxySettings:
     )
 
 
-class SocketPlace:
+class SocketLease:
     """The `Lease` of one socket."""
 
     __slots__ = (
@@ -126,7 +126,7 @@ class ProxyControl(Service):
                 await self.dynamic.aclose()
             await self.session_sync.aclose()
 
-    async def open_producer(self, socket: ProducerSocket) -> SocketPlace:
+    async def open_producer(self, socket: ProducerSocket) -> SocketLease:
         limits = await self._limits("producer", socket.client_id)
         if not self.settings.sessions_enabled:
             return self._place(PRODUCER, socket.client_id, socket.instance_id or "", False, limits)
@@ -155,7 +155,7 @@ class ProxyControl(Service):
             raise
         return self._place(PRODUCER, socket.client_id, socket.instance_id, True, limits)
 
-    async def open_consumer(self, socket: ConsumerSocket) -> SocketPlace:
+    async def open_consumer(self, socket: ConsumerSocket) -> SocketLease:
         limits = await self._limits("consumer", socket.group_id)
         self._partitions[socket.group_id] = socket.partitions
         limit = min(socket.partitions, limits.most or socket.partitions)
@@ -183,7 +183,7 @@ class ProxyControl(Service):
             raise
         return self._place(CONSUMER, socket.group_id, socket.client_id, True, limits)
 
-    def left(self, place: SocketPlace, code: int) -> None:
+    def left(self, place: SocketLease, code: int) -> None:
         """A socket has ended."""
         self.metrics.closed(place, code)
         if place.registered:
@@ -198,8 +198,8 @@ class ProxyControl(Service):
 
     def _place(
         self, kind: Kind, session_id: str, client_id: str, registered: bool, limits: ClientLimits
-    ) -> SocketPlace:
-        place = SocketPlace(self, kind, session_id, client_id, registered, limits)
+    ) -> SocketLease:
+        place = SocketLease(self, kind, session_id, client_id, registered, limits)
         self.metrics.opened(place)
         return place
 

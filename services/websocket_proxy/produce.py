@@ -28,7 +28,7 @@ _TOPICS_MAX = 10_000
 _NO_KEY = "INVALID_RECORD: the topic is compacted, and the record has no key"
 
 Results = list[StoredRecord | ServiceError]
-Answer = asyncio.Future[Results]
+PendingResults = asyncio.Future[Results]
 
 
 class ProduceSockets:
@@ -109,10 +109,10 @@ class Sender:
         self._lease = lease
         self._counters = lease.counters
         self.rate = lease.rate
-        self._waiting: deque[tuple[Sequence[RecordToSend], Answer]] = deque()
+        self._waiting: deque[tuple[Sequence[RecordToSend], PendingResults]] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    def send(self, records: Sequence[RecordToSend]) -> Answer:
+    def send(self, records: Sequence[RecordToSend]) -> PendingResults:
         self._counters.records += len(records)
         if self._keyed:
             good = next((number for number, record in enumerate(records) if record.key is None), len(records))
@@ -120,11 +120,11 @@ class Sender:
                 return self._send_good(records, good)
         return self._send(records)
 
-    def _send_good(self, records: Sequence[RecordToSend], good: int) -> Answer:
+    def _send_good(self, records: Sequence[RecordToSend], good: int) -> PendingResults:
         """Sends the records before the one that the broker would refuse, with whatever shares its batch."""
-        answer: Answer = asyncio.get_running_loop().create_future()
+        answer: PendingResults = asyncio.get_running_loop().create_future()
 
-        def settle(sent: Answer) -> None:
+        def settle(sent: PendingResults) -> None:
             if not sent.cancelled() and sent.exception() is None and not answer.done():
                 answer.set_result([*sent.result(), *[KafkaRefused(_NO_KEY)] * (len(records) - good)])
             else:
@@ -133,13 +133,13 @@ class Sender:
         self._send(records[:good]).add_done_callback(settle)
         return answer
 
-    def _send(self, records: Sequence[RecordToSend]) -> Answer:
+    def _send(self, records: Sequence[RecordToSend]) -> PendingResults:
         if not self._waiting and self._producer.ready(self._topic) is None:
             try:
                 return self._producer.send(self._topic, records)
             except TooManyRequests:
                 pass
-        answer: Answer = asyncio.get_running_loop().create_future()
+        answer: PendingResults = asyncio.get_running_loop().create_future()
         self._waiting.append((records, answer))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._send_waiting())
@@ -185,14 +185,14 @@ class TransactionalSender:
         self._lease = lease
         self._counters = lease.counters
         self.rate = lease.rate
-        self._waiting: deque[tuple[Sequence[RecordToSend], Answer]] = deque()
+        self._waiting: deque[tuple[Sequence[RecordToSend], PendingResults]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._closing: asyncio.Task[None] | None = None
 
-    def send(self, records: Sequence[RecordToSend]) -> Answer:
+    def send(self, records: Sequence[RecordToSend]) -> PendingResults:
         self._counters.records += len(records)
-        answer: Answer = asyncio.get_running_loop().create_future()
+        answer: PendingResults = asyncio.get_running_loop().create_future()
         self._waiting.append((records, answer))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
@@ -238,13 +238,13 @@ class TransactionalSender:
             await asyncio.shield(self._closing)
 
 
-def _fail(answer: Answer, error: ServiceError) -> None:
+def _fail(answer: PendingResults, error: ServiceError) -> None:
     if not answer.done():
         answer.set_exception(error)
         answer.exception()  # a client that left does not ask for it
 
 
-def _pass_on(answer: Answer, done: Answer) -> None:
+def _pass_on(answer: PendingResults, done: PendingResults) -> None:
     if answer.done() or done.cancelled():
         return
     if (error := done.exception()) is not None:

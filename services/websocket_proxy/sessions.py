@@ -104,7 +104,7 @@ class ProxySettings:
     """The state topics: they count as non-existent for clients (§5.6)."""
 
 
-class OpenPlace:
+class UncountedLease:
     """The lease of a socket that nobody counts."""
 
     __slots__ = ("batch_size", "counters", "rate")
@@ -121,7 +121,7 @@ class OpenSessions:
     """``SocketSessions`` without any limit: every socket gets a place."""
 
     async def open_producer(self, socket: ProducerSocket) -> Lease:
-        return OpenPlace()
+        return UncountedLease()
 
     async def open_consumer(self, socket: ConsumerSocket) -> Lease:
-        return OpenPlace()
+        return UncountedLease()

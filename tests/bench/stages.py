@@ -41,7 +41,7 @@ VALUE = b"x" * 100
 JSON_VALUE = json.dumps({"id": 1, "text": "x" * 80}, separators=(",", ":")).encode()
 
 
-class Place:
+class StoredRecord:
     """A stored record."""
 
     def partition(self) -> int:
@@ -54,7 +54,7 @@ class Place:
         return 1, 0
 
 
-class Record(Place):
+class Record(StoredRecord):
     """A consumed record."""
 
     def __init__(self, value: bytes) -> None:
@@ -89,7 +89,7 @@ class NullProducer:
         self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
     ) -> asyncio.Future[list[Delivery]]:
         future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
-        place: Stored = Place()
+        place: Stored = StoredRecord()
         future.set_result([place] * len(records))
         return future
 
@@ -143,7 +143,7 @@ def stages() -> Iterator[Stage]:
     run = V3_RECORD * 500
     plain = PlainReader({codec.name: codec for codec in (BinaryCodec(), JsonCodec())})
     bodies = plain.read_run(run) or []
-    made, reports, stored = plain.records(bodies)[0], Reports("cluster", "orders"), [Place()] * 500
+    made, reports, stored = plain.records(bodies)[0], Reports("cluster", "orders"), [StoredRecord()] * 500
     yield "read a run of v3 records", 500, partial(plain.read_run, run)
     yield "make them what the producer takes", 500, partial(plain.records, bodies)
     yield "report on them", 500, partial(reports.run, stored, made, 0, 500)

@@ -11,23 +11,23 @@ from kafka_gateway.cluster.fold import Effect, Fold
 from kafka_gateway.cluster.records import (
     Claim,
     UnknownRecord,
-    hash_of_place,
-    key_of,
-    place_of,
+    hash_of_key,
     read_claim,
     read_count,
     read_definition,
     read_slots,
+    record_key,
+    slot_key,
     write_count,
     write_slots,
 )
 from kafka_gateway.cluster.routing import Decision, SlotState, Turn, decide
 from kafka_gateway.cluster.table import Table
-from kafka_gateway.definitions import Anchor, Definition, Place, Subscribed, anchors_of, goes_on, new_uid, start_of
+from kafka_gateway.definitions import Anchor, Definition, SlotKey, Subscribed, anchors_of, goes_on, new_uid, start_of
 from kafka_gateway.kafka.ports.topics import TopicPartition
 
-PLACE = Place("g", "c1")
-KEY = key_of(PLACE)
+KEY_OF_SLOT = SlotKey("g", "c1")
+KEY = record_key(KEY_OF_SLOT)
 
 
 def defined(uid: str, note: str = "", by: str = "gw-1/0") -> Definition:
@@ -79,9 +79,9 @@ def test_members_that_are_not_known_are_passed_over() -> None:
 )
 def test_the_slot_is_the_partition_that_producers_choose(group: str, name: str, partition: int) -> None:
     """Where Kafka 4.1 stored records with these keys, in a topic of 64 partitions, by the partitioner murmur2."""
-    place = Place(group, name)
-    assert place_of(key_of(place)) == place
-    assert hash_of_place(place) % 64 == partition
+    place = SlotKey(group, name)
+    assert slot_key(record_key(place)) == place
+    assert hash_of_key(place) % 64 == partition
 
 
 @given(st.frozensets(st.integers(0, 99_999), max_size=200))

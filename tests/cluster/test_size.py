@@ -16,11 +16,11 @@ import pytest
 
 from kafka_gateway import jsonio
 from kafka_gateway.cluster.ports import Process
-from kafka_gateway.cluster.records import Claim, hash_of_place, key_of, read_claim, write_slots
+from kafka_gateway.cluster.records import Claim, hash_of_key, read_claim, record_key, write_slots
 from kafka_gateway.cluster.routing import SlotState, Turn, decide
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.cluster.table import Table
-from kafka_gateway.definitions import Anchor, Definition, Place, Subscribed, new_uid
+from kafka_gateway.definitions import Anchor, Definition, SlotKey, Subscribed, new_uid
 from kafka_gateway.kafka.ports.slots import SlotRecord
 from tests.bench.instructions import instructions
 
@@ -166,8 +166,8 @@ class Nobody:
 def records() -> list[SlotRecord]:
     found = []
     for each in definitions():
-        place = Place(each.group, each.name)
-        found.append(SlotRecord(hash_of_place(place) % SLOTS, key_of(place), jsonio.encode(each), ""))
+        place = SlotKey(each.group, each.name)
+        found.append(SlotRecord(hash_of_key(place) % SLOTS, record_key(place), jsonio.encode(each), ""))
     return found
 
 

@@ -14,11 +14,11 @@ from kafka_gateway.auth import NoAuthentication
 from kafka_gateway.cluster.homes import ClusterHomes
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process
 from kafka_gateway.cluster.processes import Processes
-from kafka_gateway.cluster.records import Claim, hash_of_place, key_of, write_slots
+from kafka_gateway.cluster.records import Claim, hash_of_key, record_key, write_slots
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
-from kafka_gateway.definitions import Definition, Place, new_uid
+from kafka_gateway.definitions import Definition, SlotKey, new_uid
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError, ShuttingDown
 from kafka_gateway.homes import Elsewhere, Misrouted
 from kafka_gateway.kafka.ports.slots import SlotRecord
@@ -66,10 +66,10 @@ class Watch:
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self.why = ""
-        self.handed: list[Place] = []
-        self.dropped: list[Place] = []
-        self.suspended: list[Place] = []
-        self.resumed: list[Place] = []
+        self.handed: list[SlotKey] = []
+        self.dropped: list[SlotKey] = []
+        self.suspended: list[SlotKey] = []
+        self.resumed: list[SlotKey] = []
 
     def slots_changed(self) -> None:
         self._changed()
@@ -77,17 +77,17 @@ class Watch:
     def fenced(self, why: str) -> None:
         self.why = why
 
-    async def hand_over(self, places: Collection[Place]) -> None:
-        self.handed += places
+    async def hand_over(self, keys: Collection[SlotKey]) -> None:
+        self.handed += keys
 
-    def drop(self, places: Collection[Place]) -> None:
-        self.dropped += places
+    def drop(self, keys: Collection[SlotKey]) -> None:
+        self.dropped += keys
 
-    def suspend(self, places: Collection[Place]) -> None:
-        self.suspended += places
+    def suspend(self, keys: Collection[SlotKey]) -> None:
+        self.suspended += keys
 
-    def resume(self, places: Collection[Place]) -> None:
-        self.resumed += places
+    def resume(self, keys: Collection[SlotKey]) -> None:
+        self.resumed += keys
 
 
 class Others:
@@ -145,20 +145,21 @@ class Setup:
 
 @pytest.fixture
 async def setup() -> Setup:
-    return Setup(load(BUILTIN_KEYS, overrides=["cluster.hold.ms=300", f"cluster.hold.max.bytes={HELD_BYTES}"]))
+    """A request is held as long as a test may take: one in which that ends says so."""
+    return Setup(load(BUILTIN_KEYS, overrides=["cluster.hold.ms=60000", f"cluster.hold.max.bytes={HELD_BYTES}"]))
 
 
 def defined(name: str = "c", uid: str = "", by: str = "me/0") -> Definition:
     return Definition(1, uid or new_uid(), "g", name, 2, "json", "User:alice", by)
 
 
-PLACE = Place("g", "c")
-SLOT = hash_of_place(PLACE) % COUNT
+KEY = SlotKey("g", "c")
+SLOT = hash_of_key(KEY) % COUNT
 
 
 def record(definition: Definition) -> SlotRecord:
-    place = Place(definition.group, definition.name)
-    return SlotRecord(hash_of_place(place) % COUNT, key_of(place), jsonio.encode(definition), "")
+    key = SlotKey(definition.group, definition.name)
+    return SlotRecord(hash_of_key(key) % COUNT, record_key(key), jsonio.encode(definition), "")
 
 
 def request(method: str = "GET", forwarded: bool = False) -> Request:
@@ -174,11 +175,11 @@ async def test_a_creation_counts_when_it_has_been_read_back(setup: Setup) -> Non
     setup.serve(SLOT)
     mine = defined()
     await setup.store.create(mine)
-    assert setup.store.find(PLACE) == mine
+    assert setup.store.find(KEY) == mine
     with pytest.raises(InstanceExists):
         await setup.store.create(defined())
     await setup.store.delete(mine)
-    assert setup.store.find(PLACE) is None
+    assert setup.store.find(KEY) is None
     await setup.store.create(defined())
 
 
@@ -190,7 +191,7 @@ async def test_who_was_first_in_the_log_has_the_name(setup: Setup) -> None:
     with pytest.raises(InstanceExists):
         await setup.store.create(defined())
     await asyncio.sleep(0)
-    assert setup.store.find(PLACE) == theirs
+    assert setup.store.find(KEY) == theirs
     last = setup.log.records[-1]
     assert jsonio.decode_value(last.value or b"{}").get("uid") == theirs.uid, "compaction must keep theirs"
     assert setup.store.voids == 1
@@ -201,7 +202,7 @@ async def test_nothing_is_made_where_the_slot_is_not_served(setup: Setup) -> Non
         prepare()
         with pytest.raises(Elsewhere):
             await setup.store.create(defined())
-        assert setup.store.find(PLACE) is None
+        assert setup.store.find(KEY) is None
     assert setup.log.records == []
 
 
@@ -212,7 +213,7 @@ async def test_what_another_process_changed_is_let_go_here(setup: Setup) -> None
     await setup.store.change(mine)
     assert setup.watch.dropped == []
     setup.store.records([record(defined(uid=mine.uid, by="other/0"))])
-    assert setup.watch.dropped == [PLACE]
+    assert setup.watch.dropped == [KEY]
 
 
 async def test_a_replay_repairs_what_it_finds(setup: Setup) -> None:
@@ -232,9 +233,9 @@ async def test_a_hand_over_serves_nothing_and_forgets(setup: Setup) -> None:
     giving = asyncio.ensure_future(setup.store.give_up([SLOT]))
     await asyncio.sleep(0)
     await giving
-    assert setup.watch.handed == [PLACE]
+    assert setup.watch.handed == [KEY]
     assert setup.store.state(SLOT) is None
-    assert setup.store.find(PLACE) is None
+    assert setup.store.find(KEY) is None
     setup.store.records([record(defined())])  # of a slot that is not held: late, and nobody's
     assert setup.store.instances() == {}
 
@@ -281,19 +282,19 @@ async def test_lost_slots_are_suspended_until_all_of_their_log_is_read_again(set
     await store.create(defined())
     assert store.trouble == ""
     store.lost([SLOT])
-    assert (watch.suspended, watch.dropped, watch.handed) == ([PLACE], [], [])
+    assert (watch.suspended, watch.dropped, watch.handed) == ([KEY], [], [])
     assert "coordinator" in store.trouble
-    assert (store.serves(SLOT), store.find(PLACE), store.suspended()) == (False, None, [SLOT])
+    assert (store.serves(SLOT), store.find(KEY), store.suspended()) == (False, None, [SLOT])
     store.assigned([SLOT])
     store.records(setup.log.records)
     assert watch.resumed == []
     store.caught_up([SLOT])
-    assert (watch.resumed, watch.dropped, store.suspended()) == ([PLACE], [], [])
+    assert (watch.resumed, watch.dropped, store.suspended()) == ([KEY], [], [])
     store.fenced("or Kafka believes so")
-    assert (watch.suspended, watch.why, store.suspended()) == ([PLACE] * 2, "or Kafka believes so", [SLOT])
+    assert (watch.suspended, watch.why, store.suspended()) == ([KEY] * 2, "or Kafka believes so", [SLOT])
     store.assigned([SLOT])
     store.lost([SLOT])  # it had not been served yet
-    assert (watch.suspended, watch.dropped, store.suspended()) == ([PLACE] * 2, [], [SLOT])
+    assert (watch.suspended, watch.dropped, store.suspended()) == ([KEY] * 2, [], [SLOT])
 
 
 async def give_up(store: SlotStore) -> None:
@@ -314,7 +315,7 @@ async def test_what_is_suspended_ends(setup: Setup, end: Callable[[SlotStore], A
         setup.store._suspend_s = 0.0
     setup.store.lost([SLOT])
     await end(setup.store)
-    assert (setup.watch.dropped, setup.watch.handed, setup.store.suspended()) == ([PLACE], [], [])
+    assert (setup.watch.dropped, setup.watch.handed, setup.store.suspended()) == ([KEY], [], [])
     setup.serve(SLOT)
     assert setup.watch.resumed == []
 
@@ -347,7 +348,7 @@ async def test_the_log_says_once_what_is_served_and_why_it_is_not(
 
 # --- where requests go ------------------------------------------------------------------------------------------------
 
-HASH = hash_of_place(PLACE)
+HASH = hash_of_key(KEY)
 
 
 async def test_a_request_is_forwarded_to_whoever_claims_the_slot(setup: Setup) -> None:
@@ -361,7 +362,6 @@ async def test_a_request_is_forwarded_to_whoever_claims_the_slot(setup: Setup) -
 
 
 async def test_a_request_is_held_until_somebody_serves_the_slot(setup: Setup) -> None:
-    setup.homes._hold_s = 20
     asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
     await settled()
     assert setup.homes.held == 1
@@ -371,6 +371,7 @@ async def test_a_request_is_held_until_somebody_serves_the_slot(setup: Setup) ->
 
 
 async def test_a_hold_ends(setup: Setup) -> None:
+    setup.homes._hold_s = 0.3
     with pytest.raises(InstanceUnavailable):
         await setup.homes.forward(request(), HASH)
 
@@ -431,7 +432,6 @@ async def test_bodies_of_requests_that_wait_have_a_bound(setup: Setup) -> None:
         made.body = b"x" * size
         return asyncio.ensure_future(setup.homes.forward(made, HASH))
 
-    setup.homes._hold_s = 600.0
     waiting = [asked(HELD_BYTES - 1), asked(1), asked(0)]
     await asyncio.sleep(0)
     assert setup.homes.held == 3
@@ -496,7 +496,7 @@ async def test_generated_names_fall_into_own_slots(setup: Setup) -> None:
     assert setup.homes.is_here("g", "any"), "where nothing is served, whoever makes it chooses a name"
     setup.serve(SLOT)
     assert setup.homes.is_here("g", "c")
-    others = [name for name in map(str, range(100)) if hash_of_place(Place("g", name)) % COUNT != SLOT]
+    others = [name for name in map(str, range(100)) if hash_of_key(SlotKey("g", name)) % COUNT != SLOT]
     assert not any(setup.homes.is_here("g", name) for name in others)
     with pytest.raises(Elsewhere):
         setup.homes.check_here("g", others[0])

@@ -90,7 +90,7 @@ class Seen:
             self.said.append(value)
 
 
-class Place:
+class Surroundings:
     """What a kind needs to know."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, topic: str, kind: str, seen: Seen) -> None:
@@ -104,54 +104,54 @@ class Place:
             return reply.status, json.loads(text) if text else None
 
 
-async def rest_v2(place: Place) -> None:
+async def rest_v2(given: Surroundings) -> None:
     """The instance is gone with its gateway: 404, and the client makes it again."""
-    instance = f"/consumers/{place.group}/instances/i"
+    instance = f"/consumers/{given.group}/instances/i"
     while True:
-        await place.ask("POST", f"/consumers/{place.group}", {"name": "i", **OF_V2})
-        await place.ask("POST", f"{instance}/subscription", {"topics": [place.topic]})
+        await given.ask("POST", f"/consumers/{given.group}", {"name": "i", **OF_V2})
+        await given.ask("POST", f"{instance}/subscription", {"topics": [given.topic]})
         while True:
-            status, rows = await place.ask("GET", f"{instance}/records?timeout=1000", accept=JSON_V2)
+            status, rows = await given.ask("GET", f"{instance}/records?timeout=1000", accept=JSON_V2)
             if status != 200:
-                place.seen.got(rows)
+                given.seen.got(rows)
                 break
             for row in rows:
-                place.seen.got(row["value"])
+                given.seen.got(row["value"])
 
 
-async def rest_v1(place: Place) -> None:
+async def rest_v1(given: Surroundings) -> None:
     """As v2; it commits what it has read, as clients of v1 do."""
-    instance = f"/consumers/{place.group}/instances/i"
+    instance = f"/consumers/{given.group}/instances/i"
     while True:
-        await place.ask("POST", f"/consumers/{place.group}", {"name": "i", **OF_V1}, V1, V1)
+        await given.ask("POST", f"/consumers/{given.group}", {"name": "i", **OF_V1}, V1, V1)
         while True:
-            status, rows = await place.ask("GET", f"{instance}/topics/{place.topic}", accept=JSON_V1)
+            status, rows = await given.ask("GET", f"{instance}/topics/{given.topic}", accept=JSON_V1)
             if status != 200:
-                place.seen.got(rows)
+                given.seen.got(rows)
                 break
             for row in rows:
-                place.seen.got(row["value"])
-            await place.ask("POST", f"{instance}/offsets", accept=V1)
+                given.seen.got(row["value"])
+            await given.ask("POST", f"{instance}/offsets", accept=V1)
 
 
-async def pull(place: Place) -> None:
+async def pull(given: Surroundings) -> None:
     while True:
-        status, answer = await place.ask("GET", f"/flasfka/{place.topic}/{place.group}?limit=50", accept="*/*")
+        status, answer = await given.ask("GET", f"/flasfka/{given.topic}/{given.group}?limit=50", accept="*/*")
         if status != 200:
-            place.seen.got(answer)
+            given.seen.got(answer)
             await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
             continue
         for message in answer["messages"]:
-            place.seen.got(json.loads(message))
+            given.seen.got(json.loads(message))
         if not answer["messages"]:
             await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
 
 
-async def lines(place: Place, accept: str, query: str, token: list[str]) -> None:
+async def lines(given: Surroundings, accept: str, query: str, token: list[str]) -> None:
     """A stream by HTTP; ``token`` is where it goes on, if it is not a group's."""
     headers = {"Accept": accept} | ({"Last-Event-ID": token[-1]} if token else {})
-    url = f"{place.url}/topics/{place.topic}/stream?format=json&offset=earliest{query}"
-    async with place.http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as reply:
+    url = f"{given.url}/topics/{given.topic}/stream?format=json&offset=earliest{query}"
+    async with given.http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as reply:
         event = ""
         async for raw in reply.content:
             line = raw.decode().rstrip("\n")
@@ -163,68 +163,68 @@ async def lines(place: Place, accept: str, query: str, token: list[str]) -> None
                 event = ""
             elif line.startswith("data:") and not event:
                 for row in json.loads(line[5:]):
-                    place.seen.got(row["value"])
+                    given.seen.got(row["value"])
             elif line.startswith("{"):
                 row = json.loads(line)
-                place.seen.got(row.get("value", row))
+                given.seen.got(row.get("value", row))
 
 
-async def group_sse(place: Place) -> None:
-    await lines(place, "text/event-stream", f"&group={place.group}", [])
+async def group_sse(given: Surroundings) -> None:
+    await lines(given, "text/event-stream", f"&group={given.group}", [])
 
 
-async def group_lines(place: Place) -> None:
-    await lines(place, "*/*", f"&group={place.group}", [])
+async def group_lines(given: Surroundings) -> None:
+    await lines(given, "*/*", f"&group={given.group}", [])
 
 
-async def group_socket(place: Place) -> None:
+async def group_socket(given: Surroundings) -> None:
     """With acknowledgements."""
-    url = f"{place.url}/topics/{place.topic}/stream?format=json&offset=earliest&ack=client&group={place.group}"
-    async with place.http.ws_connect(url) as socket:
+    url = f"{given.url}/topics/{given.topic}/stream?format=json&offset=earliest&ack=client&group={given.group}"
+    async with given.http.ws_connect(url) as socket:
         async for message in socket:
             rows = json.loads(message.data)
             if isinstance(rows, dict):
                 continue
             for row in rows:
-                place.seen.got(row["value"])
+                given.seen.got(row["value"])
             ends = {row["partition"]: row["offset"] + 1 for row in rows}
-            places = [{"topic": place.topic, "partition": each, "offset": end} for each, end in ends.items()]
+            places = [{"topic": given.topic, "partition": each, "offset": end} for each, end in ends.items()]
             await socket.send_str(json.dumps({"ack": places}))
 
 
-async def proxy_socket(place: Place) -> None:
-    query = f"clientId=c&groupId={place.group}&topic={place.topic}&valType=json"
-    async with place.http.ws_connect(f"{place.url}/socket/out?{query}") as socket:
+async def proxy_socket(given: Surroundings) -> None:
+    query = f"clientId=c&groupId={given.group}&topic={given.topic}&valType=json"
+    async with given.http.ws_connect(f"{given.url}/socket/out?{query}") as socket:
         async for message in socket:
-            place.seen.got(json.loads(message.data)["value"]["value"])
+            given.seen.got(json.loads(message.data)["value"]["value"])
 
 
-async def socket_at_end(opened: asyncio.Event, place: Place) -> None:
-    query = f"clientId=c&groupId={place.group}&topic={place.topic}&valType=json&offsetResetStrategy=latest"
-    async with place.http.ws_connect(f"{place.url}/socket/out?{query}") as socket:
+async def socket_at_end(opened: asyncio.Event, given: Surroundings) -> None:
+    query = f"clientId=c&groupId={given.group}&topic={given.topic}&valType=json&offsetResetStrategy=latest"
+    async with given.http.ws_connect(f"{given.url}/socket/out?{query}") as socket:
         opened.set()
         async for message in socket:
-            place.seen.got(json.loads(message.data)["value"]["value"])
+            given.seen.got(json.loads(message.data)["value"]["value"])
 
 
-async def proxy_socket_with_commits(place: Place) -> None:
-    query = f"clientId=c&groupId={place.group}&topic={place.topic}&valType=json&autoCommit=false"
-    async with place.http.ws_connect(f"{place.url}/socket/out?{query}") as socket:
+async def proxy_socket_with_commits(given: Surroundings) -> None:
+    query = f"clientId=c&groupId={given.group}&topic={given.topic}&valType=json&autoCommit=false"
+    async with given.http.ws_connect(f"{given.url}/socket/out?{query}") as socket:
         async for message in socket:
             record = json.loads(message.data)
-            place.seen.got(record["value"]["value"])
+            given.seen.got(record["value"]["value"])
             await socket.send_str(json.dumps({"wsProxyMessageId": record["wsProxyMessageId"]}))
 
 
-async def envelope(place: Place) -> None:
+async def envelope(given: Surroundings) -> None:
     """One socket with envelopes, and the three requests of a subscription, as often as it is opened."""
-    async with place.http.ws_connect(f"{place.url}/") as socket:
-        for head, body in subscription(place.topic, place.group):
+    async with given.http.ws_connect(f"{given.url}/") as socket:
+        for head, body in subscription(given.topic, given.group):
             await socket.send_str(json.dumps(head) + (json.dumps(body) if body else ""))
             if body:
                 await socket.receive_str()
         async for message in socket:
-            take_reply(place.seen, message.data)
+            take_reply(given.seen, message.data)
 
 
 def subscription(topic: str, group: str) -> list[tuple[dict[str, Any], Any]]:
@@ -248,12 +248,12 @@ def take_reply(seen: Seen, text: str) -> str:
     return str(head.get("id"))
 
 
-async def atmosphere(place: Place, transport: str) -> None:
+async def atmosphere(given: Surroundings, transport: str) -> None:
     """atmosphere.js 3, which connects again by itself; its page subscribes again when it says so."""
     options = {"enableProtocol": True, "fallbackTransport": "long-polling", "reconnectInterval": 300}
     options |= {"maxReconnectOnClose": 1000, "maxRequest": 100_000, "trackMessageLength": True}
     async with await Driver.start(ATMOSPHERE / "driver.js", "3") as driver:
-        driver.do("subscribe", request={"url": place.url + "/", "transport": transport, **options})
+        driver.do("subscribe", request={"url": given.url + "/", "transport": transport, **options})
         steps: list[tuple[dict[str, Any], Any]] = []
 
         def go_on() -> None:
@@ -265,16 +265,16 @@ async def atmosphere(place: Place, transport: str) -> None:
         async for raw in driver._process.stdout:
             event = json.loads(raw)
             if event["event"] in ("open", "reopen"):
-                steps = subscription(place.topic, place.group)
+                steps = subscription(given.topic, given.group)
                 go_on()
             elif event["event"] == "message":
-                if take_reply(place.seen, event["responseBody"]) in ("1", "2"):
+                if take_reply(given.seen, event["responseBody"]) in ("1", "2"):
                     go_on()
             elif not event["event"].startswith(("done", "messagepublished")):
-                place.seen.got(event)
+                given.seen.got(event)
 
 
-KINDS: dict[str, Callable[[Place], Awaitable[None]]] = {
+KINDS: dict[str, Callable[[Surroundings], Awaitable[None]]] = {
     "rest-v2": rest_v2,
     "rest-v1": rest_v1,
     "pull": pull,
@@ -328,19 +328,19 @@ async def start_stored(kafka: KafkaCluster, topic: str, kind: str, within_s: flo
         group.close()
 
 
-async def again_and_again(kind: Callable[[Place], Awaitable[None]], place: Place) -> None:
+async def again_and_again(kind: Callable[[Surroundings], Awaitable[None]], given: Surroundings) -> None:
     while True:
         with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
-            await kind(place)
+            await kind(given)
         await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
 
 
-async def topic_stream(place: Place) -> None:
+async def topic_stream(given: Surroundings) -> None:
     """Streams without a group go on by their token."""
     token: list[str] = []
     while True:
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            await lines(place, "text/event-stream", "", token)
+            await lines(given, "text/event-stream", "", token)
         await asyncio.sleep(AGAIN_S)  # time itself: a client that comes again
 
 
@@ -399,17 +399,17 @@ async def test_nothing_is_lost_and_nothing_stands_still(kafka: KafkaCluster, top
         bridge = {"topic": quiet, "group": f"{quiet}-{BRIDGE_AT_END}", "offset.reset": "latest", "sink": url}
         settings += ("bridge.sink.allow=127.0.0.1", *(f"bridge.consumer.b.{key}={bridge[key]}" for key in bridge))
         first = stack.enter_context(GatewayProcess(*settings, bootstrap=kafka.bootstrap))
-        places = {kind: Place(http, first.url, topic, kind, seen[kind]) for kind in seen}
-        tasks = [asyncio.create_task(again_and_again(KINDS[kind], places[kind])) for kind in KINDS]
-        tasks.append(asyncio.create_task(topic_stream(places["topic-stream"])))
+        each_given = {kind: Surroundings(http, first.url, topic, kind, seen[kind]) for kind in seen}
+        tasks = [asyncio.create_task(again_and_again(KINDS[kind], each_given[kind])) for kind in KINDS]
+        tasks.append(asyncio.create_task(topic_stream(each_given["topic-stream"])))
         try:
             await stack.enter_async_context(javascript(first.url, topic, seen))
             await produce(0, BEFORE, topic)
             assert await until_all(seen, lambda each: len(each.values) > BEFORE // 2, 40) == [], _said(seen)
             await start_stored(kafka, quiet, BRIDGE_AT_END, 10)
             opened = asyncio.Event()
-            place = Place(http, first.url, quiet, SOCKET_AT_END, at_end[SOCKET_AT_END])
-            tasks.append(asyncio.create_task(again_and_again(functools.partial(socket_at_end, opened), place)))
+            given = Surroundings(http, first.url, quiet, SOCKET_AT_END, at_end[SOCKET_AT_END])
+            tasks.append(asyncio.create_task(again_and_again(functools.partial(socket_at_end, opened), given)))
             await asyncio.wait_for(opened.wait(), 20)
             first.process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(first.process.wait)

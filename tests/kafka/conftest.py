@@ -19,7 +19,8 @@ from kafka_gateway.records import ConsumedRecord
 from tests.keys import BUILTIN_KEYS
 from tests.waiting import PATIENCE_S
 
-Place = tuple[int, int]
+Position = tuple[int, int]
+"""Partition and offset."""
 
 
 def places(records: Sequence[ConsumedRecord]) -> bytes:
@@ -31,15 +32,15 @@ def limits(timeout_s: float = 1.0, max_bytes: int = 2**40, min_bytes: int | None
     return ReadLimits(max_bytes, timeout_s, min_bytes)
 
 
-def places_of(records: Iterable[ConsumedRecord]) -> list[Place]:
+def places_of(records: Iterable[ConsumedRecord]) -> list[Position]:
     return [(record.partition() or 0, record.offset() or 0) for record in records]
 
 
 async def read_until(
     consumer: KafkaConsumer, count: int, within_s: float = PATIENCE_S, **of_read: float
-) -> list[Place]:
+) -> list[Position]:
     """The places of at least ``count`` records, as repeated reads return them."""
-    found: list[Place] = []
+    found: list[Position] = []
     async with asyncio.timeout(within_s):
         while len(found) < count:
             batch = await consumer.read(limits(**of_read), places)  # type: ignore[arg-type]

@@ -18,8 +18,15 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, KafkaError, KafkaException, Message
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 Name = tuple[str, int]
 
@@ -64,7 +71,7 @@ class SimulatedConsumer:
         self._slow: dict[Name, int] = {}
         """How many polls a partition still takes to yield something."""
         self._events: list[Message] = []
-        self._reports: list[tuple[KafkaError | None, list[Place]]] = []
+        self._reports: list[tuple[KafkaError | None, list[TopicPartition]]] = []
         self.refusals: list[KafkaError] = []
         """Why Kafka stores nothing of the next commits."""
         self.frozen = False
@@ -89,12 +96,12 @@ class SimulatedConsumer:
         if gone:
             self._revoke(gone, "on_lost" if lost else "on_revoke")
         self._in_callback = True
-        self._hooks["on_assign"](self, [Place(*name) for name in sorted(come)])
+        self._hooks["on_assign"](self, [TopicPartition(*name) for name in sorted(come)])
         assert not self._in_callback, "nobody has carried the assignment out"
 
     def _revoke(self, gone: set[Name], hook: str = "on_revoke") -> None:
         self._in_callback = True
-        self._hooks[hook](self, [Place(*name) for name in sorted(gone)])
+        self._hooks[hook](self, [TopicPartition(*name) for name in sorted(gone)])
         if self._in_callback:  # the binding does what nobody has done
             self._drop(gone if self._cooperative else set(self._fetch))
             self._in_callback = False
@@ -137,29 +144,29 @@ class SimulatedConsumer:
             self._unknown.discard(name)
         return found
 
-    def pause(self, places: Sequence[Place]) -> None:
+    def pause(self, places: Sequence[TopicPartition]) -> None:
         self._check(places)
         self.paused |= {(one.topic, one.partition) for one in places}
 
-    def resume(self, places: Sequence[Place]) -> None:
+    def resume(self, places: Sequence[TopicPartition]) -> None:
         self._check(places)
         resumed = {(one.topic, one.partition) for one in places} & self.paused
         self.paused -= resumed
         # Where nobody can know the position, nobody can seek.
         self._slow |= {name: _SLOW for name in resumed - self._unknown - self._fresh if self._fetch[name] >= 0}
 
-    def _check(self, places: Sequence[Place]) -> None:
+    def _check(self, places: Sequence[TopicPartition]) -> None:
         for one in places:
             if (one.topic, one.partition) not in self._fetch:
                 raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
 
-    def position(self, places: Sequence[Place]) -> list[Place]:
+    def position(self, places: Sequence[TopicPartition]) -> list[TopicPartition]:
         return [
-            Place(one.topic, one.partition, self._position.get((one.topic, one.partition), OFFSET_INVALID))
+            TopicPartition(one.topic, one.partition, self._position.get((one.topic, one.partition), OFFSET_INVALID))
             for one in places
         ]
 
-    def seek(self, place: Place) -> None:
+    def seek(self, place: TopicPartition) -> None:
         name = (place.topic, place.partition)
         if name in self._fresh or name not in self._fetch or name in self._silent:
             raise KafkaException(KafkaError(KafkaError._STATE))
@@ -183,10 +190,10 @@ class SimulatedConsumer:
 
         self._group = [*(self._group if self._forming else ()), leave]
 
-    def assignment(self) -> list[Place]:
-        return [Place(*name) for name in self._fetch]
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(*name) for name in self._fetch]
 
-    def assign(self, places: Sequence[Place]) -> None:
+    def assign(self, places: Sequence[TopicPartition]) -> None:
         self._check_protocol(differences=False)
         self._in_callback = False
         self._drop(set(self._fetch))
@@ -196,13 +203,13 @@ class SimulatedConsumer:
         self._in_callback = False
         self._drop(set(self._fetch))
 
-    def incremental_assign(self, places: Sequence[Place]) -> None:
+    def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
         self._check_protocol(differences=True)
         self._in_callback = False
         assert not {(one.topic, one.partition) for one in places} & set(self._fetch), "assigned already"
         self._take(places)
 
-    def incremental_unassign(self, places: Sequence[Place]) -> None:
+    def incremental_unassign(self, places: Sequence[TopicPartition]) -> None:
         self._check_protocol(differences=True)
         self._in_callback = False
         self._check(places)
@@ -212,7 +219,7 @@ class SimulatedConsumer:
         if self._hooks and differences != self._cooperative:
             raise KafkaException(KafkaError(KafkaError._STATE))
 
-    def _take(self, places: Sequence[Place]) -> None:
+    def _take(self, places: Sequence[TopicPartition]) -> None:
         unknown = [(one.topic, one.partition) for one in places if one.offset == OFFSET_INVALID]
         lost = False
         if unknown and self._kafka.coordinator_lost:
@@ -243,22 +250,23 @@ class SimulatedConsumer:
 
     # --- questions and commits --------------------------------------------------------------------------------------
 
-    def committed(self, places: Sequence[Place], timeout: float) -> list[Place]:
+    def committed(self, places: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         self._kafka.ask_coordinator()
+        committed = self._kafka.committed
         return [
-            Place(one.topic, one.partition, self._kafka.committed.get((one.topic, one.partition), OFFSET_INVALID))
+            TopicPartition(one.topic, one.partition, committed.get((one.topic, one.partition), OFFSET_INVALID))
             for one in places
         ]
 
-    def offsets_for_times(self, places: Sequence[Place], timeout: float) -> list[Place]:
+    def offsets_for_times(self, places: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         return [
-            Place(
+            TopicPartition(
                 one.topic, one.partition, 0 if one.offset == -2 else self._kafka.logs.get((one.topic, one.partition), 0)
             )
             for one in places
         ]
 
-    def commit(self, offsets: Sequence[Place], asynchronous: bool) -> None:
+    def commit(self, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
         error = self.refusals.pop(0) if self.refusals else None
         if error is None:
             self._kafka.committed |= {(one.topic, one.partition): one.offset for one in offsets}
@@ -273,7 +281,7 @@ class SimulatedConsumer:
         assert not self._reports, "it hangs: a commit is on its way"
         if self._share and self._hooks:
             gone, self._share = self._share, set()
-            self._hooks["on_revoke"](self, [Place(*name) for name in sorted(gone)])
+            self._hooks["on_revoke"](self, [TopicPartition(*name) for name in sorted(gone)])
         self.closed = True
 
 

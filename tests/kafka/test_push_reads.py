@@ -13,7 +13,7 @@ import pytest
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
-from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of, read_until
+from tests.kafka.conftest import Opener, Position, Topic, limits, places, places_of, read_until
 from tests.waiting import PATIENCE_S, until
 
 PUSH = dataclasses.replace(limits(10.0), kind="push")
@@ -27,7 +27,7 @@ class Pushed:
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self.consumer = consumer
-        self.found: list[Place] = []
+        self.found: list[Position] = []
         self.keeps = False
         """Whether the next records are not confirmed."""
         self.kept: TakenBatch | None = None

@@ -12,14 +12,14 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch
-from tests.kafka.conftest import Place, Topic, places, places_of
+from tests.kafka.conftest import Position, Topic, places, places_of
 from tests.kafka.group_work import Work
 from tests.waiting import until
 
 
 class Listener:
     def __init__(self) -> None:
-        self.found: list[Place] = []
+        self.found: list[Position] = []
 
     def records(self, batch: RecordBatch) -> None:
         self.found += places_of(batch.records)

@@ -15,7 +15,7 @@ from kafka_gateway.errors import PartitionNotFound, ServiceError, ShuttingDown, 
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.tails import Gap, Tail, TailBatch, TailStart
 from kafka_gateway.records import RecordsEncoder
-from tests.kafka.conftest import Place, Topic, is_mock, open_cluster, places, places_of
+from tests.kafka.conftest import Position, Topic, is_mock, open_cluster, places, places_of
 from tests.kafka_cluster import KafkaCluster as RealKafka
 from tests.waiting import PATIENCE_S, wait_until
 from tests.waiting import until as until_true
@@ -28,7 +28,7 @@ class Follower:
         self.name = name
         self.opened: Tail | None = None
         self.batches: list[TailBatch] = []
-        self.found: list[Place] = []
+        self.found: list[Position] = []
         self.gaps: list[Gap] = []
         self.caught_up_at: list[int] = []
         self.error: ServiceError | None = None
@@ -68,11 +68,11 @@ class Follower:
                 self.heard.clear()
                 await self.heard.wait()
 
-    async def count(self, count: int) -> list[Place]:
+    async def count(self, count: int) -> list[Position]:
         await self.until(lambda: len(self.found) >= count)
         return self.found
 
-    async def has(self, *places: Place, within_s: float = PATIENCE_S) -> None:
+    async def has(self, *places: Position, within_s: float = PATIENCE_S) -> None:
         await self.until(lambda: self.error or all(place in self.found[-100:] for place in places), within_s)
         assert self.error is None
 
@@ -269,7 +269,7 @@ async def test_refusals(filled: Topic, follow: Opener, unique: Callable[..., str
 async def test_until_end_gives_exactly_what_was_there(filled: Topic, follow: Opener, paused: bool) -> None:
     filled.write(numbers(2500))
     filled.write(numbers(3), partition=2)
-    other = await follow()  # the live feed begins here
+    other = await follow()  # the live fetcher begins here
     tail = await follow("last", 2400, until_end=True, run=False)
     filled.write(numbers(10))
     filled.write(numbers(10), partition=2)
@@ -544,12 +544,12 @@ async def test_shutting_down(filled: Topic, bootstrap: str) -> None:
 
 def readers() -> set[str]:
     """Threads that read for tails."""
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("kafka-feed")}
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("kafka-fetcher")}
 
 
 async def test_a_topic_without_tails_has_no_consumer(filled: Topic, bootstrap: str) -> None:
     filled.write(numbers(3))
-    mine = {f"kafka-feed-{filled.name}"}
+    mine = {f"kafka-fetcher-{filled.name}"}
     async with open_cluster(bootstrap, "stream.linger.ms=300") as cluster:
         follow = Opener(cluster, filled.name)
         tails = [await follow("latest"), await follow("earliest")]
@@ -577,7 +577,7 @@ async def test_many_from_the_past_share_a_few_consumers(filled: Topic, follow: O
         def records(self, batch: TailBatch) -> None:
             nonlocal most
             super().records(batch)
-            most = max(most, sum(thread.name.startswith("kafka-feed") for thread in threading.enumerate()))
+            most = max(most, sum(thread.name.startswith("kafka-fetcher") for thread in threading.enumerate()))
 
     tails = [
         await follow("latest", positions=dict.fromkeys(range(4), number % 50), follower=Counting(), run=False)

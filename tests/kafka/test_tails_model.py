@@ -1,8 +1,8 @@
 """The promise of tails against a model: every record from the position on, once, in order, and gaps announced.
 
 Random clients (every kind of start, slow ones, some that leave) follow a topic to which random things happen. The log
-and the feeds are made up, and the clock of the loop is, too: what is read arrives exactly when the model says so, in
-any order of the partitions. The real feed's turn is in test_tails.py.
+and the fetchers are made up, and the clock of the loop is, too: what is read arrives exactly when the model says so, in
+any order of the partitions. The real fetcher's turn is in test_tails.py.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Clock(asyncio.SelectorEventLoop):
         return self.now
 
 
-class FakeFeed:
+class FakeFetcher:
     """Stands in for `Fetcher`; hands over what the model tells it to."""
 
     def __init__(self, log: Log, starts: Mapping[int, int], deliver: Callable[[list[Item]], None]) -> None:
@@ -281,7 +281,7 @@ class TailsModel(RuleBasedStateMachine):
         self.errors: list[BaseException] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context.get("exception") or Broken()))
         self.clients: list[Client] = []
-        self.feeds: list[FakeFeed] = []
+        self.fetchers: list[FakeFetcher] = []
         self.ring_bytes = 5 * RECORD_BYTES
         self.linger_s = 5.0
         self.topic: TailTopic | None = None
@@ -289,12 +289,12 @@ class TailsModel(RuleBasedStateMachine):
 
     # --- what the topics share
 
-    def open_feed(
+    def open_fetcher(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Fetcher:
-        feed = FakeFeed(self.log, starts, deliver)
-        self.feeds.append(feed)
-        return cast(Fetcher, feed)
+        fetcher = FakeFetcher(self.log, starts, deliver)
+        self.fetchers.append(fetcher)
+        return cast(Fetcher, fetcher)
 
     async def bounds(self, topic: str) -> LogOffsets:
         await asyncio.sleep(0.001)  # time itself: a simulated answer takes some
@@ -455,17 +455,17 @@ class TailsModel(RuleBasedStateMachine):
 
     @rule(data=st.data(), most=st.integers(1, 4), times=st.integers(1, 3))
     def read(self, data: st.DataObject, most: int, times: int) -> None:
-        feeds = self.open_feeds()
-        if feeds:
-            feed = data.draw(st.sampled_from(feeds))
+        fetchers = self.open_fetchers()
+        if fetchers:
+            fetcher = data.draw(st.sampled_from(fetchers))
             order = data.draw(st.permutations(range(len(self.log.partitions))))
-            self.run(self.pump(feed, order, most, times, data.draw(st.booleans())))
+            self.run(self.pump(fetcher, order, most, times, data.draw(st.booleans())))
 
-    async def pump(self, feed: FakeFeed, order: Sequence[int], most: int, times: int, at_once: bool) -> None:
+    async def pump(self, fetcher: FakeFetcher, order: Sequence[int], most: int, times: int, at_once: bool) -> None:
         for _ in range(times):
-            if feed.stopped or feed.outstanding > 20 * RECORD_BYTES:
+            if fetcher.stopped or fetcher.outstanding > 20 * RECORD_BYTES:
                 return
-            feed.pump(order, most)
+            fetcher.pump(order, most)
             if not at_once:
                 await asyncio.sleep(0)
 
@@ -483,8 +483,8 @@ class TailsModel(RuleBasedStateMachine):
         for _ in range(200):
             self.tick(0.3)
             busy = False
-            for feed in self.open_feeds():
-                busy = feed.pump(range(len(self.log.partitions)), 5) or busy
+            for fetcher in self.open_fetchers():
+                busy = fetcher.pump(range(len(self.log.partitions)), 5) or busy
             self.tick(0.1)
             if not busy and not any(client.tail.running and client.tail.cohort is None for client in self.clients):
                 break
@@ -502,7 +502,7 @@ class TailsModel(RuleBasedStateMachine):
             if client.tail.partitions is None and not client.until_end:
                 assert len(client.tail.positions) == len(self.log.partitions)
         if not any(client.excused and client.until_end for client in self.clients):
-            assert len(self.open_feeds()) <= 1, "all are on the live edge"
+            assert len(self.open_fetchers()) <= 1, "all are on the live edge"
 
     # --- helpers
 
@@ -510,8 +510,8 @@ class TailsModel(RuleBasedStateMachine):
         here = [client for client in self.clients if not client.closed]
         return data.draw(st.sampled_from(here)) if here else None
 
-    def open_feeds(self) -> list[FakeFeed]:
-        return [feed for feed in self.feeds if not feed.stopped]
+    def open_fetchers(self) -> list[FakeFetcher]:
+        return [fetcher for fetcher in self.fetchers if not fetcher.stopped]
 
     def call(self, what: Callable[..., object], *args: object) -> None:
         async def do() -> None:
@@ -537,7 +537,7 @@ class TailsModel(RuleBasedStateMachine):
                     client.closed = True
                     self.call(client.tail.close)
                 self.tick(10)
-                assert not self.open_feeds(), "a topic without tails has no consumer"
+                assert not self.open_fetchers(), "a topic without tails has no consumer"
         finally:
             for task in asyncio.all_tasks(self.loop):
                 task.cancel()

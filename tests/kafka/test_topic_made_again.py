@@ -13,7 +13,7 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.records import RecordBatch
-from tests.kafka.conftest import Opener, Place, Topic, limits, places, places_of
+from tests.kafka.conftest import Opener, Position, Topic, limits, places, places_of
 from tests.kafka.group_work import Work
 from tests.waiting import until
 
@@ -63,7 +63,7 @@ async def seen(cluster: KafkaCluster, topic: str) -> None:
 
 class Listener:
     def __init__(self) -> None:
-        self.found: list[Place] = []
+        self.found: list[Position] = []
         self.gone: list[TopicPartition] = []
         self.failures: list[ServiceError] = []
 
@@ -87,7 +87,7 @@ async def test_an_instance(
     place = TopicPartition(old.name, 0)
     await (consumer.assign([place]) if how == "assign" else consumer.subscribe([old.name]))
 
-    before: list[Place] = []
+    before: list[Position] = []
 
     async def assigned() -> bool:
         before.extend(places_of((await consumer.read(limits(0.05), places)).records))
@@ -101,7 +101,7 @@ async def test_an_instance(
                 await asyncio.to_thread(old.write, [b"old"])
     await seen(cluster, old.name)
     await make_again(old, new)
-    found: list[Place] = []
+    found: list[Position] = []
     async with asyncio.timeout(30):
         while not set(found) >= {(0, offset) for offset in range(new)}:
             found += places_of((await consumer.read(limits(0.5), places)).records)
@@ -148,7 +148,7 @@ async def test_members_of_groups(
         return all(len(listener.found) >= OLD for listener in listeners)
 
     await until(all_old)
-    for _ in range(20):  # until those that are many share a feed
+    for _ in range(20):  # until those that are many share a fetcher
         await asyncio.to_thread(old.write, [b"old"])
         await asyncio.sleep(0.05)  # time itself: some twenty a second are enough
     await seen(cluster, old.name)
@@ -193,7 +193,7 @@ async def test_members_read_partitions_that_were_just_added(
     client.create_partitions([NewPartitions(old.name, 3)])[old.name].result()
     await asyncio.to_thread(old.renew)
     await asyncio.to_thread(old.write, [b"x"], 2)
-    found: list[Place] = []
+    found: list[Position] = []
 
     async def all_there() -> bool:
         found.extend(places_of((await instance.read(limits(0.05), places)).records))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kafka_gateway.definitions import Definition, Place
+from kafka_gateway.definitions import Definition, SlotKey
 from kafka_gateway.errors import InstanceExists
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.messages import Reply, Request
@@ -26,7 +26,7 @@ class Log:
     """What both have written."""
 
     def __init__(self) -> None:
-        self.live: dict[Place, Definition] = {}
+        self.live: dict[SlotKey, Definition] = {}
         self.writes: list[Definition] = []
 
 
@@ -43,27 +43,27 @@ class Definitions:
     def member_id(self, uid: str) -> str:
         return f"test.{uid}"
 
-    def check_here(self, place: Place) -> None:
+    def check_here(self, place: SlotKey) -> None:
         if not self.here:
             raise Elsewhere(0)
 
-    def find(self, place: Place) -> Definition | None:
+    def find(self, place: SlotKey) -> Definition | None:
         return self.log.live.get(place)
 
     def idle(self, seconds: float) -> Iterable[Definition]:
         return list(self.log.live.values()) if self.here else []
 
     async def create(self, definition: Definition) -> None:
-        if (place := Place(definition.group, definition.name)) in self.log.live:
+        if (place := SlotKey(definition.group, definition.name)) in self.log.live:
             raise InstanceExists()
         self.log.live[place] = definition
 
     async def change(self, definition: Definition) -> None:
-        self.log.live[Place(definition.group, definition.name)] = definition
+        self.log.live[SlotKey(definition.group, definition.name)] = definition
         self.log.writes.append(definition)
 
     async def delete(self, definition: Definition) -> None:
-        del self.log.live[Place(definition.group, definition.name)]
+        del self.log.live[SlotKey(definition.group, definition.name)]
 
 
 class Nodes:
@@ -101,7 +101,7 @@ class Nodes:
         """That one has all there is, as before or for the first time."""
         self.at = number
         self.stores[number].here = True
-        self.lasting.resume([Place("g", "c")])
+        self.lasting.resume([SlotKey("g", "c")])
         return self.rest
 
     def kill(self) -> Rest:
@@ -288,7 +288,7 @@ async def test_a_creation_that_is_sent_again_is_well(nodes: Nodes) -> None:
     for rest in nodes.rests:
         rest.gateway.homes = AtHome()
     status, creation = await send(nodes.rest)
-    assert (status, nodes.log.live[Place("g", "c")].uid) == (200, creation)
+    assert (status, nodes.log.live[SlotKey("g", "c")].uid) == (200, creation)
     other = nodes.kill()
     assert await send(other, creation) == (200, creation)
     status, another = await send(other)
@@ -316,7 +316,7 @@ async def test_a_creation_that_is_sent_again_while_it_is_carried_out_is_the_same
     assert not again.done()
     fake.create_gate.set()
     assert (await again).status == 200
-    assert nodes.log.live[Place("g", "c")].uid == "one"
+    assert nodes.log.live[SlotKey("g", "c")].uid == "one"
     assert len(fake.consumers) == 1
     assert not fake.consumers[0].closed
 

@@ -11,7 +11,7 @@ import pytest
 
 from kafka_gateway.auth import NoAuthentication
 from kafka_gateway.core import Gateway
-from kafka_gateway.definitions import Place
+from kafka_gateway.definitions import SlotKey
 from kafka_gateway.errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
@@ -139,8 +139,8 @@ async def test_another_node_pulls_when_this_one_has_committed(endpoints: Endpoin
     """The slot of the group and topic moves while a reply is being written; a pull of another slot stays."""
 
     class Moving:
-        def check_here(self, place: Place) -> None:
-            if place == Place("g", "u"):
+        def check_here(self, place: SlotKey) -> None:
+            if place == SlotKey("g", "u"):
                 raise Elsewhere(0)
 
     definitions: Any = Moving()

@@ -40,7 +40,7 @@ class StreamBody:
         self.last_bytes = LAST_CHUNK if is_chunked else b""
 
 
-class GzipFeed(FeedConnection):
+class GzipFeedConnection(FeedConnection):
     """As FeedConnection, for a client that takes gzip.
 
     An event is deflated once for all such clients: without history, and flushed so that what follows needs none
@@ -62,10 +62,10 @@ class GzipFeed(FeedConnection):
             self._put_deflated(opening, _deflated(opening))
 
     def write(self, event: Payload) -> bool:
-        found = event.frames.get((GzipFeed, self._frame))
+        found = event.frames.get((GzipFeedConnection, self._frame))
         if found is None:
             plain = self._frame(event)
-            found = event.frames[GzipFeed, self._frame] = (plain, _deflated(plain))
+            found = event.frames[GzipFeedConnection, self._frame] = (plain, _deflated(plain))
         self._put_deflated(*found)
         return self.transport is not None and not self.is_full
 

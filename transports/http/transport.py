@@ -26,7 +26,7 @@ from kafka_gateway.door.client_writer import ClientWriter, taken
 from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.half_closed import has_taken_all
 from kafka_gateway.door.known_heads import KnownHead
-from kafka_gateway.door.request import ANSWERED, Answered, HttpRequest
+from kafka_gateway.door.request import HttpRequest, SentResponse, sent_response
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, ServiceError
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Facts, Reply, Request
@@ -36,7 +36,7 @@ from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Stream
 from kafka_gateway.transport import Transport
-from kafka_gateway.transports.http.stream import BODIES, GzipFeed, HttpOutlet, StreamBody
+from kafka_gateway.transports.http.stream import BODIES, GzipFeedConnection, HttpOutlet, StreamBody
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 
 _COMPRESS_FROM = 1024
@@ -144,7 +144,7 @@ class HttpTransport(Transport):
             _stays(close, request.version),
             method == "HEAD",
         )
-        return ANSWERED(reply.status, not close, sent)
+        return sent_response(reply.status, not close, sent)
 
     def know(self, request: HttpRequest, length: int, proof: Mapping[str, str]) -> KnownHead | None:
         """What follows from the head of this request, which claims it and has passed the door's steps for heads; None
@@ -372,7 +372,7 @@ class HttpTransport(Transport):
                 raise
         if isinstance(stream, Feed) and request.method != "HEAD":
             self._feed(request, reply, stream, body, session, gateway)
-            return ANSWERED(reply.status, False, 0)
+            return sent_response(reply.status, False, 0)
         head = self._stream_head(reply, is_chunked, close)
         outlet = HttpOutlet(request.protocol, self._limits, gateway, body)
         if request.method == "HEAD":
@@ -380,7 +380,7 @@ class HttpTransport(Transport):
             await stream.aclose()
             outlet.put(head)
             outlet.release()
-            return ANSWERED(reply.status, not close, 0)
+            return sent_response(reply.status, not close, 0)
         heartbeat_s = getattr(stream, "heartbeat_s", 0)  # of records; streams of plugins are sent as they are
         outlet.put(head + body.opening if heartbeat_s else head)
         try:
@@ -392,7 +392,7 @@ class HttpTransport(Transport):
             outlet.release()
         outlet.put(body.last_bytes)
         close = close or gateway.stopping or not request.arriving.is_eof()
-        return ANSWERED(reply.status, not close, outlet.written_bytes)
+        return sent_response(reply.status, not close, outlet.written_bytes)
 
     def _feed(
         self, request: HttpRequest, reply: Reply, feed: Feed, body: StreamBody, session: Session, gateway: Gateway
@@ -401,7 +401,7 @@ class HttpTransport(Transport):
         is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
         if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
             reply.headers += (("Content-Encoding", "gzip"),)
-            packed = GzipFeed(request.transport, self._limits, gateway, feed, is_sse)
+            packed = GzipFeedConnection(request.transport, self._limits, gateway, feed, is_sse)
             packed.open(self._stream_head(reply, is_chunked, True), body.plain_opening)
             connection: FeedConnection = packed
         else:
@@ -432,7 +432,7 @@ class HttpTransport(Transport):
         return b"".join(parts)
 
 
-class _Refusal(Answered):
+class _Refusal(SentResponse):
     """A response that aiohttp's connection writes when it finishes the request."""
 
     __slots__ = ("_reply", "_transport")

@@ -55,7 +55,7 @@ class SocketOutlet(Connection):
         self.put(PING_FRAME)
 
 
-class SocketFeed(FeedConnection):
+class SocketFeedConnection(FeedConnection):
     """A socket on which nothing but a stream is sent: its own end of RFC 6455, as little of it as that takes.
 
     What the client sends is looked at for pings and for its close frame, and otherwise dropped.
@@ -207,7 +207,7 @@ async def feed_socket(
 ) -> None:
     """Answers the handshake; the rest goes on without a task."""
     await shake_hands(request, response)
-    connection = SocketFeed(request.transport, limits, gateway, feed)
+    connection = SocketFeedConnection(request.transport, limits, gateway, feed)
     lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
     tell = request.goes_on()
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.door.request import ANSWERED, HttpRequest
+from kafka_gateway.door.request import HttpRequest, sent_response
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import BadRequest, CloseReason, MethodNotAllowed, NotSupported, ServiceError, ShuttingDown
 from kafka_gateway.query import parse_query
@@ -128,7 +128,7 @@ class WebSocketTransport(Transport):
             session.streams.discard(stream)
             await stream.aclose()
             raise
-        return ANSWERED(
+        return sent_response(
             101, False, await serve_stream(request, socket, stream, session, gateway, self._limits_of_streams)
         )
 

@@ -53,7 +53,7 @@ _RETRY_S = 0.05
 _PROBE = "__consumer_offsets"
 """A topic to ask for when only the brokers matter: the list of all topics can be megabytes."""
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class KafkaAdmin:
@@ -374,9 +374,9 @@ class KafkaAdmin:
             return {partition: await self._list_offsets(topic, partition) for partition in partitions}
 
     async def _blocking(
-        self, call: Callable[..., Answer], *args: object, threads: concurrent.futures.Executor | None = None
-    ) -> Answer:
-        def run() -> Answer:
+        self, call: Callable[..., T], *args: object, threads: concurrent.futures.Executor | None = None
+    ) -> T:
+        def run() -> T:
             try:
                 answer = call(*args)
                 self.presence.answered()
@@ -386,14 +386,14 @@ class KafkaAdmin:
 
         return await asyncio.get_running_loop().run_in_executor(threads or self._threads, run)
 
-    async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+    async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer of the flight under this key; starts it if there is none. Cancelling leaves it to the others."""
         self._clients.check_process()
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.get_running_loop().create_task(_in_time(ask()))
             flight.add_done_callback(lambda done: self._landed(key, done))
-        return cast(Answer, await asyncio.shield(flight))
+        return cast(T, await asyncio.shield(flight))
 
     def _landed(self, key: Hashable, flight: asyncio.Task[Any]) -> None:
         self._flights.pop(key, None)
@@ -401,7 +401,7 @@ class KafkaAdmin:
             flight.exception()  # all who asked may have gone; then nobody else looks at it
 
 
-async def _in_time(answer: Coroutine[Any, Any, Answer]) -> Answer:
+async def _in_time(answer: Coroutine[Any, Any, T]) -> T:
     try:
         async with asyncio.timeout(DEADLINE_S):
             return await answer

@@ -25,7 +25,7 @@ from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
 from kafka_gateway.kafka.admin.configs import Configs
 from kafka_gateway.kafka.admin.consumer_groups import ConsumerGroups
-from kafka_gateway.kafka.admin.shared_answers import SharedAnswers
+from kafka_gateway.kafka.admin.single_flight import SingleFlight
 from kafka_gateway.kafka.admin.topic_changes import TopicChanges
 from kafka_gateway.kafka.admin.topic_directory import INTERNAL_TOPICS
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
@@ -67,7 +67,7 @@ class KafkaAdministration:
         self._embedded = embedded
         self._client = admin.client
         self._questions = BrokerQuestions(upstream)
-        self._shared = SharedAnswers()
+        self._shared = SingleFlight()
         self._changes = TopicChanges(admin.client, self._questions)
         self._configs = Configs(self._questions)
         self._acls = Acls(self._questions)

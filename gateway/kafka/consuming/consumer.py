@@ -16,7 +16,7 @@ from kafka_gateway.errors import InstanceNotFound, PartlyCommitted
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import not_stored
-from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFeeds
+from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFetchers
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
@@ -102,12 +102,12 @@ class KafkaConsumer:
         rebalanced: Rebalanced | None = None,
         numbers: KafkaNumbers | None = None,
         at_time: AtTime | None = None,
-        feeds: SharedFeeds | None = None,
+        fetchers: SharedFetchers | None = None,
         reach: Reach | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
 
-        ``feeds``: the topics that pushes of several consumers read once for all. ``reach``: `Admin.reach`.
+        ``fetchers``: the topics that pushes of several consumers read once for all. ``reach``: `Admin.reach`.
 
         Raises:
             InvalidConsumerConfig: librdkafka does not take the settings.
@@ -126,8 +126,8 @@ class KafkaConsumer:
         )
         await worker.start()
         pushes = None
-        if feeds is not None and not settings.finds_ends:
-            pushes = PushReads(worker, feeds, settings.isolation_level)
+        if fetchers is not None and not settings.finds_ends:
+            pushes = PushReads(worker, fetchers, settings.isolation_level)
         made = cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
         made._auto_commits = automatic
         return made
@@ -138,17 +138,17 @@ class KafkaConsumer:
         return self._worker.held_bytes
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(partial(self._worker.subscribe, list(topics)))
         self._topics = frozenset(topics)
 
     async def unsubscribe(self) -> None:
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(self._worker.unsubscribe)
         self._topics = frozenset()
 
     async def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(partial(self._worker.assign, list(partitions)))
         self._topics = frozenset(one.topic for one in partitions)
 
@@ -169,12 +169,12 @@ class KafkaConsumer:
         return found
 
     async def seek(self, positions: Sequence[PartitionOffset]) -> None:
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(partial(self._worker.seek, list(positions)))
 
     async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
         known = await self._embedded_offsets(times)
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(partial(self._worker.seek_to_time, list(times), known))
 
     async def _embedded_offsets(self, times: Sequence[PartitionOffset]) -> dict[Partition, int]:
@@ -189,11 +189,11 @@ class KafkaConsumer:
         return found
 
     async def seek_to_beginning(self, partitions: Sequence[TopicPartition]) -> None:
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(partial(self._worker.seek_to_beginning, list(partitions)))
 
     async def seek_to_end(self, partitions: Sequence[TopicPartition]) -> None:
-        self._leave_feed()
+        self._leave_fetcher()
         await self._ask(partial(self._worker.seek_to_end, list(partitions)))
 
     async def commit(self, offsets: Sequence[PartitionOffset] | None = None) -> None:
@@ -228,7 +228,7 @@ class KafkaConsumer:
         if self._clients.embedded_bootstrap and limits.timeout_s > 0 and limits.group_s < _EMBEDDED_GROUP_S:
             limits = dataclasses.replace(limits, group_s=_EMBEDDED_GROUP_S)
         if self._pushes is None or limits.kind != _PUSH:
-            self._leave_feed()
+            self._leave_fetcher()
         elif (fed := await self._pushes.take(self._topics, limits, encoder)) is not None:
             self._count(fed.batch, limits.kind)
             return self._taken(fed)
@@ -275,7 +275,7 @@ class KafkaConsumer:
         if self._pushes is None or not self._pushes.settle(read, bool(accepted)):
             self._worker.settle(read, bool(accepted))
 
-    def _leave_feed(self) -> None:
+    def _leave_fetcher(self) -> None:
         """What is asked of the thread next has to do with positions."""
         if self._pushes is not None:
             self._pushes.leave()
@@ -305,7 +305,7 @@ class KafkaConsumer:
         return self._in_doubt
 
     async def standing(self) -> tuple[Positions, Positions]:
-        self._leave_feed()
+        self._leave_fetcher()
         found: tuple[Positions, Positions] = await self._ask(self._worker.standing.now)
         return found
 

@@ -1,4 +1,4 @@
-"""Partitions of a consumer whose records the event loop hands out from a feed (`push_reads`): the consumer's thread.
+"""Partitions of a consumer whose records the event loop hands out from a fetcher (`push_reads`): the consumer's thread.
 
 The thread keeps its membership, its positions and its commits; it only fetches nothing meanwhile. Whatever moves or
 takes away one of these partitions ends that here first, and the loop hears of it.

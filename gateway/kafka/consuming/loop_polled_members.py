@@ -1,4 +1,4 @@
-"""All members of groups in one process, polled in turn by the event loop, and the feeds that they share."""
+"""All members of groups in one process, polled in turn by the event loop, and the fetchers that they share."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Protocol
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.client import Build
-from kafka_gateway.kafka.consuming.feed_place import FeedKey
 from kafka_gateway.kafka.consuming.member import KafkaMember
 from kafka_gateway.kafka.consuming.shared_fetcher import SharedFetcher
+from kafka_gateway.kafka.consuming.shared_reader import FetcherKey
 
 _log = logging.getLogger("gateway.kafka.consumer")
 
-FEED_FROM = 3
-"""So many members of one topic are worth a feed."""
+FETCHER_FROM = 3
+"""So many members of one topic are worth a fetcher."""
 _QUICK_S = 0.001
 _IDLE_S = 0.01
 _PER_MEMBER_S = 0.00005
 """Polling may take a few hundredths of the loop's time: with 100 members each is asked every 5 ms."""
 _PER_IDLE_S = 0.0001
 """The same while no record has come for a second."""
-_FEED_AGAIN_S = 10.0
+_FETCHER_AGAIN_S = 10.0
 _SWEEP_S = 0.01
 """A round of polls lets others have the loop after this time."""
 
@@ -38,14 +38,14 @@ class _Leaver(Protocol):
 class LoopPolledMembers:
     """All members of a process, polled in turn. Belongs to the event loop."""
 
-    def __init__(self, build_feed: Callable[[str], Build]) -> None:
-        """``build_feed`` gives what builds a feed's client for an isolation level."""
+    def __init__(self, build_fetcher: Callable[[str], Build]) -> None:
+        """``build_fetcher`` gives what builds a fetcher's client for an isolation level."""
         self._loop = asyncio.get_running_loop()
         self._members: list[KafkaMember] = []
-        self._build_feed = build_feed
-        self._keys: Counter[FeedKey] = Counter()
-        self._feeds: dict[FeedKey, SharedFetcher] = {}
-        self._feeds_building: dict[FeedKey, asyncio.Task[None]] = {}
+        self._build_fetcher = build_fetcher
+        self._keys: Counter[FetcherKey] = Counter()
+        self._fetchers: dict[FetcherKey, SharedFetcher] = {}
+        self._fetchers_building: dict[FetcherKey, asyncio.Task[None]] = {}
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
         self._next = 0
@@ -63,7 +63,7 @@ class LoopPolledMembers:
             building.add_done_callback(lambda _: self._leave(member))
             raise
         self._members.append(member)
-        self._keys[member.feed_key] += 1
+        self._keys[member.fetcher_key] += 1
         self.wake()
         return member
 
@@ -71,66 +71,66 @@ class LoopPolledMembers:
         """Ends a member's polls; a thread lets it leave its group."""
         if member in self._members:
             self._members.remove(member)
-            self._keys[member.feed_key] -= 1
+            self._keys[member.fetcher_key] -= 1
         self._leave(member)
 
     # --- topics that change -------------------------------------------------------------------------------------------
 
     def topics(self) -> set[str]:
         """Topics that are read."""
-        return {member.topic for member in self._members} | {topic for topic, _ in self._feeds}
+        return {member.topic for member in self._members} | {topic for topic, _ in self._fetchers}
 
     async def topic_changed(self, topic: str, anew: bool) -> None:
         """See `gateway.kafka.consuming.topic_changes`."""
         members = [member for member in self._members if member.topic == topic]
         await asyncio.gather(*(asyncio.to_thread(member.learn) for member in members), return_exceptions=True)
         if anew:
-            for feed in self._feeds.values():
-                if feed.topic == topic:
-                    feed.fail()
+            for fetcher in self._fetchers.values():
+                if fetcher.topic == topic:
+                    fetcher.fail()
             for member in members:
                 member.begin_again()
 
     async def topic_gone(self, topic: str) -> None:
         """Nothing follows from it: what was sent is counted by offsets, and begins anew when the topic does."""
 
-    # --- feeds --------------------------------------------------------------------------------------------------------
+    # --- fetchers -----------------------------------------------------------------------------------------------------
 
-    def want_feed(self, key: FeedKey, by: int = 1) -> None:
+    def want_fetcher(self, key: FetcherKey, by: int = 1) -> None:
         """Somebody who is no member wants the records of a topic, too, or (``by`` -1) does no longer."""
         self._keys[key] += by
 
-    def feed_for(self, key: FeedKey) -> SharedFetcher | None:
-        """The feed of the topic if there is one. Where it is worth it, one is made ready."""
-        feed = self._feeds.get(key)
-        if feed is None and self._keys[key] >= FEED_FROM and key not in self._feeds_building:
-            self._feeds_building[key] = self._loop.create_task(self._make_feed(key))
-        return feed
+    def fetcher_for(self, key: FetcherKey) -> SharedFetcher | None:
+        """The fetcher of the topic if there is one. Where it is worth it, one is made ready."""
+        fetcher = self._fetchers.get(key)
+        if fetcher is None and self._keys[key] >= FETCHER_FROM and key not in self._fetchers_building:
+            self._fetchers_building[key] = self._loop.create_task(self._make_fetcher(key))
+        return fetcher
 
-    async def _make_feed(self, key: FeedKey) -> None:
-        feed = SharedFetcher(key[0])
+    async def _make_fetcher(self, key: FetcherKey) -> None:
+        fetcher = SharedFetcher(key[0])
         try:
-            await asyncio.to_thread(feed.build, self._build_feed(key[1]))
+            await asyncio.to_thread(fetcher.build, self._build_fetcher(key[1]))
         except ServiceError as error:
             _log.warning("The topic %s is not read once for all: %s", key[0], error.message)
-            await asyncio.sleep(_FEED_AGAIN_S)
+            await asyncio.sleep(_FETCHER_AGAIN_S)
         else:
-            self._feeds[key] = feed
+            self._fetchers[key] = fetcher
             self.wake()
         finally:
-            del self._feeds_building[key]
+            del self._fetchers_building[key]
 
-    def _poll_feeds(self, now: float) -> bool:
+    def _poll_fetchers(self, now: float) -> bool:
         more = False
-        for key, feed in list(self._feeds.items()):
+        for key, fetcher in list(self._fetchers.items()):
             try:
-                more = feed.poll(now) or more
+                more = fetcher.poll(now) or more
             except Exception:
-                _log.exception("A poll of a feed failed")
-                feed.fail()
-            if feed.over(now):
-                del self._feeds[key]
-                self._leave(feed)
+                _log.exception("A poll of a fetcher failed")
+                fetcher.fail()
+            if fetcher.over(now):
+                del self._fetchers[key]
+                self._leave(fetcher)
         return more
 
     def _leave(self, member: _Leaver) -> None:
@@ -160,12 +160,12 @@ class LoopPolledMembers:
     def _round(self) -> None:
         self._timer = None
         members = self._members
-        if not members and not self._feeds:
+        if not members and not self._fetchers:
             return
         now = time.monotonic()
         end = now + _SWEEP_S
-        more = self._poll_feeds(now)
-        active = any(feed.active_until > now for feed in self._feeds.values())
+        more = self._poll_fetchers(now)
+        active = any(fetcher.active_until > now for fetcher in self._fetchers.values())
         for _ in range(len(members)):
             if not members:
                 break
@@ -193,11 +193,11 @@ class LoopPolledMembers:
         """Closes all members, and waits that long for them to leave their groups."""
         for member in list(self._members):
             member.close()
-        for task in self._feeds_building.values():
+        for task in self._fetchers_building.values():
             task.cancel()
-        feeds, self._feeds = self._feeds, {}
-        for feed in feeds.values():
-            self._leave(feed)
+        fetchers, self._fetchers = self._fetchers, {}
+        for fetcher in fetchers.values():
+            self._leave(fetcher)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -23,7 +23,7 @@ from confluent_kafka import KafkaException, Message
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, Build, GroupClient
-from kafka_gateway.kafka.consuming.feed_place import FeedKey, FeedPlace, SharedFeed
+from kafka_gateway.kafka.consuming.shared_reader import FetcherKey, FetcherPort, SharedReader
 from kafka_gateway.kafka.ports.members import MemberListener
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
@@ -36,7 +36,7 @@ second between two records of the lowest rate: ``pause()`` throws away what is p
 _MEMBERSHIP_S = 0.2
 """How often a paused member serves its group."""
 _FED_S = 0.1
-"""The same for one whose records all come from a feed."""
+"""The same for one whose records all come from a fetcher."""
 _ACTIVE_S = 1.0
 _SLICE_S = 0.05
 _COMMIT_AGAIN_S = 0.5
@@ -51,7 +51,7 @@ class Round(Protocol):
     def __len__(self) -> int: ...
     def wake(self) -> None: ...
     def remove(self, member: KafkaMember) -> None: ...
-    def feed_for(self, key: FeedKey) -> SharedFeed | None: ...
+    def fetcher_for(self, key: FetcherKey) -> FetcherPort | None: ...
 
 
 def member_fetching(members: int) -> dict[str, object]:
@@ -86,7 +86,7 @@ class KafkaMember:
         must tell of ends (``enable.partition.eof``).
         """
         self._members = members
-        self.feed_key = (topic, isolation_level)
+        self.fetcher_key = (topic, isolation_level)
         self.topic = topic
         self._listener = listener
         self._encoder = encoder
@@ -98,11 +98,11 @@ class KafkaMember:
         """Records that may still come."""
         self._idle_since = time.monotonic()
         self._membership_at = 0.0
-        self._place = FeedPlace(self._take_fed, self._left_feed)
+        self._shared = SharedReader(self._take_fed, self._left_fetcher)
         """Its positions; of partitions that no record has come from, and that were not at their end when reading began,
         the client knows them. Those that are fed are held in the client."""
         self._strayed: set[int] = set()
-        """Partitions that wait for being fetched here again, from the place on."""
+        """Partitions that wait for being fetched here again, from their positions on."""
         self._to_commit: dict[Partition, int] = {}
         self._commit_at = 0.0
         self._commits_fail = False
@@ -110,7 +110,7 @@ class KafkaMember:
         self.active_until = 0.0
         """Until then it is polled often."""
         self.due_at = 0.0
-        """Before then a poll would do nothing: what a feed brings needs none."""
+        """Before then a poll would do nothing: what a fetcher brings needs none."""
 
     def build(self, build: Build) -> None:
         """On a thread: it takes milliseconds, and up to two seconds more where starts are stored and Kafka is slow."""
@@ -127,7 +127,7 @@ class KafkaMember:
         if self._left:
             self._left = 0
             self._idle_since = time.monotonic()
-            self._place.leave()
+            self._shared.leave()
 
     def resume(self, most: int | None = None) -> None:
         self._left = math.inf if most is None else most
@@ -149,7 +149,7 @@ class KafkaMember:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._place.leave()
+            self._shared.leave()
             self._members.remove(self)
 
     # --- polling, on the loop -----------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class KafkaMember:
         if self._strayed:
             self._go_back()
         client.hold_all(False)
-        if self._place.fed and len(self._place.fed) == len(client.assigned) and not client.commits.on_their_way:
+        if self._shared.fed and len(self._shared.fed) == len(client.assigned) and not client.commits.on_their_way:
             if now < self._membership_at:
                 self.due_at = min(self._membership_at, self._commit_at) if self._to_commit else self._membership_at
                 return False
@@ -188,8 +188,8 @@ class KafkaMember:
         """Of partitions that are read to their end now. Those of which a record has come are committed with that."""
         ends = self._client.ends
         for name, offset in ends.items():
-            if self._stores_starts and name[1] not in self._place.next:
-                self._place.next[name[1]] = offset
+            if self._stores_starts and name[1] not in self._shared.next:
+                self._shared.next[name[1]] = offset
                 self._to_commit.setdefault(name, offset)
         ends.clear()
 
@@ -207,17 +207,17 @@ class KafkaMember:
             if not self._closed:
                 self._fail(failure)
         elif self._left == math.inf and found and not self._closed:
-            self._join_feed()
+            self._join_fetcher()
 
     def _new(self, found: list[Message]) -> list[Message]:
-        """Without what the feed brings; notes where the rest ends.
+        """Without what the fetcher brings; notes where the rest ends.
 
         Nothing is left out because its offset is lower than one before: a topic that was made again begins at 0.
         """
-        if self._place.fed:
-            found = [record for record in found if record.partition() not in self._place.fed]
+        if self._shared.fed:
+            found = [record for record in found if record.partition() not in self._shared.fed]
         for partition, offset in dict(_places(found)).items():
-            self._place.next[partition] = offset + 1
+            self._shared.next[partition] = offset + 1
         return found
 
     def _give(self, batch: RecordBatch, now: float) -> None:
@@ -237,43 +237,43 @@ class KafkaMember:
 
     def _fail(self, failure: ServiceError) -> None:
         self._left = 0
-        self._place.leave()
+        self._shared.leave()
         self._listener.failed(failure)
 
-    # --- the feed: a topic that is read once for all members at its end -----------------------------------------------
+    # --- the fetcher: a topic that is read once for all members at its end --------------------------------------------
 
     def _take_fed(self, batch: RecordBatch, now: float) -> None:
         self.active_until = now + _ACTIVE_S
         if len(batch):
             self._give(batch, now)
 
-    def _join_feed(self) -> None:
-        """Has the feed bring what this member has caught up with; librdkafka stops fetching it for this member."""
-        place = self._place
-        feed = place.feed or self._members.feed_for(self.feed_key)
-        if feed is None:
+    def _join_fetcher(self) -> None:
+        """Has the fetcher bring what this member has caught up with; librdkafka stops fetching it for this member."""
+        shared = self._shared
+        fetcher = shared.fetcher or self._members.fetcher_for(self.fetcher_key)
+        if fetcher is None:
             return
         joined = [
             partition
-            for partition, offset in place.next.items()
-            if partition not in place.fed
+            for partition, offset in shared.next.items()
+            if partition not in shared.fed
             and (self.topic, partition) in self._client.assigned
-            and feed.offers(partition, offset)
+            and fetcher.offers(partition, offset)
         ]
         if joined:
             self._client.hold((self.topic, partition) for partition in joined)
-            place.join(feed, joined)
+            shared.join(fetcher, joined)
 
-    def _left_feed(self, partitions: set[int]) -> None:
+    def _left_fetcher(self, partitions: set[int]) -> None:
         """They are to be fetched here again, when records are wanted."""
         self._strayed |= partitions
         self.due_at = 0.0
 
     def _go_back(self) -> None:
-        """Fetches here again what the feed brought, from where this member is in each partition."""
+        """Fetches here again what the fetcher brought, from where this member is in each partition."""
         strayed, self._strayed = self._strayed, set()
         starts = {
-            place: self._place.next[partition]
+            place: self._shared.next[partition]
             for partition in strayed
             if (place := (self.topic, partition)) in self._client.assigned
         }
@@ -355,10 +355,10 @@ class KafkaMember:
     def _forget_places(self) -> None:
         """Under the eager protocol every rebalance takes all partitions away, and each starts anew."""
         if not self._closed:
-            self._place.leave()
+            self._shared.leave()
         self._client.release([(self.topic, partition) for partition in self._strayed])
         self._strayed.clear()
-        self._place.next.clear()
+        self._shared.next.clear()
 
     def begin_again(self) -> None:
         """The topic was deleted and made again; see `GroupClient.begin_again`."""

@@ -1,4 +1,4 @@
-"""Reads of a push subscription at the end of its topic: out of a feed that all such subscriptions share.
+"""Reads of a push subscription at the end of its topic: out of a fetcher that all such subscriptions share.
 
 A hundred subscriptions of a hundred groups would fetch every record a hundred times, each with two hand-overs between
 threads. Where at least three read the end of one topic, the event loop hands them the very same batches
@@ -19,8 +19,8 @@ from typing import Any, Protocol, cast
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition, last_offsets, size_of
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
-from kafka_gateway.kafka.consuming.feed_place import FeedKey, FeedPlace, SharedFeed
 from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.shared_reader import FetcherKey, FetcherPort, SharedReader
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 
@@ -32,11 +32,11 @@ _AGAIN_S = 0.2
 """How long after a vain attempt the next one may come."""
 
 
-class SharedFeeds(Protocol):
+class SharedFetchers(Protocol):
     """The topics that are read once for all (`loop_polled_members`)."""
 
-    def want_feed(self, key: FeedKey, by: int = 1) -> None: ...
-    def feed_for(self, key: FeedKey) -> SharedFeed | None: ...
+    def want_fetcher(self, key: FetcherKey, by: int = 1) -> None: ...
+    def fetcher_for(self, key: FetcherKey) -> FetcherPort | None: ...
     def wake(self) -> None: ...
 
 
@@ -52,14 +52,14 @@ class FedWorker(Protocol):
 class PushReads:
     """Belongs to the event loop."""
 
-    def __init__(self, worker: FedWorker, feeds: SharedFeeds, isolation_level: str) -> None:
+    def __init__(self, worker: FedWorker, fetchers: SharedFetchers, isolation_level: str) -> None:
         self._worker = worker
-        self._feeds = feeds
+        self._fetchers = fetchers
         self._isolation_level = isolation_level
-        self._key: FeedKey | None = None
-        self._place = FeedPlace(self._take, lambda _: self.leave())
+        self._key: FetcherKey | None = None
+        self._shared = SharedReader(self._take, lambda _: self.leave())
         self._joined_at: dict[int, int] = {}
-        """From where on the feed's records wait here, of each partition."""
+        """From where on the fetcher's records wait here, of each partition."""
         self._waiting: collections.deque[RecordBatch] = collections.deque()
         self._waiting_records = self._waiting_bytes = 0
         self._nexts: dict[Partition, int] = {}
@@ -101,11 +101,11 @@ class PushReads:
             batch = self._waiting.popleft()
             room -= batch.size_bytes
             taken.append(batch)
-        feed = self._place.feed
-        if not taken or self._out is not None or feed is None:
+        fetcher = self._shared.fetcher
+        if not taken or self._out is not None or fetcher is None:
             self.leave()
             return None
-        batch = taken[0] if len(taken) == 1 else feed.together(taken)
+        batch = taken[0] if len(taken) == 1 else fetcher.together(taken)
         try:
             batch.encode(encoder)
         except ServiceError:
@@ -116,8 +116,8 @@ class PushReads:
         read = Read(limits, encoder, asyncio.get_running_loop().create_future())
         read.batch = batch
         read.last = last_offsets(cast(Any, batch.records))
-        for place, offset in read.last.items():
-            self._nexts[place] = offset + 1
+        for partition, offset in read.last.items():
+            self._nexts[partition] = offset + 1
         self._out = read
         return read
 
@@ -127,15 +127,15 @@ class PushReads:
             return False
         if accepted and self.is_fed:
             self._out = None
-            self._worker.fed.moves.append({place: offset + 1 for place, offset in read.last.items()})
+            self._worker.fed.moves.append({partition: offset + 1 for partition, offset in read.last.items()})
             return True
         self.leave()
         return False
 
-    # --- the feed -----------------------------------------------------------------------------------------------------
+    # --- the fetcher --------------------------------------------------------------------------------------------------
 
     async def _join(self, topics: Collection[str]) -> bool:
-        """Whether the feed brings the records from now on."""
+        """Whether the fetcher brings the records from now on."""
         if len(topics) != 1:
             self.stop()
             return False
@@ -143,18 +143,18 @@ class PushReads:
         if self._key != (topic, self._isolation_level):
             self.stop()
             self._key = (topic, self._isolation_level)
-            self._feeds.want_feed(self._key)
+            self._fetchers.want_fetcher(self._key)
         if time.monotonic() < self._again_at:
             return False
-        feed = self._feeds.feed_for(self._key)
-        if feed is None or feed.has_failed:
+        fetcher = self._fetchers.fetcher_for(self._key)
+        if fetcher is None or fetcher.has_failed:
             return False
-        place = self._place
-        if place.feed is None:
-            # Before it is asked where the client is: what the feed brings meanwhile waits here.
-            self._joined_at = dict(feed.next)
-            place.next = dict(feed.next)
-            place.join(feed, feed.next)
+        shared = self._shared
+        if shared.fetcher is None:
+            # Before it is asked where the client is: what the fetcher brings meanwhile waits here.
+            self._joined_at = dict(fetcher.next)
+            shared.next = dict(fetcher.next)
+            shared.join(fetcher, fetcher.next)
         self._worker.fed.ended = self.leave
         self._again_at = time.monotonic() + _AGAIN_S
         left = self._left
@@ -166,27 +166,27 @@ class PushReads:
             raise
         if not starts:
             return False
-        if left != self._left or not self._takes_over(feed, topic, starts):
+        if left != self._left or not self._takes_over(fetcher, topic, starts):
             self._worker.post(self._worker.fed.cancel)
-            if self._joined_at.keys() != feed.next.keys():
+            if self._joined_at.keys() != fetcher.next.keys():
                 self.leave()  # the next attempt is to have the records of all partitions wait here
             return False
         self._nexts = starts
         self.is_fed = True
-        self._feeds.wake()
+        self._fetchers.wake()
         return True
 
-    def _takes_over(self, feed: SharedFeed, topic: str, starts: dict[Partition, int]) -> bool:
-        """Whether nothing is missing between where the client is and what the feed has brought, or will."""
+    def _takes_over(self, fetcher: FetcherPort, topic: str, starts: dict[Partition, int]) -> bool:
+        """Whether nothing is missing between where the client is and what the fetcher has brought, or will."""
         here = {partition: offset for (name, partition), offset in starts.items() if name == topic}
         if len(here) < len(starts):
             return False
         if any(offset < self._joined_at.get(partition, 0) for partition, offset in here.items()):
             return False
         new = [partition for partition in here if partition not in self._joined_at]
-        if not all(feed.offers(partition, here[partition]) for partition in new):
+        if not all(fetcher.offers(partition, here[partition]) for partition in new):
             return False
-        place = self._place
+        shared = self._shared
         waiting, self._waiting = self._waiting, collections.deque()
         self._waiting_records = self._waiting_bytes = 0
         for batch in waiting:
@@ -194,11 +194,11 @@ class PushReads:
             left = [each for each in batch.records if (each.offset() or 0) >= here.get(each.partition() or 0, 2**63)]
             if left:
                 self._keep(batch if len(left) == len(batch) else _batch(left))
-        if place.exact:
-            place.part_from(feed)
-        place.fed = set(here)
-        place.next = {partition: max(offset, place.next.get(partition, 0)) for partition, offset in here.items()}
-        place.compare_with(feed)
+        if shared.exact:
+            shared.part_from(fetcher)
+        shared.fed = set(here)
+        shared.next = {partition: max(offset, shared.next.get(partition, 0)) for partition, offset in here.items()}
+        shared.compare_with(fetcher)
         return True
 
     def _take(self, batch: RecordBatch, now: float) -> None:
@@ -218,7 +218,7 @@ class PushReads:
     def leave(self) -> None:
         """The consumer's own client fetches from now on; what is asked of the thread next finds it so."""
         self._left += 1
-        self._place.leave()
+        self._shared.leave()
         self._waiting.clear()
         self._waiting_records = self._waiting_bytes = 0
         if self.is_fed:
@@ -229,10 +229,10 @@ class PushReads:
             self._wake.set_result(None)
 
     def stop(self) -> None:
-        """Nobody pushes any more: `leave`, and no feed is needed."""
+        """Nobody pushes any more: `leave`, and no fetcher is needed."""
         self.leave()
         if self._key is not None:
-            self._feeds.want_feed(self._key, -1)
+            self._fetchers.want_fetcher(self._key, -1)
             self._key = None
 
 

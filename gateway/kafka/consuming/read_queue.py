@@ -94,7 +94,7 @@ class ReadQueue:
 
     def goes_on(self) -> dict[Partition, int]:
         """The next offset of each partition of which records are here, or out with a read."""
-        out = {name: offset + 1 for name in self._out.places if (offset := self._out.last(name)) is not None}
+        out = {name: offset + 1 for name in self._out.partitions if (offset := self._out.last(name)) is not None}
         return self.buffer.first_offsets() | out
 
     def stands(self) -> dict[Partition, int]:

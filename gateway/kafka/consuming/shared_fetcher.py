@@ -1,7 +1,7 @@
 """A topic that is read once for all members of groups that are at its end.
 
 A hundred groups with a member each would fetch every record a hundred times, at about 40 µs for the gateway and more
-for the broker. Members that have caught up let the feed bring their records instead, partition by partition, as the
+for the broker. Members that have caught up let the fetcher bring their records instead, partition by partition, as the
 very same batches, encoded once for all that have the same formats; in their groups nothing changes. One that falls
 behind, or loses its place in any way, fetches by itself again, from the offset after its last record, and joins later.
 """
@@ -15,7 +15,7 @@ from typing import cast
 
 from kafka_gateway.kafka.consuming.buffer import size_of
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
-from kafka_gateway.kafka.consuming.feed_place import FeedPlace
+from kafka_gateway.kafka.consuming.shared_reader import SharedReader
 from kafka_gateway.records import ConsumedRecord, RecordBatch
 
 _log = logging.getLogger("gateway.kafka.consumer")
@@ -24,7 +24,7 @@ _MOST_RECORDS = 500
 _MOST_TOGETHER = 16
 _ACTIVE_S = 1.0
 _UNUSED_S = 5.0
-"""A feed without members ends after this time."""
+"""A fetcher without members ends after this time."""
 
 
 class SharedFetcher:
@@ -35,7 +35,7 @@ class SharedFetcher:
         self._client: GroupClient | None = None
         self.next: dict[int, int] = {}
         """The offset that comes next, of every partition that is read."""
-        self.members: dict[FeedPlace, None] = {}
+        self.members: dict[SharedReader, None] = {}
         """Who gets the records."""
         self._used_at = time.monotonic()
         self._failed = False

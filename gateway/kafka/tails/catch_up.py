@@ -30,7 +30,7 @@ class CatchUpReader:
     def __init__(
         self,
         cohorts: Sequence[Cohort],
-        open_feed: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Fetcher],
+        open_fetcher: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Fetcher],
         live: Callable[[], LiveEdge | None],
         edge: Callable[[], None],
         lost: Callable[[CatchUpReader, Lost], None],
@@ -56,7 +56,7 @@ class CatchUpReader:
         self._patience: asyncio.TimerHandle | None = None
         self._scheduled = False
         self.stopped = False
-        self.feed = open_feed(self._front, self._take)
+        self.fetcher = open_fetcher(self._front, self._take)
         self._encode_for(cohorts)
 
     def admits(self, cohort: Cohort) -> bool:
@@ -95,10 +95,10 @@ class CatchUpReader:
     def grow(self, starts: Mapping[int, int]) -> None:
         """The topic has new partitions. Members that follow all have them in their positions already."""
         self._front = {**self._front, **starts}
-        self.feed.add(starts)
+        self.fetcher.add(starts)
 
     def skip(self, partition: int, offset: int, back: bool = False) -> None:
-        """The feed goes on at another offset: further ahead, or ``back``."""
+        """The fetcher goes on at another offset: further ahead, or ``back``."""
         self._front = {**self._front, partition: offset}
         for cohort in [*self._cohorts, *self._joining]:
             cohort.skip(partition, offset, back)
@@ -111,17 +111,17 @@ class CatchUpReader:
         if self.stopped:
             return
         self.stopped = True
-        self.feed.stop()
+        self.fetcher.stop()
         self._items.clear()
         if self._patience is not None:
             self._patience.cancel()
         self._ended(self)
 
     def _encode_for(self, cohorts: Sequence[Cohort]) -> None:
-        wanted = dict.fromkeys(self.feed.audience)
+        wanted = dict.fromkeys(self.fetcher.audience)
         for cohort in cohorts:
             wanted |= dict.fromkeys((cohort.partitions, tail.encoder) for tail in cohort.tails)
-        self.feed.audience = tuple(wanted)
+        self.fetcher.audience = tuple(wanted)
 
     def _take(self, items: list[Item]) -> None:
         self._items.extend(items)
@@ -170,7 +170,7 @@ class CatchUpReader:
     def _given(self, chunk: Chunk) -> None:
         """Everybody has the chunk."""
         self._chunk = None
-        self.feed.taken(chunk.size_bytes)
+        self.fetcher.taken(chunk.size_bytes)
         if len(self._cohorts) > 1:
             merged: dict[object, Cohort] = {}
             for cohort in self._cohorts:
@@ -210,7 +210,7 @@ class CatchUpReader:
 
 
 def starts_of(cohorts: Sequence[Cohort]) -> dict[int, int]:
-    """Where a feed must start so that it misses nothing for any of them."""
+    """Where a fetcher must start so that it misses nothing for any of them."""
     starts: dict[int, int] = {}
     for cohort in cohorts:
         for partition, place in cohort.positions.items():

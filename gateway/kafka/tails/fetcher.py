@@ -106,7 +106,7 @@ class Lost:
 
 
 Item = Chunk | Lost | ServiceError
-"""What a feed hands over. A ServiceError is its end."""
+"""What a fetcher hands over. A ServiceError is its end."""
 
 
 class Fetcher:
@@ -141,7 +141,7 @@ class Fetcher:
         self._lost: dict[int, int] = {}
         self._client = GroupClient(build, joins=False)
         # Daemon: a thread that hangs in librdkafka must not keep the process (reliability.md F4).
-        self._thread = threading.Thread(target=self._run, name=f"kafka-feed-{topic}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"kafka-fetcher-{topic}", daemon=True)
         self._thread.start()
 
     @property

@@ -27,12 +27,12 @@ class LiveEdge:
         self,
         topic: str,
         starts: Mapping[int, int],
-        open_feed: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Fetcher],
+        open_fetcher: Callable[[Mapping[int, int], Callable[[list[Item]], None]], Fetcher],
         ring_bytes: int,
         lost: Callable[[Fetcher, Lost], None],
         failed: Callable[[ServiceError], None],
     ) -> None:
-        """Starts the feed. ``lost`` hears of positions that Kafka does not have yet, ``failed`` of the end."""
+        """Starts the fetcher. ``lost`` hears of positions that Kafka does not have yet, ``failed`` of the end."""
         self._topic = topic
         self._loop = asyncio.get_running_loop()
         self._lost = lost
@@ -48,14 +48,14 @@ class LiveEdge:
         self._held_until = 0.0
         self._in_step: dict[Filter, Cohort] = {}
         self._ahead: list[Cohort] = []
-        self.feed = open_feed(starts, self._take)
+        self.fetcher = open_fetcher(starts, self._take)
 
     def cohorts(self) -> Iterator[Cohort]:
         yield from self._in_step.values()
         yield from self._ahead
 
     def encode_for(self, audience: Audience) -> None:
-        self.feed.audience = audience
+        self.fetcher.audience = audience
 
     def admit(self, cohort: Cohort) -> bool:
         """Takes the tails of a cohort over if nothing is missing between their positions and the ring.
@@ -99,10 +99,10 @@ class LiveEdge:
             for cohort in self.cohorts():
                 if cohort.partitions is None and cohort.until is None:
                     cohort.positions = {**cohort.positions, partition: place}
-        self.feed.add(starts)
+        self.fetcher.add(starts)
 
     def skip(self, partition: int, offset: int, back: bool = False) -> None:
-        """The feed goes on at another offset: further ahead, or ``back``."""
+        """The fetcher goes on at another offset: further ahead, or ``back``."""
         self.head = {**self.head, partition: PartitionOffset(self._topic, partition, offset)}
         self._ring.clear()
         self._size = 0
@@ -117,16 +117,16 @@ class LiveEdge:
         return self._size
 
     def stop(self) -> None:
-        self.feed.stop()
+        self.fetcher.stop()
 
     def _take(self, items: list[Item]) -> None:
         for item in items:
             if isinstance(item, Chunk):
                 self._take_chunk(item)
-                self.feed.taken(item.size_bytes)
+                self.fetcher.taken(item.size_bytes)
             elif isinstance(item, Lost):
                 if item.first is None:
-                    self._lost(self.feed, item)
+                    self._lost(self.fetcher, item)
                 else:
                     self.skip(item.partition, item.first)
             else:

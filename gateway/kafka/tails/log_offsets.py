@@ -22,7 +22,7 @@ _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 Key = TypeVar("Key", bound=Hashable)
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,19 @@ class LogOffsets:
     end: Mapping[int, int]
 
 
-class Lookups(Generic[Key, Answer]):
+class Lookups(Generic[Key, T]):
     """Shares answers among those who ask at the same time. Belongs to the event loop.
 
     An answer always comes from a lookup that began after the question. A question that arrives during a lookup waits
     for the next one, with all others that do. A thousand questions at a time make two lookups.
     """
 
-    def __init__(self, ask: Callable[[Key], Awaitable[Answer]]) -> None:
+    def __init__(self, ask: Callable[[Key], Awaitable[T]]) -> None:
         self._ask = ask
-        self._under_way: dict[Key, asyncio.Task[Answer]] = {}
-        self._next: dict[Key, asyncio.Task[Answer]] = {}
+        self._under_way: dict[Key, asyncio.Task[T]] = {}
+        self._next: dict[Key, asyncio.Task[T]] = {}
 
-    async def get(self, key: Key) -> Answer:
+    async def get(self, key: Key) -> T:
         """Raises what ``ask`` raises. Cancelling leaves the lookup to the others."""
         flight = self._next.get(key)
         if flight is None:
@@ -59,7 +59,7 @@ class Lookups(Generic[Key, Answer]):
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
-    async def _fly(self, key: Key) -> Answer:
+    async def _fly(self, key: Key) -> T:
         me = self._next[key]
         try:
             if (before := self._under_way.get(key)) is not None:

@@ -174,7 +174,7 @@ class KafkaTails:
         """Whether any topic is read."""
         return bool(self._topics)
 
-    def open_feed(
+    def open_fetcher(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Fetcher:
         more: dict[str, object] = {"enable.partition.eof": True, **_FETCH}

@@ -28,7 +28,7 @@ from kafka_gateway.records import RecordsEncoder
 _log = logging.getLogger("gateway.kafka.streams")
 
 FRESH_S = 5.0
-"""So long a topic's ends are good to begin a live feed at; it reads what has come since."""
+"""So long a topic's ends are good to begin a live fetcher at; it reads what has come since."""
 GATHER_S = 0.01
 """Tails that need a catch-up reader within this time share it."""
 GATHER_MORE_S = 0.25
@@ -67,7 +67,7 @@ class Environment(Protocol):
     numbers: KafkaNumbers
     """What is counted of the records that are handed on."""
 
-    def open_feed(
+    def open_fetcher(
         self, topic: str, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], past: bool
     ) -> Fetcher: ...
     async def bounds(self, topic: str) -> LogOffsets: ...
@@ -109,14 +109,14 @@ class TailTopic:
         self._looking = False
         self._linger: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._feeds: set[Fetcher] = set()
+        self._fetchers: set[Fetcher] = set()
         self._over = False
 
     @property
     def held_bytes(self) -> int:
         """Of the records at the live edge, and of those that its fetchers have ready."""
         kept = self._live.kept_bytes if self._live is not None else 0
-        return kept + sum(fetcher.held_bytes for fetcher in self._feeds)
+        return kept + sum(fetcher.held_bytes for fetcher in self._fetchers)
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class TailTopic:
         self._stop_reading()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *(feed.ended for feed in self._feeds), return_exceptions=True)
+        await asyncio.gather(*self._tasks, *(fetcher.ended for fetcher in self._fetchers), return_exceptions=True)
 
     def resumed(self, tail: KafkaTail) -> None:
         if not self._ready:
@@ -263,7 +263,7 @@ class TailTopic:
         live = LiveEdge(
             self.name,
             self._ends,
-            lambda starts, deliver: self._open_feed(starts, deliver, past=False),
+            lambda starts, deliver: self._open_fetcher(starts, deliver, past=False),
             self._environment.ring_bytes,
             self._lost_live,
             self.fail,
@@ -321,7 +321,7 @@ class TailTopic:
         going = [cohort for cohort in waiting if _distance(first, cohort) <= AHEAD_RECORDS]
         catch_up = CatchUpReader(
             going,
-            lambda starts, deliver: self._open_feed(starts, deliver, past=True),
+            lambda starts, deliver: self._open_fetcher(starts, deliver, past=True),
             lambda: self._live,
             self._near_edge,
             self._lost_catch_up,
@@ -394,26 +394,26 @@ class TailTopic:
         for tail in running:
             self.resumed(tail)
 
-    def _lost_live(self, feed: Fetcher, lost: Lost) -> None:
-        self._spawn(self._find_again(feed, lost, lambda: self._live))
+    def _lost_live(self, fetcher: Fetcher, lost: Lost) -> None:
+        self._spawn(self._find_again(fetcher, lost, lambda: self._live))
 
     def _lost_catch_up(self, catch_up: CatchUpReader, lost: Lost) -> None:
-        self._spawn(self._find_again(catch_up.feed, lost, lambda: None if catch_up.stopped else catch_up))
+        self._spawn(self._find_again(catch_up.fetcher, lost, lambda: None if catch_up.stopped else catch_up))
 
     async def _find_again(
-        self, feed: Fetcher, lost: Lost, reader: Callable[[], LiveEdge | CatchUpReader | None]
+        self, fetcher: Fetcher, lost: Lost, reader: Callable[[], LiveEdge | CatchUpReader | None]
     ) -> None:
         """Kafka has no record yet with the offset that was to be read next: truncated, or another life."""
         while True:
             known = await self._environment.look(self)
             found = reader()
-            if found is None or found.feed is not feed or self._over:
+            if found is None or found.fetcher is not fetcher or self._over:
                 return
             if known and not self.missed:
                 break
             await asyncio.sleep(_AGAIN_S)
         found.skip(lost.partition, lost.end, back=True)
-        feed.move(lost.partition, lost.end)
+        fetcher.move(lost.partition, lost.end)
         self._truncated(lost.partition, lost.end)
 
     def _truncated(self, partition: int, end: int) -> None:
@@ -443,11 +443,11 @@ class TailTopic:
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
-    def _open_feed(self, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], *, past: bool) -> Fetcher:
-        feed = self._environment.open_feed(self.name, starts, deliver, past)
-        self._feeds.add(feed)
-        feed.ended.add_done_callback(lambda _: self._feeds.discard(feed))
-        return feed
+    def _open_fetcher(self, starts: Mapping[int, int], deliver: Callable[[list[Item]], None], *, past: bool) -> Fetcher:
+        fetcher = self._environment.open_fetcher(self.name, starts, deliver, past)
+        self._fetchers.add(fetcher)
+        fetcher.ended.add_done_callback(lambda _: self._fetchers.discard(fetcher))
+        return fetcher
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

@@ -1,7 +1,7 @@
-"""Where one reader of a group stands in a topic that is read once for all (`shared_fetcher`).
+"""One reader of a group in a topic that is read once for all (`shared_fetcher`): its position in each partition.
 
-The reader's own client holds the partitions whose records the feed brings. Positions are kept here, partition by
-partition, so that a reader that leaves the feed, for whatever reason, goes on behind what it has had.
+The reader's own client holds the partitions whose records the fetcher brings. Positions are kept here, partition by
+partition, so that a reader that leaves the fetcher, for whatever reason, goes on behind what it has had.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Protocol
 
 from kafka_gateway.records import RecordBatch
 
-FeedKey = tuple[str, str]
+FetcherKey = tuple[str, str]
 """Topic and isolation level."""
 
 
-class SharedFeed(Protocol):
+class FetcherPort(Protocol):
     """A topic that is read once for all who are at its end, as one of them sees it."""
 
-    members: dict[FeedPlace, None]
+    members: dict[SharedReader, None]
     next: dict[int, int]
     """The offset that comes next, of every partition that is read."""
 
@@ -33,27 +33,27 @@ class SharedFeed(Protocol):
         """Batches that come one after the other, as one: the same for all who ask for the same ones."""
 
 
-class FeedPlace:
-    """Belongs to the event loop."""
+class SharedReader:
+    """Which partitions the fetcher brings, and where the reader is in each. Belongs to the event loop."""
 
     def __init__(self, take: Callable[[RecordBatch, float], None], left: Callable[[set[int]], None]) -> None:
         """
         Args:
             take: gets the records that come next, maybe none, and the time (`time.monotonic`).
-            left: hears of the partitions that the feed brings no longer; they go on at ``next``.
+            left: hears of the partitions that the fetcher brings no longer; they go on at ``next``.
         """
         self._take = take
         self._left = left
         self.next: dict[int, int] = {}
         """The next offset of every partition of which it is known: that a record has come from, say."""
         self.fed: set[int] = set()
-        """Partitions whose records come from the feed."""
+        """Partitions whose records come from the fetcher."""
         self.exact = False
-        """Whether the feed's next record is this reader's, in all partitions, so that their batches are the same."""
-        self.feed: SharedFeed | None = None
+        """Whether the fetcher's next record is this reader's, in all partitions, so that their batches are the same."""
+        self.fetcher: FetcherPort | None = None
 
     def take(self, batch: RecordBatch, ends: dict[int, int], now: float) -> None:
-        """What the feed has read. ``ends`` are its next offsets, of the partitions in the batch."""
+        """What the fetcher has read. ``ends`` are its next offsets, of the partitions in the batch."""
         if not self.exact:
             known = self.next
             mine = [
@@ -68,33 +68,33 @@ class FeedPlace:
                     known[partition] = end
         self._take(batch, now)
 
-    def join(self, feed: SharedFeed, partitions: Iterable[int]) -> None:
-        """The feed brings these from now on, too: it `offers` them from ``next``."""
+    def join(self, fetcher: FetcherPort, partitions: Iterable[int]) -> None:
+        """The fetcher brings these from now on, too: it `offers` them from ``next``."""
         self.fed.update(partitions)
-        self.feed = feed
-        feed.members[self] = None
+        self.fetcher = fetcher
+        fetcher.members[self] = None
         if self.exact:
-            self.part_from(feed)
-        self.compare_with(feed)
+            self.part_from(fetcher)
+        self.compare_with(fetcher)
 
     def leave(self) -> None:
-        """What the feed brought is to be fetched by the reader again."""
-        feed, self.feed = self.feed, None
-        if feed is None:
+        """What the fetcher brought is to be fetched by the reader again."""
+        fetcher, self.fetcher = self.fetcher, None
+        if fetcher is None:
             return
-        feed.members.pop(self, None)
+        fetcher.members.pop(self, None)
         if self.exact:
-            self.part_from(feed)
+            self.part_from(fetcher)
         fed, self.fed = self.fed, set()
         self._left(fed)
 
-    def part_from(self, feed: SharedFeed) -> None:
+    def part_from(self, fetcher: FetcherPort) -> None:
         """Its batches are not this reader's any more, though its positions so far were."""
-        self.next.update((partition, feed.next[partition]) for partition in self.fed)
+        self.next.update((partition, fetcher.next[partition]) for partition in self.fed)
         self.exact = False
 
-    def compare_with(self, feed: SharedFeed) -> None:
+    def compare_with(self, fetcher: FetcherPort) -> None:
         """Looks whether its batches are this reader's from now on, and its positions, too."""
-        self.exact = len(self.fed) == len(feed.next) and all(
-            self.next[partition] == offset for partition, offset in feed.next.items()
+        self.exact = len(self.fed) == len(fetcher.next) and all(
+            self.next[partition] == offset for partition, offset in fetcher.next.items()
         )

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
-class SharedAnswers:
-    """Answers by question. Who asks while a question is under way, or within ``for_s`` of its beginning, shares it.
+class SingleFlight:
+    """Questions by key. Who asks while one is under way, or within ``for_s`` of its beginning, shares its answer.
 
     Failures are shared by those who wait for them, and not kept. Belongs to the event loop.
     """
@@ -20,7 +20,7 @@ class SharedAnswers:
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def get(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+    async def get(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer; nobody changes it. Cancelling leaves the question to the others."""
         flight = self._flights.get(key)
         if flight is None:
@@ -29,7 +29,7 @@ class SharedAnswers:
             self._tasks.add(flight)
             until = loop.time() + self._for_s
             flight.add_done_callback(lambda done: self._landed(key, done, until))
-        return cast(Answer, await asyncio.shield(flight))
+        return cast(T, await asyncio.shield(flight))
 
     def forget(self) -> None:
         """Something was changed: who asks from now on gets an answer that is made from now on."""
