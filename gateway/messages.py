@@ -128,14 +128,28 @@ class Call(msgspec.Struct, eq=False):
         """
         if (own := own_refusal(resource, names)) is not None:
             raise own
-        self.request.session.rights.require(operation, resource, *names)
-        self.needs += tuple((operation, resource, name) for name in names)
+        session = self.request.session
+        session.rights.require(operation, resource, *names)
+        needs = tuple((operation, resource, name) for name in names)
+        self.needs += needs
+        if session.guarded and session.witness is not None:
+            for need in needs:
+                session.witness.allowed(self.request, need, session.rights.decide(*need).rule)
+
+    def require_making(self, topic: str) -> None:
+        """As ``require``, for a request that makes a topic: ``create`` of it, or of the cluster."""
+        session = self.request.session
+        decision = session.rights.making(topic)
+        if not decision.allowed:
+            self.require("create", "topic", topic)
+        if session.guarded and session.witness is not None:
+            session.witness.allowed(self.request, ("create", "topic", topic), decision.rule)
 
     def tell_refusal(self, error: ServiceError) -> None:
         """For a handler that answers an error by itself, in a row, say, and does not raise it: the audit log has every
         refusal, once (security.md §7)."""
-        if (tell := self.request.session.tell_refusal) is not None:
-            tell(self.request, error)
+        if (witness := self.request.session.witness) is not None:
+            witness.refused(self.request, error)
 
     @property
     def session(self) -> Session:

@@ -175,6 +175,12 @@ class Rights:
     def require(self, operation: str, resource: str, *names: str) -> None:
         """Raises gateway.errors.NotAuthorized, naming the first of the names that is not allowed."""
 
+    def making(self, topic: str) -> Decision:
+        """Whether the principal may have this topic made, by asking for it or by producing to it: ``create`` of the
+        topic or of the cluster, either is enough, as in Kafka."""
+        decision = self.decide("create", "cluster", "")
+        return decision if decision.allowed else self.decide("create", "topic", topic)
+
     def filter(self, operation: str, resource: str, names: Iterable[str]) -> list[str]:
         """Those of the names that are allowed, in their order: for lists and patterns."""
         return list(names)

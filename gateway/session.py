@@ -10,10 +10,10 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from kafka_gateway.errors import GONE, CloseReason, ServiceError
-from kafka_gateway.rights import EVERYTHING, Rights
+from kafka_gateway.rights import EVERYTHING, Need, Rights
 from kafka_gateway.stream import Stream
 
 
@@ -64,6 +64,16 @@ T = TypeVar("T")
 _NOTHING: Mapping[str, str] = {}
 
 _numbers = itertools.count(1)
+
+
+class Witness(Protocol):
+    """Whoever writes the audit log (security.md §7), as handlers know it."""
+
+    def allowed(self, request: Any, need: Need, rule: str) -> None:
+        """The request may have what it needs for a name in its body, by this rule."""
+
+    def refused(self, request: Any, error: ServiceError) -> None:
+        """The request, or a part of it, is answered with this error."""
 
 
 class Waiting:
@@ -123,11 +133,11 @@ class Session:
         "state",
         "streams",
         "tasks",
-        "tell_refusal",
         "transport",
         "unsaid",
         "waiting",
         "way",
+        "witness",
     )
 
     def __init__(
@@ -155,8 +165,8 @@ class Session:
         and nothing else; False: all but that; None: both."""
         self.rights: Rights = EVERYTHING
         """What its principal may do."""
-        self.tell_refusal: Callable[[Any, ServiceError], None] | None = None
-        """Writes down that one of its requests was refused (`Call.tell_refusal`)."""
+        self.witness: Witness | None = None
+        """Writes down what its requests were allowed and refused."""
         self.allowance: Any = None
         """How much its principal may use (gateway.door.quotas.Allowance), from the moment when it was let in."""
         self.kafka: Any = None

@@ -72,7 +72,6 @@ class Admission:
         self.audit = Audit(config.text("audit.log"))
         self.changes = 0
         """How often rules, quotas or what is written down have become others."""
-        self._refused = self.refused
 
     def _limits_of(self, principal: Principal) -> Mapping[str, int]:
         limits: dict[str, int] = {}
@@ -112,7 +111,7 @@ class Admission:
                 allowance.check_connections()
             allowance.sessions.add(session)
         session.allowance = allowance
-        session.tell_refusal = self._refused
+        session.witness = self
         before, session.rights = session.rights, self.authorization.rights_of(session.principal)
         session.guarded = self._guards(session)
         if before is not EVERYTHING and before is not session.rights:
@@ -168,6 +167,11 @@ class Admission:
                 error = not_authorized(session.principal, *need)
                 error.audited = True
                 raise error
+
+    def allowed(self, request: Request, need: Need, rule: str) -> None:
+        """A handler has judged a name of the body: it is written down like one of the path."""
+        if self.audit.enabled:
+            self.audit.decided(request.session, need, True, rule, _told(request))
 
     def refused(self, request: Request, error: ServiceError) -> None:
         """What a request was answered: if that refuses a right or a proof, it is written down, once. Handlers that

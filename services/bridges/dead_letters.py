@@ -7,6 +7,7 @@ import datetime
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.records import ConsumedRecord, OutgoingRecord
+from kafka_gateway.rights import EVERYTHING
 from kafka_gateway.services.bridges.outcomes import SinkAnswer
 
 _ERROR_MAX = 512
@@ -21,7 +22,7 @@ class DeadLetters:
 
     async def keep(self, record: ConsumedRecord, answer: SinkAnswer, attempts: int) -> None:
         """Returns when Kafka has stored it; ServiceError if it has not."""
-        waiting = self._producer.ready(self.topic)
+        waiting = self._producer.ready(self.topic, EVERYTHING)
         if waiting is not None:
             await waiting
         (delivery,) = await self._producer.send(self.topic, [dead_letter(record, answer, attempts)])

@@ -16,6 +16,7 @@ from kafka_gateway.errors import (
     KafkaAuthorization,
     KafkaThrottled,
     MethodNotAllowed,
+    NotAuthorized,
     OutcomeUnknown,
     PartitionTrouble,
     PayloadTooLarge,
@@ -27,6 +28,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import EVERYTHING, Rights
 from kafka_gateway.services.bridges.headers import HeaderRules, RecordHeaders, canonical
 
 METHODS = ("POST", "GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -87,7 +89,8 @@ class ProducerBridge:
             )
         counters.in_flight += 1
         try:
-            delivery = await self._send(request, body)
+            rights = call.session.rights if call.route.permissions else EVERYTHING
+            delivery = await self._send(request, body, rights)
         except ServiceError as error:
             counters.failed += 1
             raise _as_answer(error) from error
@@ -100,10 +103,10 @@ class ProducerBridge:
         counters.stored_bytes += len(body)
         return _SUCCESS
 
-    async def _send(self, request: Request, body: bytes) -> Delivery:
+    async def _send(self, request: Request, body: bytes, rights: Rights) -> Delivery:
         topic = self.settings.topic
         arrived_ms = int(time.time() * 1000)
-        waiting = self._producer.ready(topic)
+        waiting = self._producer.ready(topic, rights)
         if waiting is not None:
             await waiting
         headers = self._headers.of(_fields(request))
@@ -131,7 +134,7 @@ def _redirect(request: Request) -> Response:
 
 def _as_answer(error: ServiceError) -> ServiceError:
     """The failure of a record, with the status by which the caller knows whether to send it again (A2.4)."""
-    if isinstance(error, (PayloadTooLarge, KafkaThrottled, GatewayTimeout)):
+    if isinstance(error, (PayloadTooLarge, KafkaThrottled, GatewayTimeout, NotAuthorized)):
         return error
     if isinstance(error, OutcomeUnknown) and not isinstance(error, PartitionTrouble):
         return GatewayTimeout(error.message)

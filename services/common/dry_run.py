@@ -14,6 +14,7 @@ from kafka_gateway.errors import (
     BadRequest,
     BrokerNotAvailable,
     KafkaRetriable,
+    NotAuthorized,
     RecordTooLarge,
     ServiceError,
     ShuttingDown,
@@ -23,6 +24,7 @@ from kafka_gateway.kafka.ports.administration import CLUSTER_WIDE, ConfigOf
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Sending, SizeLimit
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.rights import Rights
 
 NAME = "dry_run"
 _OVERHEAD = 70
@@ -91,8 +93,15 @@ class DryRunProducer:
     def size_limit(self) -> SizeLimit:
         return self._producer.size_limit
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
-        return None
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
+        """As the `Producer`'s: NotAuthorized for a missing topic that whoever produces may not have made."""
+        return self._find(topic, rights) if self._creates_topics and not rights.making(topic).allowed else None
+
+    async def _find(self, topic: str, rights: Rights) -> None:
+        try:
+            await self._admin.topic(topic)
+        except UnknownTopicOrPartition:
+            rights.require("create", "topic", topic)
 
     def knows(self, topic: str) -> bool:
         return True
@@ -122,12 +131,15 @@ class DryRunProducer:
         return judging
 
     async def refusals(
-        self, topic: str, records: Sequence[RecordToSend], partition: int | None = None
+        self, topic: str, records: Sequence[RecordToSend], rights: Rights, partition: int | None = None
     ) -> list[ServiceError] | None:
-        """What Kafka would say to each record if it would take none of them; None if it would take one."""
+        """What Kafka would say to each record if it would take none of them; None if it would take one. ``rights``: of
+        whoever produces them, who may not be allowed to have the topic made."""
         try:
+            if (waiting := self.ready(topic, rights)) is not None:
+                await waiting
             bounds = await self._topic(topic)
-        except UnknownTopicOrPartition as error:
+        except (NotAuthorized, UnknownTopicOrPartition) as error:
             return [error] * len(records)
         except ServiceError:  # it cannot be asked now; whoever sends the records will be told, or will not
             return None

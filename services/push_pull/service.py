@@ -132,7 +132,7 @@ class PushPull:
         # Without a key all go to one partition, where they keep their order.
         chosen = self._leaders.of(topic) or await self._leaders.look_up(topic)
         partition = random.choice(chosen) if key is None else None
-        waiting = producer.ready(topic)
+        waiting = producer.ready(topic, call.session.rights)
         if waiting is not None:
             await waiting
         stored_key = None if key is None else key.encode()

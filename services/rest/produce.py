@@ -81,7 +81,7 @@ class RecordsService:
         refusal = self._rules.refusal(topic)
         if refusal is not None:
             return [refusal] * len(records)
-        waiting = producer.ready(topic)
+        waiting = producer.ready(topic, call.session.rights)
         if waiting is not None:
             await waiting
         if isinstance(records, SchemaRecords) and records.refused is not None:
@@ -117,7 +117,7 @@ class ToTopicAtOnce:
             if len(self._ready_until) >= _KNOWN_MAX:
                 self._ready_until.clear()
             self._ready_until[topic] = now + _LOOKED_AT_S
-            producer.ready(topic)  # it is, and its being used is noted
+            producer.ready(topic, call.session.rights)  # it is, and its being used is noted
         return producer.send(topic, call.body)
 
     def end(self, call: Call, work: asyncio.Future[list[Delivery]]) -> Response:

@@ -155,7 +155,7 @@ class SchemaReader:
             if not any(is_open(choice, writer) for choice, writer in drafts):
                 return encoded
             if self._judge is not None:
-                encoded.refused = await self._judge.refusals(choices[0].topic, encoded, partition)
+                encoded.refused = await self._judge.refusals(choices[0].topic, encoded, rights, partition)
                 if encoded.refused is not None:
                     return encoded
             writers = await registered(self._schemas, drafts)

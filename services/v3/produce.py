@@ -15,6 +15,7 @@ from kafka_gateway.jsonio import Raw
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
 from kafka_gateway.messages import Call, Response
+from kafka_gateway.rights import Rights
 from kafka_gateway.schemas import Preparing, Schemas, in_order
 from kafka_gateway.service import Service
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
@@ -142,7 +143,7 @@ class ProduceService(Service):
                 record.unready is not None and not schemas.complete_now(record, topic, rights)
             ) or call.session.preparing:
                 await in_order(call.session, Preparing(lambda _: schemas.complete(record, topic, rights)))
-            if (waiting := producer.ready(topic)) is not None:
+            if (waiting := producer.ready(topic, rights)) is not None:
                 await waiting
             (delivery,) = await producer.send(topic, (record,))
         except ServiceError as error:
@@ -183,7 +184,7 @@ class ProduceService(Service):
             await _complete(found[1], topic, schemas, call)
         names, outcomes = found
         records = [each for each in outcomes if not isinstance(each, ServiceError)]
-        deliveries = iter(await _send(producer, topic, records))
+        deliveries = iter(await _send(producer, topic, records, call.session.rights))
         reports = reports_on(str(call.params["cluster_id"]), topic)
         successes, failures = [], []
         for name, outcome in zip(names, outcomes, strict=True):
@@ -263,11 +264,11 @@ async def _complete(outcomes: list[Record | ServiceError], topic: str, schemas: 
                 outcomes[i] = error
 
 
-async def _send(producer: Producer, topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
+async def _send(producer: Producer, topic: str, records: Sequence[Record], rights: Rights) -> Sequence[Delivery]:
     if not records:
         return ()
     try:
-        if (waiting := producer.ready(topic)) is not None:
+        if (waiting := producer.ready(topic, rights)) is not None:
             await waiting
         return await producer.send(topic, records)
     except (TooManyRequests, BadRequest, PayloadError) as error:

@@ -367,7 +367,7 @@ class ProduceStream:
             return
         run, size, self._run, self._run_bytes = self._run, self._run_bytes, [], 0
         try:
-            if (waiting := self._producer.ready(self._topic)) is not None:
+            if (waiting := self._producer.ready(self._topic, self._rights)) is not None:
                 await waiting
             sending = await self._send(run)
         except asyncio.CancelledError:

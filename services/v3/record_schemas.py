@@ -58,7 +58,7 @@ class RecordSchemas:
             stored = await asyncio.to_thread(_encoded, part, text, writer) if slow else _encoded(part, text, writer)
             _fill(record, part, stored, writer)
         if any(is_open(choice, writer) for choice, writer in drafts):
-            if (refused := await self._judge.refusals(topic, (record,))) is not None:
+            if (refused := await self._judge.refusals(topic, (record,), rights)) is not None:
                 raise refused[0]
             for (part, _, _), writer in zip(unready, await registered(self._schemas, drafts), strict=True):
                 _fill(record, part, writer.renumbered(record.key if part == "key" else record.value), writer)

@@ -75,8 +75,7 @@ class TopicsService:
         request: CreateTopicRequest = call.body
         if (own := own_refusal("topic", (request.topic.name,))) is not None:
             raise own
-        if not call.session.rights.allows("create", "cluster", ""):  # as in Kafka, either is enough
-            call.require("create", "topic", request.topic.name)
+        call.require_making(request.topic.name)
         links = await self._links.of(call)
         made = await self._administration.create_topic(request.topic, request.validate_only)
         topic = _created(request.topic, made, links)

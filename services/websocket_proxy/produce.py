@@ -59,7 +59,7 @@ class ProduceSockets:
         try:
             kafka = await log_in(self._kafka, call.session, wanted.topic)
             if not wanted.transactional:
-                return Response(Sender(kafka, wanted.topic, lease, keyed))
+                return Response(Sender(kafka, wanted.topic, lease, call, keyed))
             name = f"{wanted.client_id}-{wanted.instance_id}"
             transactions = await kafka.transactions(name, wanted.client_id)
         except BaseException:
@@ -101,8 +101,9 @@ class Sender:
 
     one_by_one = False
 
-    def __init__(self, kafka: Kafka, topic: str, lease: Lease, keyed: bool = False) -> None:
-        """``keyed``: the topic takes no records without a key."""
+    def __init__(self, kafka: Kafka, topic: str, lease: Lease, call: Call, keyed: bool = False) -> None:
+        """``call`` has opened the socket. ``keyed``: the topic takes no records without a key."""
+        self._call, self._session = call, call.session
         self._keyed = keyed
         self._producer = kafka.producer
         self._topic = topic
@@ -134,7 +135,7 @@ class Sender:
         return answer
 
     def _send(self, records: Sequence[RecordToSend]) -> PendingResults:
-        if not self._waiting and self._producer.ready(self._topic) is None:
+        if not self._waiting and self._producer.ready(self._topic, self._session.rights) is None:
             try:
                 return self._producer.send(self._topic, records)
             except TooManyRequests:
@@ -150,13 +151,14 @@ class Sender:
         while waiting:
             records, answer = waiting[0]
             try:
-                if (ready := self._producer.ready(self._topic)) is not None:
+                if (ready := self._producer.ready(self._topic, self._session.rights)) is not None:
                     await ready
                 sent = self._producer.send(self._topic, records)
             except TooManyRequests:
                 await asyncio.sleep(_ROOM_S)
                 continue
             except ServiceError as error:
+                self._call.tell_refusal(error)
                 waiting.popleft()
                 _fail(answer, error)
                 continue

@@ -25,6 +25,7 @@ from kafka_gateway.kafka.ports.producing import Delivery, Stored
 from kafka_gateway.messages import Request
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.registry.catalogue import Catalogue
+from kafka_gateway.rights import Rights
 from kafka_gateway.router import Router
 from kafka_gateway.services.common.rows import v2_encoder
 from kafka_gateway.services.rest.produce_bodies import RecordsReader
@@ -79,7 +80,7 @@ class Record(StoredRecord):
 class NullProducer:
     """Confirms everything at once, so that what is measured is the gateway's own."""
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
         return None
 
     def knows(self, topic: str) -> bool:

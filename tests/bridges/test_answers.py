@@ -10,6 +10,7 @@ import pytest
 from kafka_gateway import errors
 from kafka_gateway.errors import ServiceError, UnknownTopicTimeout
 from kafka_gateway.messages import Call, Request
+from kafka_gateway.rights import Rights
 from kafka_gateway.router import Route
 from kafka_gateway.services.bridges.produce import ProducerBridge, ProducerSettings
 from kafka_gateway.session import Session
@@ -21,7 +22,7 @@ class FailingProducer:
     def __init__(self, error: ServiceError, at_once: bool) -> None:
         self._error, self._at_once = error, at_once
 
-    def ready(self, topic: str) -> None:
+    def ready(self, topic: str, rights: Rights) -> None:
         return None
 
     def send(self, topic: str, records: object) -> asyncio.Future[list[Any]]:
@@ -46,6 +47,7 @@ class FailingProducer:
         (errors.UnknownTopicOrPartition(), 503),
         (UnknownTopicTimeout(), 503),
         (errors.KafkaAuthorization(), 503),
+        (errors.NotAuthorized("User:a may not create topic t."), 403),
         (errors.KafkaAuthentication(), 503),
         (errors.OutcomeUnknown(), 504),
         (errors.KafkaError(), 500),

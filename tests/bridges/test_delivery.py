@@ -12,6 +12,7 @@ import pytest
 from kafka_gateway.errors import KafkaRetriable
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import Rights
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.delivery import Delivery, DeliverySettings
 from kafka_gateway.services.bridges.outcomes import RetryRules
@@ -71,7 +72,7 @@ class FakeProducer:
         self.failures = list(failures)
         self.sent: list[tuple[str, OutgoingRecord]] = []
 
-    def ready(self, topic: str) -> None:
+    def ready(self, topic: str, rights: Rights) -> None:
         return None
 
     def send(self, topic: str, records: Sequence[OutgoingRecord]) -> asyncio.Future[list[Any]]:

@@ -60,7 +60,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "gateway",
         "gateway.metrics",
     ),
-    "gateway.kafka.ports": ("gateway.definitions", "gateway.errors", "gateway.records", "gateway.session"),
+    "gateway.kafka.ports": (
+        "gateway.definitions",
+        "gateway.errors",
+        "gateway.records",
+        "gateway.rights",
+        "gateway.session",
+    ),
     "gateway.kafka": (
         "gateway",
         "gateway.metrics.numbers",

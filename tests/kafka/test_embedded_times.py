@@ -13,6 +13,7 @@ from kafka_gateway.config import load
 from kafka_gateway.kafka.cluster import open_kafka
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import EVERYTHING
 from tests.keys import BUILTIN_KEYS
 from tests.transports.conftest import gateway
 from tests.transports.wire import V2, Wire
@@ -39,7 +40,7 @@ async def test_records_of_others_have_the_time_of_the_one_before() -> None:
 
 async def test_results_carry_the_time_of_the_record() -> None:
     async with open_kafka(load(BUILTIN_KEYS)) as kafka:
-        ready = kafka.producer.ready("t")
+        ready = kafka.producer.ready("t", EVERYTHING)
         if ready is not None:
             await ready
         before_ms = int(time.time() * 1000)

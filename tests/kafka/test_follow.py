@@ -9,6 +9,7 @@ from kafka_gateway.errors import RecordTooLarge
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.ports.producing import Sending
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import EVERYTHING
 from tests.kafka.conftest import open_cluster
 from tests.keys import BUILTIN_KEYS
 from tests.waiting import PATIENCE_S
@@ -24,7 +25,7 @@ async def confirmed(sending: Sending, news: asyncio.Event, within_s: float = PAT
 
 async def test_all_are_confirmed_in_order(cluster: KafkaCluster, topic: str) -> None:
     news = asyncio.Event()
-    if (waiting := cluster.producer.ready(topic)) is not None:
+    if (waiting := cluster.producer.ready(topic, EVERYTHING)) is not None:
         await waiting
     sendings = [
         cluster.producer.follow(topic, [OutgoingRecord(None, b"%d" % n, 0) for n in range(size)], news.set)
@@ -41,7 +42,7 @@ async def test_all_are_confirmed_in_order(cluster: KafkaCluster, topic: str) -> 
 async def test_a_record_that_is_refused_says_so_and_the_others_are_stored(bootstrap: str, topic: str) -> None:
     async with open_cluster(bootstrap, "producer.message.max.bytes=2000") as cluster:
         news = asyncio.Event()
-        if (waiting := cluster.producer.ready(topic)) is not None:
+        if (waiting := cluster.producer.ready(topic, EVERYTHING)) is not None:
             await waiting
         records = [OutgoingRecord(None, b"x" * size, 0) for size in (10, 5000, 10)]
         sending = cluster.producer.follow(topic, records, news.set)

@@ -20,6 +20,7 @@ from kafka_gateway.errors import KafkaAuthorization, RecordTooLarge, ServiceErro
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import EVERYTHING
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Brokers
 from tests.waiting import PATIENCE_S, until
@@ -71,7 +72,7 @@ def record(number: int, size: int = 0, **more: Any) -> OutgoingRecord:
 
 
 async def send(cluster: KafkaCluster, topic: str, records: Sequence[OutgoingRecord]) -> list[Delivery]:
-    ready = cluster.producer.ready(topic)
+    ready = cluster.producer.ready(topic, EVERYTHING)
     if ready is not None:
         await ready
     return await cluster.producer.send(topic, records)

@@ -14,6 +14,7 @@ from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.rights import EVERYTHING
 from tests.kafka.conftest import Topic
 from tests.waiting import until
 
@@ -89,7 +90,7 @@ async def test_a_probe_does_not_queue_behind_questions(cluster: KafkaCluster) ->
 
 
 async def send(cluster: KafkaCluster, topic: str, partition: int | None = None, key: bytes | None = None) -> object:
-    waiting = cluster.producer.ready(topic)
+    waiting = cluster.producer.ready(topic, EVERYTHING)
     if waiting is not None:
         await waiting
     (row,) = await cluster.producer.send(topic, [OutgoingRecord(key, b"x")], partition)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,8 @@ import pytest
 from aiohttp import WSMsgType
 
 from kafka_gateway.assembly.app import App
-from tests.rights.conftest import Rules
+from tests.rights.conftest import EVERYTHING_ON, Rules
+from tests.transports.conftest import gateway
 from tests.transports.wire import Reply, Wire, request
 from tests.waiting import PATIENCE_S, until
 
@@ -42,27 +44,48 @@ async def stored(client: aiohttp.ClientSession, rules: Rules) -> int:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-async def by_http(client: aiohttp.ClientSession) -> int:
-    async with client.post("/topics/secret", data=RECORDS, headers=JSON) as reply:
+async def by_http(client: aiohttp.ClientSession, topic: str = "secret") -> int:
+    async with client.post(f"/topics/{topic}", data=RECORDS, headers=JSON) as reply:
         return reply.status
 
 
-async def by_partition(client: aiohttp.ClientSession) -> int:
-    async with client.post("/topics/secret/partitions/0", data=RECORDS, headers=JSON) as reply:
+async def by_partition(client: aiohttp.ClientSession, topic: str = "secret") -> int:
+    async with client.post(f"/topics/{topic}/partitions/0", data=RECORDS, headers=JSON) as reply:
         return reply.status
 
 
-async def by_envelope(client: aiohttp.ClientSession) -> int:
+async def by_envelope(client: aiohttp.ClientSession, topic: str = "secret") -> int:
     async with client.ws_connect("/") as socket:
-        head = {"id": "1", "method": "POST", "path": "/topics/secret", "type": JSON["Content-Type"]}
+        head = {"id": "1", "method": "POST", "path": f"/topics/{topic}", "type": JSON["Content-Type"]}
         await socket.send_str(json.dumps(head) + RECORDS.decode())
         reply, _ = json.JSONDecoder().raw_decode(await socket.receive_str(timeout=PATIENCE_S))
         return int(reply.get("status", reply.get("code", 0)))
 
 
-async def by_push(client: aiohttp.ClientSession) -> int:
-    async with client.post("/flasfka/secret/", json={"messages": ["mark"]}) as reply:
+async def by_push(client: aiohttp.ClientSession, topic: str = "secret") -> int:
+    async with client.post(f"/flasfka/{topic}/", json={"messages": ["mark"]}) as reply:
         return reply.status
+
+
+async def by_v3(client: aiohttp.ClientSession, topic: str = "secret", count: int = 1) -> int:
+    """``count``: several records are a stream of them."""
+    record = json.dumps({"value": {"type": "STRING", "data": "mark"}})
+    path = f"/v3/clusters/any/topics/{topic}/records"
+    async with client.post(path, data=record * count, headers={"Content-Type": "application/json"}) as reply:
+        if reply.status != 200:
+            return reply.status
+        codes = {json.loads(line)["error_code"] for line in (await reply.text()).splitlines()}
+        return int({40301: 403}.get(code := codes.pop(), code))
+
+
+async def by_v3_stream(client: aiohttp.ClientSession, topic: str = "secret") -> int:
+    return await by_v3(client, topic, 2)
+
+
+async def by_v3_batch(client: aiohttp.ClientSession, topic: str = "secret") -> int:
+    batch = {"entries": [{"id": "a", "value": {"type": "STRING", "data": "mark"}}]}
+    async with client.post(f"/v3/clusters/any/topics/{topic}/records:batch", json=batch) as reply:
+        return 200 if reply.status == 207 and (await reply.json())["successes"] else reply.status
 
 
 async def by_socket_in(client: aiohttp.ClientSession) -> int:
@@ -76,11 +99,14 @@ async def by_socket_in(client: aiohttp.ClientSession) -> int:
     return 200
 
 
-WAYS_TO_WRITE = {
+WAYS_TO_WRITE: dict[str, Callable[..., Awaitable[int]]] = {
     "http": by_http,
     "partition": by_partition,
     "envelope": by_envelope,
     "push": by_push,
+    "v3": by_v3,
+    "v3 stream": by_v3_stream,
+    "v3 batch": by_v3_batch,
     "socket in": by_socket_in,
 }
 
@@ -92,7 +118,7 @@ async def test_who_may_not_write_stores_nothing(client: aiohttp.ClientSession, r
     assert await stored(client, rules) == 0
     rules.set(WRITE + "\nallow * read topic:secret")
     assert await WAYS_TO_WRITE[way](client) in (200, 204)
-    assert await stored(client, rules) == 1
+    assert await stored(client, rules) == (2 if way == "v3 stream" else 1)
 
 
 @pytest.mark.parametrize("settings", [{"bridge.producer.in.topic": "secret"}])
@@ -102,6 +128,56 @@ async def test_a_bridge_takes_what_comes_where_nobody_is_asked(client: aiohttp.C
     async with client.post("/write", data=b"x") as reply:
         assert reply.status == 200
     assert await stored(client, rules) == 1
+
+
+async def test_who_may_write_and_not_create_makes_no_topic(rules: Rules, tmp_path: Path) -> None:
+    """As in Kafka: a topic that is produced to and missing is made for who may ``create`` it, or in the cluster."""
+    log = tmp_path / "audit.jsonl"
+    settings = {**EVERYTHING_ON, "audit.log": str(log), "bridge.producer.in.topic": "from-bridge"}
+    # A socket is refused with 400 for any topic that is missing.
+    ways = {name: way for name, way in WAYS_TO_WRITE.items() if way is not by_socket_in}
+    async with gateway(rules, **settings) as app, aiohttp.ClientSession(app.addresses[0]) as client:
+        for number, (name, way) in enumerate(ways.items()):
+            topic = f"made-by-{number}"
+            rules.set(f"allow * write topic:*\ndeny * create topic:{topic}")
+            assert await way(client, topic) == 403, name
+            refused = await refusals(log, number + 1)
+            assert (refused[-1]["operation"], refused[-1]["resource"]) == ("create", f"topic:{topic}"), name
+            async with client.get("/topics") as reply:
+                assert topic not in await reply.json(), name
+            create = "cluster" if number % 2 else f"topic:{topic}"
+            rules.set(f"allow * write topic:made-by-*\nallow * create {create}")
+            assert await way(client, topic) in (200, 204), name
+            rules.set("allow * write topic:made-by-*")
+            assert await way(client, topic) in (200, 204), name
+        async with client.post("/topics/dry?dry_run=true", data=RECORDS, headers=JSON) as reply:
+            assert reply.status == 403
+        rules.set("allow * write topic:dry")
+        async with client.post("/topics/dry?dry_run=true", data=RECORDS, headers=JSON) as reply:
+            assert "User:anonymous may not create topic dry." in await reply.text()
+        async with client.post("/write", data=b"x") as reply:  # of whom nothing is asked
+            assert reply.status == 200
+        rules.set("allow * create topic:asked-for")
+        async with client.post("/v3/clusters/another/topics", json={"topic_name": "asked-for"}) as reply:
+            assert reply.status == 404
+    told = [json.loads(line) for line in (await asyncio.to_thread(log.read_text)).splitlines()]
+    assert [each["rule"] for each in told if each["operation"] == "create" and each["allowed"]] == [
+        "line 1: allow * create topic:asked-for"
+    ]
+
+
+async def refusals(log: Path, count: int) -> list[Any]:
+    """The lines of an audit log that tell of refusals; there must be so many."""
+    found: list[Any] = []
+
+    def complete() -> bool:
+        text = log.read_text() if log.exists() else ""
+        found[:] = [each for each in map(json.loads, text.splitlines()) if not each["allowed"]]
+        return len(found) >= count
+
+    await until(complete)
+    assert len(found) == count
+    return found
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from kafka_gateway.kafka.ports.topics import (
     TopicPartition,
 )
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
+from kafka_gateway.rights import Rights
 from kafka_gateway.upstream import Broker, Upstream
 from tests.services.fake_administration import FakeAdministration
 from tests.services.fake_groups import FakeGroupReader, FakeMember
@@ -188,15 +189,17 @@ class FakeProducer:
         self._turn = 0
         self.size_limit = SizeLimit(1_000_000, compresses=False)
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
-        if topic in self._kafka.logs or self._kafka.auto_create:
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
+        if topic in self._kafka.logs or (self._kafka.auto_create and rights.making(topic).allowed):
             return None
-        return self._unknown()
+        return self._unknown(topic, rights)
 
     def knows(self, topic: str) -> bool:
         return topic in self._kafka.logs
 
-    async def _unknown(self) -> None:
+    async def _unknown(self, topic: str, rights: Rights) -> None:
+        if self._kafka.auto_create:
+            rights.require("create", "topic", topic)
         raise UnknownTopicOrPartition()
 
     def send(

@@ -15,6 +15,7 @@ import pytest
 from kafka_gateway.errors import NotAuthorized
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.plans import Plan
+from kafka_gateway.rights import Rights
 from kafka_gateway.session import Session
 from kafka_gateway.transports.envelope.session import EnvelopeSession
 from kafka_gateway.transports.envelope.settings import EnvelopeSettings
@@ -157,7 +158,7 @@ class Slow(FakeProducer):
         super().__init__(kafka)
         self.known = asyncio.Event()
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
         return None if self.known.is_set() else self._wait()
 
     async def _wait(self) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.rights import Rights
 
 
 class Stored(Protocol):
@@ -60,11 +61,15 @@ class Producer(Protocol):
         ``progress`` is called on the event loop when more is known, not once a record.
         """
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
         """None if records for this topic can be sent at once; else something to await first.
 
-        It raises BrokerNotAvailable, soon, when no broker has answered since the start; in a later outage records are
-        kept. Only with auto.create.topics.enable=false, where unknown topics must not be produced to, it raises
+        ``rights``: those of whoever produces; EVERYTHING for what the gateway writes itself, and for whoever is asked
+        for no right. They count where a topic is missing: with them it is made, without them NotAuthorized is raised.
+
+        It raises BrokerNotAvailable, soon, when no broker has answered since the start; in a later outage records for
+        topics that were there before are kept, and all of whoever may make topics. Only with
+        auto.create.topics.enable=false, where unknown topics must not be produced to, it raises
         UnknownTopicOrPartition. Those who wait for one topic go on in the order in which they came.
         """
 

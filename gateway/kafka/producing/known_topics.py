@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any
 
 from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import TopicInfo
+from kafka_gateway.rights import Rights
 
 _log = logging.getLogger("gateway.kafka.producer")
 
@@ -49,7 +51,8 @@ class KnownTopics:
         """How many a topic had when librdkafka was told of it last."""
         self._used: set[str] = set()
         """Since they were looked at last."""
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[tuple[str, bool], asyncio.Task[None]] = {}
+        """Questions for topics, those for whoever may have it made, too, and those for others."""
         self._slow_until = 0.0
         self._reached = False
         """Whether a broker has ever answered. Until then records are refused: there is no outage to be waited out."""
@@ -57,19 +60,42 @@ class KnownTopics:
         """Questions that took longer than a record waits, by their topics."""
         self._end_watch = admin.watch_topics(self._take_used, self._looked_at)
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
         """None if records for this topic can be sent at once; else what to await first. See `Producer.ready`."""
         self._used.add(topic)
         now = time.monotonic()
         if self._known.get(topic, 0.0) > now:
             return None
-        if self._slow_until > now and self._reached:
+        makes = self._create and rights.making(topic).allowed
+        if self._slow_until > now and self._reached and self._is_kept(topic, makes):
             # Kafka has just not answered in time: librdkafka keeps the record, or a full queue refuses it at once.
-            if topic not in self._asking:
-                self._start(topic, self._ask(topic))
+            self._question(topic, makes)
             return None
         # All waiters share one task and are woken in the order in which they came.
-        return asyncio.shield(self._asking.get(topic) or self._start(topic, self._ask(topic)))
+        if makes or not self._create:
+            return asyncio.shield(self._question(topic, makes))
+        return _Finding(self, topic, rights)
+
+    def _is_kept(self, topic: str, makes: bool) -> bool:
+        """Whether librdkafka gets a record while nobody knows of its topic: that may be made, or was there before."""
+        return self._create and (makes or topic in self._partitions)
+
+    def _question(self, topic: str, makes: bool) -> asyncio.Task[None]:
+        asking = self._asking.get((topic, makes))
+        return asking or self._start(topic, makes, self._ask(topic, makes))
+
+    async def find(self, topic: str, rights: Rights) -> None:
+        """Returns when the topic is there, for whoever may not have it made. NotAuthorized if it is not."""
+        making = self._asking.get((topic, True))
+        if making is not None:  # by somebody who may
+            await asyncio.shield(making)
+            if self.knows(topic):
+                return
+        try:
+            await asyncio.shield(self._question(topic, False))
+        except UnknownTopicOrPartition:
+            rights.require("create", "topic", topic)
+            raise
 
     def knows(self, topic: str) -> bool:
         """Whether the topic was there just now."""
@@ -81,7 +107,8 @@ class KnownTopics:
 
     async def asked(self, topic: str) -> None:
         """Returns when the topic is not looked for, or made, any more."""
-        if asking := [each for each in (self._asking.get(topic), self._late.get(topic)) if each is not None]:
+        questions = (self._asking.get((topic, True)), self._asking.get((topic, False)), self._late.get(topic))
+        if asking := [each for each in questions if each is not None]:
             await asyncio.wait(asking)
 
     def close(self) -> None:
@@ -89,27 +116,27 @@ class KnownTopics:
         for asking in [*self._asking.values(), *self._late.values()]:
             asking.cancel()
 
-    def _start(self, topic: str, question: Awaitable[None]) -> asyncio.Task[None]:
-        asking = self._asking[topic] = self._loop.create_task(_run(question))
-        asking.add_done_callback(lambda task: self._answered(topic, task))
+    def _start(self, topic: str, makes: bool, question: Awaitable[None]) -> asyncio.Task[None]:
+        asking = self._asking[topic, makes] = self._loop.create_task(_run(question))
+        asking.add_done_callback(lambda task: self._answered((topic, makes), task))
         return asking
 
-    def _answered(self, topic: str, task: asyncio.Task[None]) -> None:
-        if self._asking.get(topic) is task:
-            del self._asking[topic]
+    def _answered(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
+        if self._asking.get(key) is task:
+            del self._asking[key]
         if not task.cancelled():
             task.exception()  # those who waited for it may have gone
 
-    async def _ask(self, topic: str) -> None:
+    async def _ask(self, topic: str, makes: bool) -> None:
         if not self._reached:
             await self._admin.reach()
             self._reached = True
         try:
-            async with asyncio.timeout(_PATIENCE_S if self._create else None):
+            async with asyncio.timeout(_PATIENCE_S if self._is_kept(topic, makes) else None):
                 found = await self._admin.topic(topic)
         except UnknownTopicOrPartition:
             self._known.pop(topic, None)
-            if not self._create:
+            if not makes:
                 raise
             await self._make(topic)
         except KafkaAuthorization:
@@ -117,16 +144,16 @@ class KnownTopics:
                 raise
             self._note(self._known, topic, KNOWN_FOR_S)  # who may write to a topic need not be allowed to see it
         except TimeoutError:
-            if not self._create:
+            if not self._is_kept(topic, makes):
                 raise
             self._slow_until = time.monotonic() + _SLOW_FOR_S
             # The record goes to librdkafka, which waits for its topic for `topic.metadata.propagation.max.ms`. A Kafka
             # that is slow, and not away, still has to be asked for a topic that is missing.
-            if topic not in self._late:
+            if makes and topic not in self._late:
                 self._late[topic] = late = self._loop.create_task(self._make_if_missing(topic))
                 late.add_done_callback(lambda _: self._late.pop(topic, None))
         except ServiceError as error:
-            if not self._create:
+            if not self._is_kept(topic, makes):
                 raise
             _log.debug("whether there is a topic %s is not known: %s", topic, error.message)
         else:
@@ -179,12 +206,24 @@ class KnownTopics:
     def _looked_at(self, topic: str, found: TopicInfo | ServiceError) -> None:
         if isinstance(found, UnknownTopicOrPartition):
             self._known.pop(topic, None)
-        elif isinstance(found, TopicInfo) and topic not in self._asking:
+        elif isinstance(found, TopicInfo) and (topic, self._create) not in self._asking:
             if self._partitions.get(topic, len(found.partitions)) == len(found.partitions):
                 self._note(self._known, topic, KNOWN_FOR_S)
             else:
                 self._known.pop(topic, None)  # records wait until librdkafka knows its partitions
-                self._start(topic, self._found(topic, found))
+                self._start(topic, self._create, self._found(topic, found))
+
+
+class _Finding:
+    """What to await for a topic that must be there; nothing is asked until somebody does."""
+
+    __slots__ = ("_rights", "_topic", "_topics")
+
+    def __init__(self, topics: KnownTopics, topic: str, rights: Rights) -> None:
+        self._topics, self._topic, self._rights = topics, topic, rights
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._topics.find(self._topic, self._rights).__await__()
 
 
 async def _run(question: Awaitable[None]) -> None:

@@ -43,6 +43,7 @@ from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, Foll
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.request_ids import CURRENT
+from kafka_gateway.rights import Rights
 
 _log = logging.getLogger("gateway.kafka.producer")
 
@@ -155,11 +156,11 @@ class KafkaProducer:
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 
-    def ready(self, topic: str) -> Awaitable[None] | None:
+    def ready(self, topic: str, rights: Rights) -> Awaitable[None] | None:
         """See the port."""
         if self._refusing:
             return None  # nothing is sent that would have to wait for word of its topic first
-        known = self._topics.ready(topic)
+        known = self._topics.ready(topic, rights)
         asking = self._asking_limits.get(topic)
         if asking is None and self._limits.due(topic):
             asking = self._asking_limits[topic] = self._loop.create_task(self._ask_limit(topic))
