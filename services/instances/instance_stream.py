@@ -16,8 +16,8 @@ from kafka_gateway.errors import ServiceError, ShuttingDown
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
+from kafka_gateway.services.instances.instance import ConsumerInstance
 from kafka_gateway.services.instances.push_stream import PushStream
-from kafka_gateway.services.instances.registry import ConsumerInstance
 from kafka_gateway.services.streams.token import token, token_part
 from kafka_gateway.services.streams.topic_stream import ready_event
 from kafka_gateway.stream import Payload

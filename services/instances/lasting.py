@@ -27,7 +27,8 @@ from kafka_gateway.kafka.ports.topics import Positions, TopicPartition
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.rights import EVERYTHING
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
+from kafka_gateway.services.instances.registry import InstanceRegistry
 from kafka_gateway.session import Owner, Session
 
 log = logging.getLogger("gateway.cluster")

@@ -19,7 +19,7 @@ from kafka_gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, 
 from kafka_gateway.kafka.ports.consuming import ReadLimits, TakenBatch
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.common.rows import left_out
-from kafka_gateway.services.instances.registry import ConsumerInstance
+from kafka_gateway.services.instances.instance import ConsumerInstance
 from kafka_gateway.stream import Payload
 
 log = logging.getLogger("gateway.consumers")

@@ -25,7 +25,8 @@ from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.names import invalid_topics, is_topic
 from kafka_gateway.services.common.query import read_include, read_long, read_max_bytes
 from kafka_gateway.services.common.rows import INCLUDABLE, RecordEncoders
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry, Use
+from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
+from kafka_gateway.services.instances.registry import InstanceRegistry, Use
 from kafka_gateway.services.rest.bodies import (
     AssignedPartition,
     Assignments,

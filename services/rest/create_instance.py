@@ -19,8 +19,9 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Request
 from kafka_gateway.services.common.json_members import shown
 from kafka_gateway.services.common.names import check_group, check_instance
+from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
 from kafka_gateway.services.instances.lasting import LastingInstances, anchors_in
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry
+from kafka_gateway.services.instances.registry import InstanceRegistry
 from kafka_gateway.services.rest.base_uri import BaseUrls
 from kafka_gateway.services.rest.bodies import InstanceReply, InstanceRequest
 from kafka_gateway.services.rest.subscriptions import Subscriptions

@@ -18,9 +18,10 @@ from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.services.common.query import read_max_bytes
 from kafka_gateway.services.common.rows import RecordEncoders
+from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
 from kafka_gateway.services.instances.instance_stream import InstanceStream
 from kafka_gateway.services.instances.push_stream import PushStream
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry, Use
+from kafka_gateway.services.instances.registry import InstanceRegistry, Use
 from kafka_gateway.services.rest.consumers import Consumers
 from kafka_gateway.services.rest.v1_consumers import ConsumersV1
 from kafka_gateway.services.rest.v1_errors import to_v1, v1_errors

@@ -15,7 +15,7 @@ from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.services.common.names import TopicRules, is_internal, is_topic
 from kafka_gateway.services.common.patterns import TopicPattern
-from kafka_gateway.services.instances.registry import ConsumerInstance
+from kafka_gateway.services.instances.instance import ConsumerInstance
 
 log = logging.getLogger("gateway.consumers")
 

@@ -11,7 +11,8 @@ from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.common.query import read_max_bytes
 from kafka_gateway.services.common.rows import RecordEncoders
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey, InstanceRegistry, Use
+from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
+from kafka_gateway.services.instances.registry import InstanceRegistry, Use
 from kafka_gateway.services.rest.bodies import CommittedV1
 from kafka_gateway.services.rest.consumers import format_mismatch, read_reply
 from kafka_gateway.services.rest.create_instance import Creation

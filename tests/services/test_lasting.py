@@ -14,8 +14,8 @@ from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import EVERYTHING
 from kafka_gateway.services.instances import push_stream
+from kafka_gateway.services.instances.instance import InstanceKey
 from kafka_gateway.services.instances.lasting import LastingInstances
-from kafka_gateway.services.instances.registry import InstanceKey
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 from tests.services.pushed import Client

@@ -15,7 +15,7 @@ from kafka_gateway.errors import GONE, InstanceNotFound, KafkaError, KafkaRetria
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.messages import Request
 from kafka_gateway.services.instances import push_stream
-from kafka_gateway.services.instances.registry import ConsumerInstance, InstanceKey
+from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
 from kafka_gateway.session import Session
 from tests.services.conftest import V1, V2, Rest, Start, embedded
 from tests.services.fake_kafka import FakeConsumer, FakeKafka
