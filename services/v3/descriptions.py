@@ -18,6 +18,7 @@ from kafka_gateway.errors import (
     UnknownTopicOrPartition,
     Unprocessable,
 )
+from kafka_gateway.services.common.shapes import INT32, TEXT, array_of, object_of, or_null
 from kafka_gateway.services.v3.acls import ENUMS, AclResource, Deleted
 from kafka_gateway.services.v3.clusters import Broker, Cluster
 from kafka_gateway.services.v3.configs import BrokerConfig, ClusterConfig, Failures, TopicConfig
@@ -39,56 +40,40 @@ PATH: Final = {
     "name": "Name of a setting.",
 }
 
-_TEXT: Final = {"type": "string"}
-_INT32: Final = {"type": "integer", "format": "int32"}
-
 
 def _list_of(kind: type) -> Shape:
     return {
         "type": "object",
         "required": ["kind", "metadata", "data"],
-        "properties": {"kind": _TEXT, "metadata": ListMetadata, "data": {"type": "array", "items": kind}},
+        "properties": {"kind": TEXT, "metadata": ListMetadata, "data": {"type": "array", "items": kind}},
     }
 
 
-def _object(required: tuple[str, ...] = (), **members: Any) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object", "properties": members, "additionalProperties": False}
-    return {**schema, "required": list(required)} if required else schema
-
-
-def _array(items: Any, **more: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items, **more}
-
-
-def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
 _FLAG: Final = {"type": ["boolean", "null"]}
-_CHANGE: Final = _object(("name",), name=_TEXT, value=_or_null(_TEXT), operation={"enum": ["SET", "DELETE", None]})
-_ALTER: Final = Named("AlterRequest", _object(("data",), data=_array(_CHANGE), validate_only=_FLAG))
+_CHANGE: Final = object_of(("name",), name=TEXT, value=or_null(TEXT), operation={"enum": ["SET", "DELETE", None]})
+_ALTER: Final = Named("AlterRequest", object_of(("data",), data=array_of(_CHANGE), validate_only=_FLAG))
 _ALTER_MANY: Final = Named(
     "AlterManyRequest",
-    _object(
+    object_of(
         ("data",),
-        data=_array(_object(("topic_name", "configs"), topic_name=_TEXT, configs=_array(_CHANGE))),
+        data=array_of(object_of(("topic_name", "configs"), topic_name=TEXT, configs=array_of(_CHANGE))),
         validate_only=_FLAG,
     ),
 )
-_VALUE: Final = _object(value=_or_null(_TEXT))
+_VALUE: Final = object_of(value=or_null(TEXT))
 _CREATE_TOPIC: Final = Named(
     "CreateTopicRequest",
-    _object(
+    object_of(
         ("topic_name",),
-        topic_name={**_TEXT, "pattern": "^[A-Za-z0-9._-]+$", "maxLength": 249},
-        partitions_count=_or_null(_INT32),
+        topic_name={**TEXT, "pattern": "^[A-Za-z0-9._-]+$", "maxLength": 249},
+        partitions_count=or_null(INT32),
         replication_factor={"type": ["integer", "null"], "minimum": -(2**15), "maximum": 2**15 - 1},
-        replicas_assignments={"type": ["object", "null"], "additionalProperties": _array(_INT32)},
-        configs={"type": ["array", "null"], "items": _object(("name",), name=_TEXT, value=_or_null(_TEXT))},
+        replicas_assignments={"type": ["object", "null"], "additionalProperties": array_of(INT32)},
+        configs={"type": ["array", "null"], "items": object_of(("name",), name=TEXT, value=or_null(TEXT))},
         validate_only=_FLAG,
     ),
 )
-_COUNT: Final = _object(("partitions_count",), partitions_count=_INT32)
+_COUNT: Final = object_of(("partitions_count",), partitions_count=INT32)
 _OF_A_RIGHT: Final = {
     "resource_type": ["TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN"],
     "pattern_type": ["LITERAL", "PREFIXED"],
@@ -97,12 +82,12 @@ _OF_A_RIGHT: Final = {
 }
 _ACL: Final = Named(
     "AclRequest",
-    _object(
+    object_of(
         ("resource_type", "resource_name", "pattern_type", "principal", "host", "operation", "permission"),
         **{name: {"enum": words} for name, words in _OF_A_RIGHT.items()},
-        resource_name=_TEXT,
-        principal=_TEXT,
-        host=_TEXT,
+        resource_name=TEXT,
+        principal=TEXT,
+        host=TEXT,
     ),
 )
 _ACL_EXAMPLE: Final = {
@@ -130,14 +115,14 @@ _ACL_QUERY_REQUIRED: Final = tuple(
 )
 _RESET: Final = Named(
     "OffsetsResetRequest",
-    _object(
+    object_of(
         ("to",),
         to={"enum": ["earliest", "latest", "current", "offset", "timestamp", "shift_by"]},
         value={"type": ["integer", "string", "null"]},
         topics={
             "type": ["array", "null"],
-            "items": _object(
-                ("topic_name",), topic_name=_TEXT, partitions={"type": ["array", "null"], "items": _INT32}
+            "items": object_of(
+                ("topic_name",), topic_name=TEXT, partitions={"type": ["array", "null"], "items": INT32}
             ),
         },
         dry_run=_FLAG,
@@ -150,34 +135,34 @@ _OPERATIONS: Final = Parameter(
 _DRY_RUN: Final = Parameter(
     "dry_run", "true: say what would become of the records, and write nothing.", {"enum": ["true", "false"]}
 )
-_DATA: Final = _object(
+_DATA: Final = object_of(
     type={"enum": [*SCHEMALESS, *WITH_SCHEMA, None]},
     data={},
-    subject=_or_null(_TEXT),
+    subject=or_null(TEXT),
     subject_name_strategy={"enum": [*STRATEGIES, None]},
-    schema_id=_or_null(_INT32),
-    schema_version=_or_null(_INT32),
-    schema=_or_null(_TEXT),
+    schema_id=or_null(INT32),
+    schema_version=or_null(INT32),
+    schema=or_null(TEXT),
 )
 _RECORD_MEMBERS: Final[Mapping[str, Any]] = {
-    "partition_id": _or_null(_INT32),
+    "partition_id": or_null(INT32),
     "headers": {
         "type": ["array", "null"],
-        "items": _object(("name",), name=_TEXT, value={"type": ["string", "null"], "contentEncoding": "base64"}),
+        "items": object_of(("name",), name=TEXT, value={"type": ["string", "null"], "contentEncoding": "base64"}),
     },
     "key": {"anyOf": [Named("DataV3", _DATA), {"type": "null"}]},
     "value": {"anyOf": [Named("DataV3", _DATA), {"type": "null"}]},
     "timestamp": {"type": ["string", "number", "null"]},
 }
-_RECORD: Final = Named("RecordV3", _object(**_RECORD_MEMBERS))
-_PART_SHOWN: Final = {"type": "object", "properties": {"type": _TEXT, "size": _INT32}}
+_RECORD: Final = Named("RecordV3", object_of(**_RECORD_MEMBERS))
+_PART_SHOWN: Final = {"type": "object", "properties": {"type": TEXT, "size": INT32}}
 _STORED: Final = {
-    "cluster_id": _TEXT,
-    "topic_name": _TEXT,
+    "cluster_id": TEXT,
+    "topic_name": TEXT,
     # null in a dry run
-    "partition_id": _or_null(_INT32),
+    "partition_id": or_null(INT32),
     "offset": {"type": ["integer", "null"], "format": "int64"},
-    "timestamp": _or_null(_TEXT),
+    "timestamp": or_null(TEXT),
     "key": _PART_SHOWN,
     "value": _PART_SHOWN,
 }
@@ -186,15 +171,15 @@ _REPORT: Final = Named(
     {
         "type": "object",
         "required": ["error_code"],
-        "properties": {"error_code": _INT32, "message": _TEXT, **_STORED},
+        "properties": {"error_code": INT32, "message": TEXT, **_STORED},
     },
 )
 _BATCH: Final = Named(
     "BatchV3",
-    _object(
+    object_of(
         ("entries",),
-        entries=_array(
-            _object(("id",), id={**_TEXT, "pattern": "^[0-9A-Za-z_-]{1,80}$"}, **_RECORD_MEMBERS), minItems=1
+        entries=array_of(
+            object_of(("id",), id={**TEXT, "pattern": "^[0-9A-Za-z_-]{1,80}$"}, **_RECORD_MEMBERS), minItems=1
         ),
     ),
 )
@@ -202,8 +187,8 @@ _BATCH_REPLY: Final = {
     "type": "object",
     "required": ["successes", "failures"],
     "properties": {
-        "successes": _array({"type": "object", "required": ["id"], "properties": {"id": _TEXT, **_STORED}}),
-        "failures": _array(BatchFailure),
+        "successes": array_of({"type": "object", "required": ["id"], "properties": {"id": TEXT, **_STORED}}),
+        "failures": array_of(BatchFailure),
     },
 }
 
@@ -295,7 +280,7 @@ _FOUND: Final[dict[str, Description]] = {
         _ACLS, "Delete the ACLs that match", replies={200: Deleted}, parameters=_ACL_QUERY_REQUIRED
     ),
     "acls.batch-create": _change(
-        _ACLS, "Create several ACLs", PayloadError, Unprocessable, body=_object(("data",), data=_array(_ACL)),
+        _ACLS, "Create several ACLs", PayloadError, Unprocessable, body=object_of(("data",), data=array_of(_ACL)),
         body_example={"data": [_ACL_EXAMPLE]},
     ),
     "consumer-groups.list": _get(_GROUPS, "The consumer groups", _list_of(Group)),
