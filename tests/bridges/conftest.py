@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -114,7 +115,7 @@ class Bytehoops(GatewayProcess):
 
     def __init__(self, *words: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)
-        self.command = ["kafka_gateway.commands.bytehoops", *words]
+        self.command = [sys.executable, "-P", "-m", "kafka_gateway.commands.bytehoops", *words]
 
 
 @contextlib.asynccontextmanager

@@ -10,11 +10,13 @@ import sys
 import time
 import tomllib
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.gateway_process import NO_OTHERS, ROOT, GatewayProcess
+from tests.processes import killed_at_the_end
 
 pytestmark = pytest.mark.slow
 
@@ -60,14 +62,17 @@ sys.exit(program())
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
 
-def early(script: str, signals: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def early(script: str, signals: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
         [sys.executable, "-P", "-c", EARLY, SCRIPTS[script], signals, *arguments],
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    with killed_at_the_end(process):
+        yield process
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,8 @@ def early(script: str, signals: str, *arguments: str) -> subprocess.Popen[str]:
 def test_a_stop_while_it_starts_is_a_stop(words: tuple[str, ...]) -> None:
     """Also behind signals that mean something for a gateway that serves."""
     script, *arguments = words
-    output, _ = (process := early(script, "SIGHUP,SIGUSR1,SIGUSR2,SIGTERM", *arguments)).communicate(timeout=60)
+    with early(script, "SIGHUP,SIGUSR1,SIGUSR2,SIGTERM", *arguments) as process:
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "stopping" in output
 
@@ -92,14 +98,14 @@ def test_a_stop_while_it_starts_is_a_stop(words: tuple[str, ...]) -> None:
 def test_a_tunnel_that_is_stopped_while_it_starts_stops_in_order(words: tuple[str, ...]) -> None:
     """Its other signals end it, as they end what belongs to a terminal."""
     script, *first = words
-    process = early(script, "SIGTERM", *first, "-port", "0", "-broker", "127.0.0.1:1")
-    output, _ = process.communicate(timeout=60)
+    with early(script, "SIGTERM", *first, "-port", "0", "-broker", "127.0.0.1:1") as process:
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
 
 
 def test_a_command_that_is_no_gateway_ends_by_an_early_signal() -> None:
-    process = early("kafka-gateway", "SIGTERM", "--check")
-    output, _ = process.communicate(timeout=60)
+    with early("kafka-gateway", "SIGTERM", "--check") as process:
+        output, _ = process.communicate(timeout=60)
     assert (process.returncode, output) == (-signal.SIGTERM, "")
 
 
@@ -115,40 +121,38 @@ def test_a_command_that_is_no_gateway_ends_by_an_early_signal() -> None:
 )
 def test_ctrl_c_while_it_starts_gives_the_terminal_back_without_a_word(words: tuple[str, ...]) -> None:
     script, *arguments = words
-    process = early(script, "SIGINT", *arguments)
-    output, _ = process.communicate(timeout=60)
+    with early(script, "SIGINT", *arguments) as process:
+        output, _ = process.communicate(timeout=60)
     assert (process.returncode, output) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_reload_while_it_starts_is_done_when_it_serves(workers: int) -> None:
-    process = early("kafka-gateway", "SIGHUP", "port=0", f"workers={workers}")
-    assert process.stdout is not None
-    with process, process.stdout as lines:
+    with early("kafka-gateway", "SIGHUP", "port=0", f"workers={workers}") as process:
+        assert process.stdout is not None
         seen, read = [], 0
-        for line in lines:
+        for line in process.stdout:
             seen.append(line)
             read += "the configuration was read again" in line
             if read == workers:
                 process.terminate()
                 break
-        rest = lines.read()
-    assert process.returncode == 0, "".join(seen) + rest
+        rest = process.stdout.read()
+        assert process.wait(60) == 0, "".join(seen) + rest
 
 
 def test_workers_that_are_signalled_right_behind_their_start_come_to_serve() -> None:
     """As by a script that rotates logs, and signals all processes of a name."""
-    process = early("kafka-gateway", "SIGHUP", "port=0", "workers=2")
-    children, signalled = Path(f"/proc/{process.pid}/task/{process.pid}/children"), set[int]()
-    assert process.stdout is not None
-    with process, process.stdout as lines:
+    with early("kafka-gateway", "SIGHUP", "port=0", "workers=2") as process:
+        children, signalled = Path(f"/proc/{process.pid}/task/{process.pid}/children"), set[int]()
+        assert process.stdout is not None
         while len(signalled) < 2 and process.poll() is None:
             for each in {int(word) for word in children.read_text().split()} - signalled:
                 os.kill(each, signal.SIGHUP)
                 signalled.add(each)
             time.sleep(0.002)  # time itself: nothing announces a child
         seen = []
-        for line in lines:
+        for line in process.stdout:
             seen.append(line)
             if "2 workers serve" in line:
                 process.terminate()
@@ -158,15 +162,14 @@ def test_workers_that_are_signalled_right_behind_their_start_come_to_serve() -> 
 
 def test_ctrl_c_while_workers_start_is_a_stop() -> None:
     """All processes before the terminal get it."""
-    process = early("kafka-gateway", "SIGHUP", "port=0", "workers=2")
-    children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), list[str]()
 
     def holds_back(pid: str) -> bool:
         blocked = Path(f"/proc/{pid}/status").read_text().partition("SigBlk:")[2].split()[0]
         return bool(int(blocked, 16) & 1 << signal.SIGINT - 1)
 
-    assert process.stdout is not None
-    with process:
+    with early("kafka-gateway", "SIGHUP", "port=0", "workers=2") as process:
+        children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), list[str]()
+        assert process.stdout is not None
         while process.poll() is None and (len(found) < 2 or any(map(holds_back, found))):
             found = children.read_text().split()
             time.sleep(0.002)  # time itself: nothing announces a child, nor that it has come so far

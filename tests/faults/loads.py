@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from tests.sse import events
+
 V2, JSON_V2 = "application/vnd.kafka.v2+json", "application/vnd.kafka.json.v2+json"
 PARTITIONS = 2
 PATIENCE_S = 90.0
@@ -271,22 +273,16 @@ class Streaming(Instance):
                 error = json.loads(await reply.read())
                 self.clients.failed(began, "GET stream", reply.status, error["error_code"], error["message"])
                 return
-            event = ""
-            async for raw in reply.content:
-                line = raw.decode().rstrip("\n")
-                if line.startswith("event:"):
-                    event = line.partition(":")[2].strip()
-                elif line.startswith("data:") and event in ("", "record"):
-                    for record in json.loads(line[5:]):
+            async for event in events(reply):
+                if event.name == "message":
+                    for record in json.loads(event.data):
                         self.delivered.take(record["partition"], record["offset"])
                     self.rounds += 1
-                elif line.startswith("data:") and event == "error":
-                    error = json.loads(line[5:])
+                elif event.name == "error":
+                    error = json.loads(event.data)
                     code = error["error_code"]
                     self.clients.failed(began, "stream", code // 100, code, error["message"])
                     return
-                elif not line:
-                    event = ""
         self.clients.failed(began, "stream", BROKEN, 0, "ended without a word")
 
 

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.kafka_cluster import KafkaCluster
+from tests.processes import killed_at_the_end
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -80,7 +81,8 @@ def test_it_ends_with_its_owner_however_that_ends(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", OWNER]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True) as owner:
+    started = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
+    with killed_at_the_end(started) as owner:
         assert owner.stdout is not None
         assert owner.stderr is not None
         directory = owner.stdout.readline().strip()

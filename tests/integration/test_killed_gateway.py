@@ -30,6 +30,7 @@ from tests.cache import node_packages
 from tests.gateway_process import GatewayProcess
 from tests.js.test_js_client import CLIENT
 from tests.kafka_cluster import KafkaCluster
+from tests.sse import events
 from tests.transports.npm import Driver
 from tests.waiting import until
 
@@ -152,21 +153,18 @@ async def lines(given: Surroundings, accept: str, query: str, token: list[str]) 
     headers = {"Accept": accept} | ({"Last-Event-ID": token[-1]} if token else {})
     url = f"{given.url}/topics/{given.topic}/stream?format=json&offset=earliest{query}"
     async with given.http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as reply:
-        event = ""
-        async for raw in reply.content:
-            line = raw.decode().rstrip("\n")
-            if line.startswith("event:"):
-                event = line.partition(":")[2].strip()
-            elif line.startswith("id:"):
-                token.append(line.partition(":")[2].strip())
-            elif not line:
-                event = ""
-            elif line.startswith("data:") and not event:
-                for row in json.loads(line[5:]):
-                    given.seen.got(row["value"])
-            elif line.startswith("{"):
-                row = json.loads(line)
-                given.seen.got(row.get("value", row))
+        if reply.content_type == "text/event-stream":
+            async for event in events(reply):
+                if event.name == "message":
+                    for row in json.loads(event.data):
+                        given.seen.got(row["value"])
+                if event.id:
+                    token.append(event.id)
+        else:
+            async for line in reply.content:
+                if line.startswith(b"{"):
+                    row = json.loads(line)
+                    given.seen.got(row.get("value", row))
 
 
 async def group_sse(given: Surroundings) -> None:

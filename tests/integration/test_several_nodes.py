@@ -41,6 +41,7 @@ from tests.integration.nodes import (
     produce,
 )
 from tests.kafka_cluster import KafkaCluster
+from tests.sse import events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -190,17 +191,11 @@ async def follow(url: str, values: list[int]) -> None:
         http.get(url, headers={"Accept": "text/event-stream"}, timeout=aiohttp.ClientTimeout(total=None)) as reply,
     ):
         assert reply.status == 200, await reply.text()
-        event = ""
-        async for raw in reply.content:
-            line = raw.decode().rstrip("\n")
-            if line.startswith("event:"):
-                event = line.partition(":")[2].strip()
-            elif line.startswith("data:") and event in ("", "record"):
-                values += [row["value"] for row in json.loads(line[5:])]
-            elif line.startswith("data:") and event != "ready":
-                raise AssertionError(line)
-            elif not line:
-                event = ""
+        async for event in events(reply):
+            if event.name == "message":
+                values += [row["value"] for row in json.loads(event.data)]
+            else:
+                assert event.name == "ready", event
     raise AssertionError("the stream has ended")
 
 

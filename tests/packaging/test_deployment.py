@@ -20,6 +20,7 @@ from kafka_gateway.config import load
 from kafka_gateway.kafka.clients.properties import faults
 from tests.cache import find_program
 from tests.gateway_process import ROOT
+from tests.processes import killed_at_the_end
 
 DOCKER = ROOT / "share/docker"
 CHART = ROOT / "share/helm/kafka-gateway"
@@ -67,8 +68,10 @@ def test_the_steps_of_the_image_and_its_user(tmp_path: Path) -> None:
     command = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
     command += [str(target / "bin/kafka-gateway"), f"listeners=http://127.0.0.1:0,unix:{socket}"]
     environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(home)}
-    with subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True) as process:  # fmt: skip
+    started = subprocess.Popen(
+        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    with killed_at_the_end(started) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:

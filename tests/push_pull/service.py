@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
@@ -21,7 +22,7 @@ class Served(GatewayProcess):
 
     def __init__(self, *words: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)
-        self.command = ["gateway", "flasfka-serve", "-p", "0", *words]
+        self.command = [sys.executable, "-P", "-m", "kafka_gateway", "flasfka-serve", "-p", "0", *words]
 
 
 class Answer(NamedTuple):
