@@ -2,7 +2,8 @@
 
 They are fetched in the background, kept, and fetched again now and then, also when a token names a key that is not
 among them, though not more often than every few seconds: anybody can send tokens with made-up keys. While the provider
-is down the keys that are known go on for a while. Nothing that a token says is ever fetched.
+is down the keys that are known go on for a while, and no request waits long for one that does not answer. Nothing that
+a token says is ever fetched.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -28,7 +30,12 @@ _AGAIN_S: Final = 5.0
 _STALE_S: Final = 3600.0
 """How long keys go on while the provider is down."""
 _FETCH_S: Final = 10.0
+"""How long the provider may take for all that it is asked."""
+_PATIENCE_S: Final = 2.0
+"""How long requests wait for what the provider is asked, from the moment when it is asked on: those that come later
+wait for the rest of it only, however many they are."""
 _SIZE_MAX: Final = 1024 * 1024
+"""Bytes of a document: a JWKS of so many has two thousand keys."""
 DISCOVERY: Final = "/.well-known/openid-configuration"
 """Behind the issuer's URL (OpenID Connect Discovery 1.0, section 4)."""
 
@@ -48,6 +55,10 @@ BROKEN: Final = (jwt.PyJWTError, ValueError, TypeError, RecursionError, Overflow
 class ProviderUnreachable(Unavailable):
     text = "OpenID Connect server does not seem to be available."
     help = "Wait for the seconds in Retry-After, then send it again; the operator looks at the provider of the tokens."
+
+
+class _Unusable(Exception):
+    """What the provider answers cannot be used; the message says why, for the log."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +128,27 @@ class Issuer:
         """By id; None: those without one."""
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
-        self._failure: Unavailable | None = None
+        self._failure: Callable[[], Unavailable] = ProviderUnreachable
+        """What a client is told while there are no keys that count."""
+        self._told = ""
+        """What is wrong with the provider, as the log has it; empty while nothing is."""
         self._fetching: asyncio.Task[None] | None = None
+        self._waits_until = 0.0
+        """Until when requests wait for it, in the loop's time."""
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
     async def have_keys(self) -> None:
-        """Returns when there are keys that count. Unavailable."""
+        """Returns when there are keys that count, within ``_PATIENCE_S``. Unavailable."""
         if not self.is_usable:
             await self._refreshed()
 
     async def keys_for(self, key_id: str | None, algorithm: str) -> list[Key]:
-        """The keys that may have signed a token whose head says so: seldom more than one. Unavailable."""
+        """The keys that may have signed a token whose head says so: seldom more than one. Within ``_PATIENCE_S``.
+
+        Unavailable if there are no keys that count. A provider that has not said in time whether it has a key of this
+        id has none for this token; the next one may find it.
+        """
         if not self.is_usable:
             await self._refreshed()
         elif not self._is_fresh:
@@ -180,7 +200,7 @@ class Issuer:
         while True:
             if not self._is_fresh:
                 self.refresh()
-            await asyncio.sleep(_AGAIN_S if self._failure is not None else _AGAIN_S / 5)
+            await asyncio.sleep(_AGAIN_S if self._told else _AGAIN_S / 5)
 
     def ask_again(self) -> None:
         """Fetches the keys now, however fresh they are."""
@@ -190,7 +210,9 @@ class Issuer:
     def refresh(self) -> None:
         """Begins to fetch the keys, unless that is under way or was tried just now."""
         if self._fetching is None and time.monotonic() - self._tried_at >= _AGAIN_S:
-            self._fetching = asyncio.get_running_loop().create_task(self._fetch(), name="fetch-openid-keys")
+            loop = asyncio.get_running_loop()
+            self._waits_until = loop.time() + _PATIENCE_S
+            self._fetching = loop.create_task(self._fetch(), name="fetch-openid-keys")
             self._fetching.add_done_callback(self._fetched)
 
     async def close(self) -> None:
@@ -200,68 +222,67 @@ class Issuer:
             await asyncio.gather(self._fetching, return_exceptions=True)
 
     async def _refreshed(self) -> None:
-        """Returns when the keys have been fetched; all who ask at the same time share one flight.
+        """Returns when the keys have been fetched, or have taken too long; all who ask at the same time share one
+        flight, which goes on without them.
 
-        Raises Unavailable if that failed and there are no keys that could go on.
+        Raises Unavailable if there are no keys that count then.
         """
         self.refresh()
-        fetching = self._fetching
-        if fetching is None:
-            if self._failure is not None and not self.is_usable:
-                raise self._failure
-            return
-        try:
-            await asyncio.shield(fetching)
-        except Unavailable:
-            if not self.is_usable:
-                raise
+        if (fetching := self._fetching) is not None:
+            left_s = self._waits_until - asyncio.get_running_loop().time()
+            await asyncio.wait((fetching,), timeout=max(0.0, left_s))
+        if not self.is_usable:
+            raise self._failure()
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching = None
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        if not isinstance(error, Unavailable):  # all who asked may have gone
+        if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the keys of %s could not be taken", self.settings.url, exc_info=error)
 
     async def _fetch(self) -> None:
-        self._tried_at = time.monotonic()
+        url = self.settings.url
         try:
-            await self._load()
-        except Unavailable as error:
-            if self._failure is None:  # told once, not with every attempt
-                log.warning("%s: %s; %s", self.settings.url, error.message, "the keys that are known go on")
-            self._failure = error
-            raise
+            async with asyncio.timeout(_FETCH_S):
+                await self._load()
+        except TimeoutError:
+            self._failed(f"it has not answered within {_FETCH_S:.0f} s", ProviderUnreachable)
+        except aiohttp.ClientConnectionError as error:
+            self._failed(f"it cannot be reached ({type(error).__name__})", ProviderUnreachable)
+        except (aiohttp.ClientError, _Unusable) as error:
+            why = str(error) if isinstance(error, _Unusable) else f"it cannot be asked ({type(error).__name__})"
+            self._failed(why, partial(Unavailable, f"Could not load {url}"))
         else:
-            if self._failure is not None:
-                log.info("%s answers again", self.settings.url)
-            self._failure = None
+            if self._told:
+                log.info("%s answers again", url)
+            self._failure, self._told = ProviderUnreachable, ""
         finally:
             self._tried_at = time.monotonic()
 
+    def _failed(self, why: str, failure: Callable[[], Unavailable]) -> None:
+        self._failure = failure
+        if why != self._told:  # each reason once, not with every attempt
+            self._told = why
+            meanwhile = "the keys that are known go on" if self.is_usable else "its tokens get 503"
+            log.warning("%s: %s; %s until that is mended", self.settings.url, why, meanwhile)
+
     async def _load(self) -> None:
-        settings, url = self.settings, self.settings.url
+        settings = self.settings
         name, uri = settings.name, settings.keys_url
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_FETCH_S)) as client:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as client:  # `_fetch` has one
             if settings.discovery_url:
-                discovery = await _get(client, settings.discovery_url, url)
+                discovery = await _get(client, settings.discovery_url)
                 found, where = discovery.get("issuer"), discovery.get("jwks_uri")
                 if any(not discovery.get(each) for each in settings.required) or not isinstance(where, str):
-                    raise _unusable(url, "the document lacks what it must have")
+                    raise _Unusable("the document lacks what it must have")
                 if name and found != name:  # OpenID Connect Discovery 1.0, section 4.3
-                    raise _unusable(url, "the document is that of another issuer")
+                    raise _Unusable("the document is that of another issuer")
                 name, uri = str(found), uri or where
             if settings.require_https and not uri.startswith("https://"):
-                raise _unusable(url, "its jwks_uri is not https")
-            document = await _get(client, uri, url)
+                raise _Unusable("its jwks_uri is not https")
+            document = await _get(client, uri)
         self.name = name
         self._take(document)
         self._fetched_at = time.monotonic()
-
-
-def _unusable(url: str, why: str) -> Unavailable:
-    log.warning("%s: %s", url, why)
-    return Unavailable(f"Could not load {url}")
 
 
 def _listed(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -271,21 +292,24 @@ def _listed(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield each
 
 
-async def _get(client: aiohttp.ClientSession, url: str, shown: str) -> dict[str, Any]:
+async def _get(client: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    """The JSON object at the URL. _Unusable, and what aiohttp raises."""
+    shown = ascii(url[:200])
+    async with client.get(url, allow_redirects=False) as response:
+        if response.status != 200:
+            raise _Unusable(f"{shown} is answered with HTTP {response.status}")
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(65536):
+            body += chunk
+            if len(body) > _SIZE_MAX:
+                raise _Unusable(
+                    f"the document at {shown} has more than {_SIZE_MAX} bytes, the limit: let the provider list "
+                    "fewer keys there, or name a shorter list in authentication.openid.jwks.url"
+                )
     try:
-        async with client.get(url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise Unavailable(f"Could not load {shown}")
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(65536):
-                body += chunk
-                if len(body) > _SIZE_MAX:
-                    raise Unavailable(f"Could not load {shown}")
-            document = json.loads(body)
-    except (aiohttp.ClientConnectionError, TimeoutError):
-        raise ProviderUnreachable() from None
-    except (aiohttp.ClientError, ValueError, RecursionError):
-        raise Unavailable(f"Could not load {shown}") from None
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
     if not isinstance(document, dict):
-        raise Unavailable(f"Could not load {shown}")
+        raise _Unusable(f"the answer at {shown} is no JSON object")
     return document

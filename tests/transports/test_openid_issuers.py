@@ -266,6 +266,82 @@ async def test_answers_that_are_none(provider: Provider, monkeypatch: pytest.Mon
     await until(lambda: asked._issuers[0]._fetching is None)
 
 
+async def test_each_thing_that_is_wrong_with_a_provider_is_told_once(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A JWKS over the limit was dropped without a word behind another failure: tokens of its new keys got 401."""
+    monkeypatch.setattr(openid_issuer, "_AGAIN_S", 0.0)
+    asked = authenticator(provider, jwks_url=f"{provider.url}/keys")
+    await ask(asked, provider.token())
+    filler = jwk(OTHER_RSA)
+    long = [{**filler, "kid": f"filler-{number}"} for number in range(2700)]
+    provider.keys += [*long, jwk(OTHER_RSA, "two")]
+    assert 2**20 < len(json.dumps({"keys": provider.keys})) < 2**20 + 200_000
+    for answer in (ANSWERS["HTML"], None):
+        provider.answer = answer
+        for _ in range(2):
+            with pytest.raises(Unauthorized):
+                await ask(asked, provider.token(OTHER_RSA, kid="two"))
+        assert (await ask(asked, provider.token(jti=str(answer)))).name == "ann"  # the keys that are known go on
+    told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(told) == 2, told
+    assert "no JSON" in told[0]
+    for words in ("1048576 bytes", f"{provider.url}/keys", "jwks.url", "the keys that are known go on"):
+        assert words in told[1]
+    del provider.keys[1:-1]
+    assert (await ask(asked, provider.token(OTHER_RSA, kid="two"))).name == "ann"
+
+
+async def test_no_request_waits_long_for_a_provider_that_hangs(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was for up to 20 s, and 60 tokens of one address waited for each other besides."""
+    monkeypatch.setattr(openid_issuer, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(openid_issuer, "_PATIENCE_S", 0.05)
+    provider.holds = asyncio.Event()
+    asked = authenticator(provider)
+    (issuer,) = asked._issuers
+    flights = []
+
+    async def is_refused(kind: type[Exception], token: str) -> None:
+        with pytest.raises(kind):
+            await ask(asked, token)
+        flights.append(issuer._fetching)
+
+    try:
+        async with asyncio.timeout(PATIENCE_S):  # the flight itself lasts until it is let go
+            for _ in range(3):
+                await is_refused(Unavailable, provider.token())
+            provider.holds.set()
+            await until(lambda: issuer._fetching is None)
+            assert (await ask(asked, provider.token())).name == "ann"
+            provider.holds.clear()
+            began = len(provider.asked)
+            for number in range(3):
+                await is_refused(Unauthorized, provider.token(kid=str(number)))
+            assert (await ask(asked, provider.token(jti="2"))).name == "ann"
+            await until(lambda: len(provider.asked) > began)
+        assert None not in flights
+        assert [len(set(flights[:3])), len(set(flights[3:]))] == [1, 1], "all share one flight"
+    finally:
+        provider.holds.set()
+    await until(lambda: issuer._fetching is None)
+
+
+async def test_a_provider_has_so_long_for_all_that_it_is_asked(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(openid_issuer, "_FETCH_S", 0.05)
+    provider.holds = asyncio.Event()
+    try:
+        with pytest.raises(Unavailable, match="does not seem to be available"):
+            await ask(authenticator(provider), provider.token())
+    finally:
+        provider.holds.set()
+    assert [each.levelname for each in caplog.records if "has not answered within" in each.getMessage()] == ["WARNING"]
+    assert "its tokens get 503" in caplog.text
+
+
 @pytest.mark.parametrize("keys", [None, {}, [7, None, {"kty": "RSA", "kid": "one", "n": "!", "e": "AQAB"}]])
 async def test_keys_that_are_none(provider: Provider, keys: Any) -> None:
     provider.keys = keys
@@ -324,7 +400,8 @@ async def test_an_end_counts_while_nobody_can_be_asked(provider: Provider, monke
         await ask(asked, token)
 
 
-async def test_one_provider_that_is_down_disturbs_no_other(provider: Provider) -> None:
+async def test_one_provider_that_is_down_disturbs_no_other(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openid_issuer, "_PATIENCE_S", PATIENCE_S)
     async with provided(jwk(OTHER_RSA)) as down:
         down.holds = asyncio.Event()
         values = {**settings(provider, down), "authentication.method": "OPENID"}
