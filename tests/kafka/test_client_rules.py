@@ -5,6 +5,7 @@ test_client_model.py has them all in any order; here each has a test that always
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -16,6 +17,7 @@ from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from tests.kafka.simulated_consumer import Name, SimulatedConsumer, SimulatedKafka
+from tests.waiting import PATIENCE_S
 
 ONE, TWO = ("topic", 0), ("topic", 1)
 
@@ -231,6 +233,48 @@ def test_it_leaves_when_its_commits_are_answered() -> None:
     it.client.commit([PartitionOffset(*ONE, 10)], answers.append)
     it.client.close()
     assert (answers, it.consumer.closed) == ([None], True)
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE]
+)
+def test_a_commit_that_the_coordinator_does_not_take_yet_is_sent_again(code: int) -> None:
+    it = Setting()
+    it.join(ONE)
+    it.read()
+    it.consumer.refusals = [KafkaError(code)] * 2
+    answers: list[ServiceError | None] = []
+    it.client.commit([PartitionOffset(*ONE, 10)], answers.append)
+    it.client.close()  # which waits for it
+    assert (answers, it.kafka.committed[ONE], it.consumer.closed) == ([None], 10, True)
+
+
+def test_a_commit_is_sent_again_for_as_long_as_it_may_take() -> None:
+    it = Setting()
+    it.join(ONE)
+    it.read()
+    it.consumer.refusals = [KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)] * 1000
+    answers: list[ServiceError | None] = []
+    it.client.commit([PartitionOffset(*ONE, 10)], answers.append, within_s=0.5)
+    assert it.client.settle_commits(time.monotonic() + PATIENCE_S)
+    assert len(answers) == 1
+    assert isinstance(answers[0], ServiceError)
+    assert answers[0].retriable
+    assert 1 < 1000 - len(it.consumer.refusals) < 5
+
+
+def test_a_commit_that_is_sent_again_takes_no_newer_one_back() -> None:
+    it = Setting()
+    it.join(ONE)
+    it.read()
+    it.consumer.refusals = [KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)]
+    answers: list[tuple[int, bool]] = []
+    it.client.commit([PartitionOffset(*ONE, 5)], lambda error: answers.append((5, error is None)))
+    it.read()
+    it.client.commit([PartitionOffset(*ONE, 8)], lambda error: answers.append((8, error is None)))
+    assert it.client.settle_commits(time.monotonic() + PATIENCE_S)
+    assert it.kafka.committed[ONE] == 8
+    assert sorted(answers) == [(5, False), (8, True)]
 
 
 def test_a_commit_that_is_not_answered_has_failed_after_its_time() -> None:

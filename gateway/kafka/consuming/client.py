@@ -184,7 +184,7 @@ class GroupClient(AssignedPartitions):
     def tend(self, now: float) -> None:
         """Does what is due. To be called in every round of whoever polls."""
         if self.commits:
-            self.commits.expire(now)
+            self.commits.tend(self.client, now)
         if now >= self._place_at:
             self._place_again(now)
         if now >= self._count_at:
@@ -458,6 +458,7 @@ class GroupClient(AssignedPartitions):
         that come meanwhile are dropped."""
         while self.commits.on_their_way and time.monotonic() < until:
             self.poll(1, wait_s)
+            self.commits.tend(self.client, time.monotonic())
         return not self.commits.on_their_way
 
     def leave(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +12,7 @@ import confluent_kafka
 
 from kafka_gateway.errors import PartlyCommitted, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.offset_queries import NO_COORDINATOR
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
@@ -17,10 +20,24 @@ _log = logging.getLogger("gateway.kafka.consumer")
 
 COMMIT_S = 5.0
 """How long a commit may take before it counts as failed."""
+_AGAIN_S = 0.2
 
 _GONE = (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError.UNKNOWN_TOPIC_ID)
 
 Done = Callable[[ServiceError | None], None]
+
+
+@dataclasses.dataclass(slots=True)
+class _Commit:
+    """One that its sender has not heard of yet."""
+
+    partitions: list[confluent_kafka.TopicPartition]
+    content: frozenset[tuple[str, int, int]]
+    number: int
+    until: float
+    done: Done
+    again_at: float = math.inf
+    """When it is sent again; never, while it is on its way."""
 
 
 class Commits:
@@ -29,14 +46,18 @@ class Commits:
     A synchronous one held its thread for over 130 s when the broker was frozen (reliability.md §3b).
 
     librdkafka reports every commit to one callback, which is called during ``consume()``; a report is matched with its
-    commit by the offsets in it.
+    commit by the offsets in it. One that the group's coordinator has not taken, because it is another one now or has
+    only begun to be it, is sent again within its time, as Java's client does; unless a newer one of the same partition
+    has been sent meanwhile, which it would take back.
     """
 
     def __init__(self) -> None:
-        self._open: list[tuple[frozenset[tuple[str, int, int]], float, Done]] = []
+        self._open: list[_Commit] = []
+        self._newest: dict[Partition, int] = {}
+        self._count = 0
         self._sent_at = 0.0
         self.on_their_way = 0
-        """Commits that librdkafka has not reported yet, those included whose time is up."""
+        """Commits that librdkafka has not reported yet, those included whose time is up, and those to be sent again."""
 
     def __bool__(self) -> bool:
         return bool(self._open)
@@ -57,7 +78,9 @@ class Commits:
         consumer.commit(offsets=partitions, asynchronous=True)
         self.on_their_way += 1
         self._sent_at = time.monotonic()
-        self._open.append((_content(partitions), self._sent_at + within_s, done))
+        self._count += 1
+        self._newest.update(((one.topic, one.partition), self._count) for one in offsets)
+        self._open.append(_Commit(partitions, _content(partitions), self._count, self._sent_at + within_s, done))
 
     def reported(
         self, error: confluent_kafka.KafkaError | None, partitions: list[confluent_kafka.TopicPartition]
@@ -66,28 +89,54 @@ class Commits:
         self.on_their_way -= 1
         try:
             content = _content(partitions)
-            for number, (sent, _, _) in enumerate(self._open):
-                if sent == content:
-                    _, _, done = self._open.pop(number)
+            for commit in self._open:
+                if commit.content == content and commit.again_at == math.inf:
                     break
             else:
                 return  # its time was up
-            done(_outcome(error, partitions))
+            now = time.monotonic()
+            if _was_not_taken(error, partitions) and now + _AGAIN_S < commit.until and not self._is_outdated(commit):
+                commit.again_at = now + _AGAIN_S
+                self.on_their_way += 1
+                return
+            self._open.remove(commit)
+            commit.done(_outcome(error, partitions))
         except Exception:
             _log.exception("The report of a commit could not be handled")
+
+    def _is_outdated(self, commit: _Commit) -> bool:
+        newest = self._newest
+        return any(newest[one.topic, one.partition] != commit.number for one in commit.partitions)
 
     def patience_s(self) -> float:
         """How long to wait before looking for a report again: little for a new commit, more for one that hangs."""
         age = time.monotonic() - self._sent_at
         return 0.002 if age < 0.1 else 0.05
 
+    def tend(self, consumer: confluent_kafka.Consumer, now: float) -> None:
+        """Fails the commits whose time is up, and sends those again that the coordinator has not taken."""
+        self.expire(now)
+        for commit in [one for one in self._open if one.again_at <= now]:
+            if self._is_outdated(commit):
+                self._fail(commit, confluent_kafka.KafkaError(confluent_kafka.KafkaError.NOT_COORDINATOR))
+                continue
+            try:
+                consumer.commit(offsets=commit.partitions, asynchronous=True)
+            except confluent_kafka.KafkaException as error:
+                self._fail(commit, error)
+            else:
+                self._sent_at, commit.again_at = now, math.inf
+
     def expire(self, now: float) -> None:
         """Fails the commits whose time is up."""
-        late = [one for one in self._open if one[1] <= now]
-        if late:
-            self._open = [one for one in self._open if one[1] > now]
-            for _, _, done in late:
-                done(to_service_error(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)))
+        for commit in [one for one in self._open if one.until <= now]:
+            self._fail(commit, confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT))
+
+    def _fail(self, commit: _Commit, error: confluent_kafka.KafkaError | confluent_kafka.KafkaException) -> None:
+        self._open.remove(commit)
+        if commit.again_at != math.inf:
+            self.on_their_way -= 1
+        commit.done(to_service_error(error))
 
 
 def next_offsets(positions: Mapping[Partition, int]) -> list[PartitionOffset]:
@@ -100,6 +149,15 @@ def not_stored(sent: Sequence[PartitionOffset], stored: Sequence[PartitionOffset
     for all. ``stored``: what the group has committed now of the same partitions."""
     kept = {(each.topic, each.partition): each.offset for each in stored}
     return {(each.topic, each.partition) for each in sent if kept.get((each.topic, each.partition)) != each.offset}
+
+
+def _was_not_taken(
+    error: confluent_kafka.KafkaError | None, partitions: Sequence[confluent_kafka.TopicPartition]
+) -> bool:
+    codes = {one.error.code() for one in partitions if one.error is not None}
+    if error is not None:
+        codes.add(error.code())
+    return bool(codes) and codes.issubset(NO_COORDINATOR)
 
 
 def _outcome(

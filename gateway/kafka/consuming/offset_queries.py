@@ -19,11 +19,12 @@ the one for the ends of logs that are sought."""
 
 _NO_TOPIC = (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
-_NO_COORDINATOR = (
+NO_COORDINATOR = (
     confluent_kafka.KafkaError.NOT_COORDINATOR,
     confluent_kafka.KafkaError.COORDINATOR_NOT_AVAILABLE,
     confluent_kafka.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )
+"""The coordinator of a group is being chosen, or moves, and has done nothing: whoever asks again is heard."""
 _AGAIN_S = 0.1
 
 _EARLIEST, _LATEST = -2, -1
@@ -111,7 +112,7 @@ def offsets_of_a_group(
                 break
             except KafkaException as error:
                 # The group's coordinator is being chosen, or moves: librdkafka looks for it anew, but does not ask.
-                if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() + _AGAIN_S > until:
+                if error.args[0].code() not in NO_COORDINATOR or time.monotonic() + _AGAIN_S > until:
                     raise
                 time.sleep(_AGAIN_S)
     finally:
