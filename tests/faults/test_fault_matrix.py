@@ -23,7 +23,7 @@ from tests.faults.gates import BOTH, CUT, FINE, Way, Weather
 from tests.faults.loads import BROKEN, PARTITIONS, Failure, Loads
 from tests.faults.ownership import Ownership
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.broker]
 
 SHORT_S, LONG_S = 3.0, 12.0
 """Below the session timeout, and far above it."""
@@ -47,6 +47,7 @@ class Fault(NamedTuple):
     workers: int = 1
     always: bool = False
     """Whether `bin/test` runs it, too."""
+    timeout_s: float = 400
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ FAULTS = (
     Fault("SIGSTOP for 12 s", stand_still(LONG_S)),
     Fault("SIGTERM and a start", restart, planned=True, always=True),
     Fault("SIGHUP", reload, planned=True, keeps_slots=True),
-    Fault("ten rolling restarts", restart_all(10), planned=True),
+    Fault("ten rolling restarts", restart_all(10), planned=True, timeout_s=1500),
     Fault("the only broker killed and started", kill_broker),
     Fault("the only broker frozen for 3 s", freeze_brokers(SHORT_S), keeps_slots=True),
     Fault("the only broker frozen for 12 s", freeze_brokers(LONG_S)),
@@ -187,7 +188,7 @@ FAULTS = (
     Fault("SIGSTOP of a parent for 12 s", stand_still(LONG_S), workers=2),
     Fault("SIGTERM and a start, workers", restart, planned=True, workers=2),
     Fault("SIGHUP, workers", reload, planned=True, keeps_slots=True, workers=2),
-    Fault("rolling restarts, workers", restart_all(2), planned=True, workers=2),
+    Fault("rolling restarts, workers", restart_all(2), planned=True, workers=2, timeout_s=900),
     Fault("the only broker frozen for 12 s, workers", freeze_brokers(LONG_S), workers=2),
     Fault("brokers restarted one by one", restart_brokers, brokers=3, keeps_slots=True),
     Fault("one of three brokers killed and started", kill_broker, brokers=3),
@@ -196,7 +197,7 @@ FAULTS = (
 
 
 def _case(fault: Fault) -> object:
-    marks = () if fault.always else (pytest.mark.cluster,)
+    marks = [pytest.mark.timeout(fault.timeout_s), *([] if fault.always else [pytest.mark.cluster])]
     return pytest.param((fault.brokers, fault.workers), fault, id=fault.name.replace(" ", "-"), marks=marks)
 
 

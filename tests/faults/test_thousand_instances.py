@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from tests.faults.deployment import SLOTS, Deployment, running, served, until
+from tests.faults.deployment import NODES, SESSION_S, SLOTS, Deployment, running, served, until
 from tests.faults.loads import JSON_V2, Clients, Topic
 
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 COUNT = 1000
 AT_ONCE = 8
+SAMPLE_S = 3.0
 MOVED_S, TAKEN_OVER_S = 2.5, 8.0
-"""At most, of an idle machine that has a core for each node (issue 18)."""
+"""At most, on a machine that has a core for each node and one for Kafka and the clients, with nobody else on it. Where
+there are fewer, or others use them, it may take as much longer: see `stretch`."""
+CORES = NODES + 1
+HOLD_S = 10.0
+"""``cluster.hold.ms`` by default: requests about what moves for longer are answered 503."""
 
 
 T = TypeVar("T")
 
 
+def _processor_s() -> tuple[float, float]:
+    """Of all cores since the start of the machine: how long they were used, and in all."""
+    numbers = [int(each) for each in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    in_all = float(sum(numbers))
+    return in_all - numbers[3] - numbers[4], in_all
+
+
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def stretch() -> float:
+    """By how much more time things take here than on a machine that is wide enough: what all have to do together takes
+    `CORES` cores there, and has to do here with those that others leave free."""
+    used, in_all = _processor_s()
+    time.sleep(SAMPLE_S)
+    used_then, in_all_then = _processor_s()
+    free = 1 - (used_then - used) / (in_all_then - in_all)
+    return max(1.0, CORES / (len(os.sched_getaffinity(0)) * max(free, 0.1)))
+
+
+@pytest.fixture(scope="module")
+def deployment(stretch: float, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with running(1, tmp_path_factory.mktemp("nodes")) as started:
         yield started
 
@@ -71,7 +96,9 @@ class Instances:
         async def one(path: str) -> None:
             while self._next[path] <= last:
                 answer = await clients.ask("GET", f"{path}/records?timeout=5000", accept=JSON_V2)
-                assert answer is not None, clients.failures[-1]
+                if answer is None:
+                    assert clients.failures[-1].code == 50303, clients.failures[-1]
+                    continue  # held for its time: whether it may be is judged at the end
                 for record in answer.body:
                     offset = record["offset"]
                     assert offset == self._next[path] or (again and offset < self._next[path]), (path, offset)
@@ -89,7 +116,7 @@ def slots_elsewhere(deployment: Deployment, gone: int) -> float:
     raise AssertionError(pages)
 
 
-async def test_a_thousand_instances_move(deployment: Deployment) -> None:
+async def test_a_thousand_instances_move(deployment: Deployment, stretch: float) -> None:
     topic = Topic(deployment.kafka.create_topic())
     instances = Instances(topic)
     async with Clients(deployment.url(0)) as first, Clients(deployment.url(1)) as clients:
@@ -116,11 +143,14 @@ async def test_a_thousand_instances_move(deployment: Deployment) -> None:
         await instances.read(clients, again=True)
         again_s = time.monotonic() - began
         deployment.ended(2)
+    failures = first.failures + clients.failures
     print(
         f"{COUNT} instances made and read in {made_s:.1f} s; their slots moved in {moved_s:.2f} s, all read after "
-        f"{read_s:.1f} s; taken over in {taken_s:.2f} s, all read after {again_s:.1f} s"
+        f"{read_s:.1f} s; taken over in {taken_s:.2f} s, all read after {again_s:.1f} s; "
+        f"{stretch:.1f} times the time is allowed, {len(failures)} requests were held for too long"
     )
-    assert not first.failures
-    assert not clients.failures
-    assert moved_s < MOVED_S
-    assert taken_s < TAKEN_OVER_S
+    if TAKEN_OVER_S * stretch < HOLD_S:
+        assert not failures
+    assert moved_s < MOVED_S * stretch
+    # Most of it is the session timeout, which takes as long everywhere.
+    assert taken_s < SESSION_S + (TAKEN_OVER_S - SESSION_S) * stretch
