@@ -153,7 +153,7 @@ class Holder(Protocol):
     """Whoever has consumers for definitions: told of what becomes of the slots. Belongs to the event loop."""
 
     async def hand_over(self, keys: Collection[SlotKey]) -> None:
-        """Other processes will have these: ends what is at work on them, writes where they are, closes them."""
+        """Other processes will have these: ends what is at work on them, and writes where they are. `drop` follows."""
 
     def drop(self, keys: Collection[SlotKey]) -> None:
         """Other processes have these, or have changed them: closes what is live or kept, and writes nothing."""

@@ -302,6 +302,9 @@ class SlotStore:
             self.trouble = ""
             self._changed()
 
+    def size(self, slots: Collection[int]) -> int:
+        return sum(len(self._slots[slot].fold) for slot in slots if slot in self._slots)
+
     async def give_up(self, slots: Collection[int]) -> None:
         held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
         keys = [key for slot in held.values() if slot.state is SlotState.SERVING for key in _keys(slot.fold)]

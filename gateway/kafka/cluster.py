@@ -25,6 +25,7 @@ from kafka_gateway.kafka.consuming.client import Build
 from kafka_gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.consuming.counted import CountedListener, CountedWork
+from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.group import KafkaGroupReader
 from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
 from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
@@ -66,15 +67,18 @@ class ConsumerPlaces:
     def __init__(self, config: Config) -> None:
         self._most = config.integer("consumer.instances.max")
         self._taken = 0
+        self.crowd = Crowd()
 
     def take(self) -> None:
         """Takes a place. TooManyRequests if there is none."""
         if self._taken >= self._most:
             raise TooManyRequests(f"There are {self._most} consumer instances already (consumer.instances.max).")
         self._taken += 1
+        self.crowd.resize(self._taken)
 
     def give_back(self) -> None:
         self._taken -= 1
+        self.crowd.resize(self._taken)
 
 
 class KafkaCluster:
@@ -253,6 +257,7 @@ class KafkaCluster:
                 at_time,
                 self.members,
                 self._knowledge.reach,
+                self._places.crowd,
             )
         except BaseException:
             self._places.give_back()

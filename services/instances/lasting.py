@@ -230,14 +230,8 @@ class LastingInstances:
                 await instance.quiet()
                 await consumer.settled()
                 known = not consumer.in_doubt
-        if instance.reads_from != "nothing":
-            if consumer.auto_commits:
-                await consumer.commit()
-            anchors = anchors_of(*await consumer.standing())
-        else:
-            anchors = {}
+        anchors = anchors_of(*await consumer.hand_over()) if instance.reads_from != "nothing" else {}
         await self._write(instance, anchors, handed=known)
-        self._registry.let_go(instance)
 
     def drop(self, keys: Collection[SlotKey]) -> None:
         for instance in self._live(keys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -55,6 +56,23 @@ async def test_who_goes_on_elsewhere_gets_again_what_nobody_has_accepted(
     taken.confirm()
     positions, _ = await consumer.standing()
     assert positions == {place: 3}
+
+
+async def test_what_is_handed_over_is_committed_and_nothing_behind_it(
+    filled: Topic, open_consumer: Opener, unique: Callable[..., str]
+) -> None:
+    """Whoever goes on there commits in the same group, and is not to be taken back by what this one knew."""
+    group, place = unique("group"), TopicPartition(filled.name, 0)
+    filled.write([b"0", b"1", b"2"])
+    consumer = await open_consumer(group, auto_commit=True)
+    await consumer.assign([place])
+    first = await consumer.take(dataclasses.replace(limits(20), max_records=2), places)
+    first.confirm()
+    assert await consumer.hand_over() == ({place: 2}, {place: 2})
+    (await take(consumer)).confirm()
+    await consumer.close()
+    other = await open_consumer(group)
+    assert await other.committed([place]) == [PartitionOffset(*place, 2)]
 
 
 async def test_what_is_put_back_comes_next_and_nothing_overtakes_it(filled: Topic, consumer: KafkaConsumer) -> None:

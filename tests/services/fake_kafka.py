@@ -456,6 +456,11 @@ class FakeConsumer:
         committed = {each: self._kafka.committed.get((self.settings.group, *each)) for each in self.assigned}
         return dict(self.assigned), {place: stored[0] for place, stored in committed.items() if stored is not None}
 
+    async def hand_over(self) -> tuple[Positions, Positions]:
+        if self.auto_commits:
+            await self.commit()
+        return await self.standing()
+
     async def unstored_starts(self) -> Positions:
         if self.settings.auto_offset_reset == "earliest":
             return {}

@@ -129,7 +129,7 @@ async def test_a_planned_move_goes_on_behind_what_was_returned(nodes: Nodes, fak
     await nodes.rest.produce("u", {"value": 1}, {"value": 2})
     assert await values(nodes.rest, path) == [1, 2]
     other = await nodes.move()
-    assert fake.calls[-1] == ("close, and stay", None)
+    await until(lambda: fake.calls[-1] == ("close, and stay", None))
     await other.produce("u", {"value": 3})
     assert (await other.get(f"{path}/subscription")).body == {"topics": ["u"]}
     # What it would have committed there, it commits here.

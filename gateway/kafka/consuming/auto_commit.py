@@ -94,6 +94,10 @@ class AutoCommit:
         """Commits for the last time; not again when the client gives its partitions up while it closes."""
         if self._changed:
             self.commit()
+        self.stop()
+
+    def stop(self) -> None:
+        """Commits nothing any more."""
         self._every_s = None
 
     def forget(self, partitions: Collection[Partition]) -> None:

@@ -16,6 +16,7 @@ from kafka_gateway.errors import InstanceNotFound, PartlyCommitted
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import not_stored
+from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFetchers
 from kafka_gateway.kafka.consuming.reads import Read
 from kafka_gateway.kafka.consuming.worker import Worker
@@ -69,6 +70,7 @@ class KafkaConsumer:
         self,
         clients: ClientFactory,
         worker: Worker,
+        crowd: Crowd,
         closed: Callable[[KafkaConsumer], None],
         kind: str = "",
         numbers: KafkaNumbers | None = None,
@@ -84,6 +86,7 @@ class KafkaConsumer:
         self._pushes = pushes
         self._tell_closed = closed
         self._reach = reach
+        self._crowd = crowd
         self._auto_commits = False
         self._closing: asyncio.Task[None] | None = None
         self._out, self._reads_out = _Out(), _Out()
@@ -104,18 +107,22 @@ class KafkaConsumer:
         at_time: AtTime | None = None,
         fetchers: SharedFetchers | None = None,
         reach: Reach | None = None,
+        crowd: Crowd | None = None,
     ) -> KafkaConsumer:
         """A new consumer with its thread. ``closed`` is called once, when it has ended; ``rebalanced`` as in the port.
 
         ``fetchers``: the topics that pushes of several consumers read once for all. ``reach``: `Admin.reach`.
+        ``crowd``: all consumers of the process.
 
         Raises:
             InvalidConsumerConfig: librdkafka does not take the settings.
         """
         automatic = config.flag("consumer.enable.auto.commit") if settings.auto_commit is None else settings.auto_commit
         properties = clients.consumer_config(settings)
+        crowd = crowd or Crowd()
         worker = Worker(
             partial(clients.consumer, settings),
+            crowd,
             most_records=config.integer("consumer.records.max"),
             auto_commit_s=config.seconds("consumer.auto.commit.interval.ms") if automatic else None,
             cooperative=properties["partition.assignment.strategy"] == "cooperative-sticky",
@@ -128,7 +135,7 @@ class KafkaConsumer:
         pushes = None
         if fetchers is not None and not settings.finds_ends:
             pushes = PushReads(worker, fetchers, settings.isolation_level)
-        made = cls(clients, worker, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
+        made = cls(clients, worker, crowd, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
         made._auto_commits = automatic
         return made
 
@@ -309,6 +316,15 @@ class KafkaConsumer:
         found: tuple[Positions, Positions] = await self._ask(self._worker.standing.now)
         return found
 
+    async def hand_over(self) -> tuple[Positions, Positions]:
+        self._leave_fetcher()
+        if self._auto_commits:
+            async with self._crowd.turn():
+                await self.commit()
+        async with self._crowd.turn():
+            found: tuple[Positions, Positions] = await self._ask(self._worker.standing.for_good)
+        return found
+
     async def unstored_starts(self) -> Positions:
         found: Positions = await self._ask(self._worker.standing.unstored_starts)
         return found
@@ -336,7 +352,7 @@ class KafkaConsumer:
 
     async def _close(self, leave: bool) -> None:
         try:
-            async with asyncio.timeout(CLOSE_S):
+            async with self._crowd.turn(), asyncio.timeout(CLOSE_S):
                 await self._worker.close(CLOSE_S - 0.2, leave)
         except TimeoutError:
             _log.warning("Kafka did not let a consumer go within %g s; its thread goes on alone", CLOSE_S)

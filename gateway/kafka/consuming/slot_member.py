@@ -30,6 +30,8 @@ log = logging.getLogger("gateway.cluster")
 
 _POLL_S: Final = 0.1
 _BATCH: Final = 1000
+_EACH_S, _EACH_MOST_S = 0.01, 30.0
+"""How much longer a hand-over may take for each instance: Kafka is asked about each, and heartbeats go on meanwhile."""
 _SPARE_S: Final = 1.0
 """Beyond its time, for the event loop to end a hand-over that took too long."""
 _CLOSE_S: Final = 5.0
@@ -62,7 +64,7 @@ class KafkaSlotMember:
         self._for_good = for_good
         self._stopping.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._group.handover_s + _SPARE_S + _CLOSE_S):
+            async with asyncio.timeout(self._group.handover_s + _EACH_MOST_S + _SPARE_S + _CLOSE_S):
                 await asyncio.shield(self._ended)
 
     # --- on the thread ------------------------------------------------------------------------------------------------
@@ -174,20 +176,21 @@ class KafkaSlotMember:
         self._held.difference_update(slots)
         if not slots:
             return
-        giving = _give_up_in_time(self._listener, slots, self._group.handover_s)
+        giving = give_up_in_time(self._listener, slots, self._group.handover_s)
         try:
             done = asyncio.run_coroutine_threadsafe(giving, self._loop)
         except RuntimeError:  # the loop is closed
             giving.close()
             return
         try:
-            done.result(self._group.handover_s + _SPARE_S)
+            done.result(self._group.handover_s + _EACH_MOST_S + _SPARE_S)
         except Exception as error:
             log.warning("slots %s were not handed over in order: %s", slots, str(error) or type(error).__name__)
 
 
-async def _give_up_in_time(listener: SlotListener, slots: Sequence[int], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
+async def give_up_in_time(listener: SlotListener, slots: Sequence[int], within_s: float) -> None:
+    """Has the listener give these up, within that time and 10 ms more for each instance in them. TimeoutError."""
+    async with asyncio.timeout(within_s + min(_EACH_MOST_S, _EACH_S * listener.size(slots))):
         await listener.give_up(slots)
 
 

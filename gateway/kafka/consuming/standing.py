@@ -17,12 +17,19 @@ Offsets = dict[TopicPartition, int]
 class Standing:
     """Belongs to the consumer's thread."""
 
-    def __init__(self, client: GroupClient, fed: FedPartitions, goes_on: Callable[[], Mapping[Partition, int]]) -> None:
+    def __init__(
+        self,
+        client: GroupClient,
+        fed: FedPartitions,
+        goes_on: Callable[[], Mapping[Partition, int]],
+        commit_no_more: Callable[[], None],
+    ) -> None:
         """``goes_on``: the next offset of each partition of which it is known, where what nobody has accepted yet comes
         again."""
         self._client = client
         self._fed = fed
         self._goes_on = goes_on
+        self._commit_no_more = commit_no_more
 
     def now(self) -> tuple[Offsets, Offsets]:
         """Where reading goes on in what is assigned, as far as Kafka can tell it; and what the group has committed of
@@ -40,6 +47,11 @@ class Standing:
             {TopicPartition(*place): offset for place, offset in found.items() if offset >= 0},
             {TopicPartition(each.topic, each.partition): each.offset for each in committed},
         )
+
+    def for_good(self) -> tuple[Offsets, Offsets]:
+        """As `now`; from here on nothing is committed automatically, so that nobody who goes on there is taken back."""
+        self._commit_no_more()
+        return self.now()
 
     def unstored_starts(self) -> Offsets:
         """Starts at the end of the log, of partitions that it has and of which nothing is committed."""

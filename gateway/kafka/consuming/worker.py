@@ -29,6 +29,7 @@ from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
+from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
@@ -49,7 +50,6 @@ PAUSE_AFTER_S = 1.0
 """When nobody read for this long, fetching stops and what was fetched ahead is given up."""
 REVOKE_S = 1.0
 """How long to wait for librdkafka to take an assignment away after the subscription has ended; it is a local matter."""
-
 _GATHER_S = 0.01
 _REFETCH_S = 0.05
 """How long a read after a pause waits for what is fetched anew: the first records come after 3 to 7 ms."""
@@ -64,6 +64,7 @@ class Worker:
     def __init__(
         self,
         build: Build,
+        crowd: Crowd,
         most_records: int,
         auto_commit_s: float | None,
         cooperative: bool,
@@ -83,6 +84,7 @@ class Worker:
         """Topics that were subscribed to, while the group has not answered: a new one takes three seconds to form."""
         self._client = GroupClient(build, self, cooperative=cooperative, reset=reset, anchors=anchors or {})
         self._lasts = anchors is not None
+        self._crowd = crowd
         self._leaves = True
         self._cooperative = cooperative
         self._rebalanced = rebalanced
@@ -99,7 +101,7 @@ class Worker:
         self._reads = ReadQueue(self._questions, most_records, self._auto.move)
         self._buffer = self._reads.buffer
         self.fed = FedPartitions(self._client, self._reads, self._auto, self._questions.call)
-        self.standing = Standing(self._client, self.fed, lambda: self._goes_on(self._reads.stands()))
+        self.standing = Standing(self._client, self.fed, lambda: self._goes_on(self._reads.stands()), self._auto.stop)
         self._read_at = time.monotonic()
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -177,7 +179,7 @@ class Worker:
             return self._client.commits.patience_s() if len(self._buffer) else 0
         if not self._client.mode:
             return _UNSUBSCRIBED_S
-        return self._auto.idle_s(IDLE_S)
+        return self._auto.idle_s(max(IDLE_S, self._crowd.idle_s))
 
     def _round(self) -> None:
         now = time.monotonic()

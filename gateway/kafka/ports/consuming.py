@@ -168,6 +168,10 @@ class Consumer(Protocol):
         """Where reading goes on in each partition that it has, as far as that is known; and what its group has
         committed of them."""
 
+    async def hand_over(self) -> tuple[Positions, Positions]:
+        """As `standing`, for another process that goes on there: what reads have returned is committed before, if that
+        is automatic, and nothing behind it. Only to be closed then."""
+
     async def unstored_starts(self) -> Positions:
         """Where partitions began that it has got, of which nothing is committed and whose start would be another one
         later: at the end of the log."""

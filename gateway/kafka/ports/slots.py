@@ -28,7 +28,7 @@ class SlotGroup:
     session_timeout_ms: int
     heartbeat_ms: int
     handover_s: float
-    """How long `SlotListener.give_up` may take."""
+    """How long `SlotListener.give_up` may take, and `SlotListener.size` makes it longer."""
 
 
 class SlotListener(Protocol):
@@ -40,6 +40,9 @@ class SlotListener(Protocol):
     def records(self, records: Sequence[SlotRecord]) -> None: ...
     def caught_up(self, slots: Collection[int]) -> None:
         """All that was there when these were assigned has been given."""
+
+    def size(self, slots: Collection[int]) -> int:
+        """How many instances there are in these."""
 
     async def give_up(self, slots: Collection[int]) -> None:
         """Others will have these as soon as this returns, or its time is up."""
