@@ -177,6 +177,12 @@ def is_probe(route: Route) -> bool:
     return route.name.startswith(_PROBES)
 
 
+def is_for_operators(route: Route, apart: bool) -> bool:
+    """Whether clients get the resource at the operators' own listeners only. ``apart``: there are such listeners, and
+    then probes, and what ``extras["operators"]`` names, are theirs, too."""
+    return bool(route.extras.get("admin") or (apart and (is_probe(route) or route.extras.get("operators"))))
+
+
 _PROBES = ("health.", "bridge.healthz", "bridge.readyz", "proxy.healthcheck")
 
 

@@ -17,7 +17,7 @@ from kafka_gateway.door.admission import NO_DEMAND, Demand, demand_of
 from kafka_gateway.errors import NotAcceptable, NotFound
 from kafka_gateway.generations import can_mean, classify
 from kafka_gateway.homes import OF_ALL, Join
-from kafka_gateway.limits import Limits, is_probe
+from kafka_gateway.limits import Limits, is_for_operators
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.own_names import own_refusal
 from kafka_gateway.replies import Replies
@@ -69,7 +69,7 @@ class Plans:
         self._limits = limits
         self._replies = replies
         self._default_generation = config.text("api.default.generation")
-        self._admin_probes = bool(config.items("admin.listeners"))
+        self._operators_apart = bool(config.items("admin.listeners"))
         self.known: dict[PlanKey, Plan] = {}
         self.epoch = 0
         """Grows when plans that were made before count no more."""
@@ -104,7 +104,7 @@ class Plans:
         plan = self._negotiated(route, match.params, accept, content_type, has_body)
         plan.waits, plan.epoch = may_wait(route), self.epoch
         plan.join = route.extras.get(OF_ALL)
-        plan.admin = bool(route.extras.get("admin")) or (self._admin_probes and is_probe(route))
+        plan.admin = is_for_operators(route, self._operators_apart)
         plan.demand = demand_of(route, match.params, plan.media_type)
         for operation, resource, name in plan.demand.needs:
             # Of records the services tell it, in the place of the record that they refuse.

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.host")
 
 _TELL_EVERY_S = 10.0
+_TOKEN = "access_token"
+"""Where browsers put a token (RFC 6750 §2.3). Who always sends it is served where nobody asks for one, too."""
 
 
 class Server(web.Server):
@@ -54,13 +56,14 @@ class Server(web.Server):
     def __init__(self, host: Host, listener: str, handler: Any, settings: dict[str, Any]) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True, **settings)
         self._host = host
-        self._token_parameter = host.gateway.proofs.query_parameter
+        self._reads_tokens = bool(host.gateway.proofs.query_parameter)
+        self._token_parameter = host.gateway.proofs.query_parameter or _TOKEN
         self._listener = listener
         self._settings = settings
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        if self._token_parameter and "?" in message.path:
-            message = move_token(message, self._token_parameter)
+        if "?" in message.path and (self._reads_tokens or _TOKEN in message.path):
+            message = move_token(message, self._token_parameter, self._reads_tokens)
         if FIELD in message.headers:
             message = move_proof(message)
         told = self._host.proxies.told_by(message.headers, protocol.peer) if protocol.trusted else None

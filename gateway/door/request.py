@@ -171,13 +171,13 @@ sent_response = cast(Callable[[int, bool, int], web.StreamResponse], SentRespons
 """Status, whether the connection stays, payload bytes."""
 
 
-def move_token(message: Any, parameter: str) -> Any:
+def move_token(message: Any, parameter: str, is_read: bool = True) -> Any:
     """aiohttp's message with the token of that query parameter in the header (RFC 6750 §2.3), and out of the target.
 
     Browsers cannot set the header on a socket or an event stream. So nobody behind this knows how the token came: no
     parameter of a resource is mistaken, no log holds it, and who looks at the proof again finds it. A bearer's token
     that is in the header already is the one that counts. Two tokens become two fields, which `check_head` refuses
-    (RFC 6750 §3.1: a parameter that is repeated).
+    (RFC 6750 §3.1: a parameter that is repeated). Where nobody reads tokens (``is_read``) it counts as none.
     """
     path, mark, query = message.path.partition("?")
     tokens, kept = [], []
@@ -192,7 +192,7 @@ def move_token(message: Any, parameter: str) -> Any:
     text = "&".join(kept)
     changes: dict[str, Any] = {"path": f"{path}?{text}" if text else path, "url": message.url.with_query(text or None)}
     before = message.headers.getall("Authorization", ("",))
-    if len(before) == 1 and not before[0].lower().startswith("bearer "):
+    if is_read and len(before) == 1 and not before[0].lower().startswith("bearer "):
         headers = CIMultiDict(message.headers)
         headers.popall("Authorization", None)
         raw = [each for each in message.raw_headers if each[0].lower() != b"authorization"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import NotFound
 from kafka_gateway.kafka.ports.administration import Administration, GroupDetails, GroupMember
-from kafka_gateway.kafka.ports.topics import TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import check_group
 from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, segment
@@ -158,8 +158,10 @@ class ConsumerGroupsService:
         links = await self._links.of(call, _CLUSTER)
         group, member = await self._find_member(call, "Consumer {} does not exist.")
         path = f"{_path(group.name)}/consumers/{segment(member.id)}/assignments"
-        elements = (_assignment(group.name, member, each, links) for each in member.assignment)
-        return await links.listed("KafkaConsumerAssignment", path, len(member.assignment), elements)
+        shown = _shown(call, member.assignment)
+        places = [each for each in member.assignment if each.topic in shown]
+        elements = (_assignment(group.name, member, each, links) for each in places)
+        return await links.listed("KafkaConsumerAssignment", path, len(places), elements)
 
     async def assignment(self, call: Call) -> Response:
         """``GET …/assignments/{topic_name}/partitions/{partition_id}``"""
@@ -225,7 +227,7 @@ class ConsumerGroupsService:
         """One element for each partition with a committed offset, the greatest lag first; at least one."""
         group = await self._find(call, "Consumer Group {} could not be found.")
         committed = await self._administration.committed(group.name)
-        shown = set(call.session.rights.filter("describe", "topic", dict.fromkeys(each.topic for each in committed)))
+        shown = _shown(call, committed)
         offsets = [each for each in committed if each.topic in shown]
         places = [TopicPartition(each.topic, each.partition) for each in offsets]
         ends = await self._administration.offsets(places, committed=True)
@@ -238,6 +240,11 @@ class ConsumerGroupsService:
         if not behind:
             raise NotFound(_NO_OFFSETS).with_help("The group has committed nothing, or nothing that you may see.")
         return group, sorted(behind, key=lambda one: (-one.lag, one.topic, one.partition))
+
+
+def _shown(call: Call, places: Iterable[TopicPartition | PartitionOffset]) -> set[str]:
+    """The topics of these that the client may see."""
+    return set(call.session.rights.filter("describe", "topic", dict.fromkeys(each.topic for each in places)))
 
 
 def _path(group: str) -> str:

@@ -74,6 +74,17 @@ async def test_methods_paths_and_probes(start: Start, kafka: KafkaCluster, topic
     assert (counters["stored"], counters["stored_bytes"], counters["in_flight"]) == (7, 6, 0)
 
 
+async def test_listeners_for_operators(start: Start, topic: str) -> None:
+    """Where there are some, what bridges have done is told there, and nowhere else."""
+    app = await start(**producer(topic), **{"admin.listeners": "http://127.0.0.1:0"})
+    for path in ("/bridges", "/bridges/metrics", "/readyz"):
+        statuses = []
+        for address in app.addresses:
+            async with await Wire.open(address) as wire:
+                statuses.append((await wire.ask("GET", path)).status)
+        assert statuses == [404, 200], path
+
+
 PACKED = gzip.compress(b"records" * 100)
 
 

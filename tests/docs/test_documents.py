@@ -110,6 +110,16 @@ async def test_what_is_for_operators_names_their_listeners() -> None:
         assert "servers" not in paths["/topics"]
 
 
+async def test_paths_that_are_configured_are_those_of_the_document() -> None:
+    async with gateway(**{"tunnel.enable": True, "tunnel.path": "/native"}) as app:
+        paths = (await fetch(f"{app.addresses[0]}/openapi.json"))[2]["paths"]
+        assert {path for path, each in paths.items() if each.get("get", {}).get("tags") == ["Tunnel"]} == {
+            "/native",
+            "/native/brokers",
+        }
+        assert (await fetch(f"{app.addresses[0]}/native/brokers"))[0] == 200
+
+
 async def test_examples_fit_their_schemas_and_are_taken() -> None:
     async with gateway(**{"push.pull.enable": True}) as app:
         document = (await fetch(f"{app.addresses[0]}/openapi.json"))[2]

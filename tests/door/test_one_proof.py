@@ -80,6 +80,15 @@ async def test_two_tokens_in_the_query() -> None:
             assert await answers(app, head.format(target) + fields) == {status}, (target, fields)
 
 
+async def test_a_token_in_the_query_that_nobody_reads(app: App) -> None:
+    """It counts as none, and no resource takes it for a parameter of its own."""
+    async with aiohttp.ClientSession(app.addresses[0]) as client:
+        async with client.get("/stub/echo?access_token=ann&a=1", headers=proof()) as response:
+            assert (await response.json())["query"] == {"a": "1"}
+        async with client.get("/stub/echo?access_token=ann") as response:
+            assert response.status == 401
+
+
 @pytest.mark.parametrize("headers", [
     f'{{"Authorization":"{ADA}","authorization":"{BOB}"}}',
     f'{{"Authorization":"{ADA}","Authorization":"{BOB}"}}',

@@ -274,9 +274,9 @@ async def test_listeners_for_operators() -> None:
     settings = {"admin.listeners": "http://127.0.0.1:0", "transport.websocket.enable": True}
     async with gateway(AdminService(), **settings) as app:
         public, admin = app.addresses
-        paths = ("/health/live", "/admin/stub", "/stub/echo", "/topics")
-        assert [await status(public, path) for path in paths] == [404, 404, 200, 200]
-        assert [await status(admin, path) for path in paths] == [200, 200, 404, 404]
+        paths = ("/health/live", "/admin/stub", "/told/stub", "/stub/echo", "/topics")
+        assert [await status(public, path) for path in paths] == [404, 404, 404, 200, 200]
+        assert [await status(admin, path) for path in paths] == [200, 200, 200, 404, 404]
         async with await Wire.open(public) as wire:  # nor by another way
             assert (await wire.ask("GET", "//admin/stub")).status == 400
         async with aiohttp.ClientSession() as client, client.ws_connect(f"{public}/") as socket:
@@ -293,7 +293,8 @@ async def test_without_them_operators_come_from_this_machine() -> None:
     open_to_all = {"listeners": "http://0.0.0.0:0", "listeners.insecure": True}
     async with gateway(AdminService(), **open_to_all) as app:
         address = app.addresses[0].replace("0.0.0.0", "127.0.0.1")
-        assert [await status(address, path) for path in ("/health/live", "/admin/stub")] == [200, 404]
+        paths = ("/health/live", "/told/stub", "/admin/stub")
+        assert [await status(address, path) for path in paths] == [200, 200, 404]
 
 
 async def test_operators_listeners_are_judged_like_others() -> None:
@@ -310,4 +311,8 @@ class AdminService(StubService):
     def gateway_routes(self) -> list[Route]:
         found = super().gateway_routes()
         echo = next(each for each in found if each.template == "/stub/echo" and each.method == "GET")
-        return [*found, dataclasses.replace(echo, template="/admin/stub", extras={**echo.extras, "admin": True})]
+        return [
+            *found,
+            dataclasses.replace(echo, template="/admin/stub", extras={**echo.extras, "admin": True}),
+            dataclasses.replace(echo, template="/told/stub", extras={**echo.extras, "operators": True}),
+        ]

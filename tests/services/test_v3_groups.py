@@ -130,6 +130,8 @@ async def test_lists_show_what_may_be_described(rest: Rest, group: FakeKafka) ->
     assert [each["consumer_group_id"] for each in (await rest.get(f"{C}/consumer-groups")).body["data"]] == ["g"]
     replicas = (await rest.get(f"{C}/brokers/1/partition-replicas")).body["data"]
     assert {each["topic_name"] for each in replicas} == {"t"}
+    assigned = (await rest.get(f"{GROUP}/consumers/b/assignments")).body["data"]
+    assert [(each["topic_name"], each["partition_id"]) for each in assigned] == [("t", 1)]
 
 
 # --- offsets:reset ---------------------------------------------------------------------------------------------------

@@ -72,12 +72,15 @@ class BridgeAssembly:
 
     def routes(self) -> list[Route]:
         """The pages about bridges, and the paths of those into Kafka."""
-        bridges = self._bridges
+        bridges, operators = self._bridges, {"operators": True}
         pages = [
-            Route("GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges),
+            Route(
+                "GET", "/bridges", bridges.list, "bridge.list", permission="read gateway:admin", service=bridges,
+                extras=operators,
+            ),
             Route(
                 "GET", "/bridges/metrics", bridges.metrics, "bridge.metrics", permission="read gateway:metrics",
-                extras={OF_ALL: join_metrics},
+                extras=operators | {OF_ALL: join_metrics},
             ),
             Route("GET", "/healthz", bridges.live, "bridge.healthz", permission=OPEN),
             Route("GET", "/readyz", bridges.ready, "bridge.readyz", permission=OPEN),

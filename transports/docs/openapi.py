@@ -34,7 +34,7 @@ from kafka_gateway.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from kafka_gateway.limits import is_probe
+from kafka_gateway.limits import is_for_operators
 from kafka_gateway.router import Route
 from kafka_gateway.transports.docs.shapes import Shapes
 from kafka_gateway.version import VERSION
@@ -118,7 +118,7 @@ def statuses_of(route: Route, *, asks: bool = False, judges: bool = False) -> se
 
 def place_of(route: Route, config: Config) -> str:
     """Where the route is found: in its area, on the operators' listeners (``admin``), or anywhere ("")."""
-    if route.extras.get("admin") or (is_probe(route) and config.items("admin.listeners")):
+    if is_for_operators(route, apart=bool(config.items("admin.listeners"))):
         return "admin"
     return route.area
 

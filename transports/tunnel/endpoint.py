@@ -37,7 +37,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.limits import TokenBucket
 from kafka_gateway.memory_budget import MemoryShare
 from kafka_gateway.query import parse_query
-from kafka_gateway.router import served
+from kafka_gateway.router import Route, served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import HttpRequest, Transport, refusal
 from kafka_gateway.transports.tunnel import apis, sasl
@@ -79,37 +79,40 @@ class UpgradeNeeded(ServiceError):
     help = "Open a WebSocket on this path: docs/tunnel.md tells how."
 
 
-_OPEN = served(
-    "GET",
-    "/tunnel",
-    "tunnel.open",
-    permission="read gateway:tunnel",
-    description=Description(
-        "A tunnel for Kafka's own protocol",
-        "A WebSocket; the path is tunnel.path. docs/tunnel.md tells more.",
-        tag="Tunnel",
-        replies={101: None},
-        errors=(UpgradeNeeded,),
-    ),
-)
-_BROKERS = served(
-    "GET",
-    "/tunnel/brokers",
-    "tunnel.brokers",
-    permission="read gateway:tunnel",
-    description=Description("How to get to each broker", tag="Tunnel", replies={200: BrokerList}),
-)
+def _resources(path: str, brokers: str) -> tuple[Route, Route]:
+    """The tunnel, and the list of its brokers, at these paths."""
+    tunnel = served(
+        "GET",
+        path,
+        "tunnel.open",
+        permission="read gateway:tunnel",
+        description=Description(
+            "A tunnel for Kafka's own protocol",
+            "A WebSocket; docs/tunnel.md tells more.",
+            tag="Tunnel",
+            replies={101: None},
+            errors=(UpgradeNeeded,),
+        ),
+    )
+    ways = served(
+        "GET",
+        brokers,
+        "tunnel.brokers",
+        permission="read gateway:tunnel",
+        description=Description("How to get to each broker", tag="Tunnel", replies={200: BrokerList}),
+    )
+    return tunnel, ways
 
 
 class TunnelTransport(Transport):
     """Off unless ``tunnel.enable``; the keys are in transports/tunnel/keys.py."""
 
     name = "tunnel"
-    resources = (_OPEN, _BROKERS)
 
     def __init__(self, config: Config) -> None:
         self._path = "/" + config.text("tunnel.path").strip("/")
         self._prefix = f"{self._path}/brokers"
+        self.resources = self._opening, self._listing = _resources(self._path, self._prefix)
         self.paths = (self._path, self._prefix, self._prefix + "/*", "/")
         self._mode = config.text("tunnel.advertise.mode")
         self._advertise = _advertise(config, self._mode)
@@ -212,13 +215,13 @@ class TunnelTransport(Transport):
         if request.method != "GET":
             raise MethodNotAllowed(allow=("GET",))
         if path == self._prefix:
-            await gateway.admit(session, _BROKERS)
+            await gateway.admit(session, self._listing)
             return await self._list()
         node = self._node(request, path)
         if not _wants_upgrade(request):
             raise UpgradeNeeded()
         query = parse_query(query_text)
-        await gateway.admit(session, _OPEN)
+        await gateway.admit(session, self._opening)
         with self._admitted(session, gateway):
             advertise = of_query(query) or self._advertise
             return await self._relay(request, session, gateway, node, advertise)
@@ -315,7 +318,7 @@ class TunnelTransport(Transport):
                     socket.close(reason)
 
             session.on_close = close
-            gateway.admission.hold(session, _OPEN.needs({}))
+            gateway.admission.hold(session, self._opening.needs({}))
             relay.attach(socket)
             code = (await socket.run(relay.take)).code
         except ConnectionError:
