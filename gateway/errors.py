@@ -24,7 +24,7 @@ from kafka_gateway.service_error import ServiceError as ServiceError
 
 class BadRequest(ServiceError):
     status, error_code, text = 400, 400, "HTTP 400 Bad Request"
-    help = "Correct what the message names; sending the same again does not help."
+    help = "Correct what the message names; the same request would fail again."
 
 
 class Unauthorized(ServiceError):
@@ -226,7 +226,7 @@ class InstanceUnavailable(Unavailable):
 
 class GatewayTimeout(ServiceError):
     status, error_code, retriable, text = 504, 504, True, "HTTP 504 Gateway Timeout"
-    help = "Nobody knows whether it was done: send it again where twice does no harm."
+    help = "It may have been done or not: send it again if doing it twice does no harm."
 
 
 # --- topics, partitions, consumer instances --------------------------------------------------------------------------
@@ -421,7 +421,7 @@ class SimpleReaderUnavailable(ServiceError):
 
 class KafkaRefused(BadRequest):
     error_code, text = 40002, "Kafka refused the request."
-    help = "Correct what the message names, a topic, a setting or a parameter; the same again will fail again."
+    help = "Correct what the message names: a topic, a setting or a parameter. The same request would fail again."
 
 
 class KafkaAuthentication(ServiceError):
@@ -441,12 +441,12 @@ class RecordTooLarge(PayloadTooLarge):
 
 class KafkaThrottled(TooManyRequests):
     error_code, text = 42901, "Kafka throttles this client."
-    help = "Wait for the seconds in Retry-After, then send it again; a larger quota is Kafka's to give."
+    help = "Wait for the seconds in Retry-After, then send it again; the quota is set in Kafka."
 
 
 class KafkaError(ServiceError):
     status, error_code, text = 500, 50002, "Kafka error"
-    help = "Mend what Kafka's reason in the message names: the same request will fail again."
+    help = "Correct what Kafka's reason in the message names: the same request would fail again."
 
 
 class OffsetOutOfRange(KafkaError):
@@ -482,7 +482,7 @@ class OutcomeUnknown(KafkaRetriable):
     """The time is up and nobody knows whether the record is in Kafka: it may be stored once, or not at all."""
 
     text = "The delivery timed out; its outcome is unknown: the record may have been stored."
-    help = "Look whether it was stored before sending it again, where twice does harm."
+    help = "If storing it twice does harm, look whether it was stored before you send it again."
 
 
 class PartitionTrouble(OutcomeUnknown):

@@ -115,58 +115,78 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, list(words)
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, "", [], False) else super()._get_help_string(action)
+
+
 def _parser(mode: str, prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"{prog} {mode}",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
         description=(
-            "Puts what is posted to /api/v1/write or /v1/write into a topic, body and header as they are."
+            "Stores what is posted to /api/v1/write or /v1/write in a topic: body and header fields as they are."
             if mode == "producer"
-            else "Posts every record of a topic to a URL, with its headers; stores its offset when the sink has it."
+            else "Posts the records of a topic to a URL, headers too, and commits offsets when it has accepted them."
         ),
     )
     add = parser.add_argument
     add("ignored", nargs="*", help=argparse.SUPPRESS)
     add("-b", "--bootstrap-servers", action=_Servers, metavar="HOST:PORT,…", default="localhost:9092",
-        help="Kafka brokers; may be repeated")  # fmt: skip
+        help="Kafka brokers; may be given several times")  # fmt: skip
     add("-t", "--topic", default="prometheus", help="topic")
-    add("--config", metavar="FILE", default=None, help="properties file of the gateway; flags win")
-    add("--shutdown-timeout", type=float, metavar="SECONDS", default=30.0, help="for what is at work at the end")
+    add("--config", metavar="FILE", default=None, help="properties file of the gateway; options here beat it")
+    add("--shutdown-timeout", type=float, metavar="SECONDS", default=30.0, help="how long a stop waits for requests")
     if mode == "producer":
         add("-l", "--listen-address", metavar="HOST:PORT", default=f":{os.environ.get('PORT') or '8080'}",
-            help="where to listen; no host: on all interfaces; env PORT has the port of the default")  # fmt: skip
-        add("--key-header", metavar="NAME", default="", help="header field whose value is the record's key")
-        add("--multi-value", choices=("join", "repeat"), default="join", help="several fields of one name")
+            help="address to listen on; without a host: all interfaces; $PORT sets the default port")  # fmt: skip
+        add("--key-header", metavar="NAME", default="", help="header field whose value becomes the record's key")
+        add(
+            "--multi-value",
+            choices=("join", "repeat"),
+            default="join",
+            help="how several fields of one name are stored",
+        )
         add("--header-allow", action="append", metavar="GLOB", default=[], help="only these fields become headers")
-        add("--header-deny", action="append", metavar="GLOB", default=[], help="these fields do not")
-        add("--max-body-bytes", type=int, metavar="BYTES", default=1_000_000, help="longest body")
-        add("--max-inflight", type=int, metavar="N", default=1000, help="requests on their way to Kafka")
+        add("--header-deny", action="append", metavar="GLOB", default=[], help="these fields do not become headers")
+        add("--max-body-bytes", type=int, metavar="BYTES", default=1_000_000, help="largest body")
+        add("--max-inflight", type=int, metavar="N", default=1000, help="how many requests may wait for Kafka")
         return parser
     decisions = ("dlq", "block", "stop", "drop")
     add("--listen-address", metavar="HOST:PORT", default="127.0.0.1:0",
-        help="where /bridges, /bridges/metrics, /healthz and /readyz are; port 0: a free one")  # fmt: skip
+        help="address of /bridges, /bridges/metrics, /healthz and /readyz; port 0: any free one")  # fmt: skip
     add("-g", "--group-name", default="bytehoops", help="consumer group")
-    add("-s", "--sink-endpoint", metavar="URL", default="http://localhost:9009/api/v1/push", help="target of each POST")
-    add("--sink-timeout", type=float, metavar="SECONDS", default=10.0, help="for one attempt")
+    add("-s", "--sink-endpoint", metavar="URL", default="http://localhost:9009/api/v1/push", help="URL to post to")
+    add("--sink-timeout", type=float, metavar="SECONDS", default=10.0, help="how long one attempt may take")
     add("--sink-ca", metavar="FILE", default="", help="PEM file with the CA of an https sink")
     add("--sink-certificate", metavar="FILE", default="", help="PEM file with the client's certificate and key")
     add("--sink-token", metavar="FILE", default="", help="file with a bearer token for the sink")
-    add("--offset-reset", choices=("earliest", "latest", "error"), default="earliest", help="for a new group")
-    add("--ordering", choices=("partition", "key", "none"), default="partition", help="what never overtakes what")
-    add("--max-concurrency", type=int, metavar="N", default=16, help="posts at the same time")
-    add("--max-buffered-records", type=int, metavar="N", default=1000, help="records read and not done")
-    add("--max-buffered-bytes", type=int, metavar="BYTES", default=64 * 1024 * 1024, help="the same in bytes")
+    add("--offset-reset", choices=("earliest", "latest", "error"), default="earliest", help="where a new group begins")
+    add("--ordering", choices=("partition", "key", "none"), default="partition", help="what keeps its order")
+    add("--max-concurrency", type=int, metavar="N", default=16, help="how many posts may run at the same time")
+    add("--max-buffered-records", type=int, metavar="N", default=1000, help="records that may be read ahead")
+    add(
+        "--max-buffered-bytes", type=int, metavar="BYTES", default=64 * 1024 * 1024, help="bytes that may be read ahead"
+    )
     add("--retry-initial", type=float, metavar="SECONDS", default=2.0, help="pause after the first failed attempt")
-    add("--retry-factor", type=float, metavar="X", default=2.0, help="growth of the pauses")
+    add("--retry-factor", type=float, metavar="X", default=2.0, help="factor by which each further pause is longer")
     add("--retry-max", type=float, metavar="SECONDS", default=120.0, help="longest pause")
-    add("--retry-jitter", type=float, metavar="SECONDS", default=5.0, help="random time on top of each")
+    add("--retry-jitter", type=float, metavar="SECONDS", default=5.0, help="random time added to each pause")
     add("--max-attempts", type=int, metavar="N", default=10, help="attempts before --on-exhausted")
-    add("--on-exhausted", choices=decisions, default=None, help="default: dlq with --dlq-topic, else block")
-    add("--on-permanent", choices=decisions, default=None, help="for 3xx and 4xx; the same default")
-    add("--dlq-topic", default="", help="topic for records that the sink does not take")
-    add("--commit-interval", type=float, metavar="SECONDS", default=1.0, help="how often offsets are stored")
-    add("--revoke-timeout", type=float, metavar="SECONDS", default=20.0, help="for posts, when a partition leaves")
+    add("--on-exhausted", choices=decisions, default=None, help="what then; default: dlq with --dlq-topic, else block")
+    add("--on-permanent", choices=decisions, default=None, help="what to do after 3xx and 4xx; the same default")
+    add("--dlq-topic", default="", help="topic for records that are not accepted")
+    add("--commit-interval", type=float, metavar="SECONDS", default=1.0, help="how often offsets are committed")
+    add(
+        "--revoke-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=20.0,
+        help="wait for posts when a partition is revoked",
+    )
     add("--metadata-headers", action="store_true", help="add X-Kafka-Topic, -Partition, -Offset, -Timestamp, -Key")
     add("--split-commas", action="store_true", help="split headers at commas, as Bytehoops did")
     return parser

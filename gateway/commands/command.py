@@ -47,8 +47,8 @@ kafka-gateway producer, kafka-gateway consumer: one HTTP bridge.
 kafka-gateway flasfka-serve: push and pull alone.
 Each of these has a --help of its own.
 
-signals: TERM and INT stop in order, HUP has what can change at run time read again,
-USR1 has everything logged at DEBUG, and once more as before.
+signals: TERM and INT stop in order; HUP reads again whatever can change at run time;
+USR1 switches logging at DEBUG on, and off again.
 
 exit codes: 0 stopped as asked, 1 cannot start, 2 faulty configuration or command line;
 with --may: 0 yes, 1 no, 2 faulty rules or question;
@@ -74,7 +74,7 @@ def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
         "--may",
         nargs=3,
         metavar=("PRINCIPAL", "OPERATION", "RESOURCE"),
-        help="say whether the rules allow it, such as User:alice read topic:orders, and which line decides",
+        help="say whether the rules allow it and which line decides, e.g. --may User:alice read topic:orders",
     )
     parser.add_argument("--role", action="append", default=[], help="with --may: a role of the principal")
     parser.add_argument(
