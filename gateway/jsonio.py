@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -43,6 +43,18 @@ encode = _encoder.encode
 """Any value of structs, dicts, lists, scalars, bytes (as base64) and Raw (as it is) as compact JSON."""
 encode_lines = _encoder.encode_lines
 """The items of a list, each as ``encode`` makes it and with a line feed behind it."""
+
+_LINE_ENDS: Final = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
+"""Characters that JSON may hold as they are, and at which many readers end a line (Unicode, section 5.8)."""
+
+
+def one_line(text: bytes) -> bytes:
+    """The JSON text, as ``encode`` makes it, without any character that a reader of logs could take for the end of
+    its line."""
+    if not text.isascii():
+        for character, escaped in _LINE_ENDS:
+            text = text.replace(character, escaped)
+    return text
 
 
 def check_utf8(text: bytes) -> bytes:

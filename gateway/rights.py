@@ -47,8 +47,17 @@ _FORM = re.compile(
 PARTS: Final = ("console", "metrics", "admin", "tunnel", "docs")
 """The parts of the gateway, as resources. Plugins may have others."""
 
+_KINDS: Final = {"user": "User", "role": "Role"}
+
 OPEN: Final = "open"
 """The declaration of a route that everybody may use: it shows nothing and changes nothing."""
+
+
+def kind_meant(kind: str) -> str:
+    """The kind of principal that is meant where one is written that differs from it in case alone, and that no
+    principal has; else "". Plugins make principals of any other kind."""
+    meant = _KINDS.get(kind.lower(), "")
+    return "" if kind == meant else meant
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -215,6 +215,8 @@ class BasicAuthenticator(Authenticator):
             reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise ConfigError([Fault(self._place, _FILE, f"{self._path}: {reason}")]) from None
         self._version, self._users = version, users
+        if not users:  # no fault, but hardly meant
+            log.warning("%s has no users: nobody comes in with a password", self._path)
         costs = [int(user.password_hash[4:6]) for user in users.values()]
         if len(set(costs)) > 1:
             log.warning("%s: hashes of different cost tell by the time of a refusal who is a user", self._path)

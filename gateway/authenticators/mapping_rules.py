@@ -15,11 +15,13 @@ import re2  # type: ignore[import-untyped]
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from kafka_gateway.counted import counted
+
 _RULE = re.compile(
     r"\s*(?:(?P<default>DEFAULT)|RULE:(?P<pattern>(?:\\.|[^\\/])*)/(?P<replacement>(?:\\.|[^\\/])*)/(?P<case>[LU]?))"
     r"\s*(?:,|$)"
 )
-_REFERENCE = re.compile(r"\$([0-9]+)|\\(.)|(\$)")
+_REFERENCE = re.compile(r"\$([0-9]+)|\\(.)|(\$)", re.ASCII)
 
 _KEYWORDS: Final = {
     NameOID.COMMON_NAME: "CN",
@@ -92,16 +94,14 @@ class MappingRule:
         groups = self.pattern.groups
 
         def text_of(reference: re.Match[str]) -> str:
-            digits, quoted, dollar = reference.groups()
-            if dollar:
-                return dollar
+            digits, quoted, _ = reference.groups()
             if quoted is not None:
                 return quoted
             # As Java: as many digits as still make the number of a group.
             for end in range(len(digits), 0, -1):
                 if int(digits[:end]) <= groups:
                     return (found.group(int(digits[:end])) or "") + digits[end:]
-            return f"${digits}"
+            raise AssertionError("read_mapping_rules has let no such reference in")
 
         return _REFERENCE.sub(text_of, self.replacement)
 
@@ -122,8 +122,22 @@ def read_mapping_rules(text: str) -> list[MappingRule]:
         except re2.error as error:
             reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
             raise ValueError(f"{found['pattern'][:100]!r} is no pattern of RE2: {reason}") from None
+        if fault := _fault_of_references(found["replacement"], pattern.groups):
+            raise ValueError(f"{found[0].strip()[:100]!r}: {fault}")
         rules.append(MappingRule(pattern, found["replacement"], found["case"]))
     return rules or [MappingRule()]
+
+
+def _fault_of_references(replacement: str, groups: int) -> str:
+    """What is wrong with a ``$`` that stands for no group; "" where none is. All certificates would get the same name,
+    ``User:$2`` say. Kafka takes such a number as it stands where the pattern has groups, and refuses each certificate
+    where it has none."""
+    for reference in _REFERENCE.finditer(replacement):
+        digits, _, dollar = reference.groups()
+        if dollar or (digits and int(digits[0]) > groups):
+            named = "a $ without a number" if dollar else f"${digits[0]}"
+            return f"{named} is none of the pattern's {counted(groups, 'group')}; a dollar by itself is written \\$"
+    return ""
 
 
 def _options() -> Any:

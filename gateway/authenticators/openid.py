@@ -50,6 +50,7 @@ _KNOWN_MAX: Final = 10_000
 _KNOWN_BYTES_MAX: Final = 64 * 1024 * 1024
 _TOKEN_MAX: Final = 16 * 1024
 _NAME_MAX: Final = 1000
+_TIMES: Final = ("exp", "nbf", "iat")
 
 
 class OpenIdAuthenticator(Authenticator):
@@ -153,6 +154,9 @@ class OpenIdAuthenticator(Authenticator):
         issuer = self._issuer_of(said)
         if issuer is None:
             raise self._invalid("its issuer is unknown")
+        for name in _TIMES:
+            if name in said and _is_beyond_time(said[name]):
+                raise self._invalid(f"its {name} is no time")
         end = said.get("exp")
         if isinstance(end, (int, float)) and end + rules.leeway_s <= time.time():
             # Whoever has signed it, and also while no provider can be asked: what is open with it ends.
@@ -195,11 +199,10 @@ class OpenIdAuthenticator(Authenticator):
             raise self._invalid(f"its claim {rules.principal_claim} names nobody")
         roles = whole.attribute(rules.roles_claim) if rules.roles_claim else None
         words = roles.replace(",", " ").split() if isinstance(roles, str) else roles if isinstance(roles, list) else ()
-        ends_at = claims.get("exp", math.inf)
         try:
-            ends_at = float(ends_at) + rules.leeway_s
-        except (OverflowError, TypeError, ValueError):
-            ends_at = math.inf
+            ends_at = float(claims.get("exp", math.inf)) + rules.leeway_s
+        except (TypeError, ValueError):
+            raise self._invalid("its exp is no time") from None
         named = Principal(name, frozenset(each for each in words if isinstance(each, str)), attributes=claims)
         return _Known(named, ends_at, issuer, key, 4 * size)
 
@@ -254,6 +257,17 @@ def _payload(text: str) -> Mapping[str, Any]:
     if not isinstance(said, dict):
         raise ValueError("no object")
     return said
+
+
+def _is_beyond_time(value: Any) -> bool:
+    """Whether it is a number, or the text of one, that no clock shows: one of 400 digits, say, or Infinity, which
+    Python's JSON reads. What is none at all, the library refuses where it counts."""
+    try:
+        return not math.isfinite(float(value))
+    except OverflowError:
+        return True
+    except (TypeError, ValueError):
+        return False
 
 
 def _challenge(realm: str) -> str:

@@ -113,6 +113,8 @@ class FileAuthorizer(Authorizer):
             return
         self.policy = policy
         log.info("%s: read again from %s", FILE, self._path)
+        if not policy.file.rules:
+            log.warning("%s: %s has no rule, so nobody may do anything", FILE, self._path)
         changed()
 
     def _read(self) -> tuple[object, Policy | None, list[Fault]]:
@@ -125,12 +127,7 @@ class FileAuthorizer(Authorizer):
             return version, None, [self._fault(f"{self._path} cannot be read: {error.strerror}")]
         if len(content) > _SIZE_MAX:
             return version, None, [self._fault(f"{self._path} has more than {_SIZE_MAX} bytes")]
-        try:
-            text = content.decode()
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            return version, None, [self._fault(f"{self._path}, line {line}: is not UTF-8")]
-        rules, faults = read_rules(text)
+        rules, faults = read_rules(content.decode(errors="surrogateescape"))
         if faults:
             return version, None, [self._fault(f"{self._path}, {fault}") for fault in faults]
         return version, Policy(rules, self._super_users([])), []

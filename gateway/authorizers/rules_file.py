@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
-from kafka_gateway.rights import OPERATIONS, RESOURCES
+from kafka_gateway.rights import OPERATIONS, PARTS, RESOURCES, kind_meant
 
 QUOTAS: Final = (
     "requests.per.sec",
@@ -32,6 +32,8 @@ QUOTAS: Final = (
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _CLAIM = re.compile(r"claim:(.+)")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""Bytes that are no text, as ``surrogateescape`` shows them."""
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]*")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _LINE_MAX: Final = 10_000
@@ -115,6 +117,9 @@ class RulesFile:
 def read_rules(text: str) -> tuple[RulesFile, list[RuleFault]]:
     """What the file says, and all that is wrong with it. Faulty lines are left out of the first; a file with faults
     should be refused as a whole.
+
+    Args:
+        text: the file, decoded with ``surrogateescape``, so that a byte which is not UTF-8 is a fault of its line.
     """
     rules: list[Rule] = []
     quotas: list[QuotaLine] = []
@@ -168,6 +173,8 @@ class _LineReader:
         """None for a line that says nothing."""
         if len(self._line) > _LINE_MAX:
             self._fail(_LINE_MAX, f"a line has {_LINE_MAX} characters at most")
+        if (found := _NOT_UTF8.search(self._line)) is not None:
+            self._fail(found.start() + 1, f"the byte {ord(found[0]) - 0xDC00:#04x} is not UTF-8")
         words = list(self._words())
         if not words:
             return None
@@ -238,6 +245,8 @@ class _LineReader:
         kind, colon, name = text.partition(":")
         if not colon or not _KIND.fullmatch(kind) or not name:
             self._fail(word.column, f"{_shown(text)} is not KIND:NAME, such as User:alice or Role:analytics")
+        if meant := kind_meant(kind):
+            self._fail(word.column, f"{_shown(kind)} is not a kind of principal (did you mean {meant}?)")
         place = word.column + len(kind) + 1
         if "${" in name:
             self._fail(place + name.index("${"), "a placeholder can stand in the name of a resource only")
@@ -297,7 +306,19 @@ class _LineReader:
         if "${" in rest:
             self._fail(column + at + rest.index("${"), "the placeholder has no end")
         is_prefix = self._literal(parts, rest, column + at, resource, last=True)
+        if resource == "gateway":
+            self._check_part(parts, is_prefix, column)
         return NamePattern(tuple(parts), is_prefix)
+
+    def _check_part(self, parts: list[tuple[str, str]], is_prefix: bool, column: int) -> None:
+        """Plugins may have parts of their own; a name that is nearly one of the gateway's is meant to be that."""
+        if any(kind != "text" for kind, _ in parts):
+            return
+        name = "".join(text for _, text in parts)
+        if name in PARTS or (is_prefix and any(part.startswith(name) for part in PARTS)):
+            return
+        if near := _near(name, PARTS, _NEARLY):
+            self._fail(column, f"{_shown(name)} is not a part of the gateway{near}: {', '.join(PARTS)}")
 
     def _literal(self, parts: list[tuple[str, str]], text: str, column: int, resource: str, *, last: bool) -> bool:
         """Adds a literal part; whether it ended with a star."""
@@ -342,12 +363,14 @@ class _LineReader:
 
 
 _EFFECTS = ("allow", "deny", "quota")
+_NEARLY: Final = 0.76
+"""How alike two names are of which one is a misspelling of the other: about one letter in five is wrong."""
 
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:80] + "…")
 
 
-def _near(text: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(text.lower(), known, 1, 0.6)
+def _near(text: str, known: tuple[str, ...], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(text.lower(), known, 1, cutoff)
     return f" (did you mean {near[0]}?)" if near else ""

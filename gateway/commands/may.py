@@ -7,7 +7,7 @@ from typing import TextIO
 
 from kafka_gateway.assembly.plugins import Plugins
 from kafka_gateway.config import Config
-from kafka_gateway.rights import PARTS, RESOURCES, Decision
+from kafka_gateway.rights import PARTS, RESOURCES, Decision, kind_meant
 from kafka_gateway.session import Principal
 
 EXIT_YES, EXIT_NO, EXIT_WRONG = 0, 1, 2
@@ -32,6 +32,8 @@ def may(
     wrong = ""
     if not colon or not kind or not name:
         wrong = f"{who!r} is not KIND:NAME, such as User:alice"
+    elif meant := kind_meant(kind):
+        wrong = f"{kind!r} is not a kind of principal (did you mean {meant}?)"
     elif kind == "Role":
         wrong = f"nobody is {who}: ask for somebody who has the role, --may User:NAME {operation} {what} --role {name}"
     elif resource not in RESOURCES:

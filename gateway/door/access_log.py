@@ -228,7 +228,7 @@ _TARGET_MAX: Final = 256
 
 
 def _quoted(text: str) -> str:
-    return jsonio.encode(_as_text(text)).decode()
+    return jsonio.one_line(jsonio.encode(_as_text(text))).decode()
 
 
 def _as_text(text: str) -> str:

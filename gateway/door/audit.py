@@ -227,7 +227,7 @@ class _Writer:
             self._reopen = False
             self._file.reopen()
         count = len(self._lines)
-        data = b"".join(jsonio.encode(self._lines.popleft()) + b"\n" for _ in range(count))
+        data = b"".join(jsonio.one_line(jsonio.encode(self._lines.popleft())) + b"\n" for _ in range(count))
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             data += _lost_line(dropped)

@@ -188,6 +188,7 @@ async def test_a_newer_token_takes_the_place_of_the_older(
 def test_faults_at_start(tmp_path: Path) -> None:
     for text, named in {
         "User:a b": "line 1 is not",
+        "user:a b c": r"line 1 has a kind .* \(did you mean User\?\)",
         "User:a b c\nUser:a d e": "line 2: that principal",
         'User:a "b c': "line 1 has a quotation mark",
     }.items():

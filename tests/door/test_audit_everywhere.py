@@ -133,6 +133,7 @@ def test_no_number_of_addresses_fills_the_log(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "_STRANGERS_MAX", 5)
     path = tmp_path / "audit.jsonl"
     audit = Audit(str(path))
+    audit.refused_proof("10.0.0.0", "http", "a line\u2028\u2029\x85 stays one", True)
     for number in range(100):
         audit.refused_proof(f"10.0.0.{number}", "http", "nothing", False)
         audit.refused_proof(f"2001:db8::{number:x}", "http", "nothing", False)  # all of one network
@@ -143,6 +144,7 @@ def test_no_number_of_addresses_fills_the_log(tmp_path: Path, monkeypatch: pytes
 
     asyncio.run(write())
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines.pop(0)["rule"] == "a line\u2028\u2029\x85 stays one"
     assert [(each["peer"], each.get("count", 0)) for each in lines] == [
         *(("10.0.0.0", 0), ("2001:db8::0", 0), ("10.0.0.1", 0), ("10.0.0.2", 0), ("10.0.0.3", 0), ("-", 0)),
         *(("2001:db8::0", 99), ("-", 95)),

@@ -97,6 +97,7 @@ async def test_a_faulty_file_changes_nothing_and_is_told(
     assert await status(app) == 200
     await replace(app, file, "")
     assert await status(app) == 403
+    assert "has no rule, so nobody may do anything" in caplog.text
 
 
 async def test_the_operator_may_have_it_read_at_once(app: App, file: Path) -> None:
@@ -106,14 +107,15 @@ async def test_the_operator_may_have_it_read_at_once(app: App, file: Path) -> No
 
 
 def test_a_faulty_file_is_refused_at_start_with_all_faults(file: Path) -> None:
-    file.write_text("allow nobody read topic:t\nallow User:a raed topic:t\n")
+    file.write_bytes(b"allow nobody read topic:t\n# caf\xe9\nallow User:a raed topic:t\n")
     config = configured(authorization_file=str(file), authorization_super_users="admin,User:*")
     with pytest.raises(ConfigError) as refused:
         Plugins(installed=False).authorizers(config)
     said = [str(fault) for fault in refused.value.faults]
-    assert len(said) == 4
+    assert len(said) == 5
     assert any("line 1, column 7" in each for each in said)
-    assert any("line 2, column 14" in each for each in said)
+    assert any("line 2, column 6: the byte 0xe9 is not UTF-8" in each for each in said)
+    assert any("line 3, column 14" in each for each in said)
     assert any("'admin' is not KIND:NAME" in each for each in said)
     assert any("'User:*' would be everybody" in each for each in said)
 
@@ -148,6 +150,7 @@ def test_what_was_read_is_told_by_check(file: Path, tmp_path: Path, capsys: pyte
         (("User:a", "write", "topic:x"), (("r",), ()), "yes: line 2: allow Role:r write topic:x\n", 0),
         (("User:a", "read", "topic:t.u"), ((), ("t=u",)), "yes: line 3: allow User:* read topic:t.${claim:t}\n", 0),
         (("User:root", "alter", "cluster"), ((), ()), "yes: authorization.super.users\n", 0),
+        (("user:a", "read", "topic:orders"), ((), ()), "'user' is not a kind of principal (did you mean User?)", 2),
         (("a", "read", "topic:orders"), ((), ()), "'a' is not KIND:NAME, such as User:alice", 2),
         (("User:a", "read", "cluster"), ((), ()), "'read' is not an operation on a cluster: ", 2),
         (("User:a", "read", "topic"), ((), ()), "a name is missing: topic:NAME", 2),

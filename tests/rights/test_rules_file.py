@@ -70,6 +70,13 @@ def test_words_with_blanks() -> None:
     assert rule.name.parts == (("text", "my group"),)
 
 
+@pytest.mark.parametrize(
+    "line", ["deny Userlike:a all *", "allow User:a read gateway:ticks", "allow User:a read gateway:con*"]
+)
+def test_kinds_and_parts_of_plugins(line: str) -> None:
+    assert isinstance(one(line), Rule)
+
+
 def test_quotas() -> None:
     line = one("quota User:alice produce.bytes.per.sec=1000000 streams=0")
     assert isinstance(line, QuotaLine)
@@ -89,6 +96,9 @@ def test_lines_that_say_nothing() -> None:
         ("allow   # nothing", "column 9: a principal is expected"),
         ("allow alice read topic:t", "column 7: 'alice' is not KIND:NAME"),
         ("allow User: read topic:t", "column 7: 'User:' is not KIND:NAME"),
+        ("deny user:a all *", "column 6: 'user' is not a kind of principal (did you mean User?)"),
+        ("deny USER:a all *", "column 6: 'USER' is not a kind of principal (did you mean User?)"),
+        ("quota role:a streams=1", "column 7: 'role' is not a kind of principal (did you mean Role?)"),
         ("allow User:a*b read topic:t", "column 13: a * can stand at the end only"),
         ("allow User:${name} read topic:t", "column 12: a placeholder can stand in the name of a resource only"),
         ("allow User:a", "column 13: operations are expected here"),
@@ -106,6 +116,10 @@ def test_lines_that_say_nothing() -> None:
         ("allow User:a read topic:a.${nam}", "column 27: '${nam}' is not ${name} or ${claim:NAME}"),
         ("allow User:a read topic:a.${name", "column 27: the placeholder has no end"),
         ("allow User:a describe cluster:x", "column 31: the cluster has no name"),
+        ("allow User:a read gateway:consol", "column 27: 'consol' is not a part of the gateway"),
+        ("allow User:a read gateway:Admin", "column 27: 'Admin' is not a part of the gateway (did you mean admin?)"),
+        ("allow User:a read gateway:metrik*", "column 27: 'metrik' is not a part of the gateway"),
+        ("allow User:a read topic:\udcff", "column 25: the byte 0xff is not UTF-8"),
         ("allow User:a read topic:a group:b", "column 27: nothing is expected here"),
         ('allow "User:a read topic:a', "column 7: the quotation mark has no end"),
         ('allow "User:a"read topic:a', "column 15: a blank is expected behind the quotation mark"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -123,7 +124,7 @@ GOOD = {
     "RS512": lambda: token(alg="RS512"),
     "several audiences": lambda: token(aud=["other", "kit"]),
     "no expiry": lambda: token(exp=None),
-    "far expiry": lambda: token(exp=10**400),
+    "far expiry": lambda: token(exp=10**15),
     "key id in other case": lambda: token(headers={"kid": "KEY-1"}),
     "issued in the future": lambda: token(iat=time.time() + 1000),
 }
@@ -142,6 +143,11 @@ BAD = {
     "expired": lambda: token(exp=time.time() - 1),
     "not yet": lambda: token(nbf=time.time() + 60),
     "odd expiry": lambda: token(exp="soon"),
+    "expiry beyond time": lambda: token(exp=10**400),
+    "expiry beyond time, as text": lambda: token(exp=str(10**400)),
+    "endless expiry": lambda: token(exp=math.inf),
+    "beginning beyond time": lambda: token(nbf=-(10**400)),
+    "issued beyond time": lambda: token(iat=10**400),
     "no key id": lambda: token(headers={}),
     "unknown key": lambda: token(headers={"kid": "key-2"}),
     "own key by jwk": lambda: token(OTHER, headers={"jwk": json.loads(RSAAlgorithm.to_jwk(OTHER.public_key()))}),

@@ -379,10 +379,15 @@ async def test_a_broken_or_missing_file_changes_nothing_and_is_told_once(
             clock.now += 1.1
             assert (await ask(users, "ada", "ada's")).name == "ada"
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-    rewrite(file, f"bob:{BOB}\n")
-    clock.now += 1.1
-    with pytest.raises(Unauthorized):
-        await ask(users, "ada", "ada's")
+    caplog.clear()
+    rewrite(file, "# nobody is left\n")
+    for _ in range(2):
+        clock.now += 1.1
+        with pytest.raises(Unauthorized):
+            await ask(users, "ada", "ada's")
+    assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == [
+        f"{file} has no users: nobody comes in with a password"
+    ]
 
 
 # --- what is kept and told -------------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def test_rules_of_kafkas_tests(subject: str, name: str) -> None:
         ("RULE:^CN=([^,]*)/$1/", "CN=ann,OU=x", None),  # a pattern fits the whole subject, or not at all
         (r"RULE:^CN=([^,]*),.*$/svc-$1\/x/", "CN=ann,OU=x", "svc-ann/x"),
         (r"RULE:^CN=(.*)\/b$/$1/", "CN=a/b", "a"),
-        ("RULE:^CN=(.*)$/$1$2/", "CN=ann", "ann$2"),
+        ("RULE:^CN=(.*)$/$1\\$2/", "CN=ann", "ann$2"),
+        ("RULE:^CN=(.*)$/$0/", "CN=ann", "CN=ann"),
         ("RULE:^CN=(.*)$/$12/", "CN=ann", "ann2"),
         ("RULE:^CN=(.*)$/\\$1/", "CN=ann", "$1"),
         ("RULE:^CN=(.*),O=(a|b)$/$1,$2/U,DEFAULT", "CN=ann,O=a", "ANN,A"),
@@ -65,6 +66,12 @@ def test_rules(rules: str, subject: str, name: str | None) -> None:
         "DEFAULT,foo",
         r"RULE:(?=a)b/c/",
         "RULE:a/b/L DEFAULT",
+        "RULE:^CN=(.*)$/$2/",
+        "RULE:^CN=(.*)$/$1$20/",
+        "RULE:^CN=.*$/$1/",
+        "RULE:^CN=(.*)$/$1$/",
+        "RULE:^CN=(?P<name>.*)$/${name}/",
+        "RULE:^CN=(.*)$/$1/,RULE:^O=(.*)$/$3/",
     ],
 )
 def test_rules_that_are_refused(rules: str) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.counted import counted
+from kafka_gateway.rights import kind_meant
 
 log = logging.getLogger("gateway.auth")
 
@@ -37,6 +38,8 @@ def read_map(path: str) -> dict[str, tuple[str, str]]:
                 continue
             if len(parts) != 3 or ":" not in parts[0]:
                 raise ValueError(f"line {number} is not PRINCIPAL USER PASSWORD, such as User:sensor-1 sensor-1 s3cret")
+            if meant := kind_meant(parts[0].partition(":")[0]):
+                raise ValueError(f"line {number} has a kind of principal that is none (did you mean {meant}?)")
             if parts[0] in found:
                 raise ValueError(f"line {number}: that principal stands in the file already")
             found[parts[0]] = (parts[1], parts[2])
