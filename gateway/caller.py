@@ -1,4 +1,4 @@
-"""In whose name Kafka is asked: the one place where a client's session and the Kafka clients of the gateway meet.
+"""The client in whose name Kafka is asked: the one place where a client's session meets the gateway's Kafka clients.
 
 `Gateway.dispatch` and `Gateway.admit` say who is calling; the Kafka that services were given
 (gateway/kafka/credentials/callers_kafka.py) looks here with every call. So no service and no transport chooses Kafka
@@ -25,7 +25,7 @@ class KafkaLease(Protocol):
 
     @property
     def user(self) -> str:
-        """As whom Kafka knows the client: for logs, and to tell one from the other. No secret."""
+        """The name by which Kafka knows the client: for logs, and to tell clients apart. No secret."""
 
     def begin(self) -> None:
         """A request begins that may use them: they stay until ``end``."""

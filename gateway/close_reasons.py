@@ -14,7 +14,7 @@ class CloseReason:
     code: int
     text: str
     error: ServiceError | None = None
-    """What everything that the session has open tells its client at its end; None: it ends without a word."""
+    """What everything that the session has open tells its client at its end; None: it ends without a message."""
 
     @classmethod
     def of(cls, error: ServiceError) -> CloseReason:

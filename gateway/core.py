@@ -82,7 +82,7 @@ class Gateway:
         self.router = router
         self.codecs = codecs
         self.proofs = Proofs(config, authenticator)
-        """Who asks: the sessions, and the proofs that opened them."""
+        """The sessions, and the proofs that opened them."""
         self.admission = Admission(config, authorizers, self.proofs.sessions, self.close_session)
         """What they may do, and how much of it."""
         self.proofs.welcome, self.proofs.refused = self.admission.welcome, self.admission.audit.refused_proof
@@ -198,7 +198,7 @@ class Gateway:
                 lease.begin()
         try:
             if not session.proven and not self.proofs.is_open(request.path):
-                raise Unauthorized()  # let in for an open path, and asking for something else
+                raise Unauthorized()  # its session is for an open path only, and it asks for something else
             if self.stopping and not request.begun:
                 raise ShuttingDown()
             if self.running > self.requests_max:
@@ -209,7 +209,7 @@ class Gateway:
             homes = self.homes
             if homes is not None:
                 if session.forwarded and homes.is_fixed:
-                    homes = None  # it is at home here, by the same table
+                    homes = None  # the same table says that it is served here
                 elif (worker := homes.elsewhere(request.method, request.path, request.area)) is not None:
                     reply = await self._forward(homes, request, worker)
                     if reply is not None:
@@ -326,13 +326,13 @@ class Gateway:
             self._idle.set()
 
     async def _forward(self, homes: Homes, request: Request, worker: int) -> Reply | None:
-        """The reply of another process; None: this one is at home by now. That judges rights, limits and media types:
-        which route a request means depends on the instance that it names (kafka-rest-http.md §3.1), and only its home
-        knows that."""
+        """The reply of another process; None: this one serves it by now. That judges rights, limits and media types:
+        which route a request means depends on the instance that it names (kafka-rest-http.md §3.1), and only the
+        process that has it knows that."""
         if self.memory.used_up:
             raise OutOfMemory
         forwarded, session = homes.forward(request, worker), request.session
-        if session.proof:  # the other worker knows nothing of what becomes of it
+        if session.proof:  # the other worker does not learn what becomes of the reply
             waiting = Waiting()
             with session.telling(waiting):
                 reply = await waiting.run(forwarded)
@@ -343,7 +343,7 @@ class Gateway:
         return reply
 
     async def _forward_late(self, request: Request, elsewhere: Elsewhere, plan: Plan | None) -> Reply:
-        """As ``_forward``, where the body has told."""
+        """As ``_forward``, when the body has shown which instance is meant."""
         try:
             assert self.homes is not None
             return await self._forward(self.homes, request, elsewhere.worker) or await self.dispatch(request)
@@ -388,7 +388,7 @@ class Gateway:
 
     @property
     def is_full(self) -> bool:
-        """Whether requests.max are at work: whoever can wait takes up no more."""
+        """Whether requests.max are at work: a caller that can wait should begin no more."""
         return self.requests_max <= self.running
 
     def begin_work(self) -> None:
@@ -396,7 +396,7 @@ class Gateway:
         self.running += 1
 
     def end_work(self) -> None:
-        """What was begun is over."""
+        """Ends what ``begin_work`` began."""
         self.running -= 1
         if self.stopping:
             self._idle.set()
@@ -426,7 +426,7 @@ class Gateway:
         self._limits.check_not_blocked(resource)
 
     def refusal(self, error: ServiceError) -> Reply:
-        """The reply for what is no request at all."""
+        """The reply to what cannot be read as a request."""
         id_ = new_id()
         return Reply(error.status, media.JSON, self.error_body(error, id_), error.headers, request_id=id_)
 

@@ -20,7 +20,7 @@ VERSION = 1
 
 
 class Anchor(jsonio.Struct, frozen=True, omit_defaults=True):
-    """From where a partition goes on while the group has not committed anything newer (cluster.md §4.3)."""
+    """The offset from which a partition goes on while the group has not committed anything newer (cluster.md §4.3)."""
 
     at: int
     committed: int | None = None
@@ -52,7 +52,7 @@ class Definition(jsonio.Struct, frozen=True, omit_defaults=True):
     by: str
     """The process that wrote this."""
     kafka: str = ""
-    """As whom Kafka knows that client; "": as the gateway."""
+    """The name by which Kafka knows that client; "": that of the gateway."""
     options: dict[str, str] = {}  # noqa: RUF012 (msgspec gives each its own)
     """As the client gave them at its creation."""
     subscription: Subscribed | None = None
@@ -62,7 +62,7 @@ class Definition(jsonio.Struct, frozen=True, omit_defaults=True):
     """Written at a planned hand-over: the anchors are where its client is."""
 
     def anchor(self, topic: str, partition: int) -> Anchor | None:
-        """That of the partition, if there is one."""
+        """The anchor of the partition, if there is one."""
         return self.anchors.get(topic, {}).get(str(partition))
 
 
@@ -92,8 +92,8 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
 def goes_on(kept: Definition | None, found: Definition | None) -> bool:
     """Whether an instance that was kept without its slot may go on: nobody has written anything since that counts.
 
-    Whoever opens an instance anew writes its definition, in its own name (``by``), and so does whoever hands one over;
-    a change of ours that did not get there is none. Anything but the very same definition speaks against it.
+    A process that opens an instance again, or hands one over, writes its definition with its own name (``by``). A
+    change of ours that was not stored does not count. So the definition must be the very same.
     """
     return kept is not None and kept == found
 
@@ -101,7 +101,7 @@ def goes_on(kept: Definition | None, found: Definition | None) -> bool:
 def anchors_of(
     positions: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, int]
 ) -> dict[str, dict[str, Anchor]]:
-    """What says these positions, for all that the committed offsets do not say themselves."""
+    """Anchors for these positions, but for those that the committed offsets give already."""
     found: dict[str, dict[str, Anchor]] = {}
     for partition, at in sorted(positions.items()):
         stored = committed.get(partition)
@@ -131,7 +131,7 @@ class Definitions(Protocol):
         """The live definition, if its slot is served here or just being handed over."""
 
     def idle(self, seconds: float) -> Iterable[Definition]:
-        """The live ones in slots that have been served here for longer than that, whether they are used or not."""
+        """The live ones in slots that have been served here for longer than that, used or not."""
 
     async def create(self, definition: Definition) -> None:
         """Writes a new one; returns when it has been read back and is valid.
@@ -150,10 +150,10 @@ class Definitions(Protocol):
 
 
 class Holder(Protocol):
-    """Whoever has consumers for definitions: told of what becomes of the slots. Belongs to the event loop."""
+    """A service that has consumers for definitions: it is told when slots come and go. Belongs to the event loop."""
 
     async def hand_over(self, keys: Collection[SlotKey]) -> None:
-        """Other processes will have these: ends what is at work on them, and writes where they are. `drop` follows."""
+        """Other processes will have these: ends requests for them, and writes their positions. `drop` follows."""
 
     def drop(self, keys: Collection[SlotKey]) -> None:
         """Other processes have these, or have changed them: closes what is live or kept, and writes nothing."""

@@ -1,7 +1,7 @@
 """What the API descriptions tell of a route or a transport beyond what serves the requests.
 
 Method, path, media types, rights and the errors that every route may answer are taken from the `Route` itself
-(transports/docs/openapi.py); here stands what no code knows: what it is for, the shape of bodies, the parameters that a
+(transports/docs/openapi.py); this is what code cannot know: what it is for, the shape of bodies, the parameters that a
 handler looks at. A shape is a type that msgspec can describe, or a JSON schema (2020-12) as a dict.
 """
 
@@ -48,7 +48,7 @@ OF_KAFKA: Final[tuple[type[ServiceError], ...]] = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Named:
-    """A JSON schema with a name of its own: programs that make clients call a class so. Compared by its name."""
+    """A JSON schema with a name, which generated clients give to a class. Compared by its name."""
 
     name: str
     schema: Mapping[str, Any] = dataclasses.field(compare=False)

@@ -17,18 +17,18 @@ class ErrorBody(jsonio.Struct, frozen=True):
 
 
 class HelpfulErrorBody(jsonio.Struct, frozen=True, omit_defaults=True):
-    """With ``errors.help`` (observability.md §5): the two members, and what tells the way out."""
+    """With ``errors.help`` (observability.md §5): the two members, and what the client can do."""
 
     error_code: int
     message: str
     help: str = ""
     """One sentence: what to do."""
     request_id: str = ""
-    """By which the operator finds the request in the logs."""
+    """The id by which the operator finds the request in the logs."""
 
 
 class StreamErrorBody(jsonio.Struct, frozen=True):
-    """Of the ``error`` event, which ends a record stream (streams.md §2)."""
+    """The object of the ``error`` event, which ends a record stream (streams.md §2)."""
 
     error_code: int
     message: str

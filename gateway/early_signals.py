@@ -1,7 +1,7 @@
 """Signals that come before the gateway can serve them. Without a handler they would kill it.
 
 A script that rotates logs, or a service manager, does not know how far a start has come. So each process of a gateway
-keeps such signals from its first lines on, before it imports anything dear, and serves them when it has handlers.
+keeps such signals from its first lines on, before it imports anything large, and serves them when it has handlers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _came: list[int] = []
 
 
 def keep(kept: tuple[signal.Signals, ...] = KEPT) -> None:
-    """Keeps these signals from now on, has SIGINT end the process without a word until there is a handler for it (a
+    """Keeps these signals from now on, has SIGINT end the process without output until there is a handler for it (a
     shell sees 130), and lets those in that the parent of a worker held back. Main thread only.
 
     A worker keeps those that are `HARMLESS`: SIGTERM ends it as before, nobody waits for it, and its parent knows why

@@ -125,7 +125,7 @@ class ExpectationFailed(ServiceError):
 
 
 class UpgradeRequired(ServiceError):
-    """A subscription, asked for where there can be one reply only (atmosphere-binding.md §2.6; RFC 9110 §15.5.22)."""
+    """A subscription over a connection that carries one reply only (atmosphere-binding.md §2.6; RFC 9110 §15.5.22)."""
 
     status, error_code, text = 426, 426, "Subscriptions need a WebSocket or an open event stream"
     help = "Open a WebSocket or an event stream, or read with GET …/records."
@@ -150,7 +150,7 @@ class Unprocessable(ServiceError):
 
 
 class TooManyRequests(ServiceError):
-    """Something is full for the moment; nothing of the request was done."""
+    """A limit is reached for the moment; nothing of the request was done."""
 
     status, error_code, retriable, text = 429, 429, True, "HTTP 429 Too Many Requests"
     help = "Wait for the seconds in Retry-After, then send it again: nothing of it was done."
@@ -168,7 +168,7 @@ class TooManyRequests(ServiceError):
 
 
 def rate_headers(limit: int, remaining: int, reset_s: int) -> tuple[tuple[str, str], ...]:
-    """How a reply tells of a limit by the second: how much it is, what is left, and in how many seconds there is more.
+    """Headers that tell of a limit per second: its size, what is left, and in how many seconds there is more.
 
     They have the names that Confluent's cloud gives them; ``Reset`` counts from the reply on.
     """
@@ -180,7 +180,7 @@ def rate_headers(limit: int, remaining: int, reset_s: int) -> tuple[tuple[str, s
 
 
 class QuotaUsedUp(TooManyRequests):
-    """The principal has used up what it may use (security.md §5)."""
+    """The principal has used up its quota (security.md §5)."""
 
 
 class NotSupported(ServiceError):
@@ -218,7 +218,7 @@ class ClientSetsUsedUp(Unavailable):
 
 
 class InstanceUnavailable(Unavailable):
-    """The worker process at which it lives does not serve (cluster.md §10)."""
+    """The worker process that has it does not serve (cluster.md §10)."""
 
     error_code, text = 50303, "Consumer instance is not available at the moment. The request can be retried."
     help = "Wait for the seconds in Retry-After, then send it again; after a 40403 create the instance anew."
@@ -251,7 +251,7 @@ class InstanceNotFound(NotFound):
 
 
 class InstanceOnNoNode(InstanceNotFound):
-    """As InstanceNotFound, where several nodes serve as one: it is not for being asked for in the wrong place."""
+    """As InstanceNotFound, where several nodes serve as one: asking another node would not help."""
 
     help = (
         "Create it again and subscribe: it was deleted, was idle for consumer.instance.timeout.ms, was made with the"
@@ -284,7 +284,7 @@ class PartlyCommitted(UnknownTopicOrPartition):
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """For the reply to a request that went well but for them."""
+        """Headers for the reply to a request of which all else succeeded."""
         return (("Warning", f'199 kafka-gateway "{self.message}"'),)
 
 
@@ -341,7 +341,7 @@ class NotSubscribed(ServiceError):
 
 
 class GroupActive(ServiceError):
-    """Offsets of a group that has members: they would not heed the change (websocket-proxy.md §1.8.3)."""
+    """Offsets of a group that has members: these would not notice the change (websocket-proxy.md §1.8.3)."""
 
     status, error_code = 412, 412
     text = (
@@ -470,7 +470,7 @@ class KafkaRetriable(ServiceError):
 class UnknownTopicTimeout(KafkaRetriable):
     """The topic or partition did not appear in time (`topic.metadata.propagation.max.ms`); it may be on its way.
 
-    Java's producer waits in vain for metadata here and reports a retriable timeout: 50003 in the rows of v1 and v2 and
+    Java's producer waits for metadata here and reports a retriable timeout: 50003 in the rows of v1 and v2 and
     40401 in v3 (kafka-rest-http.md §3.7 "not present in metadata", §11 "Unknown topic on produce").
     """
 

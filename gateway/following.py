@@ -1,7 +1,7 @@
 """What of a running gateway follows its configuration when that is read again (observability.md §6).
 
-Whoever can take new values gives `Gateway.following` a function that judges a new configuration and answers what to do.
-All are asked before anything is done, so a faulty configuration changes nothing.
+A part that can take new values gives `Gateway.following` a function that judges a new configuration and answers what
+to do. All are asked before anything is done, so a faulty configuration changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Giving memory back to the system after much of it was let go of.
+"""Giving memory back to the system after much of it was freed.
 
 What clients and consumers are sent lives in small pieces in the arenas of the C library, which keeps what is freed:
 after 500 consumers had each read a little of a backlog, 1 GB stayed with the process although their queues were empty,
@@ -13,14 +13,14 @@ import threading
 import time
 
 MUCH = 64 * 1024 * 1024
-"""Bytes that must have been let go of since the last time."""
+"""Bytes that must have been freed since the last time."""
 CONSUMER_BYTES = -(-MUCH // 50)
 """What a consumer of Kafka has fetched, about."""
 CLIENT_BYTES = 600 * 1024
 """What a consumer of Kafka is itself: 500 that had left their groups left 290 MiB behind."""
 EVERY_S = 10.0
 SETTLED_S = 1.0
-"""Nothing may have been let go of for this long: more usually follows."""
+"""Nothing may have been freed for this long: more usually follows."""
 
 
 class Trimmer:
@@ -36,7 +36,7 @@ class Trimmer:
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
     def let_go(self, size_bytes: int = CONSUMER_BYTES) -> None:
-        """So much was freed: by default what a consumer had fetched."""
+        """Counts bytes that were freed: by default as many as a consumer fetches ahead."""
         if self._trim is None:
             return
         with self._lock:
@@ -45,7 +45,7 @@ class Trimmer:
             begins = self._let_go >= MUCH and not self._is_watched
             self._is_watched |= begins
         if begins:
-            # For itself, because whoever let go may be the last for a long time.
+            # By itself, because nothing else may be freed for a long time.
             threading.Thread(target=self._watch, name="heap-trimmer", daemon=True).start()
 
     def _watch(self) -> None:

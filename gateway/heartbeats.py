@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Heartbeating(Protocol):
-    """Who wants to be called every now and then."""
+    """A connection that wants to be called at an interval."""
 
     def beat(self) -> None: ...
 
@@ -58,7 +58,7 @@ class HeartbeatTimer:
         self._second += 1
         for member in self._places.pop(self._second, ()):
             known = self._periods.get(member)
-            if known is not None:  # else one before it in this round has ended it
+            if known is not None:  # else another one in this round has ended it
                 self._put(member, known[0])
                 member.beat()
         if not self._periods:

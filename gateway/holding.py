@@ -32,8 +32,8 @@ class Holding:
 
     @contextlib.contextmanager
     def body(self, body: object) -> Iterator[None]:
-        """Round the waiting of a request with this body. InstanceUnavailable, at once, if the bodies of all that wait
-        would be more than ``cluster.hold.max.bytes``."""
+        """A context in which a request with this body waits. InstanceUnavailable, at once, if all bodies together would
+        be more than ``cluster.hold.max.bytes``."""
         size = len(body) if isinstance(body, bytes) else 0
         if size and self.size_bytes + size > self._max_bytes:
             raise InstanceUnavailable()

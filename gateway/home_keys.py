@@ -35,14 +35,14 @@ class HomeKeys:
         return found
 
     def forget(self) -> None:
-        """Nothing is remembered any more: routes, or homes, are others now."""
+        """Forgets everything, because routes or homes have changed."""
         self._known.clear()
 
     def _find(self, method: str, path: str, area: str) -> int | None:
         try:
             match = self._router().match(method, path, area)
         except ServiceError:
-            return None  # answered here like any request for nothing
+            return None  # answered here like any request for a path that is not there
         for route in match.routes.values():
             if route.home:
                 return self._home(*(_part(each, match.params) for each in route.home))

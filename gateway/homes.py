@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Misrouted(ServiceError):
-    """What a process answers to another one of its cluster that takes it for the home of something (cluster.md §5.1).
+    """The answer to another process of the cluster that wrongly takes this one for a home (cluster.md §5.1).
     No client sees it."""
 
     status, error_code, retriable, text = 421, 421, True, "HTTP 421 Misdirected Request"
@@ -59,7 +59,7 @@ class Homes(Protocol):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether homes never change: then a request that comes from another process is at home here."""
+        """Whether homes never change: then a request that comes from another process is served here."""
 
     def is_here(self, *key: str) -> bool:
         """Whether this worker is the home of what has this key, such as group and name."""
@@ -80,7 +80,7 @@ class Homes(Protocol):
         """Where homes change, a stream in the response goes on when what it is about has moved."""
 
     def told(self, *key: str) -> Mapping[str, Any]:
-        """What operators are shown of the homes, and of that with this key."""
+        """What operators are shown of all homes, and of the one with this key."""
 
     async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
         """``reply``, joined with those of all other workers to the same request."""

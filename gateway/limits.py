@@ -33,7 +33,7 @@ class TokenBucket:
     def take(self, cost: float, now: float) -> bool:
         """Takes the permits if they are there now, a time of the clock; else none of them.
 
-        As ``wait_s`` says it, for every request: whoever asks several buckets looks at the clock once.
+        A caller that asks several buckets reads the clock once.
         """
         rate = self._rate
         permits = self.permits + (now - self._at) * rate
@@ -49,7 +49,7 @@ class TokenBucket:
     def wait_s(self, cost: float) -> float:
         """Takes the permits and returns how long to wait until they are really there; 0.0 if they are there now.
 
-        What costs more than the bucket holds goes when it is full, and those after it wait the longer.
+        A request that costs more than the bucket holds goes when it is full, and those behind it wait longer.
         """
         now = self._clock()
         self.permits = min(self._rate, self.permits + (now - self._at) * self._rate)
@@ -62,7 +62,7 @@ class TokenBucket:
         self.permits += cost
 
     def available(self, cost: float) -> int:
-        """How many things of this cost could go now, for who can wait; see ``spend``."""
+        """How many things of this cost could go now, for callers that can wait; see ``spend``."""
         now = self._clock()
         self.permits = min(self._rate, self.permits + (now - self._at) * self._rate)
         self._at = now
@@ -173,7 +173,7 @@ class Limits:
 
 
 def is_probe(route: Route) -> bool:
-    """Whether the resource tells if the gateway is well. Who asks may restart it, so no limit is in its way."""
+    """Whether the resource tells if the gateway is healthy. Its caller may restart the gateway, so no limit applies."""
     return route.name.startswith(_PROBES)
 
 

@@ -54,7 +54,7 @@ class Claim:
         self._budget._taken(size)
 
     def set_to(self, size: int) -> None:
-        """It is so many bytes now."""
+        """Sets how many bytes are held now."""
         if size > self.held:
             self.add(size - self.held)
         elif size < self.held:
@@ -66,7 +66,7 @@ class Claim:
                 self._budget._trim_later(given)
 
     def release(self) -> None:
-        """Nothing is held any more; safe to call twice."""
+        """Sets it to nothing; safe to call twice."""
         self.set_to(0)
 
 
@@ -100,7 +100,7 @@ class MemoryBudget:
         return Claim(self, give_up)
 
     async def room(self) -> None:
-        """Returns when the budget is not used up: for who would read more of a client."""
+        """Returns when the budget is not used up: for callers that would read more from a client."""
         while self.used_up:
             waiting = asyncio.get_running_loop().create_future()
 
@@ -120,7 +120,7 @@ class MemoryBudget:
         self._waiting.append(call)
 
     def forget(self, call: Callable[[], None]) -> None:
-        """Who gave this to ``on_room`` waits no more."""
+        """Takes back a callback that was given to ``on_room``."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(call)
 
@@ -150,7 +150,7 @@ class MemoryBudget:
         trimmer.let_go(freed)
 
     def _relieve(self) -> None:
-        """Gives up the holders of the most, until what they hold would be room enough."""
+        """Gives up the largest holders, until what they hold would be room enough."""
         self._relief = None
         going = sum(each.held for each in self._claims if each.given_up)
         count = 0
@@ -173,7 +173,7 @@ class MemoryBudget:
 
 
 class MemoryShare:
-    """A part of the budget with a bound of its own, for who must not be given up: it waits until there is room.
+    """A part of the budget with a bound of its own, for holders that must not be given up: they wait for room.
 
     First come, first served. Belongs to the event loop.
     """
@@ -204,7 +204,7 @@ class MemoryShare:
         return bool(self._waiting)
 
     def forget(self, granted: Callable[[], None]) -> None:
-        """Who would have been called with that waits no more."""
+        """Takes back a callback that ``take`` has not called yet."""
         self._waiting = deque(each for each in self._waiting if each[1] != granted)
         self._grant()
 

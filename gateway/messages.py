@@ -59,7 +59,7 @@ class Request(msgspec.Struct, eq=False):
     settles: bool = False
     """The transport will call ``Reply.settle``."""
     area: str = ""
-    """Whose routes it may find (`gateway.router.Route.area`); the transport says it, never the client."""
+    """The area whose routes it may find (`gateway.router.Route.area`); the transport says it, never the client."""
     id: str = ""
     """What tells it from all others, in its reply and in logs; empty for ``X-Request-Id`` of the headers, or a new
     one (`gateway.request_ids`)."""
@@ -116,7 +116,7 @@ class Call(msgspec.Struct, eq=False):
     needs: tuple[Need, ...] = ()
     """What was required of names that do not stand in the path."""
     homes: Homes | None = None
-    """Where there are several workers, what of it knows who is at home where; None where there is one."""
+    """With several workers, what knows which of them serves what; None with one."""
     changing_needs: Callable[[], Iterable[Need]] | None = None
     """What the call needs beside that, where it changes while a stream is open or a read waits."""
 

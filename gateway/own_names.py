@@ -1,7 +1,7 @@
 """The names in Kafka of what several nodes keep there for themselves (cluster.md §4.1).
 
-Whoever could change these topics could make himself the owner of others' consumer instances, and whoever deletes them
-takes all instances from all nodes. So every gateway, of whatever cluster or of none, lets no client near any of them.
+A client that could change these topics could become the owner of others' consumer instances, and one that deletes them
+takes all instances from all nodes. So no gateway, of whatever cluster or of none, gives a client access to any of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_own(name: str) -> bool:
 
 
 def own_refusal(resource: str, names: Iterable[str]) -> KafkaAuthorization | None:
-    """Why nobody gets at these (``topic`` or ``group``); None if none of them is a gateway's own."""
+    """Why nobody may use these (``topic`` or ``group``); None if none of them is a gateway's own."""
     own = [name for name in names if is_own(name)] if resource in ("topic", "group") else []
     if not own:
         return None

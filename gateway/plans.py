@@ -75,7 +75,7 @@ class Plans:
         """Grows when plans that were made before count no more."""
 
     def forget(self) -> None:
-        """For a change of what plans come from: all are made anew."""
+        """Forgets all plans, because what they are made from has changed."""
         self.known.clear()
         self.epoch += 1
 
@@ -107,7 +107,7 @@ class Plans:
         plan.admin = is_for_operators(route, self._operators_apart)
         plan.demand = demand_of(route, match.params, plan.media_type)
         for operation, resource, name in plan.demand.needs:
-            # Of records the services tell it, in the place of the record that they refuse.
+            # The refusal of single records is told by the services, in the row of the record.
             is_of_records = resource == "topic" and operation in ("read", "write")
             if not is_of_records and (own := own_refusal(resource, (name,))) is not None:
                 raise own
@@ -145,7 +145,7 @@ class Plans:
         group, instance = match.params.get("group"), match.params.get("instance")
         about_instance = group is not None and instance is not None
         if about_instance:
-            # Whose the instance is says more than headers that a client sends with all of its requests.
+            # The generation of the instance says more than headers that a client sends with all of its requests.
             for service in {route.service for route in routes.values() if route.service is not None}:
                 own = routes.get(service.generation_of(str(group), str(instance)) or "")
                 if own is None:

@@ -49,7 +49,7 @@ class Relays:
 
     @classmethod
     def of(cls, gateway: Gateway) -> Relays:
-        """Those of this gateway."""
+        """The relays of this gateway."""
         found = gateway.state.get(cls)
         if found is None:
             found = gateway.state[cls] = cls()

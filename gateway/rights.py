@@ -139,7 +139,7 @@ class Authorizer:
         return ""
 
     def judge(self, principal: Principal) -> Judge:
-        """Who decides about this principal, with its roles and attributes of this moment."""
+        """What decides about this principal, with its roles and attributes of this moment."""
         raise NotImplementedError
 
     def quotas(self, principal: Principal) -> Mapping[str, int]:

@@ -49,8 +49,8 @@ def may_wait(route: Route) -> bool:
 
 
 def _stream_kinds(router: Router, path: str) -> list[str]:
-    """What ``extras["streams"]`` says of the routes that fit: ``always``; ``accepted``, for who accepts events and for
-    sockets; ``events``, for who accepts events.
+    """What ``extras["streams"]`` says of the routes that fit: ``always``; ``accepted``, for clients that accept events
+    and for sockets; ``events``, for clients that accept events.
     """
     return [str(route.extras["streams"]) for route in _routes(router, "GET", path) if "streams" in route.extras]
 

@@ -54,7 +54,7 @@ class Route:
     area: str = ""
     """Requests find the routes of their own area only: what one listener offers cannot be reached from another."""
     service: Service | None = dataclasses.field(default=None, compare=False)
-    """Whose handler it is, if that has a life of its own (gateway/service.py)."""
+    """The service that the handler belongs to, if that starts and stops with the gateway (gateway/service.py)."""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     at_once: AtOnce | None = dataclasses.field(default=None, compare=False)
     """How requests are served that need no task of their own (gateway/at_once.py); None: ``handler`` serves all."""

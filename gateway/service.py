@@ -1,4 +1,4 @@
-"""What stands behind routes for as long as the gateway runs."""
+"""Objects behind routes that live as long as the gateway runs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Service:
         """The gateway takes no new requests: those that wait should answer now, with what they have."""
 
     def share(self, definitions: Definitions, metrics: Metrics) -> Holder | None:
-        """The gateway is one of several nodes: who has consumers for its instances keeps them in ``definitions``, and
-        is told which of them are its own. Called once, before ``lifespan``."""
+        """The gateway is one of several nodes: a service with consumers for instances keeps these in ``definitions``,
+        and is told which of them are its own. Called once, before ``lifespan``."""
         return None
 
     def generation_of(self, group: str, instance: str) -> str | None:

@@ -35,7 +35,7 @@ class Principal:
         return f"{self.kind}:{self.name}"
 
     def attribute(self, path: str) -> Any:
-        """The attribute of that name; else, at the end of a path of names with dots between; None if it has none."""
+        """The attribute of that name, or at the end of that path (names with dots between); None if there is none."""
         found: Any = self.attributes
         if path in found:
             return found[path]
@@ -48,12 +48,12 @@ ANONYMOUS = Principal("anonymous")
 
 
 class Owner(NamedTuple):
-    """Whose something is that outlives the session which made it."""
+    """The owner of what outlives the session that made it."""
 
     principal: str
     """As ``kind:name``."""
     kafka: str = ""
-    """As whom Kafka knows the client; "": as the gateway."""
+    """The name by which Kafka knows the client; "": that of the gateway."""
 
 
 ANYBODY = Owner("")
@@ -67,7 +67,7 @@ _numbers = itertools.count(1)
 
 
 class Witness(Protocol):
-    """Whoever writes the audit log (security.md §7), as handlers know it."""
+    """The writer of the audit log (security.md §7), as handlers know it."""
 
     def allowed(self, request: Any, need: Need, rule: str) -> None:
         """The request may have what it needs for a name in its body, by this rule."""
@@ -108,8 +108,8 @@ class Session:
 
     Belongs to one event loop. ``state`` is for what a transport wants to keep with the session.
 
-    Whatever ends what is open, `aclose` or the rules, does it in one way: ``fail(error)``. A stream has it, a read that
-    waits for records has it (`Waiting`), and each hands the error to its client as it hands on errors of its own.
+    `aclose`, and rules that have changed, end what is open in one way: ``fail(error)``. A stream has it, and so has a
+    read that waits for records (`Waiting`). Each gives the error to its client like errors of its own.
     """
 
     __slots__ = (
@@ -213,7 +213,7 @@ class Session:
 
     @property
     def owner(self) -> Owner:
-        """Whose the things are that it makes, and that outlive it."""
+        """The owner of what it makes and what outlives it."""
         return Owner(str(self.principal), "" if self.kafka is None else self.kafka.user)
 
     def end_by(self, until: float) -> None:
@@ -223,17 +223,17 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether closing it has nothing to end."""
+        """Whether nothing is open that closing it would end."""
         return not self.tasks and not self.streams
 
     @property
     def stays(self) -> bool:
-        """Whether something lasts that a client without a valid proof must not keep."""
+        """Whether something is open that a client without a valid proof must not keep."""
         return self.on_close is not None or bool(self.tasks or self.streams or self.waiting)
 
     @contextlib.contextmanager
     def telling(self, waiting: Waiting | None = None) -> Iterator[None]:
-        """Round what hands a reply or a stream over to its client: a session that ends waits a moment for it.
+        """A context for giving a reply or a stream to its client: a session that ends waits a moment for it.
 
         ``waiting``: the request that waits for records, if it is one.
         """
@@ -254,7 +254,7 @@ class Session:
         """Ends all that the session owns; safe to call twice, the first reason counts.
 
         A reason with an error is told to the client first, by everything that is open; at most for a second, so that
-        one who reads nothing ends as well.
+        the session of a client that reads nothing ends as well.
         """
         if self.closed is not None:
             return

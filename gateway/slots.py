@@ -32,7 +32,7 @@ def murmur2(data: bytes) -> int:
 
 
 def hash_of(key: str) -> int:
-    """Of which `slot_of` is the rest. Text that is no UTF-8 (lone surrogates) has one, too."""
+    """The hash of which `slot_of` takes the remainder. Text that is no UTF-8 (lone surrogates) has one, too."""
     return murmur2(key.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF
 
 

@@ -19,11 +19,11 @@ from kafka_gateway.memory_budget import COUNT_FROM, Claim
 class Stream(Protocol):
     """An endless reply: payloads in order. ``aclose`` may be called twice and ends the iteration.
 
-    One that has ``fail(error)`` can be ended for a reason that is not its own, such as rights that were taken away: its
-    client is told. Of one that has not, the whole session is closed then. One that has ``lose()`` is told by it that
-    nobody will know whether its last payload was written: the process that has its client is gone or out of reach.
+    A stream with ``fail(error)`` can be ended for a reason that is not its own, such as rights that were taken away:
+    its client is told. Without it, the whole session is closed then. ``lose()``, if there is one, is called when
+    nobody will know whether the last payload was written: the process that has the client is gone or out of reach.
 
-    Whoever asks for a payload has written the one before: that is how a stream of records knows what was delivered.
+    The caller asks for a payload when it has written the one before: so a stream of records knows what was delivered.
     """
 
     def __aiter__(self) -> Stream: ...
@@ -33,7 +33,7 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Acknowledged(Protocol):
-    """A Stream whose client may say what it has worked off (streams.md §5)."""
+    """A Stream whose client may say what it has processed (streams.md §5)."""
 
     def acknowledge(self, message: bytes) -> None:
         """Takes a message of the client, whatever it is."""
@@ -207,7 +207,7 @@ class StreamBuffer:
 
 
 def _told() -> None:
-    """Stands where ``closed`` stood once it has been called."""
+    """Takes the place of ``closed`` when that has been called."""
 
 
 # --- streams that feed their sink ------------------------------------------------------------------------------------
@@ -224,8 +224,8 @@ class Outlet(Protocol):
 class Feed:
     """A Stream of events that come by themselves, from callbacks: nobody is woken up for one of them.
 
-    ``connect`` gives it an outlet, which calls ``resume`` when it has room again. A Feed is a Stream as well: who
-    iterates gets the events through a buffer. Subclasses implement ``begin``, ``pause``, ``resume`` and ``close``,
+    ``connect`` gives it an outlet, which calls ``resume`` when it has room again. A Feed is a Stream as well:
+    iterating it gives the events through a buffer. Subclasses implement ``begin``, ``pause``, ``resume`` and ``close``,
     write to ``outlet``, and call ``end``. Everything happens on the event loop.
     """
 

@@ -191,7 +191,7 @@ class StreamClient:
             raise ConnectionResetError("the client left")
         out = self._out
         out.put(data)
-        if not out.look():  # whoever accepts nothing is cut off while this waits
+        if not out.look():  # a client that accepts nothing is cut off while this waits
             await self._writer.drain()
             out.caught_up()
 
@@ -245,7 +245,7 @@ class StreamClient:
             self.reader.feed_eof()
 
     async def end(self) -> None:
-        """The connection is over: so is the session."""
+        """Ends the session, because the connection has ended."""
         session, self.session = self.session, None
         if session is not None:
             session.on_close = None

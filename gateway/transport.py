@@ -60,7 +60,7 @@ class Transport:
     upgrades: bool = False
     """Whether it claims nothing but requests with an ``Upgrade``."""
     area: str = ""
-    """Whose routes its requests find, `Route.area`."""
+    """The area whose routes its requests find, `Route.area`."""
     channels: Sequence[Channel] = ()
     """The sockets and streams that it has, for ``/asyncapi.json``."""
     resources: Sequence[Route] = ()

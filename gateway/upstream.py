@@ -1,4 +1,4 @@
-"""Kafka for a transport that speaks Kafka's own protocol: where the brokers are, and how they want to be spoken to.
+"""Kafka for a transport that speaks Kafka's own protocol: where the brokers are, and how to connect to them.
 
 A transport gets it by calling ``gateway.state[Upstream]``. It is made of the operator's configuration alone; nothing
 that a client says ever becomes an address here.
@@ -36,7 +36,7 @@ class Sasl:
 
     @property
     def secret(self) -> str:
-        """What proves that it is the user, as of now."""
+        """The password or token that is valid now."""
         return self.token() if self.token is not None else self.password
 
 

@@ -196,7 +196,7 @@ class Issuer:
         return time.monotonic() - self._fetched_at < _STALE_S
 
     async def follow(self) -> None:
-        """Keeps the keys fresh, for ever, so that no request waits for the provider."""
+        """Keeps the keys fresh until it is cancelled, so that no request waits for the provider."""
         while True:
             if not self._is_fresh:
                 self.refresh()

@@ -111,7 +111,7 @@ class Node:
         yield counter("cluster_void_records", "Definitions that count for nothing", (), [((), store.voids)])
 
     def hold(self, holders: Sequence[Holder]) -> None:
-        """Who has consumers for the definitions."""
+        """The services that have consumers for the definitions."""
         self.store.holders += holders
 
     @contextlib.asynccontextmanager

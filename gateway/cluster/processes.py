@@ -140,7 +140,7 @@ class Processes:
         self._wanted.set()
 
     def tell_count(self, count: int) -> None:
-        """So many slots there are, for all nodes that come later."""
+        """Writes how many slots there are, for all nodes that come later."""
         self._count_wanted = count
         if self.count != count:
             self.count = 0
@@ -154,7 +154,7 @@ class Processes:
         return Claim(VERSION, self._process.boot, tuple(self._peers.addresses), write_slots(self._slots()), self._state)
 
     async def keep(self, log_of_processes: CompactedLog) -> None:
-        """Writes what is to be told, for ever."""
+        """Writes this process's claims, until it is cancelled."""
         self._log = log_of_processes
         look_at = time.monotonic() + _LOOK_S
         while True:

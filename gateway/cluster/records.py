@@ -32,7 +32,7 @@ def slot_key(key: bytes) -> SlotKey:
 
 
 def hash_of_key(key: SlotKey) -> int:
-    """Of which the slot is the rest, as with Java's producer."""
+    """The hash of the key; the slot is its remainder by the number of slots, as with Java's producer."""
     return hash_of(f"{key.group}{SEPARATOR}{key.name}")
 
 

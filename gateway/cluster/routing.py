@@ -28,7 +28,7 @@ class Turn(enum.Enum):
 class Decision(NamedTuple):
     turn: Turn
     process: str = ""
-    """To whom it is forwarded."""
+    """The process to which it is forwarded."""
 
 
 def decide(state: SlotState | None, owner: str | None, me: str, of_peer: bool, unreachable: str = "") -> Decision:

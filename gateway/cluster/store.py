@@ -46,7 +46,7 @@ _SESSION_HELP: Final = (
 
 
 class Watcher(Protocol):
-    """Who wants to know of the states of slots."""
+    """A listener for the states of slots."""
 
     def slots_changed(self) -> None:
         """Some slot's state is another one."""
@@ -107,7 +107,7 @@ class SlotStore:
         self._repairs: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
         self._recent: dict[int, tuple[float, Fold]] = {}
-        """Slots that were held of late."""
+        """Slots that were held recently."""
         self.voids = 0
         self._serving: list[int] = []
         """What was told of last."""
@@ -396,7 +396,7 @@ class SlotStore:
             task.add_done_callback(self._repairs.discard)
 
     async def write_again(self) -> None:
-        """The topic is empty: writes what is known of the slots that are held, or were of late."""
+        """The topic is empty: writes what is known of the slots that are held, or were held recently."""
         oldest = time.monotonic() - _RECENT_S
         self._recent = {slot: each for slot, each in self._recent.items() if each[0] > oldest}
         folds = [fold for _, fold in self._recent.values()]

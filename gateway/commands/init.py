@@ -90,7 +90,7 @@ def _write(path: Path, text: str, mode: int, group: int | None) -> None:
         try:
             if group is not None:
                 os.fchown(out.fileno(), -1, group)
-                os.fchmod(out.fileno(), mode)  # whatever the umask of who installs it
+                os.fchmod(out.fileno(), mode)  # whatever umask the operator has
             else:
                 os.fchmod(out.fileno(), mode & ~_umask())
             out.write(text)

@@ -70,7 +70,7 @@ class Audit:
         self._writer = _Writer(path) if path else None
         self._counts: dict[tuple[Session, Need], tuple[AuditLine, int]] = {}
         self._strangers: dict[tuple[str, str, str], tuple[AuditLine, int]] = {}
-        """Who was not let in unheard, since a minute at most: by address, transport and reason."""
+        """Refused clients that showed no proof, of the last minute: by address, transport and reason."""
         self._open: dict[Any, tuple[Session, str]] = {}
         """Streams that were told as opened, with the request that opened each."""
 

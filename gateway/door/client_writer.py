@@ -85,7 +85,7 @@ class ClientWriter:
         self.transport = None
 
     def abort(self) -> None:
-        """Ends the connection without a word. What the client has not taken is dropped."""
+        """Ends the connection without a message. What the client has not taken is dropped."""
         if self.transport is not None:
             self.transport.abort()
 

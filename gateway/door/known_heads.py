@@ -45,14 +45,14 @@ class KnownHead:
     length: int
     """Bytes of the body that follows."""
     proof: Mapping[str, str]
-    """What its fields show of who asks; a certificate is the connection's."""
+    """The proof in its fields; a certificate is the connection's."""
     cors: Headers
     base_url: str
     accept_encoding: str
     plan: Plan | None = None
     """With which its requests are begun, if they need no task (gateway/at_once.py)."""
     plan_asked: int = 0
-    """How often a plan was asked for in vain."""
+    """How often a plan was asked for and there was none."""
 
 
 class KnownHeads:
@@ -88,7 +88,7 @@ class KnownHeads:
         self._heads[head] = known
 
     def forget(self) -> None:
-        """For a change of what follows from heads: all are worked out anew."""
+        """Forgets all heads, because what follows from them has changed."""
         self._heads.clear()
         self._seen.clear()
 

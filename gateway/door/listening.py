@@ -114,7 +114,7 @@ def _bound(family: int, host: str, port: int, shared: bool = False, listens: boo
 
 
 def listen_tcp(listener: Listener) -> list[socket.socket]:
-    """The listening sockets of an address, for who accepts by itself."""
+    """The listening sockets of an address, for callers that accept connections themselves."""
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     address = (listener.host, listener.port)
     return [socket.create_server(address, family=family, backlog=1024, dualstack_ipv6=listener.host == "::")]

@@ -249,7 +249,7 @@ class Proofs:
         try:
             await asyncio.shield(asking)
         except (Unauthorized, Forbidden):
-            # Who waits for the answer may still tell its client.
+            # The request that waits for the answer may still tell its client.
             asyncio.get_running_loop().call_soon(self._revoke, session)
             raise
 

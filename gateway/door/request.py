@@ -54,7 +54,7 @@ class HttpRequest(web.BaseRequest):
     """What the line tells of the reply, once there is one."""
 
     bodies: Bodies
-    """Who reads the body."""
+    """The reader of the body."""
     _bounded: Any = None
 
     @property
@@ -175,7 +175,7 @@ def move_token(message: Any, parameter: str, is_read: bool = True) -> Any:
     """aiohttp's message with the token of that query parameter in the header (RFC 6750 §2.3), and out of the target.
 
     Browsers cannot set the header on a socket or an event stream. So nobody behind this knows how the token came: no
-    parameter of a resource is mistaken, no log holds it, and who looks at the proof again finds it. A bearer's token
+    parameter of a resource is mistaken, no log holds it, and a later look at the proof finds it. A bearer's token
     that is in the header already is the one that counts. Two tokens become two fields, which `check_head` refuses
     (RFC 6750 §3.1: a parameter that is repeated). Where nobody reads tokens (``is_read``) it counts as none.
     """
@@ -204,7 +204,7 @@ def move_token(message: Any, parameter: str, is_read: bool = True) -> Any:
 
 
 def _own_authority(transport: asyncio.Transport | None) -> str:
-    """Under which address the client has reached the gateway, where it does not say so; of a Unix socket localhost."""
+    """The address at which the client has reached the gateway, if it sends no Host; localhost for a Unix socket."""
     own = transport.get_extra_info("sockname") if transport is not None else None
     if not isinstance(own, tuple):
         return "localhost"

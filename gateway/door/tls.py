@@ -65,7 +65,7 @@ class ListenerTls:
             log.info("loaded the certificates in %s again", self._config.text(KEYSTORE))
 
     async def follow(self) -> None:
-        """Loads the files again whenever one has changed, for ever; what cannot be used is logged once."""
+        """Loads the files again whenever one has changed, until it is cancelled; what cannot be used is logged once."""
         while self._follows:
             await asyncio.sleep(_FILE_CHECK_S)
             if self._stamps() != self._seen:

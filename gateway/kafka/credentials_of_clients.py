@@ -109,7 +109,7 @@ class ClientCredentials:
             log.warning("A broker refuses the credentials of %s, which Kafka takes", refused.user)
 
     async def _look_at_own(self) -> None:
-        """Says at start what is wrong with the gateway's own login, which librdkafka only repeats for ever."""
+        """Says at start what is wrong with the gateway's own login, which librdkafka only tries again and again."""
         settings = client_properties(self._config, "admin")
         mechanism = settings.get("sasl.mechanism", "").upper()
         if mechanism not in PASSWORD_MECHANISMS:

@@ -460,8 +460,8 @@ class Catalogue:
     def _wait_for(self, finder: SchemaFinder, key: SchemaKey, last: Failed | None) -> Stored | Failed:
         """The schema, after waiting for it.
 
-        On the event loop SchemaPending; if it was asked for in vain before, that counts once more, so that nobody waits
-        for ever, and it is asked for again in the background. So it is, too, while the registry is away.
+        On the event loop SchemaPending. If the last question for it failed, it fails again with the same error, so that
+        nobody waits for ever, and it is asked for again in the background; so it is while the registry is away.
         """
         loop = self._loop
         if loop is None or self._draining or self._closing:

@@ -160,7 +160,7 @@ class SchemaFinder:
             except RegistryRefusal as refusal:
                 if refusal.status != 404:
                     raise
-                # Registries that do not know GUIDs at all answer so, too, without a word.
+                # Registries that do not know GUIDs at all answer in the same way, without a message.
                 said = f"the schema registry knows no schema with the GUID {guid}"
                 raise RegistryRefusal(404, refusal.error_code, said) from None
             places: dict[str, int] | None = None

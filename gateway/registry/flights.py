@@ -19,7 +19,7 @@ class Flights:
         self._closing = False
 
     async def once(self, key: object, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of ``work``, which runs once for all who ask while it runs. Who is cancelled leaves it running."""
+        """The result of ``work``, which runs once for all that ask meanwhile. Cancelling a caller leaves it running."""
         flight = self._flights.get(key)
         if flight is None:
             if self._closing:

@@ -41,7 +41,7 @@ class _Before:
 
 
 class TracedKafka(_Before):
-    """Whose clients are asked may depend on who asks, so everything is wrapped when it is asked for."""
+    """Different callers may have different Kafka clients, so each part is wrapped when it is asked for."""
 
     @property
     def own(self) -> Any:

@@ -72,7 +72,7 @@ class Brokers:
         raise failure or ConnectionLost("no broker is known", False)
 
     async def _any(self) -> list[Address]:
-        """Where any broker is as good as another: connected ones first, those that failed of late last."""
+        """Where any broker is as good as another: connected ones first, those that failed recently last."""
         known: list[Address] = [(each.host, each.port) for each in (await self.nodes()).values()]
         known += [address for address in self._upstream.servers if address not in known]
         now = asyncio.get_running_loop().time()

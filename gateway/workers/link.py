@@ -87,7 +87,7 @@ class Link(Wire):
         self._fields = FieldsOut(_PROOFS | terms.secret)
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[asyncio.Future[tuple[Answer, bytes]], float]] = {}
-        """Who waits for an answer, and since when."""
+        """Requests that wait for an answer, and since when."""
         self._silence_max_s = max(terms.hold_s, 2 * terms.ping_s)
         self._look_at = 0.0
         self._looking: asyncio.TimerHandle | None = None

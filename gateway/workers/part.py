@@ -166,4 +166,4 @@ class Parent(asyncio.Protocol):
 
 
 def _nothing() -> None:
-    """In the place of who need not be told any more."""
+    """Stands for a listener that need not be told any more."""

@@ -193,6 +193,6 @@ class PeerTls:
             context.load_verify_locations(ca)
             context.verify_mode = ssl.CERT_REQUIRED
             made.append(context)
-        # Who takes up an old session again shows no certificate.
+        # A peer that resumes a TLS session shows no certificate.
         made[0].num_tickets = 0
         return made[0], made[1]

@@ -34,7 +34,7 @@ _OVERHEAD_OF_CLIENT = 36
 
 
 class _Bounds(NamedTuple):
-    """What records of a topic may be; 0 for what Kafka does not tell."""
+    """The bounds of a topic's records; 0 for what Kafka does not tell."""
 
     partitions: int
     topic_max: int
@@ -161,7 +161,7 @@ class DryRunProducer:
         return [self._one(record, partition, bounds, own_max) for record in records]
 
     async def _topic(self, topic: str) -> _Bounds:
-        """Of a topic that is not there, what it would have. UnknownTopicOrPartition if it would not be made."""
+        """The bounds that a missing topic would have. UnknownTopicOrPartition if it would not be made."""
         try:
             bounds = _Bounds(len((await self._admin.topic(topic)).partitions), await self._limit(topic))
         except UnknownTopicOrPartition:
@@ -211,7 +211,7 @@ class DryRunProducer:
             raise
         except ServiceError as error:
             settings = error
-        if isinstance(settings, ServiceError):  # who may write need not be allowed to see them
+        if isinstance(settings, ServiceError):  # a client that may write need not be allowed to describe
             return _Bounds(0, 0)
         values = {each.name: each.value for each in settings}
         return _Bounds(int(values.get("num.partitions") or 0), int(values.get("message.max.bytes") or 0))

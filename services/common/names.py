@@ -74,7 +74,7 @@ class TopicRules:
     def __init__(self, config: Config) -> None:
         self._internal = config.flag("topics.internal.allow")
         self._fine: set[str] = set()
-        """Names that have passed, of late: a produce costs a look-up."""
+        """Names that have passed recently: a produce costs a look-up."""
 
     def refusal(self, name: str) -> ServiceError | None:
         """Why records of this topic can be neither written nor read; None if they can."""

@@ -25,7 +25,7 @@ _READ_ALONE = (
 
 
 def left_out(error: UndecodableRecord) -> UndecodableRecord:
-    """The same error for a reader who gets what is behind the record without doing anything."""
+    """The same error for a reader that gets the records behind this one without doing anything."""
     message = error.message
     for advice in (SEEK_PAST, READ_AGAIN):
         message = message.replace(advice, "It is left out.")
@@ -75,7 +75,7 @@ class RowV1(jsonio.Struct, gc=False):
 
 
 class UndecodableRecordV1(UndecodableRecord):
-    """v1 knows nothing finer than "Kafka error" for a record that cannot be shown (§4.2)."""
+    """A record that cannot be shown: for v1 it is no more than a "Kafka error" (§4.2)."""
 
     status, error_code, text = 500, 50002, "Kafka error: the record cannot be decoded."
     help = "Read it with the format binary, or read at an offset behind it."
@@ -187,7 +187,7 @@ def _timestamp(record: ConsumedRecord) -> int | None:
 
 
 def _headers(record: ConsumedRecord) -> list[RowHeader]:
-    """In order, with those that repeat; a name that no JSON can have has "?" in the places."""
+    """In order, repeated ones included; "?" stands in a name for what no JSON can have."""
     return [RowHeader(name.encode("utf-8", "replace").decode(), value) for name, value in record.headers() or ()]
 
 

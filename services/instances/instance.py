@@ -23,7 +23,7 @@ from kafka_gateway.session import Owner
 
 
 class InstanceKey(NamedTuple):
-    """Under which an instance is known. ``generation`` is "v1" or "v2"."""
+    """The key of an instance. ``generation`` is "v1" or "v2"."""
 
     generation: str
     group: str

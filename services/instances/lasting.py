@@ -278,7 +278,7 @@ def _key(definition: Definition) -> InstanceKey:
 
 
 def _may_use(definition: Definition, session: Session) -> bool:
-    """Whether it is to be opened for this session: for who made it, and for who may alter the group, unless it has a
+    """Whether it is to be opened for this session: its owner's, or that of one who may alter the group, unless it has a
     pattern, which gets the topics that its own principal may read."""
     owner = Owner(definition.principal, definition.kafka)
     if session.owner == owner:

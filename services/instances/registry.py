@@ -339,7 +339,7 @@ class InstanceRegistry:
                     self.lasting.expired(instance)
 
     async def sweep(self) -> None:
-        """Expires instances once a second, for ever."""
+        """Expires instances once a second, until it is cancelled."""
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:

@@ -220,7 +220,7 @@ _push_decoder = jsonio.Decoder(_Push)
 
 
 class _Leaders:
-    """The partitions of topics that can be written to, as of late."""
+    """The partitions of topics that can be written to, as they were a moment ago."""
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin

@@ -154,7 +154,7 @@ class Creation:
         settings = _settings(group, request, generation)
         group_s = min(GROUP_S, settings.session_timeout_ms / 1000 or GROUP_S)
         if request.timeout_ms is not None:
-            group_s = 0.0  # who says how long reads may take gets reads of that time
+            group_s = 0.0  # a client that says how long reads may take gets reads of that time
         return _Given(codec, settings, timeout_s, min_bytes, group_s)
 
     async def _open(
@@ -181,8 +181,8 @@ class Creation:
         return instance
 
     def _generated_name(self, group: str, homes: Homes | None) -> str:
-        """A name that nobody has; of several workers this one is its home, so that a client which keeps its connection
-        is served without a detour."""
+        """A name that nobody has. Of several workers this one serves it, so that requests of a client that keeps its
+        connection are not forwarded."""
         while True:
             name = f"{_NAME_PREFIX}{self._id + '-' if self._id else ''}{uuid.uuid4()}"
             if homes is None or homes.is_here(group, name):
@@ -275,7 +275,7 @@ _NUMBERS = frozenset({"fetch.min.bytes", "consumer.request.timeout.ms", "session
 
 
 def _uid_of(request: Request) -> str:
-    """Of the instance that the request makes, the same however often it is sent."""
+    """The id of the instance that the request makes: the same however often it is sent."""
     if not request.creation:
         request.creation = new_uid()
     return request.creation

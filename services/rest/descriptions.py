@@ -342,7 +342,7 @@ _HEALTH: Final = {
 _STREAMS: Final = {
     "streams.topics": Description(
         "A stream of the records of topics",
-        "One JSON object a line, or server-sent events for who accepts text/event-stream; docs/streaming.md has more.",
+        "One JSON object a line; server-sent events where text/event-stream is accepted. More is in docs/streaming.md.",
         tag="Streams",
         replies={200: TEXT},
         reply_types={200: (media.NDJSON, media.EVENTS)},

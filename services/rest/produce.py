@@ -117,7 +117,7 @@ class ToTopicAtOnce:
             if len(self._ready_until) >= _KNOWN_MAX:
                 self._ready_until.clear()
             self._ready_until[topic] = now + _LOOKED_AT_S
-            producer.ready(topic, call.session.rights)  # it is, and its being used is noted
+            producer.ready(topic, call.session.rights)  # notes that it is used
         return producer.send(topic, call.body)
 
     def end(self, call: Call, work: asyncio.Future[list[Delivery]]) -> Response:
@@ -137,7 +137,7 @@ class ToTopicAtOnceV1(ToTopicAtOnce):
 
 
 def _reply_v2(deliveries: Sequence[Delivery], records: object) -> Response:
-    """Status 401 or 403 if that is what befell some record, though the others may be stored (§6.3)."""
+    """Status 401 or 403 if some record was refused with it, though the others may be stored (§6.3)."""
     codes: set[int] = set()
     rows = [
         _failed_v2(each, codes) if isinstance(each, ServiceError) else Produced(each.partition(), each.offset())
@@ -180,7 +180,7 @@ def _code(error: ServiceError) -> int:
 
 
 def _check_kafkas(error: ServiceError) -> None:
-    """A failure that is not Kafka's fails the whole request (§5.3)."""
+    """Raises a failure that is not Kafka's: it fails the whole request (§5.3)."""
     if type(error) is ServiceError:
         raise ServiceError("Unexpected non-Kafka exception returned by Kafka")
 
@@ -189,7 +189,7 @@ _KNOWN_FOR_S = 60.0
 
 
 class _KnownPartitions:
-    """How many partitions topics have, as of late. A topic's number only grows, unless it is deleted and made again."""
+    """How many partitions topics had recently. A topic's number only grows, unless it is deleted and made again."""
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin

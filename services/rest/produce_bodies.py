@@ -207,7 +207,7 @@ class RecordsReader:
             )
 
     def _fast_records(self, body: bytes, codec: Codec) -> Sequence[RecordToSend] | None:
-        """None: the exact reading has to find out what it is, and whether it can be let pass."""
+        """None: the exact reading has to find out what it is, and whether it is acceptable."""
         if body:
             fast = self._fast.get(codec)
             if fast is None:
@@ -215,11 +215,11 @@ class RecordsReader:
             try:
                 return fast(body)
             except ValueError as reason:
-                # Of a long body the exact reading takes too long (2.6 µs a record), and the decoder's word has to do.
+                # The exact reading of a long body takes too long (2.6 µs a record): the decoder's message has to do.
                 if has_many_parts(body):
                     raise BadRequest(f"Bad Request: {shown(str(reason), _MESSAGE_MAX)}") from None
             except BadRequest:
-                if not body.isspace():  # which is no body, and refused like none
+                if not body.isspace():  # which is refused like a missing body
                     raise
         return None
 
@@ -315,7 +315,7 @@ class RecordsReader:
 
 def _with_example(error: BadRequest | Unprocessable, codec: Codec | None) -> BadRequest | Unprocessable:
     """The refusal of a body, which says what would have been right."""
-    if "help" not in vars(error) and not isinstance(error, SchemasUnavailable):  # whose way out is no other body
+    if "help" not in vars(error) and not isinstance(error, SchemasUnavailable):  # another body would not help
         error.help = _EXAMPLES.get(codec.name if codec is not None else "", _EXAMPLES[""])
     return error
 
@@ -428,7 +428,7 @@ def _fast_parse(codec: Codec, with_partition: bool) -> Parse:
 
 
 def _document_decoder(datum: Any, null: object, with_partition: bool) -> jsonio.Decoder[Any]:
-    """Decodes bodies whose keys and values are of this type; ``null`` is what stands for one that is absent."""
+    """Decodes bodies whose keys and values are of this type; ``null`` stands for one that is absent."""
     fields: list[Any] = [("key", datum, null), ("value", datum, null)]
     if with_partition:
         fields.append(("partition", _Partition | None, None))

@@ -70,7 +70,7 @@ class Pushes:
                 ends = instance.push_ends
                 limits = await self._consumers_v1.prepare(call, instance, max_bytes)
                 response = _start(instance, call, limits, self._encoders.get("v1", call.format), to_v1)
-                if instance.push is not None and instance.push_ends != ends:  # the DELETE behind it was quicker
+                if instance.push is not None and instance.push_ends != ends:  # a DELETE that was sent later was quicker
                     instance.push.end()
                 return response
 

@@ -1,6 +1,6 @@
 """What a v2 consumer instance reads: topics, a pattern, or partitions, never two of them (kafka-rest-http.md §6.5).
 
-librdkafka lets them be mixed, and takes names that are patterns; both are settled here.
+librdkafka allows to mix them, and takes some names for patterns; this module forbids both.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Subscriptions:
         return list(instance.partitions)
 
     async def run(self) -> None:
-        """Looks for new topics, for ever, while some instance has a pattern."""
+        """Looks for new topics while some instance has a pattern, until it is cancelled."""
         while True:
             await self._some_pattern.wait()
             await self._refresh_due()
@@ -210,7 +210,7 @@ async def _take_matched(instance: ConsumerInstance, matched: Sequence[str]) -> N
 
 
 def _is_real(partition: TopicPartition) -> bool:
-    """Whether Kafka can have such a partition. Others may be assigned, they just never have records (observed)."""
+    """Whether Kafka can have such a partition. Others may be assigned, but never have records (observed)."""
     return partition.partition >= 0 and is_topic(partition.topic)
 
 
@@ -220,7 +220,7 @@ def real_partitions(partitions: Sequence[TopicPartition]) -> list[TopicPartition
 
 
 def check_seekable(places: Sequence[TopicPartition] | Sequence[PartitionOffset]) -> None:
-    """IllegalState if a partition cannot be any consumer's; whether it is this one's, Kafka's client finds out."""
+    """IllegalState if a partition can belong to no consumer. Whether it is this one's, Kafka's client finds out."""
     for place in places:
         if place.partition < 0 or not is_topic(place.topic):
             raise IllegalState(f"Illegal state: No current assignment for partition {place.topic}-{place.partition}")

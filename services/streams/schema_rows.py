@@ -101,7 +101,7 @@ class PartLoader:
 
 
 def subject_of(topic: str, part: str, name: SchemaName) -> tuple[str, int] | None:
-    """Under which subject the topic has the schema, and its version. None: under no name that belongs to the topic.
+    """The subject under which the topic has the schema, and its version. None: under no name that belongs to the topic.
 
     Equal schemas of all topics have one id, so the others that stand there are other topics', whose names are not
     everybody's.

@@ -206,7 +206,7 @@ class ConfigsService:
 
 
 def _of(call: Call) -> ConfigOf:
-    """Whose settings a request is about."""
+    """What a request is about: the resource whose settings it reads or changes."""
     if "topic_name" in call.params:
         return ConfigOf("TOPIC", str(call.params["topic_name"]))
     if "broker_id" in call.params:

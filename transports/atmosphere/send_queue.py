@@ -31,7 +31,7 @@ class SendQueue:
         self._messages: deque[bytes] = deque()
         self._put_count = self._done_count = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        """Who waits for how many messages to be written, in that order."""
+        """Callers that wait, and for how many messages to be written, in that order."""
         self._filled: asyncio.Future[None] | None = None
         self.size_bytes = 0
         """Of all that is not written."""

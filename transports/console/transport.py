@@ -110,7 +110,7 @@ class ConsoleTransport(Transport):
         yield
 
     async def _clients(self, gateway: Gateway, asking: Session) -> bytes:
-        """The sessions of who asks, or those of all for ``console.admins``: who else is there, and from where, is
+        """The caller's sessions, or all for ``console.admins``: who else is there, and from where, is
         for them alone."""
         name = asking.principal.name
         rows = self._rows(gateway, name)

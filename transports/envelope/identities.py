@@ -1,4 +1,4 @@
-"""As whom the envelopes of one client come: each may show a proof of its own (atmosphere-binding.md §1.9)."""
+"""The principals of the envelopes of one client: each may show a proof of its own (atmosphere-binding.md §1.9)."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _COMPRESS_OFF_LOOP = 32 * 1024
 
 
 _PLAN_ASKED_MAX = 4
-"""So often a head's requests may be the first of their kind, about which nothing is known yet."""
+"""How many requests with one head may be the first of their kind, about which nothing is known yet."""
 _ABSENT: list[str] = []
 _CLOSES = b"Connection: close\r\n"
 _GOODBYE_S = 1.0

@@ -22,7 +22,7 @@ class BadGateway(ServiceError):
 
 
 class Receiver(Protocol):
-    """Who gets what comes from the broker."""
+    """Gets what comes from the broker."""
 
     def received(self, data: bytes) -> None: ...
     def lost(self, error: Exception | None) -> None: ...

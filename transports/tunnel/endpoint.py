@@ -322,7 +322,7 @@ class TunnelTransport(Transport):
             relay.attach(socket)
             code = (await socket.run(relay.take)).code
         except ConnectionError:
-            pass  # the client left without a word, which is a normal end
+            pass  # the client left without a close frame, which is a normal end
         finally:
             session.on_close = None
             relay.close()
@@ -379,7 +379,7 @@ class TunnelTransport(Transport):
         return broker
 
     async def _connect_to(self, targets: list[Target]) -> BrokerConnection:
-        """As `connect`. Clients try again and again: the log hears of it when a broker goes, and when it is back."""
+        """As `connect`. Clients try again and again: it is logged when a broker goes, and when it is back."""
         assert self._upstream is not None
         host, port = targets[0]
         try:

@@ -29,7 +29,7 @@ _PAUSES_S = (0.0, 0.2, 0.4, 0.8, 1.6)
 """Before each attempt to dial (C3)."""
 _CHUNK = 256 * 1024
 _PONG_S = 10.0
-"""How often the gateway hears of a tunnel whose client reads so slowly that its pings wait behind data."""
+"""How often the gateway is told of a tunnel whose client reads so slowly that its pings wait behind data."""
 _PORT_MAX = 65535
 _NOT_OURS = (404, 405, 426, 400, 501, 200)
 """Answers to the question for the brokers that a gateway of another make gives."""
@@ -289,7 +289,7 @@ class _Connection:
             await asyncio.gather(up, down, return_exceptions=True)
 
     async def _copy_up(self) -> None:
-        with contextlib.suppress(ConnectionError):  # a client that leaves without a word has left
+        with contextlib.suppress(ConnectionError):  # the client may have left without closing
             await self._requests()
 
     async def _requests(self) -> None:

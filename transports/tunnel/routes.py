@@ -74,7 +74,7 @@ class Routes:
         await asyncio.shield(self._asking)
 
     async def follow(self) -> None:
-        """Keeps the table fresh, for ever."""
+        """Keeps the table fresh, until it is cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(self._refresh_s if self._brokers else min(1.0, self._refresh_s))

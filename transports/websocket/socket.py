@@ -473,7 +473,7 @@ class Socket:
             self._wake_up()
 
     def abort(self) -> None:
-        """Ends the connection without a word."""
+        """Ends the connection without a close frame."""
         self._transport.abort()
 
     async def _finish(self, reason: CloseReason) -> None:

@@ -43,7 +43,7 @@ class KafkaGroups:
         topics: Callable[[], Awaitable[Sequence[TopicInfo]]],
         deadline_s: float,
     ) -> None:
-        """``topics`` tells all that there are, as of late."""
+        """``topics`` gives all topics, as they were a moment ago."""
         self._clients = clients
         self._client = client
         self._topics = topics

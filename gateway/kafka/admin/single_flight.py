@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class SingleFlight:
-    """Questions by key. Who asks while one is under way, or within ``for_s`` of its beginning, shares its answer.
+    """Questions by key. A caller shares the answer to one that is in flight, or began no longer than ``for_s`` ago.
 
     Failures are shared by those who wait for them, and not kept. Belongs to the event loop.
     """
@@ -48,7 +48,7 @@ class SingleFlight:
             del self._flights[key]
 
     async def close(self) -> None:
-        """Ends the questions under way."""
+        """Cancels the questions in flight."""
         flights = list(self._tasks)
         self._flights.clear()
         for flight in flights:

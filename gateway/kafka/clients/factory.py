@@ -48,7 +48,7 @@ shorter than the 3 s for which the mock waits for more members of a new group: n
 
 
 class Login(Protocol):
-    """As whom clients log in."""
+    """The user as whom clients log in."""
 
     def settings(self) -> Settings:
         """librdkafka's properties for it, callbacks included."""

@@ -37,7 +37,7 @@ class CountedConsumer(confluent_kafka.Consumer):
         """What one answer has of a partition, at most; more only if a single record is larger."""
 
     def note(self, size: int) -> None:
-        """So many bytes may have been fetched ahead. On the owner's thread."""
+        """Sets how many bytes may have been fetched ahead. On the owner's thread."""
         self._all.change(size - self._mine)
         self._mine = size
 

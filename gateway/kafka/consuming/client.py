@@ -365,7 +365,7 @@ class GroupClient(AssignedPartitions):
             return
         try:
             if not self._cooperative:
-                # The eager protocol took all of them away before; those that were lost, maybe without a word.
+                # The eager protocol took all of them away before; those that were lost, maybe without a callback.
                 self._let_go(self.assigned)
                 self._forget(list(self.assigned))
             self._forget(mine)
@@ -483,7 +483,7 @@ class GroupClient(AssignedPartitions):
         self.drop()
 
     def drop(self) -> None:
-        """Lets the client go without a word: it is in no group, and closing takes 5 s with a frozen broker (§3b)."""
+        """Drops the client without closing it: it is in no group, and closing takes 5 s with a frozen broker (§3b)."""
         if self._consumer is not None:
             self._consumer = None
             trimmer.let_go(CLIENT_BYTES)

@@ -69,7 +69,7 @@ class Commits:
         done: Done,
         within_s: float = COMMIT_S,
     ) -> None:
-        """Sends a commit; ``done`` hears of it within that time. Raises KafkaException if it cannot even be sent."""
+        """Sends a commit; ``done`` is called within that time. Raises KafkaException if it cannot even be sent."""
         # The binding takes a text as metadata, not None.
         partitions = [
             confluent_kafka.TopicPartition(*one) if one.metadata else confluent_kafka.TopicPartition(*one[:3])

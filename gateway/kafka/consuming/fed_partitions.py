@@ -77,7 +77,7 @@ class FedPartitions:
                 self._auto.move(mine)
 
     def disturbed(self) -> None:
-        """The group has assigned something: the loop is to look anew at all of it."""
+        """The group has assigned something: the loop is to look at all of it again."""
         if self._partitions:
             self._tell(self.ended)
 

@@ -109,7 +109,7 @@ class KafkaGroupReader:
         await self._ask(partial(self._topic_changed, topic, anew))
 
     async def topic_gone(self, topic: str) -> None:
-        """Nothing follows from it: what is done with its records is counted by their offsets, and begins anew when
+        """Does nothing: what is done with its records is counted by their offsets, and begins again when
         the topic does."""
 
     def silent(self) -> Mapping[TopicPartition, str]:

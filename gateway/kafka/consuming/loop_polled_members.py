@@ -19,7 +19,7 @@ from kafka_gateway.kafka.consuming.shared_reader import FetcherKey
 _log = logging.getLogger("gateway.kafka.consumer")
 
 FETCHER_FROM = 3
-"""So many members of one topic are worth a fetcher."""
+"""A topic with as many members gets a fetcher."""
 _QUICK_S = 0.001
 _IDLE_S = 0.01
 _PER_MEMBER_S = 0.00005
@@ -92,7 +92,7 @@ class LoopPolledMembers:
                 member.begin_again()
 
     async def topic_gone(self, topic: str) -> None:
-        """Nothing follows from it: what was sent is counted by offsets, and begins anew when the topic does."""
+        """Does nothing: what was sent is counted by offsets, and begins again when the topic is made again."""
 
     # --- fetchers -----------------------------------------------------------------------------------------------------
 

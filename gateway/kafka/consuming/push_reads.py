@@ -26,8 +26,8 @@ from kafka_gateway.records import RecordBatch, RecordsEncoder
 
 _MOST_WAITING = 500
 _MOST_WAITING_BYTES = 2**20
-"""What may wait for a subscription, in records and bytes; all of a topic wait for the same ones. Who is further behind
-fetches by itself, which counts in the memory budget."""
+"""What may wait for a subscription, in records and bytes; all of a topic wait for the same ones. A subscription that
+is further behind fetches by itself, which counts in the memory budget."""
 _AGAIN_S = 0.2
 """How long after a vain attempt the next one may come."""
 
@@ -59,7 +59,7 @@ class PushReads:
         self._key: FetcherKey | None = None
         self._shared = SharedReader(self._take, lambda _: self.leave())
         self._joined_at: dict[int, int] = {}
-        """From where on the fetcher's records wait here, of each partition."""
+        """The offset from which on the fetcher's records wait here, by partition."""
         self._waiting: collections.deque[RecordBatch] = collections.deque()
         self._waiting_records = self._waiting_bytes = 0
         self._nexts: dict[Partition, int] = {}

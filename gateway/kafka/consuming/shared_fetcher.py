@@ -36,7 +36,7 @@ class SharedFetcher:
         self.next: dict[int, int] = {}
         """The offset that comes next, of every partition that is read."""
         self.members: dict[SharedReader, None] = {}
-        """Who gets the records."""
+        """The readers that get the records."""
         self._used_at = time.monotonic()
         self._failed = False
         self._together: dict[tuple[RecordBatch, ...], RecordBatch] = {}

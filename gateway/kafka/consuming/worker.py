@@ -135,7 +135,7 @@ class Worker:
 
     def settle(self, read: Read, accepted: bool) -> None:
         """Says whether the records of a read reached the one who asked; if not, they are put back."""
-        # Usually nobody waits for it, and the thread hears of it with the next question.
+        # Usually nobody waits for it, and the thread sees it with the next question.
         self._questions.post(lambda: self._reads.settle(read, accepted), wake=bool(self._reads.waiting or not accepted))
 
     def close(self, within_s: float, leave: bool = True) -> asyncio.Future[None]:
@@ -175,7 +175,7 @@ class Worker:
             # consume() waits in the place of the lock, but not for a read that may not begin yet.
             return SLICE_S if self._reads.unsettled is not None else 0
         if self._client.commits:
-            # consume() hears of the report at once, but returns at once, too, while there are records.
+            # consume() returns at once for the report, but also while there are records.
             return self._client.commits.patience_s() if len(self._buffer) else 0
         if not self._client.mode:
             return _UNSUBSCRIBED_S

@@ -108,7 +108,7 @@ class ClientSet:
         return True
 
     def refuse(self) -> None:
-        """Kafka takes the credentials no more. The clients end soon: librdkafka would log in with them for ever."""
+        """Kafka accepts the credentials no longer. The clients end soon: librdkafka would log in with them for ever."""
         self.refused_at = time.monotonic()
         if self.clients is not None:
             self.clients.refuse()
@@ -180,7 +180,7 @@ class ClientSets:
 
     @property
     def users(self) -> list[str]:
-        """Whose clients there are."""
+        """The users for whom there are clients."""
         return sorted(each.user for each in self._open.values())
 
     def __len__(self) -> int:

@@ -70,7 +70,7 @@ class Reassignment(NamedTuple):
 
 
 class ConfigOf(NamedTuple):
-    """Whose settings: ``TOPIC`` and a name, ``BROKER`` and an id; ``BROKER`` and "" are the cluster-wide defaults."""
+    """What has settings: ``TOPIC`` and a name, ``BROKER`` and an id; ``BROKER`` and "" are the cluster's defaults."""
 
     kind: str
     name: str

@@ -20,7 +20,7 @@ class CompactedTopic:
 
 
 class LogListener(Protocol):
-    """Who reads a compacted topic. All calls come on the event loop, in the order of the log."""
+    """The reader of a compacted topic. All calls come on the event loop, in the order of the log."""
 
     def record(self, key: bytes, value: bytes | None, offset: int) -> None: ...
     def caught_up(self) -> None:

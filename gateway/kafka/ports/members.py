@@ -11,7 +11,7 @@ from kafka_gateway.records import ConsumedRecord, RecordBatch
 
 
 class MemberListener(Protocol):
-    """Who gets the records of a group member. All calls come on the event loop, none before ``Member.resume``."""
+    """Gets the records of a group member. All calls come on the event loop, none before ``Member.resume``."""
 
     def records(self, batch: RecordBatch) -> None:
         """The next records, encoded already. ``Member.pause`` may be called in here."""

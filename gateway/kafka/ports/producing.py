@@ -56,7 +56,7 @@ class Producer(Protocol):
         """
 
     def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Sending:
-        """As ``send``, for at least one record, for who wants to know of each as soon as Kafka has confirmed it.
+        """As ``send``, for at least one record; tells of each as soon as Kafka has confirmed it.
 
         ``progress`` is called on the event loop when more is known, not once a record.
         """

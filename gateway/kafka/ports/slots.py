@@ -19,7 +19,7 @@ class SlotRecord(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SlotGroup:
-    """Whose slots they are, and under which name this process takes part."""
+    """The cluster that shares the slots, and the name under which this process takes part."""
 
     topic: str
     group: str

@@ -44,7 +44,7 @@ class Batch(msgspec.Struct, eq=False):
     future: asyncio.Future[list[Delivery]]
     sender: BatchSender
     transport: str
-    """By which the records came; empty outside of requests."""
+    """The transport by which the records came; empty outside of requests."""
     arrived: int = 0
     extras: dict[int, tuple[int, Any]] | None = None
     """Timestamps and headers, of records that have them: reports of failures do not tell them."""
@@ -58,7 +58,7 @@ class Batch(msgspec.Struct, eq=False):
         return self.arrived < self.expected
 
     def restart(self, expected: int) -> None:
-        """So many of its records are sent again."""
+        """Counts records of it that are sent again."""
         self.arrived, self.expected = 0, expected
 
     def delivered(self, index: int, error: Any, message: Any) -> None:

@@ -42,11 +42,11 @@ log = logging.getLogger("gateway.kafka.producer")
 _POLL_S = 0.2
 _LEARN_S = 2.0
 _GATHERED_RECORDS, _GATHERED_BYTES = 5000, 512 * 1024
-"""So much is sent whatever is under way: handing 5,000 records to librdkafka takes the loop some 8 ms."""
+"""Records that are sent whatever is in flight: handing 5,000 records to librdkafka takes the loop some 8 ms."""
 _GATHERS_MOST_S = 0.02
 """How long records wait, at most, while reports take long."""
 _FLUSHED_RECORDS = 200
-"""So many that are sent together are flushed, at most."""
+"""As many records, at most, are flushed when they are sent together."""
 _FLUSH_S = 0.002
 """How long records are flushed, at most: they have long left by then, and their reports come without it."""
 
@@ -102,7 +102,7 @@ class Sender:
         """What waits for the reports of others, in the order of its sending."""
         self._gathered_records = self._gathered_bytes = 0
         self._took_s = 0.0
-        """How long the reports of what was gathered take, of late."""
+        """How long the reports of gathered records took recently."""
         self._measured_from = 0.0
         """When what is measured now was sent; 0: nothing is."""
         self._release_at: asyncio.TimerHandle | None = None
@@ -213,7 +213,7 @@ class Sender:
     def reports(
         self, batch: Batch, records: Sequence[RecordToSend]
     ) -> tuple[Callable[[int, Any, Any], None], Callable[[Any, Any], None]]:
-        """Who takes the delivery reports: of one record among several, and of a single one. On the poll thread."""
+        """The callbacks for delivery reports: of one record among several, and of a single one. On the poll thread."""
         return batch.delivered, batch.delivered_alone
 
     def send_again(self, batch: Batch) -> bool:

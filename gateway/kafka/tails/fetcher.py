@@ -82,7 +82,7 @@ class Chunk:
         return found
 
     def encode(self, audience: Audience) -> None:
-        """Makes the payloads ahead of time. What an encoder refuses is left to who follows with it."""
+        """Makes the payloads ahead of time. What an encoder refuses is left to the tails that use it."""
         for partitions, encoder in audience:
             batch = self.batch if partitions is None else self.part(partitions)
             if len(batch):
@@ -122,7 +122,7 @@ class Fetcher:
     ) -> None:
         """Starts reading. ``build`` makes the consumer, on the thread."""
         self.audience: Audience = ()
-        """For whom the thread encodes; replaced as a whole."""
+        """The tails for which the thread encodes; replaced as a whole."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._topic = topic
         self._deliver = deliver
@@ -259,7 +259,7 @@ class Fetcher:
             self._lost[partition] = mine[-1] + 1 if mine else self._next[partition]
         if client.failure is not None:
             failure, client.failure = client.failure, None
-            # All but a refusal passes: brokers come back, and the topic's end is noticed by who looks after it.
+            # All but a refusal passes: brokers come back, and the end of a topic is noticed elsewhere.
             if isinstance(failure, KafkaAuthorization | KafkaAuthentication):
                 self._hand_over([failure])
 

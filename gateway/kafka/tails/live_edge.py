@@ -32,7 +32,8 @@ class LiveEdge:
         lost: Callable[[Fetcher, Lost], None],
         failed: Callable[[ServiceError], None],
     ) -> None:
-        """Starts the fetcher. ``lost`` hears of positions that Kafka does not have yet, ``failed`` of the end."""
+        """Starts the fetcher. ``lost`` is called with positions that Kafka does not have yet, ``failed`` with the
+        error that ends it."""
         self._topic = topic
         self._loop = asyncio.get_running_loop()
         self._lost = lost

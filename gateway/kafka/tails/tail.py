@@ -145,7 +145,7 @@ class KafkaTail:
             self.close()
 
     def fail(self, error: ServiceError) -> None:
-        """Ends it; a listener that has not begun hears of it when it does."""
+        """Ends it; a listener that has not begun is told when it does."""
         if self.closed:
             return
         if self.started:

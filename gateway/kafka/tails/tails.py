@@ -46,7 +46,7 @@ from kafka_gateway.records import RecordsEncoder
 _log = logging.getLogger("gateway.kafka.streams")
 
 GONE_AFTER = 3
-"""So many looks in a row must miss a topic: a broker that is just starting may not know it yet."""
+"""How many looks in a row must miss a topic: a broker that is just starting may not know it yet."""
 CLOSE_S = 3.0
 
 _SETTINGS = ConsumerSettings("kafka-gateway-streams", "kafka-gateway-streams", auto_offset_reset="none")

@@ -28,7 +28,7 @@ from kafka_gateway.records import RecordsEncoder
 _log = logging.getLogger("gateway.kafka.streams")
 
 FRESH_S = 5.0
-"""So long a topic's ends are good to begin a live fetcher at; it reads what has come since."""
+"""For how long a live fetcher may begin at ends that were asked for before; it reads what has come since."""
 GATHER_S = 0.01
 """Tails that need a catch-up reader within this time share it."""
 GATHER_MORE_S = 0.25
@@ -417,7 +417,7 @@ class TailTopic:
         self._truncated(lost.partition, lost.end)
 
     def _truncated(self, partition: int, end: int) -> None:
-        """The log ends earlier than it did: nobody waits for what was there, and who is not reading goes back."""
+        """The log ends earlier than it did: nobody waits for what was there, and tails that are not reading go back."""
         _log.warning("Partition %d of topic %s was truncated to %d", partition, self.name, end)
         shorter: dict[int, Mapping[int, int]] = {}  # as before, the same object for many
         for tail in self._tails:
