@@ -67,7 +67,7 @@ class ConsumerBridge:
         self.state = "running"
 
     def close(self, timeout_s: float) -> asyncio.Task[None]:
-        """Begins to end, as the first call says; done when the offsets are stored and the group is left.
+        """Begins to end, by the rules of the first call; done when the offsets are stored and the group is left.
 
         Posts that were sent may take ``timeout_s`` to be answered; nothing is begun any more. What is left of it, and a
         few seconds at least, Kafka has for storing the offsets.

@@ -31,7 +31,7 @@ class DeadLetters:
 
 
 def dead_letter(record: ConsumedRecord, answer: SinkAnswer, attempts: int) -> OutgoingRecord:
-    """The record as it was, with headers behind its own that say where it comes from and what was wrong."""
+    """The record as it was, with further headers that say where it comes from and what was wrong."""
     now = datetime.datetime.now(datetime.UTC)
     story = {
         "topic": str(record.topic()),

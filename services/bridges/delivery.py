@@ -176,11 +176,11 @@ class Delivery:
         for record in records:
             partition = self._partitions.get(TopicPartition(record.topic() or "", record.partition() or 0))
             if partition is None or partition.halted.is_set():
-                continue  # it was given up; its next owner reads it
+                continue  # the partition was given up: its next owner reads the record
             try:
                 self._take(record, partition, now)
             except Exception:
-                # Only what is begun holds the offset back: behind this one nothing may be.
+                # Only posts that have begun hold the offset back: none may begin behind this one.
                 _log.exception("bridge %s: a record cannot be read; its partition stops here", self.settings.name)
                 partition.halted.set()
         self._throttle()
@@ -247,7 +247,7 @@ class Delivery:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def aclose(self, timeout_s: float) -> Sequence[PartitionOffset]:
-        """Begins nothing any more, lets the posts that were sent end, and answers what is to be committed.
+        """Begins no more posts, lets those that were sent end, and answers what is to be committed.
 
         Partitions that the group takes away meanwhile, or before that is committed, are answered to it, too: its
         rebalance does not wait for this end, and whoever gets them asks where they begin at once.
@@ -260,7 +260,7 @@ class Delivery:
         return offsets
 
     async def _give_up(self, names: Sequence[TopicPartition], timeout_s: float) -> list[PartitionOffset]:
-        """Nothing of these is begun any more; what is to be committed of them. They stay until the group takes them."""
+        """Begins no more posts of these, and answers what is to be committed. They stay until the group takes them."""
         gone = [partition for name in names if (partition := self._partitions.get(name)) is not None]
         for partition in gone:
             partition.halted.set()
@@ -273,7 +273,7 @@ class Delivery:
         return [
             PartitionOffset(*partition.name, position)
             for partition in gone
-            if self._partitions.get(partition.name) is partition  # else it was lost meanwhile
+            if self._partitions.get(partition.name) is partition  # else the partition was lost meanwhile
             and (position := partition.position) is not None
             and position != partition.committed
         ]
@@ -305,7 +305,7 @@ class Delivery:
                 try:
                     await self._deliver(item)
                 except Exception:
-                    # A mistake of ours must not lose the record: its partition goes no further, and people are told.
+                    # A bug must not lose the record: its partition stops, and that is shown.
                     _log.exception("bridge %s: a record failed; its partition stops here", self.settings.name)
                     item.partition.halted.set()
                 finally:
@@ -455,7 +455,7 @@ class Delivery:
             self.reader.resume([each.name for each in resume])
 
     def _tell(self, text: str) -> None:
-        """Keeps the text as the bridge's trouble, and logs it now and then: a sink that is down fails thousands."""
+        """Keeps the text as the bridge's trouble, and logs it at an interval: a sink that is down fails thousands."""
         self.trouble = text
         now = time.monotonic()
         if now >= self._tell_at:

@@ -36,7 +36,7 @@ DESCRIPTIONS: Final[Mapping[str, Description]] = {
 
 
 def of_producer(name: str, topic: str) -> Description:
-    """What is said of the paths of one bridge into Kafka."""
+    """The description of the paths of one bridge into Kafka."""
     return Description(
         f"Produce the body to {topic} (bridge {name})",
         "The body is the record's value as it is, the header's fields are its headers. Any method with a body will do.",

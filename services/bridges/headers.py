@@ -1,7 +1,7 @@
 """Header fields of HTTP as record headers, and back (bridges.md A2.3, A3.2).
 
-Values pass as bytes. What belongs to one connection, or to HTTP's own framing, is dropped in both directions: a record
-may come from any producer, so the way back trusts it no more than the way in trusts a client.
+Values pass as bytes. Fields that belong to one connection, or to HTTP's own framing, are dropped in both directions: a
+record may come from any producer, so its headers are trusted no more than those of a client.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def canonical(name: bytes) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HeaderRules:
-    """What of a request's header goes into the record (A-9 to A-13).
+    """Which fields of a request go into the record (A-9 to A-13).
 
     ``allow`` and ``deny`` are globs over canonical names, whatever their case. With ``allow`` only those that it
     matches pass; ``deny`` wins; what belongs to the connection never passes. ``repeat`` keeps every field line as a
@@ -88,7 +88,7 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
 
 
 class RecordHeaders:
-    """Makes record headers of a request's fields. It remembers what becomes of a name: most fields cost a look-up."""
+    """Makes record headers of a request's fields. It remembers what each name becomes: most fields cost one look-up."""
 
     def __init__(self, rules: HeaderRules) -> None:
         self._rules = rules

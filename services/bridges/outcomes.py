@@ -36,7 +36,7 @@ class RecordSink(Protocol):
         """One attempt. Never raises, but for cancellation, after which the request may have been done."""
 
     async def aclose(self) -> None:
-        """Nothing is posted any more."""
+        """Ends all posting."""
 
 
 class Outcome(enum.Enum):
@@ -50,7 +50,7 @@ class Outcome(enum.Enum):
 def outcome(status: int) -> Outcome:
     """The meaning of a status; 0 is for no answer at all.
 
-    Codes below 200 never end a request. Redirects are not followed: the records would go where nobody has looked.
+    Codes below 200 never end a request. Redirects are not followed: their target has not been checked.
     """
     if 200 <= status < 300:
         return Outcome.TAKEN
@@ -86,7 +86,7 @@ class RetryRules:
 
         ``Retry-After`` raises it, up to ``max_s``; the jitter comes on top, so that many bridges do not come at once.
         """
-        # With a large factor the power is past every float long before it matters.
+        # With a large factor the power overflows a float.
         exponent = min(attempt - 1, 64)
         delay = min(self.initial_s * self.factor**exponent, self.max_s)
         asked = retry_after_s(retry_after)

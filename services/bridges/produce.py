@@ -1,7 +1,7 @@
 """What is posted to a path becomes a record: producer mode of the bridge (bridges.md A2).
 
-The answer follows the caller's side of remote-write: it sends again after 5xx and 429, and throws away after any other
-4xx. So a 4xx is only for what can never succeed, and whatever may be over in a moment is a 503 with ``Retry-After``.
+The answer follows the caller's side of remote-write: it sends again after 5xx and 429, and drops the records after any
+other 4xx. So a 4xx is only for what can never succeed; what may succeed later is a 503 with ``Retry-After``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What bridges tell of themselves: the body of ``GET /bridges``."""
+"""The state of the bridges: the body of ``GET /bridges``."""
 
 from __future__ import annotations
 

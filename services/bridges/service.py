@@ -1,4 +1,4 @@
-"""All bridges of a gateway: their start and end, and what they tell of themselves (bridges.md A-16, A-35)."""
+"""All bridges of a gateway: their start and end, and the pages about them (bridges.md A-16, A-35)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Bridges(Service):
             yield
         finally:
             self._stopping = True
-            # ``drain`` has begun it already, beside the requests that are finished.
+            # ``drain`` has begun it already, while requests were still being finished.
             await asyncio.gather(*(bridge.close(self._grace_s) for bridge in self._consumers))
             await asyncio.gather(*(bridge.sink.aclose() for bridge in self._consumers))
 

@@ -11,7 +11,7 @@ from kafka_gateway.errors import Unprocessable
 
 
 class Level(jsonio.Struct, frozen=True):
-    """How much a logger is to say."""
+    """The level of a logger."""
 
     level: str
 

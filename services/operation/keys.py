@@ -1,4 +1,4 @@
-"""The configuration keys of what the gateway tells its operator."""
+"""Configuration keys of metrics and of the operator's pages."""
 
 from __future__ import annotations
 

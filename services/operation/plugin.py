@@ -1,4 +1,4 @@
-"""The built-in plugin ``operation``: what the gateway tells its operator, and takes from them."""
+"""The built-in plugin ``operation``: metrics, log levels and the state of the cluster, for the operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator asks of the running gateway: its metrics, how much it logs (observability.md §1, §3)."""
+"""What an operator can ask a running gateway for: its metrics, its log levels (observability.md §1, §3)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _read_level(body: bytes, _: object) -> Level:
 
 
 def is_public(config: Config) -> bool:
-    """Whether somebody on another machine, who proves nothing, reaches an ordinary listener."""
+    """Whether a client on another machine that proves nothing can reach an ordinary listener."""
     if config.asks_who or config.items("admin.listeners"):  # `Gateway.dispatch` keeps it to the latter
         return False
     return not all(listener.loopback for listener in config.listeners())

@@ -51,7 +51,7 @@ Show = Callable[[ConsumedRecord], Any]
 
 
 class GroupInUse(ServiceError):
-    """The group has members: what a pull would commit is refused by Kafka, and would be theirs to say."""
+    """The group has members: Kafka refuses what a pull would commit, for only members may commit then."""
 
     status, error_code = 409, 409
     text = "The group has live members, so nobody else can commit offsets for it. Pull with another group."
@@ -122,7 +122,7 @@ class Pulls(Service):
         self._stopping = True
 
     def share(self, definitions: Definitions, metrics: Metrics) -> Holder:
-        """Where a group stands is Kafka's knowledge; only pulls at work have to end before another node begins."""
+        """Kafka has the positions of groups; only pulls at work have to end before another node begins."""
         return _Moves(self._places.values, definitions)
 
     async def pull(self, group: str, topic: str, wanted: Wanted, reader: str = "") -> Pulled:
@@ -132,7 +132,7 @@ class Pulls(Service):
         ``push.pull.timeout.ms``. Pulls of one group and topic wait for each other. Cancelling it loses nothing.
 
         Args:
-            reader: as whom Kafka knows the client (`kafka_gateway.session.Owner`); each has a consumer of its own.
+            reader: the name by which Kafka knows the client (`kafka_gateway.session.Owner`); each has its own consumer.
         Raises:
             GroupInUse: the group has members.
             Unavailable: Kafka cannot be reached, or push.pull.consumers.max are in use.
@@ -190,7 +190,7 @@ class Pulls(Service):
         return place.consumer
 
     async def _begin(self, place: _GroupInTopic, consumer: Consumer, partitions: list[int]) -> dict[int, int]:
-        """Has the consumer stand where the group does; the partitions with something to read, and where they end."""
+        """Seeks to the positions of the group; the partitions with something to read, and where they end."""
         topic = place.topic
         if partitions != place.partitions:
             # Before the question for offsets: librdkafka then looks for the leaders, too. In the other order the first
@@ -205,7 +205,7 @@ class Pulls(Service):
         starts = {}
         for each, (first, end) in offsets.items():
             offset = committed.get(each, first)
-            # What is not in the log any more, or not yet: the topic was cut, or made anew.
+            # The position is outside the log: records were deleted, or the topic was made again.
             starts[each] = offset if first <= offset <= end else first
         moved = [PartitionOffset(topic, each, start) for each, start in starts.items() if place.at(each) != start]
         if moved:
@@ -368,7 +368,7 @@ class _Moves:
             try:
                 self._definitions.check_here(SlotKey(place.group, place.topic))
             except Elsewhere:
-                async with place.turn:  # behind the commit of whoever has it
+                async with place.turn:  # after the commit of the pull that has it
                     pass
 
     def drop(self, places: Collection[SlotKey]) -> None:
@@ -382,7 +382,7 @@ class _Moves:
 
 
 class _GroupInTopic:
-    """A group's place in a topic."""
+    """The pulls of a group from a topic: its consumer and its positions."""
 
     def __init__(self, group: str, topic: str, reader: str) -> None:
         self.group, self.topic, self.reader = group, topic, reader
@@ -430,7 +430,7 @@ def _encoder(show: Show, most: int, at_least_one: bool) -> RecordsEncoder:
 
 
 def as_text(content: bytes | None) -> str | None:
-    """UTF-8, with U+FFFD for what is none."""
+    """The text; bytes that are no UTF-8 become U+FFFD."""
     return None if content is None else content.decode("utf-8", "replace")
 
 

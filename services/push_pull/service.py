@@ -1,7 +1,7 @@
 """Push and pull: a list of texts to a topic, and a group's next ones from it (bridges.md Part B, after flasfka 1.1.6).
 
 Nothing here needs an instance or a session: a POST answers when Kafka has all messages, a GET takes what its group has
-not had. What travels is JSON both ways; how errors look is this module's own, on every transport.
+not had. Bodies are JSON in both directions; errors have a form of their own, on every transport.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class PushPull:
             template = self._prefix.rstrip("/") + path
             name = "push-pull.push" if method == "POST" else "push-pull.pull"
             extras = {"waits": True} if method == "GET" else {}
-            # One worker pulls for a group, or two would deliver the same messages.
+            # One worker pulls for a group: two would deliver the same messages.
             group = "{name}" if path.endswith("{name}") else self._default_group
             return Route(
                 method, template, handler, name, extras=extras, permission=permission, service=self.pulls,
@@ -107,7 +107,7 @@ class PushPull:
         return self.counts.families(self.pulls.consumer_count, self.pulls.at_work)
 
     async def _answer(self, handler: Any, more: dict[str, int], call: Call) -> Response:
-        """What the handler answers, or its error as these clients know it."""
+        """The handler's answer, or its error in the form of these endpoints."""
         try:
             answer: Response = await handler(call)
             return answer
@@ -232,7 +232,7 @@ class _Leaders:
         return found if time.monotonic() < until else None
 
     async def look_up(self, topic: str) -> list[int]:
-        """Partition 0 for a topic that is not there: the push may make it, and that one it will have."""
+        """Partition 0 for a missing topic: the push may make it, and it will have that one."""
         try:
             partitions = (await self._admin.topic(topic)).partitions
         except UnknownTopicOrPartition:

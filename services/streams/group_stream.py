@@ -32,7 +32,7 @@ _AGAIN_S, _AGAIN_MAX_S = 0.5, 10.0
 
 
 class GroupStream:
-    """An iterator over events (gateway.stream.Stream), for one task. ``left`` is told once when it is over."""
+    """An iterator over events (gateway.stream.Stream), for one task. ``left`` is called once when it is over."""
 
     def __init__(
         self,
@@ -101,8 +101,8 @@ class GroupStream:
     # --- what the consumer calls ------------------------------------------------------------------------------------
 
     def rebalanced(self, assigned: Sequence[PartitionOffset], anew: Collection[TopicPartition]) -> None:
-        """What this member has now. What was read of others is dropped: another member sends it. So is what was read of
-        topics that were deleted and made again (``anew``)."""
+        """Takes the partitions of this member. Records of others are dropped: another member sends them. So are records
+        of topics that were deleted and made again (``anew``)."""
         if self._ended:
             return
         before = self._positions
@@ -163,7 +163,7 @@ class GroupStream:
                 return event
             if self._last:
                 if self._hopeless or not self._unacked:
-                    break  # else the acknowledgement of what was sent last is still to come
+                    break  # else the last records sent are not acknowledged yet
             elif self._records:
                 if (piece := self._next_piece()) is not None:
                     return piece
@@ -201,7 +201,7 @@ class GroupStream:
             left(self)
 
     async def leave(self) -> None:
-        """Commits what is to be, and leaves the group; behind ``aclose``."""
+        """Commits what is pending, and leaves the group; after ``aclose``."""
         await self._committer.close()
         await self._consumer.close()
 
@@ -271,7 +271,7 @@ class GroupStream:
         return Payload(self._encoder(written), "record", self._cursor())
 
     def _tell_gap(self, place: TopicPartition, start: int, to: int) -> None:
-        """The topic was deleted and made again: what is not acknowledged of its old life cannot be any more."""
+        """The topic was deleted and made again: records of the old one can be acknowledged no longer."""
         self._unacked.drop([place])
         body = GapBody(place.topic, place.partition, start, to)
         self._events.append(Payload(jsonio.encode(body), "gap", self._cursor()))
@@ -285,7 +285,7 @@ class GroupStream:
             self._claim.set_to(size)
 
     def _confirm(self) -> None:
-        """What was handed out last has been written."""
+        """Notes that the records handed out last have been written."""
         if self._taken is not None:
             self._taken.confirm()
             self._taken = None
@@ -338,6 +338,6 @@ def _place(record: ConsumedRecord) -> TopicPartition:
 
 
 def _put_back(reading: asyncio.Future[TakenBatch]) -> None:
-    """If the records came in the very moment in which the reader left."""
+    """Puts records back that came in the moment in which the reader left."""
     if reading.done() and not reading.cancelled() and reading.exception() is None:
         reading.result().put_back()

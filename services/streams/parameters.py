@@ -1,4 +1,4 @@
-"""The query parameters of streams (streams.md §1). What is wrong with one is told with its name, code 40002."""
+"""The query parameters of streams (streams.md §1). An error names the parameter, with the code 40002."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _since(text: str) -> TailStart:
             f"since={_shown(text)} is neither epoch milliseconds nor an ISO 8601 time with its zone, such as "
             "2026-01-31T12:00:00Z (in a URL the + of a zone is written %2B)."
         ) from None
-    return TailStart("time", max(value, 0))  # no record is from before 1970: it is the beginning
+    return TailStart("time", max(value, 0))  # no record is older than 1970: this is the beginning
 
 
 def _partitions(text: str) -> frozenset[int]:

@@ -41,7 +41,7 @@ class StreamRow(jsonio.Struct, gc=False):
 
 
 class PlainRow(jsonio.Struct, gc=False):
-    """A StreamRow of a record as most are. It takes half the time: to look for members to leave out is not free."""
+    """A StreamRow of a usual record. It takes half the time, because no members have to be left out."""
 
     topic: str | None
     partition: int | None
@@ -87,5 +87,5 @@ def headers_of(record: ConsumedRecord) -> list[StreamHeader] | jsonio.UnsetType:
 
 def on_one_line(text: bytes) -> bytes:
     """The JSON text without line ends between its parts."""
-    # Outside of strings, where they are escaped, line ends are blanks like any other (RFC 8259 §2).
+    # Line ends are white space, but for those in strings, which are escaped (RFC 8259 §2).
     return text.replace(b"\r", b" ").replace(b"\n", b" ") if 0x0A in text or 0x0D in text else text

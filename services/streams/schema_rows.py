@@ -2,7 +2,7 @@
 
 ``auto`` looks at each record: what begins with a schema's id, or has one in its headers, is decoded with that schema;
 what is not, is shown as JSON if it is JSON and as bytes if it is not. A record of a schema that the registry does not
-have is bytes, too, and holds nobody up.
+have is shown as bytes, too, and nothing waits for it.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class PartLoader:
 def subject_of(topic: str, part: str, name: SchemaName) -> tuple[str, int] | None:
     """The subject under which the topic has the schema, and its version. None: under no name that belongs to the topic.
 
-    Equal schemas of all topics have one id, so the others that stand there are other topics', whose names are not
-    everybody's.
+    Equal schemas of all topics have one id, so the other subjects belong to other topics, whose names not every client
+    may see.
     """
     usual = f"{topic}-{part}"
     own = [

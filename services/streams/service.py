@@ -83,7 +83,7 @@ class Streams:
         return Response(opened, media_type=media_type)
 
     def drain(self) -> None:
-        """The gateway stops: every stream says so and ends."""
+        """The gateway stops: every stream tells its client, and ends."""
         self._stopping = True
         for stream in list(self._open):
             stream.fail(ShuttingDown())
@@ -199,7 +199,7 @@ class Streams:
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            making.add_done_callback(self._abandon)  # its making cannot be called off
+            making.add_done_callback(self._abandon)  # its creation cannot be cancelled
             raise
 
     def _abandon(self, making: asyncio.Future[Consumer]) -> None:
@@ -228,7 +228,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _all(opening: list[Coroutine[Any, Any, StreamedTopic]]) -> list[StreamedTopic]:
-    """All of them, or none: what one raises closes the others."""
+    """The results of all, or of none: if one raises, the others are closed."""
     tasks = [asyncio.ensure_future(each) for each in opening]
     try:
         return await asyncio.gather(*tasks)

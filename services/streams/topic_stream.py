@@ -1,4 +1,4 @@
-"""A stream of topics without a group: tails, and what their records become on the way to the client (streams.md §2).
+"""A stream of topics without a group: it turns the records of tails into events (streams.md §2).
 
 This is the hot path of pushing: ``records`` runs for every batch and every client. What it makes is kept with the
 batch, so that for clients in step it is a look-up and a write; no task is woken.
@@ -28,12 +28,12 @@ class GapBody(jsonio.Struct, rename={"start": "from"}):
 
 
 def ready_event(cursor: bytes) -> Payload:
-    """The positions from which on nothing is missed."""
+    """The event with the positions from which on nothing is missed."""
     return Payload(b'{"positions":%b}' % cursor, "ready", cursor)
 
 
 def end_event(cursor: bytes) -> Payload:
-    """The live edge, or the end of a stream that has one."""
+    """The event of the live edge, or of the end of a stream that has one."""
     return Payload(b'{"positions":%b}' % cursor, "end", cursor)
 
 
@@ -76,7 +76,7 @@ class TopicStream(Feed):
         self._waiting: asyncio.Task[None] | None = None
 
     def set_topics(self, streamed_topics: Sequence[StreamedTopic]) -> None:
-        """What it reads. The tails have been opened, and are paused."""
+        """Sets what it reads. The tails have been opened, and are paused."""
         self._topics = tuple(streamed_topics)
 
     @property
@@ -135,7 +135,7 @@ class TopicStream(Feed):
             self.pause()
 
     def _hold(self, again: Callable[[], None], pending: SchemaPending) -> None:
-        """Keeps what comes until a schema is there. Mostly the reading thread has fetched it before."""
+        """Keeps what comes until a schema is there. The reading thread has usually fetched it before."""
         self._held = [again]
         for streamed in self._topics:
             streamed.tail.pause()

@@ -110,7 +110,7 @@ class AclsService:
 
 
 def _filter(call: Call, *, required_enums: bool) -> AclFilter:
-    """What a query asks for. An enumeration minds no case, and another word than its own is a 404 (§3.1, §7.8)."""
+    """The filter that a query asks for. Enumerations ignore case; an unknown word is a 404 (§3.1, §7.8)."""
     values: dict[str, Any] = {}
     for name in _MEMBERS:
         text = call.query.get(name)

@@ -142,7 +142,7 @@ class ConfigsService:
                 raise answer
             settings[each] = answer
         kind = _KINDS["topic" if path.startswith("/topics") else "broker"]
-        # Thousands of settings are not freed on the event loop either: they are taken out as their elements are made.
+        # Freeing thousands of settings would hold the event loop, too: each is dropped when its element is made.
         elements = (_resource(each, one, links) for each in list(settings) for one in settings.pop(each))
         return await links.listed(kind, path, sum(map(len, settings.values())), elements)
 

@@ -18,7 +18,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class CutOff(ValueError):
-    """Nothing behind this place can be read. ``values`` are those before it."""
+    """The rest cannot be read. ``values`` are those before this place."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -26,7 +26,7 @@ class CutOff(ValueError):
 
 
 class NotJson(CutOff):
-    """Here begins no JSON value."""
+    """What begins here is no JSON value."""
 
 
 class ValueTooLong(CutOff):
@@ -97,7 +97,7 @@ class JsonSplitter:
         return [rest]
 
     def drop(self) -> None:
-        """Nothing more is read: what has come of a value is let go."""
+        """Nothing more is read: drops the beginning of a value."""
         self._buffer = bytearray()
 
     def _next(self, data: bytes, at: int, end: int, values: list[bytes]) -> int:
@@ -155,7 +155,7 @@ class JsonSplitter:
         return end
 
     def _safe(self, end: int) -> int:
-        """Where to go on looking: not behind a backslash whose character is still to come."""
+        """Where to go on: not after a backslash whose character has not come yet."""
         if not self._in_string:
             return end
         found = _BACKSLASHES.search(self._buffer, max(0, end - 1024))

@@ -51,7 +51,7 @@ class Listing(jsonio.Struct):
 
 
 class Links:
-    """What replies to one request point at. Paths begin behind ``/v3/clusters/{cluster_id}``."""
+    """The links in replies to one request. Paths begin after ``/v3/clusters/{cluster_id}``."""
 
     __slots__ = ("_crn", "_url", "cluster")
 
@@ -122,7 +122,7 @@ async def listed(size: int, whole: Callable[[list[Any]], object], elements: Iter
 
 
 def _in_pieces(empty: bytes, elements: Iterator[object]) -> bytes:
-    """What ``empty``, an object that ends with an empty list, is with these elements in it."""
+    """``empty``, an object that ends with an empty list, with these elements in the list."""
     assert empty.endswith(b"[]}")
     pieces: list[bytes] = []
     while some := list(itertools.islice(elements, LARGE)):

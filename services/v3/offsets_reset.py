@@ -1,7 +1,7 @@
 """Moving the committed offsets of a consumer group: an addition of this gateway (docs/rest-v3.md).
 
 As Kafka's `kafka-consumer-groups --reset-offsets` does, it tells what it would do unless it is told to do it, and it is
-refused while the group has members: they would not heed the change.
+refused while the group has members: these would not notice the change.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class PartitionsService:
         return await _reassignments(await self._administration.reassignments(), path, links)
 
     async def _moving(self, topic: str) -> Sequence[Reassignment]:
-        # All of them: the brokers refuse a question about a partition that they do not know.
+        # All partitions are asked for: the brokers refuse a question about one that they do not know.
         return [each for each in await self._administration.reassignments() if each.topic == topic]
 
 

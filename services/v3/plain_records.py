@@ -55,7 +55,7 @@ class PlainBody(jsonio.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class PlainEntry(PlainBody, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """One of a batch."""
+    """An entry of a batch."""
 
     id: str
 

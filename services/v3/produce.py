@@ -41,7 +41,7 @@ _ENTRY = ("id", "partition_id", "headers", "key", "value", "timestamp")
 
 
 class _Sending(NamedTuple):
-    """What becomes of records whose data have been read: they are written, or only judged."""
+    """Takes records whose data have been read: it writes them, or only judges them."""
 
     producer: Producer
     schemas: RecordSchemas
@@ -82,7 +82,7 @@ class ProduceService(Service):
                 await stream.aclose()
 
     def drain(self) -> None:
-        """Takes nothing more from open requests; what is on its way is reported, and they end."""
+        """Reads nothing more of open requests; they end when the records sent are reported."""
         for stream in list(self._streams):
             stream.end_input()
 
@@ -316,6 +316,6 @@ async def _recoded(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    """A body that is there as a whole, in pieces that do not hold up the event loop."""
+    """A body that has come as a whole, in pieces that do not hold up the event loop."""
     for start in range(0, len(data), _PIECE):
         yield data[start : start + _PIECE]

@@ -148,7 +148,7 @@ class ProduceStream:
         return self._input_over and not self._queue
 
     def _collect(self) -> bytes:
-        """The reports that are there, in order, up to a sensible number."""
+        """The reports that are there, in order, up to a bound."""
         parts: list[str] = []
         queue, run = self._queue, self._reports.run
         while queue and (most := _REPORTS_AT_ONCE - len(parts)) > 0:
@@ -181,7 +181,7 @@ class ProduceStream:
             self._claim.set_to(size)
 
     def fail(self, error: ServiceError) -> None:
-        """Reads nothing more of the request, and says why behind the reports."""
+        """Reads nothing more of the request, and puts the error after the reports."""
         self._splitter.drop()
         self._count()
         if not self._input_over:
@@ -189,7 +189,7 @@ class ProduceStream:
             self.end_input()
 
     async def aclose(self) -> None:
-        """Nobody wants reports any more. What the producer has is sent all the same."""
+        """Ends the reports. Records that the producer has are still sent."""
         self._queue.clear()
         self.end_input()
         self._closed(self)
@@ -219,7 +219,7 @@ class ProduceStream:
             await self._read_all()
         except _Said:
             pass
-        except ServiceError as error:  # the body is broken as HTTP, or as JSON: nothing behind can be read
+        except ServiceError as error:  # the body is invalid as HTTP, or as JSON: the rest cannot be read
             await self._refuse(error)
         except ConnectionError:
             log.debug("a client left in the middle of a produce request")
@@ -395,7 +395,7 @@ class ProduceStream:
 
 
 class _Said(Exception):
-    """The end, and its report has been put already."""
+    """The request has ended, and its last report is in the queue already."""
 
 
 def _last_ends(data: bytes) -> list[int]:

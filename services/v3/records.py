@@ -32,7 +32,7 @@ _Int32 = Annotated[int, jsonio.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
 class BrokenJson(BadRequest):
-    """Text that is no JSON: of a stream, nothing behind it can be read."""
+    """Text that is no JSON: the rest of a stream cannot be read."""
 
 
 class RecordHeader(jsonio.Struct, forbid_unknown_fields=True, gc=False):

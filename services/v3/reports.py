@@ -67,7 +67,7 @@ class Reports:
                 found.append(self.failure(delivery).decode())
                 continue
             record = records[at]
-            # As in `success`: a call for each record would cost as much as all the rest.
+            # As in `success`: a call for each record would double the cost.
             stamp = delivery.timestamp()[1]
             if stamp != millis:
                 self._millis, self._moment = millis, moment = stamp, self._timestamp(stamp)
@@ -123,7 +123,7 @@ def code_and_message(error: ServiceError, topic: str) -> tuple[int, str]:
     if isinstance(error, (UnknownTopicTimeout, UnknownTopicOrPartition)):
         return 40401, f"Topic {topic}, or the partition, is not present in metadata: {error.message}"
     if error.status == 422:
-        if error.error_code == 422:  # an unknown member: here a matter of one record (§7.10)
+        if error.error_code == 422:  # an unknown member concerns one record only here (§7.10)
             return 400, error.message
         # Upstream keeps the first line alone (§3.6), and the reason is in the lines behind it.
         return 422, f"Error: {error.error_code} : {_LINE_BREAK.sub(' ', error.message)}"

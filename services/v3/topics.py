@@ -92,7 +92,7 @@ class TopicsService:
             after = await self._administration.topic(name)
         except (UnknownTopicOrPartition, KafkaAuthorization):
             after = before
-        # The broker that is asked may not have heard of the new partitions yet.
+        # The broker that is asked may not know the new partitions yet.
         return Response(_topic(after, links, max(total, len(after.partitions))))
 
     async def delete(self, call: Call) -> Response:
@@ -118,7 +118,7 @@ def _topic(topic: TopicDetails, links: Links, count: int | None = None) -> Topic
 
 
 def _created(topic: TopicToCreate, made: Created, links: Links) -> Topic:
-    """What the broker decided; where it does not tell, what was asked for, or 0 (§7.6)."""
+    """The number that the broker chose; if it does not tell, the one asked for, or 0 (§7.6)."""
     asked_partitions, asked_replicas = topic.partitions, topic.replicas
     if topic.assignments:
         asked_partitions = len(topic.assignments)

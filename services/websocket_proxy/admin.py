@@ -71,7 +71,7 @@ class ProxyAdmin:
         self._admin = admin
 
     def routes(self) -> list[Route]:
-        """Each in the area of the listener that it belongs to."""
+        """The routes, each in the area of its listener."""
 
         def route(
             area: str, method: str, path: str, handler: Callable[..., Any], name: str, permission: str = ""
@@ -284,7 +284,7 @@ class _KafkaFailed(ServiceError):
 
 
 async def _plainly(work: Awaitable[T]) -> T:
-    """What Kafka answers. Its refusals keep the status that clients of this protocol know: 401, 403, 412, else 500."""
+    """The answer of Kafka. Its refusals keep the status that clients of this protocol know: 401, 403, 412, else 500."""
     try:
         return await work
     except (KafkaAuthentication, KafkaAuthorization, GroupActive):

@@ -24,7 +24,7 @@ _WRITE_BYTES = 64 * 1024
 class Framing:
     """What differs from one transport to the other.
 
-    ``text`` makes of a message what its length is taken of (§3.4), ``frame`` of that what travels.
+    ``text`` turns a message into the text whose length counts (§3.4), and ``frame`` turns that into bytes to send.
     """
 
     name: str
@@ -61,7 +61,7 @@ class HttpChannel:
         self._timers: dict[Callable[[], float], asyncio.TimerHandle] = {}
 
     def admit(self, client: TrackedClient, idle_s: float) -> None:
-        """Makes the client known, and its clocks run."""
+        """Makes the client known and starts its timers."""
         self.client = client
         client.session.on_close = self.close
         self._clients.add(client)
@@ -78,7 +78,7 @@ class HttpChannel:
     # --- what the conversation calls --------------------------------------------------------------------------------
 
     def wrap(self, message: bytes) -> bytes:
-        """The message as it waits: nothing but text, behind its length if the client wants that."""
+        """The message as it waits: text, behind its length if the client wants that."""
         message = self.framing.text(message)
         return atmosphere.with_length(message, self._settings.delimiter) if self.parameters.track_length else message
 
@@ -92,7 +92,7 @@ class HttpChannel:
         await self.send_queue.drain()
 
     def hold(self) -> None:
-        """Nothing to do: what else comes of this client waits for ``room``."""
+        """Does nothing: further requests of this client wait for ``room``."""
 
     def release(self) -> None:
         """As ``hold``."""
@@ -104,7 +104,7 @@ class HttpChannel:
         self.close(reason)
 
     def close(self, reason: CloseReason) -> None:
-        """Ends the client and all that is its; the first reason counts."""
+        """Ends the client and all that it has open; the first reason counts."""
         if self.ended is not None:
             return
         self.ended = reason
@@ -160,7 +160,7 @@ class HttpChannel:
         return self._settings.heartbeat_s
 
     def _check_idle(self, idle_s: float) -> float:
-        """Ends a client of which nothing was heard and to which nothing was sent; heartbeats count (§1.13)."""
+        """Ends a client that has neither sent nor been sent anything; heartbeats count (§1.13)."""
         left_s = max(self.send_queue.put_at, self.heard_at) + idle_s - self._loop.time()
         if left_s <= 0:
             self.close(IDLE)
@@ -168,7 +168,7 @@ class HttpChannel:
 
 
 async def pieces_of(channel: HttpChannel) -> AsyncGenerator[bytes, None]:
-    """What comes into the send queue until it is closed, framed; a piece counts as written when the next one is asked
+    """The messages of the send queue until it is closed, framed; a piece counts as written when the next one is asked
     for."""
     send_queue, frame = channel.send_queue, channel.framing.frame
     while await send_queue.filled():

@@ -208,7 +208,7 @@ def _reply(parameters: Parameters, reply: Reply, tracking_id: str = "") -> Reply
 
 
 def _told(reply: Reply, status: int, media_type: str) -> Reply:
-    """The reply without its payload, which goes where the client listens."""
+    """The reply without its payload, which goes to the response on which the client listens."""
     return Reply(status, media_type, b"", reply.headers, route=reply.route, records=reply.records)
 
 
@@ -222,8 +222,8 @@ async def _stream(channel: HttpChannel, first: bytes) -> AsyncGenerator[bytes, N
 
 
 class Pieces:
-    """What is written to a client, piece by piece (`kafka_gateway.stream.Stream`): whoever asks for the next one has
-    written the one before. The first one comes at once, and may be empty: it is the time to send the head."""
+    """What is written to a client, piece by piece (`kafka_gateway.stream.Stream`). The caller asks for the next one
+    when it has written the one before. The first one comes at once, and may be empty: then the head is sent."""
 
     heartbeat_s = 0
 

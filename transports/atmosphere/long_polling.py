@@ -1,6 +1,6 @@
 """Long-polling (atmosphere-binding.md §3.9): each message is the reply to a request that waited for it.
 
-Between two polls nobody is connected. Messages wait then, and a client that does not come back in time is gone.
+Between two polls the client is not connected. Messages wait then, and a client that does not return in time ends.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PolledChannel(HttpChannel):
     def send(self, payload: bytes, binary: bool = False) -> None:
         """Ends the client if it has too much to fetch already.
 
-        Looked at once in a turn of the loop, or the parts of one large reply could never wait together.
+        It is checked once in a turn of the loop: otherwise the parts of one large reply could never wait together.
         """
         send_queue, limits = self.send_queue, self._limits
         if not self._checked:
@@ -80,7 +80,7 @@ class PolledChannel(HttpChannel):
         self._checked = False
 
     async def room(self) -> None:
-        # Not until the send_queue is empty: the next poll may want the very connection on which the request waits.
+        # Not until the send queue is empty: the next poll may need the connection on which the request waits.
         await self.client.conversation.room()
 
     async def poll(self, in_browser: bool) -> AsyncGenerator[bytes, None]:
@@ -114,7 +114,7 @@ class PolledChannel(HttpChannel):
             self.send_queue.back(taken)
             self.aborted = True
             if not self.send_queue and self.client.session.idle:
-                self.close(GONE)  # there is nothing that it could come back for
+                self.close(GONE)  # there is nothing for a further poll
             raise
         finally:
             self.polls -= 1

@@ -192,14 +192,14 @@ def handshake(tracking_id: str, heartbeat_ms: int, heartbeat: str) -> bytes:
 
 
 def json_heartbeat(heartbeat_id: str) -> bytes:
-    """What every client gets now and then, whether it knows Atmosphere or not (§1.12)."""
+    """The heartbeat of clients that need not know Atmosphere (§1.12)."""
     return f'{{"heartbeat": "{heartbeat_id}", "time": {time.time_ns() // 1_000_000}}}'.encode()
 
 
 def as_text(message: bytes) -> bytes:
-    """The message for a transport that carries nothing but UTF-8; what is none of it becomes U+FFFD.
+    """The message for a transport that carries UTF-8 only; other bytes become U+FFFD.
 
-    Only payloads without an id come here as anything else: in an envelope they are base64 (§1.6).
+    Only payloads without an id can have others: in an envelope they are base64 (§1.6).
     """
     if message.isascii():
         return message
@@ -207,7 +207,7 @@ def as_text(message: bytes) -> bytes:
 
 
 def with_length(message: bytes, delimiter: bytes = b"|") -> bytes:
-    """The message behind its length in UTF-16 code units, as JavaScript counts (§3.4); in bytes if it is no UTF-8."""
+    """The message after its length in UTF-16 code units, as JavaScript counts (§3.4); in bytes if it is no UTF-8."""
     if message.isascii():
         length = len(message)
     else:

@@ -1,4 +1,4 @@
-"""Messages that wait for a client who fetches them at its own pace. No I/O; belongs to one event loop."""
+"""Messages that wait for a client that fetches them at its own pace. No I/O; belongs to one event loop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SendQueue:
         return len(self._messages)
 
     def put(self, message: bytes) -> None:
-        """Adds a message; none once it is closed. Never waits: who puts much looks at ``size_bytes``, or drains."""
+        """Adds a message; none once it is closed. Never waits: a caller with many checks ``size_bytes``, or drains."""
         if self.closed:
             return
         self._messages.append(message)
@@ -71,7 +71,7 @@ class SendQueue:
     def take(self, most_bytes: int = 0) -> list[bytes]:
         """The next message, and those behind it while all have at most ``most_bytes`` together.
 
-        Whoever takes says next that they are ``written``, or puts them ``back``.
+        The caller says next that they are ``written``, or puts them ``back``.
         """
         out = [self._messages.popleft()]
         size = len(out[0])
@@ -87,7 +87,7 @@ class SendQueue:
             _wake(self._waiting.popleft()[1])
 
     def back(self, out: list[bytes]) -> None:
-        """What was taken did not arrive: who takes next gets it."""
+        """Puts back what was taken, because it did not arrive: the next call of ``take`` gets it."""
         if out and not self.closed:
             self._messages.extendleft(reversed(out))
             _wake(self._filled)

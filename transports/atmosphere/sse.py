@@ -1,6 +1,6 @@
 r"""Server-sent events (HTML standard §9.2; atmosphere-binding.md §3.7): one message, one event.
 
-A client takes ``\n``, ``\r`` and ``\r\n`` alike for the end of a line, so no payload may have any of them inside of a
+A client takes ``\n``, ``\r`` and ``\r\n`` alike for the end of a line, so no payload may have one of them inside a
 ``data`` line: it could begin events of its own (reliability.md H10).
 """
 
@@ -27,7 +27,7 @@ def event(message: bytes) -> bytes:
     """The event for a message that ``text`` has made."""
     if 0x0A not in message and message[:1] != b" ":
         return b"data:" + message + b"\r\n\r\n"
-    # The client takes one space behind the colon away.
+    # The client removes one space after the colon.
     lines = [(b"data: " if line[:1] == b" " else b"data:") + line for line in message.split(b"\n")]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 

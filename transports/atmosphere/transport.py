@@ -69,7 +69,7 @@ class AtmosphereTransport(Transport):
             return False
         try:
             kind, _, _ = self._read(request)
-        except BadRequest:  # a query that cannot be read: plain HTTP says so
+        except BadRequest:  # a query that cannot be read: plain HTTP answers that
             return False
         return kind is not Kind.REST
 
@@ -79,7 +79,7 @@ class AtmosphereTransport(Transport):
         query = parse_query(text)
         parameters = atmosphere.parameters(headers, query)
         tracking_id = parameters.tracking_id
-        # Whether a client of another worker is there, that worker says.
+        # Only that worker knows whether its client is there.
         live = self._ids.knows(tracking_id) or self._ids.elsewhere(tracking_id) is not None
         return (
             atmosphere.classify(request.method, path, headers.get("Accept", ""), parameters, live),
@@ -106,7 +106,7 @@ class AtmosphereTransport(Transport):
         path = request.raw_path.partition("?")[0]
         asked = Request(session, request.method, path, query, request.headers, body, request.base_url, id=request.id)
         reply = await self._serve(asked, parameters)
-        if reply is None:  # nobody has the id, or another principal, which is to be the same (S6)
+        if reply is None:  # nobody has the id, or another principal has it: nobody may see the difference (S6)
             reply = await self._clients.call(asked, parameters, None)
         if reply.route:  # a request in a push, of which the access log tells
             request.facts = request.id, reply.route, len(body), reply.records
@@ -127,7 +127,7 @@ class AtmosphereTransport(Transport):
         if reply is None:
             return await self._clients.serve(asked)
         if not isinstance(reply.body, bytes):
-            asked.session.add_stream(reply.body)  # it ends with the proof that it was opened with
+            asked.session.add_stream(reply.body)  # it ends when the proof ends that opened it
         return None if reply.status == UNKNOWN else reply
 
     async def _serve_for_another(self, asked: Request) -> Reply:

@@ -1,4 +1,4 @@
-"""The bridges as a plugin: `bridge.*` turned into routes and sinks. Only this module knows services and sinks both."""
+"""The bridges as a plugin: `bridge.*` becomes routes and sinks. Only this module knows both services and sinks."""
 
 from __future__ import annotations
 
@@ -120,13 +120,13 @@ class BridgeAssembly:
 
 
 def _names(config: Config) -> list[tuple[str, str]]:
-    """Kind and name of every bridge that some property is about."""
+    """Kind and name of every bridge that has a property."""
     found = (match.groups() for key in config.places if (match := _NAME.match(key)) is not None)
     return list(dict.fromkeys((kind, name) for kind, name in found))
 
 
 def _properties(config: Config, kind: str, name: str) -> dict[str, object]:
-    """What is set for the bridge, and for all sinks."""
+    """The properties of the bridge, and those of all sinks."""
     prefix = f"bridge.{kind}.{name}."
     own: dict[str, object] = {key: config[key] for key in config.places if key.startswith(prefix)}
     return own | {"": config.items("bridge.sink.allow")} if kind == "consumer" else own

@@ -104,7 +104,7 @@ class HttpSink:
             text = text or _one_line(error)
             return Posted(status, text, retry_after), not status
         except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:
-            # Behind a status this is about the rest of the answer, which nobody needs.
+            # After the status it concerns the rest of the answer, which nobody needs.
             text = text or _one_line(error)
         return Posted(status, text, retry_after), False
 
@@ -141,7 +141,7 @@ async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, params
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str:
-    """The first words of the answer, for people. Reads so much that the connection is free again, or gives it up."""
+    """The beginning of the answer, for people. Reads until the connection can be used again, or closes it."""
     read = bytearray()
     while len(read) <= _ANSWER_MAX:
         try:

@@ -1,9 +1,9 @@
 """Where the gateway may post records to (reliability.md S12).
 
-The address of a sink is the operator's word, but what a name leads to is not: whoever answers for it may name the
+The operator chooses the address of a sink, but not where a name leads: whoever answers for the name may give the
 loopback, the cloud's metadata service or a machine of the inner network. So everything that is not public must be
-listed. It is the address that is checked to which the connection is then made, at every connection, and redirects are
-not followed.
+listed. The address that is checked is the one to which the connection is made, every time, and redirects are not
+followed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def sink_url(text: str, allowed: AllowedAddresses) -> URL:
         if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
             raise ValueError(f"{host} is neither the name of a host nor an address as one writes it") from None
         return url
-    # aiohttp asks no resolver about an address.
+    # aiohttp asks no resolver for a literal address.
     if not allowed.permits(host):
         raise ValueError(f"{host} is not a public address; list it in bridge.sink.allow to post there")
     return url
@@ -102,7 +102,7 @@ def sink_url(text: str, allowed: AllowedAddresses) -> URL:
 class CheckedResolver(AbstractResolver):
     """Resolves names as the system does, and leaves out addresses that are not permitted.
 
-    aiohttp connects to the addresses that this answers and to no others, so a name that changes its mind between the
+    aiohttp connects to the addresses that this answers and to no others, so a name that leads elsewhere between the
     check and the connection (DNS rebinding) changes nothing.
     """
 
@@ -112,7 +112,7 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """OSError if the name leads nowhere, or nowhere it may lead to."""
+        """OSError if the name has no address, or none that is permitted."""
         found = await self._look_up(host, port, family)
         permitted = [each for each in found if self._allowed.permits(str(each[4][0]), host)]
         if not permitted:

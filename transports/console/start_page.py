@@ -1,4 +1,4 @@
-"""What a person sees who opens the gateway's address in a browser: a page with links. Programs get the API's ``{}``."""
+"""The page with links at the gateway's address, for a person with a browser. Programs get the API's ``{}``."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class StartPage(Transport):
 
 
 def _wants_page(accept: str) -> bool:
-    """Whether a page is named in ``Accept``, and nothing of the API is wanted more."""
+    """Whether ``Accept`` names a page, and no type of the API with a higher weight."""
     if accept.startswith(_JAVA):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The console page: static files, and the list of connected clients. What it does, it does as any client.
+"""The console page: static files, and the list of connected clients. For all else it is a client like any other.
 
 Files are read once at start, under fixed names, so no path of a request ever meets the file system (S14).
 """
@@ -93,7 +93,7 @@ class ConsoleTransport(Transport):
         await gateway.admit(session, _LIST if path == _CLIENTS else _PAGE)
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
-        if path == "/console/":  # the page refers to its parts from here
+        if path == "/console/":  # the page refers to its files relative to this path
             return web.Response(status=308, headers={**_HEADERS, "Location": "/console"})
         if path == _CLIENTS:
             body = await self._clients(gateway, session)

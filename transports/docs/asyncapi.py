@@ -53,7 +53,7 @@ def asyncapi(gateway: Gateway) -> dict[str, Any]:
 
 
 def _channels(gateway: Gateway) -> list[Channel]:
-    """Those of the transports, and those of routes that one of them carries; each name once."""
+    """The channels of the transports, and those of routes that one of them carries; each name once."""
     carriers = {each.name for each in gateway.transports}
     of_routes = [
         channel

@@ -386,7 +386,7 @@ def _share(paths: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge(content: dict[str, Any], kind: str, entry: dict[str, Any]) -> None:
-    """Puts the entry beside those that the media type has."""
+    """Adds the entry to those that the media type has."""
     known = content.get(kind)
     if known is None:
         content[kind] = entry
@@ -405,7 +405,7 @@ def _is_function(shape: Any) -> bool:
 
 
 def _told(route: Route) -> Description:
-    """The route's description, or what can be seen of it without one."""
+    """The route's description, or one made of the route itself."""
     if route.description is not None:
         told = route.description
         return told if told.tag else Description(**{**_members(told), "tag": route.owner})

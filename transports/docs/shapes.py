@@ -24,7 +24,7 @@ class Shapes:
         self._components: dict[str, Any] = {}
 
     def collect(self, shape: Shape) -> None:
-        """The shape will be asked for."""
+        """Notes that the shape will be asked for."""
         if shape is None:
             return
         if isinstance(shape, Named):
@@ -76,7 +76,7 @@ def _is_type(shape: Shape) -> bool:
 
 
 def _short_names(components: Mapping[str, Any]) -> dict[str, str]:
-    """Name of msgspec's → name in the document. Equal names of several rooms are told apart by the room: V3Topic."""
+    """Name of msgspec's → name in the document. Equal names of several folders get the folder as a prefix: V3Topic."""
     names: dict[str, str] = {}
     for name in components:
         parts = [part for part in name.replace("-", "_").split(".") if part]

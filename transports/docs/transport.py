@@ -84,7 +84,7 @@ class DocsTransport(Transport):
         await gateway.admit(session, resource)
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
-        if path == "/docs/":  # the page refers to its parts from /docs
+        if path == "/docs/":  # the page refers to its files relative to /docs
             return web.Response(status=308, headers={**_HEADERS, "Location": "../docs"})
         if path in self._files:
             content, kind = self._files[path]
@@ -100,7 +100,7 @@ class DocsTransport(Transport):
         async with self._making:
             if path not in self._documents:
                 make = _openapi if path == _OPENAPI.template else asyncapi
-                # On a thread: some tenths of a second of work, which nobody's requests should wait for.
+                # On a thread: it takes some tenths of a second, and requests should not wait for it.
                 self._documents[path] = await asyncio.to_thread(lambda: jsonio.encode(make(gateway)))
             return self._documents[path]
 

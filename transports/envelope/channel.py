@@ -1,4 +1,4 @@
-"""What carries the envelopes of one client."""
+"""The channel that carries the envelopes of one client."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from kafka_gateway.errors import CloseReason
 
 
 class Channel(Protocol):
-    """What moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
+    """Moves the messages. ``send`` never waits; ``hold`` and ``release`` stop and resume reading.
 
     Both ``drain`` and ``written`` raise ConnectionResetError for a client that left, or was cut off because it accepts
     nothing: channels write through a `gateway.door.client_writer.ClientWriter`. ``drain`` is the better proof that
-    it has what was sent, and may come later than the request with which the client goes on from there.
+    the client has what was sent, but may return later than its next request comes.
     """
 
     def send(self, payload: bytes, binary: bool = False) -> None: ...

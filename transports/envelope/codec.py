@@ -77,7 +77,7 @@ class Envelope(msgspec.Struct, eq=False):
     form: Form | None
 
     def drop_blank(self) -> None:
-        """Takes content of nothing but white space for none (§1.3): for a message that is no part of a sequence."""
+        """Treats content of white space only as none (§1.3): for a message that is no part of a sequence."""
         content = self.content
         if content and content[0] in _BLANK and (self.type is None or is_json(self.type)) and not content.strip(_BLANK):
             self.content = b""
@@ -117,10 +117,10 @@ _REMEMBERED_MAX = 4096
 
 
 class EnvelopeReader:
-    """Reads the messages of one client, whose heads mostly differ in nothing but their id.
+    """Reads the messages of one client, whose heads mostly differ only in their id.
 
-    ``{"id":"7","method":"POST",…}``: what follows the id is compared with the head before. Where it is the same, so is
-    what it means, because an id without a backslash ends at the next quote. That takes a fourth of the time of a scan.
+    ``{"id":"7","method":"POST",…}``: what follows the id is compared with the head before. If it is equal, its meaning
+    is the same, because an id without a backslash ends at the next quote. That takes a fourth of the time of a scan.
     """
 
     __slots__ = ("_heartbeat", "_like", "_rest")
@@ -237,7 +237,7 @@ def _scan_head(message: bytes, start: int) -> tuple[dict[str, Any], int]:
         if not raw.isascii():
             head, _ = _scan(raw.decode(), 0)
         if b"\\u" in raw:
-            jsonio.decode_value(raw)  # the scanner lets lone surrogates pass, which no UTF-8 can carry
+            jsonio.decode_value(raw)  # the scanner accepts lone surrogates, which UTF-8 cannot express
     except json.JSONDecodeError as error:
         raise InvalidMessage(f"{error.msg} at position {error.pos}") from None
     except UnicodeDecodeError:

@@ -59,7 +59,7 @@ def short_reply(id: bytes, status: int, media_type: str, payload: bytes, limit: 
 
 @functools.lru_cache(maxsize=1024)
 def _detached_head(status: int, media_type: str) -> tuple[bytes, bytes]:
-    """What stands before and behind the id."""
+    """The text before the id and after it."""
     after = b',"type":' + jsonio.encode(media_type) + b"}" if media_type else b"}"
     return b'{"code":%d,"id":' % status, after
 

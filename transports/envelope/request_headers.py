@@ -1,4 +1,4 @@
-"""The headers of a client's requests: what its envelopes say, and what they inherit (atmosphere-binding.md §1.9)."""
+"""The headers of a client's requests: those of its envelopes, and inherited ones (atmosphere-binding.md §1.9)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXT_MAX: Final = 256
 
 
 class RequestHeaders:
-    """Of one client. Most of its envelopes differ in nothing here, so a set of headers is made once."""
+    """The headers of one client. Most of its envelopes have the same, so a set is made once and shared."""
 
     __slots__ = ("_inherited", "_sets")
 
@@ -45,6 +45,6 @@ class RequestHeaders:
         return headers
 
     def inherit(self, proof: Mapping[str, str]) -> None:
-        """Has all that come inherit a newer proof."""
+        """Sets a newer proof, which all later envelopes inherit."""
         self._inherited.update(proof)
         self._sets.clear()

@@ -135,7 +135,7 @@ class Sequences:
 
 
 class TimedSequences:
-    """The open sequences of a connection, which begin to exist with the first and are given up in time.
+    """The open sequences of a connection: made with the first one, and given up when their time is over.
 
     Belongs to the event loop.
     """

@@ -407,7 +407,7 @@ class EnvelopeSession:
         self._channel.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
 
     def _refuse(self, error: ServiceError, part: Envelope) -> None:
-        """Answers a part that becomes no request, which has its line in the access log like all others."""
+        """Answers a part that becomes no request; like all others it gets a line in the access log."""
         media_type = error_media_type(part.accept, error.status, self._settings.generation)
         reply = Reply(error.status, media_type, b"", error.headers, request_id=new_id())
         sent = self._reply(reply, self._gateway.error_body(error, reply.request_id), part)
@@ -474,8 +474,8 @@ class EnvelopeSession:
     async def settle(self, questions: bool) -> None:
         """Returns when the client, which sends nothing any more, has been told what became of what it asked for.
 
-        ``questions``: also of what changes nothing. Who only closes its sending side waits for it; who says goodbye
-        does not.
+        ``questions``: also of what changes nothing. A client that only closes its sending side waits for it; one that
+        has sent a close frame does not.
         """
         if self._bodies is not None:
             self._bodies.close()

@@ -1,4 +1,4 @@
-"""How the payloads of streams leave in envelopes: as pushes, or as the parts of one reply."""
+"""Sending the payloads of streams in envelopes: as pushes, or as the parts of one reply."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kafka_gateway.transports.envelope.codec import Envelope
 
 
 class Replying(Protocol):
-    """What sends replies: `EnvelopeSession`."""
+    """Sends replies: `EnvelopeSession`."""
 
     async def push(self, reply: Reply, payload: Payload, part: Envelope) -> None: ...
     async def push_parts(self, reply: Reply, parts: list[bytes], part: Envelope, first: bool, ends: bool) -> None: ...
@@ -18,9 +18,10 @@ class Replying(Protocol):
 
 
 class PartsSink:
-    """Sends each line of a reply as a part of it, when it is there; the last one says so (atmosphere-binding.md §1.8).
+    """Sends each line of a reply as a part of it, as soon as it is there; the last one is marked (atmosphere-binding.md
+    §1.8).
 
-    Where that is not known in time an empty part is the last one.
+    If it is not known in time which is the last one, an empty part follows.
     """
 
     __slots__ = ("_conversation", "_ended", "_first", "_part", "_reply", "_stream")

@@ -1,7 +1,7 @@
 """Record streams in envelopes (streams.md §2): replies whose heads say ``cursor`` and ``event``.
 
-Of a reply to a client in step with others only the beginning of the head is its own, the id; what follows is made once
-for all of them.
+Replies to clients that are in step differ only in the beginning of the head, the id; what follows is made once for
+all of them.
 """
 
 from __future__ import annotations

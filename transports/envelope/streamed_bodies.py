@@ -1,4 +1,4 @@
-"""Bodies that are worked on while their parts still come: ``continue`` sequences to routes that take a body in pieces.
+"""Bodies that are processed while their parts still come: ``continue`` sequences to routes that take a body in pieces.
 
 A part is handed over when it arrives (atmosphere-binding.md §1.7). What nobody has taken yet is bounded: beyond that
 the client is not read, with everything else that it sends, because one connection has one flow control.
@@ -62,7 +62,7 @@ class StreamedBody:
             self._news.set()
 
     def drop(self) -> None:
-        """The request is over: nobody takes what is here and what still comes."""
+        """The request is over: drops what is here and what still comes."""
         self._dropped = True
         size = sum(map(len, self._parts))
         self._parts.clear()
@@ -71,7 +71,7 @@ class StreamedBody:
 
 
 class StreamedBodies:
-    """The unfinished ones of one connection.
+    """The unfinished bodies of one connection.
 
     Args:
         open_max: how many there may be.

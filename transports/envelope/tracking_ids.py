@@ -1,8 +1,8 @@
 """The Atmosphere clients of a gateway by tracking id, whatever transport they are on (atmosphere-binding.md §3).
 
 One client's requests come in on many connections; the id tells which belong together. It is a secret of its client, and
-good for the principal who opened the connection only, as the same user of Kafka: to everybody else it is an id that
-nobody has (S6; security.md §3, §4).
+valid only for the principal that opened the connection, with the same user of Kafka: for everybody else it is an id
+that nobody has (S6; security.md §3, §4).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class TrackingIds:
                 del self._by_id[client.tracking_id]
 
     def end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what is left to do for a client that is gone."""
+        """Runs the last task of a client that is gone."""
         task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

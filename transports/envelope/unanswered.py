@@ -1,4 +1,4 @@
-"""What a client has asked for and has not been told the outcome of."""
+"""Requests of a client whose outcome it has not been told yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER_S = 60.0
 class Unanswered:
     """The requests of one client. Belongs to the event loop.
 
-    Those that may wait for records are none of them: what they would have been given goes to the next reader.
+    Requests that may wait for records do not count: the records go to the next reader.
     """
 
     __slots__ = ("_changes", "_may_wait", "_reads", "_settled")

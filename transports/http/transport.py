@@ -1,7 +1,7 @@
 """Plain HTTP, as in the Kafka REST API: one request, one reply.
 
 The whole reply leaves in one write, its head assembled from bytes that are made once for each kind of reply. aiohttp's
-response classes build the head anew for every request, which costs as much as the rest of the gateway together.
+response classes build the head again for every request, which costs as much as the rest of the gateway together.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class HttpTransport(Transport):
             await self._say_last_bytes()
 
     async def _say_last_bytes(self) -> None:
-        """Gives the clients of streams that have ended a moment to read why."""
+        """Waits a moment, in which clients of streams that have ended can read why."""
         until = time.monotonic() + _GOODBYE_S
         while self._connections and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -270,7 +270,7 @@ class HttpTransport(Transport):
             if transport is not None and not transport.is_closing():
                 if not is_secure:
                     transport.set_write_buffer_limits()
-                # A client that has closed its sending side may be gone altogether.
+                # A client that has closed its sending side may have left.
                 written = not connection.half_closed or await has_taken_all(transport)
         finally:
             settle(written)
@@ -397,7 +397,7 @@ class HttpTransport(Transport):
     def _feed(
         self, request: HttpRequest, reply: Reply, feed: Feed, body: StreamBody, session: Session, gateway: Gateway
     ) -> None:
-        """Sends what feeds itself: from now on the connection is nothing but that."""
+        """Sends a feed: from now on the connection carries nothing else."""
         is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
         if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
             reply.headers += (("Content-Encoding", "gzip"),)

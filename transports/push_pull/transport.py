@@ -1,6 +1,6 @@
 """Plain HTTP as flasfka speaks it (bridges.md §B2): its version on every reply, its slashes, and errors of its own.
 
-What is pushed and pulled is the business of routes that every transport serves; here is what only its HTTP has.
+Routes that every transport serves do the pushing and pulling; this is what only its HTTP has.
 """
 
 from __future__ import annotations

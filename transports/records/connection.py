@@ -164,7 +164,7 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
         return self._feed.ends_itself and not is_secure
 
     def data_received(self, data: bytes) -> None:
-        """Whatever else the client sends has nobody to answer it."""
+        """Drops what the client sends: nobody would answer it."""
 
     def pause_writing(self) -> None:
         self._fill()

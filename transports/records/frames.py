@@ -58,7 +58,7 @@ def text_frame(event: Payload) -> bytes:
 
 
 def frame_head(length: int, first: int = 0x81) -> bytes:
-    """What stands before the payload of a server's frame."""
+    """The head of a server's frame."""
     if length < 126:
         return _LEN7(first, length)
     if length < 65536:

@@ -27,7 +27,7 @@ class Receiver(Protocol):
     def received(self, data: bytes) -> None: ...
     def lost(self, error: Exception | None) -> None: ...
     def congested(self, behind: bool) -> None:
-        """The broker does, or no longer does, read slower than it is written to."""
+        """Whether the broker reads slower than it is written to has changed."""
 
 
 class BrokerConnection(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""What went through the tunnels of a gateway, for its metrics."""
+"""Counters of the tunnels of a gateway, for its metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kafka_gateway.metrics.registry import Families
 
 @dataclasses.dataclass(slots=True)
 class Counts:
-    """What went through all tunnels since the start."""
+    """Counts what all tunnels have carried since the start."""
 
     open: int = 0
     opened: int = 0

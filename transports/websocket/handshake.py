@@ -20,7 +20,7 @@ Watch = Callable[[Any, Any, Any], Any]
 
 
 class Handshake(web.WebSocketResponse[Any]):
-    """The response to an upgrade request, and what there is of the socket until a `Socket` has taken it over."""
+    """The response to an upgrade request, with aiohttp's parts of the socket until a `Socket` has taken them over."""
 
     watch: Watch
 

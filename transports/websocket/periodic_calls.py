@@ -34,12 +34,12 @@ class PeriodicCalls:
         return added
 
     def close(self) -> None:
-        """Nothing is called any more."""
+        """Stops all calls."""
         self._over = True
         self._cancel()
 
     def stop(self) -> None:
-        """As ``close``; and what would have been called is let go: it refers to the socket, and that to it."""
+        """As ``close``, and drops the callbacks: they refer to the socket, and that to them."""
         self.close()
         for each in self._calls:
             each.call = _nothing
@@ -66,4 +66,4 @@ class PeriodicCalls:
 
 
 def _nothing() -> None:
-    """What is called for a socket that is over."""
+    """Stands for the callbacks of a socket that has ended."""

@@ -9,7 +9,7 @@ _FIRST_S = 1.0
 
 
 class Pongs:
-    """Of one socket: who waits for the pong to a ping of a number, and whether the client answers at all."""
+    """The pongs of one socket: who waits for which number, and whether the client answers pings at all."""
 
     __slots__ = ("_answers", "_count", "_loop", "_waiting")
 

@@ -165,7 +165,7 @@ class Socket:
         take: Callable[[bytes, bool], None],
         before_close: Callable[[CloseReason], Awaitable[None]] | None = None,
     ) -> CloseReason:
-        """Hands every message to ``take`` (payload, whether it is text) until the socket is closed; says why it was.
+        """Gives every message to ``take`` (payload, whether it is text) until the socket is closed; returns the reason.
 
         The client is told its own reason again, or with which one `close` was called before all was answered.
 
@@ -454,7 +454,7 @@ class Socket:
         self._idle_check.due = last + self._limits.idle_s
 
     def _ping(self) -> None:
-        if self._silent:  # not even a pong since the last one: the client is gone, only nobody said so
+        if self._silent:  # not even a pong since the last one: the client is gone without closing
             self._transport.abort()
             return
         self._silent = not (

@@ -56,7 +56,7 @@ class SocketOutlet(Connection):
 
 
 class SocketFeedConnection(FeedConnection):
-    """A socket on which nothing but a stream is sent: its own end of RFC 6455, as little of it as that takes.
+    """A socket on which only a stream is sent. It implements as little of RFC 6455 as that needs.
 
     What the client sends is looked at for pings and for its close frame, and otherwise dropped.
     """
@@ -132,7 +132,7 @@ class SocketFeedConnection(FeedConnection):
             self._unfinished = None
 
     def eof_received(self) -> bool:
-        """As of every feed; behind the close frame nothing is sent any more."""
+        """As for every feed; after the close frame nothing is sent."""
         return not self._closing and super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:

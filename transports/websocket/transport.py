@@ -63,7 +63,7 @@ class WebSocketTransport(Transport):
             buffer_bytes=config.integer("stream.buffer.bytes"),
             message_rate=config.integer("request.body.min.rate"),
         )
-        # A quiet stream is no idle client, and its signs of life come from the heartbeats of all streams.
+        # A client of a quiet stream is not idle, and its signs of life come from the heartbeats of all streams.
         self._stream_limits = replace(self._limits, idle_s=0, ping_s=0, compress=False)
         self._limits_of_streams = StreamLimits(config)
 
