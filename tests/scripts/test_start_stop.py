@@ -20,6 +20,9 @@ READY = "Server started, listening for requests...\n"
 STUB = """
 import os, signal, sys
 from pathlib import Path
+if "producer" in sys.argv:
+    print(__spec__.name, sys.argv[1:])
+    sys.exit(7)
 if "faulty=1" in sys.argv:
     print("kafka-gateway: argument: faulty: no such property", file=sys.stderr)
     sys.exit(2)
@@ -55,7 +58,7 @@ version = "0"
 
 [tool.setuptools]
 package-dir = { "kafka_gateway" = "gateway" }
-packages = ["kafka_gateway"]
+packages = ["kafka_gateway", "kafka_gateway.commands"]
 """
 
 
@@ -76,6 +79,11 @@ class Copy:
             package.mkdir(parents=True)
             (package / "__init__.py").touch()
             (package / "__main__.py").write_text(source)
+        told = "import sys; print(__spec__.name, sys.argv[1:]); sys.exit(7)"
+        commands = self.root / "gateway" / "commands"
+        commands.mkdir()
+        for name in ("bytehoops", "flasfka"):
+            (commands / f"{name}.py").write_text(told)
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("KAFKAREST_", "JMX_", "PYTHON"))}
         self.running: list[subprocess.Popen[str]] = []
 
@@ -153,6 +161,19 @@ def test_help(copy: Copy, script: str, arguments: list[str]) -> None:
 @pytest.mark.parametrize("arguments", [["no.properties"], ["-daemon", "no.properties"], ["no.properties", "-daemon"]])
 def test_a_file_that_cannot_be_read(copy: Copy, arguments: list[str]) -> None:
     assert copy.run("start", *arguments) == (1, "", "Cannot read the properties file no.properties\n")
+
+
+@pytest.mark.parametrize("name", ["bytehoops", "flasfka-serve", "kafka-gateway"])
+def test_commands(copy: Copy, name: str) -> None:
+    """By their names alone, as README says."""
+    modules = {"bytehoops": "commands.bytehoops", "flasfka-serve": "commands.flasfka"}
+    path = f"{copy.root / 'bin'}:{os.environ['PATH']}"
+    command = ["sh", "-c", f"PATH='{path}'; {name} producer 'a b'"]
+    done = subprocess.run(
+        command, cwd=copy.elsewhere, env=copy.environment, capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout.split(maxsplit=1) == [f"kafka_gateway.{modules.get(name, '__main__')}", "['producer', 'a b']\n"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
