@@ -136,7 +136,7 @@ class KafkaCluster:
 
     @property
     def statistics(self) -> Statistics:
-        """What librdkafka's clients tell of themselves."""
+        """The statistics of librdkafka's clients."""
         return self._clients.statistics
 
     @property
@@ -147,7 +147,7 @@ class KafkaCluster:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something lasts that needs these clients: consumers, members, streams, records on their way."""
+        """Whether these clients are still needed: by consumers, members, streams or records in flight."""
         return bool(
             self._consumers
             or self._group_readers
@@ -209,7 +209,7 @@ class KafkaCluster:
     def open(self) -> None:
         """Makes all parts now. Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
         parts: list[object] = [self.admin, self.administration, self.reader, self.tails, self.members]
-        if self._config.text("kafka.credentials") != "client":  # else the gateway itself may have nothing to write
+        if self._config.text("kafka.credentials") != "client":  # else the gateway itself may never write
             parts.append(self.producer)
         _log.debug("%d kinds of Kafka clients are ready", len(parts))
         self._look_after_topics()
@@ -223,16 +223,16 @@ class KafkaCluster:
         return self._embedded
 
     def upstream(self) -> Upstream:
-        """The way to the brokers, for those who speak Kafka's protocol themselves."""
+        """The addresses of the brokers, for parts of the gateway that speak Kafka's protocol."""
         if self._own is None:
             return self._way
         found = self._own.upstream()
-        # Where the brokers are is the same for all; who asks is not.
+        # The addresses are the same for all credentials; the login is not.
         return dataclasses.replace(found, sasl=self._sasl() if self._sasl is not None else None)
 
     @cached_property
     def _way(self) -> Upstream:
-        """Made once: reading certificates takes its time, and its memory."""
+        """It is made once: reading certificates takes time and memory."""
         return upstream(self._config, self._clients.embedded_bootstrap, self.admin)
 
     @property

@@ -1,6 +1,6 @@
 """Kafka's ACLs: searched, created and deleted (kafka-rest-http.md §7.8).
 
-librdkafka's binding takes brokers without an authorizer for brokers without ACLs, so the gateway asks by itself.
+librdkafka's binding cannot tell brokers without an authorizer from brokers without ACLs, so the gateway asks itself.
 """
 
 from __future__ import annotations

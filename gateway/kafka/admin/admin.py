@@ -59,7 +59,7 @@ T = TypeVar("T")
 class KafkaAdmin:
     """The `Admin` port over one AdminClient. librdkafka's metadata call blocks, so it runs on a few threads.
 
-    Equal questions at the same time share one flight: a page that opens in a hundred browsers asks Kafka once.
+    Equal questions at the same time share one request: a page that opens in a hundred browsers asks Kafka once.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class KafkaAdmin:
         self._client = clients.admin()
         self._groups = KafkaGroups(clients, self._client, self.topics, DEADLINE_S)
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "kafka-admin")
-        # A probe must not wait for a thread behind clients' questions.
+        # A probe must not wait until clients' questions free a thread.
         self._probes = concurrent.futures.ThreadPoolExecutor(1, "kafka-probe")
         self._makers = concurrent.futures.ThreadPoolExecutor(1, "kafka-topic-maker")
         self._making = 0
@@ -95,7 +95,7 @@ class KafkaAdmin:
 
     @property
     def client(self) -> AdminClient:
-        """For questions that this port does not know. It lives as long as this object."""
+        """The AdminClient, for questions that this port does not have. It lives as long as this object."""
         return self._client
 
     async def brokers(self) -> list[int]:
@@ -157,7 +157,7 @@ class KafkaAdmin:
         return self._groups
 
     async def topics(self) -> list[TopicInfo]:
-        # The list is made once for all who share the flight: with thousands of topics it takes longer than the asking.
+        # The list is made once for all that share the request: with thousands of topics this takes longer than asking.
         return list(await self._shared(("topics",), self._list_topics))
 
     async def _list_topics(self) -> list[TopicInfo]:
@@ -190,7 +190,7 @@ class KafkaAdmin:
 
     async def _make_topic(self, name: str) -> TopicInfo:
         def ask() -> None:
-            # A client of its own, which goes at once: it would keep the name, and ask for it for ever.
+            # A client of its own, which is closed at once: it would keep the name, and ask for it for ever.
             self._clients.topic_maker().list_topics(name, timeout=_MAKE_S)
 
         await asyncio.get_running_loop().run_in_executor(self._makers, ask)
@@ -271,7 +271,7 @@ class KafkaAdmin:
                 texts = {entry.name: entry.value for entry in await self.topic_configs(topic)}
                 found = int(texts.get("min.insync.replicas") or 0)
             except KafkaAuthorization:
-                found = 0  # who may write to a topic need not be allowed to see its settings
+                found = 0  # a client that may write to a topic need not be allowed to see its settings
             if len(self._in_sync) >= _IN_SYNC_MAX:
                 self._in_sync.clear()
             self._in_sync[topic] = (found, now + _IN_SYNC_S)
@@ -287,7 +287,7 @@ class KafkaAdmin:
             raise BrokerNotAvailable from error
 
     async def _ping(self, timeout_s: float) -> ClusterMetadata:
-        # Who asked may have given up when this fails.
+        # The caller may have given up when this fails.
         try:
             return await self._blocking(self._client.list_topics, _PROBE, timeout_s, threads=self._probes)
         except Exception:
@@ -350,7 +350,7 @@ class KafkaAdmin:
                 no_leader = cause is not None and cause.code() == confluent_kafka.KafkaError._NOENT
                 if not no_leader and not to_service_error(error).retriable:
                     raise
-            # A topic that was just made: its leader does not know yet that it is one. The deadline ends the trying.
+            # The topic was just made, and its leader does not know yet that it leads. The deadline ends the attempts.
             await asyncio.sleep(_RETRY_S)
 
     async def _list_all_offsets(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -398,7 +398,7 @@ class KafkaAdmin:
     def _landed(self, key: Hashable, flight: asyncio.Task[Any]) -> None:
         self._flights.pop(key, None)
         if not flight.cancelled():
-            flight.exception()  # all who asked may have gone; then nobody else looks at it
+            flight.exception()  # all callers may have gone; then nobody else retrieves it
 
 
 async def _in_time(answer: Coroutine[Any, Any, T]) -> T:

@@ -200,7 +200,7 @@ class KafkaAdministration:
                 del failed[place]
             if not failed:
                 return found
-            # A partition whose leader does not know yet that it is one, or is being elected.
+            # The leader of the partition is being elected, or does not know yet that it leads.
             late = asyncio.get_running_loop().time() >= until
             for error in failed.values():
                 if late or not error.retriable:
@@ -383,7 +383,7 @@ def _topic_details(topic: Any) -> TopicDetails:
 async def _until_shown(look: Callable[[], Awaitable[bool]]) -> None:
     """Returns when ``look`` finds that brokers tell of a change.
 
-    They hear from the controller a moment after it has answered: the client's next request would not find what it has
+    The controller tells them a moment after it has answered: the client's next request would not find what it has
     changed. Waits for `_SHOWN_S` at most; the change is made, whatever is told.
     """
     loop = asyncio.get_running_loop()
@@ -393,5 +393,5 @@ async def _until_shown(look: Callable[[], Awaitable[bool]]) -> None:
             if await look() or loop.time() >= until:
                 return
             await asyncio.sleep(_SHOWN_EVERY_S)
-    except ServiceError as error:  # who may change a thing need not be allowed to see it
+    except ServiceError as error:  # a client that may change a thing need not be allowed to see it
         _log.info("Whether brokers tell of a change already cannot be seen: %s", error.message)

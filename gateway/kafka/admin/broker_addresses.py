@@ -1,4 +1,5 @@
-"""The way to the brokers for those who speak Kafka's protocol themselves, from the same properties as all clients."""
+"""The addresses of the brokers, and TLS, for parts of the gateway that speak Kafka's protocol: from the properties of
+all clients."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from kafka_gateway.wire.sasl import BEARER
 
 
 def upstream(config: Config, bootstrap: str, admin: KafkaAdmin) -> Upstream:
-    """What ``bootstrap.servers`` and the properties of ``client.`` and ``admin.`` say, with the gateway's own login.
+    """The `Upstream` of ``bootstrap.servers``, ``client.`` and ``admin.``, with the gateway's own login.
 
     Args:
         bootstrap: where the embedded Kafka listens; "" if there is none.

@@ -97,7 +97,7 @@ class Configs:
 
 
 def _parts(of: Sequence[ConfigOf]) -> list[tuple[list[ConfigOf], int | None]]:
-    """What goes into one request each, and to which broker: a broker's own settings are asked of itself."""
+    """The questions of each request, and its broker: a broker is asked for its own settings."""
     anywhere = [each for each in of if each.kind != "BROKER" or not each.name]
     parts: list[tuple[list[ConfigOf], int | None]] = [
         (anywhere[start : start + _AT_ONCE], None) for start in range(0, len(anywhere), _AT_ONCE)
@@ -114,7 +114,7 @@ def _shows(of: ConfigOf, setting: Setting | None, change: ConfigChange) -> bool:
 
 
 def _spelled(value: str | None) -> str:
-    """Kafka shows what it has understood: ``TRUE`` as ``true``, ``a, b`` as ``a,b``, ``007`` as ``7``."""
+    """The value as Kafka shows it again: ``TRUE`` as ``true``, ``a, b`` as ``a,b``, ``007`` as ``7``."""
     text = (value or "").replace(" ", "").lower()
     return text.lstrip("0") if text.isdigit() else text
 

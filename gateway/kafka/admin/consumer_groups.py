@@ -183,7 +183,7 @@ def _classic_member(member: Mapping[str, Any]) -> GroupMember:
 
 
 def _classic_assignment(assignment: bytes | None) -> tuple[TopicPartition, ...]:
-    """Kafka does not look into these bytes, so anything may stand in them; what is no assignment is none."""
+    """Kafka does not check these bytes; what cannot be read counts as no assignment."""
     if not assignment:
         return ()
     try:

@@ -110,7 +110,7 @@ class KafkaGroups:
                 raise to_service_error(each.error)
 
     async def delete(self, group: str, topic: str | None) -> None:
-        """librdkafka's binding can only forget a whole group: what is to stay is committed again behind that."""
+        """librdkafka's binding can only delete a whole group: offsets that are to stay are committed again."""
         await self._check_idle(group)
         kept = [] if topic is None else [each for each in await self.offsets(group) if each.topic != topic]
         await _answer(self._client.delete_consumer_groups([group], request_timeout=self._deadline_s)[group])

@@ -1,7 +1,7 @@
 """The gateway's own token for SASL/OAUTHBEARER, where it speaks to the brokers itself (RFC 6749 §4.4).
 
-librdkafka fetches its tokens by ``sasl.oauthbearer.method=oidc`` and shows them to nobody. So the same properties get
-one more token here, for the few questions that no client of librdkafka can ask.
+librdkafka fetches its tokens by ``sasl.oauthbearer.method=oidc`` and has no way to read them. So one more token is
+fetched here with the same properties, for the few questions that no client of librdkafka can ask.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Presence:
             raise BrokerNotAvailable("No Kafka broker has answered since the gateway was started.") from error
 
     def suspect(self) -> None:
-        """Something that Kafka should have answered was not."""
+        """Notes that Kafka has not answered something."""
         if self._watching is None and not self._closed:
             self._watching = self._loop.create_task(self._watch(), name="watch whether Kafka is back")
 
@@ -73,7 +73,7 @@ class Presence:
             return
 
     def close(self) -> None:
-        """Asks and tells no more."""
+        """Stops asking and telling."""
         self._closed = True
         if self._watching is not None:
             self._watching.cancel()
@@ -87,7 +87,7 @@ class Presence:
             _log.error("Kafka is away: no broker of %s answers. It is asked again every second.", self._servers)
             while not await self._answers():  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(PAUSE_S)
-            self._is_away = False  # whoever reads the line may look at the gauge at once
+            self._is_away = False  # a reader of the line may look at the gauge at once
             _log.warning("Kafka is back, after %.0f s.", time.monotonic() - since)
         finally:
             self._watching = None

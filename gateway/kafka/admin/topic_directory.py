@@ -1,4 +1,4 @@
-"""What Kafka knows of topics: which there are, with which partitions. The one owner of such questions.
+"""Which topics there are in Kafka, with which partitions. All such questions are asked here.
 
 librdkafka keeps every name that a client was ever asked for with ``list_topics(name)`` and asks for all of them for
 ever: after 3,700 unknown names an admin client answered 68 questions a second instead of 821 and used 17 % of a
@@ -272,4 +272,4 @@ def _raised(found: Found) -> TopicInfo:
 
 def _looked_at(asked: asyncio.Future[Found]) -> None:
     if not asked.cancelled():
-        asked.exception()  # all who asked may have gone; then nobody else looks at it
+        asked.exception()  # all callers may have gone; then nobody else retrieves it

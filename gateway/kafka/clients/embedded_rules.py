@@ -1,7 +1,7 @@
-"""Whether the embedded Kafka may be used: only where nothing says production.
+"""Whether the embedded Kafka may be used: only if no setting speaks of production.
 
-It keeps records in memory and confirms every one of them. A deployment that lost its ``bootstrap.servers`` on the way,
-by an empty variable of a container say, must not come up with it, ready and empty.
+It keeps records in memory and confirms every one of them. A deployment that has lost its ``bootstrap.servers``, by an
+empty variable of a container for example, must not start with it, ready and empty.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class ClientFactory:
             forced["auto.offset.reset"] = _RESET.get(settings.auto_offset_reset, settings.auto_offset_reset)
         if settings.session_timeout_ms:
             forced["session.timeout.ms"] = settings.session_timeout_ms
-        if settings.instance_id:  # librdkafka's 45 s: so long its partitions wait for whoever takes it over
+        if settings.instance_id:  # librdkafka's 45 s: its partitions wait so long for its next process
             forced |= {"group.instance.id": settings.instance_id, "group.protocol": "classic"}
         if settings.isolation_level:
             forced["isolation.level"] = settings.isolation_level
@@ -178,7 +178,7 @@ class ClientFactory:
         if not settings.group:  # the binding (2.16) ends the whole process with an assertion
             raise InvalidConsumerConfig(f"{InvalidConsumerConfig.text}the group's name is empty")
         try:
-            # Only of those that are polled all the time: what others tell would pile up in them.
+            # Only for clients that are polled all the time: in others the statistics would pile up.
             told = self.statistics.settings("consumer", settings.group) if settings.kind else {}
             properties: Settings = {**self.consumer_config(settings), **told, **more}
             kbytes = min(int(properties["queued.max.messages.kbytes"]), self._buffer_max // 1024)
@@ -210,16 +210,16 @@ class ClientFactory:
 
 
 def _session(properties: Mapping[str, str]) -> Settings:
-    """How long Kafka hears nothing of a member before its partitions go to others, where nobody says.
+    """The session timeout where nobody sets it: after it Kafka gives the partitions of a silent member to others.
 
     When a gateway is killed, its members keep their partitions for that long: with librdkafka's 45 s its clients stood
     still for 43 s at the next gateway. Heartbeats come from a thread of librdkafka's, so neither a client that does not
     read nor a busy event loop ends a session; a process that is stopped for longer, or a coordinator that is away for
-    longer, does. Then the groups form anew, and records that were not committed come again.
+    longer, does. Then the groups rebalance, and records that were not committed come again.
     """
     heartbeat_ms = int(properties.get("heartbeat.interval.ms", 0))
     most_ms = int(properties.get("max.poll.interval.ms", _POLL_MS))
-    # Of rarer heartbeats of the operator's choice one may be lost, too.
+    # If the operator chose rarer heartbeats, one of them may be lost, too.
     return {"session.timeout.ms": min(max(SESSION_TIMEOUT_MS, 3 * heartbeat_ms), most_ms)}
 
 

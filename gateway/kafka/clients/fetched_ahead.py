@@ -1,4 +1,4 @@
-"""What librdkafka's consumers have fetched ahead of whoever reads them, counted for the memory budget."""
+"""What librdkafka's consumers have fetched ahead of their readers, counted for the memory budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FetchedAhead:
 
 
 class CountedConsumer(confluent_kafka.Consumer):
-    """A consumer that is told by its owner what it may have fetched ahead. That ends when it is freed.
+    """A consumer whose owner sets how much it may have fetched ahead. That counts until it is freed.
 
     librdkafka's own figure comes with its statistics only: a JSON text each time, 0.1 ms of a processor for every
     consumer.

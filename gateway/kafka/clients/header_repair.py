@@ -1,9 +1,9 @@
 """Records with headers that confluent_kafka cannot read: one of their names is not UTF-8. Anybody can produce them.
 
 The binding's first ``headers()`` of such a record answers a list with a hole in it *and* sets an exception; a call
-through C notices that, one that Python 3.11 has specialised does not. A second call answers the list alone, and whoever
-looks at it ends the process (seen with confluent-kafka 2.16). So every record is asked once, here, before anybody else
-does; costs 0.03 µs for one without headers.
+through C notices that, one that Python 3.11 has specialised does not. A second call answers the list alone, and reading
+it ends the process (seen with confluent-kafka 2.16). So ``headers()`` of every record is called once, here, before any
+other call; that costs 0.03 µs for a record without headers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The way to Kafka, tried step by step, so that an operator learns which step fails.
+"""Connects to Kafka step by step, so that an operator learns which step fails.
 
 Order: name resolution, TCP connection, TLS, SASL, metadata, and then each listener that the brokers advertise: the
 address with which every Kafka client goes on after the first contact, and the usual cause of "it connects and then
@@ -88,7 +88,7 @@ def probe(config: Config, timeout_s: float) -> Iterator[Step]:
 
 
 def client_faults(config: Config) -> list[Fault]:
-    """What librdkafka itself has against the properties of each client, which are built once for that, unconnected.
+    """librdkafka's own objections to the properties of each client. The clients are built once for that, unconnected.
 
     `gateway.kafka.clients.properties` finds what can be told beforehand; files that hold no certificate, say, only show
     here.
@@ -240,7 +240,7 @@ def _metadata(settings: Mapping[str, str], timeout_s: float) -> tuple[list[Step]
 
 
 class _Silence:
-    """Takes librdkafka's own log lines, which would stand between those of the report."""
+    """Drops librdkafka's own log lines, which would mix with those of the report."""
 
     def log(self, level: int, message: str, *args: object) -> None:
         """As `logging.Logger.log`."""

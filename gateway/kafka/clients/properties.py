@@ -151,7 +151,7 @@ def client_notes(config: Config) -> list[str]:
     lines: dict[str, None] = {}
     for role in ROLES:
         for note in _checked(config, role)[1]:
-            # "client.linger.ms" is meant for the producer; that the others do not know it is no news.
+            # "client.linger.ms" is meant for the producer: the other clients ignore it without a note.
             general = _whole_name(config, role, note.key).startswith("client.")
             if not (general and note.message.endswith("does not know it")):
                 lines[f"{_whole_name(config, role, note.key)}: {note.message}"] = None

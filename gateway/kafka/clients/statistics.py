@@ -1,4 +1,4 @@
-"""What librdkafka's clients tell of themselves every ``metrics.kafka.interval.ms``.
+"""The statistics that librdkafka's clients emit every ``metrics.kafka.interval.ms``.
 
 The callback runs on the thread that polls a client. Nothing is asked of the brokers for it.
 """
@@ -70,7 +70,7 @@ class Statistics:
         """The brokers of the cluster, as far as clients have told of them."""
 
     def settings(self, kind: str, group: str = "") -> Mapping[str, Any]:
-        """What a client is built with that is to tell of itself. It must be polled, or what it tells piles up."""
+        """The properties of a client that is to emit statistics. It must be polled, or they pile up."""
         if not self._interval_s:
             return {}
         return {

@@ -164,8 +164,8 @@ class AssignedPartitions:
     def _bounds_for(self, targets: Mapping[Partition, int]) -> dict[Partition, int]:
         """The offsets of those that are to go to an end of the log.
 
-        librdkafka (2.16) finds them by itself, but a seek to an end that meets another question of its for the same
-        partition leaves that without a position for ever, and without a word.
+        librdkafka (2.16) finds them by itself, but a seek to an end that meets another question of its own for the same
+        partition leaves that without a position for ever, and without an error.
         """
         ends = {place: offset for place, offset in targets.items() if offset < 0}
         if not ends:
@@ -217,7 +217,7 @@ class AssignedPartitions:
     def begin_again(self, topic: str, but: Collection[Partition] = ()) -> list[Partition]:
         """The topic was deleted and made again: its partitions start at the beginning of its new life. Returns them.
 
-        librdkafka goes on at its old offset, without a word, as soon as the new log has one (reliability.md §3c).
+        librdkafka goes on at its old offset, without an error, as soon as the new log has one (reliability.md §3c).
         ``but``: not these, which have begun there already (`afresh`).
         """
         self._gone.discard(topic)

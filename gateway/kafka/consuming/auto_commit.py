@@ -38,7 +38,7 @@ class AutoCommit:
         return most
 
     def move(self, positions: Mapping[Partition, int]) -> None:
-        """Reading has come to these."""
+        """Notes the positions that reading has reached."""
         self.positions |= positions
         if self._every_s is not None and not self._changed:
             self._changed = True
@@ -97,7 +97,7 @@ class AutoCommit:
         self.stop()
 
     def stop(self) -> None:
-        """Commits nothing any more."""
+        """Ends all commits."""
         self._every_s = None
 
     def forget(self, partitions: Collection[Partition]) -> None:
@@ -119,7 +119,7 @@ class AutoCommit:
                 done(to_service_error(error))
 
     def _drop_the_gone(self) -> None:
-        """Says which partitions it was that are gone, and commits nothing of them again. Blocks."""
+        """Logs which partitions are gone, and commits nothing of them again. Blocks."""
         doubted, self._doubted = self._doubted, ()
         try:
             stored = self._client.committed([(each.topic, each.partition) for each in doubted])

@@ -29,7 +29,7 @@ Done = Callable[[ServiceError | None], None]
 
 @dataclasses.dataclass(slots=True)
 class _Commit:
-    """One that its sender has not heard of yet."""
+    """A commit whose sender has not been told the outcome yet."""
 
     partitions: list[confluent_kafka.TopicPartition]
     content: frozenset[tuple[str, int, int]]

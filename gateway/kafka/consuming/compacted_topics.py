@@ -1,8 +1,8 @@
 """Compacted topics of one partition that gateways share: read from the start, then followed; written one by one.
 
 A task keeps the topic in being: it makes it where it is missing and reads it again from its start when it was lost. The
-reading runs on a thread of its own. The same thread serves a second consumer that only is a member of the reader's
-group: by it others see whether this process lives. It cannot be the one that reads, since members share a partition,
+reading runs on a thread of its own. The same thread serves a second consumer that is only a member of the reader's
+group: it shows others whether this process lives. It cannot be the one that reads, since members share a partition,
 and two readers of one name must both see everything (websocket-proxy.md §4.4).
 """
 
@@ -115,7 +115,7 @@ class KafkaCompactedLog:
             return
         if len(found.partitions) != 1:
             raise KafkaRefused(f"Topic {name} has {len(found.partitions)} partitions; it must have exactly 1.")
-        with contextlib.suppress(ServiceError, NotSupported):  # who may read it need not be allowed to see its settings
+        with contextlib.suppress(ServiceError, NotSupported):  # reading it does not imply seeing its settings
             settings = {entry.name: entry.value or "" for entry in await self._admin.topic_configs(name)}
             if "compact" not in settings.get("cleanup.policy", "compact"):
                 log.warning("topic %s is not compacted: what it holds will be forgotten", name)

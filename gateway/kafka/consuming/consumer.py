@@ -228,7 +228,7 @@ class KafkaConsumer:
     async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         self._check_open()
         if self._reach is not None:
-            # Where no broker has ever answered, nothing to read is no news: an empty reply would hide what is wrong.
+            # If no broker has ever answered, an empty reply would hide what is wrong.
             await self._reach()
             self._reach = None
             self._check_open()

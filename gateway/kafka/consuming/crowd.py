@@ -2,9 +2,9 @@
 
 A thread that wants the interpreter while another one has it wakes up every 5 ms to say so (`sys.getswitchinterval`).
 Where hundreds want it, these wakings alone fill the processors: of a thousand instances that nobody read there were
-75,000 a second, and their hand-over to another node took 16 s and more. So with many consumers their threads look after
-their groups less often, whoever waits for the interpreter asks for it less often, and those that are all to do
-something take turns.
+75,000 a second, and their hand-over to another node took 16 s and more. So with many consumers their threads
+serve their groups less often, the interpreter switches threads less often, and consumers that all have something to
+do take turns.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Crowd:
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     def resize(self, consumers: int) -> None:
-        """There are so many now."""
+        """Sets how many consumers there are now."""
         self.idle_s = min(_IDLE_MOST_S, consumers * _IDLE_EACH_S)
         switch_s = min(_SWITCH_MOST_S, max(_SWITCH_S, consumers * _SWITCH_EACH_S))
         if abs(switch_s - sys.getswitchinterval()) > 1e-5:

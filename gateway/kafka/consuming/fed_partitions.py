@@ -52,7 +52,7 @@ class FedPartitions:
         return goes_on
 
     def cancel(self) -> None:
-        """Nothing has come of it: fetching goes on where it was."""
+        """Ends an attempt to be fed: fetching goes on where it was."""
         kept, self._partitions = self._partitions, set()
         if kept:
             self._client.flow(kept)

@@ -1,7 +1,7 @@
 """Which partitions of a consumer flow: our own state, of which librdkafka is told whenever it differs.
 
-librdkafka keeps a partition paused over a new assignment, so a pause that was right once silenced partitions for ever.
-And it forgets pauses where a partition goes to another client and comes back. So what is wanted is kept here, `apply`
+librdkafka keeps a partition paused across a new assignment, so an old pause silenced partitions for ever. And it
+forgets pauses when a partition goes to another client and comes back. So what is wanted is kept here, `apply`
 is called behind every assignment, and what is paused is resumed *before* it is given up: a partition that is assigned
 while paused yields its first record a second after `resume`, otherwise after 3 ms.
 """

@@ -1,8 +1,8 @@
 """A consumer group's member for work that takes its time: the `GroupReader` port, and the thread behind it.
 
 The thread alone calls librdkafka. One round is: do what was asked for, then take what has been fetched and hand it to
-the event loop, and wait until it is accepted there. Whoever has enough pauses partitions in that moment; the thread
-goes on polling, so the membership never depends on how long the work takes (``max.poll.interval.ms``).
+the event loop, and wait until it is accepted there. A listener that has enough pauses partitions in that moment; the
+thread goes on polling, so the membership never depends on how long the work takes (``max.poll.interval.ms``).
 
 Nothing is committed but what is asked for, and where a new group begins at the end of the log. A partition is given up
 only when its owner has said up to where.
