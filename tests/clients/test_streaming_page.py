@@ -195,7 +195,7 @@ async def test_what_comes_to_an_end(other: GatewayProcess, topic: str, tmp_path:
 
     find_program("curl")
     (hour,) = recipe("curl", "sh", other, topic)
-    today, tomorrow = recipe("Going on after a day", "sh", other, topic)
+    today, tomorrow = recipe("Resuming after a day", "sh", other, topic)
     produce(other, topic, range(10))
     lines = Follower("curl")
     lines.lines = (await run(hour)).splitlines()
