@@ -6,7 +6,7 @@ from kafka_gateway.config import Config, Fault
 
 
 def faults(config: Config) -> list[Fault]:
-    """What speaks against being one of several nodes."""
+    """Settings that a node of a cluster cannot have."""
     found = []
 
     def fault(key: str, message: str) -> None:

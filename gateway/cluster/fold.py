@@ -2,7 +2,7 @@
 
 A record creates its key if that is dead, and changes it if it has the ``uid`` of the live one. A deletion ends the live
 one if its header names that ``uid``. Everything else is void. A ``uid`` that a deletion has named never lives again,
-so an update that comes late does not raise the dead.
+so a late update does not bring a deleted definition back.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Fold:
         return len(self._live)
 
     def __iter__(self) -> Iterator[Definition]:
-        """The live ones."""
+        """The live definitions."""
         return iter(list(self._live.values()))
 
     def get(self, key: bytes) -> Definition | None:
-        """The live one of the key."""
+        """The live definition of the key."""
         return self._live.get(key)
 
     def put(self, key: bytes, definition: Definition) -> Effect:

@@ -84,7 +84,7 @@ class ClusterHomes:
         """Of the clients of this node."""
 
     def changed(self, slots: Collection[int]) -> None:
-        """The table or the state of these is another one: who waits looks again, for whatever slot."""
+        """The table or the state of these slots has changed: requests that wait decide again, for whatever slot."""
         self._changed.set()
         self._changed = asyncio.Event()
         if self._calls:
@@ -94,7 +94,7 @@ class ClusterHomes:
 
     def is_here(self, *key: str) -> bool:
         store = self._store
-        # Where nothing is served, any name will do: whoever makes the instance chooses another one.
+        # If nothing is served here, any name will do: the process that makes the instance chooses another one.
         return store.serves_hash(_hash(*key)) or not store.served()
 
     def check_here(self, *key: str) -> None:
@@ -153,7 +153,7 @@ class ClusterHomes:
         return shown
 
     def _owner(self, slot: int) -> str | None:
-        """Who serves it: the state here counts more than the table."""
+        """The process that serves it: the state here counts more than the table."""
         return self._process.id if self._store.serves(slot) else self._table.owner(slot)
 
     async def forward(self, request: Request, worker: int) -> Reply | None:
@@ -168,7 +168,7 @@ class ClusterHomes:
             if turn is Turn.HERE:
                 if not sent or request.method != "DELETE":
                     return None
-                # Whoever had it is gone, and may have ended it before.
+                # The process that had it is gone, and may have ended it before.
                 return _again(request, await self._gateway.dispatch(request), sent)
             if turn is Turn.MISROUTED:
                 self.misrouted += 1
@@ -211,7 +211,7 @@ class ClusterHomes:
             if calling.slot in slots:
                 owner = self._owner(calling.slot)
                 if owner is not None and owner != calling.process:
-                    # Not at once: after a planned move the reply is on its way.
+                    # Not at once: after a planned move the reply may still come.
                     asyncio.get_running_loop().call_later(_LATE_S, self._give_up, calling)
 
     def _give_up(self, calling: _Calling) -> None:
@@ -235,7 +235,7 @@ class ClusterHomes:
             self.hold_s += time.monotonic() - began
 
     async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
-        """Each node tells of itself: of all its workers."""
+        """Each node answers for itself, with all its workers."""
         return await self._all.join(request, reply, join)
 
     async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:

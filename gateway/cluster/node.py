@@ -116,7 +116,7 @@ class Node:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Takes part for as long as the block runs."""
+        """Is a member for as long as the block runs."""
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._join(), name="join the cluster"))
         try:
@@ -131,7 +131,7 @@ class Node:
                 await self._log.close()
 
     async def leave(self) -> None:
-        """Hands over all that is held here, and takes nothing any more. Requests are served, and forwarded, on."""
+        """Hands over all that is held here, and takes no slots any more. Requests are still served and forwarded."""
         if self._leaving:
             return
         self._leaving = True
@@ -160,7 +160,7 @@ class Node:
     # --- the start ----------------------------------------------------------------------------------------------------
 
     async def _join(self) -> None:
-        """Goes on until this process is a member, however long Kafka is away."""
+        """Returns when this process is a member, however long Kafka is away."""
         told = ""
         while True:
             try:
@@ -190,7 +190,7 @@ class Node:
         self._tasks.append(
             asyncio.get_running_loop().create_task(self.processes.keep(self._log), name="tell processes")
         )
-        await self._tell("serving")  # before anybody can be fenced by it
+        await self._tell("serving")  # before it can fence another process
         member = re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.process.cluster}.{self.process.id.replace('/', '.')}")
         self._slot_group = SlotGroup(
             self._topic,

@@ -1,4 +1,4 @@
-"""The seam between who owns what (`gateway.cluster`) and how processes reach each other (`gateway.workers`).
+"""The interface between ownership (`gateway.cluster`) and connections between processes (`gateway.workers`).
 
 Membership tells `Peers` which processes there are and where they listen, and asks it to have a request answered by one
 of them. `Peers` knows nothing of slots; membership knows nothing of connections (cluster.md §5.1, §9).
@@ -52,7 +52,7 @@ class Peers(Protocol):
     def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
         """The process has claimed that it listens there; replaces what was known of it. Opens no connection.
 
-        The order of the addresses is the process's; those that are of no use here are passed over. ``boot`` is a hint:
+        The order of the addresses is the process's; those that cannot be used here are left out. ``boot`` is a hint:
         the one that answers may be a newer one.
         """
 

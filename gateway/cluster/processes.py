@@ -134,7 +134,7 @@ class Processes:
     # --- what is written ----------------------------------------------------------------------------------------------
 
     def tell(self, state: State | None = None) -> None:
-        """What is served here has changed, or how this process is: others will know soon."""
+        """Has the claims written, because what is served here, or the state of this process, has changed."""
         self._state = state or self._state
         self._settled.clear()
         self._wanted.set()
@@ -147,7 +147,7 @@ class Processes:
         self.tell()
 
     async def told(self) -> None:
-        """Returns when Kafka has what was to be told."""
+        """Returns when Kafka has stored the claims."""
         await self._settled.wait()
 
     def _claim(self) -> Claim:
@@ -194,7 +194,7 @@ class Processes:
         return True
 
     async def _forget_the_silent(self) -> None:
-        """Housekeeping, for whoever has slot 0."""
+        """Housekeeping, by the process that has slot 0."""
         if 0 not in self._slots():
             return
         for known in self.table:

@@ -58,7 +58,7 @@ State = Literal["serving", "draining", "gone"]
 
 
 class Claim(jsonio.Struct, frozen=True, omit_defaults=True):
-    """What a process tells of itself (cluster.md §4.4)."""
+    """The claim of a process: its addresses, its slots, its state (cluster.md §4.4)."""
 
     v: int
     boot: str

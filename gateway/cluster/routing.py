@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class SlotState(enum.Enum):
-    """How far this process is with a slot that the group has assigned to it."""
+    """The state of a slot that the group has assigned to this process."""
 
     REPLAYING = "replaying"
     SERVING = "serving"
@@ -38,7 +38,7 @@ def decide(state: SlotState | None, owner: str | None, me: str, of_peer: bool, u
         state: of the slot here; None: this process does not hold it.
         owner: who claims it by the table.
         of_peer: whether another process has forwarded the request.
-        unreachable: the process that was tried just now, in vain: no use to try it again before something changes.
+        unreachable: the process that could not be reached just now: it is not tried again before something changes.
     """
     if state is SlotState.SERVING:
         return Decision(Turn.HERE)

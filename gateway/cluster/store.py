@@ -49,7 +49,7 @@ class Watcher(Protocol):
     """A listener for the states of slots."""
 
     def slots_changed(self) -> None:
-        """Some slot's state is another one."""
+        """The state of some slot has changed."""
 
     def fenced(self, why: str) -> None: ...
 
@@ -152,7 +152,7 @@ class SlotStore:
         return held is not None and held.state is SlotState.SERVING
 
     def states(self) -> dict[int, SlotState]:
-        """Of all slots that are held."""
+        """The states of all slots that are held."""
         return {slot: held.state for slot, held in sorted(self._slots.items())}
 
     def suspended(self) -> list[int]:
@@ -239,7 +239,7 @@ class SlotStore:
         self.moves["taken"] += len(slots)
         if not self._slots:
             self.trouble = _NO_SHARE
-            if not slots:  # others have to give some up first, or there are more processes than slots
+            if not slots:  # other processes have to give some up first, or there are more processes than slots
                 asyncio.get_running_loop().call_later(_SHARE_S, self._do_without)
         for slot in slots:
             self._slots[slot] = _Slot()
@@ -282,7 +282,7 @@ class SlotStore:
                 self._repair(slot)
 
     def _fold(self, held: _Slot, record: SlotRecord) -> tuple[Effect, str, bool]:
-        """What the record did, whose it is, and whether another process has changed a live definition by it."""
+        """What the record did, its ``uid``, and whether another process has changed a live definition with it."""
         if record.value is None:
             effect = held.fold.delete(record.key, record.uid)
             return effect, record.uid, effect is Effect.ENDED and record.uid not in self._ending
@@ -350,7 +350,7 @@ class SlotStore:
             holder.suspend(keys)
 
     def _resume(self, slot: int) -> None:
-        """It is served here again, and all of its log is read."""
+        """Resumes what was kept: the slot is served here again, and all of its log is read."""
         suspended = self._suspended.pop(slot, None)
         if suspended is not None:
             suspended.end.cancel()
@@ -358,7 +358,7 @@ class SlotStore:
                 holder.resume(suspended.keys)
 
     def _end_suspension(self, slots: Collection[int]) -> None:
-        """What was kept is closed: nobody knows how far others have got with it."""
+        """Closes what was kept: it is not known how far others have read."""
         for slot in slots:
             suspended = self._suspended.pop(slot, None)
             if suspended is not None:
@@ -379,8 +379,8 @@ class SlotStore:
             self._recent[slot] = time.monotonic(), held.fold
         for hashed, known in self._read_back.values():
             if self.slot(hashed) == slot and not known.done():
-                known.set_exception(Elsewhere(hashed))  # who has the slot now reads it, and knows it by its uid
-                known.exception()  # whoever waits gets it; it may be on its way only
+                known.set_exception(Elsewhere(hashed))  # whose process reads it, and knows its uid
+                known.exception()  # callers that wait get it; it may be in flight only
 
     # --- repair -------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Push subscriptions and streams of instances that outlive the process which has the instance (cluster.md §6.3).
 
-When the instance moves, the stream ends with 50303 there, and this one asks for it again, as its client would: that
-sees a pause. What the client had got is known where the move was planned, so no record comes twice then.
+When the instance moves, the stream ends with 50303 there, and this one asks for it again, as its client would. The
+client sees a pause. What the client had got is known where the move was planned, so no record comes twice then.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MovingStream:
         await self._stream.aclose()
 
     def fail(self, error: ServiceError) -> None:
-        """Ends it for a reason that is not its own: whoever iterates gets the error."""
+        """Ends it for a reason that is not its own: the iteration raises the error."""
         if self._ended:
             return
         self._ended, self._error = True, error
@@ -62,7 +62,7 @@ class MovingStream:
             fail(error)
 
     async def _follow(self, error: ServiceError) -> None:
-        """Goes on where the instance is now. Raises the error if that is no matter of where it is."""
+        """Goes on where the instance is now. Raises the error if another process would not help."""
         if self._ended or self._gateway.stopping or error.error_code != InstanceUnavailable.error_code:
             raise error
         await self._stream.aclose()
@@ -81,7 +81,7 @@ class MovingStream:
 
     async def _ask_again(self) -> Stream:
         request = self._request
-        request.id = ""  # it is a request of its own, in the log of whoever answers it
+        request.id = ""  # it is a request of its own, in the log of the process that answers it
         session = request.session
         session.streams.discard(self)  # it does not count twice
         try:

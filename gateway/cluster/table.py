@@ -76,20 +76,20 @@ class Table:
         return frozenset(changed | gained)
 
     def remove(self, process: str) -> frozenset[int]:
-        """The process is forgotten; as `put`."""
+        """Forgets the process; returns the same as `put`."""
         changed = self._take_from(process, _NONE)
         self._processes.pop(process, None)
         self._marks.pop(mark_of(process), None)
         return frozenset(changed)
 
     def clear(self) -> None:
-        """Nothing is known any more: the topic begins anew."""
+        """Forgets everything, because the topic was made again."""
         self._processes.clear()
         self._marks.clear()
         self._owners.clear()
 
     def _take_from(self, process: str, kept: frozenset[int]) -> set[int]:
-        """Nobody has now what the process had, but for the slots that it keeps."""
+        """Takes away the slots of the process, but for those that it keeps."""
         known, owners = self._processes.get(process), self._owners
         lost = {slot for slot in known.slots - kept if owners.get(slot) == process} if known is not None else set()
         for slot in lost:

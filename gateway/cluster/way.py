@@ -1,8 +1,8 @@
-"""The way to clients that another process of a cluster keeps: those of Atmosphere over plain HTTP, whose tracking ids
-tell by their mark which process that is (cluster.md §5.1).
+"""Reaching clients that another process of a cluster keeps: those of Atmosphere over plain HTTP, whose tracking ids
+begin with the mark of that process (cluster.md §5.1).
 
-All processes read a mark in the same way, as far as they know the same of each other: what no process has made, or one
-that is gone, is served by whoever has the slot that the mark falls on.
+All processes read a mark in the same way, as far as they know the same processes. A mark of a process that is gone, or
+of none, is served by the process that has the slot which the mark hashes to.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The audit log: what was decided about whom, one JSON line a decision (security.md §7).
+"""The audit log: one JSON line for each decision about a principal (security.md §7).
 
 Lines are made on the event loop and written by a thread, in bundles. The queue between them is bounded: what finds no
-room is counted, and the log says how many lines are missing. Ordinary reads and writes are told once for a session and
-a resource, and then counted for a minute. So are those who come without any proof, by their address: nothing else
-bounds how often they come.
+room is counted, and the log says how many lines are missing. Ordinary reads and writes get one line for a session and
+a resource, and are then counted for a minute. So are clients without any proof, by address: nothing else bounds their
+number.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class Audit:
         self._put(line)
 
     def happened(self, session: Session, operation: str, resource: str, request: str = "") -> None:
-        """A thing that is told whatever the rules are: an instance made, a stream closed."""
+        """Writes an event that does not depend on rules: an instance made, a stream closed."""
         if self.enabled:
             self._put(_line(session, operation, resource, True, "", request))
 
     def opened(self, session: Session, stream: Any, request: str) -> None:
-        """A stream or a socket was opened; its end is told, too."""
+        """Writes that a stream or a socket was opened; its end is written, too."""
         if self.enabled:
             self._open[stream] = (session, request)
             self.happened(session, "open", "stream", request)
@@ -142,7 +142,7 @@ class Audit:
             self._counts.clear()
 
     def reopen(self) -> None:
-        """The file has been moved away: lines go into a new one."""
+        """Opens the file again, because it has been moved away."""
         if self._writer is not None:
             self._writer.reopen()
 

@@ -1,4 +1,4 @@
-"""The rights of those who have come in: asked once, remembered, and judged anew when the rules change.
+"""The rights of principals: asked for once, remembered, and judged again when the rules change.
 
 Every session of a principal shares one :class:`PrincipalRights`. A stream or socket that is open keeps a list of what
 it needs; when the rules change and forbid some of it, it ends (security.md §3).
@@ -92,7 +92,7 @@ class PrincipalRights(Rights):
         return kept
 
     def forget(self) -> None:
-        """The rules have changed."""
+        """Forgets all decisions, because the rules have changed."""
         self.generation += 1
         self._judges = None
         self.remembered.clear()
@@ -137,7 +137,7 @@ class Authorization:
             self._open[what] = (session, needs)
 
     def release(self, what: Stream | Waiting | Session) -> None:
-        """It has ended."""
+        """Forgets what has ended."""
         self._open.pop(what, None)
 
     @contextlib.asynccontextmanager
@@ -172,7 +172,7 @@ class Authorization:
         self._judge_soon(None)
 
     def has_other_rights(self, session: Session) -> None:
-        """The session's principal has lost or won roles: what it has open is judged by the rights that it has now."""
+        """Judges again what the session has open, because its principal has lost or won roles."""
         self._judge_soon(session)
 
     def _judge_soon(self, only: Session | None) -> None:

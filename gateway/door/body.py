@@ -1,4 +1,4 @@
-"""Reading the bodies of requests: so many bytes at most, at a least speed, within the memory there is, and unpacked.
+"""Reading the bodies of requests: bounded in bytes, in time and by the memory budget, and decompressed.
 
 A small body has usually come with its head, and costs nothing here. Any other is counted in the memory budget while it
 comes: when that is used up nothing more is read of it, and it may be given up.
@@ -87,7 +87,7 @@ class BodyReader:
             raise too_large(body_max)
         content = request.arriving
         try:
-            if content.is_eof():  # all of it came with the head, which is the rule for small bodies
+            if content.is_eof():  # all of it came with the head, as small bodies usually do
                 body: bytes = content.read_nowait()
                 if len(body) > body_max:
                     raise too_large(body_max)
@@ -112,7 +112,7 @@ class BodyReader:
 
 
 def _coding(request: HttpRequest) -> str:
-    """How the body is packed: one of CODINGS, or "". UnsupportedMediaType for what cannot be undone."""
+    """The content coding of the body: one of CODINGS, or "". UnsupportedMediaType for any other."""
     coding = request._message.compression or ""
     named = request.headers.get("Content-Encoding", "identity")
     if coding not in CODINGS and named.lower() != "identity":

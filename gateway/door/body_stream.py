@@ -1,4 +1,4 @@
-"""Bodies that are worked on while they arrive: piece by piece, for as long as their client sends.
+"""Bodies that are processed while they arrive: piece by piece, for as long as their client sends.
 
 Nothing is counted in the memory budget here: what is kept of such a body is aiohttp's read buffer, which stops reading
 when nobody takes what is in it. While the budget is used up nothing more is taken.

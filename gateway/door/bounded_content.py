@@ -24,7 +24,7 @@ UNREADABLE = (HttpProcessingError, web.RequestPayloadError, HTTPException)
 
 
 def unreadable(error: Exception) -> BadRequest:
-    """The same as the client is told it."""
+    """The error as the client is told it."""
     match error:
         case HttpProcessingError():
             return BadRequest(f"The body cannot be read: {error.message}")
@@ -36,8 +36,8 @@ def unreadable(error: Exception) -> BadRequest:
 class BodyPace:
     """How long the next bytes of a body may be waited for, counting only the time of waiting.
 
-    The whole body may take the time-out. Beyond that it must keep the least rate: the clock begins anew whenever the
-    bytes of a period have come, and what came faster is no credit for silence.
+    The whole body may take the time-out. Beyond that it must keep the minimum rate: the clock starts again whenever
+    the bytes of a period have come, so a fast beginning is no credit for silence.
     """
 
     __slots__ = ("_given_up", "_left_s", "_period_s", "_portion", "_portion_left", "_scope")
@@ -84,7 +84,7 @@ class BodyPace:
             self._scope = None
 
     def give_up(self) -> None:
-        """Memory is needed elsewhere: no more is read."""
+        """Ends reading, because the memory is needed elsewhere."""
         self._given_up = True
         if self._scope is not None:
             self._scope.reschedule(asyncio.get_running_loop().time())

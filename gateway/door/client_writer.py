@@ -1,4 +1,4 @@
-"""What waits for one client to take it: who takes nothing is cut off, and what waits counts in the memory budget.
+"""Data that waits for one client: it counts in the memory budget, and a client that takes none of it is cut off.
 
 This is the only place where a slow client is noticed, whatever is sent to it: a reply, the records of a stream, the
 messages of a WebSocket.
@@ -15,8 +15,8 @@ from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
 class ClientWriter:
     """Writes to a client, at once, and cuts it off if it accepts no byte for the write timeout although some wait.
 
-    Only a client for which something waits has a timer and a claim. Whoever writes much looks, after it, at whether
-    the client is behind; ``watch`` is to be called then. ``close`` when the connection is lost, or somebody else's.
+    Only a client for which something waits has a timer and a claim. A caller that writes much checks afterwards
+    whether the client is behind, and calls ``watch`` then. ``close`` when the connection is lost, or somebody else's.
     """
 
     __slots__ = ("_carrier", "_claim", "_loop", "_memory", "_stall_check", "_timeout_s", "transport", "written_bytes")
@@ -67,20 +67,20 @@ class ClientWriter:
         self._count()
 
     def caught_up(self) -> None:
-        """The client is not behind any more. Its timer goes on for the next time, and ends by itself."""
+        """Notes that the client is not behind any more. Its timer ends by itself."""
         if self._claim is not None:
             self._claim.release()
             self._claim = None
 
     def unwatch(self) -> None:
-        """The client is not looked after any more."""
+        """Stops watching the client."""
         self.caught_up()
         if self._stall_check is not None:
             self._stall_check.cancel()
             self._stall_check = None
 
     def close(self) -> None:
-        """Nothing is written any more."""
+        """Ends all writing and watching."""
         self.unwatch()
         self.transport = None
 

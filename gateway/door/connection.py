@@ -121,7 +121,7 @@ class HttpConnection(RequestHandler):
         self.certificate = self._host.certificate_of(self.listener, transport)
         self.peer = self.proxied[0] if self.proxied is not None else peer_of(self.peername)
         self.trusted = self._host.proxies.any and self._host.proxies.trusts(self.peer)
-        if self.trusted:  # what follows from its heads is not the same for those of others
+        if self.trusted:  # its heads do not mean the same as those of other clients
             self._rest = _UNKNOWN
         self._host.connection_count += 1
         self._host.connections[self.listener] += 1
@@ -208,7 +208,7 @@ class HttpConnection(RequestHandler):
         """Has the head known from now on, if it is one of plain HTTP."""
         assert self._request_factory is not None
         request = cast(HttpRequest, self._request_factory(message, NO_BODY, self, cast(Any, None), cast(Any, None)))
-        if request._message is not message:  # a proof was moved to where it belongs
+        if request._message is not message:  # a proof was moved from the query into its header
             return None
         known = self._host.door.know(request, length, self)
         if known is not None:
@@ -294,7 +294,7 @@ class HttpConnection(RequestHandler):
         self._abort_unless_read(transport)
 
     def _abort_unless_read(self, transport: asyncio.Transport | None) -> None:
-        """A connection that is closed stays until its last reply is read: for so long, and no longer."""
+        """Aborts a closed connection whose last reply is not read in time."""
         if self._lost or transport is None or self._abort_at is not None:
             return  # asyncio's TLS transport cannot be asked any more once it is lost
         try:
@@ -312,8 +312,8 @@ class HttpConnection(RequestHandler):
     def retire(self) -> None:
         """For a gateway that stops: closes the connection, after the reply if a request is at work.
 
-        aiohttp's ``close`` would throw away what still comes of a request's body, and leave an idle connection open,
-        deaf, for as long as any other is at work.
+        aiohttp's ``close`` would drop what still comes of a request's body, and leave an idle connection open, without
+        reading it, for as long as any other is at work.
         """
         if not self._request_in_progress and not self._messages:
             self.force_close()
@@ -438,14 +438,14 @@ _OF_PARSER = frozenset({"loop", "max_line_size", "max_field_size", "max_headers"
 
 
 def _unreadable(error: HttpProcessingError) -> tuple[_ErrInfo, Any]:
-    """What aiohttp queues in the place of a request that it cannot read."""
+    """The message that aiohttp queues for a request that it cannot read."""
     return _ErrInfo(status=400, exc=error, message=error.message), EMPTY_PAYLOAD
 
 
 def _rest_of(head: bytes, message: Any, arrived: int) -> int:
     """Bytes that are still to come of the only request in what has arrived, which begins with this head; or _UNKNOWN.
 
-    Only for a head whose end is beyond doubt: a line that ends without CR might end it earlier for a parser.
+    Only for a head whose end is certain: for a parser a line that ends without CR might end it earlier.
     """
     length = length_of(message)
     if length < 0 or not head.endswith(b"\r\n\r\n") or head.count(b"\n") != head.count(b"\r\n"):
@@ -479,7 +479,7 @@ _OF_OTHER_VERSIONS = ("Invalid HTTP version", "Expected HTTP/2 Connection Prefac
 def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
     """What aiohttp's parser finds wrong with the head of a request."""
     text = (message or "").strip().split("\n", 1)[0].rstrip(":")
-    if isinstance(exc, BadHttpMethod):  # a word that HTTP does not know (kafka-rest-http.md §3.1)
+    if isinstance(exc, BadHttpMethod):  # an unknown method (kafka-rest-http.md §3.1)
         return MethodNotAllowed(allow=_METHODS)
     if any(reason in (message or "") for reason in _OF_OTHER_VERSIONS):
         return HttpVersionNotSupported("The gateway speaks HTTP/1.1 and HTTP/1.0.")

@@ -1,6 +1,6 @@
 """Pages of other origins (Fetch standard; kafka-rest-http.md §3.9; reliability.md S11).
 
-Browsers send the requests of a page wherever it wants, with what its reader has there: cookies, and a place in the
+Browsers send the requests of a page to any address, with what its reader has there: cookies, and access to the
 network. Pages of listed origins may do so, and read the replies. Others get no header that lets them read, and what
 would change something, read records (which moves positions) or last is refused to them.
 """
