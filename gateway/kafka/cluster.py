@@ -42,6 +42,7 @@ from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.ports.slots import SlotGroup, SlotListener, SlotMember
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedTimes
+from kafka_gateway.kafka.producing.first_connections import FirstConnections
 from kafka_gateway.kafka.producing.producer import KafkaProducer
 from kafka_gateway.kafka.producing.transactions import KafkaTransactions
 from kafka_gateway.kafka.tails.tails import KafkaTails
@@ -172,9 +173,15 @@ class KafkaCluster:
             queue_records=self._config.integer("producer.queue.records"),
             create_topics=self._config.flag("auto.create.topics.enable"),
             all_down=self.own.admin.presence.suspect_soon,
+            connections=None if self._own is None else self._own.first_connections,
             times=self._times,
             numbers=self.numbers,
         )
+
+    @cached_property
+    def first_connections(self) -> FirstConnections:
+        """Of the producers of all clients' credentials; the gateway's own has long connected when a record comes."""
+        return FirstConnections()
 
     @cached_property
     def admin(self) -> KafkaAdmin:
@@ -377,6 +384,8 @@ class KafkaCluster:
         if late:
             _log.warning("%d Kafka clients did not close within %g s", len(late), CLOSE_S)
             await asyncio.wait(late, timeout=1)
+        if self._has("first_connections"):
+            self.first_connections.close()
         if self._has("admin"):
             await self.admin.aclose()
 

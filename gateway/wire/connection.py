@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from kafka_gateway.upstream import Sasl
@@ -173,8 +173,16 @@ class BrokerClient(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(host: str, port: int, tls: ssl.SSLContext | None, sasl: Sasl | None) -> BrokerClient:
+async def connect(
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    sasl: Sasl | None,
+    opened: Callable[[], object] = lambda: None,
+) -> BrokerClient:
     """An open connection to a broker, logged in. The caller limits the time.
+
+    ``opened`` is called when it is open, TLS included, and the login begins.
 
     Raises ConnectionLost (refused, no such name, TLS failed), SaslRefused, WireError.
     """
@@ -185,6 +193,7 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None, sasl: Sasl |
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: what IDNA cannot write
         raise ConnectionLost(f"broker {host}:{port} cannot be reached: {error}", False) from None
+    opened()
     try:
         await client.start(sasl)
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,19 +13,23 @@ from kafka_gateway.kafka.credentials import judge as judging
 from kafka_gateway.kafka.credentials.credential import Credential
 from kafka_gateway.kafka.credentials.judge import Judge, Way
 from kafka_gateway.wire.sasl import CredentialsRefused
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 
 class Broker:
-    """Takes those whose password is "good"; with the others it takes until ``slow`` is set."""
+    """Takes those whose password is "good"; with the others it takes until ``slow`` is set. Nobody is connected before
+    ``opens`` is."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.slow = asyncio.Event()
+        self.slow, self.opens = asyncio.Event(), asyncio.Event()
         self.slow.set()
+        self.opens.set()
 
-    async def connect(self, host: str, port: int, tls: object, sasl: Any) -> Broker:
+    async def connect(self, host: str, port: int, tls: object, sasl: Any, opened: Callable[[], None]) -> Broker:
         self.asked.append(sasl.password)
+        await self.opens.wait()
+        opened()
         if sasl.password != "good":
             await self.slow.wait()
             raise CredentialsRefused(sasl.username)
@@ -95,3 +100,21 @@ async def test_a_broker_s_no_to_a_client_leaves_kafka_s_no_as_it_is(broker: Brok
         judge.forget(wrong)
     assert broker.asked == ["wrong"]
     assert told == [wrong]
+
+
+async def test_connections_are_opened_a_few_at_a_time(broker: Broker) -> None:
+    """Those of many clients that come at once; who was good before waits for none of them."""
+    judge = _judge()
+    known = _credential("ann", "good")
+    await judge.judge(known)
+    judge.forget(known)
+    broker.opens.clear()
+    broker.asked.clear()
+    news = [asyncio.create_task(_guess(judge, number)) for number in range(10)]
+    await until(lambda: len(broker.asked) == judging._OPENING)
+    again = asyncio.create_task(judge.judge(known))
+    await until(lambda: "good" in broker.asked)
+    assert broker.asked == [*(f"guess-{number}" for number in range(judging._OPENING)), "good"]
+    broker.opens.set()
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*news, again)

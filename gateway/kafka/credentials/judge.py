@@ -8,6 +8,7 @@ made before a broker has said yes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import ssl
@@ -19,7 +20,7 @@ from kafka_gateway.errors import BrokerNotAvailable, KafkaLoginRefused, Unavaila
 from kafka_gateway.heap import trimmer
 from kafka_gateway.kafka.credentials.credential import BEARER, Credential
 from kafka_gateway.upstream import Sasl
-from kafka_gateway.wire.connection import ConnectionLost, connect
+from kafka_gateway.wire.connection import BrokerClient, ConnectionLost, connect
 from kafka_gateway.wire.frames import WireError
 from kafka_gateway.wire.sasl import CredentialsRefused, SaslRefused
 
@@ -30,6 +31,9 @@ DEADLINE_S: Final = 5.0
 _CONNECT_S: Final = 2.0
 _AT_ONCE: Final = 50
 """Logins at a time. A broker takes its time for a wrong one (connection.failed.authentication.delay.ms, 100 ms)."""
+_OPENING: Final = 4
+"""Connections of those that are being opened at a time: of many that come at the same moment, those that came first are
+known soon. Opening one is processor time, for TLS; a login is a broker's time, mostly."""
 _AT_ONCE_KNOWN: Final = 10
 """Beside those: logins of credentials that Kafka took the last time, so that they never wait behind guesses."""
 _KEPT: Final = 10_000
@@ -43,6 +47,13 @@ class Way(NamedTuple):
 
     servers: tuple[tuple[str, int], ...]
     tls: ssl.SSLContext | None
+
+
+class _Turns:
+    """How many log in at a time, and how many of these open their connections."""
+
+    def __init__(self, logins: int, opening: int) -> None:
+        self.login, self.opening = asyncio.Semaphore(logins), asyncio.Semaphore(opening)
 
 
 class Judge:
@@ -66,8 +77,8 @@ class Judge:
         """Until when, by time.monotonic(); those whose time is over stay, as what Kafka took the last time."""
         self._refused: dict[bytes, float] = {}
         self._asking: dict[bytes, asyncio.Task[float]] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._turns_of_known = asyncio.Semaphore(_AT_ONCE_KNOWN)
+        self._turns = _Turns(_AT_ONCE, _OPENING)
+        self._turns_of_known = _Turns(_AT_ONCE_KNOWN, _AT_ONCE_KNOWN)
         self._first = 0
         """Which of the servers is asked first: the one that answered last."""
 
@@ -122,9 +133,9 @@ class Judge:
     async def _ask(self, credential: Credential, key: bytes) -> float:
         try:
             turns = self._turns_of_known if key in self._accepted else self._turns
-            async with asyncio.timeout(DEADLINE_S), turns:
+            async with asyncio.timeout(DEADLINE_S), turns.login:
                 try:
-                    await self._log_in(credential)
+                    await self._log_in(credential, turns.opening)
                 finally:
                     trimmer.let_go(_LOGIN_BYTES)
         except TimeoutError:
@@ -145,7 +156,7 @@ class Judge:
         _keep(self._accepted, key, until)
         return until
 
-    async def _log_in(self, credential: Credential) -> None:
+    async def _log_in(self, credential: Credential, opening: asyncio.Semaphore) -> None:
         if self._known_way is None:
             self._known_way = self._way()
         servers, tls = self._known_way
@@ -154,8 +165,7 @@ class Judge:
         for number in range(len(servers)):
             at = (self._first + number) % len(servers)
             try:
-                async with asyncio.timeout(_CONNECT_S):
-                    client = await connect(*servers[at], tls, sasl)
+                client = await _connect(*servers[at], tls, sasl, opening)
             except (TimeoutError, ConnectionLost) as error:
                 failure = str(error) or "no answer in time"
                 continue
@@ -163,6 +173,17 @@ class Judge:
             self._first = at
             return
         raise BrokerNotAvailable(f"No Kafka broker can be asked for the login: {failure}")
+
+
+async def _connect(
+    host: str, port: int, tls: ssl.SSLContext | None, sasl: Sasl, opening: asyncio.Semaphore
+) -> BrokerClient:
+    """As `connect`, in its turn, which is over when the connection is open. TimeoutError."""
+    await opening.acquire()
+    with contextlib.ExitStack() as turn:
+        turn.callback(opening.release)
+        async with asyncio.timeout(_CONNECT_S):
+            return await connect(host, port, tls, sasl, turn.close)
 
 
 def _keep(verdicts: dict[bytes, float], key: bytes, until: float) -> None:

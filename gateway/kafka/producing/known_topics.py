@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
 
 from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import TopicInfo
+from kafka_gateway.kafka.producing.first_connections import Lazily
 from kafka_gateway.rights import Rights
 
 _log = logging.getLogger("gateway.kafka.producer")
@@ -74,7 +74,7 @@ class KnownTopics:
         # All waiters share one task and are woken in the order in which they came.
         if makes or not self._create:
             return asyncio.shield(self._question(topic, makes))
-        return _Finding(self, topic, rights)
+        return Lazily(lambda: self._find(topic, rights))
 
     def _is_kept(self, topic: str, makes: bool) -> bool:
         """Whether librdkafka gets a record while nobody knows of its topic: that may be made, or was there before."""
@@ -84,7 +84,7 @@ class KnownTopics:
         asking = self._asking.get((topic, makes))
         return asking or self._start(topic, makes, self._ask(topic, makes))
 
-    async def find(self, topic: str, rights: Rights) -> None:
+    async def _find(self, topic: str, rights: Rights) -> None:
         """Returns when the topic is there, for whoever may not have it made. NotAuthorized if it is not."""
         making = self._asking.get((topic, True))
         if making is not None:  # by somebody who may
@@ -212,18 +212,6 @@ class KnownTopics:
             else:
                 self._known.pop(topic, None)  # records wait until librdkafka knows its partitions
                 self._start(topic, self._create, self._found(topic, found))
-
-
-class _Finding:
-    """What to await for a topic that must be there; nothing is asked until somebody does."""
-
-    __slots__ = ("_rights", "_topic", "_topics")
-
-    def __init__(self, topics: KnownTopics, topic: str, rights: Rights) -> None:
-        self._topics, self._topic, self._rights = topics, topic, rights
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._topics.find(self._topic, self._rights).__await__()
 
 
 async def _run(question: Awaitable[None]) -> None:

@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import logging
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import confluent_kafka
@@ -31,11 +32,13 @@ from kafka_gateway.errors import (
     UnknownTopicTimeout,
 )
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
+from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.producing.batch import Batch, FollowedBatch
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
+from kafka_gateway.kafka.producing.first_connections import FirstConnection, FirstConnections, Lazily
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
+from kafka_gateway.kafka.producing.producer_settings import largest_batch, patience_s, size_limit
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
@@ -78,12 +81,14 @@ class KafkaProducer:
         queue_records: int,
         create_topics: bool,
         all_down: Callable[[], None] = lambda: None,
+        connections: FirstConnections | None = None,
         times: EmbeddedTimes | None = None,
         numbers: KafkaNumbers | None = None,
     ) -> None:
         """
         Args:
             numbers: what is counted of all records.
+            connections: makes the connection that is there before the first record; None: librdkafka does it.
             all_down: is called on a thread of its own when there is no connection to any broker.
             times: of the embedded Kafka, which does not keep any.
         """
@@ -112,10 +117,11 @@ class KafkaProducer:
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
         config = clients.producer_config()
-        self.size_limit = _size_limit(config)
+        self.size_limit = size_limit(config)
         """See the port."""
-        self._limits = SizeLimits(admin, _largest_batch(config))
+        self._limits = SizeLimits(admin, largest_batch(config))
         self._wide = self._sender(self._limits.largest)
+        self._connection = FirstConnection(connections, lambda: self._wide.producer)
         self._rerouting = Rerouting(
             self._limits,
             self._wide,
@@ -123,7 +129,7 @@ class KafkaProducer:
             lambda: (*self._open, *self._told),
             self._finish,
             self._found,
-            _patience_s(config),
+            patience_s(config),
         )
         self._routes, self._moves = self._rerouting.routes, self._rerouting.moves
 
@@ -165,20 +171,27 @@ class KafkaProducer:
         if asking is None and self._limits.due(topic):
             asking = self._asking_limits[topic] = self._loop.create_task(self._ask_limit(topic))
             asking.add_done_callback(lambda _: self._asking_limits.pop(topic, None))
-        if asking is None or self._create_topics or self._limits.knows(topic):
-            return known  # a change that is not known yet costs a refusal, and no record
-        # With a batch that is refused, what comes behind it could be stored before it.
-        return self._when_both(asking, known)
+        # A change that is not known yet costs a refusal, but what comes behind that batch could be stored before it.
+        if not (asking is None or self._create_topics or self._limits.knows(topic)):
+            known = Lazily(partial(self._when_both, asking, known))
+        return known if self._connection.is_made else Lazily(partial(self._connect, topic, known))
 
     def knows(self, topic: str) -> bool:
         """See the port."""
-        return self._topics.knows(topic) and (self._create_topics or self._limits.knows(topic))
+        knows = self._topics.knows(topic) and (self._create_topics or self._limits.knows(topic))
+        return knows and self._connection.is_made
 
     async def _when_both(self, asking: asyncio.Task[None], known: Awaitable[None] | None) -> None:
         # All who wait for a topic wait for the same, and are woken in the order in which they came.
         await asyncio.shield(asking)
         if known is not None:
             await known
+
+    async def _connect(self, topic: str, known: Awaitable[None] | None) -> None:
+        if known is not None:
+            await known
+        if not self._topics.is_absent(topic):
+            await self._connection.make(topic)
 
     async def _learn(self, topic: str) -> None:
         """Has all producers ask for the topic's partitions now."""
@@ -444,6 +457,7 @@ class KafkaProducer:
     def refuse(self) -> None:
         """Answers the batches that wait: Kafka takes the login of this producer no more, and librdkafka would try it
         again until their time is up."""
+        self._connection.close()
         error = KafkaAuthentication(_REFUSED)
         for batch in list(self._open):
             self._tell(batch, error)
@@ -459,6 +473,7 @@ class KafkaProducer:
         for topic, checking in list(self._checking.items()):
             checking.cancel()
             self._send_checked(topic)
+        self._connection.close()
         self._trouble.close()
         self._topics.close()
         end = self._loop.time() + timeout_s
@@ -483,19 +498,3 @@ def _cost(records: Sequence[RecordToSend]) -> int:
     cost = len(records) * RECORD_COST_BYTES
     cost += sum(map(len, filter(None, [record.value for record in records])))
     return cost + sum(map(len, filter(None, [record.key for record in records])))
-
-
-def _patience_s(config: Mapping[str, Any]) -> float:
-    """How long a record may be on its way."""
-    named = [config[name] for name in ("delivery.timeout.ms", "message.timeout.ms") if name in config]
-    return max(map(float, named)) / 1000 if named else 300.0
-
-
-def _size_limit(config: Mapping[str, Any]) -> SizeLimit:
-    codec = config.get("compression.codec") or config.get("compression.type") or "none"
-    return SizeLimit(int(config.get("message.max.bytes", 1_000_000)), codec != "none")
-
-
-def _largest_batch(config: Mapping[str, Any]) -> int:
-    """How large the batches of a producer with this configuration become, by librdkafka's properties."""
-    return min(int(config.get(name, 1_000_000)) for name in ("batch.size", "message.max.bytes"))
