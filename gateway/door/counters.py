@@ -1,7 +1,7 @@
-"""What the door counts: plain numbers that are added to on the way of requests, and read when somebody asks for them.
+"""Counters of the door: plain numbers that requests add to, and that are read when somebody asks for them.
 
-Nothing here is rendered. Labels are what the gateway chooses (templates of routes, names of transports), never text of
-clients, so there are so many of them and no more (observability.md §1).
+Nothing here is rendered. The gateway chooses the labels (templates of routes, names of transports), never clients, so
+their number is bounded (observability.md §1).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Counters:
         counts.sum += seconds
 
     def way(self, session: Session) -> Way:
-        """The numbers of the way by which the session's requests come; the session remembers them."""
+        """The numbers of the session's transport and listener; the session remembers them."""
         key = (session.transport, session.listener)
         found = self.ways.get(key)
         if found is None:

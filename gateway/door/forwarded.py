@@ -1,8 +1,8 @@
-"""Proxies in front of the gateway: who their clients are, as those say that are believed (security.md §6).
+"""Proxies in front of the gateway: the clients that trusted ones name (security.md §6).
 
-``forwarded.trust`` names their networks. Of a chain of addresses the last one counts that is not a trusted proxy's:
-whatever stands before it, the client may have written itself. ``X-Forwarded-For`` counts before ``Forwarded``
-(RFC 7239); a proxy must write one of them anew, or add to it, and drop the other.
+``forwarded.trust`` names their networks. In a chain of addresses the last one that is not a trusted proxy's counts:
+the client may have written the ones before it. ``X-Forwarded-For`` counts before ``Forwarded``
+(RFC 7239); a proxy must set one of them, or add to it, and remove the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOTHING_TOLD: Final = Told()
 
 
 class Proxies:
-    """The proxies that are believed."""
+    """The trusted proxies."""
 
     def __init__(self, config: Config) -> None:
         self._networks = [ipaddress.ip_network(each) for each in config.items(TRUST) if each != _UNIX]
@@ -69,11 +69,11 @@ class Proxies:
         return Told(hop.get("address", proxy), scheme if scheme in ("http", "https") else "", host)
 
     def _client(self, hops: Sequence[dict[str, str]]) -> dict[str, str]:
-        """The last hop that is no trusted proxy; of nothing but proxies the first."""
+        """The last hop that is no trusted proxy; the first, if all are proxies."""
         found: dict[str, str] = {}
         for hop in reversed(hops[-_HOPS_MAX:]):
             address = _parsed(_bare(hop.get("for", "")))
-            if address is None:  # "unknown", or a name that hides somebody: nothing before it can be told
+            if address is None:  # "unknown", or an obfuscated name: the hops before it are not known
                 break
             found = {**hop, "address": str(address)}
             if not self.trusts(str(address)):
@@ -98,7 +98,7 @@ def proxy_faults(config: Config) -> list[Fault]:
 
 
 def move_host(message: Any, host: str) -> Any:
-    """aiohttp's message with the host that the client has asked for: all that makes URLs finds it where it belongs."""
+    """aiohttp's message with the host that the client asked for in ``Host``, where all that makes URLs reads it."""
     headers = CIMultiDict(message.headers)
     headers["Host"] = host
     raw = [each for each in message.raw_headers if each[0].lower() != b"host"]
@@ -117,7 +117,7 @@ def _last(headers: Mapping[str, str], name: str) -> str:
 
 
 def _elements(text: str) -> list[dict[str, str]]:
-    """The elements of ``Forwarded``; nothing if it is malformed, for then nobody knows where one begins."""
+    """The elements of ``Forwarded``; nothing if it is malformed: then it is not known where one begins."""
     found: list[dict[str, str]] = [{}]
     position = 0
     while position < len(text):

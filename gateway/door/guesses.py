@@ -1,7 +1,7 @@
-"""Addresses that guess: who shows wrong proofs too often is sent away for a while (security.md §2).
+"""Addresses that guess: one with too many wrong proofs is refused for a while (security.md §2).
 
-A proof that is being judged takes one of the address's chances; a right one gives it back. What an address has in
-judgement at the same time is bounded, and waits for its turn behind the others of the same address only.
+A proof that is being judged takes one of the attempts of its address; a right one gives it back. The proofs of one
+address that are judged at the same time are bounded; the others wait, behind those of the same address only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether a client that has closed its sending side (``nc -N``) still reads, or is gone: both look the same before
 something is written to it.
 
-The system of a client that reads acknowledges what it is sent. That of one that is gone has nobody to give it to, and
-resets the connection (RFC 9293 §3.10.7.4). Only records need to know: those of a client that is gone go to the next.
+The system of a client that reads acknowledges what it is sent. If the client is gone, its system resets the
+connection (RFC 9293 §3.10.7.4). Only records need this: those of a client that is gone go to the next one.
 """
 
 from __future__ import annotations

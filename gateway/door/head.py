@@ -1,4 +1,4 @@
-"""The head of a request: what aiohttp's parser lets pass, and a proxy in front may understand otherwise."""
+"""The head of a request: what aiohttp's parser accepts, and a proxy in front may read in another way."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check_head(request: web.BaseRequest, proofs: Iterable[str] = ()) -> None:
         coding = ",".join(headers.getall("Transfer-Encoding"))
         if coding.strip().lower() != "chunked":
             raise _UnknownCoding(f"The gateway can undo chunked, and no other transfer coding; not {coding[:100]!r}.")
-    # What aiohttp could grant. Java's HttpClient offers h2c with its first request, which may well have a body; and its
+    # The upgrades that aiohttp knows. Java's HttpClient offers h2c with its first request, which may have a body; its
     # WebSocket says Content-Length: 0, which is no body.
     if (
         "Upgrade" in headers

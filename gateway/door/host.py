@@ -194,7 +194,7 @@ class Host:
         return ProxyServer(shared or listen_tcp(listener), context, self.proxies.trusts, serve, self.header_timeout_s)
 
     def _secured(self, listener: Listener, name: str) -> ListenerTls:
-        from kafka_gateway.door.tls import ListenerTls  # its library takes a while to import
+        from kafka_gateway.door.tls import ListenerTls  # importing its library takes a while
 
         secured = self._secured_by_listener[name] = ListenerTls(self._config.for_listener(listener.name))
         self.gateway.reloads.append(secured.reload)
@@ -217,7 +217,7 @@ class Host:
         return base64.b64encode(shown).decode() if shown else ""
 
     def note_refused(self, peer: str, reason: BaseException | None) -> None:
-        """Counts a request that was no valid HTTP. The log is told now and then only, or it could be flooded."""
+        """Counts a request that was no valid HTTP. It is logged at an interval, because it could flood the log."""
         self.refused += 1
         now = time.monotonic()
         if now >= self._tell_refused_at:

@@ -1,6 +1,6 @@
-"""The way of every request over HTTP, whichever transport it is for.
+"""The steps of every request over HTTP, whichever transport it is for.
 
-In this order: the head and its Host, preflights and pages of other origins, the proof of who asks; then the transport
+In this order: the head and its Host, preflights and pages of other origins, the proof of the client; then the transport
 decodes it and asks ``Gateway.dispatch``, where everything else is decided (route, rights, limits, media types). What
 any of them refuses becomes a reply here, in the transport's words, and every reply gets its line in the access log.
 """
@@ -149,7 +149,7 @@ class Door:
                 proof = known.proof
                 if connection.certificate:
                     proof = self._proofs.shown(known.headers, connection.certificate)
-                if proof == session.proof:  # and so it is for the next request with this head, if nothing changes
+                if proof == session.proof:  # the same holds for the next request with this head, if nothing changes
                     connection.proven_by, connection.proven = known, session.proof
                 else:
                     session = None
@@ -344,10 +344,10 @@ class Offer:
         self.heads = KnownHeads()
 
     def candidates(self, path: str, upgrade: bool) -> tuple[Transport, ...]:
-        """Those that may claim a request for this path: most paths have two, and asking all costs microseconds."""
+        """The transports that may claim a request for this path: mostly two, and asking all would cost microseconds."""
         found = self._candidates.get((path, upgrade))
         if found is None:
-            last = self.transports[-1:]  # takes what nobody else wants
+            last = self.transports[-1:]  # takes what no other transport claims
             found = tuple(
                 each
                 for each in self.transports
@@ -377,7 +377,7 @@ def _transport_of(request: HttpRequest, connection: HttpConnection) -> Transport
 
 
 def peer_of(peer: object) -> str:
-    """The client's address, of what its connection says; ``unix`` on a Unix socket."""
+    """The client's address by its connection; ``unix`` on a Unix socket."""
     return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
 

@@ -1,4 +1,4 @@
-"""Unpacking the bodies of requests, within limits and in small steps: others want a turn of the loop, too.
+"""Decompressing the bodies of requests, within limits and in small steps, between which the event loop serves others.
 
 aiohttp would unpack a body while it arrives, before anybody knows whose it is; the bodies of some paths must stay as
 they were sent, so its own is switched off for all (gateway/door/host.py).

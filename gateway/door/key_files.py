@@ -1,7 +1,7 @@
 """Files of keys and certificates as OpenSSL takes them: PEM, and PKCS#12, which Java's keytool writes by default.
 
-What a file is, its first bytes say; its name and the ``…type`` property do not matter, for keytool calls PKCS#12 files
-``.jks`` as well.
+The first bytes of a file tell what it is; its name and the ``…type`` property do not count, because keytool calls
+PKCS#12 files ``.jks`` as well.
 """
 
 from __future__ import annotations

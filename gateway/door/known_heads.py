@@ -1,4 +1,4 @@
-"""Heads of requests that came before, byte for byte: what follows from a head alone is worked out once.
+"""Heads of requests that came before, byte for byte: what follows from a head alone is computed once.
 
 A client that keeps its connection sends the same head again and again. Parsing it, asking which transport takes it,
 whether its page may ask, and decoding target and headers costs more than all the rest of a small request. So a head
@@ -56,7 +56,7 @@ class KnownHead:
 
 
 class KnownHeads:
-    """Those of one listener: what is offered differs between listeners."""
+    """The known heads of one listener: what is offered differs between listeners."""
 
     sights = 2
     """How often a head must have come before it is kept, so that heads that come once push out no others."""

@@ -1,4 +1,4 @@
-"""Sockets that listen: TCP on one or both versions of IP, and Unix sockets, of which a dead gateway may leave some."""
+"""Sockets that listen: TCP on one or both versions of IP, and Unix sockets, whose files a killed gateway leaves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _remove_stale(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             probe = socket.socket(socket.AF_UNIX)
-            probe.settimeout(1.0)  # one that is too busy to take connections is alive
+            probe.settimeout(1.0)  # its gateway lives, and is too busy to accept
             try:
                 probe.connect(path)
             except ConnectionRefusedError:

@@ -1,7 +1,7 @@
-"""Who asks: opens the sessions of clients, and looks at their proofs again for as long as the clients stay.
+"""Proofs of clients: opens their sessions, and looks at the proofs again for as long as the clients stay.
 
 Every transport opens its sessions here, and none looks at a proof again by itself: one loop does that for all of them,
-so that a removed user or an expired token is out everywhere alike, within five seconds (security.md §2).
+so that a removed user or an expired token ends everywhere alike, within five seconds (security.md §2).
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Proofs:
 
     async def _prove(self, shown: Mapping[str, str], peer: str) -> Principal:
         """The principal of this proof, who may use the gateway at all."""
-        if not shown or not self._authenticator.reads(shown):  # nobody guesses by showing nothing
+        if not shown or not self._authenticator.reads(shown):  # showing no proof is no guess
             principal = await self._authenticator.authenticate(shown, peer)
         elif (known := self._authenticator.recall(shown)) is not None:
             principal = known
@@ -316,7 +316,7 @@ class Proofs:
         try:
             await self.look_again(session)
         except (Unauthorized, Forbidden, BrokerNotAvailable):
-            return  # the session is closed; or it goes on until Kafka can tell
+            return  # either the session is closed, or it goes on until Kafka can tell
         except ServiceError:
             self._nobody_can_tell(session)
         else:

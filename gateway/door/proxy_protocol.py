@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): a proxy begins with whose connection it is.
+"""The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): a proxy first sends the client's address.
 
-They come before TLS, so such a listener accepts its connections itself, reads those bytes and not one more, and hands
-the rest to the usual way.
+It comes before TLS, so such a listener accepts its connections itself, reads exactly those bytes, and then serves the
+connection like any other.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class ProxyServer:
         except ConnectionError:
             pass
         finally:
-            self._room.release()  # a client that is slow with TLS keeps nobody else out
+            self._room.release()  # a client that is slow with TLS delays no other
             if not read:
                 connection.close()
         if read:  # from here on the connection is asyncio's: it closes it

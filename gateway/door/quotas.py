@@ -1,7 +1,7 @@
 """How much each principal may use (security.md §5): buckets and counts that all its sessions share.
 
-What is too much is refused with 429 and ``Retry-After``, before any of it was done; streams are not refused what they
-have begun, they are slowed down. A principal without limits costs nothing: its sessions share `UNLIMITED`.
+A request beyond a limit is refused with 429 and ``Retry-After``, before any of it is done; streams that have begun are
+slowed down instead. A principal without limits costs nothing: its sessions share `UNLIMITED`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Quotas:
         """Takes the limits of this configuration for all who come; `renew` gives them to those who are here."""
         self._usual = {name: config.integer(f"quota.{name}") for name in NAMES}
         if not config.asks_who and not config.given("quota.consumer.instances"):
-            self._usual["consumer.instances"] = 0  # all clients are one principal
+            self._usual["consumer.instances"] = 0  # without authentication all clients are one principal
 
     def of(self, principal: Principal) -> Allowance:
         """The allowance of the principal, the same for all its sessions."""
@@ -152,7 +152,7 @@ class Quotas:
         return known
 
     def renew(self, sessions: set[Session]) -> None:
-        """The rules have changed: everybody gets the limits of now."""
+        """Gives every principal the present limits, because the rules have changed."""
         for allowance in list(self._known.values()):
             if allowance.principal is not None:
                 allowance.set(self._limits(allowance.principal))

@@ -23,7 +23,7 @@ from kafka_gateway.session import Session
 
 
 class Bodies(Protocol):
-    """What reads bodies within the limits, and writes those of errors: the door."""
+    """Reads bodies within the limits, and writes those of errors: the door."""
 
     async def read_body(self, request: HttpRequest) -> bytes: ...
     def error_body(self, request: HttpRequest, error: ServiceError, dialect: Dialect) -> bytes:
@@ -123,7 +123,7 @@ class HttpRequest(web.BaseRequest):
         return lambda status, size: access.finish(session, method, path, started, status, size, facts)
 
     def error_body(self, error: ServiceError, dialect: Dialect = REST) -> bytes:
-        """The body that tells the error, and the way out where ``errors.help`` says so."""
+        """The body that tells the error, and its help where ``errors.help`` says so."""
         return self.bodies.error_body(self, error, dialect)
 
     @property

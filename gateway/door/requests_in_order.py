@@ -1,7 +1,7 @@
 """aiohttp's parser, made to hand out the requests that came before one that it cannot read.
 
-By itself it throws away all that it has found in a read of the connection as soon as something in there is wrong, so
-that valid requests which a client sends ahead (RFC 9112 §9.3.2) got no answer when a faulty one arrived with them.
+By itself it drops all that it has found in a read of the connection as soon as something in it is wrong, so that valid
+requests which a client sends ahead (RFC 9112 §9.3.2) got no answer when a faulty one arrived with them.
 """
 
 from __future__ import annotations

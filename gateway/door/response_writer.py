@@ -1,4 +1,4 @@
-"""Writing the body of an aiohttp response that is sent while it comes to be."""
+"""Writing the body of an aiohttp response while it is being made."""
 
 from __future__ import annotations
 

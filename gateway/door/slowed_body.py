@@ -1,4 +1,4 @@
-"""A body that is worked on while it arrives, of a principal that may produce only so many bytes a second."""
+"""A body that is processed while it arrives, of a principal with a limit of bytes a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A feed whose client may have only so many bytes a second: it is paused until its principal may have more."""
+"""A feed whose client has a limit of bytes a second: it is paused until its principal may have more."""
 
 from __future__ import annotations
 

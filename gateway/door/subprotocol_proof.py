@@ -5,7 +5,7 @@ A page that has to show who asks offers two: the one that the gateway speaks, an
 
     new WebSocket(url, ["kafka-gateway", "authorization." + base64url("Basic YWxpY2U6c2VjcmV0")])
 
-The gateway answers with the first, never with the second. In the query, where such proofs are put elsewhere, they would
+The gateway answers with the first, never with the second. Elsewhere such proofs are put in the query, where they would
 end up in logs.
 """
 

@@ -1,9 +1,9 @@
 """TLS of the listeners: from their ``ssl.*`` keys to the contexts with which connections are made.
 
-Each listener has one context for as long as it is open. It is only a way in: when a client begins, it is given the
-context that the files say at that moment, by the name of the host that it asks for (RFC 6066, section 3). So new files
-count for new connections, and nobody's is dropped. What cannot be changed that way, versions, ciphers and whether there
-is a list of revoked certificates, stays as it was at the start.
+Each listener has one context for as long as it is open. Connections only begin with it: a client is then given the
+context made of the files as they are at that moment, by the name of the host that it asks for (RFC 6066, section 3). So
+new files count for new connections, and no connection is dropped. What cannot be changed that way, versions, ciphers
+and whether there is a list of revoked certificates, stays as it was at the start.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _context(config: Config) -> ssl.SSLContext:
             raise _fault(config, TRUSTSTORE, error) from None
     context.verify_mode = _CLIENT_CERTIFICATE[config.text("ssl.client.authentication")]
     if context.verify_mode != ssl.CERT_NONE:
-        # A client that takes up an old session again shows no certificate: nobody would look whether it still counts.
+        # A client that resumes a session shows no certificate: nobody would check whether it is still valid.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         if revoked := config.text(REVOKED):

@@ -1,8 +1,8 @@
-"""The end of a connection between processes that answers: requests of clients of another one.
+"""The answering end of a connection between processes: it serves requests of clients of the other one.
 
 They go through ``Gateway.dispatch`` like all others, in a session that has the principal which the other process has
-made sure of. Who asks is judged there; rights, limits, media types and bodies here, where it is known what the request
-means.
+made sure of. The proof is judged there; rights, limits, media types and bodies are judged here, where it is known
+what the request means.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class Answering(Wire):
 
 
 class _Telling(Dialect):
-    """Keeps the error for whoever has other words for it."""
+    """Keeps the error for a caller that tells it in its own words."""
 
     def __init__(self) -> None:
         self.failure: Failure | None = None

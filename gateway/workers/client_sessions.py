@@ -1,6 +1,6 @@
 """The sessions in which requests of another process are served, each for one request at a time.
 
-The client, and what it proves, stay where its connection is; so nothing of a session outlasts its request but a stream.
+The client and its proof stay where its connection is; so only a stream of a session outlasts its request.
 One that has nothing left is used again for the next request of the same client: making one, with rights and quotas,
 costs as much as serving a small request.
 """
