@@ -68,9 +68,6 @@ class NotAuthorized(Forbidden):
     def __init__(self, message: str | None = None, need: tuple[str, str, str] | None = None) -> None:
         super().__init__(message)
         self.need = need
-        """Operation, resource and name that were asked for."""
-        self.audited = False
-        """Whether the audit log has it."""
 
 
 class NotFound(ServiceError):
@@ -181,6 +178,11 @@ def rate_headers(limit: int, remaining: int, reset_s: int) -> tuple[tuple[str, s
 
 class QuotaUsedUp(TooManyRequests):
     """The principal has used up its quota (security.md §5)."""
+
+    def __init__(self, message: str, quota: str, retry_after_s: int = 1, limit: int | None = None) -> None:
+        """``quota``: its name, without the prefix of the property."""
+        super().__init__(message, retry_after_s, limit)
+        self.quota = quota
 
 
 class NotSupported(ServiceError):

@@ -126,7 +126,7 @@ class Call(msgspec.Struct, eq=False):
         For names that do not stand in the path. What becomes a stream ends when the rules forbid one of them later.
         Nobody may do anything with the gateway's own topics and groups (KafkaAuthorization).
         """
-        if (own := own_refusal(resource, names)) is not None:
+        if (own := own_refusal(resource, names, operation)) is not None:
             raise own
         session = self.request.session
         session.rights.require(operation, resource, *names)

@@ -25,12 +25,15 @@ def is_own(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
-def own_refusal(resource: str, names: Iterable[str]) -> KafkaAuthorization | None:
-    """Why nobody may use these (``topic`` or ``group``); None if none of them is a gateway's own."""
+def own_refusal(resource: str, names: Iterable[str], operation: str = "describe") -> KafkaAuthorization | None:
+    """Why nobody may use these (``topic`` or ``group``); None if none of them is a gateway's own. ``operation``: what
+    was asked for, for the audit log."""
     own = [name for name in names if is_own(name)] if resource in ("topic", "group") else []
     if not own:
         return None
     listed = ", ".join(own)[:_SHOWN_MAX]
-    return KafkaAuthorization(
+    refusal = KafkaAuthorization(
         f"Not authorized to access {resource}s: [{listed}]: the gateway keeps its own state there."
     )
+    refusal.need = (operation, resource, own[0])
+    return refusal

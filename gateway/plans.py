@@ -109,7 +109,7 @@ class Plans:
         for operation, resource, name in plan.demand.needs:
             # The refusal of single records is told by the services, in the row of the record.
             is_of_records = resource == "topic" and operation in ("read", "write")
-            if not is_of_records and (own := own_refusal(resource, (name,))) is not None:
+            if not is_of_records and (own := own_refusal(resource, (name,), operation)) is not None:
                 raise own
         if remember and len(path) + len(accept or "") + len(content_type or "") <= _KEY_MAX:
             if len(self.known) >= _REMEMBERED_MAX:

@@ -17,6 +17,12 @@ class ServiceError(Exception):
     Who knows more than the class sets it on the error. A class with a status or a code of its own does not inherit it.
     """
 
+    need: tuple[str, str, str] | None = None
+    """Operation, resource and name that were asked for, where it refuses a right: the audit log has it, also where the
+    client is told that there is nothing (security.md §3, §7)."""
+    audited: bool = False
+    """Whether the audit log has it already."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = vars(cls)

@@ -75,6 +75,9 @@ class Witness(Protocol):
     def refused(self, request: Any, error: ServiceError) -> None:
         """The request, or a part of it, is answered with this error."""
 
+    def stays(self, session: Session, request: str) -> None:
+        """The session stays open for a socket, or for what else `Session.keep_open` was called for."""
+
 
 class Waiting:
     """A request that waits for records, in its own task. It can be ended with an error, as a stream can."""
@@ -189,7 +192,8 @@ class Session:
         self.state: dict[object, Any] = {}
         self.closed: CloseReason | None = None
         self.on_close: Callable[[CloseReason], None] | None = None
-        """What a transport does when its client's session ends while the client is there: a close frame, say."""
+        """What a transport does when its client's session ends while the client is there: a close frame, say. Set by
+        ``keep_open``."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """Cancelled when the session closes. Who adds one without ``spawn`` removes it at its end."""
 
@@ -210,6 +214,19 @@ class Session:
         else:
             self.tasks.add(closing := asyncio.get_running_loop().create_task(stream.aclose()))
             closing.add_done_callback(self.tasks.discard)
+
+    def keep_open(self, close: Callable[[CloseReason], None], request: str | None) -> None:
+        """It stays for more than a request, until ``on_close`` is None again, and ``close`` is how its end is told: for
+        every socket, stream and client that a transport keeps.
+
+        Args:
+            request: what has opened it, as method and path, or "" for a connection that no request has opened: the
+                audit log tells of it (security.md §7). None for what begins with a stream of ``Gateway.dispatch``,
+                which is told of already.
+        """
+        self.on_close = close
+        if request is not None and self.witness is not None:
+            self.witness.stays(self, request)
 
     @property
     def owner(self) -> Owner:

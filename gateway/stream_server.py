@@ -162,7 +162,7 @@ class StreamClient:
         if before is not None:
             before.on_close = None
             await self.gateway.close_session(before, GONE)
-        session.on_close = self.close
+        session.keep_open(self.close, "")
         return session
 
     async def ask(self, line: str, headers: Mapping[str, str] | None = None, body: Any = b"", **more: Any) -> Reply:

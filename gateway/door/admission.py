@@ -18,7 +18,7 @@ from kafka_gateway.door.authorization import Authorization, Needs
 from kafka_gateway.door.quotas import UNLIMITED, Quotas
 from kafka_gateway.door.slowed_body import slowed
 from kafka_gateway.door.slowed_feed import SlowedFeed
-from kafka_gateway.errors import NotAuthorized, ProofEnded, ServiceError, Unauthorized
+from kafka_gateway.errors import ProofEnded, QuotaUsedUp, ServiceError, Unauthorized
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.rights import EVERYTHING, Authorizer, Need, not_authorized
 from kafka_gateway.router import Route
@@ -103,12 +103,19 @@ class Admission:
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    def welcome(self, session: Session) -> None:
-        """Gives a session the rights and the allowance of its principal. TooManyRequests: it has one too many."""
+    def welcome(self, session: Session, request: str = "") -> None:
+        """Gives a session the rights and the allowance of its principal. TooManyRequests: it has one too many.
+
+        ``request``: what it comes with, as method and path, for the audit log.
+        """
         allowance = self.quotas.of(session.principal)
         if allowance is not UNLIMITED and session not in allowance.sessions:
             if not session.forwarded:  # it was counted where it is connected
-                allowance.check_connections()
+                try:
+                    allowance.check_connections()
+                except QuotaUsedUp as error:
+                    self._tell_quota(session, error, request)
+                    raise
             allowance.sessions.add(session)
         session.allowance = allowance
         session.witness = self
@@ -174,21 +181,33 @@ class Admission:
             self.audit.decided(request.session, need, True, rule, _told(request))
 
     def refused(self, request: Request, error: ServiceError) -> None:
-        """What a request was answered: if that refuses a right or a proof, it is written down, once. Handlers that
-        answer by themselves tell of it (`Call.tell_refusal`)."""
+        """What a request was answered: if that refuses a right, a proof or a quota, it is written down, once. Handlers
+        that answer by themselves tell of it (`Call.tell_refusal`)."""
         audit, session = self.audit, request.session
         if not audit.enabled:
             return
-        if isinstance(error, NotAuthorized):
-            if error.need is not None and not error.audited:
+        if error.need is not None:
+            if not error.audited:
                 error.audited = True
                 decision = session.rights.decide(*error.need)
-                audit.decided(session, error.need, False, decision.rule, _told(request))
+                rule = error.message if decision.allowed else decision.rule  # not the rules have refused it
+                audit.decided(session, error.need, False, rule, _told(request))
+        elif isinstance(error, QuotaUsedUp):
+            self._tell_quota(session, error, _told(request))
         elif isinstance(error, Unauthorized) and not isinstance(error, ProofEnded):  # its end has been told
             if session.proven:
                 audit.decided(session, _PROOF, False, error.message, _told(request))
             else:
-                audit.refused_proof(session.peer, session.transport, error.message, False)
+                audit.refused_proof(session.peer, session.transport, error.message, False, _told(request))
+
+    def _tell_quota(self, session: Session, error: QuotaUsedUp, request: str) -> None:
+        if self.audit.enabled and not error.audited:
+            error.audited = True
+            self.audit.used_up(session, error.quota, error.message, request)
+
+    def stays(self, session: Session, request: str) -> None:
+        """As `Witness` has it."""
+        self.audit.stays(session, request)
 
     def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         """Keeps an eye on what the response leaves open, and counts what it has brought.

@@ -2,8 +2,8 @@
 
 Lines are made on the event loop and written by a thread, in bundles. The queue between them is bounded: what finds no
 room is counted, and the log says how many lines are missing. Ordinary reads and writes get one line for a session and
-a resource, and are then counted for a minute. So are clients without any proof, by address: nothing else bounds their
-number.
+a resource, and are then counted for a minute. So are clients without any proof, by address, and requests above a quota,
+by principal: nothing else bounds their number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _WAITING_MAX: Final = 10_000
 _COUNTED_MAX: Final = 50_000
 """Sessions and resources that are counted at the same time."""
 _STRANGERS_MAX: Final = 1000
-"""Addresses without a proof that are told apart within a minute; the others are counted together."""
+"""Addresses without a proof, and quotas of principals, that are told apart within a minute; the others are counted
+together."""
 _COUNT_S: Final = 60
 _SHOWN_MAX: Final = 500
 
@@ -69,10 +70,11 @@ class Audit:
         """Lines that were lost: since the start, not only since it was said."""
         self._writer = _Writer(path) if path else None
         self._counts: dict[tuple[Session, Need], tuple[AuditLine, int]] = {}
-        self._strangers: dict[tuple[str, str, str], tuple[AuditLine, int]] = {}
-        """Refused clients that showed no proof, of the last minute: by address, transport and reason."""
-        self._open: dict[Any, tuple[Session, str]] = {}
-        """Streams that were told as opened, with the request that opened each."""
+        self._repeated: dict[tuple[str, ...], tuple[AuditLine, int]] = {}
+        """Refusals of which a client can have as many as it likes, since a minute at most: who was not let in unheard,
+        by address, transport and reason; who has used up a quota, by principal and quota."""
+        self._open: dict[Any, tuple[Session, str, str]] = {}
+        """Streams and sockets that were told as opened, with session, what it is, and the request that opened it."""
 
     def decided(self, session: Session, need: Need, allowed: bool, rule: str, request: str) -> None:
         """What was decided about a request; call it only where ``enabled``."""
@@ -97,39 +99,71 @@ class Audit:
             self._put(_line(session, operation, resource, True, "", request))
 
     def opened(self, session: Session, stream: Any, request: str) -> None:
-        """Writes that a stream or a socket was opened; its end is written, too."""
+        """Writes that a stream was opened; its end is written, too."""
         if self.enabled:
-            self._open[stream] = (session, request)
+            self._open[stream] = (session, "stream", request)
             self.happened(session, "open", "stream", request)
 
-    def tell_closed(self) -> None:
-        """Writes which streams have ended since it was asked last."""
-        for stream, (session, request) in list(self._open.items()):
-            if session.closed is not None or stream not in session.streams:
-                del self._open[stream]
-                self.happened(session, "close", "stream", request)
+    def stays(self, session: Session, request: str) -> None:
+        """As ``opened``, for a socket, or for what else a session stays open for."""
+        if self.enabled:
+            self._open[session] = (session, "socket", request)
+            self.happened(session, "open", "socket", request)
 
-    def refused_proof(self, peer: str, transport: str, reason: str, heard: bool) -> None:
+    def tell_closed(self) -> None:
+        """Writes which streams and sockets have ended since it was asked last."""
+        for each, (session, what, request) in list(self._open.items()):
+            is_open = session.on_close is not None if each is session else each in session.streams
+            if session.closed is not None or not is_open:
+                del self._open[each]
+                self.happened(session, "close", what, request)
+
+    def refused_proof(self, peer: str, transport: str, reason: str, heard: bool, request: str = "") -> None:
         """Somebody came with a proof that proves nothing; or without any, or was sent away unheard: of those each
         address has one line a minute, and a count."""
         if not self.enabled:
             return
         if heard:
-            self._put(_stranger(peer, transport, reason))
+            self._put(_stranger(peer, transport, reason, request))
             return
         key = (network_of(peer), transport, reason)
-        if key not in self._strangers and len(self._strangers) >= _STRANGERS_MAX:
+        if self._is_one_too_many(key):
             peer, key = "-", ("-", transport, reason)
-        known = self._strangers.get(key)
+        if not self._is_again(key):
+            self._first(key, _stranger(peer, transport, reason, request))
+
+    def used_up(self, session: Session, quota: str, reason: str, request: str) -> None:
+        """A principal was refused what is above its quota: one line a minute for each principal and quota, and a
+        count."""
+        key = (str(session.principal), "quota", quota)
+        if not self._is_one_too_many(key):
+            if not self._is_again(key):
+                self._first(key, _line(session, "use", f"quota:{quota}", False, reason, request))
+        elif not self._is_again(key := ("-", "quota", quota)):
+            resource, rule = f"quota:{quota}", f"a principal has used up its quota.{quota}"
+            self._first(key, AuditLine(_now(), "-", "-", session.transport, "use", resource, False, rule))
+
+    def _is_one_too_many(self, key: tuple[str, ...]) -> bool:
+        """Whether it cannot be told apart from others any more in this minute."""
+        return key not in self._repeated and len(self._repeated) >= _STRANGERS_MAX
+
+    def _is_again(self, key: tuple[str, ...]) -> bool:
+        """Whether there is a line of it already, which then counts it."""
+        known = self._repeated.get(key)
         if known is None:
-            known = (_stranger(peer, transport, reason), -1)
-            self._put(known[0])
-        self._strangers[key] = (known[0], known[1] + 1)
+            return False
+        self._repeated[key] = (known[0], known[1] + 1)
+        return True
+
+    def _first(self, key: tuple[str, ...], line: AuditLine) -> None:
+        self._repeated[key] = (line, 0)
+        self._put(line)
 
     def tell_counts(self) -> None:
-        """Writes how often each ordinary thing was done, and each address was sent away, since it was told last."""
-        strangers, self._strangers = self._strangers, {}
-        for line, count in strangers.values():
+        """Writes how often each ordinary thing was done, each address was sent away, and each quota was used up, since
+        it was told last."""
+        repeated, self._repeated = self._repeated, {}
+        for line, count in repeated.values():
             if count:
                 self._put(_again(line, count))
         counts, self._counts = self._counts, {}
@@ -254,8 +288,10 @@ def _again(line: AuditLine, count: int) -> AuditLine:
     )  # fmt: skip
 
 
-def _stranger(peer: str, transport: str, reason: str) -> AuditLine:
-    return AuditLine(_now(), "-", peer, transport, "authenticate", "gateway", False, _shown(reason))
+def _stranger(peer: str, transport: str, reason: str, request: str) -> AuditLine:
+    return AuditLine(
+        _now(), "-", peer, transport, "authenticate", "gateway", False, _shown(reason), _shown(request)
+    )  # fmt: skip
 
 
 def _shown(text: str) -> str:

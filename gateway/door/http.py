@@ -256,7 +256,8 @@ class Door:
         proofs, headers, certificate = self._proofs, request.headers, connection.certificate
         session = connection.session
         listener, peer = connection.listener, request.told.peer or connection.peer
-        if transport.plain and proofs.is_open(request.raw_path.partition("?")[0]):
+        path = request.raw_path.partition("?")[0]
+        if transport.plain and proofs.is_open(path):
             # The connection must not keep it: the next request may need a proof.
             opened = proofs.open_unproven(transport.name, listener, peer)
             opened.admin = connection.admin or opened.admin
@@ -267,9 +268,10 @@ class Door:
             and session.peer == peer
             and proofs.shown(headers, certificate) == session.proof
         ):
-            await proofs.look_again(session)
+            await proofs.look_again(session, request.method, path)
             return session
-        opened = await proofs.open(transport.name, headers, listener, peer, certificate)
+        told = f"{request.method} {path}"
+        opened = await proofs.open(transport.name, headers, listener, peer, certificate, told)
         opened.admin = connection.admin or opened.admin
         old, connection.session = connection.session, opened
         if old is not None:

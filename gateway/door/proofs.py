@@ -51,11 +51,12 @@ class Proofs:
 
     def __init__(self, config: Config, authenticator: Authenticator) -> None:
         self.sessions: set[Session] = set()
-        self.welcome: Callable[[Session], None] = lambda session: None
-        """Gives a session what its principal may do; may raise TooManyRequests. The gateway sets it."""
-        self.refused: Callable[[str, str, str, bool], None] = lambda peer, transport, reason, heard: None
-        """Is told of everybody who is not let in: address, transport, reason, and whether a proof was heard. Wrong
-        proofs of an address are bounded (`Guesses`); how often others come who show nothing is not."""
+        self.welcome: Callable[[Session, str], None] = lambda session, request: None
+        """Gives a session what its principal may do, for this request (method and path, or ""); may raise
+        TooManyRequests. The gateway sets it."""
+        self.refused: Callable[[str, str, str, bool, str], None] = lambda peer, transport, reason, heard, request: None
+        """Is told of everybody who is not let in: address, transport, reason, whether a proof was heard, and the
+        request. Wrong proofs of an address are bounded (`Guesses`); how often others come who show nothing is not."""
         self._authenticator = authenticator
         self._asks = bool(authenticator.proof)
         self._asks_certificate = CERTIFICATE in authenticator.proof
@@ -94,21 +95,27 @@ class Proofs:
     # --- coming in --------------------------------------------------------------------------------------------------
 
     async def open(
-        self, transport: str, headers: Mapping[str, str], listener: str = "", peer: str = "", certificate: str = ""
+        self,
+        transport: str,
+        headers: Mapping[str, str],
+        listener: str = "",
+        peer: str = "",
+        certificate: str = "",
+        request: str = "",
     ) -> Session:
         """A session for a client with these headers (looked up by lower-case name), and with this certificate, which
-        TLS has verified.
+        TLS has verified. ``request``: method and path of what it is opened for, which the audit log is told.
 
         Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), Unavailable.
         """
         shown = self.shown(headers, certificate)
-        with self._telling(peer, transport, shown):
+        with self._telling(peer, transport, shown, request):
             principal = await self._prove(shown, peer)
             lease, until = await self._lease(principal, shown, peer)
         session = Session(transport, listener, peer, principal, shown)
         self._use(session, lease, until)
         session.admin = self._admin
-        self.welcome(session)
+        self.welcome(session, request)
         self.sessions.add(session)
         return session
 
@@ -117,7 +124,7 @@ class Proofs:
         opened = Session(transport, session.listener, session.peer, session.principal, session.proof)
         self._use(opened, session.kafka, math.inf)
         opened.admin = session.admin
-        self.welcome(opened)
+        self.welcome(opened, "")
         self.sessions.add(opened)
         return opened
 
@@ -130,14 +137,14 @@ class Proofs:
         if session.proven:
             lease, _ = await self._lease(session.principal, session.proof, session.peer)
             self._use(session, lease, math.inf)
-        self.welcome(session)
+        self.welcome(session, "")
         self.sessions.add(session)
 
     def open_unproven(self, transport: str, listener: str = "", peer: str = "") -> Session:
         """A session for one request whose path needs no proof; `Gateway.dispatch` serves it nothing else."""
         session = Session(transport, listener, peer, proven=False)
         session.admin = self._admin
-        self.welcome(session)  # with the rights of User:anonymous
+        self.welcome(session, "")  # with the rights of User:anonymous
         self.sessions.add(session)
         return session
 
@@ -164,7 +171,7 @@ class Proofs:
         await session.aclose(reason)
 
     @contextlib.contextmanager
-    def _telling(self, peer: str, transport: str, shown: Mapping[str, str]) -> Iterator[None]:
+    def _telling(self, peer: str, transport: str, shown: Mapping[str, str], request: str) -> Iterator[None]:
         """Round the judgement of a client: a refusal is told to ``refused``."""
         try:
             yield
@@ -172,7 +179,8 @@ class Proofs:
             reads = bool(shown) and self._authenticator.reads(shown)
             heard = isinstance(error, KafkaLoginRefused) or (reads and not isinstance(error, TooManyRequests))
             silent = isinstance(error, Unauthorized) and not heard
-            self.refused(peer, transport, "no proof that counts was shown" if silent else error.message, heard)
+            reason = "no proof that counts was shown" if silent else error.message
+            self.refused(peer, transport, reason, heard, request)
             raise
 
     async def _prove(self, shown: Mapping[str, str], peer: str) -> Principal:
@@ -208,10 +216,11 @@ class Proofs:
 
     # --- staying ----------------------------------------------------------------------------------------------------
 
-    async def renew(self, session: Session, headers: Mapping[str, str]) -> None:
-        """Takes a newer proof for the session. Forbidden if it is another principal's; otherwise as ``open``."""
+    async def renew(self, session: Session, headers: Mapping[str, str], request: str = "") -> None:
+        """Takes a newer proof for the session, that a request brings. Forbidden if it is another principal's; otherwise
+        as ``open``."""
         shown = self.shown(headers, certificate_of(session))
-        with self._telling(session.peer, session.transport, shown):
+        with self._telling(session.peer, session.transport, shown, request):
             principal = await self._prove(shown, session.peer)
             if not session.proven or str(principal) != str(session.principal):
                 raise Forbidden("The new proof is not the one of the principal that opened this session.")
@@ -226,7 +235,7 @@ class Proofs:
         session.proof = shown
         before, session.principal = session.principal, principal
         if principal.roles != before.roles or principal.attributes != before.attributes:
-            self.welcome(session)
+            self.welcome(session, "")
 
     def keep_newer(self, session: Session, shown_by: Session) -> None:
         """Gives a session the proof with which its client, the same principal, came again."""
@@ -234,8 +243,9 @@ class Proofs:
             self.take_over(session, shown_by.principal, shown_by.proof)
             self._use(session, shown_by.kafka, math.inf)
 
-    async def look_again(self, session: Session) -> None:
-        """Asks once more about the proof with which the session was opened, if it is time to.
+    async def look_again(self, session: Session, method: str = "", path: str = "") -> None:
+        """Asks once more about the proof with which the session was opened, if it is time to; for a request, if one has
+        been the reason.
 
         Raises Unauthorized or Forbidden for one that is not valid any more: the session is closed then. While nobody
         can tell, the session goes on, and the error is raised.
@@ -244,7 +254,8 @@ class Proofs:
             return
         asking = self._asking.get(session)
         if asking is None:
-            asking = self._asking[session] = asyncio.get_running_loop().create_task(self._look(session))
+            work = self._look(session, f"{method} {path}" if method else "")
+            asking = self._asking[session] = asyncio.get_running_loop().create_task(work)
             asking.add_done_callback(lambda done: self._looked(session, done))
         try:
             await asyncio.shield(asking)
@@ -253,7 +264,7 @@ class Proofs:
             asyncio.get_running_loop().call_soon(self._revoke, session)
             raise
 
-    async def _look(self, session: Session) -> None:
+    async def _look(self, session: Session, request: str) -> None:
         shown = session.proof
         try:
             principal = self._authenticator.recall(shown) or await self._authenticator.authenticate(shown, session.peer)
@@ -265,7 +276,7 @@ class Proofs:
                 lease, until = await self._credentials.lease_again(session, principal, shown)
         except (Unauthorized, Forbidden) as error:
             if session.proof is shown:  # else a newer one came meanwhile
-                self.refused(session.peer, session.transport, error.message, True)
+                self.refused(session.peer, session.transport, error.message, True, request)
                 raise
         else:
             if session.proof is shown:

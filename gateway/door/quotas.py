@@ -115,8 +115,9 @@ class Allowance:
         return self._refusal(name, wait_s)
 
     def _refusal(self, name: str, wait_s: float) -> TooManyRequests:
-        limit = self.limits.get(name.removeprefix("quota.")) if name.endswith(".per.sec") else None
-        return QuotaUsedUp(f"{self.principal} has used up its {name}.", max(1, math.ceil(wait_s)), limit)
+        quota = name.removeprefix("quota.")
+        limit = self.limits.get(quota) if name.endswith(".per.sec") else None
+        return QuotaUsedUp(f"{self.principal} has used up its {name}.", quota, max(1, math.ceil(wait_s)), limit)
 
 
 UNLIMITED: Final = Allowance(None, {})

@@ -21,14 +21,20 @@ from kafka_gateway.definitions import (
     anchors_of,
     goes_on,
 )
-from kafka_gateway.errors import InstanceNotFound, InstanceUnavailable, ServiceError, TooManyRequests
+from kafka_gateway.errors import (
+    InstanceNotFound,
+    InstanceOnNoNode,
+    InstanceUnavailable,
+    ServiceError,
+    TooManyRequests,
+)
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.topics import Positions, TopicPartition
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.rights import EVERYTHING
 from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey
-from kafka_gateway.services.instances.registry import InstanceRegistry
+from kafka_gateway.services.instances.registry import InstanceRegistry, hiding
 from kafka_gateway.session import Owner, Session
 
 log = logging.getLogger("gateway.cluster")
@@ -100,8 +106,10 @@ class LastingInstances:
         if self._registry.get(key) is not None:
             return
         definition = self.definitions.find(_slot_key(key))
-        if definition is None or f"v{definition.api}" != key.generation or not _may_use(definition, session):
+        if definition is None or f"v{definition.api}" != key.generation:
             return
+        if not _may_use(definition, session):
+            raise hiding(InstanceOnNoNode(), key)
         reviving = self._reviving.get(key)
         if reviving is None:
             reviving = asyncio.get_running_loop().create_task(self._open(key, definition, session))

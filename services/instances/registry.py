@@ -22,6 +22,7 @@ from kafka_gateway.errors import (
     InstanceNotFound,
     InstanceOnNoNode,
     InstanceUnavailable,
+    QuotaUsedUp,
     ServiceError,
     ShuttingDown,
     TooManyRequests,
@@ -98,6 +99,12 @@ class Use:
             lasting.check_here(self._key)
 
 
+def hiding(error: InstanceNotFound, key: InstanceKey) -> InstanceNotFound:
+    """The error, for a client that may not know of the instance: the audit log knows which right it would need."""
+    error.need = ("alter", "group", key.group)
+    return error
+
+
 class InstanceRegistry:
     """All instances of this gateway process."""
 
@@ -170,7 +177,8 @@ class InstanceRegistry:
                 "Delete one that is no longer needed, or try again later."
             )
         if owned_max and self._owned(owner) >= owned_max:
-            raise TooManyRequests(f"{owner.principal} has {owned_max} consumer instances, as many as its quota allows.")
+            message = f"{owner.principal} has {owned_max} consumer instances, as many as its quota allows."
+            raise QuotaUsedUp(message, "consumer.instances")
         self._instances[key] = None
         making = self._making[key] = _Making(uid, owner, asyncio.ensure_future(make(key)))
         making.task.add_done_callback(functools.partial(self._made, key, making))
@@ -220,7 +228,7 @@ class InstanceRegistry:
             # What is read with one client's Kafka credentials is for nobody else.
             reads_alike = instance.owner.kafka == session.owner.kafka
             if not reads_alike or rights is EVERYTHING or not rights.allows("alter", "group", key.group):
-                raise self._not_found()
+                raise hiding(self._not_found(), key)
         return instance
 
     def _not_found(self) -> InstanceNotFound:

@@ -73,7 +73,7 @@ class TopicsService:
     async def create(self, call: Call) -> Response:
         """``POST …/topics``"""
         request: CreateTopicRequest = call.body
-        if (own := own_refusal("topic", (request.topic.name,))) is not None:
+        if (own := own_refusal("topic", (request.topic.name,), "create")) is not None:
             raise own
         call.require_making(request.topic.name)
         links = await self._links.of(call)

@@ -84,7 +84,7 @@ def request_of(method: str, folder: Path) -> Callable[[], Awaitable[None]]:
     principal = Principal("alice", frozenset({"shop"}), attributes={"tenant": "acme"}) if method != "NONE" else None
     proof = proofs.shown(headers, certificate)
     session = Session("http", principal=principal, proof=proof) if principal is not None else Session("http")
-    proofs.welcome(session)
+    proofs.welcome(session, "")
     known = proofs.shown(headers)
     body = produce_body(1, "binary")
 

@@ -60,10 +60,10 @@ class HttpChannel:
         self.heard_at = self._loop.time()
         self._timers: dict[Callable[[], float], asyncio.TimerHandle] = {}
 
-    def admit(self, client: TrackedClient, idle_s: float) -> None:
-        """Makes the client known and starts its timers."""
+    def admit(self, client: TrackedClient, idle_s: float, request: str) -> None:
+        """Makes the client known and starts its timers. ``request``: what it came with, as method and path."""
         self.client = client
-        client.session.on_close = self.close
+        client.session.keep_open(self.close, request)
         self._clients.add(client)
         self._begin(idle_s)
 

@@ -82,7 +82,7 @@ class AtmosphereClients:
             return self._poll(request, parameters)
         channel = HttpChannel(_FRAMINGS[name], self._settings, parameters, self._ids, self._gateway)
         client = self._client(request, channel, self._gateway.proofs.open_beside(request.session, name))
-        channel.admit(client, self._idle_s)
+        channel.admit(client, self._idle_s, f"{request.method} {request.path}")
         # One write: the handshake has to be the first that the client sees, and a message of its own (§3.3).
         first = channel.framing.opening(parameters.major_version)
         if parameters.wants_handshake:
@@ -113,7 +113,7 @@ class AtmosphereClients:
                 self._limits, self._forget_polled, self._settings, parameters, self._ids, self._gateway
             )
             client = self._client(request, channel, proofs.open_beside(session, LONG_POLLING.name))
-            channel.admit(client, self._idle_s)
+            channel.admit(client, self._idle_s, f"{request.method} {request.path}")
         if greet:
             body = channel.wrap(self._handshake(client))
             return _reply(parameters, Reply(200, _EMPTY, body), client.tracking_id)

@@ -30,17 +30,17 @@ class Identities:
         certificate = certificate_of(own)
         shown = proofs.shown(request.headers, certificate)
         if shown == own.proof:
-            await proofs.look_again(own)
+            await proofs.look_again(own, request.method, request.path)
             return own
         key = tuple(shown.items())
         known = self._others.get(key)
         if known is not None and known.closed is None:
-            await proofs.look_again(known)
+            await proofs.look_again(known, request.method, request.path)
             return known
         if known is None and len(self._others) >= _IDENTITIES_MAX:
             raise TooManyRequests(f"More than {_IDENTITIES_MAX} identities on one connection.")
         opened = self._others[key] = await proofs.open(
-            own.transport, request.headers, own.listener, own.peer, certificate
+            own.transport, request.headers, own.listener, own.peer, certificate, f"{request.method} {request.path}"
         )
         opened.admin = own.admin
         return opened

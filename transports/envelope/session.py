@@ -347,7 +347,7 @@ class EnvelopeSession:
         """Takes a newer proof of the client's principal, without an interruption (security.md §2)."""
         own = self._session
         try:
-            await self._gateway.proofs.renew(own, request.headers)
+            await self._gateway.proofs.renew(own, request.headers, f"{request.method} {request.path}")
         except ServiceError as error:
             self._refuse(error, part)
             return

@@ -317,7 +317,7 @@ class TunnelTransport(Transport):
                 else:
                     socket.close(reason)
 
-            session.on_close = close
+            session.keep_open(close, f"{request.method} {request.raw_path.partition('?')[0]}")
             gateway.admission.hold(session, self._opening.needs({}))
             relay.attach(socket)
             code = (await socket.run(relay.take)).code

@@ -224,7 +224,7 @@ async def serve_stream(
     """Sends the stream until it or the client is gone; how many bytes that were."""
     outlet = SocketOutlet(request.protocol, limits, gateway)
     heartbeat_s = getattr(stream, "heartbeat_s", HEARTBEAT_S)
-    session.on_close = socket.close
+    session.keep_open(socket.close, None)
 
     async def deliver() -> None:
         try:

@@ -92,7 +92,7 @@ class WebSocketTransport(Transport):
         headers = atmosphere.response_headers(parameters, tracking_id) if parameters.is_atmosphere else {}
         socket = await Socket.accept(request, self._limits, headers, gateway.memory, self.name)
         conversation = self._conversation(request, parameters, socket, session, gateway)
-        session.on_close = socket.close
+        session.keep_open(socket.close, f"{request.method} {path}")
         client = TrackedClient(tracking_id, path, session, conversation, socket, conversation.room)
         if parameters.is_atmosphere:
             clients.add(client)

@@ -123,9 +123,8 @@ class WebSocketProxyTransport(Transport):
             behind.end(0)
             session.streams.discard(reply.body)
             raise
-        session.on_close = partial(
-            _session_closed, socket, behind, self._proof_ended[isinstance(wanted, FollowerRequest)]
-        )
+        proof_ended = self._proof_ended[isinstance(wanted, FollowerRequest)]
+        session.keep_open(partial(_session_closed, socket, behind, proof_ended), None)
         _watch_peer(request)
         keep_alive(socket)
         code = 1006
