@@ -211,17 +211,20 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.parametrize(("deployment", "fault"), [_case(fault) for fault in FAULTS], indirect=["deployment"])
 async def test_clients_lose_nothing(deployment: Deployment, fault: Fault) -> None:
+    try:
+        await _judge(deployment, fault)
+    finally:
+        deployment.mend()
+        print("\n".join(map(deployment.log, range(NODES))))  # for whoever looks for the cause of a failure
+
+
+async def _judge(deployment: Deployment, fault: Fault) -> None:
     topic, other = (deployment.kafka.create_topic(partitions=count) for count in (PARTITIONS, 1))
     async with Ownership(deployment) as ownership, Loads(deployment.balancer.url, topic, other) as loads:
         began = time.monotonic()
-        try:
-            await asyncio.to_thread(fault.strike, deployment)
-            over = time.monotonic()
-            await asyncio.to_thread(deployment.shared_out)
-        except BaseException:
-            deployment.mend()
-            print("\n".join(map(deployment.log, range(NODES))))
-            raise
+        await asyncio.to_thread(fault.strike, deployment)
+        over = time.monotonic()
+        await asyncio.to_thread(deployment.shared_out)
         settled = time.monotonic()
         await loads.go_on()
         await loads.finish()
