@@ -78,7 +78,17 @@ class Node:
         self._kafka = kafka
         self.process = process
         self._group, self._topic, self._process_topic = names_of(process.cluster)
-        self.store = SlotStore(process, self._topic, lambda: kafka.producer, self, config.seconds("cluster.suspend.ms"))
+        session_s, heartbeat_s = (
+            config.seconds(f"cluster.{key}.ms") for key in ("session.timeout", "heartbeat.interval")
+        )
+        self.store = SlotStore(
+            process,
+            self._topic,
+            lambda: kafka.producer,
+            self,
+            config.seconds("cluster.suspend.ms"),
+            session_s - 2 * heartbeat_s,  # the last sign of life was one heartbeat before at most, and one is spare
+        )
         self.processes = Processes(process, peers, self.store.served, lambda slots: self.homes.changed(slots))
         self.homes = ClusterHomes(gateway, process, self.store, self.processes.table, peers, workers)
         if peers.carries_proofs:

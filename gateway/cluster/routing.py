@@ -12,6 +12,8 @@ class SlotState(enum.Enum):
     REPLAYING = "replaying"
     SERVING = "serving"
     HANDING_OVER = "handing-over"
+    DOUBTED = "doubted"
+    """It was served; but this process stood still for so long that others may have it by now."""
 
 
 class Turn(enum.Enum):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -38,6 +39,9 @@ _AGAIN_S: Final = 0.5
 _TRIES: Final = 20
 _READ_BACK_S: Final = 5.0
 """How long a new definition may take to come back (cluster.md §10)."""
+_DOUBT_S: Final = 1.0
+"""How long it may take to hear that slots were lost while this process stood still."""
+_TICK_S: Final = 0.5
 _INVALID_SESSION: Final = "INVALID_SESSION_TIMEOUT"
 _SESSION_HELP: Final = (
     "cluster.session.timeout.ms must lie between the brokers' group.min.session.timeout.ms (6000, if nobody has set it)"
@@ -87,9 +91,11 @@ class SlotStore:
         producer: Callable[[], Producer],
         watcher: Watcher,
         suspend_s: float = 0.0,
+        standstill_s: float = math.inf,
     ) -> None:
         """``producer``: the gateway's own, made when it is first used. ``suspend_s``: how long what is live is kept
-        without its slot."""
+        without its slot. ``standstill_s``: a process that has not run for so long may have lost its slots, and serves
+        nothing until it knows better."""
         self._process = process
         self._topic = topic
         self._producer = producer
@@ -100,6 +106,12 @@ class SlotStore:
         self._slots: dict[int, _Slot] = {}
         self._suspend_s = suspend_s
         self._suspended: dict[int, _Suspended] = {}
+        self._standstill_s = standstill_s
+        self._ran_at = time.monotonic()
+        """When this was last asked, or looked at by itself."""
+        self._ticking: asyncio.TimerHandle | None = None
+        self._doubting: asyncio.TimerHandle | None = None
+        """While it is not known whether the slots were lost."""
         self._read_back: dict[str, tuple[int, asyncio.Future[bool]]] = {}
         """Whether the record that creates this ``uid`` is valid, when that is known, and the hash of its place."""
         self._ending: set[str] = set()
@@ -140,20 +152,23 @@ class SlotStore:
     def state(self, slot: int) -> SlotState | None:
         """None: it is not held here."""
         held = self._slots.get(slot)
-        return held.state if held is not None else None
+        return self._shown(held.state) if held is not None else None
 
     def serves(self, slot: int) -> bool:
         held = self._slots.get(slot)
-        return held is not None and held.state is SlotState.SERVING
+        return held is not None and held.state is SlotState.SERVING and not self._is_in_doubt()
 
     def serves_hash(self, hashed: int) -> bool:
         """Whether the slot of what has this hash is served here."""
         held = self._slots.get(hashed % self.count) if self.count else None
-        return held is not None and held.state is SlotState.SERVING
+        return held is not None and held.state is SlotState.SERVING and not self._is_in_doubt()
 
     def states(self) -> dict[int, SlotState]:
         """The states of all slots that are held."""
-        return {slot: held.state for slot, held in sorted(self._slots.items())}
+        return {slot: self._shown(held.state) for slot, held in sorted(self._slots.items())}
+
+    def _shown(self, state: SlotState) -> SlotState:
+        return SlotState.DOUBTED if state is SlotState.SERVING and self._is_in_doubt() else state
 
     def suspended(self) -> list[int]:
         """The slots of which the instances are kept, and not served."""
@@ -165,6 +180,39 @@ class SlotStore:
     def instances(self) -> dict[int, int]:
         """How many definitions there are in each slot that is held."""
         return {slot: len(held.fold) for slot, held in sorted(self._slots.items())}
+
+    # --- a process that stood still -----------------------------------------------------------------------------------
+
+    def _is_in_doubt(self) -> bool:
+        """Whether others may have the slots, and this process has not been told yet: the requests that came while it
+        stood still, as by SIGSTOP, are there before the word of librdkafka's threads."""
+        now = time.monotonic()
+        if now - self._ran_at > self._standstill_s:
+            log.warning("this process stood still for %.1f s: others may serve its slots", now - self._ran_at)
+            self._end_doubt()
+            self._doubting = asyncio.get_running_loop().call_later(_DOUBT_S, self._trust)
+        self._ran_at = now
+        return self._doubting is not None
+
+    def _tick(self) -> None:
+        self._ticking = None
+        self._is_in_doubt()
+        if self._slots:
+            self._tick_later()
+
+    def _tick_later(self) -> None:
+        if self._ticking is None and self._standstill_s < math.inf:
+            self._ticking = asyncio.get_running_loop().call_later(min(_TICK_S, self._standstill_s / 2), self._tick)
+
+    def _trust(self) -> None:
+        """Nothing was heard of a loss: the group has not noticed."""
+        self._doubting = None
+        self._changed()
+
+    def _end_doubt(self) -> None:
+        if self._doubting is not None:
+            self._doubting.cancel()
+            self._doubting = None
 
     # --- Definitions --------------------------------------------------------------------------------------------------
 
@@ -182,6 +230,8 @@ class SlotStore:
 
     def idle(self, seconds: float) -> Iterator[Definition]:
         latest = time.monotonic() - seconds
+        if self._is_in_doubt():
+            return
         for held in list(self._slots.values()):
             if held.state is SlotState.SERVING and held.since < latest:
                 yield from held.fold
@@ -241,8 +291,11 @@ class SlotStore:
             self.trouble = _NO_SHARE
             if not slots:  # other processes have to give some up first, or there are more processes than slots
                 asyncio.get_running_loop().call_later(_SHARE_S, self._do_without)
+        if not self._slots:
+            self._ran_at = time.monotonic()
         for slot in slots:
             self._slots[slot] = _Slot()
+        self._tick_later()
         self._changed()
 
     def _do_without(self) -> None:
@@ -324,7 +377,9 @@ class SlotStore:
 
     def lost(self, slots: Collection[int]) -> None:
         self.trouble = "The coordinator of the nodes' group has not been heard for too long."
-        log.warning("slots %s were lost: the group's coordinator was not heard for too long", sorted(slots))
+        log.warning(
+            "slots %s were lost: the group's coordinator does not count on this process any more", sorted(slots)
+        )
         self._lose(slots)
 
     def fenced(self, why: str) -> None:
@@ -338,6 +393,8 @@ class SlotStore:
             if held is not None and held.state is SlotState.SERVING:
                 self._suspend(slot, held)
             self._let_go(slot)
+        if not self._slots:
+            self._end_doubt()
         self._changed()
 
     # --- suspended slots ----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from kafka_gateway.errors import (
     ShuttingDown,
     TooManyRequests,
 )
+from kafka_gateway.homes import Elsewhere
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.rights import EVERYTHING
@@ -338,13 +339,27 @@ class InstanceRegistry:
         oldest = time.monotonic() - self._timeout_s
         for key, instance in list(self._instances.items()):
             self._forget_dead(key)
-            if key in self._instances and instance is not None and not instance.running and instance.used_at < oldest:
+            if (
+                key in self._instances
+                and instance is not None
+                and not instance.running
+                and instance.used_at < oldest
+                and self._is_here(key)
+            ):
                 log.info("consumer instance %r of group %r expired", key.name, key.group)
                 del self._instances[key]
                 self._expired += 1
                 self._end(instance)
                 if self.lasting is not None:
                     self.lasting.expired(instance)
+
+    def _is_here(self, key: InstanceKey) -> bool:
+        if self.lasting is not None:
+            try:
+                self.lasting.check_here(key)
+            except Elsewhere:  # this process stood still, and another one may have it in use
+                return False
+        return True
 
     async def sweep(self) -> None:
         """Expires instances once a second, until it is cancelled."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 from unittest.mock import Mock
@@ -11,10 +13,12 @@ import pytest
 
 from kafka_gateway import jsonio
 from kafka_gateway.auth import NoAuthentication
+from kafka_gateway.cluster import store
 from kafka_gateway.cluster.homes import ClusterHomes
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process
 from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import Claim, hash_of_key, record_key, write_slots
+from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
@@ -124,10 +128,10 @@ class Others:
 
 
 class Setup:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, standstill_s: float = math.inf) -> None:
         self.log, self.others = Log(), Others()
         self.watch = Watch(lambda: self.homes.changed(range(COUNT)))
-        self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch, SUSPEND_S)  # type: ignore[arg-type]
+        self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch, SUSPEND_S, standstill_s)  # type: ignore[arg-type]
         self.store.count = COUNT
         self.store.holders = [self.watch]
         gateway = self.gateway = Gateway(config, Router([]), {}, NoAuthentication())
@@ -304,6 +308,32 @@ async def give_up(store: SlotStore) -> None:
 
 async def wait(store: SlotStore) -> None:
     await asyncio.sleep(0.01)  # time itself: of the suspension
+
+
+def stand_still(seconds: float) -> None:
+    """As SIGSTOP does: nothing runs meanwhile."""
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_who_stood_still_serves_nobody_until_it_knows_better(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """What its clients had sent meanwhile is read before the word comes that others have its slots."""
+    monkeypatch.setattr(store, "_DOUBT_S", 0.1)
+    setup = Setup(load(BUILTIN_KEYS), standstill_s=0.2)
+    setup.serve(SLOT)
+    await setup.store.create(defined())
+    setup.claim("other/0", SLOT)
+    stand_still(0.5)
+    with pytest.raises(Elsewhere):
+        setup.store.check_here(KEY)
+    assert setup.store.state(SLOT) is SlotState.DOUBTED
+    assert list(setup.store.idle(0)) == [], "nothing expires that others may have in use"
+    setup.others.answers = [Reply(200, "", b"")]
+    forwarding = asyncio.ensure_future(setup.homes.forward(request(), hash_of_key(KEY)))
+    if lost:
+        setup.store.lost([SLOT])
+    reply = await forwarding
+    assert (reply is not None, setup.others.asked) == (lost, ["other/0"] if lost else [])
 
 
 @pytest.mark.parametrize("end", [give_up, wait])

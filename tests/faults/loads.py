@@ -13,7 +13,7 @@ import itertools
 import json
 import time
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ PARTITIONS = 2
 PATIENCE_S = 90.0
 PRODUCE_S, CHURN_S, ROUND_S, COMMIT_S, AGAIN_S = 0.15, 1.0, 0.3, 1.0, 0.1
 READ_MS = 500
+KAFKA_FAILED = 50002
 BROKEN = 0
 """In the place of a status: the connection ended before the reply."""
 
@@ -146,14 +147,22 @@ class Delivered:
     """By partition, the offset behind what came last."""
     seen: dict[int, set[int]] = dataclasses.field(default_factory=lambda: defaultdict(set))
     committed: dict[int, int] = dataclasses.field(default_factory=dict)
+    behind: set[int] = dataclasses.field(default_factory=set)
+    """Partitions of which a commit without a body is: those of which something has come since one was refused."""
     repeated: int = 0
     """Records that came again."""
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What no fault allows."""
     gaps: list[float] = dataclasses.field(default_factory=list)
     """Seconds from one good reply to the next."""
+    told: deque[str] = dataclasses.field(default_factory=lambda: deque(maxlen=30))
+    """What was asked and answered last, for whoever looks for the cause of what is wrong."""
+
+    def note(self, what: str) -> None:
+        self.told.append(f"{time.monotonic():.2f} {what}")
 
     def take(self, partition: int, offset: int) -> None:
+        self.note(f"got {offset} of {partition}")
         due = self.next[partition]
         if offset > due and not (missed := set(range(due, offset))) <= self.seen[partition]:
             self.wrong.append(f"{self.name}: partition {partition} went on at {offset} and not at {min(missed)}")
@@ -161,8 +170,11 @@ class Delivered:
             self.repeated += 1
             if self.commits and offset < self.committed.get(partition, 0):
                 self.wrong.append(f"{self.name}: {offset} of partition {partition} came again, which was committed")
+        if self.wrong:
+            self.wrong[-1] += "" if "; before: " in self.wrong[-1] else f"; before: {', '.join(self.told)}"
         self.seen[partition].add(offset)
         self.next[partition] = offset + 1
+        self.behind.add(partition)
 
     def missing(self, topic: Topic) -> dict[int, list[int]]:
         """What was stored and has not come."""
@@ -224,9 +236,14 @@ class Instance(Load):
 
     async def commit(self) -> bool:
         """Commits what has come, without naming it."""
-        positions = dict(self.delivered.next)
+        positions = {partition: self.delivered.next[partition] for partition in self.delivered.behind}
+        self.delivered.note(f"commits {positions}")
         if await self.clients.ask("POST", f"{self.path}/offsets") is None:
+            self.delivered.note("commit failed")
+            if self.clients.failures[-1].code == KAFKA_FAILED:  # what came before comes again
+                self.delivered.behind.clear()
             return False
+        self.delivered.note("committed")
         if self.delivered.commits:
             self.delivered.committed.update(positions)
         return True
@@ -238,8 +255,10 @@ class Consuming(Instance):
     async def run(self) -> None:
         answered_at = time.monotonic()
         while True:
+            self.delivered.note("reads")
             answer = await self.clients.ask("GET", f"{self.path}/records?timeout={READ_MS}", accept=JSON_V2)
             if answer is None:
+                self.delivered.note("read failed")
                 await asyncio.sleep(AGAIN_S)
                 continue
             now = time.monotonic()

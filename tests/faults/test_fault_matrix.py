@@ -236,7 +236,7 @@ async def _judge(deployment: Deployment, fault: Fault) -> None:
         f"{loads.clients.sent} requests, failed {dict(failures)}, again {loads.repeated()}, longest gaps "
         f"{[round(gap, 2) for gap in gaps[-3:]]}, moves {ownership.takeovers}, overlaps {overlaps[:3]}"
     )
-    assert not loads.wrong()
+    assert not loads.wrong(), "\n".join(loads.wrong())
     unexpected = [each for each in loads.clients.failures if not _allowed(fault, each)]
     assert not unexpected
     if fault.planned:

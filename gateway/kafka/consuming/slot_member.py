@@ -50,8 +50,6 @@ class KafkaSlotMember:
         self._anew = threading.Event()
         self._for_good = True
         self._held: set[int] = set()
-        self._lost: list[int] = []
-        """Slots of which that has not been told yet: the poll that takes them may also say why."""
         self._failure = ""
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="cluster-slots", daemon=True)
@@ -120,8 +118,6 @@ class KafkaSlotMember:
             client.learn(self._group.topic)
             client.begin_again(self._group.topic)
         messages = client.poll(_BATCH, _POLL_S)
-        if not client.fatal:  # else all are lost, for that reason
-            self._tell_lost()
         if messages:
             self._tell(
                 self._listener.records,
@@ -152,7 +148,6 @@ class KafkaSlotMember:
     def assigned(self, partitions: Collection[Partition]) -> None:
         slots = [slot for _, slot in partitions]
         self._held.update(slots)
-        self._tell_lost()  # before they come again
         self._tell(self._listener.assigned, slots)  # their records come with a later poll
 
     def placed(self, partitions: Collection[Partition]) -> None:
@@ -164,12 +159,8 @@ class KafkaSlotMember:
     def lost(self, partitions: Collection[Partition]) -> None:
         slots = [slot for _, slot in partitions]
         self._held.difference_update(slots)
-        self._lost += slots
-
-    def _tell_lost(self) -> None:
-        if self._lost:
-            lost, self._lost = self._lost, []
-            self._tell(self._listener.lost, lost)
+        if slots:  # at once, within the poll: others may serve them already
+            self._tell(self._listener.lost, slots)
 
     def _give_up(self, slots: Collection[int]) -> None:
         slots = [slot for slot in slots if slot in self._held]
