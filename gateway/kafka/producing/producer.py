@@ -285,13 +285,10 @@ class KafkaProducer:
             refused = self._refused(topic, records, cost)
         if 0 < len(refused) < len(records):
             split = parts(records, refused)
-            return together(
-                split,
-                [
-                    self._send(topic, each.records, partition, _cost(each.records), each.places is refused)
-                    for each in split
-                ],
-            )
+            sent = [
+                self._send(topic, one.records, partition, _cost(one.records), one.places is refused) for one in split
+            ]
+            return together(split, sent)
         return self._send(topic, records, partition, cost, bool(refused))
 
     def _follow_split(
@@ -306,13 +303,10 @@ class KafkaProducer:
             refused = self._refused(topic, records, cost)
         if 0 < len(refused) < len(records):
             split = parts(records, refused)
-            return FollowedApart(
-                split,
-                [
-                    self._follow(topic, each.records, progress, _cost(each.records), each.places is refused)
-                    for each in split
-                ],
-            )
+            followed = [
+                self._follow(topic, one.records, progress, _cost(one.records), one.places is refused) for one in split
+            ]
+            return FollowedApart(split, followed)
         return self._follow(topic, records, progress, cost, bool(refused))
 
     def _send(
