@@ -23,16 +23,18 @@ from aiohttp.web_protocol import RequestHandler
 
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.core import Gateway
+from kafka_gateway.door.accepting import AcceptingServer
 from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.forwarded import Proxies, move_host, proxy_faults
 from kafka_gateway.door.http import Door, Offer
-from kafka_gateway.door.listening import bind_unix, listen_tcp, open_tcp
+from kafka_gateway.door.listening import bind_shared, bind_unix, listen_tcp, open_tcp
 from kafka_gateway.door.proxy_protocol import ProxyServer
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
 from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
+    Unauthorized,
 )
 from kafka_gateway.following import Change
 from kafka_gateway.metrics import door as door_metrics
@@ -100,6 +102,9 @@ class Host:
         self.refused = 0
         """Requests that were no valid HTTP."""
         self._refused_told = 0
+        self._certificates_refused = 0
+        """Since the log was told of the last one."""
+        self._tell_certificates_at = 0.0
         self._tell_refused_at = 0.0
         self.connections_max = config.integer("connections.max")
         self.header_timeout_s = config.seconds("request.header.timeout.ms")
@@ -115,7 +120,7 @@ class Host:
         self._offers: dict[str, Offer] = {}
         self._servers: dict[str, Server] = {}
         self._secured_by_listener: dict[str, ListenerTls] = {}
-        self._sockets: list[asyncio.Server | ProxyServer] = []
+        self._sockets: list[asyncio.Server | AcceptingServer] = []
         self._admin: set[str] = set()
         self._paths: list[str] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -152,7 +157,7 @@ class Host:
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             secured = self._secured(listener, name) if listener.tls else None
             context = secured.context if secured is not None else None
-            opened: asyncio.Server | ProxyServer
+            opened: asyncio.Server | AcceptingServer
             shared = self._inherited(place) if self._inherited is not None else []
             try:
                 if listener.scheme == "unix":
@@ -160,6 +165,10 @@ class Host:
                     opened = await loop.create_unix_server(server, sock=sock, ssl=context, backlog=1024)
                 elif self._config.flag(f"listener.{listener.name}.proxy.protocol"):
                     opened = self._open_behind_proxies(listener, server, context, shared)
+                elif secured is not None and secured.asks_certificate:
+                    # With asyncio's server nobody would hear of whoever is refused at the beginning of TLS.
+                    sockets = shared or bind_shared(listener, 1)[0]
+                    opened = AcceptingServer(sockets, context, server, self.note_no_tls)
                 elif shared:
                     for sock in shared[1:]:
                         self._sockets.append(await loop.create_server(server, sock=sock, ssl=context, backlog=1024))
@@ -191,7 +200,9 @@ class Host:
             connection.proxied = client
             return connection
 
-        return ProxyServer(shared or listen_tcp(listener), context, self.proxies.trusts, serve, self.header_timeout_s)
+        return ProxyServer(
+            shared or listen_tcp(listener), context, self.proxies.trusts, serve, self.note_no_tls, self.header_timeout_s
+        )
 
     def _secured(self, listener: Listener, name: str) -> ListenerTls:
         from kafka_gateway.door.tls import ListenerTls  # importing its library takes a while
@@ -224,6 +235,22 @@ class Host:
             self._tell_refused_at = now + _TELL_EVERY_S
             count, self._refused_told = self.refused - self._refused_told, self.refused
             log.warning("%d requests were no valid HTTP, the last one from %s: %s", count, peer, type(reason).__name__)
+
+    def note_no_tls(self, peer: str, error: OSError) -> None:
+        """TLS could not begin. If that is for the client's certificate, the audit log has it, and now and then the log;
+        whatever else fails is the client's business."""
+        from kafka_gateway.door.tls import certificate_refusal, tell_refused
+
+        if not (reason := certificate_refusal(error)):
+            return
+        self.gateway.counters.refuse(Unauthorized())
+        self.gateway.proofs.refused(peer, "tls", reason, False, "")
+        self._certificates_refused += 1
+        now = time.monotonic()
+        if now >= self._tell_certificates_at:
+            self._tell_certificates_at = now + _TELL_EVERY_S
+            count, self._certificates_refused = self._certificates_refused, 0
+            tell_refused(count, peer, reason)
 
     def forget(self, session: Session) -> None:
         """Closes a session whose client is gone, in the background."""

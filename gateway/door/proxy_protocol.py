@@ -7,14 +7,15 @@ connection like any other.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
+
+from kafka_gateway.door.accepting import AcceptingServer, Refused
 
 log = logging.getLogger("gateway.host")
 
@@ -85,12 +86,13 @@ async def _exactly(connection: socket.socket, count: int) -> bytes:
     return found
 
 
-class ProxyServer:
+class ProxyServer(AcceptingServer):
     """Accepts the connections of proxies, in place of asyncio's server.
 
     Args:
         trusts: whether the address of a connection is a proxy's that is believed; others are closed.
-        serve: makes the protocol of a connection whose client is this one.
+        serve_client: makes the protocol of a connection whose client is this one.
+        refused: see `Refused`; it gets the client's address, or the proxy's where that speaks for itself.
         most: connections whose first bytes are awaited at the same time.
     """
 
@@ -99,76 +101,49 @@ class ProxyServer:
         listening: list[socket.socket],
         context: ssl.SSLContext | None,
         trusts: Callable[[str], bool],
-        serve: Callable[[tuple[str, int] | None], asyncio.Protocol],
+        serve_client: Callable[[tuple[str, int] | None], asyncio.Protocol],
+        refused: Refused,
         wait_s: float,
         most: int = 1000,
     ) -> None:
-        self.sockets = listening
-        self._context, self._trusts, self._serve, self._wait_s = context, trusts, serve, wait_s
+        self._trusts, self._serve_client, self._wait_s = trusts, serve_client, wait_s
         self._room = asyncio.Semaphore(most)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._refused = 0
-        for each in listening:
-            each.setblocking(False)
-            self._spawn(self._accept(each))
+        self._refused_count = 0
+        super().__init__(listening, context, lambda: serve_client(None), refused)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name="accept from proxies")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _wait_for_room(self) -> None:
+        await self._room.acquire()
 
-    def close(self) -> None:
-        """Listens no more; connections that are served already stay."""
-        for task in self._tasks:
-            task.cancel()
-
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with listening:
-            while True:
-                await self._room.acquire()
-                try:
-                    connection, peer = await loop.sock_accept(listening)
-                except OSError as error:
-                    self._room.release()
-                    log.error("a connection could not be accepted: %s", error)
-                    await asyncio.sleep(1.0)
-                    continue
-                except BaseException:
-                    self._room.release()
-                    raise
-                self._spawn(self._begin(connection, str(peer[0])))
+    def _leave_room(self) -> None:
+        self._room.release()
 
     async def _begin(self, connection: socket.socket, peer: str) -> None:
-        whose = self._serve
         read = False
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self._trusts(peer):
-                self._refuse(peer, "not one of forwarded.trust")
+                self._close(peer, "not one of forwarded.trust")
                 return
             async with asyncio.timeout(self._wait_s):
                 client = await read_head(connection)
             read = True
         except TimeoutError:
-            self._refuse(peer, "it sends nothing")
+            self._close(peer, "it sends nothing")
         except ValueError as error:
-            self._refuse(peer, str(error))
+            self._close(peer, str(error))
         except ConnectionError:
             pass
         finally:
             self._room.release()  # a client that is slow with TLS delays no other
             if not read:
                 connection.close()
-        if read:  # from here on the connection is asyncio's: it closes it
-            with contextlib.suppress(OSError):  # ssl.SSLError is one
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: whose(client), connection, ssl=self._context
-                )
+        if read:
+            whose = client[0] if client is not None else peer
+            await self._hand_on(connection, whose, lambda: self._serve_client(client))
 
-    def _refuse(self, peer: str, why: str) -> None:
+    def _close(self, peer: str, why: str) -> None:
         """The log is told of the first and then seldom, or it could be flooded."""
-        if not self._refused % _TELL_EVERY:
+        if not self._refused_count % _TELL_EVERY:
             log.warning("closed a connection of %s: %s (PROXY protocol)", peer, why)
-        self._refused += 1
+        self._refused_count += 1

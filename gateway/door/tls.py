@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.counted import counted
 from kafka_gateway.door import key_files
 
 log = logging.getLogger("gateway.tls")
@@ -152,6 +153,20 @@ def _hosts(config: Config) -> dict[str, dict[str, str]]:
 
 
 SNI_NAMES: Final = ("keystore.location", "keystore.password", "key.password")
+
+
+def certificate_refusal(error: OSError) -> str:
+    """Why a client's certificate was refused, or that it has shown none, if TLS could not begin for that; else ""."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "no client certificate was shown"
+    return ""
+
+
+def tell_refused(count: int, peer: str, reason: str) -> None:
+    """Tells the log of so many clients whose certificates were refused since it was told last."""
+    log.info("refused the certificates of %s, the last one at %s: %s", counted(count, "client"), peer, reason)
 
 
 def _stamp(path: str) -> tuple[int, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import aiohttp
 import pytest
@@ -79,18 +81,35 @@ async def test_spiffe(authority: Authority) -> None:
             assert (await asked(app.addresses[0], authority, other))[0] == 401
 
 
-async def test_certificates_that_are_not_believed(authority: Authority, tmp_path: Path) -> None:
-    """They are refused before a byte of HTTP is read."""
+async def test_certificates_that_are_not_believed(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are refused before a byte of HTTP is read, and the audit log has why and the address."""
+    caplog.set_level(logging.INFO, "gateway.tls")
     (tmp_path / "foreign").mkdir()
     foreign = Authority(tmp_path / "foreign")
     revoked, good = authority.sign("CN=revoked"), authority.sign("CN=good")
-    values = settings(authority, **{"ssl.crl.location": authority.revoke(revoked)})
+    required = {"ssl.crl.location": authority.revoke(revoked), "ssl.client.authentication": "REQUIRED"}
+    values = settings(authority, **required)
+    late = authority.sign("CN=late", ends_s=-60)
     async with gateway(StubService(), **values) as app:
         assert (await asked(app.addresses[0], authority, good))[0] == 200
-        for wrong in (revoked, authority.sign("CN=late", ends_s=-60), foreign.sign("CN=good")):
+        for wrong in (revoked, late, foreign.sign("CN=good"), None, None):
             with pytest.raises((ssl.SSLError, ConnectionError, EOFError, asyncio.IncompleteReadError)):
                 await asked(app.addresses[0], authority, wrong)
         assert (await asked(app.addresses[0], authority, good))[0] == 200
+    lines = [json.loads(line) for line in (authority.folder / "audit").read_text().splitlines()]
+    refused = [each for each in lines if not each["allowed"]]
+    assert {(each["principal"], each["peer"], each["transport"], each["operation"]) for each in refused} == {
+        ("-", "127.0.0.1", "tls", "authenticate")
+    }
+    reasons = [each["rule"].removeprefix("the client certificate is refused: ") for each in refused]
+    assert list(zip(reasons, [each.get("count", 0) for each in refused], strict=True)) == [
+        ("certificate revoked", 0), ("certificate has expired", 0), (ANY, 0), ("no client certificate was shown", 0),
+        ("no client certificate was shown", 1),
+    ]  # fmt: skip
+    told = [each.getMessage() for each in caplog.records if each.name == "gateway.tls"]
+    assert "refused the certificates of 1 client, the last one at 127.0.0.1: " in told[0]
 
 
 async def test_a_certificate_or_a_password(authority: Authority, users: Path) -> None:

@@ -1,0 +1,90 @@
+"""A listener that accepts its connections itself, in place of asyncio's server.
+
+It learns what asyncio keeps for itself: whose connection failed to begin TLS, and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+log = logging.getLogger("gateway.host")
+
+Refused = Callable[[str, OSError], None]
+"""Is told the address of a client with which TLS could not begin, and the reason."""
+
+
+class AcceptingServer:
+    """Accepts connections from its beginning to ``close``. Belongs to the event loop.
+
+    Args:
+        listening: sockets that are bound; they are closed at the end.
+        context: of TLS; None for none.
+        serve: makes the protocol of a connection.
+        refused: see `Refused`.
+    """
+
+    def __init__(
+        self,
+        listening: list[socket.socket],
+        context: ssl.SSLContext | None,
+        serve: Callable[[], asyncio.Protocol],
+        refused: Refused,
+    ) -> None:
+        self.sockets = listening
+        self._context, self._serve, self._refused = context, serve, refused
+        self._tasks: set[asyncio.Task[None]] = set()
+        for each in listening:
+            each.setblocking(False)
+            each.listen(1024)
+            self._spawn(self._accept(each))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="accept")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Listens no more; connections that are served already stay."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _wait_for_room(self) -> None:
+        """Returns when another connection may be accepted."""
+
+    def _leave_room(self) -> None:
+        """None was accepted, and the room is free again."""
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                await self._wait_for_room()
+                try:
+                    connection, peer = await loop.sock_accept(listening)
+                except OSError as error:
+                    self._leave_room()
+                    log.error("a connection could not be accepted: %s", error)
+                    await asyncio.sleep(1.0)
+                    continue
+                except BaseException:
+                    self._leave_room()
+                    raise
+                self._spawn(self._begin(connection, str(peer[0])))
+
+    async def _begin(self, connection: socket.socket, peer: str) -> None:
+        """Takes the connection over; it closes it if it does not serve it."""
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self._hand_on(connection, peer, self._serve)
+
+    async def _hand_on(self, connection: socket.socket, peer: str, serve: Callable[[], asyncio.Protocol]) -> None:
+        """From here on the connection is asyncio's, which closes it."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(serve, connection, ssl=self._context)
+        except OSError as error:  # ssl.SSLError is one
+            self._refused(peer, error)
