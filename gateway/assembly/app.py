@@ -44,7 +44,7 @@ _COUNT_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """This process's part where a gateway has several."""
+    """This process, as one of several of a gateway."""
 
     part: WorkerPart
     parent: Parent
@@ -123,7 +123,7 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
             for each in (authenticator, *getattr(authenticator, "methods", ())):
                 if isinstance(each, KafkaAuthenticator):
                     each.passwords = credentials.passwords
-        stack.callback(gateway.access.flush)  # the lines of the last moment before the stop
+        stack.callback(gateway.access.flush)  # the last lines before the stop
         await stack.enter_async_context(authenticator.lifespan())
         await stack.enter_async_context(gateway.admission.watching())
         await stack.enter_async_context(gateway.proofs.watching())
@@ -237,7 +237,7 @@ def _check_declared(routes: Sequence[Route]) -> None:
 async def _enter(
     stack: contextlib.AsyncExitStack, what: str, lifespan: Callable[[], contextlib.AbstractAsyncContextManager[None]]
 ) -> None:
-    """Enters a plugin's lifespan; whatever goes wrong there is told with its name."""
+    """Enters a plugin's lifespan; an error in it is told with the name of the plugin."""
     try:
         await stack.enter_async_context(lifespan())
     except (PluginError, ConfigError):
@@ -296,7 +296,7 @@ async def run_until(
 ) -> None:
     """Serves until ``stop`` is set; calls ``ready`` when it serves."""
     async with serve(config, plugins, worker) as app:
-        if worker is None or worker.part.number == 0:  # the others would say the same
+        if worker is None or worker.part.number == 0:  # the other workers would log the same
             tell(app)
         ready(app)
         if app.node is None:

@@ -30,7 +30,7 @@ def gateway_codecs(config: Config) -> list[Codec]:
         LaterCodec("jsonschema", "JSON", v2, lambda: _json_schema(config)),
         LaterCodec("protobuf", "PROTOBUF", v2, _protobuf),
     ]
-    # Where somebody has set up a registry the first schema comes soon.
+    # If a registry is configured, the first schema comes soon.
     with_schemas = [each.codec for each in later] if config.given("schema.registry.url") else later
     return [BinaryCodec(), JsonCodec(), *with_schemas]
 
@@ -60,7 +60,7 @@ def gateway_authenticators(config: Config) -> list[Authenticator]:
         found.append(KafkaAuthenticator(config))
     if "OPENID" in config.methods:
         from kafka_gateway.authenticators.openid import (
-            OpenIdAuthenticator,  # a token's cryptography takes a while to import
+            OpenIdAuthenticator,  # importing the cryptography of tokens takes a while
         )
 
         found.append(OpenIdAuthenticator(config))

@@ -92,7 +92,7 @@ class Plugins:
                     self._check(name, hook, implementation)
         marked = {hook.name for hook in hooks}
         for each in self._hooks:
-            # Without its mark a hook is silently nothing.
+            # Without its mark a hook is never called, and nobody is told.
             if each not in marked and isinstance(inspect.getattr_static(plugin, each, None), _FUNCTIONS):
                 raise PluginError(f"plugin {name}: {each} is not marked with @hookimpl")
         if not hooks:
@@ -100,7 +100,7 @@ class Plugins:
 
     def _check(self, name: str, hook: pluggy.HookCaller, implementation: pluggy.HookImpl) -> None:
         if not hook.has_spec():
-            if implementation.optionalhook:  # its author knows that not every version has it
+            if implementation.optionalhook:  # its author has marked it as optional
                 return
             near = difflib.get_close_matches(hook.name, self._hooks, 1)
             meant = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(self._hooks)}"
@@ -149,7 +149,7 @@ class Plugins:
         return chosen[0] if len(chosen) == 1 else SeveralMethods(chosen)
 
     def authorizers(self, config: Config) -> list[Authorizer]:
-        """All that are in use. ConfigError if the settings of one are faulty."""
+        """All authorizers in use. ConfigError if the settings of one are faulty."""
         found = [authorizer for _, authorizer in self._call("gateway_authorizers", Authorizer, config=config)]
         if faults := [fault for each in found for fault in each.faults()]:
             raise ConfigError(faults)

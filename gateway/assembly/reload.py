@@ -80,7 +80,7 @@ class Reload:
         return True
 
     def _judge(self, new: Config) -> tuple[list[Change], Router | None]:
-        """What is to be done. ConfigError with everything that is wrong."""
+        """The changes to be made. ConfigError with everything that is wrong."""
         faults: list[Fault] = []
         changes: list[Change] = []
         for judge in self._gateway.following:

@@ -14,7 +14,7 @@ from kafka_gateway.kafka.ports.kafka import Kafka
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Traces:
-    """What is done about traces: nothing, unless there are some."""
+    """How a gateway makes traces; without tracing, it makes none."""
 
     kafka: Callable[[Kafka], Kafka] = lambda kafka: kafka
     """Kafka, with spans."""

@@ -220,7 +220,7 @@ class BasicAuthenticator(Authenticator):
         costs = [int(user.password_hash[4:6]) for user in users.values()]
         if len(set(costs)) > 1:
             log.warning("%s: hashes of different cost tell by the time of a refusal who is a user", self._path)
-        # What somebody who is not in the file is compared with: as costly as the rest. Made up, not computed: this is
+        # The hash for names that are not in the file: as costly to check as the others. Made up, not computed: this is
         # the event loop.
         self._nobody = bcrypt.gensalt(max(costs, default=10)) + secrets.token_hex(16)[:31].encode()
 

@@ -1,4 +1,4 @@
-"""Basic credentials that Kafka judges: no list of users of our own (security.md §2, method KAFKA)."""
+"""Basic credentials that Kafka judges: the gateway has no list of users (security.md §2, method KAFKA)."""
 
 from __future__ import annotations
 

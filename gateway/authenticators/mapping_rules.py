@@ -1,8 +1,8 @@
 """Names of principals from certificates: subjects as Java writes them, and Kafka's ``ssl.principal.mapping.rules``
 (KIP-371).
 
-Patterns are RE2's, whose time grows with the text alone; what only Java's have (look-around, back-references) is
-refused at start.
+Patterns are RE2's, whose time grows linearly with the text; what only Java's patterns have (look-around,
+back-references) is refused at start.
 """
 
 from __future__ import annotations

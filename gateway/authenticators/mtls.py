@@ -87,7 +87,7 @@ class MtlsAuthenticator(Authenticator):
             return recalled
         try:
             known = self._known_of(x509.load_der_x509_certificate(base64.b64decode(shown)))
-        except ValueError:  # verified by OpenSSL, and yet nothing that the library can read
+        except ValueError:  # OpenSSL has verified it, but the library cannot read it
             raise Unauthorized("The client certificate cannot be read.") from None
         if known.ends_at <= time.time():
             raise Unauthorized("The client certificate has expired.")
@@ -124,7 +124,7 @@ class MtlsAuthenticator(Authenticator):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Known:
-    """A certificate that has named somebody."""
+    """A certificate that a principal was made of."""
 
     named: Principal
     ends_at: float

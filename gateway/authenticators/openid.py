@@ -159,7 +159,7 @@ class OpenIdAuthenticator(Authenticator):
                 raise self._invalid(f"its {name} is no time")
         end = said.get("exp")
         if isinstance(end, (int, float)) and end + rules.leeway_s <= time.time():
-            # Whoever has signed it, and also while no provider can be asked: what is open with it ends.
+            # Whoever has signed it, and also while no provider answers: everything opened with it ends.
             raise self._invalid("it has ended")
         keys = await issuer.keys_for(key_id if isinstance(key_id, str) else None, algorithm)
         refusal = "its key is unknown"

@@ -1,7 +1,7 @@
-"""One issuer of tokens: where it says which keys it signs with, and those keys.
+"""One issuer of tokens: the address of its keys, and the keys.
 
-They are fetched in the background, kept, and fetched again now and then, also when a token names a key that is not
-among them, though not more often than every few seconds: anybody can send tokens with made-up keys. While the provider
+They are fetched in the background, kept, and fetched again at an interval, also when a token names a key that is not
+among them, but not more often than every few seconds: anybody can send tokens with made-up keys. While the provider
 is down the keys that are known go on for a while, and no request waits long for one that does not answer. Nothing that
 a token says is ever fetched.
 """
@@ -80,7 +80,7 @@ class IssuerSettings:
 
     @property
     def url(self) -> str:
-        """What is asked first."""
+        """The URL that is fetched first."""
         return self.discovery_url or self.keys_url
 
 
@@ -216,14 +216,14 @@ class Issuer:
             self._fetching.add_done_callback(self._fetched)
 
     async def close(self) -> None:
-        """Gives up what is being fetched."""
+        """Cancels what is being fetched."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
     async def _refreshed(self) -> None:
-        """Returns when the keys have been fetched, or have taken too long; all who ask at the same time share one
-        flight, which goes on without them.
+        """Returns when the keys have been fetched, or have taken too long; callers at the same time share one
+        request, which goes on without them.
 
         Raises Unavailable if there are no keys that count then.
         """

@@ -1,4 +1,4 @@
-"""Certificates that their issuers have taken back: read again when the files change, for those who are in already.
+"""Revoked certificates: the lists are read again when the files change, for clients that are connected already.
 
 New connections are refused by TLS itself; this is about clients whose certificate is revoked while they are connected.
 """

@@ -1,4 +1,4 @@
-"""What the rules of an authorisation file decide (security.md §3). No file, no clock, no loop: rules in, yes or no out.
+"""What the rules of an authorisation file decide (security.md §3): pure functions of rules and names, without I/O.
 
 Deny beats allow, no match means no. A rule is filed under the principals that it names, so a principal's decision looks
 at its own few groups of rules, whose names are found by a dict and a binary search. That costs about a microsecond
@@ -141,7 +141,7 @@ class Policy:
             names = _filled(rule.name, principal)
             if names is not None:
                 own.add(rule, names, rule.name.is_prefix)
-            elif not rule.allows:  # too many to be told apart: better all are denied than some allowed
+            elif not rule.allows:  # too many to check: denying all is safer than allowing some
                 own.add(rule, [""], True)
         if personal:
             groups.append(own)
