@@ -39,7 +39,8 @@ from tests.waiting import wait_until
 GATEWAY = ("gateway", "gateway-secret")
 """The gateway's own user: it may look at everything, and write to its own topics."""
 PLAIN_USERS = {
-    name: f"{name}-secret" for name in ("gateway", "alice", "bob", "carol", *(f"user-{number}" for number in range(60)))
+    name: f"{name}-secret"
+    for name in ("gateway", "alice", "bob", "carol", *(f"user-{number}" for number in range(210)))
 }
 """Fixed: brokers read PLAIN users when they start. `add_user` makes SCRAM users at any time."""
 _AUDIENCE = "kafka"

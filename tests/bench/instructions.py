@@ -30,8 +30,9 @@ from kafka_gateway.core import Gateway
 from kafka_gateway.kafka.ports.tails import Tail, TailBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.memory_budget import MemoryBudget
-from kafka_gateway.messages import Reply, Request
+from kafka_gateway.messages import Call, Reply, Request, Response
 from kafka_gateway.records import RecordBatch
+from kafka_gateway.router import Route
 from kafka_gateway.services.common.rows import v2_encoder
 from kafka_gateway.services.streams.topic_stream import StreamedTopic, TopicStream
 from kafka_gateway.session import Session
@@ -41,13 +42,15 @@ from kafka_gateway.transports.records import frames
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 from tests.bench.forwarding import reads
-from tests.bench.identity import METHODS, request_of
+from tests.bench.identity import ALICE, METHODS, gateway_with, request_of
 from tests.bench.stages import V2, VALUE, Record, null_gateway, produce_body
 
 KEPT = Path(__file__).with_name("instructions.json")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _NOT_OURS = (os.path.dirname(asyncio.__file__), selectors.__file__, str(Path(__file__).parents[1]))
 """The event loop, and what tests watch it with."""
+
+UNDER_RIGHTS = "a batch to 1,000 event streams under rights"
 
 Operation = Callable[[], Awaitable[object] | None]
 
@@ -137,7 +140,8 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
                 "read 500 records": encoded,
                 "an envelope with a produce": await _envelope(gateway),
                 "16 frames of a client": _incoming_frames(),
-                "a batch to 1,000 event streams": _fan_out(gateway),
+                "a batch to 1,000 event streams": _fan_out(gateway, session),
+                UNDER_RIGHTS: _fan_out_under_rights(Path(folder)),
                 **{f"a produce of 1 with {method}": request_of(method, Path(folder)) for method in METHODS},
                 **of_instances,
             }
@@ -190,6 +194,10 @@ async def _envelope(gateway: Gateway) -> Operation:
     return run
 
 
+async def _no_handler(call: Call) -> Response:
+    raise AssertionError("only streams that are open are looked at")
+
+
 def _incoming_frames() -> Operation:
     watch = IncomingFrames(None, Parser(), None, FrameRules(MemoryBudget(1 << 20)))
     data = (struct.pack(">BBH", 0x81, 0xFE, 300) + b"mask" + b"x" * 300) * 16
@@ -200,12 +208,24 @@ def _incoming_frames() -> Operation:
     return run
 
 
-def _fan_out(gateway: Gateway) -> Operation:
+def _fan_out_under_rights(folder: Path) -> Operation:
+    gateway, session = gateway_with("BASIC", folder), Session("http", principal=ALICE)
+    gateway.proofs.welcome(session, "")
+    assert session.guarded
+    return _fan_out(gateway, session)
+
+
+def _fan_out(gateway: Gateway, session: Session) -> Operation:
     limits, client, encode = StreamLimits(gateway.config), Client(), v2_encoder(BinaryCodec())
     followers = []
     for _ in range(1000):
         stream = TopicStream(encode, 0, False, 0, lambda _: None)
         follower = StreamedTopic(stream)
+        if session.guarded:
+            opened, request = Response(stream), Request(session, "GET", "/topics/orders/stream")
+            route = Route("GET", "/topics/{topic}/stream", _no_handler, "streams.topics")
+            gateway.admission.answered(Call(request, route, {}, "", ""), opened, (("describe", "topic", "orders"),))
+            assert opened.value is stream
         follower.tail = cast(Tail, None)
         stream.set_topics([follower])
         stream.outlet = FeedConnection(cast(Any, client), limits, gateway, stream, frames.sse, b"", b"")

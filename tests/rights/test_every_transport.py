@@ -335,7 +335,7 @@ async def test_no_method_word_and_no_spelling_stores_or_reads(
     base = app.addresses[0].removeprefix("http:")
     for target in (*SPELLINGS, f"http:{base}/topics/secret", "/topics/secret/stream", "/topics/secret/partitions/0"):
         for method in METHODS:
-            for more in ({}, UPGRADE, {"X-HTTP-Method-Override": "POST"}):
+            for more in ({}, UPGRADE, {"X-HTTP-Method-Override": "POST", "Connection": "Upgrade", "Upgrade": "any/1"}):
                 reply = await ask(app, method, target, RECORDS, **JSON, **more)
                 allowed = reply.status >= 400 or method in ("OPTIONS",)
                 assert allowed, (method, target, more, reply.status)
