@@ -78,13 +78,13 @@ class Instances:
         self._paths: list[str] = []
         self._next: dict[str, int] = {}
 
-    async def make(self, clients: Clients) -> None:
+    async def make(self, clients: Clients, name: str) -> None:
         """At the node that these are clients of."""
 
         async def one(number: int) -> None:
             options = {"format": "json", "auto.offset.reset": "earliest", "auto.commit.enable": "false"}
-            made = await clients.insist("POST", f"/consumers/{self._topic.name}-{number}", options)
-            path = f"/consumers/{self._topic.name}-{number}/instances/{made.body['instance_id']}"
+            made = await clients.insist("POST", f"/consumers/{self._topic.name}-{name}-{number}", options)
+            path = f"/consumers/{self._topic.name}-{name}-{number}/instances/{made.body['instance_id']}"
             await clients.insist("POST", f"{path}/subscription", {"topics": [self._topic.name]})
             self._paths.append(path)
             self._next[path] = 0
@@ -108,6 +108,15 @@ class Instances:
 
         await all_of(one, self._paths)
 
+    async def end(self, clients: Clients) -> None:
+        """All of them."""
+
+        async def one(path: str) -> None:
+            await clients.insist("DELETE", path)
+
+        await all_of(one, self._paths)
+        self._paths, self._next = [], {}
+
 
 def slots_elsewhere(deployment: Deployment, gone: int) -> float:
     """When the other nodes serve all slots, time.monotonic()."""
@@ -124,7 +133,7 @@ async def test_a_thousand_instances_move(deployment: Deployment, stretch: float)
     async with Clients(deployment.url(0)) as first, Clients(deployment.url(1)) as clients:
         assert await topic.store(clients, 0, 0)
         began = time.monotonic()
-        await instances.make(first)
+        await instances.make(first, "moved")
         await instances.read(first)
         made_s = time.monotonic() - began
         assert await topic.store(clients, 1, 0)
@@ -135,16 +144,19 @@ async def test_a_thousand_instances_move(deployment: Deployment, stretch: float)
         await instances.read(clients)
         read_s = time.monotonic() - began
         assert deployment.ended(0) == 0
+        await instances.end(clients)
         await asyncio.to_thread(deployment.start, 0)
         await asyncio.to_thread(deployment.shared_out)
 
+        await instances.make(first, "lost")
+        await instances.read(first)
         assert await topic.store(clients, 2, 0)
         began = time.monotonic()
-        deployment.signal(2, signal.SIGKILL)
-        taken_s = await asyncio.to_thread(slots_elsewhere, deployment, 2) - began
+        deployment.signal(0, signal.SIGKILL)
+        taken_s = await asyncio.to_thread(slots_elsewhere, deployment, 0) - began
         await instances.read(clients, again=True)
         again_s = time.monotonic() - began
-        deployment.ended(2)
+        deployment.ended(0)
     failures = first.failures + clients.failures
     print(
         f"{COUNT} instances made and read in {made_s:.1f} s; their slots moved in {moved_s:.2f} s, all read after "
