@@ -6,13 +6,14 @@ test_client_model.py has them all in any order; here each has a test that always
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from types import SimpleNamespace
+from collections.abc import Collection, Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message
 
+from kafka_gateway.definitions import Anchor
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.consuming import commits
@@ -27,7 +28,13 @@ ONE, TWO = ("topic", 0), ("topic", 1)
 class Setting:
     """A client on a topic of two partitions with ten records each, and what its group has told it."""
 
-    def __init__(self, cooperative: bool = False, reset: str = "earliest", blocking: bool = True) -> None:
+    def __init__(
+        self,
+        cooperative: bool = False,
+        reset: str = "earliest",
+        blocking: bool = True,
+        anchors: Mapping[Name, Anchor] = MappingProxyType({}),
+    ) -> None:
         self.kafka = SimulatedKafka()
         self.kafka.make("topic", 2)
         self.kafka.logs |= {ONE: 10, TWO: 10}
@@ -38,7 +45,7 @@ class Setting:
             self.consumer = SimulatedConsumer(self.kafka, reset, cooperative, on_commit)
             return self.consumer
 
-        self.client = GroupClient(build, self, cooperative=cooperative, reset=reset, blocking=blocking)
+        self.client = GroupClient(build, self, cooperative=cooperative, reset=reset, blocking=blocking, anchors=anchors)
         self.client.open()
 
     def assigned(self, partitions: Collection[Name]) -> None:
@@ -189,6 +196,37 @@ def test_partitions_start_after_the_coordinator_was_lost(blocking: bool, times: 
     assert found == {ONE: [4, 5, 6, 7, 8, 9]}
     assert it.client.silent() == {}
     assert (("placed", {ONE}) in it.told) == (blocking and times > 1)
+
+
+@pytest.mark.parametrize("cooperative", [False, True])
+@pytest.mark.parametrize("by", ["group", "hand"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_where_an_anchor_may_count_nothing_comes_before_that_is_known(cooperative: bool, by: str, times: int) -> None:
+    """Its client would get again what it has had from another node, or miss what came behind that."""
+    it = Setting(cooperative, anchors={ONE: Anchor(6, 4)})
+    it.kafka.committed = {ONE: 4}
+    it.kafka.coordinator_lost = times
+    if by == "group":
+        it.join(ONE)
+    else:
+        it.client.assign_from_starts([ONE])
+    found, now = it.read(2), 1e9
+    for _ in range(2 * times + 2):
+        now += 10
+        it.client.tend(now)
+        for name, offsets in it.read().items():
+            found.setdefault(name, []).extend(offsets)
+    assert found == {ONE: [6, 7, 8, 9]}
+    assert it.client.anchored == {ONE: 6}
+
+
+def test_a_seek_does_not_wait_for_an_anchor() -> None:
+    it = Setting(anchors={ONE: Anchor(6, 4)})
+    it.kafka.coordinator_lost = 1
+    it.join(ONE)
+    assert it.read(2) == {}
+    it.client.seek({ONE: 8})
+    assert it.read() == {ONE: [8, 9]}
 
 
 @pytest.mark.parametrize("cooperative", [False, True])

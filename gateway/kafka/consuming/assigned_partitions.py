@@ -160,6 +160,8 @@ class AssignedPartitions:
         self.starts |= targets
         if again:
             self.restart(again)
+        if self._flow.start(targets):
+            self._apply()
 
     def _bounds_for(self, targets: Mapping[Partition, int]) -> dict[Partition, int]:
         """The offsets of those that are to go to an end of the log.
@@ -188,6 +190,7 @@ class AssignedPartitions:
 
     def restart(self, starts: Mapping[Partition, int]) -> None:
         """Gives partitions a new start where `seek` cannot; the others go on where they are."""
+        self._flow.start(starts)
         moved = [TopicPartition(*place, offset) for place, offset in starts.items()]
         # Under the eager protocol only the whole assignment can be replaced.
         whole = self.mode == "group" and not self._cooperative
@@ -318,7 +321,9 @@ class AssignedPartitions:
         self._place_at = math.inf
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
-        for place in list(partitions):
+        partitions = list(partitions)
+        self._flow.start(partitions)
+        for place in partitions:
             self.assigned.discard(place)
             self._afresh.pop(place, None)
             self._from_zero.discard(place)

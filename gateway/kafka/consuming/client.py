@@ -51,12 +51,10 @@ LAST_COMMIT_S = 900.0
 _COORDINATOR_S = 0.2
 """How long after word of a lost coordinator the starts are asked for again."""
 _PLACE_AGAIN_S = 1.0
-_LOOK_AGAIN_S = 1.0
-_LOOK_S = 0.1
+_LOOK_AGAIN_S, _LOOK_S = 1.0, 0.1
 _SLICE_S = 0.5
 _LEARN_S = 2.0
 _COUNT_EVERY_S = 1.0
-
 _LEAVE_S = 0.2
 _NO_ANCHORS: Mapping[Partition, Anchor] = {}
 
@@ -281,6 +279,8 @@ class GroupClient(AssignedPartitions):
         self.assign(wanted, known)
         self.uncommitted_starts = uncommitted
         if why:
+            self._flow.wait(self._anchors.keys() & self.assigned)
+            self._apply()
             self._unplaced = dict.fromkeys(wanted, why)
             self._place_at = time.monotonic() + _PLACE_AGAIN_S
 
@@ -398,7 +398,8 @@ class GroupClient(AssignedPartitions):
         try:
             return self._find_starts(consumer, mine)
         except KafkaException as error:
-            # librdkafka goes its own way meanwhile.
+            # librdkafka goes its own way meanwhile, but where an anchor may count: that would not be undone any more.
+            self._flow.wait(self._anchors.keys() & set(mine))
             _log.info("Kafka does not tell where new partitions start: %s", error)
             self._unplaced |= dict.fromkeys(mine, _text(error))
             self._place_at = time.monotonic() + _PLACE_AGAIN_S
@@ -495,5 +496,4 @@ def _note_outcome(topic: str, error: ServiceError | None) -> None:
 
 
 def _text(error: KafkaException) -> str:
-    cause = kafka_error(error)
-    return describe(cause) if cause is not None else str(error)
+    return describe(cause) if (cause := kafka_error(error)) is not None else str(error)

@@ -25,6 +25,8 @@ class Flow:
 
     def __init__(self) -> None:
         self._held: set[Partition] = set()
+        self._waiting: set[Partition] = set()
+        """Held until it is known where they start."""
         self._paused: set[Partition] = set()
         self.all_held = False
         """Whether nothing flows at all."""
@@ -35,9 +37,19 @@ class Flow:
     def release(self, partitions: Iterable[Partition]) -> None:
         self._held.difference_update(partitions)
 
+    def wait(self, partitions: Iterable[Partition]) -> None:
+        """Nothing is to come of these before `start`: where librdkafka would begin is not where reading goes on."""
+        self._waiting.update(partitions)
+
+    def start(self, partitions: Iterable[Partition]) -> bool:
+        """It is known where these start, or of no interest any more; whether one of them has waited for that."""
+        started = self._waiting.intersection(partitions)
+        self._waiting -= started
+        return bool(started)
+
     def flowing(self, assigned: set[Partition]) -> set[Partition]:
         """Those that records may come of."""
-        return set() if self.all_held else assigned - self._held
+        return set() if self.all_held else assigned - self._held - self._waiting
 
     def apply(
         self,
@@ -50,7 +62,7 @@ class Flow:
         ``go_on`` is to seek partitions that were resumed to where they are: librdkafka looks at a resumed partition
         after up to 950 ms, and at one that is sought after 3 to 7 ms.
         """
-        held = assigned if self.all_held else self._held & assigned
+        held = assigned if self.all_held else (self._held | self._waiting) & assigned
         if pause := held - self._paused:
             consumer.pause(places(pause))
             self._paused |= pause
