@@ -164,7 +164,7 @@ def line_to_peers(weather: Weather, *ways: Way, both: bool = True, everybody: bo
 FAULTS = (
     Fault("SIGKILL", kill, breaks=True, always=True),
     Fault("SIGSTOP for 3 s", stand_still(SHORT_S)),
-    Fault("SIGSTOP for 12 s", stand_still(LONG_S)),
+    Fault("SIGSTOP for 12 s", stand_still(LONG_S), always=True),
     Fault("SIGTERM and a start", restart, planned=True, always=True),
     Fault("SIGHUP", reload, planned=True, keeps_slots=True),
     Fault("ten rolling restarts", restart_all(10), planned=True, timeout_s=1500),
