@@ -23,7 +23,7 @@ from kafka_gateway.delivery import Sink as Sink
 from kafka_gateway.delivery import deliver
 from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.admission import Admission, demand_of
-from kafka_gateway.door.counters import Counters, Way
+from kafka_gateway.door.counters import LEFT, Counters, Way
 from kafka_gateway.door.proofs import Proofs
 from kafka_gateway.errors import (
     GONE,
@@ -60,10 +60,6 @@ log = logging.getLogger("gateway")
 
 def _too_busy() -> Unavailable:
     return Unavailable("The gateway is at work on requests.max requests; send this one again later.")
-
-
-_LEFT = 499
-"""The status that is counted for a client that left before its reply."""
 
 
 class Gateway:
@@ -318,7 +314,7 @@ class Gateway:
         else:
             route = plan.route if plan is not None else None
             template, method = (route.template, route.method) if route is not None else ("", "")
-            key = (request.session.transport, template, method, _LEFT)
+            key = (request.session.transport, template, method, LEFT)
         self.counters.add(key, seconds, request.trace_id)
         way.running -= 1
         self.running -= 1

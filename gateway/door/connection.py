@@ -13,8 +13,9 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooL
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError, _ErrInfo
 
+from kafka_gateway.door.absence import Absence
 from kafka_gateway.door.http import peer_of
-from kafka_gateway.door.known_heads import NO_BODY, KnownHead, is_simple, length_of
+from kafka_gateway.door.known_heads import NO_BODY, UNKNOWN, KnownHead, is_simple, rest_of
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.door.requests_in_order import RequestsInOrder
 from kafka_gateway.errors import (
@@ -44,6 +45,7 @@ class HttpConnection(RequestHandler):
 
     __slots__ = (
         "_abort_at",
+        "_absence",
         "_arriving",
         "_at_work",
         "_give_up_at",
@@ -98,6 +100,7 @@ class HttpConnection(RequestHandler):
         """The session that went with the connection to another protocol."""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._abort_at: asyncio.TimerHandle | None = None
+        self._absence: Absence | None = None
         self.half_closed = False
         """Whether the client has closed its sending side and is still answered."""
         self.half_close: Callable[[], None] | None = None
@@ -105,7 +108,7 @@ class HttpConnection(RequestHandler):
         self._give_up_at: asyncio.TimerHandle | None = None
         self._lost = False
         self._rest = 0
-        """Bytes that are still to come of a request which aiohttp's parser is at; _UNKNOWN: nobody but it can tell."""
+        """Bytes that are still to come of a request which aiohttp's parser is at; UNKNOWN: nobody but it can tell."""
         self._arriving: Any = None
         """The body of which so much is still to come, as aiohttp has it."""
         self._at_work: asyncio.Task[None] | None = None
@@ -122,7 +125,7 @@ class HttpConnection(RequestHandler):
         self.peer = self.proxied[0] if self.proxied is not None else peer_of(self.peername)
         self.trusted = self._host.proxies.any and self._host.proxies.trusts(self.peer)
         if self.trusted:  # its heads do not mean the same as those of other clients
-            self._rest = _UNKNOWN
+            self._rest = UNKNOWN
         self._host.connection_count += 1
         self._host.connections[self.listener] += 1
         if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
@@ -145,6 +148,8 @@ class HttpConnection(RequestHandler):
             self._head_deadline.cancel()
         if self._abort_at is not None:
             self._abort_at.cancel()
+        if self._absence is not None:
+            self._absence.stop()
         self.answers()
         session, self.session = self.session, None
         super().connection_lost(exc)
@@ -156,11 +161,11 @@ class HttpConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             super().data_received(data)
-            if self._rest != _UNKNOWN:
+            if self._rest != UNKNOWN:
                 self._rest -= len(data)
                 # Where the two do not agree on the end of the request, nothing is known of this connection any more.
                 if self._rest < 0 or (not self._rest) != self._arriving.is_eof():
-                    self._rest = _UNKNOWN
+                    self._rest = UNKNOWN
             return
         end = data.find(b"\r\n\r\n") + 4
         head = data[:end]
@@ -187,9 +192,9 @@ class HttpConnection(RequestHandler):
         came = len(messages) - before
         if came:
             message, payload = messages[-1]
-            self._rest = rest = _rest_of(head, message, len(data)) if came == 1 else _UNKNOWN
-            if rest != _UNKNOWN and (not rest) != payload.is_eof():
-                self._rest = _UNKNOWN
+            self._rest = rest = rest_of(head, message, len(data)) if came == 1 else UNKNOWN
+            if rest != UNKNOWN and (not rest) != payload.is_eof():
+                self._rest = UNKNOWN
             self._arriving = payload
             if known is None and not self._rest and is_simple(message) and self.offer.heads.is_due(head):
                 known = self._learn(head, message, len(data) - end)
@@ -202,7 +207,7 @@ class HttpConnection(RequestHandler):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         elif data:
-            self._rest = _UNKNOWN
+            self._rest = UNKNOWN
 
     def _learn(self, head: bytes, message: Any, length: int) -> KnownHead | None:
         """Has the head known from now on, if it is one of plain HTTP."""
@@ -343,6 +348,14 @@ class HttpConnection(RequestHandler):
             waiter = self._drain_waiter = self._loop.create_future()
         return waiter
 
+    def pause_reading(self) -> None:
+        """The body is full. Whatever keeps the request from taking of it, its client is missed if it leaves."""
+        super().pause_reading()
+        if self._absence is None:
+            self._absence = Absence(lambda: self._rest if self._reading_paused else None)
+        if self.transport is not None:
+            self._absence.watch(self.transport)
+
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Only after a pause: aiohttp calls it for every body read, and it runs parser and selector each time."""
         if self._reading_paused:
@@ -433,25 +446,12 @@ class HttpConnection(RequestHandler):
         log.debug(*args, **kwargs)
 
 
-_UNKNOWN = -1
 _OF_PARSER = frozenset({"loop", "max_line_size", "max_field_size", "max_headers", "auto_decompress"})
 
 
 def _unreadable(error: HttpProcessingError) -> tuple[_ErrInfo, Any]:
     """The message that aiohttp queues for a request that it cannot read."""
     return _ErrInfo(status=400, exc=error, message=error.message), EMPTY_PAYLOAD
-
-
-def _rest_of(head: bytes, message: Any, arrived: int) -> int:
-    """Bytes that are still to come of the only request in what has arrived, which begins with this head; or _UNKNOWN.
-
-    Only for a head whose end is certain: for a parser a line that ends without CR might end it earlier.
-    """
-    length = length_of(message)
-    if length < 0 or not head.endswith(b"\r\n\r\n") or head.count(b"\n") != head.count(b"\r\n"):
-        return _UNKNOWN
-    rest = len(head) + length - arrived
-    return rest if rest >= 0 else _UNKNOWN
 
 
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")

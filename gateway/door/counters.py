@@ -24,6 +24,8 @@ from kafka_gateway.errors import (
 from kafka_gateway.metrics.numbers import REQUEST_SECONDS, Histogram
 from kafka_gateway.session import Session
 
+LEFT: Final = 499
+"""The status that is counted and logged for a client that left before its reply was complete."""
 _REASONS: Final[tuple[tuple[type[ServiceError], str], ...]] = (
     (ShuttingDown, "stopping"),
     (QuotaUsedUp, "quota"),

@@ -7,6 +7,7 @@ any of them refuses becomes a reply here, in the transport's words, and every re
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,7 @@ from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.body import BodyReader
 from kafka_gateway.door.bounded_content import BoundedContent
 from kafka_gateway.door.cors import Cors, is_of_a_page, is_preflight
+from kafka_gateway.door.counters import LEFT
 from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
@@ -105,21 +107,33 @@ class Door:
         except ServiceError as error:
             self._gateway.counters.refuse(error)
             response = self._refuse(request, transport, error)
+        except (ConnectionError, asyncio.CancelledError):
+            self._log(request, connection, session, started, LEFT, 0)
+            raise
         finally:
             if session is not None and not session.proven and connection.handed_over is not session:
                 self._forget(session)
-        if self._access.enabled and not request.goes_on_later:
-            size = _size_of(response)
-            if session is not None:
-                facts = request.facts
-                self._access.finish(session, request.method, request.raw_path, started, response.status, size, facts)
-            else:
-                seconds = time.perf_counter() - started
-                peer = request.told.peer or connection.peer
-                self._access.add(
-                    peer, "-", request.method, request.raw_path, response.status, size, seconds, facts=request.facts
-                )
+        self._log(request, connection, session, started, response.status, _size_of(response))
         return response
+
+    def _log(
+        self,
+        request: HttpRequest,
+        connection: HttpConnection,
+        session: Session | None,
+        started: float,
+        status: int,
+        size: int,
+    ) -> None:
+        if not self._access.enabled or request.goes_on_later:
+            return
+        method, target, facts = request.method, request.raw_path, request.facts
+        if session is not None:
+            self._access.finish(session, method, target, started, status, size, facts)
+        else:
+            seconds = time.perf_counter() - started
+            peer = request.told.peer or connection.peer
+            self._access.add(peer, "-", method, target, status, size, seconds, facts=facts)
 
     def know(self, request: HttpRequest, length: int, connection: HttpConnection) -> KnownHead | None:
         """What follows from the head of this request, if it is one that ``serve_known`` can serve. Asks nobody."""
@@ -168,17 +182,33 @@ class Door:
             await response.write_eof()
             status, stays, size = response.status, bool(response.keep_alive), _size_of(response)
             facts = request.facts
+        except (ConnectionError, asyncio.CancelledError):
+            self._log_known(known, connection, session, started, LEFT, 0, facts)
+            raise
         finally:
             if session is not None and not session.proven and connection.handed_over is not session:
                 self._forget(session)
-        if self._access.enabled:
-            if session is not None:
-                self._access.finish(session, known.method, known.target, started, status, size, facts)
-            else:
-                seconds = time.perf_counter() - started
-                peer = connection.peer
-                self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
+        self._log_known(known, connection, session, started, status, size, facts)
         return bool(stays)
+
+    def _log_known(
+        self,
+        known: KnownHead,
+        connection: HttpConnection,
+        session: Session | None,
+        started: float,
+        status: int,
+        size: int,
+        facts: Facts | None,
+    ) -> None:
+        if not self._access.enabled:
+            return
+        if session is not None:
+            self._access.finish(session, known.method, known.target, started, status, size, facts)
+        else:
+            seconds = time.perf_counter() - started
+            peer = connection.peer
+            self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
 
     def begin_known(self, connection: HttpConnection, known: KnownHead, body: bytes) -> bool:
         """As ``serve_known``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
@@ -304,9 +334,11 @@ class _BegunKnown:
         try:
             stays, size, later = known.transport.write_begun(connection, known, reply)
             if later is None and self.access.enabled:
-                self._log(reply, size)
+                self._log(reply, reply.status, size)
         except ConnectionError:
             log.debug("the client left")
+            if self.access.enabled:
+                self._log(reply, LEFT, 0)
         finally:
             if later is None:
                 connection.end_known(stays)
@@ -314,13 +346,19 @@ class _BegunKnown:
                 connection.end_known_when(self._written(later, reply), stays)
 
     async def _written(self, later: Awaitable[int], reply: Reply) -> None:
-        size = await later
-        if self.access.enabled:
-            self._log(reply, size)
+        status, size = LEFT, 0
+        try:
+            status, size = reply.status, await later
+        except ConnectionError:
+            status = LEFT
+            raise
+        finally:
+            if self.access.enabled:
+                self._log(reply, status, size)
 
-    def _log(self, reply: Reply, size: int) -> None:
+    def _log(self, reply: Reply, status: int, size: int) -> None:
         known, facts = self.known, reply.facts(self.size)
-        self.access.finish(self.session, known.method, known.target, self.started, reply.status, size, facts)
+        self.access.finish(self.session, known.method, known.target, self.started, status, size, facts)
 
 
 _CANDIDATES_MAX: Final = 4096

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _HEADS_MAX: Final = 2048
 _HEAD_BYTES_MAX: Final = 2048
 _SEEN_MAX: Final = 8192
+UNKNOWN: Final = -1
+"""Of a number of bytes that only the parser can tell."""
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _OTHERWISE: Final = ("Upgrade", "Expect", "Transfer-Encoding", "Content-Encoding")
@@ -113,6 +115,18 @@ def length_of(message: Any) -> int:
         return -1
     lengths = headers.getall("Content-Length", ())
     return int(lengths[0]) if len(lengths) == 1 else -1 if lengths else 0
+
+
+def rest_of(head: bytes, message: Any, arrived: int) -> int:
+    """Bytes that are still to come of the only request in what has arrived, which begins with this head; or UNKNOWN.
+
+    Only for a head whose end is certain: for a parser a line that ends without CR might end it earlier.
+    """
+    length = length_of(message)
+    if length < 0 or not head.endswith(b"\r\n\r\n") or head.count(b"\n") != head.count(b"\r\n"):
+        return UNKNOWN
+    rest = len(head) + length - arrived
+    return rest if rest >= 0 else UNKNOWN
 
 
 NO_BODY: Final = EMPTY_PAYLOAD
