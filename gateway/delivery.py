@@ -53,8 +53,11 @@ async def deliver(
                 return SLOW
             except ConnectionError:
                 return GONE
-            if session.guarded and (wait_s := session.allowance.consumed(len(payload))) > 0:
-                await asyncio.sleep(wait_s)
+            if session.guarded and session.allowance.consume_bytes is not None:
+                pace = session.allowance.pace()
+                pace.owe(len(payload))
+                while session.closed is None and (wait_s := pace.pay()) > 0:  # noqa: ASYNC110  # nothing tells of permits
+                    await asyncio.sleep(wait_s)
         return GONE
     finally:
         if heartbeat_s:

@@ -19,10 +19,13 @@ _REFUSED = "Request rate limit exceeded: The rate limit of requests per second h
 class TokenBucket:
     """``rate`` permits a second, as many saved up at most. Clock in seconds, replaceable for tests."""
 
-    __slots__ = ("_at", "_clock", "_rate", "permits", "rate")
+    __slots__ = ("_at", "_clock", "_floor", "_rate", "permits", "rate")
 
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic, debt_max: float = math.inf) -> None:
+        """``debt_max``: below 0 by how many permits ``take`` and ``charge`` go at most. What cost more has gone, and
+        the others do not wait for the rest of it."""
         self._rate = rate
+        self._floor = -debt_max
         self.rate = int(rate)
         """Permits a second."""
         self._clock = clock
@@ -43,8 +46,25 @@ class TokenBucket:
         if permits < cost and permits < rate:
             self.permits = permits
             return False
-        self.permits = permits - cost
+        permits -= cost
+        self.permits = permits if permits > self._floor else self._floor
         return True
+
+    def take_now(self, cost: float) -> bool:
+        """``take``, for who has not looked at the clock."""
+        return self.take(cost, self._clock())
+
+    def take_some(self, most: float) -> float:
+        """Takes what is there, ``most`` permits at most, and returns how many."""
+        self._fill()
+        taken = max(0.0, min(most, self.permits))
+        self.permits -= taken
+        return taken
+
+    def charge(self, cost: float) -> None:
+        """Takes permits for what is done already, also those that are not there."""
+        self._fill()
+        self.permits = max(self.permits - cost, self._floor)
 
     def wait_s(self, cost: float) -> float:
         """Takes the permits and returns how long to wait until they are really there; 0.0 if they are there now.
@@ -60,6 +80,11 @@ class TokenBucket:
 
     def give_back(self, cost: float) -> None:
         self.permits += cost
+
+    def _fill(self) -> None:
+        now = self._clock()
+        self.permits = min(self._rate, self.permits + (now - self._at) * self._rate)
+        self._at = now
 
     def available(self, cost: float) -> int:
         """How many things of this cost could go now, for callers that can wait; see ``spend``."""

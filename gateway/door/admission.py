@@ -12,11 +12,11 @@ from time import monotonic
 from typing import Any, Final
 
 from kafka_gateway import media
+from kafka_gateway.arriving import ArrivingBody
 from kafka_gateway.config import Config
 from kafka_gateway.door.audit import Audit
 from kafka_gateway.door.authorization import Authorization, Needs
 from kafka_gateway.door.quotas import UNLIMITED, Quotas
-from kafka_gateway.door.slowed_body import slowed
 from kafka_gateway.door.slowed_feed import SlowedFeed
 from kafka_gateway.errors import ProofEnded, QuotaUsedUp, ServiceError, Unauthorized
 from kafka_gateway.messages import Call, Request, Response
@@ -148,7 +148,9 @@ class Admission:
             if bucket is not None:
                 body = request.body
                 if type(body) is not bytes:
-                    request.body = slowed(body, bucket) if hasattr(body, "__aiter__") else body
+                    request.body = (
+                        ArrivingBody.of(body).through(allowance.slowed) if hasattr(body, "__aiter__") else body
+                    )
                 elif not bucket.take(len(body), now):
                     raise allowance.short_of(bucket, len(body), "quota.produce.bytes.per.sec")
         if demand.reads and allowance.consume_bytes is not None:
@@ -227,7 +229,7 @@ class Admission:
     def _opened(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         session, stream = call.session, response.value
         if isinstance(stream, Feed) and session.allowance.consume_bytes is not None:
-            stream = response.value = SlowedFeed(stream, session.allowance.consumed)
+            stream = response.value = SlowedFeed(stream, session.allowance.pace())
         self.hold_call(stream, call, needs)
         if self.audit.enabled:
             self.audit.opened(session, stream, _told(call.request))

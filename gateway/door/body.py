@@ -6,14 +6,14 @@ comes: when that is used up nothing more is read of it, and it may be given up.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import HttpVersion11
 
+from kafka_gateway.arriving import ArrivingBody
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.door.body_stream import pieces
+from kafka_gateway.door.body_stream import arriving
 from kafka_gateway.door.bounded_content import UNREADABLE, BodyPace, BoundedContent, unreadable
 from kafka_gateway.door.inflate import CODINGS, inflate, too_large
 from kafka_gateway.door.request import HttpRequest
@@ -59,7 +59,7 @@ class BodyReader:
         with gateway.arriving():
             return await inflate(body, coding, self._decoded_max, gateway.memory)
 
-    def open(self, request: HttpRequest, gateway: Gateway) -> AsyncIterator[bytes]:
+    def open(self, request: HttpRequest, gateway: Gateway) -> ArrivingBody:
         """The body in pieces, as it arrives; for as long as the client sends, and of any length.
 
         A client that waits with its body is told to go on. Raises OutOfMemory, UnsupportedMediaType.
@@ -67,7 +67,7 @@ class BodyReader:
         coding = _coding(request)
         gateway.memory.check()
         self._expect(request)
-        return pieces(request, coding, gateway.memory)
+        return arriving(request, coding, gateway.memory)
 
     def bound(self, content: Any, memory: MemoryBudget) -> BoundedContent:
         """The stream of a body for a transport that reads it by itself."""

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from kafka_gateway.arriving import ArrivingBody, PacedBody, Patience
 from kafka_gateway.door.bounded_content import UNREADABLE, unreadable
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest
@@ -20,13 +21,18 @@ _GZIP_OR_ZLIB = 47
 """zlib's window bits for "whichever it is"."""
 
 
-async def pieces(request: HttpRequest, coding: str, memory: MemoryBudget) -> AsyncIterator[bytes]:
+def arriving(request: HttpRequest, coding: str, memory: MemoryBudget) -> ArrivingBody:
     """The body as it comes, unpacked. BadRequest if it is broken; ConnectionError if the client has left."""
+    patience = Patience()
+    return PacedBody(_pieces(request, coding, memory, patience), patience)
+
+
+async def _pieces(request: HttpRequest, coding: str, memory: MemoryBudget, patience: Patience) -> AsyncIterator[bytes]:
     content: Any = request.arriving
     unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if coding else None
     try:
         while not content.at_eof():
-            piece = await content.readany()
+            piece = await patience.wait(content.readany())
             await memory.room()
             if unpack is None:
                 if piece:

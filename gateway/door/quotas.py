@@ -6,9 +6,10 @@ slowed down instead. A principal without limits costs nothing: its sessions shar
 
 from __future__ import annotations
 
+import asyncio
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 from kafka_gateway.config import Config
@@ -24,6 +25,16 @@ NAMES: Final = (
     "streams",
     "consumer.instances",
 )
+
+
+_DEBT_MAX_S: Final = 10.0
+"""For how long a principal's other requests wait at most because of one that was larger than a second's bytes. A
+broker of Kafka looks at the last 11 s (``quota.window.num``), and knows nothing of what was before."""
+
+
+_ASK_EVERY_S: Final = 0.5
+"""After which time one that is slowed down asks again: the limit may have become another one."""
+_ASK_AGAIN_S: Final = 0.01
 
 
 class Allowance:
@@ -60,7 +71,9 @@ class Allowance:
 
         def bucket(name: str, kept: TokenBucket | None) -> TokenBucket | None:
             rate = limits.get(name, 0)
-            return None if not rate else kept if kept is not None and before.get(name) == rate else TokenBucket(rate)
+            if kept is not None and before.get(name) == rate:
+                return kept
+            return TokenBucket(rate, debt_max=rate * _DEBT_MAX_S) if rate else None
 
         self.requests = bucket("requests.per.sec", self.requests)
         self._left = -1
@@ -85,9 +98,32 @@ class Allowance:
         if self.consume_bytes is not None and (wait_s := self.consume_bytes.wait_s(0)) > 0:
             raise self._refusal("quota.consume.bytes.per.sec", wait_s)
 
-    def consumed(self, size_bytes: int) -> float:
-        """Counts bytes that were read, and says for how many seconds nothing more should be."""
-        return self.consume_bytes.wait_s(size_bytes) if self.consume_bytes is not None else 0.0
+    def consumed(self, size_bytes: int) -> None:
+        """Counts bytes that were read."""
+        if self.consume_bytes is not None:
+            self.consume_bytes.charge(size_bytes)
+
+    def pace(self) -> ReadPace:
+        """For a stream of what is read."""
+        return ReadPace(self)
+
+    async def slowed(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The body in portions, each when its bytes may be produced (security.md §5: streams are slowed, not cut).
+
+        A portion is paid for when it is handed over: what nobody takes any more costs nothing. What is not taken stays
+        with the client: nothing more is read from its connection meanwhile.
+        """
+        async for piece in body:
+            at, size = 0, len(piece)
+            while at < size:
+                bucket = self.produce_bytes
+                # Half of what may be saved up: other requests of the principal find something, too.
+                end = min(size, at + max(1, bucket.rate // 2)) if bucket is not None else size
+                if bucket is None or bucket.take_now(end - at):
+                    yield piece[at:end]
+                    at = end
+                else:
+                    await asyncio.sleep(_pause_s(bucket.until_s(end - at)))
 
     # --- what stays open --------------------------------------------------------------------------------------------
 
@@ -118,6 +154,34 @@ class Allowance:
         quota = name.removeprefix("quota.")
         limit = self.limits.get(quota) if name.endswith(".per.sec") else None
         return QuotaUsedUp(f"{self.principal} has used up its {name}.", quota, max(1, math.ceil(wait_s)), limit)
+
+
+class ReadPace:
+    """What a stream owes of the bytes that its principal may read: it pays for them before it goes on.
+
+    It takes of what is there, so that reads of the same principal that are no streams come first, and are not refused
+    because of it.
+    """
+
+    __slots__ = ("_allowance", "_owed")
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._owed = 0.0
+
+    def owe(self, size_bytes: int) -> None:
+        """So much was sent."""
+        self._owed += size_bytes
+
+    def pay(self) -> float:
+        """Pays with what is there. Seconds until this should be asked again; 0 if all is paid."""
+        bucket = self._allowance.consume_bytes
+        self._owed -= bucket.take_some(self._owed) if bucket is not None else self._owed
+        return _pause_s(self._owed / bucket.rate) if bucket is not None and self._owed > 0 else 0.0
+
+
+def _pause_s(missing_s: float) -> float:
+    return min(_ASK_EVERY_S, max(_ASK_AGAIN_S, missing_s))
 
 
 UNLIMITED: Final = Allowance(None, {})

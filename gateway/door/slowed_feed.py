@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
+from kafka_gateway.door.quotas import ReadPace
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.stream import Feed, Payload
-
-Consumed = Callable[[int], float]
-"""Takes a number of bytes that were sent; for how many seconds nothing more should be."""
 
 
 class SlowedFeed(Feed):
     """Stands before a feed, and is the outlet of it."""
 
-    __slots__ = ("_consumed", "_feed", "_full", "_timer")
+    __slots__ = ("_feed", "_full", "_pace", "_timer")
 
-    def __init__(self, feed: Feed, consumed: Consumed) -> None:
+    def __init__(self, feed: Feed, pace: ReadPace) -> None:
         super().__init__(feed.heartbeat_s)
         self._feed = feed
-        self._consumed = consumed
+        self._pace = pace
         self._timer: asyncio.TimerHandle | None = None
         self._full = False
         """Whether the client's connection has no room."""
@@ -32,9 +29,9 @@ class SlowedFeed(Feed):
         """Passes on what the feed writes (gateway.stream.Outlet)."""
         room = self.outlet.write(payload)
         self._full = not room
-        wait_s = self._consumed(len(payload.data))
-        if wait_s > 0 and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._go_on)
+        self._pace.owe(len(payload.data))
+        if self._timer is None:
+            self._pay()
         return room and self._timer is None
 
     def pause(self) -> None:
@@ -56,7 +53,12 @@ class SlowedFeed(Feed):
             self._timer = None
         self._feed.end()
 
+    def _pay(self) -> None:
+        if (wait_s := self._pace.pay()) > 0:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._go_on)
+
     def _go_on(self) -> None:
         self._timer = None
+        self._pay()
         if not self._full:
-            self._feed.resume()
+            self.resume()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import NamedTuple
 
 from kafka_gateway import jsonio
+from kafka_gateway.arriving import ArrivingBody
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.errors import BadRequest, InvalidBatch, PayloadError, ServiceError, TooManyRequests
@@ -155,7 +156,7 @@ class ProduceService(Service):
         topic = str(call.params["topic_name"])
         producer, schemas, reports_on = self._sending(call)
         stream = ProduceStream(
-            _recoded(body) if latin else body,
+            ArrivingBody.of(body).through(_recoded) if latin else body,
             topic,
             reports_on(str(call.params["cluster_id"]), topic),
             producer,

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
+from kafka_gateway.arriving import ArrivingBody
 from kafka_gateway.errors import BadRequest, RequestTimeout, ServiceError, ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.ports.producing import Producer, Sending
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
@@ -95,7 +96,7 @@ class ProduceStream:
         """
         self._call = call
         self._rights = call.session.rights
-        self._body = body
+        self._body = ArrivingBody.of(body)
         self._topic = topic
         self._reports = reports
         self._producer = producer
@@ -230,14 +231,11 @@ class ProduceStream:
             self._over()
 
     async def _read_all(self) -> None:
-        pieces = aiter(self._body)
+        pieces, patience = aiter(self._body), self._body.patience
         while True:
+            patience.most_s = self._limits.rest_timeout_s if self._splitter.pending else 0.0
             try:
-                if self._splitter.pending and self._limits.rest_timeout_s:
-                    async with asyncio.timeout(self._limits.rest_timeout_s):
-                        data = await anext(pieces)
-                else:
-                    data = await anext(pieces)
+                data = await anext(pieces)
             except StopAsyncIteration:
                 break
             except TimeoutError:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
+import logging
 import os
 import re
+import socket
 import time
 from collections.abc import AsyncIterator
 from io import StringIO
@@ -22,6 +25,7 @@ from kafka_gateway.authorizers.file import FileAuthorizer
 from kafka_gateway.commands.command import run_command
 from kafka_gateway.commands.may import may
 from kafka_gateway.config import Config, ConfigError, load
+from kafka_gateway.door.access_log import refresh_all
 from kafka_gateway.door.audit import Audit, AuditLine
 from kafka_gateway.door.authorization import Authorization
 from kafka_gateway.door.quotas import Allowance
@@ -348,6 +352,35 @@ async def test_a_body_without_end_is_slowed_down_and_loses_nothing(app: App, fil
     assert [json.loads(line)["error_code"] for line in content.splitlines()] == [200] * 5
     # 2,500 bytes, of which a second's 1,000 go at once.
     assert asyncio.get_running_loop().time() - began > 1.2
+
+
+@pytest.mark.parametrize("settings", [{"quota.produce.bytes.per.sec": 1000, "access.log.enable": True}])
+async def test_a_client_that_leaves_while_it_is_slowed_down_is_missed(
+    app: App, file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is not read then: it stayed half closed, without a line in the access log. Nor is anything written
+    to it here, which would tell."""
+    monkeypatch.setattr("kafka_gateway.door.absence._EVERY_S", 0.02)
+    caplog.set_level(logging.INFO, "gateway.access")
+    refresh_all()
+    await replace(app, file, "allow User:* write topic:orders\n")
+    head = "POST /v3/clusters/any/topics/orders/records HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    record = '{"value":{"type":"STRING","data":"'
+    host, port = app.addresses[0].removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.setblocking(False)
+        client.send(f"{head}Content-Length: 10000000\r\n\r\n{record}".encode())
+
+        async def is_full() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                client.send(b"x" * 65_536)
+            return any(each._reading_paused for server in app.host._servers.values() for each in server.connections)
+
+        await until(is_full)
+    await until(lambda: not app.gateway.sessions)
+    await until(lambda: any(each.name == "gateway.access" for each in caplog.records))
+    (line,) = [each.getMessage() for each in caplog.records if each.name == "gateway.access"]
+    assert " 499 " in line
 
 
 @pytest.mark.parametrize("settings", [{"quota.streams": 1}])

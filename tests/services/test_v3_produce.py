@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from kafka_gateway.arriving import ArrivingBody
 from kafka_gateway.errors import (
     BadRequest,
     KafkaAuthorization,
@@ -394,6 +395,26 @@ async def test_a_record_that_does_not_go_on(start: Start) -> None:
     pieces = Pieces()
     pieces.put(json.dumps(text("1")).encode(), b'{"value":')
     assert [each["error_code"] for each in await reports_of(rest, pieces)] == [200, 408]
+
+
+async def test_the_time_in_which_the_gateway_does_not_read_is_not_the_clients(start: Start) -> None:
+    """A body that a quota slows down was answered 408 after request.body.timeout.ms, for the client's silence."""
+    rest = start(request_body_timeout_ms=50)
+    pieces, reads = Pieces(), asyncio.Event()
+    record = json.dumps(text("1")).encode()
+    pieces.put(record[:10], record[10:], record[:10])
+
+    async def held_back(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in body:
+            await reads.wait()
+            yield piece
+            reads.clear()
+            asyncio.get_running_loop().call_later(0.2, reads.set)
+
+    reads.set()
+    body = ArrivingBody.of(pieces).through(held_back)
+    assert [each["error_code"] for each in await reports_of(rest, body)] == [200, 408]
+    assert pieces.taken == 3
 
 
 async def test_an_old_stream_ends(start: Start, fake: FakeKafka) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import PayloadTooLarge, TooManyRequests
+from kafka_gateway.errors import PayloadTooLarge, RequestTimeout, TooManyRequests
 from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.transports.envelope import streamed_bodies
 from kafka_gateway.transports.envelope.codec import Envelope, read
 from kafka_gateway.transports.envelope.sequences import Sequences
+from kafka_gateway.transports.envelope.streamed_bodies import StreamedBodies
 
 
 def part(content: bytes = b"", **head: Any) -> Envelope:
@@ -147,3 +150,20 @@ def test_what_is_unfinished_counts_in_the_memory_budget(monkeypatch: pytest.Monk
     sequences.add(part(b"123456", id="3", more=True), 0.0)
     sequences.close()
     assert memory.held == 0
+
+
+async def test_a_body_does_not_grow_old_while_its_socket_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What slows down whoever takes it, a quota or Kafka, is not its client's silence."""
+    monkeypatch.setattr(streamed_bodies, "WAITING_MAX", 10)
+    memory, read = MemoryBudget(1 << 30), asyncio.Event()
+    bodies = StreamedBodies(2, 0.05, memory, memory.claim(), read.set)
+    body = bodies.open(part(b"x" * 20, id="a", more=True))
+    assert bodies.is_full
+    await asyncio.sleep(0.2)  # time itself: several times as long as a client may be silent
+    assert await anext(body) == b"x" * 20
+    assert read.is_set()
+    assert bodies.add(part(b"y", id="a", more=True))
+    assert await anext(body) == b"y"
+    with pytest.raises(RequestTimeout):  # now it is
+        await anext(body)
+    bodies.close()

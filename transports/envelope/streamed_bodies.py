@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from kafka_gateway.arriving import ArrivingBody, Patience
 from kafka_gateway.errors import RequestTimeout, ServiceError, TooManyRequests
 from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
 from kafka_gateway.transports.envelope.codec import Envelope
@@ -18,8 +19,8 @@ WAITING_MAX = 256 * 1024
 """Bytes of parts of one connection that wait to be taken, before it is not read any further."""
 
 
-class StreamedBody:
-    """The body of one request, as an asynchronous iterator of bytes. Belongs to the event loop.
+class StreamedBody(ArrivingBody):
+    """The body of one request.
 
     The iteration ends behind the final part. It raises RequestTimeout if that does not come, ConnectionResetError if
     the client leaves before it.
@@ -27,6 +28,7 @@ class StreamedBody:
 
     def __init__(self, waits: Callable[[int], None], memory: MemoryBudget) -> None:
         """``waits`` is told by how much there is more, or less, that nobody has taken."""
+        super().__init__(Patience())
         self._waits, self._memory = waits, memory
         self._parts: deque[bytes] = deque()
         self._end: BaseException | None = None
@@ -34,15 +36,12 @@ class StreamedBody:
         self._news = asyncio.Event()
         self.deadline = 0.0
 
-    def __aiter__(self) -> StreamedBody:
-        return self
-
     async def __anext__(self) -> bytes:
         while not self._parts:
             if self._end is not None:
                 raise self._end
             self._news.clear()
-            await self._news.wait()
+            await self.patience.wait(self._news.wait())
         await self._memory.room()
         data = self._parts.popleft()
         self._waits(-len(data))
@@ -75,7 +74,8 @@ class StreamedBodies:
 
     Args:
         open_max: how many there may be.
-        idle_s: seconds after which one without a further part is given up.
+        idle_s: seconds after which one without a further part is given up; those in which the connection is not read,
+            because ``is_full``, do not count.
         memory, claim: the budget, and the account in it where their bytes count.
         room: called when the connection may be read again.
     """
@@ -137,7 +137,13 @@ class StreamedBodies:
         if self._claim.held or self._waiting_bytes >= COUNT_FROM:
             self._claim.set_to(self._waiting_bytes)
         if was_full and not self.is_full:
+            self._wait_anew()
             self._room()
+
+    def _wait_anew(self) -> None:
+        """The client has not been read: that was no silence of it."""
+        for body in self._open.values():
+            body.deadline = self._loop.time() + self._idle_s
 
     def _watch(self) -> None:
         if self._timer is None and self._open:
@@ -146,6 +152,8 @@ class StreamedBodies:
 
     def _give_up(self) -> None:
         self._timer = None
+        if self.is_full:
+            self._wait_anew()
         until = self._loop.time() + 0.001  # the timer may be early by less than the clock's resolution
         for id, body in list(self._open.items()):
             if body.deadline <= until:
