@@ -312,7 +312,7 @@ async def wait(store: SlotStore) -> None:
 
 def stand_still(seconds: float) -> None:
     """As SIGSTOP does: nothing runs meanwhile."""
-    time.sleep(seconds)
+    time.sleep(seconds)  # time itself: of a standstill
 
 
 @pytest.mark.parametrize("lost", [True, False])

@@ -22,7 +22,7 @@ class Listener:
         return self._instances
 
     async def give_up(self, slots: Collection[int]) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # time itself: of a hand-over longer than its timeout of 10 ms
         self.handed += slots
 
 

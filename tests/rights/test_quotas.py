@@ -120,7 +120,7 @@ async def test_a_stream_pays_for_what_it_has_sent_before_it_goes_on(time: Time) 
     async def paid() -> None:
         while (wait_s := pace.pay()) > 0:
             alice.check_consume()  # other reads are not refused because of it
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(wait_s)  # time itself: which the fixture makes
 
     pace.owe(65_536)
     await paid()
