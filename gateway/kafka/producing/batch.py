@@ -87,7 +87,7 @@ class Batch(msgspec.Struct, eq=False):
 
     def _outcome(self, index: int, error: Any, message: Any) -> ServiceError | None:
         if error.code() == confluent_kafka.KafkaError._PURGE_QUEUE and self.sender.forbidden is not None:
-            return self.sender.forbidden
+            return of_topic(self.sender.forbidden, self.topic)
         failure = of_topic(to_delivery_error(error), self.topic)
         if message is not None and (refused := may_go_again(index, message, failure, error.code())) is not None:
             self.refuse(refused)

@@ -33,7 +33,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.producing import Delivery
-from kafka_gateway.kafka.producing.batch import Batch, FollowedBatch
+from kafka_gateway.kafka.producing.batch import Batch, FollowedBatch, of_topic
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
 from kafka_gateway.kafka.producing.first_connections import FirstConnection, FirstConnections, Lazily
@@ -443,7 +443,8 @@ class KafkaProducer:
             if batch.future.done():
                 continue
             if isinstance(error, KafkaAuthorization):
-                batch.future.set_result([error if row is None else row for row in batch.rows])
+                refusal = of_topic(error, batch.topic)
+                batch.future.set_result([refusal if row is None else row for row in batch.rows])
                 continue
             batch.future.set_exception(error)
             batch.future.exception()  # a client that left does not ask for it

@@ -57,6 +57,7 @@ FULL = (
 
 _Code = confluent_kafka.KafkaError
 
+_NO_TOPIC = to_delivery_error(_Code(_Code.TOPIC_AUTHORIZATION_FAILED))
 _FORBIDDEN_S = 1.0
 """How long a user that may write to nothing is refused without Kafka being asked again."""
 
@@ -121,7 +122,7 @@ class Sender:
         """Queues the records without waiting; whether the batch is complete already, because none could be queued."""
         size = len(records)
         if self.forbidden is not None and not self._may_try_again():
-            batch.rows[:] = [self.forbidden] * size
+            batch.rows[:] = [of_topic(self.forbidden, batch.topic)] * size
             return _without(batch, size)
         if self._gathers_s and (self._gathered or len(self.producer)):
             self._gather(batch, records, partition)
@@ -188,6 +189,8 @@ class Sender:
                 try:
                     produce(topic, record.value, record.key, place, delivered_alone)
                 except Exception as error:
+                    if _is_over(error):
+                        return False
                     _not_queued(batch, 0, record.value, record.key, place, error)
                     return _without(batch, 1)
                 return False
@@ -206,6 +209,8 @@ class Sender:
                     produce(topic, record.value, record.key, place, report, None, record.timestamp_ms, listed)
             except Exception as error:
                 # Of whatever kind: others may be sent in the same round, and are not to be lost for this one.
+                if _is_over(error):
+                    continue
                 _not_queued(batch, index, record.value, record.key, place, error)
                 failed += 1
         return failed > 0 and _without(batch, failed)
@@ -232,6 +237,8 @@ class Sender:
                     batch.topic, record.value(), record.key(), partition, report, None, timestamp_ms, headers
                 )
             except Exception as error:
+                if _is_over(error):
+                    continue
                 _not_queued(batch, index, record.value(), record.key(), partition, error)
                 failed += 1
         self._wake()
@@ -317,7 +324,8 @@ class Sender:
         if self.forbidden is None:
             log.warning("Kafka lets this user write to no topic: %s", error)
         self._forbidden_at = time.monotonic()
-        self.forbidden = KafkaAuthorization("CLUSTER_AUTHORIZATION_FAILED: this user may write to no topic")
+        # Whether this or the refusal of its topic is heard first is chance; the latter says more.
+        self.forbidden = KafkaAuthorization(_NO_TOPIC.message)
         self._call_loop(self._lose)
 
     def _may_try_again(self) -> bool:
@@ -351,6 +359,11 @@ class Sender:
             log.debug("the event loop is closed; delivery reports are dropped")
 
 
+def _is_over(error: Exception) -> bool:
+    """Whether the producer has failed for good: its poll thread hears why next, and has all open batches answered."""
+    return kafka_code(error) == _Code._FATAL
+
+
 def _not_queued(batch: Batch, index: int, value: Any, key: Any, partition: int, error: Exception) -> None:
     if (code := kafka_code(error)) in UNHEARD_OF:
         # librdkafka has failed others for it, and has not asked again since.
@@ -362,7 +375,10 @@ def _not_queued(batch: Batch, index: int, value: Any, key: Any, partition: int, 
     if not isinstance(error, BufferError | confluent_kafka.KafkaException):
         log.error("librdkafka cannot be given a record", exc_info=error)
     full = isinstance(error, BufferError)
-    batch.rows[index] = TooManyRequests(FULL) if full else of_topic(to_delivery_error(error), batch.topic)
+    failure = TooManyRequests(FULL) if full else to_delivery_error(error)
+    if isinstance(failure, KafkaAuthorization):  # said in the same words whether it is known before or told behind
+        failure = to_delivery_error(_Code(code))
+    batch.rows[index] = of_topic(failure, batch.topic)
     batch.note("_QUEUE_FULL")
 
 
