@@ -128,9 +128,9 @@ class HttpConnection(RequestHandler):
             self._rest = UNKNOWN
         self._host.connection_count += 1
         self._host.connections[self.listener] += 1
-        if self._host.connection_count > self._host.connections_max and isinstance(transport, asyncio.Transport):
+        if self._host.connection_count > self._host.connections_max:
             self._host.gateway.counters.refused["connections"] += 1
-            transport.write(_TOO_MANY)
+            cast(asyncio.Transport, transport).write(_TOO_MANY)  # uvloop's are not of asyncio's class
             self.force_close()
             return
         # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).

@@ -292,6 +292,7 @@ def test_pid_file(copy: Copy, log: Path, daemon: list[str]) -> None:
     assert (code, err) == (1, f"Already running with pid {pid} (from {copy.pid_file})\n")
     assert copy.run("stop", **named) == (0, "", "")
     assert not copy.pid_file.exists()
+    assert copy.run("stop", **named) == (1, "", "No running instance found.\n")
     assert other.poll() is None
 
 

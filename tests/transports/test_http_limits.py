@@ -7,13 +7,16 @@ import contextlib
 import re
 import socket
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+import uvloop
 
 from kafka_gateway.assembly.app import App
 from kafka_gateway.door import connection as connections
 from tests.loop_watch import LoopWatch
-from tests.transports.conftest import Connect
+from tests.transports.conftest import Connect, gateway
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request
 from tests.waiting import until
 
@@ -84,17 +87,25 @@ async def test_a_head_without_end_is_cut_off(wire: Wire) -> None:
     assert (await wire.reply()).status == 431
 
 
-@pytest.mark.parametrize("settings", [{"connections.max": 3}])
-async def test_too_many_connections(app: App, connect: Connect) -> None:
-    wires = [await connect() for _ in range(3)]
-    for wire in wires:
-        assert (await wire.ask("GET", "/health/live")).status == 200
-    refused = await (await connect()).reply()
-    assert (refused.status, refused.json["error_code"], refused.headers["retry-after"]) == (503, 503, "1")
-    assert refused.closes
-    wires[0].writer.close()
-    await until(lambda: app.host.connection_count == 2)
-    assert (await (await connect()).ask("GET", "/health/live")).status == 200
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])  # the program's loop is uvloop, whose classes are its own
+def test_too_many_connections(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    async def too_many() -> None:
+        async with gateway(**{"connections.max": 3}) as app, contextlib.AsyncExitStack() as stack:
+
+            async def connect() -> Wire:
+                return await stack.enter_async_context(await Wire.open(app.addresses[0]))
+
+            wires = [await connect() for _ in range(3)]
+            for wire in wires:
+                assert (await wire.ask("GET", "/health/live")).status == 200
+            refused = await (await connect()).reply()
+            assert (refused.status, refused.json["error_code"], refused.headers["retry-after"]) == (503, 503, "1")
+            assert refused.closes
+            wires[0].writer.close()
+            await until(lambda: app.host.connection_count == 2)
+            assert (await (await connect()).ask("GET", "/health/live")).status == 200
+
+    run(too_many())
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ class Connection:
         self.writer.write(data)
 
 
+_STRANGER = b"confluent-kafka-python"
+"""Said by the librdkafka of another test in this process, whose broker had this port before it was gone."""
+
+
 class FakeBroker:
     """Answers each request with its correlation id and the request's body, unless a test gives another ``answer``."""
 
@@ -76,6 +80,10 @@ class FakeBroker:
         try:
             while self._reads:
                 data = await connection.frame()
+                if _STRANGER in data:
+                    self.connections.remove(connection)
+                    writer.transport.abort()
+                    return
                 connection.frames.append(data)
                 if len(data) >= 12:
                     key, version, correlation_id = struct.unpack_from(">hhi", data, 4)
