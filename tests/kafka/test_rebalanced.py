@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
@@ -75,3 +76,32 @@ async def test_each_member_is_told_of_its_share(
     assert [] in told, "it hears at once that its partitions are gone, not only what it gets instead"
     await second.close()
     await until(lambda: partitions(told) == [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True)
+async def test_a_place_that_was_taken_over_and_not_used_is_given_back(
+    bootstrap: str, filled: Topic, cluster: KafkaCluster, unique: Callable[..., str]
+) -> None:
+    """Else nobody would have its partitions for the session timeout of 45 s, as after the move of an instance that is
+    deleted before it is read again."""
+    filled.write([b"0"])
+    group = unique("group")
+    settings = ConsumerSettings(group, "test", auto_offset_reset="earliest", auto_commit=False, instance_id="one")
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    async def members() -> int:
+        described = await asyncio.to_thread(admin.describe_consumer_groups([group])[group].result)
+        return len(described.members)
+
+    async def is_empty() -> bool:
+        return await members() == 0
+
+    first = await cluster.consumer(settings)
+    await first.subscribe([filled.name])
+    await read_until(first, 1)
+    await first.close(leave=False)
+    assert await members() == 1
+    second = await cluster.consumer(settings)
+    await second.subscribe([filled.name])
+    await second.close()
+    await until(is_empty, within_s=20)

@@ -56,6 +56,9 @@ _SLICE_S = 0.5
 _LEARN_S = 2.0
 _COUNT_EVERY_S = 1.0
 _LEAVE_S = 0.2
+_JOIN_S = 5.0
+"""How long a client joins its group at most, to leave it: the first of a group waits for others for 3 s
+(group.initial.rebalance.delay.ms)."""
 _NO_ANCHORS: Mapping[Partition, Anchor] = {}
 
 Build = Callable[..., confluent_kafka.Consumer]
@@ -104,6 +107,8 @@ class GroupClient(AssignedPartitions):
         """Partitions that went on at an anchor; whoever looks takes them away."""
         self._was_member = False
         """Whether the client has the member id of a group that it has left: Kafka refuses its commits, for ever."""
+        self._has_joined = False
+        """Whether the group has answered the client since it joined it last."""
         self._look_at = 0.0
         self._count_at = 0.0
         self._record_bytes = 0
@@ -314,6 +319,7 @@ class GroupClient(AssignedPartitions):
 
     def unsubscribe(self) -> None:
         self._was_member |= self.mode == "group"
+        self._has_joined = False
         super().unsubscribe()
 
     def assign(self, partitions: Iterable[Partition], starts: Mapping[Partition, int] | None = None) -> None:
@@ -363,6 +369,7 @@ class GroupClient(AssignedPartitions):
         if self.mode == "manual":
             self._answer_late(consumer, revoked=False)
             return
+        self._has_joined = True
         try:
             if not self._cooperative:
                 # The eager protocol took all of them away before; those that were lost, maybe without a callback.
@@ -463,8 +470,16 @@ class GroupClient(AssignedPartitions):
         return not self.commits.on_their_way
 
     def leave(self) -> None:
-        """Has a member with a ``group.instance.id`` leave its group, which closing does not (cluster.md §6.4)."""
+        """Has a member with a ``group.instance.id`` leave its group, which closing does not (cluster.md §6.4).
+
+        One that has not joined yet has no member id to leave with, but the group may keep its place for the client
+        that had the ``group.instance.id`` before, for all of the session timeout: so it joins first.
+        """
         if self.mode == "group":
+            self._blocking = False
+            until = time.monotonic() + _JOIN_S
+            while not self._has_joined and (left_s := until - time.monotonic()) > 0:
+                self.poll(1, min(left_s, _SLICE_S))
             self.client.unsubscribe()
             until = time.monotonic() + _LEAVE_S
             while (left_s := until - time.monotonic()) > 0:
