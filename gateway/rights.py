@@ -130,6 +130,9 @@ class Authorizer:
     ``changed``. A principal's limits (`gateway.door.quotas`) may depend on it as well.
     """
 
+    stale = False
+    """Whether it judges by what it read before, because what is there now is faulty or gone: for the metrics."""
+
     def faults(self) -> Sequence[Fault]:
         """What is wrong with its settings. Asked at start and by ``--check``."""
         return ()

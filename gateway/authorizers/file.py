@@ -41,7 +41,6 @@ class FileAuthorizer(Authorizer):
         self._version: object = None
         self._asked = asyncio.Event()
         self.stale = False
-        """Whether the file that is there is not the one that counts."""
         self.policy = Policy(RulesFile((), ()), self._super_users([]))
         """Without a file that was read well, nobody may anything."""
 
@@ -109,7 +108,7 @@ class FileAuthorizer(Authorizer):
         if policy is None:
             for fault in faults[:_TOLD_MAX]:
                 log.error("%s", fault)
-            log.error("%s: the changed file is faulty, %d faults; what it said before stays", FILE, len(faults))
+            log.error("%s: the changed file has %s; what it said before stays", FILE, counted(len(faults), "fault"))
             return
         self.policy = policy
         log.info("%s: read again from %s", FILE, self._path)

@@ -120,6 +120,11 @@ class Authorization:
     def is_on(self) -> bool:
         return bool(self._authorizers)
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether rules count that were changed since, because what they are now is faulty."""
+        return any(each.stale for each in self._authorizers)
+
     def rights_of(self, principal: Principal) -> Rights:
         """The rights of the principal; they follow the rules."""
         if not self._authorizers:

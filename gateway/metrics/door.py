@@ -57,6 +57,8 @@ def requests(gateway: Gateway) -> Source:
             "authorization_decisions", "Decisions about rights", ("operation", "allowed"),
             ((key, number) for key, number in list(rights.decisions.items())),
         )  # fmt: skip
+        stale = [((), float(rights.is_stale))]
+        yield gauge("authorization_stale", "1: rules were changed and cannot be taken", (), stale)
 
     return families
 

@@ -92,7 +92,8 @@ async def test_a_faulty_file_changes_nothing_and_is_told(
     app: App, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(file, "allow User:* read topic:orders\nalow User:* read topic:*\ndeny\n")
-    await until(lambda: "the changed file is faulty, 2 faults" in caplog.text)
+    await until(lambda: "the changed file has 2 faults" in caplog.text)
+    assert b"\nkafka_gateway_authorization_stale 1.0\n" in (await app.gateway.metrics.render(None))[0]
     assert "line 2, column 1: 'alow' is not allow, deny or quota (did you mean allow?)" in caplog.text
     assert "line 3, column 5: a principal is expected here" in caplog.text
     assert await status(app) == 200
@@ -102,6 +103,7 @@ async def test_a_faulty_file_changes_nothing_and_is_told(
     await replace(app, file, "")
     assert await status(app) == 403
     assert "has no rule, so nobody may do anything" in caplog.text
+    assert b"\nkafka_gateway_authorization_stale 0.0\n" in (await app.gateway.metrics.render(None))[0]
 
 
 async def test_the_operator_may_have_it_read_at_once(app: App, file: Path) -> None:
