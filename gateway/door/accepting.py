@@ -26,6 +26,7 @@ class AcceptingServer:
         context: of TLS; None for none.
         serve: makes the protocol of a connection.
         refused: see `Refused`.
+        wait_s: how long a client may take to begin TLS.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class AcceptingServer:
         context: ssl.SSLContext | None,
         serve: Callable[[], asyncio.Protocol],
         refused: Refused,
+        wait_s: float,
     ) -> None:
         self.sockets = listening
         self._context, self._serve, self._refused = context, serve, refused
+        self._wait_s = wait_s
         self._tasks: set[asyncio.Task[None]] = set()
         for each in listening:
             each.setblocking(False)
@@ -85,6 +88,9 @@ class AcceptingServer:
     async def _hand_on(self, connection: socket.socket, peer: str, serve: Callable[[], asyncio.Protocol]) -> None:
         """From here on the connection is asyncio's, which closes it."""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(serve, connection, ssl=self._context)
+            within_s = self._wait_s if self._context is not None else None
+            await asyncio.get_running_loop().connect_accepted_socket(
+                serve, connection, ssl=self._context, ssl_handshake_timeout=within_s
+            )
         except OSError as error:  # ssl.SSLError is one
             self._refused(peer, error)

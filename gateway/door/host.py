@@ -157,24 +157,26 @@ class Host:
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             secured = self._secured(listener, name) if listener.tls else None
             context = secured.context if secured is not None else None
+            # A client that says nothing must not hold its connection longer where TLS comes before the head.
+            tls: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": self.header_timeout_s} if context else {}
             opened: asyncio.Server | AcceptingServer
             shared = self._inherited(place) if self._inherited is not None else []
             try:
                 if listener.scheme == "unix":
                     sock = shared[0] if shared else bind_unix(listener.path)
-                    opened = await loop.create_unix_server(server, sock=sock, ssl=context, backlog=1024)
+                    opened = await loop.create_unix_server(server, sock=sock, backlog=1024, **tls)
                 elif self._config.flag(f"listener.{listener.name}.proxy.protocol"):
                     opened = self._open_behind_proxies(listener, server, context, shared)
                 elif secured is not None and secured.asks_certificate:
                     # With asyncio's server nobody would hear of whoever is refused at the beginning of TLS.
                     sockets = shared or bind_shared(listener, 1)[0]
-                    opened = AcceptingServer(sockets, context, server, self.note_no_tls)
+                    opened = AcceptingServer(sockets, context, server, self.note_no_tls, self.header_timeout_s)
                 elif shared:
                     for sock in shared[1:]:
-                        self._sockets.append(await loop.create_server(server, sock=sock, ssl=context, backlog=1024))
-                    opened = await loop.create_server(server, sock=shared[0], ssl=context, backlog=1024)
+                        self._sockets.append(await loop.create_server(server, sock=sock, backlog=1024, **tls))
+                    opened = await loop.create_server(server, sock=shared[0], backlog=1024, **tls)
                 else:
-                    opened = await open_tcp(loop, server, listener, context)
+                    opened = await open_tcp(loop, server, listener, tls)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 raise OSError(f"cannot listen on {listener}: {reason}") from None

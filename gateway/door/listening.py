@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from kafka_gateway.settings.listeners import Listener
 
@@ -17,8 +17,9 @@ async def open_tcp(
     loop: asyncio.AbstractEventLoop,
     server: Callable[[], asyncio.BaseProtocol],
     listener: Listener,
-    context: ssl.SSLContext | None,
+    tls: Mapping[str, Any],
 ) -> asyncio.Server:
+    """``tls``: what ``loop.create_server`` is told of it; empty for none."""
     if listener.host == "::":  # IPv6 and IPv4 on one socket, where the system allows it
         both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
         both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,8 +29,8 @@ async def open_tcp(
         except OSError:
             both.close()
             raise
-        return await loop.create_server(server, sock=both, ssl=context, backlog=1024)
-    return await loop.create_server(server, listener.host, listener.port, ssl=context, backlog=1024, reuse_address=True)
+        return await loop.create_server(server, sock=both, backlog=1024, **tls)
+    return await loop.create_server(server, listener.host, listener.port, backlog=1024, reuse_address=True, **tls)
 
 
 def bind_unix(path: str) -> socket.socket:

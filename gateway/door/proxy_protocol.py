@@ -106,10 +106,10 @@ class ProxyServer(AcceptingServer):
         wait_s: float,
         most: int = 1000,
     ) -> None:
-        self._trusts, self._serve_client, self._wait_s = trusts, serve_client, wait_s
+        self._trusts, self._serve_client = trusts, serve_client
         self._room = asyncio.Semaphore(most)
         self._refused_count = 0
-        super().__init__(listening, context, lambda: serve_client(None), refused)
+        super().__init__(listening, context, lambda: serve_client(None), refused, wait_s)
 
     async def _wait_for_room(self) -> None:
         await self._room.acquire()

@@ -194,3 +194,13 @@ async def test_settings_that_are_refused(authority: Authority, key: str) -> None
     with pytest.raises(ConfigError, match=key):
         async with gateway(StubService(), **settings(authority, **FAULTS[key])):
             pass
+
+
+@pytest.mark.parametrize("asks", ["NONE", "REQUIRED"])
+async def test_who_never_begins_tls_is_cut_off(authority: Authority, asks: str) -> None:
+    """As who sends no head: the time is that of ``request.header.timeout.ms``; asyncio's own is a minute."""
+    values = {"authentication.method": "NONE", "ssl.client.authentication": asks, "request.header.timeout.ms": 150}
+    async with gateway(StubService(), **settings(authority, **values)) as app, asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(app.addresses[0].rpartition(":")[2]))
+        assert await reader.read() == b""
+        writer.close()
