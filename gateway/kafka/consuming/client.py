@@ -473,12 +473,13 @@ class GroupClient(AssignedPartitions):
         """Has a member with a ``group.instance.id`` leave its group, which closing does not (cluster.md §6.4).
 
         One that has not joined yet has no member id to leave with, but the group may keep its place for the client
-        that had the ``group.instance.id`` before, for all of the session timeout: so it joins first.
+        that had the ``group.instance.id`` before, for all of the session timeout: so it joins first. Not where its
+        topics are missing, for which no group is formed, nor where another client has its place already.
         """
         if self.mode == "group":
             self._blocking = False
             until = time.monotonic() + _JOIN_S
-            while not self._has_joined and (left_s := until - time.monotonic()) > 0:
+            while not (self._has_joined or self.missing or self.fatal) and (left_s := until - time.monotonic()) > 0:
                 self.poll(1, min(left_s, _SLICE_S))
             self.client.unsubscribe()
             until = time.monotonic() + _LEAVE_S
