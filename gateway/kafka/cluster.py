@@ -16,6 +16,7 @@ from kafka_gateway.errors import ShuttingDown, TooManyRequests
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.admin.administration import KafkaAdministration
 from kafka_gateway.kafka.admin.broker_addresses import upstream
+from kafka_gateway.kafka.clients.client_log import ClientLog
 from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
 from kafka_gateway.kafka.clients.factory import ClientFactory
@@ -139,6 +140,11 @@ class KafkaCluster:
     def statistics(self) -> Statistics:
         """The statistics of librdkafka's clients."""
         return self._clients.statistics
+
+    @property
+    def client_log(self) -> ClientLog:
+        """Takes the log lines of librdkafka's clients."""
+        return self._clients.log
 
     @property
     def held_bytes(self) -> int:

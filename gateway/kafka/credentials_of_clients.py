@@ -81,7 +81,7 @@ class ClientCredentials:
             return Sasl(newest.mechanism, newest.user, newest.secret, lambda: wanted.credential.secret)
 
         login = CredentialLogin(lambda: wanted.credential, refused)
-        clients = ClientFactory(self._config, login=login)
+        clients = ClientFactory(self._config, login=login, log=self._own.client_log)
         return KafkaCluster(self._config, clients, False, self._own, sasl, lambda: wanted.is_doubted)
 
     def _refused(self, refused: ClientSet) -> None:

@@ -52,3 +52,4 @@ async def test_one_line_each(own_kafka: KafkaCluster, how: str) -> None:
             await until(answered, 20)
         text = "\n".join(gateway.output)
         assert len(re.findall(AWAY, text)) == len(re.findall(BACK, text)) == 1
+        assert not re.search(f"{AWAY}.*gateway.kafka.librdkafka: .*{BACK}", text, re.DOTALL)

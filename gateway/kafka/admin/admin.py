@@ -90,7 +90,7 @@ class KafkaAdmin:
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._in_sync: dict[str, tuple[int, float]] = {}
         """min.insync.replicas by topic, and until when it counts."""
-        self.presence = Presence(self.check, clients.servers)
+        self.presence = Presence(self.check, clients.servers, clients.log)
         """Who thinks that Kafka is away tells this."""
 
     @property

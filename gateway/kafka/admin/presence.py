@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from kafka_gateway.errors import BrokerNotAvailable, ServiceError
+from kafka_gateway.kafka.clients.client_log import ClientLog
 
 _log = logging.getLogger("gateway.kafka.admin")
 
@@ -23,14 +24,17 @@ PROVEN_S = 10.0
 class Presence:
     """Asks Kafka when somebody suspects that it is away, until it answers. Belongs to the event loop."""
 
-    def __init__(self, check: Callable[[float], Awaitable[None]], servers: str) -> None:
+    def __init__(self, check: Callable[[float], Awaitable[None]], servers: str, client_log: ClientLog) -> None:
         """
         Args:
             check: raises ServiceError if no broker answers in so many seconds.
             servers: what to call Kafka, ``bootstrap.servers``.
+            client_log: takes librdkafka's lines. It is told when all brokers are away: a hundred clients that cannot
+                connect repeat no more than that.
         """
         self._check = check
         self._servers = servers
+        self._client_log = client_log
         self._loop = asyncio.get_running_loop()
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
@@ -83,7 +87,7 @@ class Presence:
         try:
             if await self._answers():
                 return  # a connection broke, or one broker of several is gone
-            self._is_away = True
+            self._is_away = self._client_log.kafka_is_away = True
             _log.error("Kafka is away: no broker of %s answers. It is asked again every second.", self._servers)
             while not await self._answers():  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(PAUSE_S)
@@ -91,7 +95,7 @@ class Presence:
             _log.warning("Kafka is back, after %.0f s.", time.monotonic() - since)
         finally:
             self._watching = None
-            self._is_away = False
+            self._is_away = self._client_log.kafka_is_away = False
 
     async def _answers(self) -> bool:
         try:

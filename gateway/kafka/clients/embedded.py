@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import confluent_kafka
 
 from kafka_gateway.errors import BrokerNotAvailable, KafkaRefused
-from kafka_gateway.kafka.clients.factory import ClientLog
+from kafka_gateway.kafka.clients.client_log import ClientLog
 from kafka_gateway.kafka.errors import describe
 from kafka_gateway.kafka.names import check_topic_name
 

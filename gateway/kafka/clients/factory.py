@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -20,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import InvalidConsumerConfig
+from kafka_gateway.kafka.clients.client_log import ClientLog
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer, FetchedAhead
 from kafka_gateway.kafka.clients.properties import SESSION_TIMEOUT_MS, Role, client_properties
 from kafka_gateway.kafka.clients.statistics import Statistics
@@ -61,11 +60,14 @@ class ClientFactory:
     accepts records there, sends none and reports nothing (reliability.md §3f), so workers fork first and connect after.
     """
 
-    def __init__(self, config: Config, bootstrap: str = "", login: Login | None = None) -> None:
+    def __init__(
+        self, config: Config, bootstrap: str = "", login: Login | None = None, log: ClientLog | None = None
+    ) -> None:
         """
         Args:
             bootstrap: where the embedded Kafka listens; otherwise ``bootstrap.servers`` counts.
             login: of a client of the gateway, in whose name all clients are; otherwise the properties say.
+            log: where librdkafka's log lines go; otherwise to one of its own.
         """
         self._config = config
         self._login = login
@@ -76,7 +78,8 @@ class ClientFactory:
         """What the consumers have that were built here."""
         self._buffer_max = (config.integer("memory.max.bytes") or automatic_max_bytes()) // _BUFFER_SHARE
         self.statistics = Statistics(config.seconds("metrics.kafka.interval.ms"))
-        self._log = ClientLog(logging.getLogger("gateway.kafka.librdkafka"))
+        self.log = log or ClientLog(logging.getLogger("gateway.kafka.librdkafka"))
+        """Takes the log lines of all clients that are built here."""
 
     @property
     def servers(self) -> str:
@@ -201,7 +204,7 @@ class ClientFactory:
             "reconnect.backoff.max.ms": 1000,
             "log.connection.close": False,
         }
-        forced |= {"bootstrap.servers": self._bootstrap, "logger": self._log}
+        forced |= {"bootstrap.servers": self._bootstrap, "logger": self.log}
         properties: Settings = {**client_properties(self._config, role)}
         if self._login is not None:
             properties = {name: value for name, value in properties.items() if not name.startswith("sasl.")}
@@ -243,36 +246,3 @@ def fetch_settings(buffer_bytes: int) -> Settings:
         # that are not read cost 37 % of a processor instead of 20, until the worker pauses them.
         "fetch.queue.backoff.ms": 5,
     }
-
-
-class ClientLog:
-    """Takes librdkafka's log lines (property ``logger``); lets a few a second through and counts the rest.
-
-    A dead broker makes every consumer log; 500 of them once filled a disk. Called on the threads that poll.
-    """
-
-    PERIOD_S = 10.0
-    LINES = 5
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-        self._lock = threading.Lock()
-        self._period_end = 0.0
-        self._lines = 0
-        self._suppressed = 0
-
-    def log(self, level: int, message: str, *args: object) -> None:
-        """As `logging.Logger.log`."""
-        now = time.monotonic()
-        with self._lock:
-            suppressed = 0
-            if now >= self._period_end:
-                self._period_end, self._lines = now + self.PERIOD_S, 0
-                suppressed, self._suppressed = self._suppressed, 0
-            self._lines += 1
-            if self._lines > self.LINES:
-                self._suppressed += 1
-                return
-        if suppressed:
-            self._logger.warning("%d lines of librdkafka were left out", suppressed)
-        self._logger.log(level, message, *args)
