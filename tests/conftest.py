@@ -61,20 +61,6 @@ def _process_stays_as_it_is() -> Iterator[None]:
 
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka", "secured_kafka"}
 
-
-ALONE = frozenset({"acceptance", "faults"})
-"""Folders whose tests measure time or memory, or bring a load of their own."""
-BESIDE = frozenset(
-    {
-        "test_client_properties.py",
-        "test_coordinator.py",
-        "test_kafka_away.py",
-        "test_secrets.py",
-        "test_unknown_topics.py",
-        "test_v3_brokers.py",
-    }
-)
-"""Files of theirs that do neither."""
 _FULL_ONLY = {
     "acceptance": "client_properties secrets",
     "behaviour": "plugin",
@@ -115,8 +101,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.broker)
         if "embedded" in getattr(getattr(item, "callspec", None), "params", {}).values():
             item.add_marker(pytest.mark.embedded)
-        if ALONE.intersection(item.path.parts) and item.path.name not in BESIDE:
-            item.add_marker(pytest.mark.alone)
         if "/".join(item.path.parts[-2:]) in FULL_ONLY:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not LAST.isdisjoint(item.path.parts))

@@ -19,7 +19,7 @@ from tests.acceptance.rest import Rest, timed, until
 from tests.kafka_cluster import KafkaCluster
 from tests.librdkafka_properties import library
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(60)]
 
 REQUESTS = 500
 

@@ -12,7 +12,7 @@ from tests.behaviour.clients import Answer, v2
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
 INSTANCES = 60
 GROUPS = 6

@@ -68,6 +68,7 @@ class Load:
             await asyncio.gather(*self._tasks)
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sigterm_under_load(kafka: KafkaCluster, create_topic: Callable[..., str], workers: int) -> None:
@@ -89,6 +90,7 @@ async def test_sigterm_under_load(kafka: KafkaCluster, create_topic: Callable[..
     assert "Traceback" not in "\n".join(gateway.output)
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_sigterm_with_all_kinds_of_connections() -> None:
     with GatewayProcess(*QUIET) as gateway:

@@ -32,13 +32,12 @@ def fill(kafka: KafkaCluster) -> str:
     return topic
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("instances", [200, 500])
-async def test_l3_many_instances_with_a_backlog(
-    kafka: KafkaCluster, unique: Callable[..., str], instances: int
-) -> None:
+async def test_l3_many_instances_with_a_backlog(kafka: KafkaCluster, unique: Callable[..., str]) -> None:
+    instances = 500
     topic = await asyncio.to_thread(fill, kafka)
     with GatewayProcess(
         "access.log.enable=false", f"consumer.instances.max={instances}", bootstrap=kafka.bootstrap

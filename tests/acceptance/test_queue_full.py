@@ -12,7 +12,7 @@ from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 from tests.transports.wire import Wire, produce
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
 MIB = 1024 * 1024
 LIMIT = 64 * MIB

@@ -13,7 +13,7 @@ from tests.cache import unavailable
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.gateway_process import GatewayProcess
 from tests.transports.test_http_compression import bombs
 from tests.transports.wire import JSON_V2, Wire, produce, request
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(90)]
 
 MIB = 1024 * 1024
 QUIET = "access.log.enable=false"

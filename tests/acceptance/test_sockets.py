@@ -94,6 +94,7 @@ class Pulse:
         return sorted(self.delays[:count])[int(part * count)]
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_l4_a_slow_reader_harms_nobody(
     kafka: KafkaCluster, gateway: GatewayProcess, client: EnvelopeClient, unique: Unique
@@ -136,6 +137,7 @@ async def _sip(client: EnvelopeClient) -> None:
         await asyncio.sleep(1)  # time itself: it reads seldom
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_ten_thousand_requests_without_reading_a_reply() -> None:
     """60 MB of replies: the gateway stops reading, others are answered, and in the end every request is."""

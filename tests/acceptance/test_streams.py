@@ -214,6 +214,7 @@ async def test_l4_slow_readers_harm_nobody(gateway: GatewayProcess, kafka: Kafka
                 seen = found[-1]["offset"]
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_l2_all_clients_are_cut_and_come_back(gateway: GatewayProcess, kafka: KafkaCluster) -> None:
     """500 clients (the contract: 10,000), cut in the middle of the records; with their tokens they miss none."""
@@ -242,6 +243,7 @@ async def test_l2_all_clients_are_cut_and_come_back(gateway: GatewayProcess, kaf
     assert all(sorted(values) == list(range(40)) for values in seen)
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_l7_many_readers_resume_in_the_past(gateway: GatewayProcess, kafka: KafkaCluster) -> None:
     """100 clients (the contract: 1,000) resume at the same place, 20,000 records ago."""

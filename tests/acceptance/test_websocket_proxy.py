@@ -198,6 +198,7 @@ async def test_a_killed_gateway_has_committed_no_more_than_it_sent(
         assert 0 < log.committed(group, topic) <= len(heard)
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_five_hundred_groups(kafka: KafkaCluster, new_topic: NewTopic, log: Log) -> None:
     topic = new_topic()

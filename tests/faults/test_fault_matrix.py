@@ -23,7 +23,7 @@ from tests.faults.gates import BOTH, CUT, FINE, Way, Weather
 from tests.faults.loads import BROKEN, PARTITIONS, Failure, Loads
 from tests.faults.ownership import Ownership
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.broker]
 
 SHORT_S, LONG_S = 3.0, 12.0
 """Below the session timeout, and far above it."""
@@ -209,7 +209,10 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield started
 
 
-@pytest.mark.parametrize(("deployment", "fault"), [_case(fault) for fault in FAULTS], indirect=["deployment"])
+# The scope is said again: without it pytest takes a deployment down with each case, for the fault is no fixture.
+@pytest.mark.parametrize(
+    ("deployment", "fault"), [_case(fault) for fault in FAULTS], indirect=["deployment"], scope="module"
+)
 async def test_clients_lose_nothing(deployment: Deployment, fault: Fault) -> None:
     try:
         await _judge(deployment, fault)

@@ -15,7 +15,7 @@ import pytest
 from tests.faults.deployment import NODES, SESSION_S, SLOTS, Deployment, running, served, until
 from tests.faults.loads import JSON_V2, Clients, Topic
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.broker, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 COUNT = 1000
 AT_ONCE = 8

@@ -25,7 +25,7 @@ from tests.tunnel.local_process import LocalProcess
 from tests.tunnel.test_clients import run
 from tests.waiting import until
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 MIB = 1 << 20
 
@@ -168,6 +168,7 @@ def round_trips(port: int, count: int = 400) -> float:
     return statistics.median(times)
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 def test_added_latency(tunnel: Tunnel) -> None:
     added = min(round_trips(tunnel.ports[1]) - round_trips(tunnel.kafka.nodes[1].port) for _ in range(3))
@@ -204,6 +205,7 @@ def consumed_per_s(bootstrap: str, topic: str, records: int) -> float:
     return records / seconds
 
 
+@pytest.mark.alone
 def test_throughput(tunnel: Tunnel, unique: Callable[..., str]) -> None:
     """At least half of what the brokers give without a tunnel, with records of 1 KiB; the best of three tries."""
     topic = unique("tunnel-speed")
