@@ -183,13 +183,13 @@ async def _node(config: Config, kafka: KafkaCluster, gateway: Gateway, worker: W
     from kafka_gateway.cluster.node import Node, process_of
     from kafka_gateway.workers.peers import open_peers
 
-    if found := faults(config):
-        raise ConfigError(found)
     number, workers, directory = 0, 1, ""
     if worker is not None:
         number, workers, directory = worker.part.number, worker.part.workers, worker.part.directory
         parent = worker.parent
         gateway.metrics.add(lambda: worker_states(parent.states))
+    if found := faults(config, workers):
+        raise ConfigError(found)
     process = process_of(config, number)
     async with open_peers(config, gateway, process, directory) as peers:
         node = Node(config, kafka, gateway, process, peers, workers)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
 from kafka_gateway.commands.output import write_line
+from kafka_gateway.commands.start_notes import start_notes
 from kafka_gateway.config import Config, ConfigError, ConfigKey, Fault, load
 from kafka_gateway.kafka.clients import probe, properties
 from kafka_gateway.kafka.clients.embedded_rules import embedded_faults
@@ -65,7 +66,7 @@ def check(
     report.add(True, "configuration", f"configuration: no fault in {source}")
     if read := "; ".join(filter(None, (told(config), map_told(config)))):
         report.add(True, "configuration", f"read: {read}")
-    for warning in (*config.warnings, *properties.client_notes(config)):
+    for warning in start_notes(config):
         report.add(None, "configuration", warning)
     for live, text in ((True, "take effect on SIGHUP"), (False, "take effect with the next start only")):
         if names := [name for name in sorted(config.places) if config.is_live(name) is live]:

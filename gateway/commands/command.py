@@ -146,5 +146,6 @@ def _cluster_faults(config: Config) -> list[Fault]:
     if not config.flag("cluster.enable"):
         return []
     from kafka_gateway.cluster.faults import faults
+    from kafka_gateway.workers.part import count_of
 
-    return faults(config)
+    return faults(config, count_of(config))

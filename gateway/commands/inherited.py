@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.door.listening import bind_shared, bind_unix
-from kafka_gateway.workers.peer_directory import PEER_DIR, trouble_with
+from kafka_gateway.workers.addresses import unix_name
+from kafka_gateway.workers.part import count_of, peer_address
+from kafka_gateway.workers.peer_directory import PEER_DIR, socket_path, trouble_with
 
 if TYPE_CHECKING:
     from kafka_gateway.kafka.clients.embedded import EmbeddedKafka
@@ -45,12 +47,24 @@ def peer_directory_faults(config: Config) -> list[Fault]:
     path = config.text(PEER_DIR)
     if not path or (config.integer("workers") == 1 and not config.flag("cluster.enable")):
         return []
+    try:
+        socket_path(path, _longest_name(config))
+    except ValueError as error:
+        return [Fault(config.place(PEER_DIR), PEER_DIR, str(error))]
     missing = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
     trouble = trouble_with(path)
     for each in missing:
         with contextlib.suppress(OSError):  # it could not be made, or somebody uses it now
             each.rmdir()
     return [Fault(config.place(PEER_DIR), PEER_DIR, trouble)] if trouble else []
+
+
+def _longest_name(config: Config) -> str:
+    """Of the sockets in that directory."""
+    last = str(count_of(config) - 1)
+    if not config.flag("cluster.enable"):
+        return peer_address("", int(last))
+    return unix_name(config.text("cluster.id"), f"{config.text('cluster.node.id') or socket.gethostname()}/{last}")
 
 
 def bind_listeners(config: Config, count: int, stack: contextlib.ExitStack) -> list[list[list[socket.socket]]]:

@@ -24,12 +24,12 @@ from kafka_gateway.commands.inherited import bind_listeners, open_embedded, peer
 from kafka_gateway.commands.reloads import Reloads
 from kafka_gateway.commands.run import open_logs, tell_ready
 from kafka_gateway.commands.service_manager import ServiceManager
+from kafka_gateway.commands.start_notes import start_notes
 from kafka_gateway.commands.worker import START
 from kafka_gateway.commands.worker_process import WorkerProcess
 from kafka_gateway.config import Config, PropertiesText
 from kafka_gateway.door.listening import bind_unix
 from kafka_gateway.homes import REPLACED
-from kafka_gateway.kafka.clients.properties import client_notes
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs
 from kafka_gateway.workers import part as parts
@@ -60,7 +60,7 @@ def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None
     if not hasattr(socket, "SO_REUSEPORT"):
         log.error("workers: this system has no sockets that processes can share (SO_REUSEPORT); set workers=1")
         return 2
-    for warning in (*config.warnings, *client_notes(config)):
+    for warning in start_notes(config):
         log.warning(warning)
     early_signals.keep((signal.SIGINT,))  # what is made from here on is to be gone at the end
     with contextlib.ExitStack() as stack:

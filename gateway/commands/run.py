@@ -18,11 +18,11 @@ from kafka_gateway import early_signals, jsonio
 from kafka_gateway.assembly.plugins import PluginError, Plugins
 from kafka_gateway.commands.output import write_line
 from kafka_gateway.commands.service_manager import ServiceManager
+from kafka_gateway.commands.start_notes import start_notes
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.event_loop import new_loop
 from kafka_gateway.following import Change
 from kafka_gateway.homes import REPLACED, NodeReplaced
-from kafka_gateway.kafka.clients.properties import client_notes
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.logs.logs import Logs, a_line
 
@@ -64,7 +64,7 @@ def run(
         return 1
     LEVELS.configure(config)
     if part is None:
-        for warning in (*config.warnings, *client_notes(config)):
+        for warning in start_notes(config):
             log.warning(warning)
         if config.integer("workers") != 1:
             log.warning("workers has no effect on this command: it serves with one process")

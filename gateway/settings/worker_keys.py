@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from kafka_gateway.config import ConfigKey, section
+from kafka_gateway.node_names import read_node_name
 
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 
@@ -12,6 +13,12 @@ _ID = re.compile(r"[a-z0-9-]{1,40}")
 def _read_id(text: str) -> str:
     if _ID.fullmatch(text) is None:
         raise ValueError("1 to 40 of a-z, 0-9 and -")
+    return text
+
+
+def _read_directory(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a path has no control characters")
     return text
 
 
@@ -76,14 +83,16 @@ WORKERS = section(
     ConfigKey(
         name="cluster.node.id",
         default="",
-        doc="Name of this node, unlike all others' and the same after a restart; empty: the host name.",
+        reads=read_node_name,
+        doc="Name of this node, unlike all others' and the same after a restart: 1 to 80 of A-Z, a-z, 0-9, '.', '_' and"
+        " -, the first one no '.'; empty: the host name.",
         example="gw-1",
     ),
     ConfigKey(
         name="cluster.slots",
         type="int",
         default=64,
-        minimum=1,
+        minimum=4,
         maximum=10_000,
         doc="Partitions of the topic of consumer instances, if the gateway makes it: at least four for each process.",
     ),
@@ -132,6 +141,7 @@ WORKERS = section(
     ConfigKey(
         name="cluster.peer.dir",
         default="",
+        reads=_read_directory,
         doc="Directory for the sockets between workers, and between nodes of one machine, of mode 0700; empty: a new"
         " one among the temporary files, for workers.",
         example="/run/kafka-gateway/workers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +10,12 @@ from typing import Final
 
 _NET: Final = re.compile(
     r"(?P<scheme>tcp|tls)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?)"
-    r":(?P<port>\d{1,5})"
+    r":(?P<port>[0-9]{1,5})"
 )
-_UNIX: Final = re.compile(r"unix:(?P<name>[a-z0-9-]{1,40}/(?!\.)[A-Za-z0-9._-]{1,80}/\d{1,4}\.sock)")
+_UNIX: Final = re.compile(r"unix:(?P<name>[a-z0-9-]{1,40}/(?!\.)[A-Za-z0-9._-]{1,80}/[0-9]{1,4}\.sock)")
 _NO_NAME: Final = re.compile(r"^\.|[^A-Za-z0-9._-]")
+_NUMERIC: Final = re.compile(r"[0-9.]+|.*:.*")
+"""What can only be meant as an IP address."""
 _PORT_MAX: Final = 65535
 
 
@@ -30,6 +33,14 @@ class PeerAddress:
     def everywhere(self) -> bool:
         """Whether it is no address that anybody could connect to: all addresses of a machine."""
         return self.host in ("0.0.0.0", "::")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it leads to the machine itself, whoever connects."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
 
     def of_worker(self, number: int) -> PeerAddress:
         """The address of that worker, from 0. ValueError: there are not so many ports."""
@@ -52,7 +63,13 @@ def parse_net_address(text: str) -> PeerAddress:
     port = int(found["port"])
     if not 0 < port <= _PORT_MAX:
         raise ValueError(f"{text[:100]!r}: a port is 1 to {_PORT_MAX}")
-    return PeerAddress(found["scheme"], found["host"].strip("[]"), port)
+    host = found["host"].strip("[]")
+    if _NUMERIC.fullmatch(host):
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{text[:100]!r}: {host} is no IP address") from None
+    return PeerAddress(found["scheme"], host, port)
 
 
 def parse_address(text: str) -> PeerAddress:

@@ -23,6 +23,11 @@ def names_host(certificate: Mapping[str, Any], host: str) -> bool:
     return False
 
 
+def told_names(certificate: Mapping[str, Any]) -> str:
+    """The hosts that it names, for a message."""
+    return ", ".join(f"{kind}:{value}" for kind, value in certificate.get("subjectAltName", ()))
+
+
 def _is_address(text: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     try:
         return ipaddress.ip_address(text.strip()) == address

@@ -8,6 +8,16 @@ from pathlib import Path
 from typing import Final
 
 PEER_DIR: Final = "cluster.peer.dir"
+_PATH_MAX: Final = 107
+"""sun_path holds 108 bytes on Linux, the closing NUL among them (unix(7))."""
+
+
+def socket_path(directory: str, name: str) -> Path:
+    """The path of the socket of that name in the directory. ValueError: no socket can have it."""
+    path = Path(directory) / name
+    if len(str(path).encode()) > _PATH_MAX:
+        raise ValueError(f"a socket has at most {_PATH_MAX} bytes of path, fewer than {path}: take a shorter one")
+    return path
 
 
 def trouble_with(path: str) -> str:

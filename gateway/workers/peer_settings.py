@@ -11,7 +11,9 @@ from typing import Final
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.workers.addresses import PeerAddress, parse_net_address
 from kafka_gateway.workers.greeting import SECRET_MIN
+from kafka_gateway.workers.own_certificate import WrongCertificate, judge
 from kafka_gateway.workers.part import count_of
+from kafka_gateway.workers.peer_directory import PEER_DIR
 
 log = logging.getLogger("gateway.workers")
 
@@ -54,7 +56,9 @@ class PeerSettings:
         given = [name for name in (CERT, KEY, CA) if config.text(name)]
         if len(given) == 3:
             try:
-                tls = PeerTls(config)
+                tls = PeerTls(config, _named_host(advertised))
+            except WrongCertificate as error:
+                faults.append(_fault(config, CERT, f"{config.text(CERT)} {error}"))
             except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
                 faults.append(_fault(config, CERT, f"cannot be used with {KEY} and {CA}: {error}"))
         elif given or (listener is not None and listener.scheme == "tls"):
@@ -72,6 +76,40 @@ def peer_faults(config: Config) -> list[Fault]:
     except ConfigError as error:
         return list(error.faults)
     return []
+
+
+def reach_notes(config: Config) -> list[str]:
+    """What to tell the operator at start of a node that other nodes may not reach; nothing if all is well."""
+    listener, advertised = _parsed(config, LISTENER), _parsed(config, ADVERTISED)
+    if listener is None:
+        if config.text(PEER_DIR):
+            return []
+        return [
+            f"other nodes of the cluster cannot reach this one: set {LISTENER}, or {PEER_DIR} where all of them are on"
+            " this machine"
+        ]
+    for key, address in ((ADVERTISED, advertised), (LISTENER, listener)):
+        if address is not None and address.is_loopback:
+            return [
+                f"other nodes of the cluster cannot reach this one, unless they are on this machine: {key} is"
+                f" {address}, which leads to the machine itself; name one of its addresses in the network"
+            ]
+    return []
+
+
+def _parsed(config: Config, key: str) -> PeerAddress | None:
+    """What the key says, if that can be read: what cannot is a fault of its own."""
+    try:
+        return parse_net_address(config.text(key)) if config.text(key) else None
+    except ValueError:
+        return None
+
+
+def _named_host(advertised: PeerAddress | None) -> str:
+    """The host that this node's certificate has to name, "" for none: who only connects is reached by nobody."""
+    if advertised is None or advertised.scheme != "tls" or advertised.everywhere:
+        return ""
+    return advertised.host
 
 
 def _address(config: Config, key: str, faults: list[Fault]) -> PeerAddress | None:
@@ -141,11 +179,18 @@ def _fault(config: Config, key: str, text: str) -> Fault:
 class PeerTls:
     """Both ends' TLS of the connections between nodes: certificates are shown and asked for, by both.
 
+    ``host``: the one that this node's certificate has to name, "" for none.
+
     The files are looked at whenever a connection begins, and read again when they have changed; what cannot be used is
-    logged once, and what there was stays. Belongs to the event loop. OSError, ssl.SSLError: they cannot be used.
+    logged once, and what there was stays. Belongs to the event loop.
+
+    Raises OSError, ssl.SSLError: they cannot be used; WrongCertificate: other nodes would refuse this one.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, host: str) -> None:
+        self._host = host
+        self.ends_at = 0.0
+        """When this node's certificate ends, as time.time()."""
         self._paths = config.text(CERT), config.text(KEY), config.text(CA)
         self._seen = self._stamps()
         self._server, self._client = self._load()
@@ -166,6 +211,8 @@ class PeerTls:
         self._seen = seen
         try:
             self._server, self._client = self._load()
+        except WrongCertificate as error:
+            log.error("%s: the certificates stay as they were: the new one %s", CERT, error)
         except (OSError, ValueError) as error:
             log.error("%s, %s, %s: the certificates stay as they were: %s", CERT, KEY, CA, error)
         else:
@@ -185,7 +232,7 @@ class PeerTls:
     def _load(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         cert, key, ca = self._paths
         made = []
-        for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
+        for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_CLIENT):
             context = ssl.SSLContext(protocol)
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             # A function: OpenSSL never asks on the terminal.
@@ -195,4 +242,6 @@ class PeerTls:
             made.append(context)
         # A peer that resumes a TLS session shows no certificate.
         made[0].num_tickets = 0
+        made[2].check_hostname = False
+        self.ends_at = judge(made[0], made[2], self._host)
         return made[0], made[1]

@@ -33,7 +33,7 @@ from kafka_gateway.workers.certificate_names import names_host
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
 from kafka_gateway.workers.link import Link
-from kafka_gateway.workers.peer_directory import PEER_DIR, trouble_with
+from kafka_gateway.workers.peer_directory import PEER_DIR, socket_path, trouble_with
 from kafka_gateway.workers.peer_settings import PeerSettings, PeerTls
 from kafka_gateway.workers.siblings import terms_of
 from kafka_gateway.workers.wire import NOBODYS, LinkLost, Wire, no_fault, tell_cut_off, told_address
@@ -43,8 +43,6 @@ log = logging.getLogger("gateway.workers")
 _STRANGERS_MAX: Final = 32
 """Connections from one address that have not proved yet who they are."""
 _AGAIN_S: Final = 0.1
-_PATH_MAX: Final = 107
-"""sun_path holds 108 bytes on Linux, the closing NUL among them (unix(7))."""
 
 
 @contextlib.asynccontextmanager
@@ -273,17 +271,13 @@ class ClusterPeers:
             except OSError as error:
                 raise OSError(f"cluster.peer.listener: cannot listen on {address}: {_reason(error)}") from None
             self._addresses.append(str(settings.advertised.of_worker(self._number)))
-        if settings.listener is None and not self._is_shared and not self._number:
-            log.warning(
-                "other nodes of the cluster cannot reach this one: set cluster.peer.listener, or cluster.peer.dir "
-                "where all of them are on this machine"
-            )
 
     def _listen_unix(self) -> None:
         name = unix_name(self._me.cluster, self._me.id)
-        path = self._path(name)
-        if len(str(path).encode()) > _PATH_MAX:
-            raise OSError(f"{PEER_DIR}: {path} is longer than {_PATH_MAX} bytes, which sockets cannot have")
+        try:
+            path = socket_path(self._directory, name)
+        except ValueError as error:
+            raise OSError(f"{PEER_DIR}: {error}") from None
         if trouble := trouble_with(self._directory):
             raise OSError(f"{PEER_DIR}: {trouble}")
         for folder in (path.parent.parent, path.parent):

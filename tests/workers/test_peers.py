@@ -568,18 +568,19 @@ async def test_the_host_that_is_connected_to_is_judged_and_files_may_change(
     values = settings("tls", tmp_path, secret)
     authority = Authority(tmp_path)
     wrong = another(values) | certificate(authority, "elsewhere.example")
+    wrong["cluster.peer.advertised"] = "tls://elsewhere.example:7885"
     one_file = authority.server().write(tmp_path / "one.pem")
     values |= {"cluster.peer.tls.cert": one_file, "cluster.peer.tls.key": one_file}
     async with process(app, 2, wrong) as other:
         async with process(app, 1, values | {"cluster.peer.connect.timeout.ms": 1000}) as one:
-            one.know("gw-2/0", "", other.addresses)
+            one.know("gw-2/0", "", [wrong["cluster.peer.listener"]])
             other.know("gw-1/0", "", one.addresses)
             with pytest.raises(PeerLost):
                 await one.call("gw-2/0", asked("GET /stub/echo"))
             assert any("certificate verify failed" in line for line in logged(caplog, logging.WARNING))
-        certificate(authority, "127.0.0.1")  # the same file
+        certificate(authority, "127.0.0.1", "elsewhere.example")  # the same file
         async with process(app, 1, values) as one:
-            one.know("gw-2/0", "", other.addresses)
+            one.know("gw-2/0", "", [wrong["cluster.peer.listener"]])
             assert (await one.call("gw-2/0", asked("GET /stub/echo"))).status == 200
 
 
@@ -667,7 +668,7 @@ async def test_a_name_that_is_in_use_is_told_and_that_of_another_cluster_is_free
 
 async def test_faults_of_the_settings(app: App, tmp_path: Path, secret: Path) -> None:
     authority = Authority(tmp_path)
-    tls = certificate(authority)
+    tls = certificate(authority, "gw", "h", "10.0.0.1")
     short, wide = tmp_path / "short", tmp_path / "wide"
     short.write_text("0123456789")
     short.chmod(0o600)
