@@ -109,6 +109,12 @@ class ConsumerInstance:
         self._reads: set[asyncio.Future[TakenBatch]] = set()
         self._interrupted = False
 
+    @property
+    def knows_what_was_returned(self) -> bool:
+        """Whether a commit without a body would cover what its client has got: that is not known behind a failure until
+        something has been returned here."""
+        return not self.was_moved or bool(self.consumer.returned())
+
     def release(self) -> None:
         """One of those at work has ended; the clock of its expiry starts."""
         self.running -= 1
@@ -127,6 +133,8 @@ class ConsumerInstance:
 
         Cancelling it loses none. An interrupted read answers with none.
         """
+        if self._interrupted:
+            return _nothing()
         reading = asyncio.ensure_future(self.take(limits, encoder))
         self._reads.add(reading)
         try:
@@ -134,11 +142,14 @@ class ConsumerInstance:
         except asyncio.CancelledError:
             put_back(reading)
             task = asyncio.current_task()
-            if self._interrupted and not (task is not None and task.cancelling()):
+            if self._ends_reads() and not (task is not None and task.cancelling()):
                 return _nothing()
             raise
         finally:
             self._reads.discard(reading)
+
+    def _ends_reads(self) -> bool:
+        return self._interrupted
 
     async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
         """As read, for a push: nobody interrupts it."""

@@ -130,7 +130,9 @@ class LastingInstances:
             raise InstanceUnavailable(f"{InstanceUnavailable.text} {error.message}") from error
         try:
             self.check_here(key)
-        except Elsewhere:  # it has moved while its consumer was made
+            if self.definitions.find(_slot_key(key)) != definition:
+                raise InstanceUnavailable()
+        except (Elsewhere, InstanceUnavailable):  # it has moved while its consumer was made, or has been changed
             self._registry.let_go(instance)
             raise
         self.revived += 1
@@ -165,11 +167,13 @@ class LastingInstances:
 
         InstanceUnavailable, or what Kafka refuses.
         """
-        anchors: dict[str, dict[str, Anchor]] = {}
         if moved:
             anchors = anchors_of(*await instance.consumer.standing())
-        elif instance.reads_from == "partitions":
-            anchors = _first(await instance.consumer.unstored_starts())
+        else:
+            starts = await instance.consumer.unstored_starts() if instance.reads_from == "partitions" else {}
+            anchors = _first(starts)
+            for place, anchor in instance.consumer.unused_anchors.items():
+                anchors.setdefault(place.topic, {})[str(place.partition)] = anchor
         await self._write(instance, anchors)
 
     def began(self, instance: ConsumerInstance) -> None:
@@ -237,7 +241,7 @@ class LastingInstances:
             async with asyncio.timeout(self._handover_s / 2):
                 await instance.quiet()
                 await consumer.settled()
-                known = not consumer.in_doubt
+                known = not consumer.in_doubt and instance.knows_what_was_returned
         anchors = anchors_of(*await consumer.hand_over()) if instance.reads_from != "nothing" else {}
         await self._write(instance, anchors, handed=known)
 

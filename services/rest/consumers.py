@@ -179,7 +179,7 @@ class Consumers:
                 await instance.consumer.reads_settled()  # what its client has by now is part of it
                 if instance.consumer.in_doubt:
                     raise KafkaError(_IN_DOUBT).with_help(_READ_AGAIN)
-                if instance.was_moved and not instance.consumer.returned():
+                if not instance.knows_what_was_returned:
                     raise KafkaError(_MOVED).with_help(_READ_AGAIN)
             if offsets != []:
                 if call.query.get("async", "").lower() == "true":

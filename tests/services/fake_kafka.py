@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
-from kafka_gateway.definitions import Anchor, start_of
+from kafka_gateway.definitions import Anchor
 from kafka_gateway.errors import (
     IllegalState,
     NotSubscribed,
@@ -18,6 +18,7 @@ from kafka_gateway.errors import (
     TopicNotFound,
     UnknownTopicOrPartition,
 )
+from kafka_gateway.kafka.consuming.anchors import Anchors
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
@@ -93,6 +94,8 @@ class FakeKafka:
         self.unconfirmed: list[Callable[[int], None]] = []
         self.create_gate: asyncio.Event | None = None
         """If set, new consumers are ready only once it is."""
+        self.first_share: frozenset[TopicPartition] | None = None
+        """What groups assign to new consumers at first; None: everything."""
         self.changed = asyncio.Event()
         self.producer = FakeProducer(self)
         self.admin = FakeAdmin(self)
@@ -253,9 +256,10 @@ class FakeConsumer:
     ) -> None:
         self._kafka = kafka
         self.rebalanced = rebalanced
-        self.share: frozenset[TopicPartition] | None = None
+        self.share = kafka.first_share
         """What the group assigns to it; None: everything, without a word."""
         self.settings = settings
+        self._anchors = Anchors(settings.anchors)
         self.subscribed: tuple[str, ...] = ()
         self.assigned: dict[TopicPartition, int] = {}
         self._returned: dict[TopicPartition, int] = {}
@@ -270,22 +274,30 @@ class FakeConsumer:
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         self._kafka.called("subscribe", list(topics))
+        self._anchors.keep(topics)
         self.subscribed = tuple(topics)
         self.assigned = {}
 
+    async def joined(self, within_s: float) -> bool:
+        if self.settings.anchors:
+            self._join()
+        return True
+
     async def unsubscribe(self) -> None:
         self._kafka.called("unsubscribe")
+        self._anchors.keep(())
         self.subscribed, self.assigned = (), {}
 
     async def assign(self, partitions: Sequence[TopicPartition]) -> None:
         self._kafka.called("assign", list(partitions))
+        self._anchors.end(self._anchors.left.keys() - set(partitions))
         self.assigned = {each: self.assigned.get(each, self._start(each)) for each in partitions}
 
     def _start(self, partition: TopicPartition) -> int:
         stored = self._kafka.committed.get((self.settings.group, *partition))
-        start = start_of(self.settings.anchors.get(partition), stored[0] if stored is not None else None)
-        if start is not None:
-            return start
+        anchored = self._anchors.starts([partition], {partition: stored[0]} if stored is not None else {})
+        if anchored or stored is not None:
+            return anchored[partition] if anchored or stored is None else stored[0]
         logs = self._kafka.logs.get(partition.topic, [])
         log = logs[partition.partition] if partition.partition < len(logs) else []
         return 0 if self.settings.auto_offset_reset == "earliest" else len(log)
@@ -322,6 +334,7 @@ class FakeConsumer:
         self._check([TopicPartition(each.topic, each.partition) for each in positions])
         for each in positions:
             self.assigned[TopicPartition(each.topic, each.partition)] = each.offset
+        self._anchors.end([TopicPartition(each.topic, each.partition) for each in positions])
 
     async def seek_to_time(self, times: Sequence[PartitionOffset]) -> None:
         self._check([TopicPartition(each.topic, each.partition) for each in times])
@@ -412,6 +425,7 @@ class FakeConsumer:
             self.in_doubt = accepted is None or (self.in_doubt and not accepted)
             if accepted:
                 self._returned |= last
+                self._anchors.end(last)
             else:
                 self.assigned |= {partition: before[partition] for partition in last if partition in self.assigned}
             self._turn.release()
@@ -454,7 +468,14 @@ class FakeConsumer:
 
     async def standing(self) -> tuple[Positions, Positions]:
         committed = {each: self._kafka.committed.get((self.settings.group, *each)) for each in self.assigned}
-        return dict(self.assigned), {place: stored[0] for place, stored in committed.items() if stored is not None}
+        unused = {TopicPartition(*place): each for place, each in self._anchors.left.items()}
+        known = {place: each.committed for place, each in unused.items() if each.committed is not None}
+        known |= {place: stored[0] for place, stored in committed.items() if stored is not None}
+        return {place: each.at for place, each in unused.items()} | self.assigned, known
+
+    @property
+    def unused_anchors(self) -> Mapping[TopicPartition, Anchor]:
+        return {TopicPartition(*place): anchor for place, anchor in self._anchors.left.items()}
 
     async def hand_over(self) -> tuple[Positions, Positions]:
         if self.auto_commits:

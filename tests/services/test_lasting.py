@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kafka_gateway.definitions import Definition, SlotKey
 from kafka_gateway.errors import InstanceExists
 from kafka_gateway.homes import Elsewhere
+from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import EVERYTHING
@@ -137,6 +139,79 @@ async def test_a_planned_move_goes_on_behind_what_was_returned(nodes: Nodes, fak
     assert await values(other, path) == [3]
     assert nodes.log.writes[-1].by == "gw-1/0"
     assert not nodes.log.writes[-1].handed, "from now on nobody believes the anchors"
+
+
+async def test_a_read_that_begins_while_its_instance_is_handed_over_ends_with_nothing(nodes: Nodes) -> None:
+    """As v1's first, which subscribes before: its records would be behind where the next holder goes on."""
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1})
+    [instance] = nodes.rest.services.registry._instances.values()
+    assert instance is not None
+    instance.interrupt()
+    assert await values(nodes.rest, path) == []
+
+
+BOTH = (TopicPartition("h", 0), TopicPartition("h", 1))
+SHARES = {"nothing": frozenset[TopicPartition](), "one": frozenset(BOTH[:1]), "both": frozenset(BOTH)}
+
+
+@pytest.mark.parametrize("steps", [*itertools.product([*SHARES, "both, and again"], repeat=2)])
+@pytest.mark.parametrize("other", ["commits nothing", "commits"])
+async def test_what_its_group_has_not_given_yet_is_handed_on(
+    nodes: Nodes, fake: FakeKafka, steps: tuple[str, ...], other: str
+) -> None:
+    """An instance is handed over again before it has all of its partitions; another member commits meanwhile or not."""
+    fake.add_topic("h", 2)
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["h"]}, V2)
+    for partition in (0, 1):
+        fake.put("h", b"1", b"2", partition=partition)
+    assert await values(nodes.rest, path) == [1, 2, 1, 2]
+    for number, step in enumerate(steps):
+        await nodes.move()
+        if number and other == "commits":
+            fake.committed["g", "h", 1] = (1, "")
+        fake.first_share = SHARES[step.partition(",")[0]]
+        assert (await nodes.rest.get(f"{path}/subscription")).status == 200
+        if step == "both, and again":
+            fake.consumers[-1].rebalance()
+            fake.consumers[-1].rebalance(*BOTH)
+    fake.first_share = None
+    rest = await nodes.move()
+    assert (await rest.post(f"{path}/offsets", b"", V2)).status == 200, "it is known what was returned"
+    for partition in (0, 1):
+        fake.put("h", b"3", partition=partition)
+    assert await values(rest, path) == ([3, 3] if other == "commits nothing" else [3, 2, 3])
+
+
+@pytest.mark.parametrize("again", [{"topics": ["h"]}, {"topics": ["u"]}])
+async def test_anchors_last_over_a_subscription_to_the_same_topic(
+    nodes: Nodes, fake: FakeKafka, again: dict[str, list[str]]
+) -> None:
+    fake.add_topic("h")
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["h"]}, V2)
+    fake.put("h", b"1")
+    assert await values(nodes.rest, path) == [1]
+    await nodes.move()
+    await nodes.rest.post(f"{path}/subscription", again, V2)
+    nodes.kill()
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["h"]}, V2)
+    fake.put("h", b"2")
+    assert await values(nodes.rest, path) == ([2] if again == {"topics": ["h"]} else [1, 2])
+
+
+async def test_what_was_not_known_at_a_failure_is_not_known_by_a_hand_over(nodes: Nodes) -> None:
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1})
+    assert await values(nodes.rest, path) == [1]
+    assert (await nodes.kill().get(f"{path}/subscription")).status == 200
+    other = await nodes.move()
+    assert (await other.post(f"{path}/offsets", b"", V2)).code == 50002
+    assert await values(other, path) == [1]
+    assert (await (await nodes.move()).post(f"{path}/offsets", b"", V2)).status == 200
 
 
 async def test_after_a_crash_it_goes_on_at_what_was_committed(nodes: Nodes) -> None:

@@ -39,6 +39,11 @@ class AutoCommit:
 
     def move(self, positions: Mapping[Partition, int]) -> None:
         """Notes the positions that reading has reached."""
+        if self._client.anchors.left:
+            self._client.anchors.end(positions)
+        self._note(positions)
+
+    def _note(self, positions: Mapping[Partition, int]) -> None:
         self.positions |= positions
         if self._every_s is not None and not self._changed:
             self._changed = True
@@ -58,7 +63,7 @@ class AutoCommit:
         """
         anchored, self._client.anchored = self._client.anchored, {}
         if anchored:
-            self.move(anchored)
+            self._note(anchored)
         if self._every_s is None:
             return
         starts = self._client.uncommitted_starts

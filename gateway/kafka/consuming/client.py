@@ -29,6 +29,7 @@ from kafka_gateway.errors import ServiceError
 from kafka_gateway.heap import CLIENT_BYTES, trimmer
 from kafka_gateway.kafka.clients.fetched_ahead import CountedConsumer
 from kafka_gateway.kafka.clients.header_repair import without_unreadable_headers
+from kafka_gateway.kafka.consuming.anchors import Anchors
 from kafka_gateway.kafka.consuming.assigned_partitions import UNKNOWN, AssignedPartitions
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import COMMIT_S, Commits, Done, next_offsets
@@ -89,7 +90,7 @@ class GroupClient(AssignedPartitions):
                 it librdkafka finds the starts, and is made to ask again after a lost coordinator.
             joins: whether it is of its group at all. librdkafka asks for the group's coordinator all the same, and
                 what Kafka lets the user do with a group that it only names is no matter.
-            anchors: where partitions of the first assignment begin, as far as they count (cluster.md §4.3).
+            anchors: where partitions begin, as far as they count (cluster.md §4.3).
             from_beginning: whether the group's assignments begin at the beginning, whatever anybody has committed.
         """
         super().__init__(cooperative)
@@ -98,7 +99,7 @@ class GroupClient(AssignedPartitions):
         self._reset = reset
         self._blocking = blocking
         self._joins = joins
-        self._anchors = dict(anchors)
+        self.anchors = Anchors(anchors)
         self._from_beginning = from_beginning
         self.fatal = ""
         """Why the client can do nothing any more, such as that another one has its ``group.instance.id``."""
@@ -229,18 +230,14 @@ class GroupClient(AssignedPartitions):
         self._owner.placed(waiting)
 
     def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        committed, others = starting_offsets(consumer, partitions, self._reset)
-        self.uncommitted_starts |= others
-        starts = committed | others
-        if self._anchors:
-            self.anchored = {
-                place: anchor.at
-                for place in partitions
-                if (anchor := self._anchors.get(place)) is not None and anchor.committed == committed.get(place)
-            }
-            self._anchors = {}
-            starts |= self.anchored
-            for place in self.anchored:
+        found = starting_offsets(consumer, partitions, self._reset)
+        self.uncommitted_starts |= found.others
+        starts = found.committed | found.others
+        if self.anchors.left:
+            anchored = self.anchors.starts(partitions, found.stored)
+            self.anchored |= anchored
+            starts |= anchored
+            for place in anchored:
                 self.uncommitted_starts.pop(place, None)
         return starts
 
@@ -272,6 +269,7 @@ class GroupClient(AssignedPartitions):
         Where Kafka does not tell them, librdkafka goes its own way, and `tend` asks again.
         """
         wanted = sorted(set(partitions))
+        self.anchors.end(self.anchors.left.keys() - set(wanted))
         known, why = {}, ""
         # What is assigned until now is given up: the new starts are not to be mixed with its own.
         self.uncommitted_starts.clear()
@@ -284,7 +282,7 @@ class GroupClient(AssignedPartitions):
         self.assign(wanted, known)
         self.uncommitted_starts = uncommitted
         if why:
-            self._flow.wait(self._anchors.keys() & self.assigned)
+            self._flow.wait(self.anchors.left.keys() & self.assigned)
             self._apply()
             self._unplaced = dict.fromkeys(wanted, why)
             self._place_at = time.monotonic() + _PLACE_AGAIN_S
@@ -311,6 +309,7 @@ class GroupClient(AssignedPartitions):
     # --- the group's assignments --------------------------------------------------------------------------------------
 
     def subscribe(self, topics: Sequence[str]) -> None:
+        self.anchors.keep(topics)
         self.missing.clear()
         self._anew.clear()
         self._gone.clear()
@@ -318,9 +317,18 @@ class GroupClient(AssignedPartitions):
         self.mode = "group"
 
     def unsubscribe(self) -> None:
+        self.anchors.keep(())
         self._was_member |= self.mode == "group"
         self._has_joined = False
         super().unsubscribe()
+
+    def seek(self, targets: Mapping[Partition, int]) -> None:
+        super().seek(targets)
+        self.anchors.end(targets)
+
+    def begin_again(self, topic: str, but: Collection[Partition] = ()) -> list[Partition]:
+        self.anchors.end([place for place in self.anchors.left if place[0] == topic])
+        return super().begin_again(topic, but)
 
     def assign(self, partitions: Iterable[Partition], starts: Mapping[Partition, int] | None = None) -> None:
         """As of `AssignedPartitions`. Blocks for as long as leaving takes, if a group was left before."""
@@ -406,7 +414,7 @@ class GroupClient(AssignedPartitions):
             return self._find_starts(consumer, mine)
         except KafkaException as error:
             # librdkafka goes its own way meanwhile, but where an anchor may count: that would not be undone any more.
-            self._flow.wait(self._anchors.keys() & set(mine))
+            self._flow.wait(self.anchors.left.keys() & set(mine))
             _log.info("Kafka does not tell where new partitions start: %s", error)
             self._unplaced |= dict.fromkeys(mine, _text(error))
             self._place_at = time.monotonic() + _PLACE_AGAIN_S

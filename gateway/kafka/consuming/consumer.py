@@ -149,6 +149,16 @@ class KafkaConsumer:
         await self._ask(partial(self._worker.subscribe, list(topics)))
         self._topics = frozenset(topics)
 
+    async def joined(self, within_s: float) -> bool:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._ask(partial(self._worker.joining.wait, done))
+        try:
+            async with asyncio.timeout(within_s):
+                await done
+        except TimeoutError:
+            return False
+        return True
+
     async def unsubscribe(self) -> None:
         self._leave_fetcher()
         await self._ask(self._worker.unsubscribe)
@@ -296,6 +306,10 @@ class KafkaConsumer:
 
     def resume(self, anchors: Mapping[TopicPartition, Anchor]) -> None:
         self._returned.update((place, anchor.at - 1) for place, anchor in anchors.items() if anchor.at > 0)
+
+    @property
+    def unused_anchors(self) -> Mapping[TopicPartition, Anchor]:
+        return {TopicPartition(*place): anchor for place, anchor in self._worker.standing.unused_anchors.items()}
 
     @property
     def auto_commits(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import confluent_kafka
 from confluent_kafka import KafkaException, TopicPartition
@@ -42,9 +43,18 @@ def begins_at_end(reset: str) -> bool:
     return _RESET.get(reset) == _LATEST
 
 
-def starting_offsets(
-    consumer: confluent_kafka.Consumer, partitions: Sequence[Partition], reset: str
-) -> tuple[dict[Partition, int], dict[Partition, int]]:
+class Starts(NamedTuple):
+    """See `starting_offsets`."""
+
+    stored: dict[Partition, int]
+    """What the group has committed, whether a log still has that or not."""
+    committed: dict[Partition, int]
+    """Where those start that go on at it."""
+    others: dict[Partition, int]
+    """Where those start that do not."""
+
+
+def starting_offsets(consumer: confluent_kafka.Consumer, partitions: Sequence[Partition], reset: str) -> Starts:
     """Where each partition starts: those at their committed offset, and those where ``reset`` (librdkafka's
     ``auto.offset.reset``) sends them. What librdkafka would find out by itself, but does not tell.
 
@@ -52,18 +62,19 @@ def starting_offsets(
     KafkaException if Kafka does not answer for one.
     """
     if not partitions:
-        return {}, {}
-    committed = _offsets(consumer.committed(places(partitions), timeout=START_S))
+        return Starts({}, {}, {})
+    found = _offsets(consumer.committed(places(partitions), timeout=START_S))
+    stored = {name: offset for name, offset in found.items() if offset >= 0}
     first = _bounds(consumer, partitions, _EARLIEST)
     # Retention may have passed what was committed.
-    committed = {name: offset for name, offset in committed.items() if offset >= first[name]}
+    committed = {name: offset for name, offset in stored.items() if offset >= first[name]}
     bound = _RESET.get(reset)
     others = [name for name in partitions if name not in committed]
     if bound == _EARLIEST:
-        return committed, {name: first[name] for name in others}
+        return Starts(stored, committed, {name: first[name] for name in others})
     if bound == _LATEST and others:
-        return committed, _bounds(consumer, others, _LATEST)
-    return committed, {}
+        return Starts(stored, committed, _bounds(consumer, others, _LATEST))
+    return Starts(stored, committed, {})
 
 
 def ends_without_commits(consumer: confluent_kafka.Consumer, topic: str, until: float) -> dict[Partition, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
 
+from kafka_gateway.definitions import Anchor
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
@@ -31,9 +32,18 @@ class Standing:
         self._goes_on = goes_on
         self._commit_no_more = commit_no_more
 
+    @property
+    def unused_anchors(self) -> Mapping[Partition, Anchor]:
+        """See `Anchors.left`; on any thread."""
+        return self._client.anchors.left
+
     def now(self) -> tuple[Offsets, Offsets]:
         """Where reading goes on in what is assigned, as far as Kafka can tell it; and what the group has committed of
-        that. Blocks. Raises KafkaException."""
+        that. Blocks. Raises KafkaException.
+
+        Where that is not known, the partition not being here or its start not found yet, as of an anchor that has not
+        been used: its client has been given what is before that.
+        """
         client = self._client
         self._fed.absorb()
         found = {place: offset for place, offset in self._goes_on().items() if place in client.assigned}
@@ -42,11 +52,16 @@ class Standing:
             if start in (OFFSET_BEGINNING, OFFSET_END):  # it was sought, and nothing has come since
                 first, end = client.bounds(place)
                 found[place] = first if start == OFFSET_BEGINNING else end
-        committed = client.committed(sorted(client.assigned))
-        return (
-            {TopicPartition(*place): offset for place, offset in found.items() if offset >= 0},
-            {TopicPartition(each.topic, each.partition): each.offset for each in committed},
-        )
+        positions = {TopicPartition(*place): offset for place, offset in found.items() if offset >= 0}
+        stored = client.committed(sorted(client.assigned))
+        committed = {TopicPartition(each.topic, each.partition): each.offset for each in stored}
+        for place, anchor in client.anchors.left.items():
+            if (unused := TopicPartition(*place)) not in positions:
+                positions[unused] = anchor.at
+                committed.pop(unused, None)
+                if anchor.committed is not None:
+                    committed[unused] = anchor.committed
+        return positions, committed
 
     def for_good(self) -> tuple[Offsets, Offsets]:
         """As `now`; from here on nothing is committed automatically, so that nobody who goes on there is taken back."""

@@ -31,6 +31,7 @@ from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
+from kafka_gateway.kafka.consuming.joining import Joining
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
 from kafka_gateway.kafka.consuming.reads import Read
@@ -80,8 +81,6 @@ class Worker:
         ``rebalanced`` hears on the loop of every change of the group's assignment; ``reset`` is librdkafka's
         ``auto.offset.reset``.
         """
-        self._joining: frozenset[str] = frozenset()
-        """Topics that were subscribed to, while the group has not answered: a new one takes three seconds to form."""
         self._client = GroupClient(build, self, cooperative=cooperative, reset=reset, anchors=anchors or {})
         self._lasts = anchors is not None
         self._crowd = crowd
@@ -100,6 +99,7 @@ class Worker:
         self._auto = AutoCommit(self._client, auto_commit_s)
         self._reads = ReadQueue(self._questions, most_records, self._auto.move)
         self._buffer = self._reads.buffer
+        self.joining = Joining(self._client, self._reads, self._questions.answer)
         self.fed = FedPartitions(self._client, self._reads, self._auto, self._questions.call)
         self.standing = Standing(self._client, self.fed, lambda: self._goes_on(self._reads.stands()), self._auto.stop)
         self._read_at = time.monotonic()
@@ -179,6 +179,8 @@ class Worker:
             return self._client.commits.patience_s() if len(self._buffer) else 0
         if not self._client.mode:
             return _UNSUBSCRIBED_S
+        if self.joining.is_waited_for:
+            return 0
         return self._auto.idle_s(max(IDLE_S, self._crowd.idle_s))
 
     def _round(self) -> None:
@@ -206,17 +208,8 @@ class Worker:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def _begin(self, read: Read) -> None:
-        if self._joining:
-            read.deadline = max(read.deadline, time.monotonic() + read.limits.group_s)
+        self.joining.give_time(read)
         self._reads.waiting.append(read)
-
-    def _joined(self) -> None:
-        """The group has answered, or will not: from now on reads that waited for it have their own time."""
-        if self._joining:
-            self._joining = frozenset()
-            now = time.monotonic()
-            for read in self._reads.waiting:
-                read.deadline = min(read.deadline, now + read.limits.timeout_s)
 
     def _serve(self, read: Read, now: float) -> None:
         if read.future.done():
@@ -246,8 +239,8 @@ class Worker:
             self._reads.fail(read, to_service_error(error))
             return
         client.look_for_missing(now)
-        if self._joining and client.missing >= self._joining:
-            self._joined()  # no group is formed for topics that are not there
+        if self.joining.is_in_vain:
+            self.joining.end()
         if self._tell_at == 0.0:  # before the records: positions that are told now count from there
             self._tell_assignment(now)
         if buffer.enough(read.limits, most):
@@ -286,8 +279,11 @@ class Worker:
             # Not between any two reads: pausing throws away what is prefetched, 20,000 records cost 39,990.
             self._client.hold_all(True)
             trimmer.let_go()
-        waiting = bool(self._client.commits) and not len(self._buffer)
+        is_waited_for = self.joining.is_waited_for
+        waiting = is_waited_for or (bool(self._client.commits) and not len(self._buffer))
         self._poll(1, SLICE_S / 2 if waiting else 0)
+        if is_waited_for and self.joining.is_in_vain:
+            self.joining.release()
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
@@ -305,13 +301,13 @@ class Worker:
         if self._client.mode == "manual":
             raise IllegalState(_ILLEGAL_MODE)
         if not self._client.assigned:
-            self._joining = frozenset(topics)
+            self.joining.begin(topics)
         self._client.subscribe(topics)
         if not self._cooperative:
             self._wait_for_revocation()
 
     def unsubscribe(self) -> None:
-        self._joined()
+        self.joining.end()
         if self._client.mode == "group":
             self._client.unsubscribe()
             self._wait_for_revocation()
@@ -420,7 +416,7 @@ class Worker:
     # --- the group (the Owner of the client) --------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
-        self._joined()
+        self.joining.end()
         if self._rebalanced is not None:
             self._tell_at = 0.0
         self._auto.start_at(partitions)
@@ -475,6 +471,7 @@ class Worker:
         except Exception:
             _log.exception("A consumer did not close properly")
         self._client.commits.expire(math.inf)
+        self.joining.release()
         self._questions.refuse_all(InstanceNotFound())
         if self._client.commits.on_their_way:
             # Nobody need wait for the rest.

@@ -34,7 +34,7 @@ class ConsumerSettings:
     """``group.instance.id``: the member keeps its place in the group when it closes without leaving, and whoever comes
     with the same one takes it over. "": a member that leaves when it closes."""
     anchors: Mapping[TopicPartition, Anchor] = dataclasses.field(default_factory=dict)
-    """Where its first assignment goes on, as far as they still count (cluster.md §4.3)."""
+    """Where partitions go on that it is assigned, as far as they still count (cluster.md §4.3)."""
     kind: str = ""
     """What is read for, in the metrics: ``instance``, ``pull``, ``bridge``, ``group_stream``, ``socket``; "" for the
     gateway's own reading."""
@@ -97,6 +97,10 @@ class Consumer(Protocol):
     """One Kafka consumer with a worker thread of its own, which carries out the calls in the order of their making."""
 
     async def subscribe(self, topics: Sequence[str]) -> None: ...
+    async def joined(self, within_s: float) -> bool:
+        """Returns when the group has answered the last `subscribe`, or will not; whether that was in time. Until then
+        nothing can be committed, and nothing is assigned."""
+
     async def unsubscribe(self) -> None:
         """Leaves the group; drops a manual assignment and what is buffered."""
 
@@ -150,6 +154,10 @@ class Consumer(Protocol):
         """Another process has returned what is before these, for `returned`."""
 
     @property
+    def unused_anchors(self) -> Mapping[TopicPartition, Anchor]:
+        """Those of its settings that may still count: reading has not gone on behind them."""
+
+    @property
     def auto_commits(self) -> bool:
         """Whether it commits by itself what reads have returned."""
 
@@ -166,7 +174,7 @@ class Consumer(Protocol):
 
     async def standing(self) -> tuple[Positions, Positions]:
         """Where reading goes on in each partition that it has, as far as that is known; and what its group has
-        committed of them."""
+        committed of them. Of anchors that have not been used, what these say of both."""
 
     async def hand_over(self) -> tuple[Positions, Positions]:
         """As `standing`, for another process that goes on there: what reads have returned is committed before, if that

@@ -1,0 +1,126 @@
+"""What a client gets whose consumer is handed on from process to process, whatever its group does meanwhile.
+
+The consumers are real, librdkafka is simulated; a hand-over carries what a definition does (cluster.md §4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kafka_gateway.definitions import Anchor, anchors_of
+from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
+from kafka_gateway.kafka.consuming.client import GroupClient
+from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
+from kafka_gateway.kafka.consuming.questions import Questions
+from kafka_gateway.kafka.consuming.read_queue import ReadQueue
+from kafka_gateway.kafka.consuming.standing import Standing
+from tests.kafka.simulated_consumer import Name, SimulatedConsumer, SimulatedKafka
+
+NAMES = [("topic", 0), ("topic", 1)]
+some = st.sets(st.sampled_from(NAMES))
+
+
+class Step(NamedTuple):
+    """What happens to a consumer."""
+
+    share: set[Name]
+    """What its group gives it."""
+    reads: bool
+    """Whether its client reads then."""
+    commits: int | None = None
+    """What another member commits of partition 0 before."""
+
+
+class Holder:
+    """The consumer in one process. ``revoked`` are the partitions of which something was read and taken away."""
+
+    def __init__(self, kafka: SimulatedKafka, anchors: dict[Name, Anchor], cooperative: bool) -> None:
+        self.revoked_after_reading: set[Name] = set()
+        self._read: set[Name] = set()
+
+        def build(on_commit: Any) -> Any:
+            self.consumer = SimulatedConsumer(kafka, "earliest", cooperative, on_commit)
+            return self.consumer
+
+        self.client = GroupClient(build, self, cooperative=cooperative, reset="earliest", anchors=anchors)
+        self.auto = AutoCommit(self.client, None)
+        reads = ReadQueue(Questions(None), 100, self.auto.move)  # type: ignore[arg-type]  # nobody waits here
+        fed = FedPartitions(self.client, reads, self.auto, lambda told: None)
+        self.standing = Standing(self.client, fed, lambda: self.client.starts | self.auto.positions, self.auto.stop)
+        self.client.open()
+        self.client.subscribe(["topic"])
+
+    def assigned(self, partitions: Collection[Name]) -> None:
+        self.auto.start_at(partitions)
+
+    placed = assigned
+
+    def revoked(self, partitions: Collection[Name]) -> None:
+        self.auto.forget(partitions)
+        self.revoked_after_reading |= self._read.intersection(partitions)
+
+    lost = revoked
+
+    def read(self) -> Iterable[tuple[Name, int]]:
+        """What comes, which its client has then."""
+        for record in self.client.poll(100, 0):
+            place = (record.topic() or "", record.partition() or 0)
+            self.auto.move({place: (record.offset() or 0) + 1})
+            self._read.add(place)
+            yield place, record.offset() or 0
+
+    def hand_over(self) -> dict[Name, Anchor]:
+        found = anchors_of(*self.standing.for_good())
+        return {(topic, int(number)): each for topic, own in found.items() for number, each in own.items()}
+
+
+steps = st.builds(Step, some, st.booleans(), st.none() | st.integers(0, 20))
+NOTHING, ONE, ALL = Step(set(), True), Step({NAMES[0]}, True), Step(set(NAMES), True)
+UNREAD = Step(set(NAMES), False)
+
+
+@given(lives=st.lists(st.lists(steps, max_size=4), min_size=1, max_size=4), cooperative=st.booleans())
+@example(lives=[[ALL], [], [ALL]], cooperative=False)
+@example(lives=[[ALL], [NOTHING], [ALL]], cooperative=False)
+@example(lives=[[ALL], [ONE], [NOTHING], [ALL]], cooperative=True)
+@example(lives=[[ALL], [UNREAD, Step(set(), False), UNREAD], [ALL]], cooperative=False)
+@example(lives=[[ALL], [Step({NAMES[1]}, False), Step({NAMES[1]}, False, 4)], [ALL]], cooperative=False)
+def test_nothing_is_missed_and_only_what_another_committed_or_a_rebalance_took_comes_again(
+    lives: list[list[Step]], cooperative: bool
+) -> None:
+    kafka = SimulatedKafka()
+    kafka.make("topic", 2)
+    kafka.logs |= dict.fromkeys(NAMES, 10)
+    due = dict.fromkeys(NAMES, 0)
+    """Where the client goes on that gets each record once."""
+    had = dict(due)
+    """Behind the last record that it has got."""
+    again: set[Name] = set()
+    """Partitions that may go on earlier, once."""
+    anchors: dict[Name, Anchor] = {}
+    for life in lives:
+        holder = Holder(kafka, anchors, cooperative)
+        for step in life:
+            if step.commits is not None:
+                kafka.committed[NAMES[0]] = step.commits % (kafka.logs[NAMES[0]] + 1)
+                again.add(NAMES[0])
+            holder.consumer.rebalance(step.share)
+            holder.client.poll(0, 0)
+            again |= holder.revoked_after_reading
+            holder.revoked_after_reading.clear()
+            for place in NAMES if step.reads else ():
+                kafka.logs[place] += 1
+            for _ in range(3 if step.reads else 0):
+                for place, offset in holder.read():
+                    if place in again:
+                        assert offset <= max(had[place], kafka.committed.get(place, 0)), (place, offset, had)
+                        again.remove(place)
+                    else:
+                        assert offset == due[place], (place, offset, due)
+                    due[place] = offset + 1
+                    had[place] = max(had[place], due[place])
+        anchors = holder.hand_over()
