@@ -36,11 +36,11 @@ _WRAPPED = "\0branch"
 
 _TOP = "datum"
 _WIDE = 16
-"""Branches of a union beyond which it is counted how many of them fastavro may have to look at."""
+"""For a union of more branches it is counted how many of them fastavro may have to look at."""
 _LOOKED_AT_MAX = 20_000
 """Branches that it may look at for one datum, which is some milliseconds."""
 _NAMED_MAX = 20
-"""Branches of a union, or symbols, that a message tells."""
+"""Branches of a union, or symbols, that a message names."""
 _EXPLAINED_MAX = 10_000
 """Bytes of a broken payload that are read again for the reason, in Python: some milliseconds."""
 
@@ -72,7 +72,7 @@ class AvroSchema(CompiledSchema):
         self._read_schema = _parsed(schema_to_read, _top(_fastavro_schema(node, wrapped=True)))
         self._bare = node.kind == "union"
         recursive = is_recursive(node)
-        # read_datum reads those that hold themselves, and shows them itself.
+        # For recursive types read_datum reads and shows.
         self._show = None if recursive else _Showing().of(node)
         # fastavro ends the whole process for data that is nested some thousand times, and counts to any number of
         # items that take no byte.
@@ -119,7 +119,7 @@ class AvroSchema(CompiledSchema):
         return next(iter(datum.values())) if self._bare and datum is not None else datum
 
     def _fault(self, payload: bytes) -> str:
-        """What is wrong with a payload, behind a colon; "" if it is too long to be read at once for that."""
+        """What is wrong with a payload, behind a colon; "" if it is too long to be read again."""
         if len(payload) > _EXPLAINED_MAX:
             return ""
         try:
@@ -405,9 +405,9 @@ def show_bytes(value: bytes) -> str:
 
 
 class _Showing:
-    """Makes the functions that turn what fastavro reads into JSON values; None for types that are so already.
+    """Makes the functions that turn what fastavro reads into JSON values; None for types that need no change.
 
-    For types that do not hold themselves."""
+    Not for recursive types."""
 
     def __init__(self) -> None:
         self._made: dict[int, Convert | None] = {}

@@ -1,4 +1,4 @@
-"""Avro's binary encoding, read in Python: for types that hold themselves, and lists of what takes no byte.
+"""Avro's binary encoding, read in Python: for recursive types, and for arrays of items that take no byte.
 
 What comes out is the JSON of kafka-rest-http.md §4.6.
 
@@ -34,7 +34,7 @@ def must_be_read(node: Node, text: bytes, payload: bytes) -> None:
     """ValueError for a payload that ``read_datum`` would refuse; ``text`` is the JSON that it was made of."""
     if len(text) < _DEEPEST:
         return
-    # Types are inside each other no more than brackets are, but for the first and the last.
+    # Types are nested no deeper than the brackets, but for the first and the last.
     deep = text.count(b"{") + text.count(b"[") > _DEEPEST - 2
     if deep or len(text) > _SHORTEST_ITEM * _EMPTY_ITEMS_MAX:
         read_datum(node, payload)
@@ -57,7 +57,7 @@ class _Reader:
         kind = node.kind
         if kind == "record":
             record: dict[str, Any] = {}
-            for field in node.fields:  # a comprehension would take a frame more
+            for field in node.fields:  # a comprehension would take another frame
                 record[field.name] = self._datum(field.type, depth + 1)
             return record
         if kind == "union":

@@ -15,7 +15,8 @@ from kafka_gateway import jsonio
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _DEEPEST = 100
 _VALUES_MAX = 50_000
-"""That each datum of a type has at least: thirty records, each with the next one twice, would be 2**30 from no byte."""
+"""How many values a type may force on each of its data: thirty records, each of which holds the next one twice, would
+be 2**30 values that take no byte."""
 _NAME = re.compile(r"[^\s.\"\\]+(?:\.[^\s.\"\\]+)*")
 """Wider than Avro's: registries take names with a dash, and clients have them."""
 
@@ -229,12 +230,12 @@ def is_recursive(node: Node) -> bool:
 
 
 def least_of(node: Node) -> tuple[int, bool]:
-    """How many values each datum of this type has at least, and whether it takes no byte, so that a short payload could
-    hold any number of them. Found once."""
+    """How many values each datum of this type has at least, and whether it can take no byte: then a short payload could
+    hold any number of them. Computed once for each node."""
     if node.least is None:
         node.least = 1, node.kind == "null" or (node.kind == "fixed" and node.size == 0)
         if node.kind == "record":
-            # A record that holds itself has met what stands there by now: it is not empty.
+            # A recursive record meets the line above, which says that it is not empty.
             parts = [least_of(field.type) for field in node.fields]
             node.least = 1 + sum(values for values, _ in parts), all(empty for _, empty in parts)
     return node.least

@@ -1,8 +1,8 @@
 """How often a JSON Schema can judge one value: what its keywords and references come to, before any data are judged.
 
-A schema of a few lines can take longer than anybody lives: ``allOf`` of two references to a schema that is ``allOf`` of
-two references, thirty times. Whoever may produce may register such a schema, and the library that judges data cannot be
-interrupted. So each schema is counted once, and data that would take too long are refused.
+With a schema of a few lines one value can take years: ``allOf`` of two references to a schema that is ``allOf`` of two
+references, thirty times. Whoever may produce may register such a schema, and the library that judges data cannot be
+interrupted. So the evaluations of each schema are counted once, and data that would take too long are refused.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def most_evaluations(document: Any, specification: Any, retrieve: Callable[[str]
     """How often the schema may judge one value, by how deep it is nested in the data, up to a depth after which the
     last number holds for all; it is COUNT_MAX if the count goes on growing.
 
-    TooOften; references that lead nowhere are left out.
+    Raises TooOften. References that lead nowhere are left out.
 
     Args:
         document: the schema.
@@ -187,7 +187,7 @@ def _reachable(root: _Part) -> Iterator[_Part]:
 
 
 def _together(root: _Part, steps_max: int) -> int:
-    """Sets ``together`` of a part and of those that judge the same value; in how many steps.
+    """Sets ``together`` of a part and of those that judge the same value. Returns how many steps that took.
 
     TooOften if they go in a circle, or if it takes too many steps.
     """
@@ -227,7 +227,8 @@ def _limited(count: int) -> int:
 
 
 def _below(part: _Part, counts: Mapping[_Part, int]) -> int:
-    """How often a member or an item of a value is judged at most that the part judges; counts: one level less deep."""
+    """How often, at most, a member or an item is judged of a value that the part judges. ``counts``: those of the level
+    before."""
     every_member = every_item = 0
     named: Counter[object] = Counter()
     for each, times in _together_of(part).items():

@@ -34,7 +34,7 @@ _BACKTRACKS = (1, 10, 100, 1_000, 10_000, 100_000)
 """How often the engine may go back in a text, each time through as much as all of it. It is given more if the last
 number was too small, and did not take long."""
 _TEN_TIMES_S = 0.003
-"""The longest time that is taken ten times."""
+"""Only after a shorter try the engine is given ten times as many."""
 _EFFORT_S = 0.5
 _SHOWN_MAX = 100
 
@@ -46,7 +46,7 @@ class Effort(threading.local):
         self.begin()
 
     def begin(self) -> None:
-        """Before each record."""
+        """To be called before each record."""
         self._left_s = _EFFORT_S
         self.exceeded = ""
         """Why the record cannot be judged; "" if it can."""
@@ -103,7 +103,7 @@ class Patterns:
         return self._slow[value]
 
     def judge_names(self, value: Any) -> None:
-        """Has ``effort`` know it if the names of some members take too long; the engine would keep quiet about it."""
+        """Sets ``effort.exceeded`` if the names of some members take too long: the engine would not tell."""
         todo, names = [value] if self._slow_names else [], set[str]()
         while todo:
             each = todo.pop()
@@ -165,7 +165,7 @@ class SlowPattern:
             raise _unusable(original, "the engine that judges patterns cannot do this") from None
 
     def validate(self, instance: Any) -> None:
-        """As the library wants keywords. ValueError says why a text does not match."""
+        """What jsonschema-rs calls for a keyword of ours. ValueError says why a text does not match."""
         if isinstance(instance, str) and (reason := self.refusal(instance)):
             raise ValueError(reason)
 

@@ -17,15 +17,15 @@ from kafka_gateway.schemas import Misfit
 _MESSAGE_MAX = 200
 _PARTS_TOLD = 3
 _SAID_OF_PARTS_MAX = 1500
-"""What the library may say of the parts of an ``anyOf`` or ``oneOf``: it says all of it before it tells anything, at
-20 µs each, and nobody can stop it."""
+"""How many messages the library may make about the parts of an ``anyOf`` or ``oneOf``. It makes all of them before it
+returns the first, at 20 µs each, and cannot be interrupted."""
 
 _Kind = jsonschema_rs.ValidationErrorKind
 _WORDS = ("anyOf", "oneOf")
 
 
 def has_parts(schemas: Sequence[Any]) -> bool:
-    """Whether a schema among these, or in one of them, may have parts of which the library says everything."""
+    """Whether one of these schemas, or a schema inside of one, has an ``anyOf`` or ``oneOf``."""
     todo = list(schemas)
     while todo:
         each = todo.pop()
@@ -75,8 +75,8 @@ def _parts(error: jsonschema_rs.ValidationError) -> Sequence[Sequence[jsonschema
 
 
 def _strangeness(part: Sequence[jsonschema_rs.ValidationError], depth: int) -> tuple[bool, int]:
-    """How little it looks as if this schema was meant: not at all, where the value is of another type, or where it, or
-    a member of it, is another than the schema names."""
+    """How unlikely it is that this schema was meant. First: whether the value is of another type, or the value or one
+    of its members is not the constant that the schema names. Then: how much is wrong."""
     other = any(
         (isinstance(each.kind, (_Kind.Type, _Kind.FalseSchema)) and len(each.instance_path) == depth)
         or (isinstance(each.kind, (_Kind.Constant, _Kind.Enum)) and len(each.instance_path) <= depth + 1)

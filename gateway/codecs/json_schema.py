@@ -56,7 +56,7 @@ _BASE = "json-schema:///"
 _BACKTRACK_MAX = 100_000
 _MESSAGE_MAX = 200
 _CHEAP = 20
-"""Evaluations of one value that are no matter at any length of a record."""
+"""Evaluations of one value that do not matter, however long a record is."""
 _EFFORT_MAX = 50_000_000
 """Evaluations of one value times bytes of JSON, of which each value has two at least: what takes half a second."""
 _TOLD_MAX = 1000
@@ -151,9 +151,9 @@ class JsonSchema(_Reader):
             try:
                 self._is_right(text)
             except (ValueError, RecursionError):
-                pass  # the schema finds out what it is, and whether it is wrong at all
+                pass  # the schema says whether it is wrong at all, and why
             else:
-                if text.isascii() or text.decode():  # parts that may be anything were not looked at
+                if text.isascii() or text.decode():  # the UTF-8 of parts that may be anything was not checked
                     return jsonio.compact(text)
         validator = self._validator
         try:

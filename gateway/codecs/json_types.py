@@ -1,8 +1,8 @@
-"""JSON Schemas as types that msgspec checks while it reads: most schemas of records can be told in full as such a type.
+"""JSON Schemas as types that msgspec checks while it reads: most schemas of records can be written as such a type.
 
-It saves the Python values that `jsonschema-rs` would be given. What the type takes, the schema takes; what it does not
-take may be right all the same, and is judged by the schema. So only keywords stand here whose meaning is wholly known,
-and a schema with any other has no type.
+It saves the Python values that `jsonschema-rs` would be given. What the type takes, the schema takes too. What the type
+refuses may be right all the same, and is judged by the schema. Only keywords that a type can express in full are
+translated; a schema with any other has no type.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class _NoType(Exception):
 
 
 def type_reader(document: Any) -> Callable[[bytes], object] | None:
-    """A function that raises for JSON which the schema may refuse; what it does not raise for is right.
+    """A function that raises for JSON which the schema may refuse. What it takes is right.
 
-    None if the schema is none of those that become a type.
+    None if the schema cannot be written as a type.
 
     Args:
         document: a JSON Schema of any draft, which must be a valid one.

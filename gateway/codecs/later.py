@@ -11,8 +11,8 @@ from kafka_gateway.schemas import CompiledSchema, Schema
 
 
 class LaterCodec(SchemaCodec):
-    """A format with schemas that stands there by name until a schema comes. Then ``load`` makes the codec, which takes
-    some ten milliseconds. So it is for gateways without a schema registry, which never get there."""
+    """A format with schemas whose library is not loaded yet. When the first schema comes, ``load`` makes the codec, in
+    some ten milliseconds; gateways without a schema registry never need it."""
 
     def __init__(self, name: str, schema_type: str, generations: frozenset[str], load: Callable[[], Codec]) -> None:
         self.name, self.schema_type, self.generations = name, schema_type, generations

@@ -57,7 +57,7 @@ class ProtobufCodec(SchemaCodec):
     schema_type = "PROTOBUF"
 
     def canonical(self, text: str) -> str:
-        """Without comments, and with one way to set blanks: some registries take the text for another else."""
+        """The text without comments and with uniform blanks: else some registries would take it for another schema."""
         _check_numbers(_read(text, _MAIN).message_type)
         return text if _is_base64(text) else formatted(tokens(text))
 
@@ -216,7 +216,7 @@ def _build(main: FileDescriptorProto, imports: Sequence[tuple[str, FileDescripto
 
 
 def _symbols(part: FileDescriptorProto | DescriptorProto) -> int:
-    """How many names of a file, or of a message, the pool keeps by themselves; those of fields are with a message."""
+    """How many names of a file, or of a message, the pool keeps; it keeps those of fields with their message."""
     messages = part.message_type if isinstance(part, FileDescriptorProto) else part.nested_type
     return (
         sum(1 + _symbols(message) for message in messages)
@@ -228,7 +228,7 @@ def _symbols(part: FileDescriptorProto | DescriptorProto) -> int:
 def _check_numbers(messages: Sequence[DescriptorProto]) -> None:
     """ValueError if a field has one of the numbers that belong to Protocol Buffers itself ("Assigning Field Numbers").
 
-    Compilers refuse them; some registries do not, so schemas are read that have them.
+    Compilers refuse them. Some registries do not, so a schema of a registry is read even if it has them.
     """
     for message in messages:
         for field in message.field:

@@ -18,7 +18,7 @@ _WAY = ("transport", "listener")
 
 
 _PART: Final = 500
-"""Sessions between two looks at what else the loop has to do."""
+"""Sessions that are counted before the event loop may do something else."""
 
 
 def requests(gateway: Gateway) -> Source:

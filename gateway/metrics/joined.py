@@ -1,6 +1,6 @@
-"""The metrics of several workers as one page: each series with a label ``worker``, the families each told once.
+"""The metrics of several workers as one page: each series with a label ``worker``, each family described once.
 
-Nothing is added up: Prometheus does that (``sum without(worker) (…)``), and gauges of a process cannot be.
+Nothing is added up: Prometheus does that (``sum without(worker) (…)``), and some gauges of processes have no sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EOF: Final = b"# EOF"
 
 
 def worker_states(states: Sequence[tuple[bool, int]]) -> Families:
-    """What every worker tells of all: for each whether it serves, and how often it was started again."""
+    """What every worker knows of all: for each, whether it serves and how often it was started again."""
     rows = [((str(worker),), *state) for worker, state in enumerate(states)]
     up = [(labels, float(serves)) for labels, serves, _ in rows]
     yield gauge(_WORKER_UP, "1: the worker serves; 0: it is being started again", ("worker",), up)
@@ -39,8 +39,10 @@ def join_metrics(own: Reply, others: Mapping[int, Reply | None], number: int) ->
 
 
 def join(pages: Mapping[int, bytes], number: int) -> bytes:
-    """One exposition (Prometheus' text 0.0.4, or OpenMetrics if the pages are) of those of several workers. What each
-    tells of all is taken from the page of worker ``number``."""
+    """One exposition (Prometheus' text 0.0.4, or OpenMetrics if the pages are) from those of several workers.
+
+    What each worker tells of all (`worker_states`) is taken from the page of worker ``number``.
+    """
     heads: dict[bytes, list[bytes]] = {}
     samples: dict[bytes, list[bytes]] = {}
     ends = False

@@ -12,24 +12,24 @@ from kafka_gateway.metrics.registry import Families, Source
 
 
 class Told(Protocol):
-    """What librdkafka's clients have told of themselves last (gateway/kafka/clients/statistics.py)."""
+    """The last statistics of librdkafka's clients (gateway/kafka/clients/statistics.py)."""
 
     def brokers(self) -> dict[str, tuple[bool, float]]:
-        """Address → whether some client is connected, and the round trip in seconds; also while Kafka is away."""
+        """Address → whether some client is connected, and the round trip in seconds. Works while Kafka is away, too."""
 
     def queues(self) -> dict[str, tuple[int, int]]:
-        """Kind of client → records and bytes that wait in it."""
+        """Kind of client → records and bytes that wait in librdkafka."""
 
     def lags(self) -> Iterable[tuple[tuple[str, str], int]]:
-        """Group and topic, and records that it has not read; counted as it is read."""
+        """(group, topic), and the records of it that the group has not read. Computed while it is iterated."""
 
 
 _PART: Final = 20
-"""Topics between two looks at what else the loop has to do."""
+"""Topics whose lag is computed before the event loop may do something else."""
 
 
 def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Source:
-    """A source of `Metrics`. ``is_there``: whether Kafka is; unlike what librdkafka tells, that is always known."""
+    """A source of `Metrics`. ``is_there``: whether Kafka answers, which is known even without statistics."""
 
     async def families() -> Families:
         lags: dict[tuple[str, str], int] = {}

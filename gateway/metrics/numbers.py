@@ -1,7 +1,7 @@
-"""Plain numbers that the way of requests and records adds to; a scrape reads them (observability.md §1).
+"""Plain numbers that requests and records add to, and a scrape reads (observability.md §1).
 
-No library, no lock, no label set that is looked up by text: adding costs a fraction of a microsecond. Each belongs to
-the event loop, unless it says otherwise.
+They have no library, no lock and no label set that is looked up by text: adding costs a fraction of a microsecond. Each
+belongs to the event loop, unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of histograms of what clients wait for."""
 DELAY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""Upper bounds of histograms of what should take no time."""
+"""Upper bounds of histograms of delays, which should be near 0."""
 OTHER: Final = "other"
 """The name under which everything beyond a bound is counted."""
 
@@ -33,7 +33,7 @@ class Histogram:
         """Bucket → trace id and value of the newest request in it that was traced."""
 
     def add(self, value: float, trace_id: str = "") -> None:
-        """Counts one. At most 0.3 µs."""
+        """Counts one value; takes 0.3 µs at most. ``trace_id``: of the trace to show as an exemplar."""
         place = bisect_left(self.bounds, value)
         self.buckets[place] += 1
         self.count += 1
@@ -45,7 +45,7 @@ class Histogram:
 
 
 class Names:
-    """Names that get a label of their own: the first so many that come; those behind them share `OTHER`."""
+    """The names that get a label of their own: the first ``most`` that come. All others share `OTHER`."""
 
     __slots__ = ("_known", "_most")
 
@@ -109,15 +109,15 @@ class KafkaNumbers:
         self.rebalances: Counter[str] = Counter()
         """New assignments, by group."""
         self.shared_readers = 0
-        """Readers at the end of a topic, each for all streams of it that are there."""
+        """Readers at the end of a topic, each for all streams that have reached it."""
         self.catchup_readers = 0
         """Readers of what streams have missed."""
         self.stream_gaps = 0
-        """Runs of records that streams were told to be missing."""
+        """Gaps of which streams were told: runs of records that are not there any more."""
 
 
 def cumulative(histogram: Histogram) -> Iterable[tuple[float, int]]:
-    """Upper bound and how many were at most that, but for the last one, which has none."""
+    """Each upper bound, and how many values were at most that. The last bucket, which has no bound, is left out."""
     total = 0
     for bound, count in zip(histogram.bounds, histogram.buckets, strict=False):
         total += count

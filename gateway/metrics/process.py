@@ -1,4 +1,4 @@
-"""Whether this process keeps up: how late the event loop is, its threads, the collector of garbage, and what it is."""
+"""Metrics of this process: how late its event loop is, its threads, the garbage collector, and what runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK_S = 0.25
 
 
 class ProcessMetrics:
-    """Of the process that serves. ``libraries`` are further labels of ``build_info``: name → version."""
+    """Belongs to the event loop. ``libraries`` are further labels of ``build_info``: name → version."""
 
     def __init__(self, libraries: Mapping[str, str]) -> None:
         self._build = {"version": VERSION, "python": platform.python_version(), **libraries}

@@ -1,7 +1,7 @@
-"""The metrics of one gateway: who counts something is asked on a scrape, and prometheus-client writes the answer.
+"""The metrics of one gateway: a scrape asks each source, and prometheus-client writes the answer.
 
-A scrape is made in small parts on the event loop, so that ten thousand series hold it no longer than ten do. Several
-scrapes at once share one.
+A scrape is made in small parts on the event loop, so that ten thousand series hold it no longer than ten do. Scrapes at
+the same time share one answer.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 
 _PART = 100
-"""Samples between two looks at what else the loop has to do: about a millisecond."""
+"""Samples that are written before the event loop may do something else: about a millisecond."""
 _ANSWER_S = 2.0
-"""How long a source may take that must ask somebody."""
+"""How long an awaitable source may take."""
 
 Families = Iterable[Family]
 Source = Callable[[], Families | Awaitable[Families]]
-"""What somebody counts. Called on the event loop for each scrape; an awaitable may take two seconds."""
+"""Gives the families that one part of the gateway counts. Called on the event loop for each scrape; an awaitable may
+take two seconds."""
 
 
 @runtime_checkable
 class Collects(Collector, Protocol):
-    """What prometheus-client counts with, its own kinds and collectors that others write."""
+    """What prometheus-client can collect from: its own metrics, and collectors that others write."""
 
 
 class Metrics:
-    """Belongs to an event loop, once it is asked."""
+    """All sources of one gateway. Belongs to the event loop that scrapes it first."""
 
     def __init__(self) -> None:
         self._sources: list[Source] = []
@@ -50,11 +51,11 @@ class Metrics:
         self._running: dict[str, asyncio.Task[bytes]] = {}
 
     def add(self, source: Source) -> None:
-        """Has the source asked on every scrape, in the order of adding."""
+        """Every scrape asks the source, in the order of adding."""
         self._sources.append(source)
 
     def add_collector(self, collector: Collects) -> None:
-        """Takes what prometheus-client counts with: for plugins. ValueError for a name that is taken."""
+        """Adds a metric or a collector of prometheus-client: for plugins. ValueError for a name that is taken."""
         self._plugins.register(collector)
 
     async def render(self, accept: str | None = None) -> tuple[bytes, str]:
@@ -84,7 +85,7 @@ class Metrics:
         return b"".join(parts)
 
     def _collected(self) -> Iterator[Family]:
-        """What plugins count. One that fails costs its own metrics."""
+        """What plugins count. One that fails ends the list: it is logged, and the gateway's own metrics stand."""
         metrics = iter(self._plugins.collect())
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What is put to a schema registry and what its answers mean for the gateway's clients."""
+"""The bodies of questions to a schema registry, and what its answers mean for the gateway's clients."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ID_MAX = 2**32 - 1
 
 
 def body_of(schema: Schema) -> dict[str, Any]:
+    """The JSON by which a registry looks a schema up, judges or registers it."""
     body: dict[str, Any] = {"schema": schema.text}
     if schema.type != "AVRO":
         body["schemaType"] = schema.type
@@ -23,6 +24,7 @@ def body_of(schema: Schema) -> dict[str, Any]:
 
 
 def integer_in(answer: Any, name: str) -> int:
+    """The id or version that an answer has under this name. RegistryRefusal if it has none."""
     number = answer.get(name) if isinstance(answer, dict) else None
     if not isinstance(number, int) or not 0 <= number <= ID_MAX:
         raise RegistryRefusal(502, 0, f"the schema registry answers without {name!r}")
@@ -30,6 +32,7 @@ def integer_in(answer: Any, name: str) -> int:
 
 
 def refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAuthorization:
+    """The error for the client. ``what``: a sentence that says what the registry was asked."""
     if refusal.status == 403 or refusal.error_code == 40301:
         return KafkaAuthorization(f"The schema registry does not allow it: {refusal.message}")
     error = SerializationError(
@@ -39,7 +42,7 @@ def refused(refusal: RegistryRefusal, what: str) -> SerializationError | KafkaAu
 
 
 def told(error: Exception) -> str:
-    """Why there is no schema, as the end of a sentence, without its full stop."""
+    """Why there is no schema, as the end of a sentence without a full stop."""
     said = f"the schema registry does not answer: {error}" if isinstance(error, RegistryAway) else str(error)
     return said.rstrip(".")
 
@@ -50,5 +53,6 @@ def passes(error: Exception) -> bool:
 
 
 def unreachable(reason: str) -> SerializationError:
+    """The error for a client whose record needs a registry that does not answer."""
     error = SerializationError(f"Error serializing message. The schema registry does not answer: {reason}")
     return error.with_help(REGISTRY_AWAY)

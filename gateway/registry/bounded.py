@@ -10,6 +10,7 @@ V = TypeVar("V")
 
 
 _COUNT_MAX = 7
+"""So often an entry is passed over, at most, before it goes."""
 
 
 class _Entry(Generic[V]):
@@ -21,10 +22,11 @@ class _Entry(Generic[V]):
 
 
 class BoundedMap(Generic[K, V]):
-    """When it is full, what was asked for least goes first (the clock algorithm, with counts instead of marks).
+    """At most ``most`` entries. When it is full, the entry that was asked for least goes first (the clock algorithm,
+    with counts instead of marks).
 
-    One thread puts, any may ask: asking counts up and moves nothing, so readers need no lock; a count that is lost
-    between two of them does not matter.
+    One thread puts, any thread may ask. Asking counts up and moves nothing, so readers need no lock; a count that two
+    of them lose does not matter.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,6 +38,7 @@ class BoundedMap(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
+        """The value; None if there is none. From any thread."""
         entry = self._entries.get(key)
         if entry is None:
             return None

@@ -1,10 +1,10 @@
 """All schemas of one gateway: found in the registry once, compiled once, kept (kafka-rest-http.md §4.5).
 
-Schemas are found by their id in `finder`; here is who asks for them, and how: by id, text, subject and version. What is
-"latest" is kept for a second. Equal questions that are asked at the same time are one.
+`finder` finds schemas by their id. This module finds them for requests, which name an id, a text, or a subject and a
+version, and for records. What is "latest" is kept for a second. Equal questions at the same time are asked once.
 
-Records are decoded on Kafka's reading threads. They look into the same tables, which only the event loop changes, and
-wait there for a schema that is not in them; on the event loop nobody waits (`SchemaPending`).
+Records are decoded on Kafka's reading threads. Those look into the same tables, which only the event loop changes, and
+wait for a schema that is not in them. On the event loop nobody waits: `SchemaPending` is raised.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from kafka_gateway.schemas import (
 )
 
 _ASKED_AGAIN_MAX = 16
-"""Schemas at a time that are asked for again without anybody who waits."""
+"""How many schemas are asked for at a time while nobody waits for them."""
 UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
 
 
@@ -73,7 +73,7 @@ class Catalogue:
         self._finder = (
             SchemaFinder(self.client, self._codecs, room, self._budget_s, self._flights) if self.client else None
         )
-        # Each is there for several who ask: see `_keep`.
+        # Larger than the number of schemas: `_keep` puts a writer under several choices.
         self._writers: BoundedMap[SchemaChoice, Writer] = BoundedMap(8 * room)
         self._latest: BoundedMap[SchemaChoice, tuple[Writer, float]] = BoundedMap(4 * room)
         self._refused: BoundedMap[SchemaChoice, Failed] = BoundedMap(1000)
@@ -172,7 +172,7 @@ class Catalogue:
             async with asyncio.timeout(self._budget_s):
                 writer = await self._ask_for(choice)
         except (RegistryRefusal, RegistryAway, TimeoutError) as fault:
-            # What was asked for without its version will do: the version is told where it is known.
+            # A writer that was found without its version will do: the version is told only where it is known.
             known = self.known(dataclasses.replace(choice, versioned=False)) if choice.versioned else None
             if known is not None and (isinstance(fault, TimeoutError) or passes(fault)):
                 return known
@@ -189,8 +189,8 @@ class Catalogue:
         raise error
 
     def _keep(self, choice: SchemaChoice, writer: Writer) -> None:
-        """Keeps the writer for all who may ask for the same, be it in other words: v3 wants versions, v2 does not; who
-        only wants to be judged may have what is registered; and who was told the id will name that."""
+        """Keeps the writer under every choice that means the same: v3 asks for versions and v2 does not, a request that
+        only judges may use what is registered, and a client that was told the id will name it."""
         if not writer.schema_id:
             return
         latest = choice.id is None and choice.text is None and choice.version in (None, LATEST)
@@ -434,7 +434,7 @@ class Catalogue:
                 raise SchemaPending(lambda: finder.look_for_places(stored, topic))
             self._wait_on_thread(finder.look_for_places(stored, topic), loop)
             return True
-        # Nobody waits twice for that, or for a registry that is away.
+        # Nobody waits for this a second time, nor for a registry that is away.
         if on_loop:
             self._look_for_subjects_later(finder, stored, topic)
         else:
@@ -460,8 +460,9 @@ class Catalogue:
     def _wait_for(self, finder: SchemaFinder, key: SchemaKey, last: Failed | None) -> Stored | Failed:
         """The schema, after waiting for it.
 
-        On the event loop SchemaPending. If the last question for it failed, it fails again with the same error, so that
-        nobody waits for ever, and it is asked for again in the background; so it is while the registry is away.
+        On the event loop it raises SchemaPending. If the last question there has failed, it gives the same error once
+        more, so that nobody waits for ever, and asks again in the background. While the registry is away it does so on
+        all threads.
         """
         loop = self._loop
         if loop is None or self._draining or self._closing:

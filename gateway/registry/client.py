@@ -38,7 +38,7 @@ may answer 500 to what it has stored."""
 
 
 class RegistryRefusal(Exception):
-    """The registry's answer is an error. ``error_code`` 0: it says none."""
+    """The registry answered with an error. ``error_code`` is 0 if the answer has none."""
 
     def __init__(self, status: int, error_code: int, message: str) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class RegistryRefusal(Exception):
 class RegistryAway(Exception):
     """No address answers, or none with anything that could be a registry's.
 
-    ``silent``: there was no answer at all, which says more of the registry than of the question.
+    ``silent``: no answer came at all, so the reason is the registry and not the question.
     """
 
     def __init__(self, reason: str, silent: bool = False) -> None:
@@ -64,10 +64,10 @@ class RegistryClient:
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
         self._first = 0
-        """The address that answered last is asked first."""
+        """Which address is asked first: the one that answered last."""
         self._session: aiohttp.ClientSession | None = None
         self.answered_at = 0.0
-        """When a registry's answer, or its refusal, came last (`time.monotonic`)."""
+        """When the last answer or refusal came (`time.monotonic`)."""
         self.asked = 0
         """Requests sent, for tests and metrics."""
         self.answers: Counter[str] = Counter()
@@ -77,8 +77,9 @@ class RegistryClient:
     async def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None) -> Any:
         """The answer's JSON. ``path`` is below the base URL, its parts quoted with ``part``.
 
-        Raises RegistryRefusal for an error that another attempt would not change, and RegistryAway after
-        schema.registry.request.timeout.ms.
+        Raises RegistryRefusal for an answer that is an error: at once if another attempt would not change it, else
+        after the last attempt. Raises RegistryAway if no answer comes, after schema.registry.request.timeout.ms at the
+        latest.
         """
         data = None if body is None else jsonio.encode(body)
         reason: Exception | None = None
@@ -189,8 +190,8 @@ def part(name: object) -> str:
 def is_a_part(name: str) -> bool:
     """Whether a path can have the name in one part.
 
-    Servers, and proxies before them, take dot segments away (RFC 3986 §5.2.4), many of them after they have undone
-    escapes: what would be asked then is not the question.
+    Servers, and proxies in front of them, remove dot segments (RFC 3986 §5.2.4), many of them after they have undone
+    escapes: another question would be asked.
     """
     return bool(name) and _DOT_SEGMENT.search(name) is None
 

@@ -29,14 +29,14 @@ class Draft(NamedTuple):
 
 
 class Drafts:
-    """Belongs to one event loop. What is kept is kept between the judging of data and the registration."""
+    """Keeps the last few drafts from the judging of the data until the registration. Belongs to one event loop."""
 
     def __init__(self, flights: Flights) -> None:
         self._flights = flights
         self._known: BoundedMap[tuple[str, str], Draft | Failed] = BoundedMap(_KEPT)
 
     async def of(self, codec: Codec, text: str) -> Draft:
-        """SerializationError, InvalidSchema: the text cannot be used, which counts for a second."""
+        """The text, compiled. SerializationError or InvalidSchema if it cannot be used; that is kept for a second."""
         key = (codec.name, text)
         known = self._known.get(key)
         if isinstance(known, Draft):

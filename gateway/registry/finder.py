@@ -1,8 +1,9 @@
 """Finds the schemas that the registry has by their id: asked for once, compiled once, kept.
 
-What an id means never changes, so it is kept for as long as there is room, and so is what a version of a subject is.
-That something is not there is believed for a second. A registry that is silent is believed to be away for as long as
-it was waited for, for all questions, until it answers any: one of them goes on being asked.
+What an id means never changes, so it is kept as long as there is room; so is each version of a subject. "Not there" is
+believed for a second. After a question that got no answer at all, the registry is believed to be away for as long as
+that question took: nobody waits for it meanwhile, and one question at a time is asked in the background. Any answer
+ends this.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = logging.getLogger("gateway.registry")
 FRESH_S = 1.0
 """How long "latest" and "not there" are believed."""
 PLACES_FRESH_S = 30.0
-"""How long it is believed that a schema stands under no subject of a topic."""
+"""How long the known subjects of a schema are believed to be all that a topic has."""
 _PLACES_WAIT_S = 1.0
 """How long records are held up for the subjects of a schema that is known."""
 
@@ -52,17 +53,17 @@ class SchemaFinder:
         self._references: BoundedMap[tuple[str, int], Any] = BoundedMap(room)
         self._placed: BoundedMap[tuple[int, str], float] = BoundedMap(8 * room)
         self._away: tuple[Failed, float] | None = None
-        """What silence was told as, and since when nothing had been heard."""
+        """The error for those who ask meanwhile, and when the registry was found to be away."""
 
     def __len__(self) -> int:
         return len(self._stored)
 
     def known(self, key: SchemaKey) -> Stored | Failed | None:
-        """What is known of it, be it out of date."""
+        """What is known of it, even if that is out of date."""
         return self._stored.get(key)
 
     def away(self) -> Failed | None:
-        """Why there is no use in waiting for the registry; None if there is."""
+        """Why nobody should wait for the registry; None if it may answer."""
         found = self._away
         if found is None:
             return None
@@ -70,10 +71,10 @@ class SchemaFinder:
         return failed if time.monotonic() < failed.until and self._client.answered_at < since else None
 
     def keep(self, stored: Stored, subject: str) -> None:
-        """Keeps a schema that somebody has registered or looked up by its text, for when the registry does not answer.
+        """Keeps a schema that was registered or looked up by its text, for times when the registry does not answer.
 
-        While it does, it is asked by id: only then it tells where the schema is registered. What is known of that
-        already learns of ``subject``.
+        While it answers, schemas are asked for by id, since only that tells where they are registered. If this one is
+        known by its id already, ``subject`` is added there.
         """
         self._written.put(stored.id, stored)
         known = self._stored.get(stored.id)
@@ -85,7 +86,7 @@ class SchemaFinder:
                 known.place(subject, version)
 
     def spare(self, key: SchemaKey) -> Stored | None:
-        """The schema as somebody has written with it."""
+        """The schema as `keep` got it; None if it did not."""
         return self._written.get(key)
 
     async def fetch(self, key: SchemaKey) -> Stored:
@@ -101,7 +102,7 @@ class SchemaFinder:
         return await self._flights.once(("fetch", key), lambda: self._ask_for(key))
 
     async def look(self, key: SchemaKey) -> None:
-        """Has ``known`` tell the schema, or why there is none."""
+        """Asks for the schema; then ``known`` has it, or the reason that there is none."""
         with contextlib.suppress(RegistryRefusal, RegistryAway):
             await self.fetch(key)
 
@@ -112,7 +113,7 @@ class SchemaFinder:
         return None if stored.outdated else self._placed.get((stored.id, topic))
 
     def believe_places(self, stored: Stored, topic: str) -> None:
-        """Has ``placed_until`` tell a time, whatever becomes of the question."""
+        """Takes what is known for all subjects of the topic, for `PLACES_FRESH_S`, even if no answer comes."""
         self._placed.put((stored.id, topic), time.monotonic() + PLACES_FRESH_S)
         stored.outdated = False
 
@@ -137,8 +138,8 @@ class SchemaFinder:
             except TimeoutError:
                 raise RegistryAway(f"no answer within {self._budget_s:g} s", silent=True) from None
         except (RegistryRefusal, RegistryAway) as error:
-            # A registry that is away keeps its readers as long again as they had to wait, so that topics with other
-            # records get through half of the time at least.
+            # For as long as they have waited, readers do not wait for it again: so topics with other records are read
+            # half of the time at least.
             now = time.monotonic()
             failed = Failed(error, now + max(FRESH_S, now - began))
             self._stored.put(key, failed)
@@ -189,8 +190,8 @@ class SchemaFinder:
         return stored
 
     async def _version(self, subject: str, version: int) -> Any:
-        """What the registry answers for a version of a subject; kept, so that a long chain of them need not come at
-        once."""
+        """What the registry answers for a version of a subject. Kept: if a long chain of references takes longer than
+        one schema may, the next attempt goes on from there."""
         known = self._references.get((subject, version))
         if known is None:
             known = await self._client.ask("GET", f"/subjects/{part(subject)}/versions/{version}")

@@ -19,7 +19,10 @@ class Flights:
         self._closing = False
 
     async def once(self, key: object, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of ``work``, which runs once for all that ask meanwhile. Cancelling a caller leaves it running."""
+        """The result of ``work``, which runs once for all that ask meanwhile. Cancelling a caller leaves it running.
+
+        RegistryAway while the gateway stops.
+        """
         flight = self._flights.get(key)
         if flight is None:
             if self._closing:
@@ -30,6 +33,7 @@ class Flights:
         return result
 
     async def aclose(self) -> None:
+        """Ends what runs; what is asked later is refused."""
         self._closing = True
         flights = list(self._flights.values())
         for flight in flights:

@@ -13,7 +13,7 @@ REFERENCES_MAX = 1000
 _AT_A_TIME = 16
 
 Ask = Callable[[str, int], Awaitable[Any]]
-"""Has the registry's answer for a subject and version."""
+"""Gives the registry's answer for a subject and a version."""
 
 
 def references_of(answer: Any) -> tuple[Reference, ...]:

@@ -42,7 +42,7 @@ class Stored:
 
 
 class Failed:
-    """What the registry said when it was asked, believed until ``until``."""
+    """Why there is no schema, believed until ``until`` (`time.monotonic`)."""
 
     __slots__ = ("error", "until")
 

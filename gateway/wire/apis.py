@@ -3,8 +3,8 @@
 They are what librdkafka cannot ask, or answers without what we need: what was created, the cluster-wide settings of
 brokers, reassignments, which kind of members a group has, and many groups in one request.
 
-Sources: Kafka's protocol guide (4.1). One version an API where every broker since 2.4 has it; else the newest that the
-broker offers of those listed, newest first.
+Source: Kafka's protocol guide (4.1). An API has one version here where every broker since 2.4 has that; else several,
+newest first, and the first one that the broker offers is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Version:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Api:
-    """One kind of request. ``versions`` are those that we speak, newest first."""
+    """One kind of request. ``versions`` are those that the gateway speaks, newest first."""
 
     name: str
     key: int

@@ -1,7 +1,7 @@
 """The brokers of a cluster, for requests of the gateway's own: one connection to each, opened when it is needed.
 
-Addresses come from ``bootstrap.servers`` and from what the cluster itself says; no client of the gateway has a word in
-them. A broker that cannot be reached is left for `_AVOIDED_S`, as long as another one can answer.
+Addresses come from ``bootstrap.servers`` and from the cluster itself, never from a client of the gateway. A broker that
+cannot be reached is asked last for `_AVOIDED_S`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kafka_gateway.wire.connection import BrokerClient, ConnectionLost, connect
 _IDLE_S = 60.0
 """Brokers close connections that were idle for ten minutes; ours end long before, so none dies under a request."""
 _AGE_MAX_S = 300.0
-"""A login may be valid for a limited time (KIP-368): a new connection logs in anew."""
+"""A login may be valid for a limited time (KIP-368): a new connection logs in again."""
 _CONNECT_S = 2.0
 _AVOIDED_S = 5.0
 _NODES_S = 5.0
@@ -50,11 +50,12 @@ class Brokers:
         self._nodes_until = 0.0
 
     async def ask(self, api: Api, body: dict[str, Any], node: int | None = None) -> dict[str, Any]:
-        """The answer of that broker, or of any. The caller limits the time.
+        """The answer of the broker ``node``, or of any broker. The caller limits the time.
 
         Raises:
             ConnectionLost: no broker could be reached, or this one; or it left while it worked on the request.
-            UnsupportedApi, WireError, SaslRefused.
+            UnsupportedApi, WireError, SaslRefused: as `BrokerClient` raises them.
+            ServiceError: Kafka does not say which brokers there are.
         """
         if node is not None:
             found = (await self.nodes()).get(node)
@@ -72,7 +73,7 @@ class Brokers:
         raise failure or ConnectionLost("no broker is known", False)
 
     async def _any(self) -> list[Address]:
-        """Where any broker is as good as another: connected ones first, those that failed recently last."""
+        """All addresses in the order to try them: connected ones first, those that failed recently last."""
         known: list[Address] = [(each.host, each.port) for each in (await self.nodes()).values()]
         known += [address for address in self._upstream.servers if address not in known]
         now = asyncio.get_running_loop().time()
@@ -88,7 +89,8 @@ class Brokers:
         try:
             return await client.ask(api, body)
         except asyncio.CancelledError:
-            # Given up, most likely for being late: a broker answers in order, so nothing more is to wait behind it.
+            # The caller gave up, most likely because the broker is late. It answers in order, so no other request must
+            # wait behind this one.
             if self._clients.get(address) is client:
                 del self._clients[address]
             client.close_when_idle()

@@ -1,6 +1,6 @@
-"""One connection to one broker for requests of the gateway's own: any number at a time, answered in any order.
+"""One connection to one broker, for requests of the gateway's own: any number at a time.
 
-It begins with ApiVersions, so that a request is sent in a version that the broker has; with SASL, it logs in before.
+It begins with ApiVersions, so that a request is sent in a version that the broker has. With SASL it logs in before.
 Belongs to the event loop.
 """
 
@@ -34,7 +34,7 @@ class ConnectionLost(ConnectionError):
 
 
 class UnsupportedApi(Exception):
-    """The broker has no version of this API that we speak: it is too old, or too new."""
+    """The broker has no version of this API that the gateway speaks: it is too old, or too new."""
 
 
 class BrokerClient(asyncio.Protocol):
@@ -67,7 +67,7 @@ class BrokerClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("the broker closed the connection" if exc is None else str(exc))
-        # With TLS it has a buffer of 256 KiB; so would whoever still knows this object, such as the frames of an error.
+        # With TLS the transport has a buffer of 256 KiB. The traceback of an error may keep this object for long.
         self._transport = None
 
     def _answered(self, answer: bytes) -> None:
@@ -117,9 +117,10 @@ class BrokerClient(asyncio.Protocol):
         raise UnsupportedApi(f"The broker offers no version of {api.name} that the gateway can use.")
 
     async def ask(self, api: Api, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one request; fields that its version does not have are left out of ``body`` by themselves.
+        """The answer to one request. Members of ``body`` that the version does not have are not sent.
 
-        Cancelling leaves the broker's answer to be thrown away. Raises ConnectionLost, UnsupportedApi, WireError.
+        After cancelling, the broker's answer is thrown away. Raises ConnectionLost, UnsupportedApi, WireError. A longer
+        answer is decoded on a thread.
         """
         version = self.version(api)
         self._number = number = (self._number + 1) & 0x7FFFFFFF
@@ -149,7 +150,7 @@ class BrokerClient(asyncio.Protocol):
                 self.close()
 
     async def _ask_bare(self, request: bytes) -> bytes:
-        """For the login: one frame out, the next one in."""
+        """For the login: sends one frame and returns the next that comes."""
         if self.closed or self._transport is None:
             raise ConnectionLost("the connection is closed", False)
         bare: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -161,7 +162,7 @@ class BrokerClient(asyncio.Protocol):
             self._bare = None
 
     def close_when_idle(self) -> None:
-        """Ends the connection behind the requests that are under way."""
+        """Ends the connection when the requests under way are answered."""
         self._is_leaving = True
         if not self._waiting:
             self.close()
@@ -182,7 +183,7 @@ async def connect(
 ) -> BrokerClient:
     """An open connection to a broker, logged in. The caller limits the time.
 
-    ``opened`` is called when it is open, TLS included, and the login begins.
+    ``opened`` is called when the connection is open, TLS included, and before the login.
 
     Raises ConnectionLost (refused, no such name, TLS failed), SaslRefused, WireError.
     """

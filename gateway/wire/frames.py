@@ -1,4 +1,4 @@
-"""Kafka's protocol as bytes: frames in a stream, and stepping through one without reading all of it.
+"""Kafka's protocol as bytes: the frames of a stream, and a cursor that steps through one without decoding all of it.
 
 Kafka's stream is ``Size(INT32) Payload(Size bytes)``, repeated. In the tunnel one binary WebSocket message is one whole
 frame, its Size included (bridges.md C1). Types and their encodings: Kafka's protocol guide, "Protocol Primitive Types";
@@ -38,7 +38,7 @@ class Cutter:
         self._parts: list[bytes] = []
         self._have = 0
         self._need = 4
-        """Bytes until something can be decided: the Size, or the end of the frame."""
+        """Bytes that must be there before anything can be done: those of the Size, or of the whole frame."""
 
     @property
     def pending_bytes(self) -> int:
@@ -77,7 +77,7 @@ class Cutter:
 class Cursor:
     """Steps through a frame; WireError at the first thing that does not fit.
 
-    ``replace`` notes what is to stand in another place's stead; ``result`` puts it all together and corrects the Size.
+    ``replace`` notes what shall stand at a place instead; ``result`` puts it all together and corrects the Size.
     """
 
     __slots__ = ("_patches", "at", "data", "end")
@@ -168,7 +168,8 @@ class Cursor:
     # --- changing ---------------------------------------------------------------------------------------------------
 
     def replace(self, begin: int, end: int, new: bytes) -> int:
-        """Puts ``new`` in place of the bytes from ``begin`` to ``end``; by how much the frame grows. In any order."""
+        """Puts ``new`` in place of the bytes from ``begin`` to ``end``. Returns by how much the frame grows. Places may
+        come in any order."""
         self._patches.append((begin, end, new))
         return len(new) - (end - begin)
 

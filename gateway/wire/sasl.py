@@ -3,7 +3,7 @@ OAUTHBEARER (RFC 7628).
 
 The credentials are the gateway's own, or those of a client in whose name it asks.
 
-Tokens are never logged, and no text of an error tells any of the credentials.
+Credentials are never logged, and no text of an error holds any.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kafka_gateway.upstream import Sasl
 from kafka_gateway.wire.frames import Cursor, WireError, frame, string
 
 Ask = Callable[[bytes], Awaitable[bytes]]
-"""Sends one frame and answers the next one that comes."""
+"""Sends one frame and returns the next one that comes."""
 
 _HANDSHAKE, _AUTHENTICATE = 17, 36
 _CLIENT_ID = b"kafka-gateway"
@@ -81,8 +81,8 @@ async def _authenticate(ask: Ask, token: bytes) -> bytes:
 
 
 async def _bearer(ask: Ask, sasl: Sasl) -> None:
-    """RFC 7628 §3.2.2: what comes back for a token that is refused is a text. The client would have to confirm it, and
-    leave; we leave."""
+    """RFC 7628 §3.2.2: a refused token is answered with a text, which the client has to confirm before it leaves. The
+    gateway leaves at once."""
     members = [f"auth=Bearer {sasl.secret}", *(each.strip() for each in sasl.extensions.split(",") if each.strip())]
     if await _authenticate(ask, b"n,,\x01" + "".join(f"{each}\x01" for each in members).encode() + b"\x01"):
         raise CredentialsRefused("The broker refuses the token.")
@@ -101,7 +101,7 @@ async def _scram(ask: Ask, sasl: Sasl) -> None:
     rounds = int(given.get("i", "0"))
     if not 4096 <= rounds <= 1_000_000:
         raise SaslRefused("The broker asks for too few or too many SCRAM iterations.")
-    # On a thread: how many rounds these are is the broker's choice, and the loop waits for nobody.
+    # On a thread: the broker chooses the number of rounds, and a million of them take longer than the loop may be held.
     salted = await asyncio.to_thread(
         hashlib.pbkdf2_hmac, name, sasl.secret.encode(), base64.b64decode(given["s"]), rounds
     )

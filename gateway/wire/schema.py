@@ -1,11 +1,11 @@
-"""Messages of Kafka's protocol by description: a list of fields becomes a function that writes, or reads, the message.
+"""Encodes and decodes the messages of Kafka's protocol: a list of fields becomes a function that writes or reads them.
 
 A description is a sequence of ``(name, type)``. A type is one of the names below, ``[type]`` or a list of fields for an
-array, or a tuple of fields. Values are what one expects: numbers, ``bool``, ``str``, lists, and dicts by field name for
-a message and for each element of an array of fields; texts and arrays may be None. Flexible versions (KIP-482) have
-compact texts and arrays and tagged fields; tags are skipped when read and never written.
+array, or a tuple of fields. Values are numbers, ``bool``, ``str``, ``bytes`` and lists; a message, and each element of
+an array of fields, is a dict by field name. Texts and arrays may be None. Flexible versions (KIP-482) have compact
+texts and arrays and tagged fields; tags are skipped when read and never written.
 
-Names and versions of messages: Kafka's protocol guide, and the JSON files of its source that it is made of.
+Names and versions of messages: Kafka's protocol guide, and the JSON files in its source from which that is made.
 """
 
 from __future__ import annotations
