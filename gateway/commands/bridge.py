@@ -1,6 +1,6 @@
 """The command ``bytehoops``: one HTTP bridge as a process of its own, with Bytehoops' command line (bridges.md A1).
 
-It is the gateway with nothing but that bridge in it: flags become properties, over those of a properties file.
+It is the gateway with nothing but that bridge in it. Flags become properties, which beat those of a properties file.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def subcommand(words: Sequence[str]) -> int:
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The mode word, and all else. Flags for both modes may stand before it, each with its value."""
+    """The word ``producer`` or ``consumer``, and all other words. Flags may stand before it, each with its value."""
     place = 0
     while place < len(words):
         word = words[place]
@@ -274,13 +274,15 @@ def _producer(flags: Mapping[str, Any]) -> dict[str, str]:
 def _consumer(flags: Mapping[str, Any]) -> dict[str, str]:
     found = _of_bridge("bridge.consumer.bytehoops.", _CONSUMER, flags)
     if "sink_endpoint" in flags:
-        # Who names a host on the command line means it; an address of the link behind its name is refused all the same.
+        # A host that the command line names is allowed. If its name leads to a link-local address, it is refused all
+        # the same.
         found["bridge.sink.allow"] = urlsplit(flags["sink_endpoint"]).hostname or ""
     return found | _listening(flags.get("listen_address"))
 
 
 def _listening(address: str | None) -> dict[str, str]:
-    """Without a host on all interfaces, and nobody need authenticate: as Bytehoops does. The log warns of it."""
+    """The listener. Without a host it is on all interfaces, and nobody need authenticate, as with Bytehoops: the log
+    warns."""
     if address is None:
         return {}
     host, _, port = address.rpartition(":")

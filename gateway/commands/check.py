@@ -28,7 +28,7 @@ EXIT_CODES: Mapping[str, int] = {
     probe.METADATA: 7,
     probe.ADVERTISED: 8,
 }
-"""Kind of the failed step to exit code. 1 is what Python exits with after an accident."""
+"""Kind of the failed step → exit code. 1 is left out: Python exits with it after an unhandled exception."""
 
 
 def check(

@@ -1,4 +1,4 @@
-"""The command ``kafka-gateway``, and which module serves its other words."""
+"""The command ``kafka-gateway``, and which module serves which subcommand."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
 
 
 def _peer_faults(config: Config) -> list[Fault]:
-    """What is wrong with the connections to other nodes; nothing of them is loaded where there are none."""
+    """What is wrong with the connections to other nodes. Their code is loaded only if one of their keys is set."""
     if not any(config.given(key.name) for key in PEERS):
         return []
     from kafka_gateway.workers.peer_settings import peer_faults
@@ -142,7 +142,7 @@ def _peer_faults(config: Config) -> list[Fault]:
 
 
 def _cluster_faults(config: Config) -> list[Fault]:
-    """What speaks against being one of several nodes."""
+    """What keeps this gateway from being one of several nodes."""
     if not config.flag("cluster.enable"):
         return []
     from kafka_gateway.cluster.faults import faults

@@ -1,4 +1,4 @@
-"""What the parent of several workers has for them: the directory of their sockets, listeners, the embedded Kafka."""
+"""What the workers get from their parent: the directory of their sockets, the listening sockets, the embedded Kafka."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = logging.getLogger("gateway.workers")
 
 
 def peer_directory(config: Config, stack: contextlib.ExitStack) -> str:
-    """The directory for the sockets between workers: this user's alone; a temporary one is gone at the end.
+    """The directory for the sockets between workers, open to this user alone. A temporary one is removed at the end.
 
-    OSError, with a message for the operator: it cannot be had.
+    Raises OSError, with a message for the operator, if it cannot be made or used.
     """
     path = config.text(PEER_DIR)
     if not path:
@@ -42,8 +42,8 @@ def peer_directory(config: Config, stack: contextlib.ExitStack) -> str:
 
 
 def peer_directory_faults(config: Config) -> list[Fault]:
-    """What is wrong with ``cluster.peer.dir``: one of the checks of ``kafka-gateway --check``. What is not there is not
-    left there."""
+    """What is wrong with ``cluster.peer.dir``: one of the checks of ``kafka-gateway --check``. Directories that the
+    check had to make are removed again."""
     path = config.text(PEER_DIR)
     if not path or (config.integer("workers") == 1 and not config.flag("cluster.enable")):
         return []
@@ -91,7 +91,7 @@ def _remove(path: str) -> None:
 
 
 def open_embedded(config: Config, stack: contextlib.ExitStack) -> EmbeddedKafka | None:
-    """The embedded Kafka of all workers, where there is no other."""
+    """The embedded Kafka, one for all workers; None with ``bootstrap.servers``."""
     if config.items("bootstrap.servers"):
         return None
     from kafka_gateway.kafka.clients.embedded import EmbeddedKafka

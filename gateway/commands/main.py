@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _TUNNEL = (signal.SIGTERM,)
 _KEPT: dict[str, tuple[signal.Signals, ...]] = {"tunnel": _TUNNEL, "tunnel-proxy": _TUNNEL, "init": ()}
-"""What those commands keep that are no gateway, and end with their terminal."""
+"""The signals that are held back for commands that serve no gateway: they end with their terminal."""
 
 
 def main(arguments: Sequence[str] | None = None, worker: WorkerProcess | None = None) -> int:

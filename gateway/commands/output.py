@@ -25,8 +25,8 @@ class LineHandler(logging.Handler):
 def write_line(line: str, out: TextIO | None = None) -> None:
     """Writes the line at once, to standard output unless told otherwise.
 
-    Where nobody reads any more, this line and all after it go nowhere: a reader that has seen enough is no failure.
-    What else is in the way raises `OutputFailed`.
+    If nobody reads any more, this line and all after it are dropped: a reader that has seen enough is no failure. Any
+    other error raises `OutputFailed`.
     """
     out = out or sys.stdout
     with _told_once(out):
@@ -35,7 +35,7 @@ def write_line(line: str, out: TextIO | None = None) -> None:
 
 
 def flush_output() -> None:
-    """Writes what is left for standard output, while it can still be told that this fails. Raises `OutputFailed`."""
+    """Writes what is left for standard output while a failure can still be reported. Raises `OutputFailed`."""
     if sys.stdout is not None:
         with _told_once(sys.stdout):
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The parent of several workers: it has their listening sockets, starts them, and starts again whichever ends.
+"""The parent of several workers: it has their listening sockets, starts them, and starts a new one for each that ends.
 
 It serves nobody and has no event loop: it waits for signals, for its children to end, and for what they say on their
 channels (`kafka_gateway.workers.part`). The sockets stay open while a worker is away, so connections wait for the next
@@ -38,12 +38,12 @@ from kafka_gateway.workers.part import WorkerPart, count_of, peer_address
 log = logging.getLogger("gateway.workers")
 
 _KILL_AFTER_S: Final = 10.0
-"""Behind ``shutdown.graceful.ms``: a worker that has not ended by then is killed."""
+"""So long after ``shutdown.graceful.ms`` a worker that has not ended is killed."""
 _START_S: Final = 60.0
-"""A process that takes the place of another one, and gives no sign of life for so long before it serves, is killed. It
-imports everything first, on a machine that is busy without it."""
+"""A process that replaces another one may be silent for so long before it serves; then it is killed. It imports
+everything first, on a machine that may be busy."""
 _LOOKS: Final = 6
-"""How often, in the longest silence that is allowed, a worker gives a sign of life, and the parent looks for it."""
+"""In the longest silence that is allowed a worker gives so many signs of life, and the parent looks so often."""
 _TAKEN: Final = (*early_signals.KEPT, signal.SIGINT, signal.SIGCHLD)
 
 
@@ -74,7 +74,7 @@ def run_parent(config: Config, words: Sequence[str], text: PropertiesText | None
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
-    """Processes that are started meanwhile have signals wait until they keep them (`early_signals.keep`)."""
+    """Signals to processes that are started meanwhile wait until those have handlers (`early_signals.keep`)."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*early_signals.HARMLESS, signal.SIGINT))
     try:
         yield
@@ -83,7 +83,7 @@ def _held_back() -> Iterator[None]:
 
 
 class _Parent:
-    """OSError: an address cannot be had, or the directory of the workers' sockets."""
+    """The parent process. Raises OSError if an address, or the directory of the workers' sockets, cannot be had."""
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class _Parent:
                 self._tell_drained()
 
     def _tell_states(self) -> None:
-        """Tells all of all: any of them is asked for the metrics."""
+        """Tells each worker the states of all: any of them may be asked for the metrics."""
         line = parts.written_states([(each.ready_at is not None, each.restarts) for each in self._workers])
         for worker in self._workers:
             worker.tell(line)
@@ -285,7 +285,7 @@ class _Parent:
             self._manager.ready(refused=not taken)
 
     def _tell_drained(self) -> None:
-        """Once all have answered their clients none needs another any more, and all may end."""
+        """Lets the workers end, once all have answered their clients: from then on none needs another one."""
         if self._stop_by is not None and all(worker.drained or not worker.process for worker in self._workers):
             for worker in self._workers:
                 if worker.drained:
@@ -313,7 +313,7 @@ class _Parent:
             return
         self._tell_states()
         self._reloads.go_on()
-        if not self._served:  # what is wrong is wrong with all of them, and told by itself
+        if not self._served:  # the reason holds for all workers, and stands in the log
             log.error("worker %d cannot start (%s): the gateway stops", worker.number, _told(code))
             self._stop(code if code > 0 else 1)
             return
@@ -324,7 +324,8 @@ class _Parent:
         log.error(text, worker.number, _told(code), what, worker.put_off())
 
     def _replaced(self, worker: WorkerProcess) -> None:
-        """Another process of the cluster has its name: one that is started again would take it back, for ever."""
+        """Another process of the cluster has its name. The two would take it from each other for ever, so the gateway
+        stops."""
         if self._stop_by is None:
             log.error("worker %d has lost its name to another process: the gateway stops", worker.number)
             self._stop(REPLACED)
@@ -339,7 +340,7 @@ class _Parent:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _wait_s(self) -> float:
-        """How long nothing has to be looked at."""
+        """Seconds until something has to be looked at."""
         if self._stop_by is not None:
             due = self._stop_by
         else:
@@ -349,7 +350,8 @@ class _Parent:
         return max(0.0, due - time.monotonic())
 
     def _watch(self) -> None:
-        """Kills what has not ended in time, or is silent for too long; gives signs of life itself."""
+        """Kills workers that have not ended in time, or are silent for too long, and tells systemd that this process
+        lives."""
         now = time.monotonic()
         if self._stop_by is not None:
             if now >= self._stop_by:
@@ -374,7 +376,7 @@ class _Parent:
         if not self._served:  # the service manager has its own limit for a start
             return
         for worker in self._workers:
-            if late_s > every_s:  # this process stood still, and with it the machine: that is nobody's silence
+            if late_s > every_s:  # this process stood still, so most likely the whole machine did: no worker was silent
                 worker.alive_at += late_s
             longest_s = self._silence_s if worker.ready_at is not None else max(_START_S, self._silence_s)
             if worker.process is not None and now - worker.alive_at > longest_s:

@@ -104,7 +104,7 @@ _LAST = ("Operation", "Refused", "Accepted, no effect")
 
 
 def _sections(keys: Iterable[ConfigKey]) -> Iterator[tuple[str, list[ConfigKey]]]:
-    """The sections as the plugins declare them, those last that an operator reads last."""
+    """The sections as the plugins declare them, but those of `_LAST` at the end."""
     found: dict[str, list[ConfigKey]] = {}
     for key in keys:
         found.setdefault(key.section, []).append(key)
@@ -233,7 +233,7 @@ def _capital(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write both files below the directory named in the arguments."""
+    """Writes both files below the directory that the arguments name."""
     root = Path(arguments[0] if arguments else ".")
     for path, text in (
         (PROPERTIES_PATH, properties_file(built_in_keys())),

@@ -1,8 +1,8 @@
-"""What the workers of a gateway read as their configuration, and when.
+"""Which text of the properties file the workers of a gateway read, and when.
 
-The parent alone reads the properties file: at its start, and on SIGHUP. So all workers have the same text, whatever
-stands on the disk when one of them starts. A worker that takes the place of another one has of the text of the start
-what needs a start, and the rest of the text that its siblings have taken last (`commands.worker`).
+The parent alone reads the file: at its start, and on SIGHUP. So all workers have the same text, whatever stands on the
+disk when one of them starts. A worker that replaces another one takes the keys that need a start from the text of the
+start, and live keys from the text that its siblings took last (`commands.worker`).
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Reloads:
         return self._started.number, self._taken.number, self._offered.number
 
     def ask(self) -> None:
-        """Has the file read again, and then by all workers."""
+        """Reads the file again, and has all workers read the new text."""
         self._asked = True
         self.go_on()
 
     def begin(self, worker: WorkerProcess) -> None:
-        """A process is started there, with the text that was taken last."""
+        """Notes that a process was started for this worker. It has the text that was taken last."""
         worker.round = self._round
 
     def answered(self, worker: WorkerProcess, taken: bool) -> None:
-        """The worker has read what it was asked to."""
+        """Notes the worker's answer: whether it took the text that was offered."""
         if worker.reloading:
             worker.reloading = False
             self._was_taken = self._was_taken or taken

@@ -53,10 +53,10 @@ def run(
 
     With ``hasty`` a second signal ends the process at once (130).
 
-    SIGHUP opens the log's files again and has the configuration read again by ``read`` (gateway/assembly/reload.py);
-    without that only rules, users and certificates. SIGUSR1 sets everything to DEBUG and back. SIGUSR2 is logged and
-    changes nothing: what a signal does without a handler is to kill. ``part``: of a process that is one of several,
-    whose parent tells the user and the service manager what there is to tell. ``logs``: where the log goes already.
+    SIGHUP opens the log's files again and reads the configuration again with ``read`` (gateway/assembly/reload.py);
+    without ``read`` only rules, users and certificates. SIGUSR1 sets everything to DEBUG and back. SIGUSR2 is logged
+    and changes nothing: a signal without a handler would kill the process. ``part``: this process is one of several;
+    its parent informs the user and the service manager. ``logs``: where the log goes already.
     """
     early_signals.keep(early_signals.KEPT if part is None else early_signals.HARMLESS)
     logs = logs or open_logs(config.text("log.format"), config.text("log.file"))
@@ -92,7 +92,7 @@ def run(
 
 
 def open_logs(form: str, path: str, worker: int | None = None, *, shared: bool = False) -> Logs | None:
-    """Has everything logged there from now on. None if it cannot be, which is told on standard error.
+    """Sends the whole log there from now on. None if the file cannot be opened; standard error says why.
 
     ``worker``: the number of this process, one of several; ``shared``: others write to the same file.
     """
@@ -106,18 +106,18 @@ def open_logs(form: str, path: str, worker: int | None = None, *, shared: bool =
 
 
 def tell_ready(form: str) -> None:
-    """Says on standard output that the gateway serves, in the form of the log: it may be one file."""
+    """Says on standard output that the gateway serves. In the form of the log, since both may go to one file."""
     write_line(a_line(form, "gateway", READY) if form == "json" else READY)
 
 
 async def _join(stack: contextlib.AsyncExitStack, part: WorkerPart, stop: asyncio.Event) -> Worker:
-    """Meets the parent. Its end is a reason to stop."""
+    """Connects to the parent process. When that ends, this worker stops."""
     from kafka_gateway.assembly.app import Worker
     from kafka_gateway.workers.part import Parent
 
     def gone() -> None:
         log.error("the parent process is gone: worker %d stops", part.number)
-        if part.peer < 0:  # its socket is needed, and removed, by itself
+        if part.peer < 0:  # this process has made its socket itself, and removes it at the end
             stack.callback(part.tidy)
         else:
             part.tidy()
@@ -127,9 +127,10 @@ async def _join(stack: contextlib.AsyncExitStack, part: WorkerPart, stop: asynci
 
 
 def on_the_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> Callable[..., None]:
-    """A handler of signals that has the loop call ``what`` soon.
+    """A signal handler that has the loop call ``what`` soon.
 
-    In the context of now: a signal comes in the middle of anything, and what it begins belongs to no request.
+    ``what`` runs in the context of this call, not in that of the code which the signal interrupts: it belongs to no
+    request.
     """
     own = contextvars.copy_context()
 

@@ -1,7 +1,7 @@
-"""Tells the service manager how the gateway is: systemd's protocol of NOTIFY_SOCKET (sd_notify(3)).
+"""Tells the service manager the state of the gateway: systemd's protocol of NOTIFY_SOCKET (sd_notify(3)).
 
-Where that is not set, nothing is sent. Messages are datagrams, so nobody waits for anybody; one that cannot be sent is
-lost, and the manager finds out by its own time limits.
+Without that variable nothing is sent. Messages are datagrams, so sending never waits. One that cannot be sent is lost,
+and the manager's own time limits take over.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class ServiceManager:
         """Seconds without a sign of life after which the manager restarts the process; 0: it does not."""
 
     def ready(self, *, refused: bool = False) -> None:
-        """The gateway serves, or serves again with what it has read anew; ``refused``: with what it had before."""
+        """The gateway serves, or has read its configuration again; ``refused``: it goes on with the one before."""
         if not self._is_stopping:
             why = "; the configuration that was read last is refused, the log names every fault" if refused else ""
             self._tell("READY=1", f"STATUS=serving{why}")
 
     def stopping(self) -> None:
-        """The stop has begun: nothing that is under way tells of serving any more."""
+        """The gateway stops. After this ``ready`` and ``begin_reload`` send nothing."""
         self._is_stopping = True
         self._tell("STOPPING=1", "STATUS=stopping: requests at work are finished")
 
@@ -57,9 +57,9 @@ class ServiceManager:
 
     @contextlib.asynccontextmanager
     async def watching(self, stop: asyncio.Event) -> AsyncIterator[None]:
-        """Sends signs of life while the block runs, and says so when ``stop`` is set.
+        """Sends signs of life while the block runs, and reports the stop when ``stop`` is set.
 
-        They are sent by the event loop itself: a gateway whose loop is stuck serves nobody, and is restarted.
+        The event loop itself sends them: a gateway whose loop is stuck serves nobody, and is restarted.
         """
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(self._announce(stop), name="tell the service manager of the stop")]

@@ -43,7 +43,7 @@ def start() -> None:
 
 
 class WorkerProcess:
-    """What the command does otherwise in one of several processes."""
+    """What the command does differently in a worker: where it reads the configuration, and where it reports faults."""
 
     def __init__(self, part: WorkerPart, logs: Logs) -> None:
         self._part = part
@@ -54,11 +54,11 @@ class WorkerProcess:
         return read_shared(self._part.texts[0])
 
     def tell(self, problem: object) -> None:
-        """Why it cannot start."""
+        """Logs why the worker cannot start."""
         log.error("%s", problem)
 
     def run(self, plugins: Plugins, read: Callable[[PropertiesText | None], Config]) -> int:
-        """Serves with the configuration that the other workers have; the exit code. ConfigError."""
+        """Serves with the configuration that the other workers have; the exit code. Raises ConfigError."""
         part = self._part
         started, taken = (read_shared(number) for number in part.texts[:2])
         config = read(started)
@@ -77,8 +77,8 @@ class WorkerProcess:
 
 
 def of_worker(config: Config, part: WorkerPart) -> Config:
-    """The configuration of this worker: what has to be unlike in all processes gets its number, and what is there
-    once for all is shared out."""
+    """The configuration of this worker: the server id, which must differ in all processes, gets its number, and the
+    memory is divided."""
     memory = config.integer(_MEMORY) or automatic_max_bytes()
     return config.with_values(
         {

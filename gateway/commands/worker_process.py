@@ -14,12 +14,12 @@ from kafka_gateway.door.listening import bind_again
 log = logging.getLogger("gateway.workers")
 
 BACK_OFF_S: Final = 0.1
-"""How long after the end of a process the next one is started, at first."""
+"""The first pause between the end of a process and the start of the next one."""
 _BACK_OFF_MAX_S: Final = 5.0
 _WELL_S: Final = 30.0
-"""After a process that has served so long, the next one is started as soon as after the first."""
+"""After a process that has served for so long the pause is the first one again."""
 _SET_ASIDE_AFTER: Final = 3
-"""Processes in a row that have not served that long: connections are not kept waiting for another one then."""
+"""After so many processes in a row that did not serve that long, connections do not wait for the next one."""
 
 
 class WorkerProcess:
@@ -33,7 +33,7 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: socket.socket | None = None
         self.heard = b""
-        """The beginning of a line."""
+        """What has come of a line that is not complete."""
         self._unsent = b""
         self.ready_at: float | None = None
         """When the process began to serve; None until then."""
@@ -47,7 +47,7 @@ class WorkerProcess:
         self.restarts = 0
         self.drained = False
         self.reloading = False
-        """It was asked to read the configuration again, and has not answered."""
+        """Whether it was asked to read the configuration again and has not answered."""
         self.round = 0
         """Which of the accepted configurations it has (`Reloads`)."""
 
@@ -58,14 +58,14 @@ class WorkerProcess:
         return [*peer, *(each.fileno() for sockets in self.listeners for each in sockets)]
 
     def begin(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
-        """It has a process."""
+        """Notes the process that was started for it."""
         self.process, self.channel = process, channel
         self.heard, self._unsent, self.ready_at = b"", b"", None
         self.drained = self.reloading = False
         self.alive_at = time.monotonic()
 
     def end(self) -> float:
-        """Its process has ended; how many seconds that has served."""
+        """Notes that its process has ended. Returns for how many seconds that has served."""
         served_s = time.monotonic() - self.ready_at if self.ready_at is not None else 0.0
         self.process, self.ready_at, self.reloading = None, None, False
         if self.channel is not None:
@@ -77,8 +77,9 @@ class WorkerProcess:
         return served_s
 
     def set_aside(self) -> None:
-        """Has connections go to the others where one process after the other ends: what waits here is reset. The next
-        process listens again, as soon as it serves. A Unix socket is one for all places, and stays."""
+        """After several processes that ended soon, lets connections go to the other workers: its sockets are bound anew
+        and do not listen, and connections that wait on the old ones are reset. The next process listens again as soon
+        as it serves. A Unix socket is shared by all workers, and stays."""
         if self._ends < _SET_ASIDE_AFTER:
             return
         try:
@@ -96,14 +97,15 @@ class WorkerProcess:
             log.error(text, self.number, self._ends)
 
     def put_off(self) -> float:
-        """Sets when the next process may be started; in how many seconds. Each time in a row that is longer."""
+        """Sets when the next process may be started. Returns in how many seconds that is: each time in a row twice as
+        many, up to 5."""
         wait_s = self._back_off_s
         self.start_at = time.monotonic() + wait_s
         self._back_off_s = min(wait_s * 2, _BACK_OFF_MAX_S)
         return wait_s
 
     def tell(self, line: bytes) -> None:
-        """Sends its process the line; what a process that hangs does not take waits for the next line."""
+        """Sends its process the line. What the process does not take is sent with the next line."""
         if self.channel is not None:
             self._unsent += line + b"\n"
             with contextlib.suppress(OSError):  # it has ended, or its buffer is full

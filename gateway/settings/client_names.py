@@ -41,4 +41,4 @@ CLIENT_PROPERTIES: Mapping[str, str] = MappingProxyType(
         for name in names.split()
     }
 )
-"""Name of the property to the prefix it needs."""
+"""Property → the prefix that it needs."""

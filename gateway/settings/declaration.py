@@ -194,7 +194,7 @@ PYTHON_TYPES: Mapping[KeyType, tuple[type, ...]] = {
 
 
 def check_readable(path: str) -> None:
-    """Open the file and close it again.
+    """Opens the file and closes it again.
 
     Raises:
         ValueError: with a message for the operator. A PEM text given in place of a file is not repeated, it is a key.
@@ -215,6 +215,7 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def as_text(value: object) -> str:
+    """A value of any type as a properties file has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):

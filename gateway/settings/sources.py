@@ -1,4 +1,4 @@
-"""Where properties are set: file, environment, ``KAFKAREST_OPTS`` and arguments, each with the place it stands at."""
+"""Reads the properties that are set: in the file, the environment, ``KAFKAREST_OPTS`` and the arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 @dataclass(frozen=True)
 class PropertiesText(os.PathLike[str]):
-    """A properties file as it was when somebody read it, so that whoever is given it reads the same."""
+    """The content of a properties file at one time: all who get it read the same."""
 
     path: str
     content: bytes = b""
@@ -62,7 +62,10 @@ def read_sources(
     faults: list[Fault],
     warnings: list[str],
 ) -> dict[str, tuple[str, str]]:
-    """Every property that is set: its text and the place of it that counts."""
+    """Every property that is set: its text, and the place where it is set (of several the one that counts).
+
+    Adds to ``faults`` what must stop the start, and to ``warnings`` what has no effect.
+    """
     return (
         _from_file(file, faults, warnings)
         | _from_java_options(env, table, warnings)

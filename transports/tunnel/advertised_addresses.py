@@ -1,4 +1,4 @@
-"""Which address a client is told for each broker, so that it comes back through the tunnel (bridges.md C5.1, C-6)."""
+"""The addresses that clients are told for brokers, so that they come back through the tunnel (bridges.md C5.1, C-6)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AdvertisedAddresses:
     ports: Mapping[int, int] = field(default_factory=dict)
 
     def address(self, node: int) -> tuple[bytes, int]:
-        """Host and port of a node. WireError if its port would be none: a wrong address is never told (C-20)."""
+        """Host and port of a node. WireError if the port is out of range: a wrong address is never told (C-20)."""
         if "{node}" in self.host:
             return self.host.replace("{node}", str(node)).encode(), self.base
         port = self.ports.get(node, self.base + node)
@@ -37,7 +37,7 @@ class AdvertisedAddresses:
 
 
 def of_query(query: Mapping[str, str]) -> AdvertisedAddresses | None:
-    """What the parameters of a handshake ask for: ``advertise=HOST&base=PORT[&map=ID:PORT,…]``; None without any.
+    """The addresses that a handshake asks for: ``advertise=HOST&base=PORT[&map=ID:PORT,…]``; None if it asks for none.
 
     Raises:
         BadRequest: what they say is not an address (C-6).
@@ -62,7 +62,7 @@ def ports_of(name: str, text: str) -> dict[int, int]:
 
 
 def node_of(text: str) -> int | None:
-    """The node id of the last part of a path; None if it is none."""
+    """The last part of a path as a node id; None if it is no such id."""
     return int(text) if _NUMBER.fullmatch(text) and int(text) <= NODE_MAX else None
 
 

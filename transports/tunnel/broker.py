@@ -27,11 +27,11 @@ class Receiver(Protocol):
     def received(self, data: bytes) -> None: ...
     def lost(self, error: Exception | None) -> None: ...
     def congested(self, behind: bool) -> None:
-        """Whether the broker reads slower than it is written to has changed."""
+        """The broker reads slower than it is written to (``behind``), or has caught up."""
 
 
 class BrokerConnection(asyncio.Protocol):
-    """Reads nothing until it is given a receiver."""
+    """One connection to a broker. Reads nothing until it has a receiver, but for `ask`."""
 
     def __init__(self, response_max: int) -> None:
         self._transport: asyncio.Transport | None = None
@@ -42,7 +42,7 @@ class BrokerConnection(asyncio.Protocol):
         self._answer: asyncio.Future[bytes] | None = None
         self._abort_at: asyncio.TimerHandle | None = None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the connection is no more."""
+        """Done when the connection has ended."""
         self._cutter = Cutter(response_max)
 
     @property
@@ -104,7 +104,7 @@ class BrokerConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     async def ask(self, request: bytes) -> bytes:
-        """Sends one frame and returns the next one that comes; before there is a receiver. BadGateway if none comes."""
+        """Sends one frame and returns the next that comes; while there is no receiver. BadGateway if none comes."""
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         self.resume()
@@ -115,12 +115,12 @@ class BrokerConnection(asyncio.Protocol):
             self.pause()
 
     def close(self) -> None:
-        """Ends the connection behind what was written, at the latest after two seconds."""
+        """Ends the connection when what was written has gone out, after two seconds at the latest."""
         if self._lost or self._transport is None:
             return
         transport = self._transport
         transport.close()
-        # Under TLS it also waits for the broker's goodbye: for half a minute by itself, and paused it reads none.
+        # With TLS it also waits for the broker's close_notify, up to half a minute; a paused connection reads none.
         if self._abort_at is None and (transport.get_write_buffer_size() or transport.get_extra_info("sslcontext")):
             self._abort_at = asyncio.get_running_loop().call_later(_LAST_BYTES_S, transport.abort)
 
@@ -128,7 +128,7 @@ class BrokerConnection(asyncio.Protocol):
 async def connect(
     targets: Sequence[tuple[str, int]], tls: ssl.SSLContext | None, timeout_s: float, response_max: int
 ) -> BrokerConnection:
-    """A connection to the first target that takes one; each gets its part of the time.
+    """A connection to the first target that takes one; each gets an equal part of the time.
 
     Raises:
         BadGateway: refused, no such name, or TLS failed. GatewayTimeout: no answer in time. Neither tells an address.

@@ -26,7 +26,7 @@ class Counts:
     """Replies in which an address was replaced."""
 
     def families(self) -> Families:
-        """The same as a source of the gateway's metrics."""
+        """These numbers as a source of the gateway's metrics."""
         yield gauge("tunnel_connections", "Open tunnels", (), [((), self.open)])
         yield counter("tunnel_opened", "Tunnels that were opened", (), [((), self.opened)])
         refused, closed = list(self.refused.items()), list(self.closed.items())

@@ -1,7 +1,7 @@
 """The client's end of a tunnel for Python programs: a connection to a broker through a WebSocket.
 
-The shape is that of Kafka WebSocket Shim's dialer for Go (bridges.md C2, C-1), so that a Kafka client with a pluggable
-dial function can use it; what is written and read is Kafka's protocol and nothing else.
+Its interface is that of Kafka WebSocket Shim's dialer for Go (bridges.md C2, C-1), so that a Kafka client with a
+pluggable dial function can use it. What is written and read is Kafka's protocol and nothing else.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def open_socket(
     ssl: tls_module.SSLContext | None = None,
     frame_max: int = FRAME_MAX,
 ) -> aiohttp.ClientWebSocketResponse[bool]:
-    """A WebSocket that takes frames up to the limit. DialError if there is none; cancelling gives up."""
+    """A WebSocket that takes frames up to the limit. DialError if none can be opened; cancelling gives up."""
     try:
         return await session.ws_connect(
             url,
@@ -83,7 +83,7 @@ async def open_socket(
 
 
 def new_session() -> aiohttp.ClientSession:
-    """With the handshake's time limit, and heeding HTTPS_PROXY and its like."""
+    """A session with the time limit of a handshake; it uses HTTPS_PROXY and the like."""
     return aiohttp.ClientSession(trust_env=True, timeout=aiohttp.ClientTimeout(total=_HANDSHAKE_S))
 
 
@@ -125,7 +125,7 @@ class TunnelConn:
         return head
 
     async def write(self, data: bytes) -> int:
-        """Sends every frame that ``data`` completes and keeps the rest for the next call; the number of its bytes.
+        """Sends every frame that ``data`` completes, keeps the rest, and returns the length of ``data``.
 
         Raises:
             WriteError: the tunnel broke, or the data is not Kafka's protocol.
@@ -177,7 +177,7 @@ class TunnelDialer:
         """A connection through the gateway at ``addr``, HOST:PORT. Cancelling gives up.
 
         Raises:
-            InvalidNetworkError: ``network`` is not "tcp". DialError: there is no tunnel to be had.
+            InvalidNetworkError: ``network`` is not "tcp". DialError: no tunnel can be opened.
         """
         if network != "tcp":
             raise InvalidNetworkError(network)

@@ -1,7 +1,7 @@
-"""Data of a client's WebSocket straight to where it is meant for, around aiohttp's message queue.
+"""Passes the data of a client's WebSocket on as it comes, without aiohttp's message queue.
 
-aiohttp puts a message together before it hands it out; for replies of megabytes that is most of the work, and memory
-besides. Kafka's stream needs no whole messages: what comes in data frames is written on as it comes. Control frames go
+aiohttp puts a message together before it hands it out; for replies of megabytes that is most of the work, and costs
+memory. Kafka's stream needs no whole messages: the payload of data frames is written on as it comes. Control frames go
 to aiohttp's own reader, so pings, closing and errors stay with aiohttp.
 """
 
@@ -57,7 +57,7 @@ class DirectReader:
         self._reader.feed_eof()
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Called by aiohttp with what the connection has read."""
+        """aiohttp calls it with what the connection has read."""
         if self._failed:
             return False, b""
         try:

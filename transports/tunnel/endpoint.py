@@ -1,8 +1,8 @@
 """The tunnel's end in the gateway: Kafka's own protocol through a WebSocket (bridges.md C4).
 
-A client names at most the id of a broker, and the gateway connects to where the cluster says that this broker is; no
-host, no port and no name that a client sends is ever connected to. The broker is connected to before the handshake is
-answered, so what goes wrong is an HTTP status.
+A client names at most the id of a broker, and the gateway connects to the address that the cluster gives for it. It
+never connects to a host, port or name that a client sends. It connects to the broker before it answers the handshake,
+so a failure is an HTTP status.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _BOOTSTRAP = -1
 
 
 class BrokerRow(jsonio.Struct):
-    """One broker in the list: how to get to it, and never where it is."""
+    """One broker in the list: the path that leads to it, and never its address."""
 
     node_id: int
     rack: str | None
@@ -105,7 +105,7 @@ def _resources(path: str, brokers: str) -> tuple[Route, Route]:
 
 
 class TunnelTransport(Transport):
-    """Off unless ``tunnel.enable``; the keys are in transports/tunnel/keys.py."""
+    """Offered with ``tunnel.enable`` only; the keys are in transports/tunnel/keys.py."""
 
     name = "tunnel"
 
@@ -180,7 +180,7 @@ class TunnelTransport(Transport):
 
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
-        """Fills the route table before the first client: after a restart they come straight to their brokers."""
+        """Fills the route table before the first client: after a restart clients come to single brokers at once."""
         self._memory = gateway.memory.share(self._buffered_max)
         upstream = self._upstream = cast(Upstream, gateway.state[Upstream]())
         if self._inject and (upstream.sasl is None or upstream.sasl.mechanism not in sasl.MECHANISMS):
@@ -204,7 +204,7 @@ class TunnelTransport(Transport):
             brokers = list(self._brokers)
             for broker in brokers:
                 broker.close()
-            # What clients have sent last gets to the brokers; `close` bounds it.
+            # What clients sent last still gets to the brokers; `close` limits the time.
             await asyncio.gather(*(broker.over for broker in brokers))
 
     # --- one request ------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ class TunnelTransport(Transport):
     ) -> web.StreamResponse:
         assert self._routes is not None
         self._check_ports(advertise)
-        # Asked here: these are the client's own credentials, where clients bring some (security.md §4).
+        # Asked for at each handshake: where clients bring credentials, these are the client's own (security.md §4).
         login = cast(Upstream, gateway.state[Upstream]()).sasl if self._inject else None
         if self._inject and login is None:
             raise BadGateway("There are no credentials with which the gateway could log in.")
@@ -340,7 +340,7 @@ class TunnelTransport(Transport):
         return OVER
 
     def _check_ports(self, advertise: AdvertisedAddresses | None) -> None:
-        """Refuses what would tell a wrong address, as far as it can be known (C-20)."""
+        """BadRequest if a broker that is known would get an address that cannot be (C-20)."""
         assert self._routes is not None
         if advertise is not None:
             for node in self._routes.nodes():
@@ -379,7 +379,8 @@ class TunnelTransport(Transport):
         return broker
 
     async def _connect_to(self, targets: list[Target]) -> BrokerConnection:
-        """As `connect`. Clients try again and again: it is logged when a broker goes, and when it is back."""
+        """As `connect`. Clients try again and again, so only two things are logged: a broker cannot be reached, and it
+        can again."""
         assert self._upstream is not None
         host, port = targets[0]
         try:
@@ -412,7 +413,7 @@ def _local_port(request: web.BaseRequest) -> int | None:
 
 
 def _advertise(config: Config, mode: str) -> AdvertisedAddresses | None:
-    """What clients are told that do not say it themselves. ConfigError says what is missing."""
+    """The addresses for clients whose handshake asks for none. ConfigError says what is missing."""
     if mode == "none":
         return None
     key = "tunnel.advertise.host"
@@ -448,7 +449,7 @@ def _static(config: Config) -> dict[int, Target]:
 
 
 def check(config: Config) -> None:
-    """ConfigError for what no single value shows."""
+    """ConfigError for settings that contradict each other, or that the tunnel cannot use."""
     faults = []
     key = "tunnel.denied.apis"
     faults += [

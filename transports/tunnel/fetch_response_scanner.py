@@ -1,9 +1,9 @@
-"""Long Fetch replies, looked through while they pass.
+"""Finds the end of the records in a long Fetch reply while it passes.
 
-From version 16 on the last few bytes of such a reply may name the addresses of new leaders (KIP-951). Holding megabytes
-of records for their sake would cost memory and time, so the reply goes on as it comes and only its end is held. The
-Size is gone by then and nothing can change its length: the hint is taken out, as if the broker had given none, and the
-client asks for the metadata. It does the same with brokers that know no hints.
+From version 16 on the last few bytes of such a reply may name the addresses of new leaders (KIP-951). To hold megabytes
+of records for their sake would cost memory and time, so the reply goes on as it comes and only its end is held. Its
+Size has been sent by then, so its length must stay: the hint is blanked out, as if the broker had given none. Then the
+client asks for the metadata, as it does with brokers that give no hints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Generator
 from kafka_gateway.wire.frames import Cursor, WireError
 
 TAIL_MAX = 64 * 1024
-"""Bytes that may stand behind the records; they are held."""
+"""How many bytes may stand behind the records; they are held."""
 _UNKNOWN_TAG = 0x7F
 """A number that Kafka has given to no field of Fetch; clients skip tags that they do not know (KIP-482)."""
 
@@ -35,7 +35,7 @@ class FetchResponseScanner:
         self._walking = True
 
     def pass_on(self, data: bytes, at: int, end: int) -> int:
-        """Up to where the bytes from ``at`` to ``end`` can go on to the client; from there on they are to be held.
+        """Where to stop: of the bytes from ``at`` to ``end`` those before it go on to the client, the rest is held.
 
         Raises:
             WireError: the reply does not fit its layout.

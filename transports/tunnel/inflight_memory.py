@@ -1,8 +1,8 @@
 """Counts the long messages of a client while they arrive, so that all of them together stay within a bound.
 
-A frame of Kafka may have 100 MiB. Each WebSocket frame's head says how long it is; a long one is let in when the
-memory of all tunnels has room for it, and waits in the network until then. A client that keeps others waiting because
-its message does not come to an end is given up.
+A frame of Kafka may have 100 MiB. The head of each WebSocket frame says how long it is. A long one is read when the
+memory of all tunnels has room for it, and waits in the network until then. A client whose message does not end while
+others wait for that memory is given up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PATIENCE_S = 30.0
 
 
 class InflightMemory(IncomingFrames):
-    """As `IncomingFrames`, for messages that are counted before they come and until they have gone on."""
+    """`IncomingFrames` that counts long messages before they arrive, until the broker has them."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class InflightMemory(IncomingFrames):
         self._share, self._message_max, self._end = share, message_max, give_up
         self._patience: asyncio.TimerHandle | None = None
         self._message = 0
-        """Bytes of the message under way, of all its fragments so far, as their heads say."""
+        """Bytes of the message that arrives: of all its fragments so far, by their heads."""
         self._account = 0
-        """What was taken for it."""
+        """How many bytes of the memory were taken for it."""
         self._arrived_whole: deque[tuple[int, int]] = deque()
-        """Length and account of the long messages that are complete and not done with."""
+        """(length, bytes taken) of the long messages that are complete and not yet with the broker."""
         self._waiting = False
         self._before = 0
-        """What was taken before that for which it waits."""
+        """``_account`` before the bytes for which it waits."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         result = super().feed_data(data)
@@ -52,7 +52,7 @@ class InflightMemory(IncomingFrames):
         return result
 
     def done_with(self, length: int) -> int:
-        """The bytes that were taken for the message of that length, which is the next in order; to be given back."""
+        """How many bytes to give back for a message of that length, which must be the next in order."""
         if self._arrived_whole and self._arrived_whole[0][0] == length:
             return self._arrived_whole.popleft()[1]
         return 0
@@ -71,7 +71,7 @@ class InflightMemory(IncomingFrames):
             self._share.give_back(taken)
 
     def _count(self) -> None:
-        """It is counted already."""
+        """Nothing to do: long messages are counted by their heads."""
 
     def _frame_began(self, length: int) -> None:
         super()._frame_began(length)

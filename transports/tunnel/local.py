@@ -1,8 +1,8 @@
 """The client's end of the tunnel as TCP ports: any Kafka client connects to them as if they were the brokers.
 
-One port is for the first contact, and one for each broker, because clients go on with the address of a broker that the
-cluster tells them; the gateway is asked to tell these ports (bridges.md C3, C5). Every TCP connection is a WebSocket of
-its own.
+One port is for the first contact, and one for each broker, because a client goes on to the brokers' addresses that the
+cluster tells it. The gateway is asked to tell these ports instead (bridges.md C3, C5). Every TCP connection has a
+WebSocket of its own.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _PAUSES_S = (0.0, 0.2, 0.4, 0.8, 1.6)
 """Before each attempt to dial (C3)."""
 _CHUNK = 256 * 1024
 _PONG_S = 10.0
-"""How often the gateway is told of a tunnel whose client reads so slowly that its pings wait behind data."""
+"""How often pongs are sent on a tunnel whose client reads so slowly that the gateway's pings wait behind data."""
 _PORT_MAX = 65535
 _NOT_OURS = (404, 405, 426, 400, 501, 200)
-"""Answers to the question for the brokers that a gateway of another make gives."""
+"""Statuses by which another program than this gateway answers the question for the brokers."""
 
 
 class LocalTunnelError(Exception):
@@ -41,7 +41,7 @@ class LocalTunnelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """``broker`` is HOST:PORT of the gateway. ``base`` 0: the ports of the brokers begin behind ``port``."""
+    """``broker`` is HOST:PORT of the gateway. Broker N listens on ``base`` + N; ``base`` 0 stands for ``port`` + 1."""
 
     broker: str = "localhost:8787"
     port: int = 8080
@@ -132,7 +132,7 @@ class LocalTunnel:
             await self._refresh()
 
     async def _refresh(self, first: bool = False) -> None:
-        """Listens for every broker that the gateway names. Only at the start is one without a port an error."""
+        """Listens for every broker that the gateway names. A broker without a port is an error only at the start."""
         nodes = await self._ask()
         if nodes is None:
             return
@@ -156,7 +156,7 @@ class LocalTunnel:
                 log.info("listening on port %d for broker %d", port, node)
 
     async def _ask(self) -> list[int] | None:
-        """The ids of the brokers; None if the gateway does not tell now, or is none of ours."""
+        """The ids of the brokers; None if the gateway does not answer, or is another program."""
         assert self._session is not None
         scheme = "https" if self._settings.tls else "http"
         url = f"{scheme}://{self._settings.broker}{self._path.rstrip('/')}/brokers"
@@ -246,7 +246,7 @@ class LocalTunnel:
 
 
 class _Connection:
-    """One TCP connection and its WebSocket; what one side does not read, the other is not read for."""
+    """One TCP connection and its WebSocket. While one side does not read, nothing is read from the other."""
 
     def __init__(
         self,
@@ -308,7 +308,7 @@ class _Connection:
             data = await read(_CHUNK)
 
     async def _copy_down(self) -> None:
-        """Data goes on by itself (`DirectReader`); here is what remains of the socket: pings, and its end."""
+        """Waits for the end of the socket: `DirectReader` passes the data on, so only errors and the end arrive here."""
         message = await self._socket.receive()
         if message.type is WSMsgType.ERROR:
             if isinstance(message.data, aiohttp.WebSocketError):
@@ -322,7 +322,7 @@ class _Connection:
             raise WireError(f"the gateway closed with {code} {message.extra or ''}".rstrip())
 
     def _reply(self) -> None:
-        """A reply is through."""
+        """A whole reply has gone to the client."""
         self._open -= 1
         if self._open <= 0:
             self._answered.set()
@@ -339,8 +339,8 @@ class _Connection:
     async def _drain(self) -> None:
         """Reads on when the client has caught up.
 
-        Unasked-for pongs tell the gateway meanwhile that somebody is here (RFC 6455 §5.5.3): its pings cannot be seen
-        behind the data that waits.
+        Meanwhile unsolicited pongs tell the gateway that the client is there (RFC 6455 §5.5.3): its pings wait behind
+        the data.
         """
         while True:
             try:
@@ -350,12 +350,12 @@ class _Connection:
             except TimeoutError:
                 await self._socket.pong(b"")
             except ConnectionError:
-                break  # the client left; the other direction finds out by itself
+                break  # the client left; `_copy_up` ends by itself
         self._pacing = None
         self._bypass.protocol.resume_reading()
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes no more requests and closes when all are answered, at the latest after the time."""
+        """Takes no more requests and closes when all are answered, after ``timeout_s`` at the latest."""
         if self._up is not None:
             self._up.cancel()
         self._code = 1001
@@ -368,7 +368,7 @@ class _Connection:
 
 
 def _look(first: bytes) -> None:
-    """Tells what a client that does not speak plain Kafka is doing wrong."""
+    """Warns of a client that does not speak Kafka's protocol in plain text, by its first bytes."""
     if first[:2] == b"\x16\x03":
         log.warning("the client speaks TLS: set its security.protocol to plaintext or sasl_plaintext")
     elif first[:4] in (b"GET ", b"POST"):

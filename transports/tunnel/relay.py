@@ -1,9 +1,8 @@
-"""One tunnel at work: requests to the broker as they are, replies to the client with its own addresses in them.
+"""One tunnel at work: requests go to the broker as they are, replies to the client with addresses that it can reach.
 
-Nothing but the first bytes of a frame is looked at, and a long reply is not held until it is whole: it goes on in
-fragments of one WebSocket message as it comes. Only what may carry addresses is, and of records not even that. Replies
-are matched with their requests first come, first served, which is Kafka's order on a connection (bridges.md C-9 to
-C-12).
+Only the first bytes of most frames are looked at. A long reply goes on in fragments of one WebSocket message, as it
+comes. Replies that may carry addresses are held until they are whole, but not long Fetch replies. Replies are matched
+with requests in order, which is Kafka's order on a connection (bridges.md C-9 to C-12).
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ _REQUEST = struct.Struct(">ihhih")
 _REPLY = struct.Struct(">ii")
 _SIZE = struct.Struct(">i")
 _DEEP = 10_000
-"""Open requests at which no more are read until half of them are answered."""
+"""With so many open requests no more are read until half of them are answered."""
 _BROKER, _OPEN, _SASL, _DRAIN = 1, 2, 4, 8
 """Why nothing is read from the client: bits, for there may be several reasons at a time."""
 _STREAM_FROM = 256 * 1024
-"""Bytes from which a Fetch reply is not held to be rewritten."""
+"""A Fetch reply that is longer is not held to be rewritten."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,21 +91,21 @@ class Relay:
         self._handshake = ""
         """Mechanism of a SaslHandshake v0 that is not answered yet."""
         self._head = b""
-        """Too little of a reply to decide anything."""
+        """The first bytes of a reply, too few to know its length."""
         self._left = 0
         """Bytes still to come of a reply that goes on piece by piece."""
         self._walk: FetchResponseScanner | None = None
-        """Looks for the end of its records."""
+        """Looks for the end of the records in that reply, if it is a Fetch reply."""
         self._parts: list[bytes] = []
-        """Of a reply that is held until it is whole."""
+        """What has come of a reply that is held until it is whole, or the held end of a Fetch reply."""
         self._missing = 0
         self._accounted = 0
         self._entry: Open | None = None
         self._waiting = False
-        """For memory."""
+        """Whether it waits for memory."""
         self._inflight: InflightMemory | None = None
         self._on_its_way = 0
-        """Of the memory: requests that the broker has not read."""
+        """Bytes of memory for requests that the broker has not read."""
         self._ended = False
         self.reason: CloseReason | None = None
         """Why the tunnel was closed from this side."""
@@ -176,7 +175,7 @@ class Relay:
             asyncio.get_running_loop().call_soon(self._settle)  # the write is done, or known to wait, by then
 
     def _settle(self) -> None:
-        """Long requests no longer count when the broker has read them."""
+        """Gives the memory of long requests back when the broker has read them."""
         if self._on_its_way and not self._holds & _BROKER:
             size, self._on_its_way = self._on_its_way, 0
             self._memory.give_back(size)
@@ -198,7 +197,7 @@ class Relay:
             self._raw = None
             return False
         if self._raw.lockstep:
-            # A request behind the last token would pass unseen, with an API that is denied in it.
+            # Else a request right behind the last token would pass unchecked, though its API may be denied.
             self._hold(_SASL)
         self._forward(message)
         return True
@@ -240,7 +239,7 @@ class Relay:
             socket.on_room(self._room)
 
     def _reply(self, socket: Socket, data: bytes, at: int, end: int) -> int:
-        """The reply that begins here, or as much of it as there is; where the next one begins."""
+        """Handles the reply that begins at ``at``, as much of it as there is. Returns where the next one begins."""
         there = end - at
         if there < 4:
             self._head = data[at:]
@@ -321,7 +320,7 @@ class Relay:
         return at + there
 
     def _whole(self) -> None:
-        """A reply that was held is there."""
+        """A reply that was held is whole: rewrites it and sends it on."""
         reply = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts = []
         entry, self._entry = self._entry, None
@@ -420,7 +419,7 @@ class Relay:
         self.end(UPSTREAM_CLOSED if clean else UPSTREAM_LOST)
 
     def drain(self, reason: CloseReason, timeout_s: float) -> None:
-        """Takes no more requests and ends when those at work are answered, at the latest after the time (C-17)."""
+        """Takes no more requests and ends when those at work are answered, after ``timeout_s`` at the latest (C-17)."""
         if self._ended or self._draining is not None:
             return
         self._hold(_DRAIN)
@@ -444,7 +443,7 @@ class Relay:
         self._broker.close()
 
     def close(self) -> None:
-        """The client is gone, or told that the tunnel is over."""
+        """Gives everything back: the client has left, or was told that the tunnel ends."""
         self._ended = True
         if self._draining is not None:
             self._draining.cancel()

@@ -1,8 +1,8 @@
-"""Replies on their way to the client: broker addresses in them become those that the client can reach.
+"""Replaces the brokers' addresses in replies to the client by addresses that the client can reach.
 
-Without that a client would leave the tunnel after its first Metadata reply (bridges.md C5.1). Each function steps
-through one reply up to its addresses, replaces host and port, and copies the rest as it is; so what newer versions add
-behind does no harm. Everything here is bytes in, bytes out, and raises `WireError` only.
+Otherwise a client would leave the tunnel after its first Metadata reply (bridges.md C5.1). Each function steps through
+one reply up to its addresses, replaces host and port, and copies the rest as it is, so fields that newer versions add
+at the end do no harm. Everything here is bytes in, bytes out, and raises `WireError` only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kafka_gateway.transports.tunnel import apis
 from kafka_gateway.wire.frames import Cursor, WireError, compact_string, frame, string, uvarint
 
 Address = Callable[[int, str, int], tuple[bytes, int]]
-"""Where the client finds a broker: (node id, its real host, its real port) to (host, port)."""
+"""Where the client finds a broker: (node id, real host, real port) → (host, port)."""
 
 _BODY = 8
 """A reply's body begins behind Size and correlation id."""
@@ -27,7 +27,8 @@ def rewrite(key: int, version: int, reply: bytes, address: Address, learn: Addre
     """The reply (Size included) with the addresses of its brokers replaced; the same object if it has none.
 
     Args:
-        address: asked for each broker; ``learn`` in its stead where the addresses are of controllers.
+        address: asked for each broker.
+        learn: asked instead of ``address`` for controllers.
     Raises:
         WireError: if the reply does not fit the layout of its version, or an address cannot be written.
     """
@@ -254,7 +255,7 @@ def _endpoints_tag(cursor: Cursor, address: Address) -> None:
 def api_versions(version: int, reply: bytes, hidden: frozenset[int], hide_unknown: bool, caps: dict[int, int]) -> bytes:
     """The reply to ApiVersions without what the tunnel does not relay, and with the versions that it can rewrite.
 
-    A refusal, UNSUPPORTED_VERSION for one, has the oldest layout and is left as it is: the client asks again (C-22).
+    An error, such as UNSUPPORTED_VERSION, has the oldest layout and is left as it is: the client asks again (C-22).
     """
     cursor = Cursor(reply, _BODY)
     if cursor.int16() != 0:

@@ -1,4 +1,4 @@
-"""The route table: node id to the broker's real address. The tunnel connects to what is in here and to nothing else."""
+"""The route table: node id → the broker's real address. The tunnel connects to addresses in it and to no others."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kafka_gateway.upstream import Upstream
 log = logging.getLogger("gateway.tunnel")
 
 _ASK_AGAIN_S = 1.0
-"""Unknown node ids lead to one question to Kafka in this time, whoever asks for how many."""
+"""Unknown node ids lead to one question to Kafka in this time at most, however many clients ask."""
 
 _FORGET_S = 600.0
-"""Kafka does not list a broker that is down; its clients should hear that it does not answer, not that it is none."""
+"""For so long a broker that Kafka no longer lists is kept: it may be down, and its clients should hear just that."""
 
 Target = tuple[str, int]
 """Host and port of a broker."""
@@ -51,7 +51,7 @@ class Routes:
             self._seen[node] = time.monotonic()
 
     def bootstrap(self) -> list[Target]:
-        """The bootstrap servers, each time beginning with another."""
+        """The bootstrap servers, each time beginning with the next one."""
         servers = self._upstream.servers
         first = next(self._turn) % len(servers)
         return [*servers[first:], *servers[:first]]
@@ -66,7 +66,7 @@ class Routes:
             raise NotFound(f"The cluster has no broker {node}.") from None
 
     async def refresh(self) -> None:
-        """Asks Kafka, unless it was asked just now; all who want to know share one question."""
+        """Asks Kafka, unless it was asked less than `_ASK_AGAIN_S` ago. Callers at the same time share one question."""
         if self._asking is None:
             if time.monotonic() - self._asked_at < _ASK_AGAIN_S:
                 return

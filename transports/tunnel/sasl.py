@@ -1,7 +1,7 @@
-"""Logging in: what the tunnel must know of clients that do it the old way, and the gateway doing it itself.
+"""Logins through the tunnel: those of clients that use SaslHandshake v0, and those that the gateway does itself.
 
-After SaslHandshake v0 both sides send tokens without Kafka's header until the login is over, and nothing in the bytes
-says when that is; the mechanism does (bridges.md C-24). Tokens are never logged.
+After SaslHandshake v0 both sides send tokens without Kafka's header until the login is over. Nothing in the bytes says
+when that is, but the mechanism does (bridges.md C-24). Tokens are never logged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RawSasl:
         self._mechanism = mechanism
         self._server_frames = 0
         self.lockstep = mechanism in _FRAMES_OF_SERVER or mechanism == "OAUTHBEARER"
-        """Whether the server answers every token, so that the client has nothing to send before."""
+        """Whether the server answers every token, so that the client sends nothing until it has the answer."""
 
     def is_over(self, frame_: bytes) -> bool:
         """Whether the login is over after this frame of the server."""
@@ -36,7 +36,8 @@ class RawSasl:
         return self._server_frames == _FRAMES_OF_SERVER.get(self._mechanism)
 
     def is_request(self, frame_: bytes) -> bool:
-        """Whether a frame of the client is a request again: with GSSAPI and others the server may say nothing last.
+        """Whether a frame of the client is a request again. With GSSAPI and others the client may send the last token,
+        and the server does not answer it.
 
         Their tokens begin with 0x60 or 0x05 (RFC 4121), which would be API keys far from all known ones.
         """
