@@ -32,7 +32,7 @@ PUBLIC_AREA = "websocket-proxy"
 ADMIN_AREA = "websocket-proxy-admin"
 METRICS_AREA = "websocket-proxy-metrics"
 
-# What the routes need (security.md §3): of groups, what Kafka wants for it.
+# The rights that the routes need (security.md §3): for groups those that Kafka asks for.
 _METRICS = "read gateway:metrics"
 _DESCRIBE = "describe group:{group}"
 _ALTER = "read group:{group}; read topic:{topic}"
@@ -284,7 +284,7 @@ class _KafkaFailed(ServiceError):
 
 
 async def _plainly(work: Awaitable[T]) -> T:
-    """The answer of Kafka. Its refusals keep the status that clients of this protocol know: 401, 403, 412, else 500."""
+    """Kafka's answer. A refusal has the status that clients of this protocol know: 401, 403 or 412, else 500."""
     try:
         return await work
     except (KafkaAuthentication, KafkaAuthorization, GroupActive):

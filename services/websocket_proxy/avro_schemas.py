@@ -1,4 +1,4 @@
-"""The Avro schemas of Kafka WebSocket Proxy's messages (websocket-proxy.md §1.4.3): their form is fixed."""
+"""The Avro schemas of Kafka WebSocket Proxy's messages, as that program has them (websocket-proxy.md §1.4.3)."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from kafka_gateway.services.websocket_proxy.ports import MessageId
 
 
 class CommitStack:
-    """The ids of each partition that a client can commit. All that it was sent is among them until it is committed:
-    whoever sends stops while the stack is `full`, and goes on when it is `half_empty`."""
+    """The ids of each partition that a client can commit: all records that it was sent and has not committed. Sending
+    must stop while the stack is `full`, and may go on when it is `half_empty`."""
 
     def __init__(self, size: int) -> None:
         """``size``: how many ids of a partition make the stack full."""
         self._size = size
         self._sent: Unfinished[tuple[int, float]] = Unfinished()
-        """With the timestamp of each record, and when it was sent."""
+        """The note of each record: its timestamp, and when it was sent."""
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -34,13 +34,13 @@ class CommitStack:
         return max(map(self._sent.count, self._sent.partitions), default=0)
 
     def add(self, records: Sequence[ConsumedRecord], now: float) -> None:
-        """The records were sent, in this order."""
+        """Notes records that were sent, in this order."""
         for record in records:
             place = (record.topic() or "", record.partition() or 0)
             self._sent.sent(place, record.offset() or 0, (record.timestamp()[1], now))
 
     def take(self, place: MessageId) -> bool:
-        """Whether the place is known; it and all that is older in its partition are removed."""
+        """Removes the record, and all older ones of its partition. False if it is not known."""
         name = (place.topic, place.partition)
         for offset, (timestamp, _) in self._sent.notes(name):
             if offset == place.offset:
@@ -51,7 +51,7 @@ class CommitStack:
         return False
 
     def take_older(self, than: float) -> list[MessageId]:
-        """Removes what was sent before that time; the newest of it in each partition."""
+        """Removes what was sent before that time, and returns the newest of it in each partition."""
         newest = []
         for name in self._sent.partitions:
             old = [(offset, timestamp) for offset, (timestamp, sent) in self._sent.notes(name) if sent < than]
@@ -61,5 +61,5 @@ class CommitStack:
         return newest
 
     def drop(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """They belong to another member now, or are those of another topic under the old name."""
+        """Forgets partitions: another member has them, or the topic was made again under its name."""
         self._sent.drop(partitions)

@@ -1,4 +1,4 @@
-"""Who may open a socket of Kafka WebSocket Proxy's protocol, and what applies to it: ``SocketSessions`` over Kafka."""
+"""Decides who may open a socket of Kafka WebSocket Proxy's protocol, and its limits: ``SocketSessions`` over Kafka."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KEY = "kafka.ws.proxy."
 
 
 def settings(config: Config) -> ProxySettings:
-    """What the sockets read of the configuration."""
+    """The part of the configuration that the sockets need."""
     handler = _KEY + "commit-handler."
     return ProxySettings(
         sessions_enabled=config.flag(_KEY + "producer.sessions-enabled"),
@@ -72,7 +72,7 @@ class SocketLease:
         self.kind = kind
         self.session_id = session_id
         self.client_id = client_id
-        """Of a consumer; the instance id of a producer."""
+        """The client id of a consumer, or the instance id of a producer."""
         self.registered = registered
         self.rate = limits.rate or 0
         self.batch_size = limits.batch_size or 0
@@ -107,11 +107,11 @@ class ProxyControl(Service):
         self._registers = bool(config.text(REGISTRY_URL)) and config.flag(AUTO_REGISTER)
         self._at_start = config.flag(_KEY + "session-handler.at-start")
         self._partitions: dict[str, int] = {}
-        """Of the topic that a group's last socket asked for: the upper bound of its limit."""
+        """Group → partitions of the topic that its last socket asked for: the upper bound of its limit."""
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Around the gateway's serving. The topics are opened in the background: a gateway starts without Kafka."""
+        """Open while the gateway serves. The topics are opened in the background: Kafka may be away."""
         if self._at_start:
             self.session_sync.start()
         if self._registers:
@@ -184,7 +184,7 @@ class ProxyControl(Service):
         return self._place(CONSUMER, socket.group_id, socket.client_id, True, limits)
 
     def left(self, place: SocketLease, code: int) -> None:
-        """A socket has ended."""
+        """Counts a socket that has ended, and gives its place back."""
         self.metrics.closed(place, code)
         if place.registered:
             self.session_sync.remove(place.session_id, place.client_id)
@@ -204,7 +204,7 @@ class ProxyControl(Service):
         return place
 
     def _limits_changed(self, limits: ClientLimits) -> None:
-        """The limit of a session that is open follows; its sockets stay (websocket-proxy.md §1.8.2)."""
+        """Changes the limit of a session that is open; its sockets stay (websocket-proxy.md §1.8.2)."""
         if limits.most is None:
             return
         if limits.side == "producer":

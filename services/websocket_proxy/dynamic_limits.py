@@ -16,7 +16,7 @@ log = logging.getLogger("gateway.config")
 
 HANDLER_S = 10.0
 LOOKUP_S = 4.0
-"""How long a socket that is opened waits for the topic; then what is configured applies."""
+"""How long a new socket waits until the topic has been read; then the configured limits apply."""
 _READER = "ws-proxy-dynamic-config-handler-consumer-"
 
 
@@ -26,7 +26,7 @@ class TimedOut(ServiceError):
 
 
 class DynamicLimits:
-    """Keeps ``limits.dynamic``. Belongs to the event loop. ``changed`` is told of every entry that is new."""
+    """Keeps ``limits.dynamic`` up to date. Belongs to the event loop. ``changed`` is called for every new entry."""
 
     def __init__(
         self, kafka: Kafka, server: str, topic: CompactedTopic, limits: Limits, changed: Callable[[ClientLimits], None]
@@ -49,7 +49,7 @@ class DynamicLimits:
             await self._log.close()
 
     async def settled(self) -> None:
-        """Waits until the topic has been read, but not for long."""
+        """Waits until the topic has been read, `LOOKUP_S` at most."""
         try:
             async with asyncio.timeout(LOOKUP_S):
                 await self._read.wait()
@@ -61,7 +61,7 @@ class DynamicLimits:
         await self._write([(limits.side, limits.id, limits)])
 
     async def remove(self, side: Side, client: str) -> bool:
-        """False if there is no such entry."""
+        """Removes an entry; False if there is none. Raises as `save`."""
         if client not in self._limits.dynamic[side]:
             return False
         await self._write([(side, client, None)])

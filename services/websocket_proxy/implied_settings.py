@@ -1,6 +1,6 @@
-"""What follows from the settings of kafka-websocket-proxy: its names for what the gateway has keys of its own for.
+"""Translates the settings of kafka-websocket-proxy into the gateway's own keys, where it has a key for the same.
 
-Durations may be written as there (``30 seconds``), booleans too (``yes``, ``off``); websocket-proxy.md §5.
+Durations and booleans may be written as there: ``30 seconds``, ``yes``, ``off`` (websocket-proxy.md §5).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEVELS = {"OFF": "ERROR", "ERROR": "ERROR", "WARN": "WARNING", "INFO": "INFO"}
 
 
 def milliseconds(text: str) -> str:
-    """``30 seconds`` as ``30000``; a bare number is milliseconds (websocket-proxy.md §5)."""
+    """``30 seconds`` as ``30000``; a bare number is milliseconds (websocket-proxy.md §5). ValueError for others."""
     found = _DURATION.fullmatch(text.strip().lower())
     unit = _UNITS.get(found[2] or "ms") if found else None
     if found is None or unit is None:
@@ -40,7 +40,7 @@ def milliseconds(text: str) -> str:
 
 
 def truth(text: str) -> str:
-    """HOCON's words for true and false as ours."""
+    """HOCON's words for true and false as ``true`` and ``false``; other texts as they are."""
     return _WORDS.get(text.strip().lower(), text)
 
 
@@ -63,7 +63,7 @@ RENAMED: Final[Mapping[str, str]] = {
         ("topic-init-retry-interval", "topic-init-retry-interval"),
     )},
 }  # fmt: skip
-"""Old name, without the prefix, to the key that it sets."""
+"""Old name, without the prefix → the key that it sets."""
 
 CLIENTS: Final[Mapping[str, str]] = {
     "kafka-client.properties.": "client.",
@@ -71,7 +71,7 @@ CLIENTS: Final[Mapping[str, str]] = {
     "consumer.kafka-client-properties.": "consumer.",
     "producer.kafka-client-properties.": "producer.",
 }
-"""Old prefix, without `PREFIX`, to ours."""
+"""Old prefix, without `PREFIX` → the gateway's."""
 
 REGISTRY: Final = "kafka-client.schema-registry.properties."
 """Before properties that have the names of the gateway's own: ``schema.registry.basic.auth.user.info``."""
@@ -79,13 +79,13 @@ REGISTRY_URL: Final = f"{PREFIX}kafka-client.schema-registry.url"
 AUTO_REGISTER: Final = f"{PREFIX}kafka-client.schema-registry.auto-register-schemas"
 
 _NO_LOGIN = frozenset({"sasl.mechanism", "sasl.jaas.config", "sasl.kerberos.service.name"})
-"""Without SASL in security.protocol Java's clients do not look at these; librdkafka's refuse them."""
+"""Without SASL in security.protocol Java's clients ignore these, and librdkafka refuses them."""
 
 
 def implied(texts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What follows from the properties of the old program: property to its text and the property it comes from.
+    """The gateway's properties that follow from those of the old program: name → text, and the property it comes from.
 
-    What stands under the gateway's own name is never overruled.
+    A property that is given under the gateway's own name is never overruled.
     """
     given = {name.removeprefix(PREFIX): text.strip() for name, text in texts.items() if name.startswith(PREFIX)}
     found: dict[str, tuple[str, str]] = {}

@@ -1,8 +1,7 @@
 """Configuration keys of Kafka WebSocket Proxy's protocol (docs/websocket-proxy.md).
 
-They have the names and the environment variables of kafka-websocket-proxy (websocket-proxy.md §5), so that its
-settings can be taken over as they are. Where the gateway has a key for the same thing, the old name sets that: see
-``implied_settings``.
+They have the names and environment variables of kafka-websocket-proxy (websocket-proxy.md §5), so that its settings can
+be used as they are. Where the gateway has a key for the same thing, the old name sets that: see ``implied_settings``.
 """
 
 from __future__ import annotations

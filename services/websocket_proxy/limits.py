@@ -1,4 +1,4 @@
-"""How many sockets a client may have, and how fast they may be: configured, and changed at run time
+"""How many sockets a client may have, and how fast they may be: as configured, or as changed at run time
 (websocket-proxy.md §1.8.1, §4.7, §5.4).
 """
 
@@ -23,7 +23,7 @@ _KEY = "kafka.ws.proxy."
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """The limits of a consumer group or a producer; None: not said, 0: none."""
+    """The limits of a consumer group or a producer. None: not given; 0: no limit."""
 
     side: Side
     id: str
@@ -32,7 +32,7 @@ class ClientLimits:
     batch_size: int | None = None
 
     def document(self) -> dict[str, Any]:
-        """As its JSON: members by name, those that are not said left out."""
+        """Its JSON: members by name, without those that are not given."""
         members = {
             "batch-size": self.batch_size if self.side == "consumer" else None,
             ID_NAMES[self.side]: self.id,
@@ -108,7 +108,7 @@ def _limits(side: Side, found: _Document) -> ClientLimits:
 
 
 class Limits:
-    """Those that hold: what was changed at run time, else what is configured for the client, else the defaults."""
+    """The limits that apply: those changed at run time, else those configured for the client, else the defaults."""
 
     def __init__(self, config: Config) -> None:
         """ConfigError for faulty lists of limits."""
@@ -129,13 +129,13 @@ class Limits:
         self.dynamic: dict[Side, dict[str, ClientLimits]] = {"consumer": {}, "producer": {}}
 
     def find(self, side: Side, client: str) -> ClientLimits | None:
-        """What was said of this client, or the defaults by their name; None if nothing."""
+        """The limits given for this client, or the defaults by their name; None if there are none."""
         if client == DEFAULT and client not in self.dynamic[side]:
             return self.defaults[side]
         return self.dynamic[side].get(client) or self.static[side].get(client)
 
     def of(self, side: Side, client: str) -> ClientLimits:
-        """What holds for a socket that is opened now; every number is said."""
+        """The limits of a socket that is opened now; every number is given."""
         layers = [
             each
             for each in (self.dynamic[side].get(client), self.static[side].get(client), self.defaults[side])

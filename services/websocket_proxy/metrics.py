@@ -1,8 +1,8 @@
-"""What is counted of the proxy's sockets, for Prometheus (websocket-proxy.md §7.1): in its own ``/metrics`` resources,
-and under the same names among the gateway's.
+"""The metrics of the proxy's sockets (websocket-proxy.md §7.1): in its own ``/metrics`` resources, and under the same
+names among the gateway's.
 
-The sockets count in plain integers; they are read when somebody asks. Series of single clients end with their sockets,
-and there is a bound on how many there are.
+The sockets count in plain integers, which a scrape reads. Series of single clients end with their sockets, and their
+number is bounded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ProxyMetrics:
         self._open[socket] = None
 
     def closed(self, socket: Counted, code: int) -> None:
-        """``code`` is the close code; 0 for one that was registered and never opened."""
+        """Counts a socket that has ended. ``code``: its close code; 0 if it was registered and never opened."""
         self._open.pop(socket, None)
         if code:
             self._closed[_type(socket.kind), str(code)] += 1
@@ -74,7 +74,7 @@ class ProxyMetrics:
         return await render([*self.families(), _brokers(nodes)])
 
     def families(self) -> Families:
-        """A source of the gateway's metrics: all but the brokers, who would have to be asked for."""
+        """A source of the gateway's metrics: all but the list of brokers, for which Kafka would have to be asked."""
         refused = [((reason,), count) for reason, count in self._refused.items()]
         yield _counter("wsproxy_handshakes_refused", "Sockets that got no place", ("reason",), refused)
         yield _counter("wsproxy_sockets_closed", "Sockets that ended", ("type", "code"), list(self._closed.items()))

@@ -1,8 +1,8 @@
-"""What the sockets of Kafka WebSocket Proxy's protocol and the services behind them say to each other.
+"""The interface between the sockets of Kafka WebSocket Proxy's protocol and the services behind them.
 
-A transport asks for ``GET /socket/in`` or ``GET /socket/out`` with one of the requests below as the body, and gets an
+A transport dispatches ``GET /socket/in`` or ``GET /socket/out`` with one of the requests below as the body, and gets an
 object that lives as long as the socket: a sender or a follower. The transport knows frames and JSON, the object knows
-topics, places and commits (websocket-proxy.md §2, §3).
+topics, offsets and commits (websocket-proxy.md §2, §3).
 """
 
 from __future__ import annotations
@@ -73,17 +73,18 @@ class RecordSender(Protocol):
         """Counts results that were sent."""
 
     def end(self, code: int) -> None:
-        """The socket is over, with this close code. Records that were sent go on; safe to call twice."""
+        """The socket has ended with this close code. Records that were sent go on; safe to call twice."""
 
     async def aclose(self) -> None: ...
 
 
 class RecordListener(Protocol):
     def records(self, batch: RecordBatch) -> None:
-        """The next records, encoded with the request's encoder. Answered with ``RecordFollower.written``."""
+        """Takes the next records, to be encoded with the request's encoder. When they have left, the listener calls
+        ``RecordFollower.written``."""
 
     def failed(self, error: ServiceError) -> None:
-        """Nothing comes any more: a record that the format cannot express, a refusal of Kafka's (§3.7)."""
+        """No more records come: one of them does not fit the format, or Kafka refuses (§3.7)."""
 
 
 class RecordFollower(Protocol):
@@ -95,12 +96,12 @@ class RecordFollower(Protocol):
 
     def resume(self) -> None: ...
     def written(self, batch: RecordBatch) -> None:
-        """The batch has left for the client: only now may it be committed (§3.5)."""
+        """The batch has left this process: only now may it be committed (§3.5)."""
 
     def commit(self, place: MessageId) -> None:
-        """What the client says it has done with (§3.6). Unknown places are ignored."""
+        """The client is done with this record and all before it (§3.6). Unknown ids are ignored."""
 
     def end(self, code: int) -> None:
-        """The socket is over, with this close code. Leaves the group; safe to call twice."""
+        """The socket has ended with this close code. Leaves the group; safe to call twice."""
 
     async def aclose(self) -> None: ...

@@ -9,7 +9,7 @@ from kafka_gateway import jsonio
 
 
 def pretty(value: Any) -> bytes:
-    """Of plain values. Empty lists take two lines, as there."""
+    """The JSON of plain values. Empty lists take two lines, as in that program."""
     return _pretty(value, "").encode()
 
 

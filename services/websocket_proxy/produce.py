@@ -1,4 +1,4 @@
-"""What stands behind ``/socket/in``: records on their way to Kafka, in order (websocket-proxy.md §2)."""
+"""The service behind ``/socket/in``: sends a socket's records to Kafka, in order (websocket-proxy.md §2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kafka_gateway.services.websocket_proxy.topics import log_in, needs_keys, pa
 log = logging.getLogger("gateway.producer")
 
 _ROOM_S = 0.02
-"""How long until the producer's queue is asked again when it was full."""
+"""How long to wait when the producer's queue is full before it is tried again."""
 
 _KNOWN_S = 30.0
 _TOPICS_MAX = 10_000
@@ -39,7 +39,7 @@ class ProduceSockets:
         self._settings = settings
         self._sessions = sessions
         self._keyed: dict[str, tuple[bool, float]] = {}
-        """Topics, whether they want keys, and until when that counts."""
+        """Topic → whether it takes only records with keys, and until when that counts."""
 
     async def open(self, call: Call) -> Response:
         wanted = call.body
@@ -77,7 +77,7 @@ class ProduceSockets:
         return known[0]
 
     def _check(self, wanted: SenderRequest) -> None:
-        """Before any session is touched, in this order (§1.5)."""
+        """BadRequest for what the configuration does not allow; before any session is touched, in this order (§1.5)."""
         settings = self._settings
         if wanted.transactional:
             if not (settings.sessions_enabled and settings.exactly_once_enabled):
@@ -122,7 +122,7 @@ class Sender:
         return self._send(records)
 
     def _send_good(self, records: Sequence[RecordToSend], good: int) -> PendingResults:
-        """Sends the records before the one that the broker would refuse, with whatever shares its batch."""
+        """Sends the first ``good`` records only: the broker would refuse the next one, and its whole batch with it."""
         answer: PendingResults = asyncio.get_running_loop().create_future()
 
         def settle(sent: PendingResults) -> None:
@@ -221,7 +221,7 @@ class TransactionalSender:
         self._counters.answers += count
 
     def end(self, code: int) -> None:
-        """The transaction at work is finished; records that have not begun are not sent. The place is free then."""
+        """Finishes the transaction at work, then gives the place back. Records that have not begun are not sent."""
         if self._ended:
             return
         self._ended = True

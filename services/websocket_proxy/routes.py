@@ -1,5 +1,5 @@
-"""The sockets of Kafka WebSocket Proxy's protocol as routes, for transports/websocket_proxy/transport.py, and what goes
-with them over plain HTTP, for transports/websocket_proxy/http.py.
+"""The routes of Kafka WebSocket Proxy's protocol: its sockets, for transports/websocket_proxy/transport.py, and its
+resources over plain HTTP, for transports/websocket_proxy/http.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The Avro schemas of the protocol's own messages in the schema registry, as kafka-websocket-proxy puts them there.
+"""Registers the Avro schemas of the protocol's own messages in the schema registry, as kafka-websocket-proxy does.
 
-``schema-registry.auto-register-schemas`` (websocket-proxy.md §5.3): each under the full name of its record.
+``schema-registry.auto-register-schemas`` (websocket-proxy.md §5.3); each under the full name of its record.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class SchemaRegistration:
-    """Registers them in the background, however long the registry is away: no socket needs them there."""
+    """Registers them in the background, and tries until the registry answers: no socket waits for it."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas

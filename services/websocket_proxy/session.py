@@ -1,4 +1,4 @@
-"""Sessions of sockets, and how the session topic spells them (websocket-proxy.md §4.2).
+"""Sessions of sockets, and their records in the session topic (websocket-proxy.md §4.2).
 
 A session is a consumer group or a producer with its open sockets on all gateways. One record holds one whole session;
 its bytes are those of kafka-websocket-proxy, so that both can share the topic.
@@ -38,7 +38,7 @@ class ProxySession:
         return next((each for each in self.instances if each.id == instance_id), None)
 
     def with_instance(self, instance: Instance) -> ProxySession:
-        """With it, unless there is one of that id."""
+        """The session with this instance, unless it has one of that id."""
         if self.find(instance.id) is not None:
             return self
         return dataclasses.replace(self, instances=(*self.instances, instance))

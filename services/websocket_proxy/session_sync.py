@@ -1,11 +1,11 @@
 """Keeps the sessions of sockets in their topic, together with all other gateways (websocket-proxy.md §4).
 
-`services.websocket_proxy.session_table` decides; here its decisions are written, in the order of each session, and what
-the other gateways write is read. A socket's place counts when Kafka has confirmed it. What cannot be written at once, a
-removal while Kafka is away say, is tried until it can.
+`services.websocket_proxy.session_table` decides. This module writes its decisions, in order for each session, and reads
+what the other gateways write. A socket's place counts when Kafka has confirmed it. What cannot be written at once, such
+as a removal while Kafka is away, is tried until it can.
 
 A gateway that died leaves its sockets in the topic. Each gateway is a member of a consumer group of its own, so Kafka
-knows which ones live: the places of one whose group has had no member twice in a row are given back by the others.
+knows which ones live. If the group of one was found without a member twice in a row, the others give its places back.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ HANDLER_S = 10.0
 """How long a registration may take (§4.3)."""
 _LEAVE_S = 3.0
 _CORRECTIONS_MANY = 20
-"""Corrections of one session within `_CORRECTIONS_FORGOTTEN_S` that are too many to be chance."""
+"""So many corrections of one session within `_CORRECTIONS_FORGOTTEN_S` are no accident."""
 _CORRECTIONS_FORGOTTEN_S = 30.0
 _CORRECTED_MAX = 1000
 _GROUP = "ws-proxy-session-consumer-"
-"""With the server's id behind it: client and group id of a gateway's reading (§4.4)."""
+"""With the server's id appended, the client id and group id with which a gateway reads the topic (§4.4)."""
 
 
 class SessionSync:
@@ -48,7 +48,7 @@ class SessionSync:
         self._starting: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._read = asyncio.Event()
-        """Set while all that is in the topic is known."""
+        """Set while everything in the topic has been read."""
         self._dirty: set[str] = set()
         self._flushing: dict[str, asyncio.Task[None]] = {}
         self._corrected: dict[str, tuple[int, float]] = {}
@@ -119,7 +119,7 @@ class SessionSync:
             self._mark(session_id)
 
     def set_limit(self, kind: Kind, session_id: str, limit: int) -> None:
-        """The limit of a session was changed; sockets that are open stay."""
+        """Changes the limit of a session; sockets that are open stay."""
         if self.table.set_limit(session_id, kind, limit):
             self._mark(session_id)
 
@@ -140,7 +140,7 @@ class SessionSync:
             self._judge(session_id, self.table.end_write(session_id, offset))
 
     def _mark(self, session_id: str, delay_s: float = 0.0) -> None:
-        """The session is to be written, soon."""
+        """Has the session written soon."""
         self._dirty.add(session_id)
         if session_id not in self._flushing:
             task = asyncio.get_running_loop().create_task(self._flush(session_id, delay_s), name="publish-session")
@@ -169,7 +169,7 @@ class SessionSync:
         self._dirty.discard(session_id)
 
     def _judge(self, session_id: str, wrong: bool | None) -> None:
-        """What becomes of a record that was read: True, it is to be corrected."""
+        """Has the session written again if the record that was read is wrong (`SessionTable.read`)."""
         if wrong is False:
             self._dirty.discard(session_id)
         if not wrong:
@@ -177,7 +177,7 @@ class SessionSync:
         self._mark(session_id, self._patience(session_id) if self._read.is_set() else _some_time())
 
     def _patience(self, session_id: str) -> float:
-        """How long to wait with a correction: longer and longer if there are many, for somebody may not heed them."""
+        """How long to wait with a correction: ever longer if there are many, since another gateway may ignore them."""
         now = time.monotonic()
         if len(self._corrected) > _CORRECTED_MAX:
             self._corrected = {
@@ -248,5 +248,5 @@ async def _pause(seconds: float) -> None:
 
 
 def _some_time() -> float:
-    """Two gateways that correct each other must not do it in step."""
+    """A short random time: two gateways that correct each other must not do it in step."""
     return random.uniform(0.02, 0.3)

@@ -1,12 +1,12 @@
-"""Which sockets are open on all gateways, worked out from the session topic and this gateway's own: no I/O, no waiting.
+"""Which sockets are open on all gateways, computed from the session topic and this gateway's own sockets, without I/O.
 
 Every gateway reads every record, and writes a whole session each time (websocket-proxy.md §4.6). So two that write at
-once overwrite each other, and what was read may be older than what was written here. Three rules settle it:
+once overwrite each other, and what was read may be older than what was written here. There are three rules:
 
 - What this gateway does to its own sockets counts at once; their registrations are never lost to a record.
-- A record that was written before this gateway's last write of the same session was overwritten by it. What it says of
-  other gateways' sockets, and that write did not know, must not be lost: the session is to be written again. While a
-  write is on its way its offset is unknown, so a record that arrives then is kept until it is.
+- This gateway's last write of a session overwrites records of that session before it. What such a record says of other
+  gateways' sockets, and the write did not know, must not be lost: the session is to be written again. While a write is
+  under way its offset is unknown, so a record that arrives then is kept until it is known.
 - A record that lacks one of this gateway's open sockets, or still has one of its closed ones, must be corrected: the
   session is to be written again.
 """
@@ -40,14 +40,14 @@ class SessionTable:
     def __init__(self, server: str) -> None:
         self.server = server
         self.sessions: dict[str, ProxySession] = {}
-        """As they are, to the best of what is known here."""
+        """All sessions, as far as this gateway knows."""
         self._own: dict[str, dict[str, int]] = {}
         """This gateway's sockets: session, instance, how many sockets share it (§2.6: twins)."""
         self._writing: dict[str, int] = {}
         self._held: dict[str, tuple[int, ProxySession | None]] = {}
-        """By session the newest record that came while a write was on its way."""
+        """Session → the newest record that came while a write was under way, with its offset."""
         self._written: dict[str, int] = {}
-        """By session the offset of the last own write."""
+        """Session → the offset of this gateway's last write."""
 
     # --- own sockets --------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ class SessionTable:
         return session
 
     def remove(self, session_id: str, instance_id: str) -> bool:
-        """One socket less; whether the session is to be written."""
+        """Removes one socket. Returns whether the session is to be written."""
         own = self._own.get(session_id, {})
         count = own.get(instance_id, 0)
         if count != 1:
@@ -88,7 +88,7 @@ class SessionTable:
         return True
 
     def set_limit(self, session_id: str, kind: Kind, limit: int) -> bool:
-        """Changes the limit of a session that there is; whether it is to be written."""
+        """Changes the limit of a session, if there is one. Returns whether it is to be written."""
         session = self.sessions.get(session_id)
         if session is None or session.kind != kind or session.most == limit:
             return False
@@ -103,7 +103,7 @@ class SessionTable:
         return session_id in self._own
 
     def leave(self) -> list[str]:
-        """Forgets all own sockets; the sessions to be written."""
+        """Forgets all own sockets. Returns the sessions to be written."""
         self._own.clear()
         return self._drop({self.server})
 
@@ -114,7 +114,7 @@ class SessionTable:
         return {each.server for session in self.sessions.values() for each in session.instances} - {self.server}
 
     def drop_servers(self, gone: set[str]) -> list[str]:
-        """Takes away the sockets of gateways that are no more; the sessions to be written."""
+        """Removes the sockets of gateways that are gone. Returns the sessions to be written."""
         return self._drop(gone - {self.server})
 
     def _drop(self, servers: set[str]) -> list[str]:
@@ -132,7 +132,8 @@ class SessionTable:
         self._writing[session_id] = self._writing.get(session_id, 0) + 1
 
     def end_write(self, session_id: str, offset: int | None) -> bool | None:
-        """A write is over: ``offset``, or None if nobody knows. As `read`, of a record that came meanwhile."""
+        """Notes the end of a write: its offset, or None if that is unknown. Returns what `read` says of the record that
+        came meanwhile."""
         left = self._writing.pop(session_id, 1) - 1
         if left:
             self._writing[session_id] = left
@@ -144,9 +145,10 @@ class SessionTable:
         return self.read(session_id, held, held_offset)
 
     def read(self, session_id: str, session: ProxySession | None, offset: int) -> bool | None:
-        """Takes a record of the topic; None for a session that was removed.
+        """Takes a record of the topic. ``session``: None if it was removed.
 
-        Whether the record is to be corrected, by writing the session again; None if it says nothing (yet).
+        Returns whether the record is to be corrected, by writing the session again; None if it changes nothing, or if
+        that cannot be said yet.
         """
         if session_id in self._writing:
             self._held[session_id] = (offset, session)
@@ -173,7 +175,7 @@ class SessionTable:
         return right != session
 
     def _overwritten(self, session_id: str, session: ProxySession | None) -> bool | None:
-        """Takes what an overwritten record says of other gateways; True if it is news."""
+        """Takes what an overwritten record says of other gateways. True if that was unknown."""
         known = self.sessions.get(session_id)
         if known is None or (session is not None and session.kind != known.kind):
             return None
@@ -187,7 +189,7 @@ class SessionTable:
         return True if set(right.instances) != set(known.instances) else None
 
     def restarted(self) -> list[str]:
-        """The topic is read anew, or is another one; the sessions to be written once it has been read."""
+        """The topic is read from its beginning again. Returns the sessions to be written when that is done."""
         self._written.clear()
         self._held.clear()
         for session_id, session in list(self.sessions.items()):

@@ -1,8 +1,7 @@
-"""What the sockets of Kafka WebSocket Proxy's protocol ask of whoever counts them (websocket-proxy.md §2.6, §3.3, §4).
+"""The interface by which sockets of Kafka WebSocket Proxy's protocol get a place (websocket-proxy.md §2.6, §3.3, §4).
 
-``SocketSessions`` says whether a socket may be opened, and what applies to it while it is. A :class:`Lease` is one
-socket's place; it also carries the socket's counters, which the metrics read when they are asked for (§7.1). Nothing
-here knows where sessions are kept.
+``SocketSessions`` decides whether a socket may be opened, and gives its limits. A `Lease` is one socket's place; it
+also has the socket's counters, which a scrape reads (§7.1). Nothing here knows where sessions are kept.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class ConsumerSocket:
 
 @dataclasses.dataclass(slots=True)
 class SocketCounters:
-    """What a socket has done so far: it counts up, the metrics read (§7.1). Belongs to the event loop."""
+    """What a socket has done so far, for the metrics (§7.1). Belongs to the event loop."""
 
     records: int = 0
     """Producer: records received. Consumer: records sent."""
@@ -61,7 +60,7 @@ class SocketCounters:
 
 
 class Lease(Protocol):
-    """One socket's place, from before its 101 to its end."""
+    """One socket's place, from before the reply to its handshake until its end."""
 
     @property
     def counters(self) -> SocketCounters: ...
@@ -92,7 +91,7 @@ class SocketSessions(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """What the sockets read of the configuration (§5); times in seconds."""
+    """The part of the configuration that the sockets need (§5); times in seconds."""
 
     sessions_enabled: bool = False
     exactly_once_enabled: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class TokenBucket:
-    """``rate`` permits a second, with room for those of a tenth of a second; at 1/s they are a second apart."""
+    """``rate`` permits a second, of which those of a tenth of a second, but at least one, may be saved up."""
 
     __slots__ = ("_capacity", "_filled_at", "_rate", "_tokens")
 
@@ -15,7 +15,7 @@ class TokenBucket:
         self._filled_at = now
 
     def available(self, now: float) -> int:
-        """How many may go now."""
+        """How many permits there are now."""
         self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now
         return int(self._tokens + 1e-3)  # a timer that rings a hair too early must not cost another round
@@ -24,5 +24,5 @@ class TokenBucket:
         self._tokens -= count
 
     def wait_s(self) -> float:
-        """Seconds until the next one may go."""
+        """Seconds until there is a permit."""
         return max(0.0, (1 - self._tokens) / self._rate)

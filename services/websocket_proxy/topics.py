@@ -20,7 +20,7 @@ async def needs_keys(kafka: Kafka, topic: str) -> bool:
     """Whether the broker refuses records of the topic that have no key: it is compacted.
 
     It refuses them with all that shares their batch, records of other sockets included, so they must not get there.
-    False where Kafka does not tell, for want of permission, say.
+    False if Kafka does not say, for lack of permission for example.
     """
     try:
         entries = await kafka.own.admin.topic_configs(topic)
@@ -32,7 +32,7 @@ async def needs_keys(kafka: Kafka, topic: str) -> bool:
 async def partitions_of(kafka: Kafka, topic: str, hidden: Collection[str]) -> int:
     """How many partitions the topic has. TopicMissing for one that does not exist, or that clients must not see.
 
-    It is the gateway that asks, whoever's socket it is for (§5.6).
+    The gateway asks with its own credentials, whoever's socket it is (§5.6).
     """
     if topic in hidden:
         raise TopicMissing(topic)

@@ -125,7 +125,7 @@ class TunnelConn:
         return head
 
     async def write(self, data: bytes) -> int:
-        """Sends every frame that ``data`` completes, keeps the rest, and returns the length of ``data``.
+        """Sends every frame that ``data`` completes and keeps the rest for the next call. Returns its length.
 
         Raises:
             WriteError: the tunnel broke, or the data is not Kafka's protocol.

@@ -308,7 +308,7 @@ class _Connection:
             data = await read(_CHUNK)
 
     async def _copy_down(self) -> None:
-        """Waits for the end of the socket: `DirectReader` passes the data on, so only errors and the end arrive here."""
+        """Waits for the end of the socket. `DirectReader` passes the data on, so only errors and the end come here."""
         message = await self._socket.receive()
         if message.type is WSMsgType.ERROR:
             if isinstance(message.data, aiohttp.WebSocketError):

@@ -1,6 +1,6 @@
 """The messages of Kafka WebSocket Proxy in Avro: plain binary encoding, without header and schema id.
 
-What they hold is websocket-proxy.md §1.5 and §1.6; which branch of a union goes with which format is §1.7.
+Their members: websocket-proxy.md §1.5 and §1.6; which branch of a union goes with which format: §1.7.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BRANCHES = {
 }  # fmt: skip
 """Format → branch of the union (websocket-proxy.md §1.7)."""
 _WIDER = {"long": "int", "double": "float"}
-"""What is taken for a branch beside itself."""
+"""Branch → the narrower branch that is taken in its place, too."""
 _NUMBERS = {
     "int": struct.Struct(">i"),
     "short": struct.Struct(">h"),
@@ -38,7 +38,7 @@ _NUMBERS = {
 
 
 class WrongBranch(ValueError):
-    """A value of another type than the socket was opened for: the socket ends with an internal error (§1.9)."""
+    """A value of another type than the socket was opened for: the socket ends with code 1011 (§1.9)."""
 
 
 def _tagged(member: str, union: list[Any]) -> list[Any]:
@@ -67,7 +67,7 @@ _COMMIT = schema_to_read(avro_schemas.COMMIT)
 
 
 def _read(schema: Any, payload: bytes, resource: str) -> Any:
-    """The datum. Undecodable, with where the schema is to be had, in few words: close frames take 123 bytes."""
+    """The datum. Undecodable says where the schema is, in few words: a close frame has room for 123 bytes."""
     source = io.BytesIO(payload)
     try:
         datum = fastavro.schemaless_reader(source, schema, None)
@@ -184,5 +184,5 @@ def _headers(headers: Headers | None) -> list[dict[str, str]] | None:
 
 
 def read_avro_commit(payload: bytes) -> MessageId | None:
-    """The place that a commit names; None for an id that is none. Undecodable if it is no commit (§3.6)."""
+    """The record that a commit names; None for a text that is no id. Undecodable if it is no commit (§3.6)."""
     return place_of(_read(_COMMIT, payload, "consumer/commit")["wsProxyMessageId"])

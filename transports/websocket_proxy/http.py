@@ -1,7 +1,7 @@
 """The plain HTTP requests of Kafka WebSocket Proxy's protocol (websocket-proxy.md; docs/websocket-proxy.md).
 
 Three transports of one kind, each for the routes of its area. The one beside the sockets also serves listeners that
-other transports share, where it takes its own paths only; the admin's and the exporter's have listeners of their own.
+other transports share, and claims only its own paths there. Admin and exporter have listeners of their own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ProxyHttp(Transport):
         self._bodies = BodyReader(config)
 
     def claims(self, request: web.BaseRequest) -> bool:
-        # Where there are other transports but the sockets, they have other paths.
+        # On a listener that other transports share, the last one has all paths that nobody else claims.
         transports = request.protocol.offer.transports  # type: ignore[attr-defined]  # it is a door.connection.HttpConnection
         if transports[-1] is self:
             return True
@@ -95,5 +95,5 @@ _INVALID = "The supplied authentication is invalid"
 
 
 def _methods(allow: tuple[str, ...] | list[str]) -> list[str]:
-    """In the order that the protocol's clients know, without those that every path has."""
+    """In the order that the protocol's clients know, and without HEAD and OPTIONS."""
     return [each for each in ("GET", "POST", "PUT", "DELETE") if each in allow]

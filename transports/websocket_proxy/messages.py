@@ -1,4 +1,5 @@
-"""The messages of Kafka WebSocket Proxy, in JSON, as frames where that saves work (websocket-proxy.md §1.5, §1.6)."""
+"""The messages of Kafka WebSocket Proxy in JSON; those of the gateway as ready WebSocket frames
+(websocket-proxy.md §1.5, §1.6)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class Undecodable(ValueError):
 
 
 class ProduceMessage(NamedTuple):
-    """A record on its way to Kafka, and what is to be echoed with its place."""
+    """A record to be produced, and the id that is echoed with its result."""
 
     key: bytes | None
     value: bytes
@@ -94,7 +95,7 @@ def produce_decoder(key_format: Format | None, value_format: Format) -> Callable
                         None if plain.messageId is None else _encode(plain.messageId),
                     )
             except (msgspec.DecodeError, UnicodeError, RecursionError):
-                pass  # the careful way tells what is wrong, or that it does not matter
+                pass  # `_careful` says what is wrong, or finds that it does not matter
         return _careful(text, key_format, value_format)
 
     return decode
@@ -128,7 +129,7 @@ def _key_of(raw: bytes, key_format: Format | None) -> bytes | None:
 
 
 def _optional(raw: msgspec.Raw, read: Callable[[bytes], Any]) -> Any:
-    """What is wrong with a key, the headers or the id drops them, silently (§1.5)."""
+    """What ``read`` makes of a key, headers or an id; None if they are wrong: they are dropped silently (§1.5)."""
     text = bytes(raw)
     if not text or text == b"null":
         return None
@@ -158,10 +159,10 @@ def result_frame(topic: bytes, stored: StoredRecord, message_id: bytes | None) -
 
 @functools.lru_cache(1024)
 def record_encoder(topic: str, key_format: Format | None, value_format: Format) -> RecordsEncoder:
-    """Encodes consumed records of a topic as frames, one each, behind each other (§1.6).
+    """Encodes consumed records of a topic as frames, one for each (§1.6).
 
-    Raises UndecodableRecord, with the place, for a key or value that the format cannot express. The same arguments give
-    the same encoder, so a batch that feeds many sockets is encoded once.
+    The encoder raises UndecodableRecord, with partition and offset, for a key or value that the format cannot express.
+    The same arguments give the same encoder, so a batch that feeds many sockets is encoded once.
     """
     name = _encode(topic)
     head = (
@@ -201,7 +202,7 @@ def record_encoder(topic: str, key_format: Format | None, value_format: Format) 
 
 
 def batches(encode_one: Callable[[ConsumedRecord], bytes]) -> RecordsEncoder:
-    """An encoder of the frames of many records, which names the record that does not fit its format."""
+    """An encoder of many records. It raises UndecodableRecord, which names the record that does not fit its format."""
 
     def encode(records: Sequence[ConsumedRecord]) -> bytes:
         frames = []
@@ -230,7 +231,7 @@ _commit = msgspec.json.Decoder(_Commit).decode
 
 
 def read_commit(text: bytes) -> MessageId | None:
-    """The place that a commit names, or None for anything else: that is ignored (§3.6)."""
+    """The record that a commit names; None for anything else, which is ignored (§3.6)."""
     try:
         return place_of(_commit(text).wsProxyMessageId)
     except (ValueError, RecursionError):
@@ -238,7 +239,7 @@ def read_commit(text: bytes) -> MessageId | None:
 
 
 def place_of(message_id: str) -> MessageId | None:
-    """The place that a wsProxyMessageId names; None for a text that is none."""
+    """What a wsProxyMessageId names; None for a text that is no such id."""
     try:
         topic, partition, offset, timestamp = message_id.rsplit("-", 3)
         place = MessageId(topic, int(partition), int(offset), int(timestamp))

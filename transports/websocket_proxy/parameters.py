@@ -27,7 +27,7 @@ class Formats:
 
 
 def produce_parameters(query: Mapping[str, str]) -> tuple[SenderRequest, Formats]:
-    """BadRequest with the text of the parameter that is missing or wrong."""
+    """The request and the formats that the query of ``/socket/in`` asks for. BadRequest names what is wrong."""
     client_id = _required(query, "clientId")
     topic = _required(query, "topic")
     formats = _formats(query)
@@ -36,7 +36,7 @@ def produce_parameters(query: Mapping[str, str]) -> tuple[SenderRequest, Formats
 
 
 def consume_parameters(query: Mapping[str, str]) -> tuple[FollowerRequest, Formats]:
-    """As `produce_parameters`."""
+    """As `produce_parameters`, for ``/socket/out``."""
     client_id = _required(query, "clientId")
     topic = _required(query, "topic")
     formats = _formats(query)

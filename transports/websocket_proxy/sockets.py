@@ -35,14 +35,14 @@ CLOSE_S = 60.0
 _QUIET_S = 3.0
 """A pong is sent when nothing else was for this long (§1.9)."""
 _BUSY_S = 0.05
-"""How long until a socket is looked after again that waits for requests.max."""
+"""How long a socket that waits for requests.max waits before it looks again."""
 _LOOK_AGAIN_S = 0.01
 _IMMEDIATE = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
-"""Codes of a close behind which nothing is sent any more."""
+"""Close codes after which no results are sent any more."""
 
 
 def keep_alive(socket: Socket) -> None:
-    """Tells the client, and what stands between, that the connection lives."""
+    """Sends pongs on a quiet socket, so that the client, and proxies between, see that the connection lives."""
 
     def look() -> None:
         quiet_s = socket.quiet_s
@@ -55,7 +55,7 @@ def keep_alive(socket: Socket) -> None:
 
 
 def failed(error: ServiceError, proof_ended: int = 1008) -> CloseReason:
-    """How a socket ends with this error; ``proof_ended`` is the code for a proof that counts no more."""
+    """How a socket ends with this error. ``proof_ended``: the close code for a proof that is no longer valid."""
     if isinstance(error, ProofEnded):
         return CloseReason(proof_ended, error.message)
     return CloseReason(close_code(error, 1011), error.message)
@@ -83,9 +83,11 @@ class ProduceConversation:
         gateway: Gateway,
         meter: Meter | None,
     ) -> None:
-        """``claim`` is where what Kafka has not confirmed counts.
-
-        ``gateway`` counts what is on its way as work, ``meter`` is the rate limit that all clients share.
+        """
+        Args:
+            claim: counts the bytes that Kafka has not confirmed in the memory budget.
+            gateway: counts records under way as work (requests.max).
+            meter: the rate limit that all clients share.
         """
         self._gateway, self._meter = gateway, meter
         self._socket = socket
@@ -108,7 +110,8 @@ class ProduceConversation:
         self._settled: asyncio.Event | None = None
 
     def take(self, payload: bytes, text: bool) -> None:
-        """A message. Those of the other kind change nothing, and neither do empty texts (§1.9, §2.5)."""
+        """Takes a message. On a JSON socket binary messages are ignored, on an Avro socket texts, and empty texts on
+        both (§1.9, §2.5)."""
         if text is self._messages.binary or (text and not payload) or self._end is not None:
             return
         self._frames.append(payload)
@@ -158,7 +161,7 @@ class ProduceConversation:
         self._work()
 
     def _produce(self, frames: list[bytes]) -> bool:
-        """False if one of them ends the socket; those before it have been sent."""
+        """Sends the records of these messages. False if one of them ends the socket; those before it were sent."""
         messages: list[ProduceMessage] = []
         wrong: CloseReason | None = None
         decode = self._decode
@@ -200,7 +203,7 @@ class ProduceConversation:
         self._gateway.end_work()
 
     def _answer(self, _: object) -> None:
-        """Sends all results that are at the head by now (§2.2: in input order across all partitions)."""
+        """Sends all results whose turn has come: they go in the order of the messages, across partitions (§2.2)."""
         result, sent = self._messages.result, self._sent
         frames: list[bytes] = []
         failure: ServiceError | None = None
@@ -221,7 +224,7 @@ class ProduceConversation:
             self._socket.send_frames(b"".join(frames))
             self._sender.answered(len(frames))
         if failure is not None:
-            # What comes behind has an unknown outcome for the client: it is told by the close alone (§1.9).
+            # The client is not told what becomes of the records after this one: the close says it (§1.9).
             log.info("a produce socket is closed: %s", failure.message)
             self._sent.clear()
             self._frames.clear()
@@ -247,7 +250,7 @@ class ProduceConversation:
             self._settled.set()
 
     async def before_close(self, reason: CloseReason) -> None:
-        """Waits for the results of what was received, unless the close tells of an error that was no broken frame."""
+        """Waits for the results of what was received; not if the close is for an error, but for a broken frame."""
         is_immediate = reason.code in _IMMEDIATE or reason.code >= 3000
         if (is_immediate and not self._socket.broken_by_client) or (not self._sent and not self._frames):
             return
@@ -263,7 +266,7 @@ class ProduceConversation:
             self._claim.set_to(self._in_flight_bytes)
 
     def stop(self) -> None:
-        """The socket is over."""
+        """Gives everything back: the socket has ended."""
         self._claim.release()
         if self._end is None:
             self._end = CloseReason(1006, "")
@@ -301,12 +304,12 @@ class ConsumeConversation:
         self._avro = avro
         self._loop = asyncio.get_running_loop()
         self._leaving: deque[tuple[int, RecordBatch]] = deque()
-        """Batches that have not left this process yet, each with its mark."""
+        """Batches that have not left this process yet, each with its place in the socket's output."""
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def take(self, payload: bytes, text: bool) -> None:
-        """A commit; with automatic commits everything is read and dropped (§1.6)."""
+        """Takes a commit. With automatic commits all messages are dropped (§1.6)."""
         if self._auto_commit or text is self._avro:
             return
         try:
@@ -370,7 +373,7 @@ class ConsumeConversation:
             self._confirm()
 
     def stop(self) -> None:
-        """The socket is over."""
+        """Commits what was received and stops the timers: the socket has ended."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()

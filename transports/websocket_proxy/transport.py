@@ -1,7 +1,7 @@
 """``/socket/in`` and ``/socket/out`` of Kafka WebSocket Proxy's protocol (websocket-proxy.md; docs/websocket-proxy.md).
 
-Here sockets are asked for, refused and opened. What they ask is in ``parameters``, what travels on them in
-``messages`` and ``formats``, how it goes on in ``sockets``.
+This module refuses and opens the sockets. ``parameters`` reads their query, ``messages`` and ``formats`` read and write
+what travels on them, and ``sockets`` serves them once they are open.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 _WRITE_TIMEOUT_S = 300.0
 """A client that accepts nothing at all for this long is cut off."""
 _FRAGMENTS_S = 5.0
-"""A message in fragments is complete within this time (§1.9)."""
+"""A message in fragments must be complete within this time (§1.9)."""
 _DEAD_S = 60
-"""A connection whose peer confirms nothing for this long is dead: the pongs of an idle socket find out."""
+"""A connection whose peer confirms no bytes for this long is dead; an idle socket sends pongs, so that it shows."""
 
 
 class ProxyDialect(Dialect):
@@ -78,8 +78,8 @@ class WebSocketProxyTransport(Transport):
     channels = CHANNELS
 
     def __init__(self, config: Config) -> None:
-        # Those whom its own keys let in know its codes (§1.9); everybody else those of security.md §2. By whether it is
-        # a consumer's socket.
+        # With the protocol's own keys for authentication the close codes are its own (§1.9), else those of security.md
+        # §2. The second of the two is for consumers.
         own = any(config.flag(f"{PREFIX}server.{each}.enabled") for each in ("openid-connect", "basic-auth"))
         own = own or bool(config.text(f"{PREFIX}server.openid-connect.well-known-url"))
         self._proof_ended = (1000, 1011) if own else (1008, 1008)
@@ -188,9 +188,9 @@ def _refusal(response: web.Response) -> web.Response:
 
 
 def _check_upgrade(request: web.BaseRequest) -> None:
-    """Before anything is registered: a request that is none leaves no trace (§1.2)."""
+    """BadRequest if this is no handshake. Called before anything is registered, so that it leaves no trace (§1.2)."""
     try:
-        # Whatever its method: a plain request on a socket's path is answered like a GET (§1.2).
+        # A plain request on a socket's path is answered alike, whatever its method (§1.2).
         wanted = request.method == "GET" and web.WebSocketResponse().can_prepare(request).ok
     except HTTPException:
         wanted = False
@@ -209,7 +209,7 @@ def _with(response: web.Response, status: int, body: bytes, headers: tuple[tuple
 def _session_closed(
     socket: Socket, behind: RecordSender | RecordFollower, proof_ended: int, reason: CloseReason
 ) -> None:
-    """Closes the socket whose session ends, as everything of it does."""
+    """Closes the socket of a session that ends."""
     if reason.error is not None:
         reason = failed(reason.error, proof_ended)
         behind.end(reason.code)
