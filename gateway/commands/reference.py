@@ -100,7 +100,8 @@ def configuration_page(keys: Iterable[ConfigKey]) -> str:
     return "\n".join([*lines, *_client_part()]) + "\n"
 
 
-_LAST = ("Operation", "Refused", "Accepted, no effect")
+_LAST = ("Operation", "Not offered", "Accepted, no effect")
+"""What an operator reads last."""
 
 
 def _sections(keys: Iterable[ConfigKey]) -> Iterator[tuple[str, list[ConfigKey]]]:

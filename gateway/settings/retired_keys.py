@@ -41,8 +41,8 @@ REFUSED = section(
         name="proxy.protocol.enabled",
         type="bool",
         default=False,
-        doc="The PROXY protocol is not spoken.",
-        refused="let the proxy speak HTTP without the PROXY protocol",
+        doc="The PROXY protocol is switched on for single listeners.",
+        refused="write listener.NAME.proxy.protocol=true for each listener, and name the proxies in forwarded.trust",
     ),
     ConfigKey(
         name="ssl.client.auth",
