@@ -20,7 +20,7 @@ from kafka_gateway.settings.peer_keys import PEERS
 from kafka_gateway.version import VERSION
 
 if TYPE_CHECKING:
-    from kafka_gateway.commands.worker import WorkerProcess
+    from kafka_gateway.commands.worker import WorkerCommand
 
 _WORDS = {
     "tunnel": "kafka_gateway.transports.tunnel.command",
@@ -55,7 +55,7 @@ with --may: 0 yes, 1 no, 2 faulty rules or question;
 with --check: 0 all well, 2 configuration, 3 name, 4 connection, 5 TLS, 6 SASL, 7 metadata, 8 advertised listener"""
 
 
-def run_command(words: list[str], worker: WorkerProcess | None = None) -> int:
+def run_command(words: list[str], worker: WorkerCommand | None = None) -> int:
     """Runs what the words of the command line say; the exit code. ``worker``: see `kafka_gateway.commands.main`."""
     if words and words[0] in _WORDS:
         # By name: nothing here imports a transport, and the gateway itself starts without what these need.

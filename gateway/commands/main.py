@@ -12,14 +12,14 @@ TYPE_CHECKING = False  # importing typing takes longer than all else here
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kafka_gateway.commands.worker import WorkerProcess
+    from kafka_gateway.commands.worker import WorkerCommand
 
 _TUNNEL = (signal.SIGTERM,)
 _KEPT: dict[str, tuple[signal.Signals, ...]] = {"tunnel": _TUNNEL, "tunnel-proxy": _TUNNEL, "init": ()}
 """The signals that are held back for commands that serve no gateway: they end with their terminal."""
 
 
-def main(arguments: Sequence[str] | None = None, worker: WorkerProcess | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, worker: WorkerCommand | None = None) -> int:
     """Runs the command; the exit code. ``worker``: this process is one of several of a gateway."""
     if arguments is None:
         early_signals.keep(_KEPT.get("".join(sys.argv[1:2]), early_signals.KEPT))

@@ -39,10 +39,10 @@ def start() -> None:
         sys.exit(1)
     from kafka_gateway.commands.main import main
 
-    sys.exit(main(sys.argv[2:], WorkerProcess(part, logs)))
+    sys.exit(main(sys.argv[2:], WorkerCommand(part, logs)))
 
 
-class WorkerProcess:
+class WorkerCommand:
     """What the command does differently in a worker: where it reads the configuration, and where it reports faults."""
 
     def __init__(self, part: WorkerPart, logs: Logs) -> None:
