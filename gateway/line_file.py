@@ -40,10 +40,6 @@ class LineFile:
         self._lost = 0
         self._tell_at = 0.0
 
-    @property
-    def is_file(self) -> bool:
-        return bool(self._path)
-
     def open(self) -> None:
         """Opens the file, and its directory if need be. OSError: it cannot be had."""
         if self._path and self._file is None:

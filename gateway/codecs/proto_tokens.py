@@ -23,6 +23,7 @@ _ESCAPES = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t
 _CLOSING = frozenset({";", ",", ")", "]", ">", "."})
 """Before these stands no blank."""
 _OPENING = frozenset({"", "(", "[", "<", "."})
+"""After these stands no blank."""
 
 
 class Token(NamedTuple):
@@ -59,11 +60,7 @@ def formatted(words: list[Token]) -> str:
         text = token.text
         if text == "}" and token.kind == "sign":
             depth -= 1
-        tight = (
-            text in (";", ",", ")", "]", ">", ".")
-            or last in ("", "(", "[", "<", ".")
-            or (text == "<" and last == "map")
-        )
+        tight = text in _CLOSING or last in _OPENING or (text == "<" and last == "map")
         if line and not tight:
             line.append(" ")
         if text:

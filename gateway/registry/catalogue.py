@@ -54,7 +54,8 @@ from kafka_gateway.schemas import (
 
 _ASKED_AGAIN_MAX = 16
 """How many schemas are asked for at a time while nobody waits for them."""
-UNKNOWN_SCHEMA, UNKNOWN_SUBJECT, UNKNOWN_VERSION = 40403, 40401, 40402
+UNKNOWN_SCHEMA = 40403
+"""The registry's error code for an id that no schema has."""
 
 
 class Catalogue:

@@ -68,8 +68,6 @@ class RegistryClient:
         self._session: aiohttp.ClientSession | None = None
         self.answered_at = 0.0
         """When the last answer or refusal came (`time.monotonic`)."""
-        self.asked = 0
-        """Requests sent, for tests and metrics."""
         self.answers: Counter[str] = Counter()
         """By status; ``none`` where no answer came."""
         self.seconds = Histogram()
@@ -141,7 +139,6 @@ class RegistryClient:
             headers["Content-Type"] = MEDIA_TYPE
         if authorization := settings.authorization[self._first]:
             headers["Authorization"] = authorization
-        self.asked += 1
         async with self._connection().request(
             method, url, data=_content_of(data), headers=headers, allow_redirects=False
         ) as response:

@@ -102,11 +102,7 @@ class Brokers:
     async def _client(self, address: Address) -> BrokerClient:
         now = asyncio.get_running_loop().time()
         client = self._clients.get(address)
-        if (
-            client is not None
-            and client.idle
-            and (now - client.used_at > _IDLE_S or now - client.opened_at > _AGE_MAX_S)
-        ):
+        if client is not None and client.idle and _is_stale(client, now):
             client.close()
         if client is not None and not client.closed:
             return client

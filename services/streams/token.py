@@ -5,7 +5,7 @@ A token is made once for each batch and topic, and put together for streams of s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka_gateway import jsonio
@@ -69,8 +69,3 @@ def _position(entry: Any) -> tuple[str, int, int]:
     if not isinstance(offset, int) or isinstance(offset, bool) or offset > _OFFSET_MAX:
         raise ValueError("offset is not a 64-bit integer")
     return topic, partition, offset
-
-
-def encode_positions(positions: Sequence[PartitionOffset]) -> bytes:
-    """The payload of ``ready`` and ``end``."""
-    return b'{"positions":%b}' % token([token_part(positions)])

@@ -123,10 +123,6 @@ class Relay:
         self._socket = socket
         self._broker.attach(self)
 
-    @property
-    def open_requests(self) -> int:
-        return len(self._open)
-
     # --- client to broker -------------------------------------------------------------------------------------------
 
     def take(self, message: bytes, text: bool) -> None:

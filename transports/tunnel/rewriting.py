@@ -19,7 +19,6 @@ Address = Callable[[int, str, int], tuple[bytes, int]]
 _BODY = 8
 """A reply's body begins behind Size and correlation id."""
 _PORT = struct.Struct(">i")
-_UNSUPPORTED_VERSION = 35
 _CONTROLLERS = 2
 
 
