@@ -25,7 +25,7 @@ from kafka_gateway.kafka.clients.statistics import Statistics
 from kafka_gateway.kafka.consuming.client import Build
 from kafka_gateway.kafka.consuming.compacted_topics import KafkaCompactedLog, MemoryLog
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
-from kafka_gateway.kafka.consuming.counted import CountedListener, CountedWork
+from kafka_gateway.kafka.consuming.counted import CountedWork
 from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.group import KafkaGroupReader
 from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
@@ -335,7 +335,8 @@ class KafkaCluster:
         member = KafkaMember(
             self.members,
             topic,
-            CountedListener(listener, self.numbers.consumed, settings.kind, topic),
+            listener,
+            partial(self.numbers.consumed.counts, settings.kind, topic),
             encoder,
             most_records,
             commit_interval_s,

@@ -72,11 +72,16 @@ class Traffic:
 
     def add(self, way: str, topic: str, records: int, size_bytes: int) -> None:
         """Counts a batch. ``way`` is a word of the gateway's own."""
+        counts = self.counts(way, topic)
+        counts[0] += records
+        counts[1] += size_bytes
+
+    def counts(self, way: str, topic: str) -> list[int]:
+        """Records and bytes, to be added to by whoever has much to count; there is a series of them from now on."""
         counts = self._counts.get((way, topic))
         if counts is None:
             counts = self._counts.setdefault((way, self._topics.label(topic)), [0, 0])
-        counts[0] += records
-        counts[1] += size_bytes
+        return counts
 
     def records(self) -> Iterator[tuple[tuple[str, str], int]]:
         """Way and topic, and how many records."""

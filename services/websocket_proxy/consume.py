@@ -12,7 +12,7 @@ from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import Member
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.records import ConsumedRecord, RecordBatch
+from kafka_gateway.records import RecordBatch
 from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, MessageId, RecordListener
 from kafka_gateway.services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
@@ -78,6 +78,7 @@ class Follower:
         self._lease = lease
         self._counters = lease.counters
         self._listener: RecordListener | None = None
+        """None before `start`, and after the end."""
         self._paused = False
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -87,6 +88,8 @@ class Follower:
         self._settings = settings
         rates = [rate for rate in (lease.rate, wanted.rate) if rate > 0]
         self._bucket = TokenBucket(min(rates), self._loop.time()) if rates else None
+        self._is_plain = self._stack is None and self._bucket is None
+        """Whether nothing is to be done with records but to hand them on."""
         self._timer: asyncio.TimerHandle | None = None
         self._commit_timer: asyncio.TimerHandle | None = None
 
@@ -113,7 +116,7 @@ class Follower:
 
     def written(self, batch: RecordBatch) -> None:
         if self._stack is None and not self._ended:
-            self.member.commit(_next_offsets(batch.records))
+            self.member.commit_batch(batch)
 
     def commit(self, place: MessageId) -> None:
         stack = self._stack
@@ -128,6 +131,7 @@ class Follower:
         if self._ended:
             return
         self._ended = True
+        self._listener = None
         for timer in (self._timer, self._commit_timer):
             if timer is not None:
                 timer.cancel()
@@ -144,16 +148,20 @@ class Follower:
     # --- what the member calls ----------------------------------------------------------------------------------------
 
     def records(self, batch: RecordBatch) -> None:
-        if self._listener is None or self._ended:
+        listener = self._listener
+        if listener is None:
             return
-        self._counters.records += len(batch)
+        self._counters.records += len(batch.records)
+        if self._is_plain:
+            listener.records(batch)
+            return
         if self._stack is not None:
             self._stack.add(batch.records, self._loop.time())
             self._counters.uncommitted = len(self._stack)
             if self._stack.full:
                 self._stack_full = True
                 self.member.pause()
-        self._listener.records(batch)
+        listener.records(batch)
         if self._bucket is not None:
             self._bucket.spend(len(batch))
             self._allow()
@@ -164,7 +172,7 @@ class Follower:
             self._stack_shrank(self._stack)
 
     def failed(self, error: ServiceError) -> None:
-        if self._listener is not None and not self._ended:
+        if self._listener is not None:
             self._listener.failed(error)
 
     # --- the rate -----------------------------------------------------------------------------------------------------
@@ -203,12 +211,3 @@ class Follower:
         if old:
             self._stack_shrank(self._stack)
             self.member.commit([PartitionOffset(one.topic, one.partition, one.offset + 1) for one in old])
-
-
-def _next_offsets(records: Sequence[ConsumedRecord]) -> list[PartitionOffset]:
-    # Offsets rise within a partition, so the last one of each stays.
-    last = {record.partition(): record for record in records}
-    return [
-        PartitionOffset(record.topic() or "", partition or 0, (record.offset() or 0) + 1)
-        for partition, record in last.items()
-    ]

@@ -17,7 +17,6 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from kafka_gateway.config import load
-from kafka_gateway.kafka.clients.fetched_ahead import FetchedAhead
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.memory_budget import MemoryBudget
@@ -29,7 +28,7 @@ from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS
 from kafka_gateway.transports.websocket_proxy.messages import record_encoder
 from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation
-from tests.kafka.simulated_consumer import SimulatedConsumer, SimulatedKafka
+from tests.kafka.simulated_consumer import SimulatedClients, SimulatedKafka
 from tests.keys import BUILTIN_KEYS
 
 SOCKETS = 100
@@ -106,30 +105,12 @@ class _Connection:
         return False
 
 
-class _Clients:
-    """Makes consumers of a Kafka in memory."""
-
-    def __init__(self, kafka: SimulatedKafka) -> None:
-        self.statistics = None
-        self.fetched_ahead = FetchedAhead()
-        self.made: list[SimulatedConsumer] = []
-        self._kafka = kafka
-
-    def consumer_config(self, settings: ConsumerSettings) -> dict[str, Any]:
-        return {"auto.offset.reset": settings.auto_offset_reset}
-
-    def consumer(self, settings: ConsumerSettings, on_commit: Callable[..., None], **_: object) -> SimulatedConsumer:
-        made = SimulatedConsumer(self._kafka, "earliest", False, on_commit)
-        self.made.append(made)
-        return made
-
-
 @asynccontextmanager
 async def to_proxy_sockets() -> AsyncIterator[Callable[[], None]]:
     """The operation; counted when the sockets are at the end of the topic."""
     clock, kafka = SimulatedTime(), SimulatedKafka()
     kafka.make(_TOPIC, 1)
-    clients = _Clients(kafka)
+    clients = SimulatedClients(kafka)
     config = load(BUILTIN_KEYS)
     with clock.passing():
         cluster = KafkaCluster(config, cast(Any, clients), embedded=True)

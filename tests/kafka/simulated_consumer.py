@@ -28,7 +28,12 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from kafka_gateway.kafka.clients.fetched_ahead import FetchedAhead
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+
 Name = tuple[str, int]
+
+VALUE = b"a record"
 
 
 class SimulatedKafka:
@@ -138,7 +143,8 @@ class SimulatedConsumer:
                 self._silent.add(name)
                 return [Message(topic=name[0], partition=name[1], error=KafkaError(KafkaError._AUTO_OFFSET_RESET))]
             at = self._fetch[name] = 0 if reset == "earliest" else end
-        found = [Message(topic=name[0], partition=name[1], offset=at + each) for each in range(min(most, end - at))]
+        offsets = range(at, at + min(most, end - at))
+        found = [Message(topic=name[0], partition=name[1], offset=each, value=VALUE) for each in offsets]
         if found:
             self._fetch[name] = self._position[name] = at + len(found)
             self._unknown.discard(name)
@@ -283,6 +289,24 @@ class SimulatedConsumer:
             gone, self._share = self._share, set()
             self._hooks["on_revoke"](self, [TopicPartition(*name) for name in sorted(gone)])
         self.closed = True
+
+
+class SimulatedClients:
+    """What a `KafkaCluster` makes its consumers with: members of groups whose protocol is the eager one."""
+
+    def __init__(self, kafka: SimulatedKafka) -> None:
+        self.statistics = None
+        self.fetched_ahead = FetchedAhead()
+        self.made: list[SimulatedConsumer] = []
+        self._kafka = kafka
+
+    def consumer_config(self, settings: ConsumerSettings) -> dict[str, Any]:
+        return {"auto.offset.reset": settings.auto_offset_reset}
+
+    def consumer(self, settings: ConsumerSettings, on_commit: Callable[..., None], **_: object) -> SimulatedConsumer:
+        made = SimulatedConsumer(self._kafka, settings.auto_offset_reset or "latest", False, on_commit)
+        self.made.append(made)
+        return made
 
 
 _SLOW = 100

@@ -156,5 +156,8 @@ class FakeMember(_Share):
     def commit(self, offsets: Sequence[PartitionOffset]) -> None:
         self._commit(offsets)
 
+    def commit_batch(self, batch: RecordBatch) -> None:
+        self._commit([PartitionOffset(*place, offset) for place, offset in batch.next_offsets().items()])
+
     def close(self) -> None:
         self.closed = True

@@ -1,4 +1,4 @@
-"""Counting what is handed to those who get records as they come."""
+"""Counting the records that a group's work is given."""
 
 from __future__ import annotations
 
@@ -6,28 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
+from kafka_gateway.kafka.ports.members import GroupWork
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.metrics.numbers import Traffic
-from kafka_gateway.records import ConsumedRecord, RecordBatch
-
-
-class CountedListener(MemberListener):
-    """Stands before a listener. ``kind`` says what is read for."""
-
-    def __init__(self, listener: MemberListener, counts: Traffic, kind: str, topic: str) -> None:
-        self._counts, self._kind, self._topic = counts, kind, topic
-        self._listener = listener
-
-    def records(self, batch: RecordBatch) -> None:
-        self._counts.add(self._kind, self._topic, len(batch), batch.size_bytes)
-        self._listener.records(batch)
-
-    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        self._listener.revoked(partitions)
-
-    def failed(self, error: ServiceError) -> None:
-        self._listener.failed(error)
+from kafka_gateway.records import ConsumedRecord
 
 
 class CountedWork(GroupWork):

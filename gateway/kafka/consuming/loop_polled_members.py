@@ -48,7 +48,8 @@ class LoopPolledMembers:
         self._fetchers_building: dict[FetcherKey, asyncio.Task[None]] = {}
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
-        self._next = 0
+        self._first: list[KafkaMember] = []
+        """Those with which the next round begins: there was no time for them in the last one."""
         self._leaving: set[threading.Thread] = set()
 
     def __len__(self) -> int:
@@ -166,28 +167,29 @@ class LoopPolledMembers:
         end = now + _SWEEP_S
         more = self._poll_fetchers(now)
         active = any(fetcher.active_until > now for fetcher in self._fetchers.values())
-        for _ in range(len(members)):
-            if not members:
-                break
-            self._next += 1
-            if self._next >= len(members):
-                self._next = 0
-            member = members[self._next]
-            if member.due_at > now:
-                continue
+        due = self._due_members(now)
+        for polled, member in enumerate(due, 1):
             try:
                 more = member.poll(now) or more
             except Exception:
                 _log.exception("A poll of a group's member failed")
             active = active or member.active_until > now
             if time.monotonic() > end:
-                more = True
+                self._first, more = due[polled:], True
                 break
         if more:
             self._plan(0)
         else:
             count = len(members)
             self._plan(max(_QUICK_S, count * _PER_MEMBER_S) if active else max(_IDLE_S, count * _PER_IDLE_S))
+
+    def _due_members(self, now: float) -> list[KafkaMember]:
+        """Those of whom a poll would do something, in the order in which it is their turn."""
+        due = [member for member in self._members if member.due_at <= now]
+        if self._first:
+            first, self._first = dict.fromkeys(self._first), []
+            due = [*(member for member in first if member.due_at <= now), *(each for each in due if each not in first)]
+        return due
 
     async def aclose(self, within_s: float) -> None:
         """Closes all members, and waits that long for them to leave their groups."""

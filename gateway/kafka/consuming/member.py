@@ -15,13 +15,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol, cast
 
 from confluent_kafka import KafkaException, Message
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.consuming.buffer import Partition
+from kafka_gateway.kafka.consuming.buffer import Partition, size_of
 from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, Build, GroupClient
 from kafka_gateway.kafka.consuming.shared_reader import FetcherKey, FetcherPort, SharedReader
 from kafka_gateway.kafka.ports.members import MemberListener
@@ -74,13 +74,16 @@ class KafkaMember:
         members: Round,
         topic: str,
         listener: MemberListener,
+        counts: Callable[[], list[int]],
         encoder: RecordsEncoder,
         most_records: int,
         commit_interval_s: float,
         isolation_level: str = "",
         stores_starts: bool = False,
     ) -> None:
-        """``stores_starts``: whether it commits by itself where the group begins, before it joins that, and where it is
+        """``counts``: gives the numbers of records and bytes that what is handed on is added to; called with the first.
+
+        ``stores_starts``: whether it commits by itself where the group begins, before it joins that, and where it is
         in partitions that it has read to their end without a record (they may have been added meanwhile): a group that
         begins at the end of the log would skip records when it comes back from a gateway that was killed. Its client
         must tell of ends (``enable.partition.eof``).
@@ -89,6 +92,8 @@ class KafkaMember:
         self.fetcher_key = (topic, isolation_level)
         self.topic = topic
         self._listener = listener
+        self._find_counts = counts
+        self._counts: list[int] | None = None
         self._encoder = encoder
         self._most_records = most_records
         self._commit_interval_s = commit_interval_s
@@ -140,7 +145,19 @@ class KafkaMember:
             name = (one.topic, one.partition)
             if name in self._client.assigned and one.offset > to_commit.get(name, -1):
                 to_commit[name] = one.offset
-        if to_commit and not self._client.commits.on_their_way:
+        self._plan_commit()
+
+    def commit_batch(self, batch: RecordBatch) -> None:
+        # Who has them now is looked at when they are sent: that is so much rarer.
+        if self._to_commit:
+            self._to_commit.update(batch.next_offsets())  # there is a plan already
+        elif not self._closed:
+            self._to_commit.update(batch.next_offsets())
+            self._plan_commit()
+
+    def _plan_commit(self) -> None:
+        """Sends a commit, or has a poll do it. Once is enough, however much is added until it is sent."""
+        if self._to_commit and not self._client.commits.on_their_way:
             if time.monotonic() >= self._commit_at:
                 self._send_commit()
             elif self._commit_at < self.due_at:
@@ -199,7 +216,7 @@ class KafkaMember:
             if not self._closed:
                 found = self._new(found)
             if found and not self._closed:
-                self._give(RecordBatch(cast(Sequence[ConsumedRecord], found), 0), now)
+                self._give(RecordBatch(cast(Sequence[ConsumedRecord], found), size_of(found)), now)
         client = self._client
         failure = client.failure or next(iter(client.stopped.values()), None)
         if failure is not None:
@@ -231,9 +248,17 @@ class KafkaMember:
         except ServiceError as error:
             failure, batch = error, self._encodable(batch)
         if len(batch):
-            self._listener.records(batch)
+            self._hand_on(batch)
         if failure is not None and not self._closed:
             self._fail(failure)
+
+    def _hand_on(self, batch: RecordBatch) -> None:
+        counts = self._counts
+        if counts is None:
+            counts = self._counts = self._find_counts()
+        counts[0] += len(batch.records)
+        counts[1] += batch.size_bytes
+        self._listener.records(batch)
 
     def _fail(self, failure: ServiceError) -> None:
         self._left = 0
@@ -243,8 +268,13 @@ class KafkaMember:
     # --- the fetcher: a topic that is read once for all members at its end --------------------------------------------
 
     def _take_fed(self, batch: RecordBatch, now: float) -> None:
-        self.active_until = now + _ACTIVE_S
-        if len(batch):
+        counts = self._counts
+        if self._left == math.inf and counts is not None and self._encoder in batch.payloads:
+            # So it is with nearly all of them: no call is made that can be spared. As `_give` and `_hand_on`.
+            counts[0] += len(batch.records)
+            counts[1] += batch.size_bytes
+            self._listener.records(batch)
+        elif len(batch):
             self._give(batch, now)
 
     def _join_fetcher(self) -> None:
@@ -266,6 +296,7 @@ class KafkaMember:
 
     def _left_fetcher(self, partitions: set[int]) -> None:
         """They are to be fetched here again, when records are wanted."""
+        self.active_until = time.monotonic() + _ACTIVE_S
         self._strayed |= partitions
         self.due_at = 0.0
 
@@ -300,8 +331,12 @@ class KafkaMember:
 
     def _send_commit(self) -> None:
         """One is on its way at a time: a client that commits every record does not fill Kafka's queue with them."""
-        offsets = [PartitionOffset(*name, offset) for name, offset in self._to_commit.items()]
+        assigned, to_commit = self._client.assigned, self._to_commit
         self._to_commit = {}
+        # In one step: the loop may still add something when a thread lets the member leave.
+        offsets = [PartitionOffset(*name, offset) for name, offset in list(to_commit.items()) if name in assigned]
+        if not offsets:
+            return
         self.due_at = 0.0  # a poll brings word of it
         try:
             self._client.commit(offsets, lambda error: self._committed(error, offsets))
@@ -330,6 +365,8 @@ class KafkaMember:
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         self._forget_places()
+        for place in partitions:  # of a time when they were this member's, too: others may have committed more since
+            self._to_commit.pop(place, None)
         self.active_until = time.monotonic() + _ACTIVE_S
         if not self._left and not self._closed:
             self._client.hold_all(True)

@@ -204,7 +204,7 @@ class PushReads:
     def _take(self, batch: RecordBatch, now: float) -> None:
         if not len(batch):
             return
-        self._keep(batch if batch.size_bytes else _batch(batch.records))
+        self._keep(batch)
         if self._waiting_records > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
             self.leave()
         elif self._wake is not None and not self._wake.done():

@@ -106,11 +106,14 @@ class SharedFetcher:
             if member not in self.members:
                 continue
             try:
+                if member.exact:
+                    member.hand_on(batch, now)
+                    continue
                 member.take(batch, ends, now)
             except Exception:
                 _log.exception("A member could not take what was read for all")
                 member.leave()
-            if not member.exact and member in self.members:
+            if member in self.members:
                 member.compare_with(self)
         return more
 

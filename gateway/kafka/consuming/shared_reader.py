@@ -7,8 +7,11 @@ partition, so that a reader that leaves the fetcher, for whatever reason, goes o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
+from confluent_kafka import Message
+
+from kafka_gateway.kafka.consuming.buffer import size_of
 from kafka_gateway.records import RecordBatch
 
 FetcherKey = tuple[str, str]
@@ -42,7 +45,7 @@ class SharedReader:
             take: gets the records that come next, maybe none, and the time (`time.monotonic`).
             left: hears of the partitions that the fetcher brings no longer; they go on at ``next``.
         """
-        self._take = take
+        self.hand_on = take
         self._left = left
         self.next: dict[int, int] = {}
         """The next offset of every partition of which it is known: that a record has come from, say."""
@@ -53,20 +56,21 @@ class SharedReader:
         self.fetcher: FetcherPort | None = None
 
     def take(self, batch: RecordBatch, ends: dict[int, int], now: float) -> None:
-        """What the fetcher has read. ``ends`` are its next offsets, of the partitions in the batch."""
-        if not self.exact:
-            known = self.next
-            mine = [
-                record
-                for record in batch.records
-                if record.partition() in self.fed and (record.offset() or 0) >= known[record.partition() or 0]
-            ]
-            if len(mine) != len(batch):
-                batch = RecordBatch(mine, 0)
-            for partition, end in ends.items():
-                if partition in self.fed and end > known[partition]:
-                    known[partition] = end
-        self._take(batch, now)
+        """What the fetcher has read: the reader gets of it what it has not had. One that is `exact` is handed it as it
+        is. ``ends`` are the fetcher's next offsets, of the partitions in the batch.
+        """
+        known = self.next
+        mine = [
+            record
+            for record in batch.records
+            if record.partition() in self.fed and (record.offset() or 0) >= known[record.partition() or 0]
+        ]
+        if len(mine) != len(batch):
+            batch = RecordBatch(mine, size_of(cast(Sequence[Message], mine)))
+        for partition, end in ends.items():
+            if partition in self.fed and end > known[partition]:
+                known[partition] = end
+        self.hand_on(batch, now)
 
     def join(self, fetcher: FetcherPort, partitions: Iterable[int]) -> None:
         """The fetcher brings these from now on, too: it `offers` them from ``next``."""

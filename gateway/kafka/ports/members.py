@@ -41,6 +41,9 @@ class Member(Protocol):
         Offsets of partitions that are not this member's any more are left out. Failures are logged.
         """
 
+    def commit_batch(self, batch: RecordBatch) -> None:
+        """As `commit`, behind the batch. Batches come here in the order in which they were handed out."""
+
     def close(self) -> None:
         """Sends what is to be committed and leaves the group, in the background. Nothing comes any more."""
 
