@@ -1,12 +1,21 @@
-"""Commits of clients on ``/socket/out`` wait for the rate limit that everybody shares."""
+"""Commits of clients on ``/socket/out`` wait for the rate limit that everybody shares; automatic ones follow records
+that have left."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any, cast
 
+from aiohttp import WSMsgType
+
+from kafka_gateway.errors import CloseReason
 from kafka_gateway.limits import Meter, TokenBucket
+from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.records import RecordBatch
+from kafka_gateway.transports.websocket.socket import Socket
+from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation
 
 
@@ -82,3 +91,100 @@ async def test_requests_find_permits_while_commits_wait() -> None:
         else:
             served += 1
     assert served >= 10
+
+
+class Client:
+    """Transport, protocol and queue of a socket whose client takes no more than its system, if that is full."""
+
+    half_close: Any = None
+    half_closed = writing_paused = False
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.written: list[bytes] = []
+        self.wrote = asyncio.Event()
+        self.waiting_bytes = 0
+        self.closing = False
+        self._messages: asyncio.Queue[Any] = asyncio.Queue()
+        self.read = self._messages.get
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.wrote.set()
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def feed_data(self, message: Any, size: int) -> None:
+        self._messages.put_nowait(message)
+
+    def feed_eof(self) -> None: ...
+
+
+class Sent:
+    """Stands in for what is behind the socket."""
+
+    def __init__(self) -> None:
+        self.batches: list[RecordBatch] = []
+
+    def written(self, batch: RecordBatch) -> None:
+        self.batches.append(batch)
+
+
+def frames_of(records: Any) -> bytes:
+    return b"".join(records)
+
+
+def records_to(client: Client) -> tuple[Socket, ConsumeConversation, Sent]:
+    request = SimpleNamespace(transport=client, protocol=client)
+    response = SimpleNamespace(take_queue=lambda: client, fresh_compressor=False, compress=0)
+    socket = Socket(cast(Any, request), cast(Any, response), SocketLimits(), MemoryBudget(1 << 20), "websocket_proxy")
+    sent = Sent()
+    return socket, ConsumeConversation(socket, cast(Any, sent), frames_of, True, False, None), sent
+
+
+def batch_of(*frames: bytes) -> RecordBatch:
+    return RecordBatch(cast(Any, frames), 0)
+
+
+async def test_records_count_as_sent_in_their_order_once_they_have_left() -> None:
+    client = Client()
+    _, conversation, sent = records_to(client)
+    first, second, third, fourth = (batch_of(each) for each in (b"1", b"22", b"3", b"4"))
+    conversation.records(first)
+    assert sent.batches == [first]
+    client.waiting_bytes = 2
+    conversation.records(second)
+    assert sent.batches == [first]
+    client.waiting_bytes = 1
+    conversation.records(third)
+    assert sent.batches == [first, second]
+    client.waiting_bytes = 0
+    conversation.records(fourth)
+    assert sent.batches == [first, second, third, fourth]
+    assert client.written == [b"1", b"22", b"3", b"4"]
+    conversation.stop()
+
+
+async def test_records_behind_the_close_frame_or_for_a_lost_connection_do_not_count_as_sent() -> None:
+    client = Client()
+    socket, conversation, sent = records_to(client)
+    running = asyncio.create_task(socket.run(conversation.take))
+    socket.close(CloseReason(1001, ""))
+    await client.wrote.wait()
+    (close,) = client.written
+    conversation.records(batch_of(b"1"))
+    assert (client.written, sent.batches) == ([close], [])
+    client.feed_data((WSMsgType.CLOSE, 1001, ""), 0)
+    await running
+    conversation.stop()
+
+    client = Client()
+    _, conversation, sent = records_to(client)
+    client.closing = True
+    conversation.records(batch_of(b"1"))
+    assert (client.written, sent.batches) == ([], [])
+    conversation.stop()

@@ -20,7 +20,7 @@ from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.websocket_proxy.ports import MessageId, RecordFollower, RecordSender, StoredRecord
 from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 from kafka_gateway.transports.websocket.closing import close_code
-from kafka_gateway.transports.websocket.socket import Socket
+from kafka_gateway.transports.websocket.socket import ALL_GONE, Socket
 from kafka_gateway.transports.websocket_proxy.avro_messages import WrongBranch, read_avro_commit
 from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit
 
@@ -342,14 +342,17 @@ class ConsumeConversation:
             self._socket.release()
 
     def records(self, batch: RecordBatch) -> None:
-        socket = self._socket
-        mark = socket.send_frames(batch.encode(self._encoder))
+        mark = self._socket.send_frames(batch.payloads.get(self._encoder) or batch.encode(self._encoder))
+        if mark == ALL_GONE and not self._leaving:
+            if self._auto_commit:
+                self._follower.written(batch)
+            return
         if self._auto_commit:
             self._leaving.append((mark, batch))
             self._confirm()
-        if socket.congested:
+        if self._socket.congested:
             self._follower.pause()
-            socket.on_room(self._go_on)
+            self._socket.on_room(self._go_on)
 
     def failed(self, error: ServiceError) -> None:
         log.warning("a consume socket is closed: %s", error.message)
