@@ -39,6 +39,11 @@ from kafka_gateway.session import Owner, Session
 
 log = logging.getLogger("gateway.cluster")
 
+_REJOIN_S = 5.0
+"""How long the first request after a move may wait for the group: 60 ms, as a rule, for a member that takes its place
+again; three seconds if that is gone, and the group empty."""
+_LEAVING_AT_ONCE = 16
+
 Revive = Callable[[Definition, Session], Awaitable[ConsumerInstance]]
 """Makes the instance that the definition describes, in the name of the session's client."""
 
@@ -75,6 +80,7 @@ class LastingInstances:
         self._handover_s = handover_s
         self._reviving: dict[InstanceKey, asyncio.Task[ConsumerInstance]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving = asyncio.Semaphore(_LEAVING_AT_ONCE)
         self.revived = 0
         self.resumed = 0
         registry.lasting = self
@@ -101,15 +107,22 @@ class LastingInstances:
     def check_here(self, key: InstanceKey) -> None:
         self.definitions.check_here(_slot_key(key))
 
-    async def awake(self, key: InstanceKey, session: Session) -> None:
+    def _dormant(self, key: InstanceKey, session: Session) -> Definition | None:
+        """The definition, if there is one of an instance that is not live; see `Lasting.awake`."""
         self.check_here(key)
         if self._registry.get(key) is not None:
-            return
+            return None
         definition = self.definitions.find(_slot_key(key))
         if definition is None or f"v{definition.api}" != key.generation:
-            return
+            return None
         if not _may_use(definition, session):
             raise hiding(InstanceOnNoNode(), key)
+        return definition
+
+    async def awake(self, key: InstanceKey, session: Session) -> None:
+        definition = self._dormant(key, session)
+        if definition is None:
+            return
         reviving = self._reviving.get(key)
         if reviving is None:
             reviving = asyncio.get_running_loop().create_task(self._open(key, definition, session))
@@ -121,6 +134,9 @@ class LastingInstances:
         async def make(_: InstanceKey) -> ConsumerInstance:
             made = await self._revive(definition, session)
             made.definition = definition
+            # It was a member of its group: who asks first is not to find one that has nothing, and may not commit.
+            if not await made.consumer.joined(_REJOIN_S):
+                log.warning("the group %r has not answered for %g s", definition.group, _REJOIN_S)
             return made
 
         owner = Owner(definition.principal, definition.kafka)
@@ -149,6 +165,27 @@ class LastingInstances:
     async def forget(self, instance: ConsumerInstance) -> None:
         if instance.definition is not None:
             await self.definitions.delete(instance.definition)
+
+    async def forget_dormant(self, key: InstanceKey, session: Session) -> bool:
+        if key in self._reviving:
+            await self.awake(key, session)
+        definition = self._dormant(key, session)
+        if definition is None:
+            return False
+        await self.definitions.delete(definition)
+        if definition.subscription is not None and not definition.subscription.partitions:
+            self._registry.behind(self._give_place_up(definition, session))
+        return True
+
+    async def _give_place_up(self, definition: Definition, session: Session) -> None:
+        """Has the member leave that its group keeps a place for: only one with its name can, when it has joined."""
+        async with self._leaving:
+            try:
+                made = await self._revive(definition, session)
+            except ServiceError as error:
+                log.warning("group %r may keep the place of a deleted instance: %s", definition.group, error.message)
+            else:
+                await self._registry.end(made)
 
     def expired(self, instance: ConsumerInstance) -> None:
         self._spawn(self.forget(instance))

@@ -13,8 +13,8 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from kafka_gateway.config import Config
 from kafka_gateway.errors import (
@@ -69,6 +69,10 @@ class Lasting(Protocol):
 
     async def forget(self, instance: ConsumerInstance) -> None:
         """Ends its definition. InstanceUnavailable."""
+
+    async def forget_dormant(self, key: InstanceKey, session: Session) -> bool:
+        """As ``forget``, of an instance that is not live; whether there was one that the session's principal may use.
+        Its group hears of that behind the answer. Elsewhere."""
 
     def expired(self, instance: ConsumerInstance) -> None:
         """As ``forget``, in the background."""
@@ -303,13 +307,15 @@ class InstanceRegistry:
     async def remove(self, key: InstanceKey, session: Session) -> None:
         """Closes the instance. Others do not find it any more at once. InstanceNotFound.
 
-        It is carried out to its end, whether its client waits for that or not.
+        It is carried out to its end, whether its client waits for that or not. Nobody waits for a static member (where
+        instances last) that has to join its group to leave it: it has nothing to commit.
         """
         if self.lasting is None:
             self.find(key, session)
             await self._remove(key)
             return
-        await self.lasting.awake(key, session)
+        if await asyncio.shield(asyncio.ensure_future(self.lasting.forget_dormant(key, session))):
+            return
         await asyncio.shield(asyncio.ensure_future(self._forget(key, self.find(key, session), self.lasting)))
 
     async def _forget(self, key: InstanceKey, instance: ConsumerInstance, lasting: Lasting) -> None:
@@ -321,10 +327,10 @@ class InstanceRegistry:
     async def _remove(self, key: InstanceKey) -> None:
         instance = self._instances.pop(key)
         assert instance is not None
-        if key.generation == "v1":
-            await asyncio.shield(self._end(instance, interrupt=False))  # reads in flight are waited for (§5.8)
-        else:
-            await asyncio.shield(self._end(instance))
+        is_v1 = key.generation == "v1"
+        ending = self._end(instance, interrupt=not is_v1)  # v1's reads in flight are waited for (§5.8)
+        if self.lasting is None or not instance.consumer.is_joining or (is_v1 and instance.running):
+            await asyncio.shield(ending)
 
     def _forget_dead(self, key: InstanceKey) -> None:
         """Lets go of an instance whose consumer has ended without it: its client makes another one."""
@@ -390,11 +396,19 @@ class InstanceRegistry:
         while self._ending:
             await asyncio.wait(self._ending)
 
+    def end(self, instance: ConsumerInstance) -> asyncio.Task[None]:
+        """Closes one that is not known here."""
+        return self._end(instance)
+
     def _end(self, instance: ConsumerInstance, interrupt: bool = True, leave: bool = True) -> asyncio.Task[None]:
         instance.closed = True
         if instance.push is not None:
             instance.push.end()
-        ending = asyncio.get_running_loop().create_task(_close(instance, interrupt, leave))
+        return self.behind(_close(instance, interrupt, leave))
+
+    def behind(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Carries it out, and does not end before."""
+        ending = asyncio.get_running_loop().create_task(work)
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         return ending

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -28,8 +27,6 @@ from kafka_gateway.services.rest.bodies import InstanceReply, InstanceRequest
 from kafka_gateway.services.rest.subscriptions import Subscriptions
 from kafka_gateway.session import Owner, Session
 
-log = logging.getLogger("gateway.consumers")
-
 _NAME_PREFIX = "rest-consumer-"
 _NOT_IN_CLIENT_ID = re.compile(r"[^A-Za-z0-9._-]")
 _CLIENT_ID_MAX = 100
@@ -47,9 +44,6 @@ _ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
 GROUP_S = 10.0
 """How long the first read of an instance may wait for its group, unless its client says how long reads may take. Kafka
 holds a new group open for three seconds (group.initial.rebalance.delay.ms), longer than a read's usual second."""
-_REJOIN_S = 5.0
-"""How long the first request after a move may wait for the group: 60 ms, as a rule, for a member that takes its place
-again; three seconds if that is gone, and the group empty."""
 
 
 class _Given(NamedTuple):
@@ -149,9 +143,6 @@ class Creation:
                 await self._subscriptions.assign(instance, [TopicPartition(*each) for each in wanted.partitions])
             elif wanted is not None:
                 await self._subscriptions.subscribe(instance, wanted.topics)
-            # It was a member of its group: the first request is not to find one that has nothing, and may not commit.
-            if not await instance.consumer.joined(_REJOIN_S):
-                log.warning("the group %r has not answered for %g s", definition.group, _REJOIN_S)
         except BaseException:
             await instance.consumer.close(leave=False)
             raise

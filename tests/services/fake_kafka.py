@@ -269,6 +269,7 @@ class FakeConsumer:
         self._none_out.set()
         self._no_read_out.set()
         self.in_doubt = False
+        self.is_joining = False
         self.closed = False
         self.close_gate: asyncio.Event | None = None
 

@@ -351,6 +351,42 @@ async def test_a_name_that_only_has_a_definition_is_taken(nodes: Nodes) -> None:
     assert (await other.post("/consumers/g", {"name": "c"}, V2)).status == 200
 
 
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+async def test_nobody_waits_for_a_group_that_an_instance_joins_to_leave_it(
+    nodes: Nodes, fake: FakeKafka, generation: str
+) -> None:
+    kind, body = (V2, {"name": "c"}) if generation == "v2" else (V1, {"id": "c"})
+    assert (await nodes.rest.post("/consumers/g", body, kind)).status == 200
+    first, first.is_joining, first.close_gate = fake.consumers[0], True, asyncio.Event()
+    assert (await nodes.rest.delete("/consumers/g/instances/c")).status == 204
+    assert (await nodes.rest.post("/consumers/g", body, kind)).status == 200, "its name is free"
+    ending = asyncio.ensure_future(nodes.rest.services.registry.close_all())
+    await settled()
+    assert not ending.done(), "but the process does not end before"
+    first.close_gate.set()
+    await ending
+    assert ("close", None) in fake.calls, "it leaves"
+
+
+@pytest.mark.parametrize("body", [{"topics": ["u"]}, {"topic_pattern": "u"}])
+async def test_the_place_of_one_that_is_deleted_before_it_is_used_is_given_up_behind_the_answer(
+    nodes: Nodes, fake: FakeKafka, body: dict[str, object]
+) -> None:
+    fake.add_topic("u")
+    path = await nodes.rest.instance(name="c")
+    assert (await nodes.rest.post(f"{path}/subscription", body, V2)).status == 204
+    other = nodes.kill()
+    fake.create_gate = asyncio.Event()
+    assert (await other.delete(path)).status == 204
+    assert nodes.log.live == {}
+    assert (await other.delete(path)).code == 40403
+    fake.create_gate.set()
+    await until(lambda: len(fake.consumers) == 2 and fake.consumers[1].closed)
+    old, new = fake.consumers
+    assert (new.settings.instance_id, new.subscribed) == (old.settings.instance_id, ("u",))
+    assert fake.calls[-1] == ("close", None), "it leaves"
+
+
 async def test_a_creation_that_is_sent_again_is_well(nodes: Nodes) -> None:
     """The process that made it is gone before it could say so, and another one gets the request."""
     body = b'{"name": "c", "format": "json"}'

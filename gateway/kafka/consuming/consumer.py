@@ -159,6 +159,10 @@ class KafkaConsumer:
             return False
         return True
 
+    @property
+    def is_joining(self) -> bool:
+        return self._worker.joining.is_open
+
     async def unsubscribe(self) -> None:
         self._leave_fetcher()
         await self._ask(self._worker.unsubscribe)

@@ -43,6 +43,11 @@ class Joining:
             self._answer(done, None, None)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the group has not answered; on any thread."""
+        return bool(self._topics)
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether somebody waits who is no read: the group is to be served without delay."""
         if self._waiting:

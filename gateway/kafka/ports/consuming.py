@@ -101,6 +101,10 @@ class Consumer(Protocol):
         """Returns when the group has answered the last `subscribe`, or will not; whether that was in time. Until then
         nothing can be committed, and nothing is assigned."""
 
+    @property
+    def is_joining(self) -> bool:
+        """Whether the group has not answered yet."""
+
     async def unsubscribe(self) -> None:
         """Leaves the group; drops a manual assignment and what is buffered."""
 
