@@ -416,6 +416,7 @@ def test_a_reply_of_exactly_the_limit_is_one_message() -> None:
             b'{"id":"\\"","path":"/a"}',
             b'{"id":"\xc3\xa9","path":"/a"}',
         ],
+        [b'{"id": "1", "path": "/a"}x', b'{"id": "2", "path": "/a"}y', b'{"id":"3", "path": "/a"}z', b'{"id": "4"}'],
         [b'{"id":"1","path":"/a","id":"1"}', b'{"id":"2","path":"/a","id":"1"}'],
         [b'{"id":"1","\\u0069d":"1"}', b'{"id":"2","\\u0069d":"1"}'],
         [b'{"id":"1","data":1}', b'{"id":"2","data":1}', b'{"id":"3","data":1}2'],

@@ -76,11 +76,23 @@ def test_any_bytes_are_read_or_refused(message: bytes) -> None:
 
 
 @patient
-@given(st.lists(st.tuples(st.sampled_from(["1", "22", "", "é", '"', "\\"]), extras, st.binary(max_size=8)), max_size=8))
-def test_a_reader_that_remembers_reads_the_same(messages: list[tuple[str, dict[str, Any], bytes]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["1", "22", "", "é", '"', "\\"]),
+            extras,
+            st.binary(max_size=8),
+            st.sampled_from([(",", ":"), (", ", ": "), (",", " : ")]),
+        ),
+        max_size=8,
+    )
+)
+def test_a_reader_that_remembers_reads_the_same(
+    messages: list[tuple[str, dict[str, Any], bytes, tuple[str, str]]],
+) -> None:
     reader = EnvelopeReader()
-    for id, extra, content in messages:
-        message = json.dumps({"id": id, **extra}, ensure_ascii=False, separators=(",", ":")).encode() + content
+    for id, extra, content, separators in messages:
+        message = json.dumps({"id": id, **extra}, ensure_ascii=False, separators=separators).encode() + content
         for again in (message, message):
             one, other = read(again), reader.read(again)
             assert one is not None

@@ -111,7 +111,8 @@ class _Data(jsonio.Struct):
 _data_decoder = msgspec.json.Decoder(_Data)
 
 
-_ID_FIRST = b'{"id":"'
+_ID_FIRST = (b'{"id":"', b'{"id": "')
+"""How heads begin that a EnvelopeReader knows again: as JavaScript, Go and Java write them, and as Python does."""
 _REMEMBERED_MAX = 4096
 """Bytes of a head that a EnvelopeReader remembers."""
 
@@ -123,20 +124,22 @@ class EnvelopeReader:
     is the same, because an id without a backslash ends at the next quote. That takes a fourth of the time of a scan.
     """
 
-    __slots__ = ("_heartbeat", "_like", "_rest")
+    __slots__ = ("_first", "_heartbeat", "_like", "_rest")
 
     def __init__(self, heartbeat: bytes = b"X") -> None:
         self._heartbeat = heartbeat
-        self._rest = b""
+        self._first = self._rest = b""
+        """What the head before had in front of its id's text, and behind that."""
         self._like: Envelope | None = None
 
     def read(self, message: bytes) -> Envelope | None:
         """As the function ``read``."""
         like = self._like
-        if like is not None and message[:7] == _ID_FIRST:
-            quote = message.find(b'"', 7, 7 + ID_MAX - 1)
+        if like is not None and message.startswith(self._first):
+            start = len(self._first)
+            quote = message.find(b'"', start, start + ID_MAX - 1)
             if quote > 0 and message.startswith(self._rest, quote):
-                id = message[6 : quote + 1]
+                id = message[start - 1 : quote + 1]
                 if id.isascii() and 0x5C not in id and str(id, "ascii").isprintable():
                     content = message[quote + len(self._rest) :]
                     return Envelope(
@@ -147,14 +150,15 @@ class EnvelopeReader:
             part is not None
             and part.method is not ACK
             and part.form is None
-            and message[:7] == _ID_FIRST
+            and message.startswith(_ID_FIRST)
             and part.id is not None
         ):
+            first = _ID_FIRST[0] if message.startswith(_ID_FIRST[0]) else _ID_FIRST[1]
             length = len(message) - len(part.content)
-            quote = message.find(b'"', 7)
+            quote = message.find(b'"', len(first))
             rest = message[quote:length] if length <= _REMEMBERED_MAX else b""
-            if rest and message[6 : quote + 1] == part.id and b'"id"' not in rest and 0x5C not in rest:
-                self._rest = rest
+            if rest and message[len(first) - 1 : quote + 1] == part.id and b'"id"' not in rest and 0x5C not in rest:
+                self._first, self._rest = first, rest
                 self._like = Envelope(
                     None, part.method, part.path, part.type, part.accept, part.headers, part.more, b"", None
                 )
