@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.processes import OutputProcess
@@ -24,12 +25,14 @@ class GatewayProcess(OutputProcess):
         environment: dict[str, str] | None = None,
         own_port: bool = True,
         start_s: float = PATIENCE_S,
+        begin: Sequence[str] = (),
     ) -> None:
         """``own_port`` False: the properties say where it listens. ``start_s``: longest wait for it to serve; several
-        workers share the cores."""
+        workers share the cores. ``begin``: what its command line begins with, a program that becomes it."""
         kafka = [f"bootstrap.servers={bootstrap}"] if bootstrap else []
+        port = ["port=0"] if own_port else []
         super().__init__(
-            [sys.executable, "-P", "-m", "kafka_gateway", *(["port=0"] if own_port else []), *kafka, *properties],
+            [*begin, sys.executable, "-P", "-m", "kafka_gateway", *port, *kafka, *properties],
             {**NO_OTHERS, "PYTHONPATH": str(ROOT), **(environment or {})},
         )
         self._start_s = start_s

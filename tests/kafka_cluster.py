@@ -304,12 +304,12 @@ class KafkaCluster:
                 self._await_topic(node, name, partitions)
         return name
 
-    def listeners(self, node: Node) -> dict[str, int]:
-        """Name and port of each listener for clients. The one called PLAINTEXT is the cluster's own, too."""
-        return {"PLAINTEXT": node.port}
+    def listeners(self, node: Node) -> dict[str, str]:
+        """Name and ``HOST:PORT`` of each listener for clients. The one called PLAINTEXT is the cluster's own, too."""
+        return {"PLAINTEXT": f"{HOST}:{node.port}"}
 
-    def advertised(self, node: Node) -> dict[str, int]:
-        """The same, with the ports that clients are told."""
+    def advertised(self, node: Node) -> dict[str, str]:
+        """The same, with what clients are told."""
         return self.listeners(node)
 
     def _await_topic(self, node: Node, name: str, partitions: int) -> None:
@@ -450,8 +450,8 @@ class KafkaCluster:
             self._watchdog.stdin.write(f"{sign}{process.pid}\n")
 
 
-def _named(ports: Mapping[str, int]) -> str:
-    return ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())
+def _named(listeners: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in listeners.items())
 
 
 def _admin(bootstrap: str) -> AdminClient:

@@ -108,8 +108,8 @@ class SecuredKafka(KafkaCluster):
             "connections.max.reauth.ms": "3600000",
         }
 
-    def listeners(self, node: Node) -> dict[str, int]:
-        return {**super().listeners(node), "SASL_SSL": self._ports[node.id]}
+    def listeners(self, node: Node) -> dict[str, str]:
+        return {**super().listeners(node), "SASL_SSL": f"{HOST}:{self._ports[node.id]}"}
 
     def start(self) -> Self:
         super().start()

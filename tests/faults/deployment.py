@@ -1,4 +1,4 @@
-"""Three nodes that serve as one, with all their lines through gates: to Kafka, to each other, and from the balancer."""
+"""Three nodes that serve as one, their lines to Kafka and to each other of either kind (lines.py), and a balancer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
+import pytest
+
 from tests.cache import unavailable
-from tests.faults.gates import FINE, HOST, Gate, Network
+from tests.faults import namespaces
+from tests.faults.gates import HOST, GateLines, Network
+from tests.faults.lines import KAFKA, Lines, node_id
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, Node, free_ports
 
@@ -28,68 +32,64 @@ SESSION_S, HEARTBEAT_S = 6.0, 0.5
 """The defaults: what operators get."""
 PATIENCE_S = 90.0
 """A busy machine takes its time to start things."""
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Whatever proxies this machine has."""
 
 
-class GatedKafka(KafkaCluster):
-    """As `KafkaCluster`, with a listener for each gateway, to which that comes through gates of its own."""
+class LinedKafka(KafkaCluster):
+    """As `KafkaCluster`, with a listener for each gateway, to which that comes through lines of its own."""
 
-    def __init__(self, network: Network, brokers: int, gateways: int) -> None:
+    def __init__(self, lines: Lines, brokers: int, gateways: int) -> None:
         # All at once: nobody listens there yet, so another call could name the same ones.
         ports = free_ports(brokers * (2 + gateways))
         own = iter(ports[2 * brokers :])
         super().__init__(brokers, min_insync_replicas=min(brokers, 2), ports=ports[: 2 * brokers])
-        self._own = {node: {name: next(own) for name in _names(gateways)} for node in self.nodes}
-        self._gates = {
-            node: {name: network.gate(port) for name, port in ports.items()} for node, ports in self._own.items()
-        }
-        plain = "".join(f",{name}:PLAINTEXT" for name in _names(gateways))
+        self._own: dict[int, dict[str, str]] = {node: {} for node in self.nodes}
+        self._told: dict[int, dict[str, str]] = {node: {} for node in self.nodes}
+        for node in self.nodes:
+            for gateway in range(gateways):
+                port = next(own)
+                self._own[node][_name(gateway)] = f"{lines.host(KAFKA)}:{port}"
+                self._told[node][_name(gateway)] = lines.to_broker(gateway, port)
+        plain = "".join(f",{_name(gateway)}:PLAINTEXT" for gateway in range(gateways))
         self.settings["listener.security.protocol.map"] += plain
 
-    def listeners(self, node: Node) -> dict[str, int]:
+    def listeners(self, node: Node) -> dict[str, str]:
         return {**super().listeners(node), **self._own[node.id]}
 
-    def advertised(self, node: Node) -> dict[str, int]:
-        return {**super().advertised(node), **{name: gate.port for name, gate in self._gates[node.id].items()}}
+    def advertised(self, node: Node) -> dict[str, str]:
+        return {**super().advertised(node), **self._told[node.id]}
 
-    def gates(self, gateway: int) -> list[Gate]:
-        """Between that gateway and each broker."""
-        return [gates[_name(gateway)] for gates in self._gates.values()]
-
-    def through_gates(self, gateway: int) -> str:
+    def told(self, gateway: int) -> str:
         """``bootstrap.servers`` of that gateway."""
-        return ",".join(f"{HOST}:{gate.port}" for gate in self.gates(gateway))
+        return ",".join(told[_name(gateway)] for told in self._told.values())
 
 
 def _name(gateway: int) -> str:
     return f"GATEWAY{gateway}"
 
 
-def _names(gateways: int) -> list[str]:
-    return [_name(number) for number in range(gateways)]
-
-
-def node_id(number: int) -> str:
-    """``cluster.node.id`` of that node."""
-    return f"gw-{number}"
-
-
 class Deployment:
     """The nodes. Each keeps its ports and its name over restarts. All methods block."""
 
-    def __init__(self, network: Network, kafka: GatedKafka, directory: Path, workers: int = 1) -> None:
+    def __init__(self, network: Network, lines: Lines, kafka: LinedKafka, directory: Path, workers: int = 1) -> None:
         self.kafka = kafka
+        self.lines = lines
         self._directory = directory
         self._workers = workers
         self.id = f"t{uuid.uuid4().hex[:10]}"
-        rows = _rows(3 * NODES, workers)
-        self.ports = [row[0] for row in rows[:NODES]]
-        self._peer_ports = rows[NODES : 2 * NODES]
-        """Of each node, of each worker."""
-        self._peer_gates = [
-            [network.gate(port, at) for port, at in zip(ports, own, strict=True)]
-            for ports, own in zip(self._peer_ports, rows[2 * NODES :], strict=True)
+        rows = iter(_rows(4 * NODES, workers))
+        clients, operators, peers, spare = ([next(rows) for _ in range(NODES)] for _ in range(4))
+        self._addresses = [(lines.host(number), row[0]) for number, row in enumerate(clients)]
+        self._operators = [(lines.host(number), row[0]) for number, row in enumerate(operators)]
+        self._peer_ports = [row[0] for row in peers]
+        """Of the first worker of each node."""
+        self._told = [
+            lines.to_node(number, ports, spares)
+            for number, (ports, spares) in enumerate(zip(peers, spare, strict=True))
         ]
-        self.balancer = network.balancer(self.ports)
+        """Where the others find that."""
+        self.balancer = network.balancer(dict(zip(self._addresses, self._operators, strict=True)))
         self._nodes: dict[int, GatewayProcess] = {}
         self._stack = contextlib.ExitStack()
         self._secret = directory / "secret"
@@ -111,27 +111,35 @@ class Deployment:
 
     def url(self, number: int) -> str:
         """Of that node, past the balancer."""
-        return f"http://{HOST}:{self.ports[number]}"
+        host, port = self._addresses[number]
+        return f"http://{host}:{port}"
+
+    def operators_url(self, number: int) -> str:
+        """Of that node, where it tells how it is."""
+        host, port = self._operators[number]
+        return f"http://{host}:{port}"
 
     def start(self, number: int) -> None:
         """Returns when it listens."""
         file = self._directory / f"{node_id(number)}.properties"
         properties = {
-            "port": self.ports[number],
-            "bootstrap.servers": self.kafka.through_gates(number),
+            "listeners": self.url(number),
+            "admin.listeners": self.operators_url(number),
+            "listeners.insecure": "true",  # not every kind of lines has them on loopback
+            "bootstrap.servers": self.kafka.told(number),
             "workers": self._workers,
             "cluster.enable": "true",
             "cluster.id": self.id,
             "cluster.node.id": node_id(number),
             "cluster.slots": SLOTS,
-            "cluster.peer.listener": f"tcp://{HOST}:{self._peer_ports[number][0]}",
-            "cluster.peer.advertised": f"tcp://{HOST}:{self._peer_gates[number][0].port}",
+            "cluster.peer.listener": f"tcp://{self.lines.host(number)}:{self._peer_ports[number]}",
+            "cluster.peer.advertised": f"tcp://{self._told[number]}",
             "cluster.peer.secret.file": self._secret,
             "cluster.drain.wait.ms": 1000,
             "access.log.enable": "false",
         }
         file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        process = GatewayProcess(str(file), own_port=False, start_s=PATIENCE_S)
+        process = GatewayProcess(str(file), own_port=False, start_s=PATIENCE_S, begin=self.lines.begin(number))
         self._nodes[number] = self._stack.enter_context(process)
 
     def signal(self, number: int, what: Signals) -> None:
@@ -159,28 +167,11 @@ class Deployment:
         """Until that stands in its log."""
         self._nodes[number].wait_for(pattern, PATIENCE_S)
 
-    # --- the lines ----------------------------------------------------------------------------------------------------
-
-    def to_kafka(self, number: int) -> list[Gate]:
-        """Between that node and the brokers."""
-        return self.kafka.gates(number)
-
-    def to_peer(self, number: int) -> list[Gate]:
-        """In front of each worker of that node, for the other nodes."""
-        return self._peer_gates[number]
-
-    def mend(self) -> None:
-        """All lines are as they should be."""
-        for number in range(NODES):
-            for gate in (*self.to_kafka(number), *self.to_peer(number)):
-                for who in ("", *map(node_id, range(NODES))):
-                    gate.set(FINE, of=who)
-
     # --- what they say ------------------------------------------------------------------------------------------------
 
     def page(self, number: int) -> dict[str, Any]:
         """``GET /cluster`` of that node, of whichever worker gets the request. OSError."""
-        with urllib.request.urlopen(f"{self.url(number)}/cluster", timeout=10) as reply:
+        with _DIRECTLY.open(f"{self.operators_url(number)}/cluster", timeout=10) as reply:
             found: dict[str, Any] = json.loads(reply.read())
             return found
 
@@ -197,7 +188,7 @@ class Deployment:
     def is_ready(self, number: int) -> bool:
         """Whether it says so."""
         try:
-            with urllib.request.urlopen(f"{self.url(number)}/health/ready", timeout=10):
+            with _DIRECTLY.open(f"{self.operators_url(number)}/health/ready", timeout=10):
                 return True
         except urllib.error.HTTPError as error:
             error.close()
@@ -255,19 +246,27 @@ def until(seconds: float, pause_s: float = 0.2) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(brokers: int, directory: Path, workers: int = 1) -> Iterator[Deployment]:
+def running(brokers: int, directory: Path, workers: int = 1, *, packets: bool = False) -> Iterator[Deployment]:
     """A Kafka of its own, and nodes that serve as one in front of it. Without Java the test is skipped, in CI it
-    fails."""
-    with Network() as network:
+    fails. ``packets``: the lines lose packets, in network namespaces; where these cannot be, the test is skipped, in CI
+    too, for it is the machine's right."""
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network())
+        lines = _namespaces(stack) if packets else GateLines(network)
         try:
-            kafka = GatedKafka(network, brokers, NODES).start()
+            kafka = LinedKafka(lines, brokers, NODES).start()
         except KafkaUnavailableError as error:
             unavailable(str(error))
-        try:
-            with Deployment(network, kafka, directory, workers) as started:
-                yield started
-        finally:
-            kafka.stop()
+        stack.callback(kafka.stop)
+        yield stack.enter_context(Deployment(network, lines, kafka, directory, workers))
+
+
+def _namespaces(stack: contextlib.ExitStack) -> Lines:
+    try:
+        namespaces.check()
+    except namespaces.NamespacesUnavailableError as error:
+        pytest.skip(str(error))
+    return stack.enter_context(namespaces.Namespaces(NODES))
 
 
 Strike = Callable[[Deployment], None]

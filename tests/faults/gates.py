@@ -11,13 +11,16 @@ import contextlib
 import random
 import re
 import threading
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar
+
+from tests.faults.lines import FINE, KAFKA, Way, Weather, node_id
 
 HOST = "127.0.0.1"
-Way = Literal["there", "back"]
+Address = tuple[str, int]
+Direction = Literal["there", "back"]
 """From who has connected, and to it."""
-BOTH: tuple[Way, ...] = ("there", "back")
 ANYBODY = ""
 RESEND_S = 0.3
 """How much longer a piece takes that was lost, and sent again by TCP."""
@@ -27,19 +30,6 @@ _WHO = re.compile(rb'"process":"([^"/]+)/')
 
 T = TypeVar("T")
 G = TypeVar("G", bound="Gate")
-
-
-class Weather(NamedTuple):
-    """What a line is like."""
-
-    passes: bool = True
-    delay_s: float = 0.0
-    lost: float = 0.0
-    """The share of pieces that are lost at first."""
-
-
-FINE = Weather()
-CUT = Weather(passes=False)
 
 
 class Network:
@@ -63,13 +53,13 @@ class Network:
         """What it returns, from whatever thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
-    def gate(self, target: int, port: int = 0) -> Gate:
-        """A gate in front of a port of this machine; ``port``: its own, 0 for any."""
+    def gate(self, target: Address, port: int = 0) -> Gate:
+        """A gate in front of whoever listens there; ``port``: its own, 0 for any."""
         gate = Gate(lambda: [target], port)
         return self._opened(gate)
 
-    def balancer(self, targets: Sequence[int]) -> Balancer:
-        """One in front of the nodes that listen there for clients."""
+    def balancer(self, targets: Mapping[Address, Address]) -> Balancer:
+        """One in front of nodes: where each listens for clients, and where it says whether it is ready."""
         return self._opened(Balancer(targets))
 
     def _opened(self, gate: G) -> G:
@@ -82,10 +72,10 @@ class Gate:
     """Passes connections on. Where several connect through it, weather may be that of one of them: a process of a
     cluster says who it is in the first frame of a connection (cluster.md §9)."""
 
-    def __init__(self, choose: Callable[[], Collection[int]], port: int = 0) -> None:
-        """``choose``: where a new connection is to go; to the first port at which somebody listens."""
+    def __init__(self, choose: Callable[[], Collection[Address]], port: int = 0) -> None:
+        """``choose``: where a new connection is to go; to the first address at which somebody listens."""
         self._choose = choose
-        self._weather: dict[tuple[str, Way], Weather] = {}
+        self._weather: dict[tuple[str, Direction], Weather] = {}
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = port
@@ -103,18 +93,27 @@ class Gate:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def set(self, weather: Weather, ways: Sequence[Way] = BOTH, of: str = ANYBODY) -> None:
+    def set(self, weather: Weather, direction: Direction, of: str = ANYBODY) -> None:
         """From any thread. ``of``: the ``cluster.node.id`` of who has connected."""
 
         def change() -> None:
-            for way in ways:
-                self._weather[of, way] = weather
+            self._weather[of, direction] = weather
             self._changed.set()
             self._changed = asyncio.Event()
 
         self._loop.call_soon_threadsafe(change)
 
-    def _now(self, who: str, way: Way) -> Weather:
+    def clear(self) -> None:
+        """It passes everything on at once again. From any thread."""
+
+        def change() -> None:
+            self._weather.clear()
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+        self._loop.call_soon_threadsafe(change)
+
+    def _now(self, who: str, way: Direction) -> Weather:
         return self._weather.get((who, way)) or self._weather.get((ANYBODY, way), FINE)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,9 +129,9 @@ class Gate:
             self._tasks.discard(task)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in self._choose():
+        for address in self._choose():
             with contextlib.suppress(OSError):
-                back, there = await asyncio.open_connection(HOST, port)
+                back, there = await asyncio.open_connection(*address)
                 break
         else:
             return
@@ -143,7 +142,7 @@ class Gate:
             there.transport.abort()
 
     async def _line(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way, who: asyncio.Future[str]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction, who: asyncio.Future[str]
     ) -> None:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
@@ -187,39 +186,40 @@ class Balancer(Gate):
     """Gives each connection to the next node that is ready, as HAProxy does: it asks for ``/health/ready``, and tries
     another node where nobody listens. A node that is not ready any more keeps the connections that it has."""
 
-    def __init__(self, targets: Sequence[int]) -> None:
+    def __init__(self, targets: Mapping[Address, Address]) -> None:
         super().__init__(self._next)
+        self._checks = dict(targets)
         self._targets = list(targets)
         self._turn = 0
         self._ready = set(targets)
 
     async def open(self) -> None:
         await super().open()
-        self._tasks.update(self._loop.create_task(self._probe(port)) for port in self._targets)
+        self._tasks.update(self._loop.create_task(self._probe(*each)) for each in self._checks.items())
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def _next(self) -> list[int]:
+    def _next(self) -> list[Address]:
         self._turn += 1
         turn = self._turn % len(self._targets)
-        ports = self._targets[turn:] + self._targets[:turn]
-        return [port for port in ports if port in self._ready] or ports
+        targets = self._targets[turn:] + self._targets[:turn]
+        return [each for each in targets if each in self._ready] or targets
 
-    async def _probe(self, port: int) -> None:
+    async def _probe(self, target: Address, check: Address) -> None:
         while True:
-            if await _is_ready(port):
-                self._ready.add(port)
+            if await _is_ready(check):
+                self._ready.add(target)
             else:
-                self._ready.discard(port)
+                self._ready.discard(target)
             await asyncio.sleep(PROBE_S)
 
 
-async def _is_ready(port: int) -> bool:
+async def _is_ready(check: Address) -> bool:
     try:
         async with asyncio.timeout(PROBE_PATIENCE_S):
-            reader, writer = await asyncio.open_connection(HOST, port)
+            reader, writer = await asyncio.open_connection(*check)
             try:
                 writer.write(b"GET /health/ready HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")
                 return (await reader.readline()).split(b" ")[1:2] == [b"200"]
@@ -227,3 +227,51 @@ async def _is_ready(port: int) -> bool:
                 writer.transport.abort()
     except (OSError, TimeoutError):
         return False
+
+
+class GateLines:
+    """`Lines` through gates: every place is this machine's loopback. A gate answers connections that begin, also while
+    it is cut, and passes on later what came meanwhile."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._to_kafka: dict[int, list[Gate]] = defaultdict(list)
+        """Between that node and each broker."""
+        self._to_node: dict[int, list[Gate]] = defaultdict(list)
+        """In front of each worker of that node, for the other nodes."""
+
+    def host(self, place: int) -> str:
+        return HOST
+
+    def begin(self, node: int) -> Sequence[str]:
+        return ()
+
+    def to_broker(self, node: int, port: int) -> str:
+        gate = self._network.gate((HOST, port))
+        self._to_kafka[node].append(gate)
+        return f"{HOST}:{gate.port}"
+
+    def to_node(self, node: int, ports: range, spares: range) -> str:
+        for port, spare in zip(ports, spares, strict=True):
+            self._to_node[node].append(self._network.gate((HOST, port), spare))
+        return f"{HOST}:{spares[0]}"
+
+    def set(self, weather: Weather, way: Way) -> None:
+        sender, receiver = way
+        if receiver == KAFKA:
+            for gate in self._to_kafka[sender]:
+                gate.set(weather, "there")
+            return
+        if sender == KAFKA:
+            for gate in self._to_kafka[receiver]:
+                gate.set(weather, "back")
+            return
+        for gate in self._to_node[receiver]:
+            gate.set(weather, "there", of=node_id(sender))
+        for gate in self._to_node[sender]:
+            gate.set(weather, "back", of=node_id(receiver))
+
+    def mend(self) -> None:
+        for gates in (*self._to_kafka.values(), *self._to_node.values()):
+            for gate in gates:
+                gate.clear()

@@ -57,7 +57,7 @@ class Ownership:
             sent = time.monotonic()
             boot, process, slots = "", "", set[str]()
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self._http.get(f"{self._deployment.url(number)}/cluster") as reply:
+                async with self._http.get(f"{self._deployment.operators_url(number)}/cluster") as reply:
                     if reply.status == 200:
                         page = await reply.json(content_type=None)
                         boot, process, slots = page["boot"], page["process"], served(page)
