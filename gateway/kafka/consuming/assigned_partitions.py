@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import confluent_kafka
@@ -21,6 +21,7 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.flow import Flow
 from kafka_gateway.kafka.consuming.offset_queries import (
     QUERY_S,
+    START_S,
     committed_offsets,
     log_bounds,
     offsets_at_times,
@@ -36,6 +37,8 @@ AFRESH_S = 5.0
 
 UNKNOWN = confluent_kafka.OFFSET_INVALID
 """A start that librdkafka is to find out: the committed offset, or where ``auto.offset.reset`` says."""
+_LOOK_AGAIN_S, _LOOK_S = 1.0, 0.1
+_LEARN_S = 2.0
 
 
 class AssignedPartitions:
@@ -78,6 +81,7 @@ class AssignedPartitions:
         """Topics that Kafka did not know when it was asked last."""
         self._anew: set[str] = set()
         """Topics that begin at the beginning when they are assigned next."""
+        self._look_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -334,6 +338,40 @@ class AssignedPartitions:
             self._unplaced.pop(place, None)
 
     # --- questions ----------------------------------------------------------------------------------------------------
+
+    def _existing(self, partitions: Sequence[Partition]) -> Sequence[Partition]:
+        """Those that there are, where they were assigned by hand: Kafka refuses all of a question that names another.
+
+        librdkafka refuses it, too, as long as it has not heard of the topic. Blocks. Not for librdkafka's callbacks:
+        ``list_topics`` within a ``consume()`` of the same thread makes the binding (2.16) abort the process.
+        """
+        if self.mode == "group":
+            return partitions
+        known: set[Partition] = set()
+        for topic in {topic for topic, _ in partitions}:
+            found = self.client.list_topics(topic, timeout=START_S).topics[topic]
+            if found.error is None:
+                known.update((topic, number) for number in found.partitions)
+        return [place for place in partitions if place in known]
+
+    def look_for_missing(self, now: float) -> None:
+        """Asks for a topic that was unknown, once a second at most: librdkafka would after five minutes. Blocks."""
+        if not self.missing or now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AGAIN_S
+        topic = self.missing.pop()
+        if not self.learn(topic, _LOOK_S):
+            self.missing.add(topic)
+
+    def learn(self, topic: str, within_s: float = _LEARN_S) -> bool:
+        """Has librdkafka ask for the topic now, so that it knows of new partitions; whether there is such a topic.
+
+        Blocks. May be called on any thread.
+        """
+        try:
+            return self.client.list_topics(topic, timeout=within_s).topics[topic].error is None
+        except KafkaException:
+            return False
 
     def committed(self, partitions: Collection[Partition]) -> list[PartitionOffset]:
         """What the group has committed, without partitions of which it has nothing. Blocks."""

@@ -52,9 +52,7 @@ LAST_COMMIT_S = 900.0
 _COORDINATOR_S = 0.2
 """How long after word of a lost coordinator the starts are asked for again."""
 _PLACE_AGAIN_S = 1.0
-_LOOK_AGAIN_S, _LOOK_S = 1.0, 0.1
 _SLICE_S = 0.5
-_LEARN_S = 2.0
 _COUNT_EVERY_S = 1.0
 _LEAVE_S = 0.2
 _JOIN_S = 5.0
@@ -110,7 +108,6 @@ class GroupClient(AssignedPartitions):
         """Whether the client has the member id of a group that it has left: Kafka refuses its commits, for ever."""
         self._has_joined = False
         """Whether the group has answered the client since it joined it last."""
-        self._look_at = 0.0
         self._count_at = 0.0
         self._record_bytes = 0
         """The size of the value that was polled last."""
@@ -248,21 +245,6 @@ class GroupClient(AssignedPartitions):
             return {}
         return {place: self.uncommitted_starts[place] for place in partitions if place in self.uncommitted_starts}
 
-    def _existing(self, partitions: Sequence[Partition]) -> Sequence[Partition]:
-        """Those that there are, where they were assigned by hand: Kafka refuses all of a question that names another.
-
-        librdkafka refuses it, too, as long as it has not heard of the topic. Blocks. Not for librdkafka's callbacks:
-        ``list_topics`` within a ``consume()`` of the same thread makes the binding (2.16) abort the process.
-        """
-        if self.mode == "group":
-            return partitions
-        known: set[Partition] = set()
-        for topic in {topic for topic, _ in partitions}:
-            found = self.client.list_topics(topic, timeout=START_S).topics[topic]
-            if found.error is None:
-                known.update((topic, number) for number in found.partitions)
-        return [place for place in partitions if place in known]
-
     def assign_from_starts(self, partitions: Collection[Partition]) -> None:
         """As `assign`, from starts that are asked for here, so that whoever commits knows them. Blocks.
 
@@ -286,25 +268,6 @@ class GroupClient(AssignedPartitions):
             self._apply()
             self._unplaced = dict.fromkeys(wanted, why)
             self._place_at = time.monotonic() + _PLACE_AGAIN_S
-
-    def look_for_missing(self, now: float) -> None:
-        """Asks for a topic that was unknown, once a second at most: librdkafka would after five minutes. Blocks."""
-        if not self.missing or now < self._look_at:
-            return
-        self._look_at = now + _LOOK_AGAIN_S
-        topic = self.missing.pop()
-        if not self.learn(topic, _LOOK_S):
-            self.missing.add(topic)
-
-    def learn(self, topic: str, within_s: float = _LEARN_S) -> bool:
-        """Has librdkafka ask for the topic now, so that it knows of new partitions; whether there is such a topic.
-
-        Blocks. May be called on any thread.
-        """
-        try:
-            return self.client.list_topics(topic, timeout=within_s).topics[topic].error is None
-        except KafkaException:
-            return False
 
     # --- the group's assignments --------------------------------------------------------------------------------------
 
