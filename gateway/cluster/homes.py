@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.all_workers import AllWorkers, answers_of
-from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process
+from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process, Reach
 from kafka_gateway.cluster.routing import Turn, decide
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.cluster.streams import MovingStream
@@ -30,6 +30,8 @@ _AGAIN_S: Final = 0.1
 """How soon a process is tried again that could not be reached, or did not hold the slot."""
 _LATE_S: Final = 0.5
 """How long a process may take to answer after another one has the slot."""
+_UNKNOWN: Final = Reach(None, None, "")
+"""Of a process that has said that it is gone."""
 _STOPPING_S: Final = 1.5
 """Longest hold while this gateway stops."""
 
@@ -142,6 +144,7 @@ class ClusterHomes:
                     "state": each.claim.state,
                     "slots": each.claim.slots,
                     "peers": each.claim.peers,
+                    **self._reach(each.id),
                 }
                 for each in table
             },
@@ -151,6 +154,11 @@ class ClusterHomes:
             slot = store.slot(_hash(*key))
             shown |= {"slot": slot, "owner": owners.get(slot)}
         return shown
+
+    def _reach(self, process: str) -> dict[str, Any]:
+        found = self._peers.reach(process) or _UNKNOWN
+        heard = None if found.heard_ago_s is None else round(found.heard_ago_s, 1)
+        return {"reachable": found.reachable, "heard_ago_s": heard, "error": found.trouble}
 
     def _owner(self, slot: int) -> str | None:
         """The process that serves it: the state here counts more than the table."""

@@ -33,6 +33,7 @@ from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.own_names import group_of
 from kafka_gateway.relays import Relays
+from kafka_gateway.state_log import StateLog
 
 log = logging.getLogger("gateway.cluster")
 
@@ -76,6 +77,8 @@ class Node:
         """``workers``: processes of this node."""
         self._config = config
         self._kafka = kafka
+        self._peers = peers
+        self._states = StateLog(log)
         self.process = process
         self._group, self._topic, self._process_topic = names_of(process.cluster)
         session_s, heartbeat_s = (
@@ -171,17 +174,16 @@ class Node:
 
     async def _join(self) -> None:
         """Returns when this process is a member, however long Kafka is away."""
-        told = ""
         while True:
             try:
                 found = await self._instances.find_or_make(self._config.integer("cluster.slots"))
                 break
             except ServiceError as error:
                 self.store.trouble = error.message
-                if error.message != told:
-                    told = error.message
-                    log.warning("topic %s: %s; trying again every second", self._topic, error.message)
+                text = "topic %s: %s; trying again every second"
+                self._states.trouble("topic", error.message, logging.WARNING, text, self._topic, error.message)
             await asyncio.sleep(_AGAIN_S)
+        self._states.well("topic", text="topic %s is there", values=(self._topic,))
         config = self._config
         replicas = config.integer("cluster.replication.factor")
         topic = CompactedTopic(self._process_topic, replicas, _RETENTION_MS)
@@ -201,6 +203,7 @@ class Node:
             asyncio.get_running_loop().create_task(self.processes.keep(self._log), name="tell processes")
         )
         await self._tell("serving")  # before it can fence another process
+        self._peers.watch()
         member = re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.process.cluster}.{self.process.id.replace('/', '.')}")
         self._slot_group = SlotGroup(
             self._topic,

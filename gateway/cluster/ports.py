@@ -41,6 +41,18 @@ class PeerLost(Exception):
         self.sent = sent
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """What this process knows of its way to another one."""
+
+    reachable: bool | None
+    """Whether it could be reached when that was tried last; None: not tried yet."""
+    heard_ago_s: float | None
+    """Since when nothing was heard of it, on whichever connection; None: it was never heard."""
+    trouble: str
+    """Why it could not be reached."""
+
+
 class Peers(Protocol):
     """The other processes of the cluster, as far as they can be reached: those of this node from the start, others once
     they have claimed where they listen. Belongs to the event loop."""
@@ -59,6 +71,12 @@ class Peers(Protocol):
     def forget(self, process: str) -> None:
         """The process is gone for good."""
 
+    def watch(self) -> None:
+        """Begins to look whether the others can be reached, every few seconds: they know this process by now."""
+
+    def reach(self, process: str) -> Reach | None:
+        """Whether it can be reached; None: nobody has told of it."""
+
     @property
     def carries_proofs(self) -> bool:
         """Whether what clients prove themselves with may go to other processes: nobody reads it on the way."""
@@ -69,10 +87,11 @@ class Peers(Protocol):
         ``relay``: the handler of `kafka_gateway.relays` that it is for, in place of that. It gets the client's proof,
         so no address is of use where that could be read on the way; and what it raises is raised.
 
-        Opens the connection on first need, and tries for ``cluster.peer.connect.timeout.ms``. Does not hold, does not
-        try twice, and sends nothing again: that is the caller's. A reply with the status `MISROUTED` is handed back as
-        it came. A stream in the reply ends with InstanceUnavailable if the process is lost. Cancelling the call cancels
-        the request there.
+        Opens the connection on first need, and tries for ``cluster.peer.connect.timeout.ms``; a process that could not
+        be reached is tried again after a time that grows to some seconds, and there is no reply until then. Does not
+        hold, does not try twice, and sends nothing again: that is the caller's. A reply with the status `MISROUTED` is
+        handed back as it came. A stream in the reply ends with InstanceUnavailable if the process is lost. Cancelling
+        the call cancels the request there.
 
         Raises:
             PeerLost: see there.

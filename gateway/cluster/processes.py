@@ -25,6 +25,7 @@ from kafka_gateway.cluster.table import Table
 from kafka_gateway.definitions import VERSION
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog
+from kafka_gateway.state_log import StateLog
 
 log = logging.getLogger("gateway.cluster")
 
@@ -60,6 +61,7 @@ class Processes:
         self._state: State = "serving"
         self._contradicted: list[float] = []
         self._settled = asyncio.Event()
+        self._states = StateLog(log)
         self.table = Table()
         self.read = asyncio.Event()
         """Set when all has been read that was there at the start."""
@@ -86,8 +88,10 @@ class Processes:
             try:
                 claim = read_claim(value)
             except UnknownRecord as error:
-                log.warning("a record of process %.80s cannot be read and is left out: %s", process, error)
+                text = "a record of process %.80s cannot be read and is left out: %s"
+                self._states.trouble(process, str(error), logging.WARNING, text, process, error)
                 return
+            self._states.forget(process)
             changed = self.table.put(process, claim, offset, time.monotonic())
             if process == self._process.id:
                 self._note_own(claim.boot)
@@ -189,8 +193,10 @@ class Processes:
         try:
             await self._log.write([(key, value)])
         except ServiceError as error:
-            log.warning("what this process serves cannot be told: %s", error.message)
+            text = "what this process serves cannot be told: %s"
+            self._states.trouble("tell", error.message, logging.WARNING, text, error.message)
             return False
+        self._states.well("tell", text="what this process serves is told again")
         return True
 
     async def _forget_the_silent(self) -> None:

@@ -27,6 +27,7 @@ from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.kafka.ports.slots import SlotRecord
 from kafka_gateway.records import OutgoingRecord
+from kafka_gateway.state_log import StateLog
 
 log = logging.getLogger("gateway.cluster")
 
@@ -100,6 +101,7 @@ class SlotStore:
         self._topic = topic
         self._producer = producer
         self._watcher = watcher
+        self._states = StateLog(log)
         self.count = 0
         """How many slots there are in all; 0: not known yet."""
         self.holders: list[Holder] = []
@@ -270,8 +272,10 @@ class SlotStore:
         record = OutgoingRecord(record_key(key), value, self.slot(hash_of_key(key)), headers=headers)
         (stored,) = await self._producer().send(self._topic, [record])
         if isinstance(stored, ServiceError):
-            log.warning("a definition could not be stored: %s", stored.message)
+            text = "definitions of consumer instances cannot be stored: %s"
+            self._states.trouble("store", stored.message, logging.WARNING, text, stored.message)
             raise InstanceUnavailable() from stored
+        self._states.well("store", text="definitions of consumer instances are stored again")
 
     def _changed(self) -> None:
         self._watcher.slots_changed()

@@ -20,6 +20,7 @@ from kafka_gateway.errors import GONE, SHUTDOWN, ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.relays import UNKNOWN, Relays
 from kafka_gateway.session import Session
+from kafka_gateway.state_log import StateLog
 from kafka_gateway.stream import Stream
 from kafka_gateway.workers.client_sessions import ClientSessions, ForwardedClient
 from kafka_gateway.workers.failures import failure_of
@@ -43,7 +44,7 @@ from kafka_gateway.workers.frames import (
     untold,
 )
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.wire import Judge, Wire, no_fault
+from kafka_gateway.workers.wire import SILENT, Judge, Wire, no_fault
 
 log = logging.getLogger("gateway.workers")
 
@@ -79,8 +80,9 @@ class Answering(Wire):
         over: Callable[[Answering], None],
         requests_max: int = 4096,
         judge: Judge = no_fault,
+        states: StateLog | None = None,
     ) -> None:
-        super().__init__(greeting, judge, gateway.memory)
+        super().__init__(greeting, judge, gateway.memory, states)
         self._gateway = gateway
         self._relays = Relays.of(gateway)
         self._over = over
@@ -149,7 +151,7 @@ class Answering(Wire):
         self._looking = None
         if self._works or self._outgoing or self._arriving:
             if (silent_s := self.silence(self._look_at, ping_s)) >= _PINGS_MISSED * ping_s:
-                self.give_up(f"it gives no sign of life for {silent_s:.1f} s")
+                self.give_up(f"it gives no sign of life for {silent_s:.1f} s", SILENT)
             else:
                 self._look_later()
 

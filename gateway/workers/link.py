@@ -17,6 +17,7 @@ from kafka_gateway.holding import Holding
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
+from kafka_gateway.state_log import StateLog
 from kafka_gateway.stream import Payload
 from kafka_gateway.workers.failures import error_of
 from kafka_gateway.workers.fields import FieldsOut
@@ -39,7 +40,7 @@ from kafka_gateway.workers.frames import (
     told,
 )
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.wire import NOBODYS, Judge, LinkLost, Wire, no_fault
+from kafka_gateway.workers.wire import NOBODYS, SILENT, Judge, LinkLost, Wire, no_fault
 
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Header fields that stay in the process that has judged them, beside those that the authenticators read."""
@@ -79,9 +80,14 @@ class Link(Wire):
     is lost, or the other process stops."""
 
     def __init__(
-        self, greeting: Greeting, terms: Terms, gone: Callable[[Link], None] = lambda _: None, judge: Judge = no_fault
+        self,
+        greeting: Greeting,
+        terms: Terms,
+        gone: Callable[[Link], None] = lambda _: None,
+        judge: Judge = no_fault,
+        states: StateLog | None = None,
     ) -> None:
-        super().__init__(greeting, judge, terms.memory)
+        super().__init__(greeting, judge, terms.memory, states)
         self._gone = gone
         self._terms = terms
         self._fields = FieldsOut(_PROOFS | terms.secret)
@@ -150,7 +156,7 @@ class Link(Wire):
         waiting: asyncio.Future[tuple[Answer, bytes]] = self._loop.create_future()
         self._asked[id] = waiting, self._loop.time()
         if self._looking is None:
-            self.heard_at = self._loop.time()
+            self.counted_from = self._loop.time()
             self._look_later()
         try:
             self.send(head, content)
@@ -298,7 +304,7 @@ class Link(Wire):
         self._look_at = self._loop.time() + self._terms.ping_s
         if self._asked:  # who has waited longest is not to wait longer than the limit
             longest = next(iter(self._asked.values()))[1]
-            due = max(longest, self.heard_at) + self._silence_max_s
+            due = max(longest, self.heard_at, self.counted_from) + self._silence_max_s
             self._look_at = min(self._look_at, max(due, self._loop.time() + _AGAIN_S))
         self._looking = self._loop.call_at(self._look_at, self._look, context=NOBODYS)
 
@@ -312,7 +318,7 @@ class Link(Wire):
         now = self._loop.time()
         if self._terms.drops:
             if silent_s >= 2 * ping_s:
-                self.give_up(f"it gives no sign of life for {silent_s:.1f} s")
+                self.give_up(f"it gives no sign of life for {silent_s:.1f} s", SILENT)
                 return
         elif silent_s >= self._silence_max_s:
             for waiting, since in self._asked.values():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
 from kafka_gateway.config import Config, ConfigError, Fault
+from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.addresses import PeerAddress, parse_net_address
 from kafka_gateway.workers.greeting import SECRET_MIN
 from kafka_gateway.workers.own_certificate import WrongCertificate, judge
@@ -24,6 +26,8 @@ KEY: Final = "cluster.peer.tls.key"
 CA: Final = "cluster.peer.tls.ca"
 SECRET: Final = "cluster.peer.secret.file"
 _SECRET_MAX: Final = 4096
+_SOON_S: Final = 7 * 24 * 3600
+"""So long before its end a certificate is spoken of."""
 
 
 def brings_proofs(config: Config) -> bool:
@@ -176,6 +180,10 @@ def _fault(config: Config, key: str, text: str) -> Fault:
     return Fault(config.place(key), key, text)
 
 
+def _day(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(time_s))
+
+
 class PeerTls:
     """Both ends' TLS of the connections between nodes: certificates are shown and asked for, by both.
 
@@ -204,6 +212,19 @@ class PeerTls:
         """For the end that connects. It judges the name of the host that it connects to."""
         self._look()
         return self._client
+
+    def look_at_end(self, states: StateLog) -> None:
+        """Tells when this node's certificate ends, or has ended. New files are taken."""
+        self._look()
+        left_s = self.ends_at - time.time()
+        if left_s > _SOON_S:
+            states.well(PeerTls, text="%s: the certificate is good until %s", values=(CERT, _day(self.ends_at)))
+        elif left_s > 0:
+            text = "%s: the certificate ends on %s; other nodes refuse it then: put a new one there"
+            states.trouble(PeerTls, "soon", logging.WARNING, text, CERT, _day(self.ends_at))
+        else:
+            text = "%s: the certificate has ended, and other nodes refuse it: put a new one there"
+            states.trouble(PeerTls, "ended", logging.ERROR, text, CERT)
 
     def _look(self) -> None:
         if (seen := self._stamps()) == self._seen:

@@ -12,37 +12,40 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import socket
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from kafka_gateway.cluster.ports import PeerLost, Process
+from kafka_gateway.cluster.ports import PeerLost, Process, Reach
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.listening import bind_unix
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable
 from kafka_gateway.messages import Reply, Request
-from kafka_gateway.workers.addresses import PeerAddress, unix_name, usable
+from kafka_gateway.state_log import StateLog
+from kafka_gateway.workers.addresses import unix_name, usable
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.certificate_names import names_host
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
 from kafka_gateway.workers.link import Link
+from kafka_gateway.workers.peer import LOOK_S, Peer, Ways, reason_of
 from kafka_gateway.workers.peer_directory import PEER_DIR, socket_path, trouble_with
 from kafka_gateway.workers.peer_settings import PeerSettings, PeerTls
 from kafka_gateway.workers.siblings import terms_of
-from kafka_gateway.workers.wire import NOBODYS, LinkLost, Wire, no_fault, tell_cut_off, told_address
+from kafka_gateway.workers.wire import LinkLost, Wire, no_fault, tell_cut_off, told_address
 
 log = logging.getLogger("gateway.workers")
 
 _STRANGERS_MAX: Final = 32
 """Connections from one address that have not proved yet who they are."""
 _AGAIN_S: Final = 0.1
+_AGAIN_MOST_S: Final = 5.0
+_EACH_S: Final = 0.05
+"""Between looks at two processes: with hundreds of them it takes longer to have looked at all."""
 
 
 @contextlib.asynccontextmanager
@@ -63,19 +66,6 @@ async def open_peers(
         await peers.close(config.seconds("shutdown.graceful.ms"))
 
 
-@dataclass(slots=True)
-class _Known:
-    """What a process has claimed, and the connection to it."""
-
-    addresses: Sequence[str]
-    link: Link | None = None
-    opening: asyncio.Task[Link] | None = None
-    in_clear: bool = False
-    """Whether the connection could be read on its way."""
-    trouble: str = ""
-    """Why no connection came about, as the log has it already."""
-
-
 class ClusterPeers:
     """Belongs to the event loop."""
 
@@ -90,7 +80,10 @@ class ClusterPeers:
         self._number = int(number)
         self._terms = replace(terms_of(config, gateway), drops=True)
         self._connect_s = config.seconds("cluster.peer.connect.timeout.ms")
-        self._known: dict[str, _Known] = {}
+        self._states = StateLog(log)
+        self._ways = Ways(process, self._settings, self._directory, self._terms, self._connect_s, self._states)
+        self._known: dict[str, Peer] = {}
+        self._watching: asyncio.Task[None] | None = None
         self._answering: set[Answering] = set()
         self._strangers: Counter[str] = Counter()
         self._links: set[Link] = set()
@@ -108,17 +101,35 @@ class ClusterPeers:
     def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
         known = self._known.get(process)
         if known is None:
-            self._known[process] = _Known(tuple(addresses))
-        else:
-            known.addresses = tuple(addresses)
+            known = self._known[process] = Peer(process, (), self._ways, self._links)
+        known.told(boot, tuple(addresses))
 
     def forget(self, process: str) -> None:
         known = self._known.pop(process, None)
         if known is not None:
-            if known.opening is not None:
-                known.opening.cancel()
-            if known.link is not None:
-                known.link.close()
+            known.close()
+
+    def watch(self) -> None:
+        if self._watching is None:
+            self._watching = self._spawn(self._watch())
+
+    async def _watch(self) -> None:
+        """Looks after every process that is known, and after this one's certificate, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)  # first, too: the others are about to read what this process has told
+            for known in list(self._known.values()):
+                known.watch()
+                await asyncio.sleep(_EACH_S)
+            if self._settings.tls is not None:
+                self._settings.tls.look_at_end(self._states)
+
+    def reach(self, process: str) -> Reach | None:
+        if process == self._me.id:
+            return Reach(True, 0.0, "")
+        known = self._known.get(process)
+        if known is None:
+            return None
+        return known.reach_told(max((each.heard_at for each in self._answering if each.other == process), default=0.0))
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +140,7 @@ class ClusterPeers:
 
     async def call(self, process: str, request: Request, relay: str = "") -> Reply:
         known = self._find(process)
-        link = known.link or await self._reach(process, known)
+        link = await self._link(process, known)
         if relay and known.in_clear:
             raise PeerLost(process, sent=False)
         try:
@@ -142,8 +153,7 @@ class ClusterPeers:
             raise HeadTooLarge(f"The request cannot be sent to another process: {error}.") from None
 
     async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        known = self._find(process)
-        link = known.link or await self._reach(process, known)
+        link = await self._link(process, self._find(process))
         try:
             return await link.question(name, parameters)
         except LinkLost as lost:
@@ -151,7 +161,14 @@ class ClusterPeers:
         except InstanceUnavailable:
             raise PeerLost(process, sent=False) from None
 
-    def _find(self, process: str) -> _Known:
+    @staticmethod
+    async def _link(process: str, known: Peer) -> Link:
+        try:
+            return await known.reach()
+        except LinkLost:
+            raise PeerLost(process, sent=False) from None
+
+    def _find(self, process: str) -> Peer:
         """PeerLost: nobody has told of it."""
         known = self._known.get(process)
         if known is None:
@@ -161,94 +178,6 @@ class ClusterPeers:
             self.know(process, "", (f"unix:{unix_name(self._me.cluster, process)}",))
             known = self._known[process]
         return known
-
-    async def _reach(self, process: str, known: _Known) -> Link:
-        opening = known.opening
-        if opening is None:
-            opening = known.opening = asyncio.get_running_loop().create_task(
-                self._open(process, known), context=NOBODYS.copy()
-            )
-            opening.add_done_callback(lambda done: self._opened(known, done))
-        try:
-            return await asyncio.shield(opening)
-        except LinkLost:
-            raise PeerLost(process, sent=False) from None
-        except asyncio.CancelledError:
-            if opening.cancelled():  # it was forgotten, or this process stops
-                raise PeerLost(process, sent=False) from None
-            raise
-
-    def _opened(self, known: _Known, done: asyncio.Task[Link]) -> None:
-        known.opening = None
-        if not done.cancelled() and done.exception() is None and not (link := done.result()).is_lost:
-            known.link = link
-            self._links.add(link)
-
-    async def _open(self, process: str, known: _Known) -> Link:
-        """Tries its addresses in turn until one answers or the time is over. LinkLost."""
-        trouble, pause_s = "", _AGAIN_S
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._connect_s):
-                while True:
-                    for address in self._usable(known):
-                        trouble = trouble or f"{address}: no answer"
-                        link = self._link(process, known, address)
-                        try:
-                            await self._connect(address, link)
-                            await link.ready
-                        except (OSError, UnicodeError) as error:  # ssl.SSLError is the one, no host name the other
-                            trouble = f"{address}: {_reason(error)}"
-                        except LinkLost:
-                            trouble = f"{address}: the connection was cut off before each knew the other"
-                        except asyncio.CancelledError:
-                            link.close()
-                            raise
-                        else:
-                            known.trouble, known.in_clear = "", address.scheme == "tcp"
-                            return link
-                    await asyncio.sleep(pause_s)
-                    pause_s *= 2
-        trouble = trouble or "it has told no address that this process may use"
-        if trouble != known.trouble:
-            known.trouble = trouble
-            log.warning("process %s cannot be reached: %s", process, trouble)
-        raise LinkLost
-
-    def _link(self, process: str, known: _Known, address: PeerAddress) -> Link:
-        secret = b"" if address.scheme == "unix" else self._settings.secret
-        greeting = Greeting(self._me, True, secret, process, self._terms.ping_s)
-
-        def gone(link: Link) -> None:
-            if known.link is link:
-                known.link = None
-            if link.is_lost:
-                self._links.discard(link)
-
-        return Link(greeting, self._terms, gone)
-
-    def _usable(self, known: _Known) -> Sequence[PeerAddress]:
-        found = []
-        for each in usable(known.addresses, self._terms.brings_proofs):
-            if each.scheme == "unix":
-                may = bool(self._directory) and self._path(each.name).exists()
-            elif each.scheme == "tls":
-                may = self._settings.tls is not None
-            else:
-                may = bool(self._settings.secret)  # who answers there has to prove something
-            if may:
-                found.append(each)
-        return found
-
-    async def _connect(self, address: PeerAddress, link: Link) -> None:
-        loop = asyncio.get_running_loop()
-        if address.scheme == "unix":
-            await loop.create_unix_connection(lambda: link, str(self._path(address.name)))
-        elif address.scheme == "tcp":
-            await loop.create_connection(lambda: link, address.host, address.port)
-        else:
-            assert self._settings.tls is not None
-            # It judges the host's name by the certificate, too.
-            await loop.create_connection(lambda: link, address.host, address.port, ssl=self._settings.tls.of_client())
 
     # --- answering --------------------------------------------------------------------------------------------------
 
@@ -269,7 +198,7 @@ class ClusterPeers:
                     )
                     self._accept_from(listening, settings.secret, settings.tls if address.scheme == "tls" else None)
             except OSError as error:
-                raise OSError(f"cluster.peer.listener: cannot listen on {address}: {_reason(error)}") from None
+                raise OSError(f"cluster.peer.listener: cannot listen on {address}: {reason_of(error)}") from None
             self._addresses.append(str(settings.advertised.of_worker(self._number)))
 
     def _listen_unix(self) -> None:
@@ -286,7 +215,7 @@ class ClusterPeers:
             listening = bind_unix(str(path))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise OSError(f"{PEER_DIR}: cannot listen on {path}: {_reason(error)}") from None
+                raise OSError(f"{PEER_DIR}: cannot listen on {path}: {reason_of(error)}") from None
             raise OSError(
                 f"cluster.node.id {self._node} is in use (socket {path}): stop the gateway that has it, or give this"
                 " one another name"
@@ -296,28 +225,28 @@ class ClusterPeers:
         self._accept_from(listening, b"", None)
         self._addresses.append(f"unix:{name}")
 
-    def _path(self, name: str) -> Path:
-        return Path(self._directory) / name
-
     def _accept_from(self, listening: socket.socket, secret: bytes, tls: PeerTls | None) -> None:
         listening.setblocking(False)
         self._listening.append(listening)
         self._spawn(self._accept(listening, secret, tls))
 
     async def _accept(self, listening: socket.socket, secret: bytes, tls: PeerTls | None) -> None:
-        loop = asyncio.get_running_loop()
+        loop, pause_s = asyncio.get_running_loop(), _AGAIN_S
         while True:
             try:
                 connection, name = await loop.sock_accept(listening)
             except OSError as error:  # too many open files, say
-                log.error("a process of the cluster cannot be let in: %s", _reason(error))
-                await asyncio.sleep(_AGAIN_S)
+                text, reason = "no process of the cluster can be let in: %s", reason_of(error)
+                self._states.trouble(listening, reason, logging.ERROR, text, reason)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _AGAIN_MOST_S)
                 continue
+            pause_s = _AGAIN_S
+            self._states.well(listening, text="processes of the cluster are let in again")
             host = str(name[0]) if isinstance(name, tuple) else ""
             if host and self._strangers[host] >= _STRANGERS_MAX:
-                tell_cut_off(
-                    told_address(name), f"{_STRANGERS_MAX} connections from there have not proved yet who they are"
-                )
+                reason = f"{_STRANGERS_MAX} connections from there have not proved yet who they are"
+                tell_cut_off(self._states, (host, ""), told_address(name), reason)
                 connection.close()
                 continue
             self._strangers[host] += 1
@@ -330,7 +259,7 @@ class ClusterPeers:
         where = told_address(name) if host else "a socket of this machine"
         judge = no_fault if tls is None else self._judge_certificate
         greeting = Greeting(self._me, False, secret)
-        wire = Answering(greeting, self._gateway, self._over, self._terms.requests_max, judge)
+        wire = Answering(greeting, self._gateway, self._over, self._terms.requests_max, judge, self._states)
         self._answering.add(wire)
         trouble = ""
         try:
@@ -344,18 +273,26 @@ class ClusterPeers:
         except TimeoutError:
             trouble = f"it did not prove who it is within {self._connect_s:g} s"
         except OSError as error:
-            trouble = f"no TLS: {_reason(error)}"
+            trouble = f"no TLS: {reason_of(error)}"
         finally:
             self._strangers[host] -= 1
             if not self._strangers[host]:
                 del self._strangers[host]
-            if not wire.other:
-                if trouble and not wire.was_told:
-                    tell_cut_off(where, trouble)
+            if wire.other:
+                self._let_in(wire, host)
+            else:
+                if trouble := wire.trouble or trouble:
+                    tell_cut_off(self._states, (host, wire.claimed), where, trouble)
                 if wire.address:
                     wire.close()
                 else:
                     self._over(wire)  # it has never been connected
+
+    def _let_in(self, wire: Answering, host: str) -> None:
+        subjects = (host, ""), (host, wire.other), (Answering, wire.other)
+        self._states.well(*subjects, text="process %s is let in again, at %s", values=(wire.other, wire.address))
+        if (known := self._known.get(wire.other)) is not None:
+            known.wake()
 
     def _judge_certificate(self, wire: Wire) -> str:
         """The certificate has to be one of the hosts of which the process has told that it listens there."""
@@ -373,10 +310,11 @@ class ClusterPeers:
         self._answering.discard(answering)
         self._one_over.set()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -415,9 +353,3 @@ class ClusterPeers:
         while self._answering:
             self._one_over.clear()
             await self._one_over.wait()
-
-
-def _reason(error: OSError | UnicodeError) -> str:
-    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or not error.errno:
-        return str(error) or type(error).__name__
-    return os.strerror(error.errno)

@@ -27,6 +27,7 @@ from kafka_gateway.metrics.joined import worker_states
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.relays import Relays
 from kafka_gateway.slots import murmur2
+from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
@@ -34,7 +35,7 @@ from kafka_gateway.workers.link import Link, Terms
 from kafka_gateway.workers.part import Parent, WorkerPart
 from kafka_gateway.workers.peer_settings import brings_proofs
 from kafka_gateway.workers.slots import StaticTable
-from kafka_gateway.workers.wire import NOBODYS, LinkLost
+from kafka_gateway.workers.wire import NOBODYS, LinkLost, tell_cut_off
 
 log = logging.getLogger("gateway.workers")
 
@@ -64,6 +65,7 @@ class Siblings:
         self._answering: set[Answering] = set()
         self._one_over = asyncio.Event()
         self._homes = HomeKeys(lambda: gateway.router, self._table.home)
+        self._states = StateLog(log)
         self._held = 0
         self._forwarded: Counter[tuple[str, str]] = Counter()
         self.mark = _mark(part.number)
@@ -98,9 +100,15 @@ class Siblings:
                 await self._one_over.wait()
 
     def _accept(self) -> Answering:
-        made = Answering(Greeting(self._me, asks=False), self._gateway, self._over)
+        made = Answering(Greeting(self._me, asks=False), self._gateway, self._over, states=self._states)
         self._answering.add(made)
+        made.ready.add_done_callback(partial(self._met, made))
         return made
+
+    def _met(self, answering: Answering, ready: asyncio.Future[None]) -> None:
+        """A stranger has no way in here, but for another process of this user."""
+        if not ready.cancelled() and ready.exception() is not None and answering.trouble:
+            tell_cut_off(self._states, Answering, answering.address, answering.trouble)
 
     def _over(self, answering: Answering) -> None:
         self._answering.discard(answering)
@@ -185,25 +193,29 @@ class Siblings:
     def _opened(self, worker: int, done: asyncio.Task[Link]) -> None:
         self._opening.pop(worker, None)
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("worker %d cannot be reached", worker, exc_info=error)
+            text = "worker %d cannot be reached"
+            self._states.trouble(worker, str(error), logging.ERROR, text, worker, error=error)
 
     async def _connect(self, worker: int) -> Link:
         """Connects, however long that takes. The parent keeps the socket of a worker that ends, so the connection is
         there at once, and its hello comes when the next one serves."""
         terms = terms_of(self._gateway.config, self._gateway)
         while True:
-            link = Link(Greeting(self._me, asks=True, expected=str(worker)), terms, self._lost)
+            link = Link(Greeting(self._me, asks=True, expected=str(worker)), terms, self._lost, states=self._states)
             try:
                 path = self._part.address_of(worker)
                 await asyncio.get_running_loop().create_unix_connection(partial(_same, link), path)
                 await link.ready
             except (OSError, LinkLost):
+                if link.trouble:
+                    tell_cut_off(self._states, worker, f"worker {worker}", link.trouble)
                 await asyncio.sleep(_AGAIN_S)
             except asyncio.CancelledError:
                 link.close()
                 raise
             else:
                 self._links[worker] = link
+                self._states.well(worker, (Link, str(worker)), text="worker %d is reached again", values=(worker,))
                 return link
 
     def _lost(self, link: Link) -> None:

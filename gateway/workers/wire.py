@@ -7,11 +7,13 @@ import contextvars
 import logging
 import os
 import socket
+import ssl
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, cast
 
 from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.frames import (
     FRAME_MAX,
     HELLO_MAX,
@@ -31,6 +33,8 @@ log = logging.getLogger("gateway.workers")
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): pid, uid, gid."""
 
+SILENT: Final = "no sign of life"
+"""The kind of trouble with a process of which nothing is heard, for `StateLog`."""
 NOBODYS: Final = contextvars.Context()
 """For what a request sets going and what does not belong to it: its id is not to stand in the log."""
 
@@ -46,21 +50,30 @@ def no_fault(_: Wire) -> str:
 class LinkLost(Exception):
     """The process at the other end is gone, or cannot be heard, and whatever it was at work on.
 
-    ``sent``: whether what was asked may have reached it.
+    ``sent``: whether what was asked may have reached it. ``why``: what is known of the reason, "" for nothing.
     """
 
-    def __init__(self, sent: bool = False) -> None:
+    def __init__(self, sent: bool = False, why: str = "") -> None:
         super().__init__(sent)
         self.sent = sent
+        self.why = why
 
 
 class Wire(asyncio.Protocol):
     """Belongs to the event loop. Subclasses implement ``take`` and ``lost``. The first frames each way are a greeting:
-    an end that is no process of the same gateway is cut off before anything else is read, with one line in the log.
+    an end that is no process of the same gateway is cut off before anything else is read.
     """
 
-    def __init__(self, greeting: Greeting, judge: Judge = no_fault, memory: MemoryBudget | None = None) -> None:
-        """``memory``: where what goes and comes in pieces counts."""
+    def __init__(
+        self,
+        greeting: Greeting,
+        judge: Judge = no_fault,
+        memory: MemoryBudget | None = None,
+        states: StateLog | None = None,
+    ) -> None:
+        """``memory``: where what goes and comes in pieces counts. ``states``: of all connections of this process, which
+        says once what goes wrong with many of them."""
+        self._states = states if states is not None else StateLog(log)
         self._greeting = greeting
         self._outgoing = Outgoing(self._write_piece, memory)
         self._arriving: Arriving[Long] = Arriving(memory)
@@ -71,12 +84,14 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.heard_at = self.said_at = self._loop.time()
         """When something came, and went, last: seconds of the loop."""
+        self.counted_from = 0.0
+        """Silence before that is nobody's."""
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done when the other end has proved to be one of us; LinkLost if it never did."""
         self.address = ""
         """Of the other end, for the log; empty until it is connected."""
-        self.was_told = False
-        """Whether the log says why it was given up."""
+        self.trouble = ""
+        """Why it was given up at this end."""
 
     @property
     def other(self) -> str:
@@ -142,7 +157,8 @@ class Wire(asyncio.Protocol):
         self._outgoing.clear()
         self._arriving.clear()
         if not self.ready.done():
-            self.ready.set_exception(LinkLost())
+            why = self.trouble or (f"the connection broke: {error}" if isinstance(error, ssl.SSLError) else "")
+            self.ready.set_exception(LinkLost(why=why))
             self.ready.exception()  # whoever waits gets it; nobody need
         self.lost()
 
@@ -181,12 +197,14 @@ class Wire(asyncio.Protocol):
         if (whole := self._arriving.put(id, piece)) is not None:
             self.take(*whole)
 
-    def give_up(self, reason: str) -> None:
-        """Ends the connection at once, because of what the other end does or is, which the log says."""
+    def give_up(self, reason: str, kind: str = "") -> None:
+        """Ends the connection at once, because of what the other end does or is. The log says so if both knew each
+        other; else `trouble` is for whoever has opened or accepted it. ``kind``: see `StateLog.trouble`."""
         if self._transport is not None and not self._transport.is_closing():
-            who = f"process {self.other} at {self.address}" if self.other else self.address
-            tell_cut_off(who, reason)
-            self.was_told = True
+            self.trouble = reason
+            if self.other:
+                who = f"process {self.other} at {self.address}"
+                tell_cut_off(self._states, (type(self), self.other), who, reason, kind)
         self.close()
 
     def close(self) -> None:
@@ -202,15 +220,16 @@ class Wire(asyncio.Protocol):
     def silence(self, look_at: float, patience_s: float) -> float:
         """For how many seconds nothing has come, looked at when ``look_at`` was due. A process that itself stood still
         for longer than ``patience_s`` has not heard yet what came meanwhile: that is nobody's silence."""
-        now = self._loop.time()
+        now, since = self._loop.time(), max(self.heard_at, self.counted_from)
         if (late_s := now - look_at) > patience_s:
-            self.heard_at += late_s
-        return now - self.heard_at
+            self.counted_from = since = since + late_s
+        return now - since
 
 
-def tell_cut_off(who: str, reason: object) -> None:
-    """The one line in the log for a connection that does not come about, or must end."""
-    log.error("a connection between processes is cut off, with %s: %s", who, reason)
+def tell_cut_off(states: StateLog, subject: Hashable, who: str, reason: str, kind: str = "") -> None:
+    """A connection does not come about, or must end, for this reason. ``subject``, ``kind``: see `StateLog.trouble`."""
+    text = "a connection between processes is cut off, with %s: %s"
+    states.trouble(subject, kind or reason, logging.ERROR, text, who, reason)
 
 
 def told_address(name: object) -> str:

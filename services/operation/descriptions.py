@@ -33,6 +33,12 @@ class Node(jsonio.Struct, frozen=True):
     """Those that it claims, as 0-3,17"""
     peers: list[str]
     """Where it listens for the others."""
+    reachable: bool | None = None
+    """Whether the node that answers could reach it when it tried last, some seconds ago; null: not tried yet"""
+    heard_ago_s: float | None = None
+    """For how many seconds nothing was heard of it; null: never heard"""
+    error: str = ""
+    """Why it cannot be reached"""
 
 
 class Cluster(jsonio.Struct, frozen=True, omit_defaults=True):

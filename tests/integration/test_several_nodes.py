@@ -130,6 +130,10 @@ def test_a_node_that_is_killed_loses_nothing(nodes: Nodes, kafka: KafkaCluster) 
         client.until(19)
         assert client.statuses == {200}
     took_s = time.monotonic() - killed_at
+    known = ask(here, "GET", "/cluster").body["nodes"]
+    assert known["gw-0/0"]["state"] == "serving", "what it said last"
+    assert (known["gw-0/0"]["reachable"], known["gw-1/0"]["reachable"]) == (False, True)
+    assert known["gw-0/0"]["error"]
     assert clients[0].values == list(range(20)), "all once: it had committed"
     assert sorted(set(clients[1].values)) == list(range(20)), "nothing lost; what was not committed comes again"
     assert clients[2].values == [*range(3, 10), *range(3, 20)], "from the anchor of its seek"

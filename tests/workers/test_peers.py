@@ -469,10 +469,14 @@ async def test_strangers_end_their_own_connection_and_nothing_else(
             name = stranger.name
             await strange(stranger)
             await stranger.is_cut_off()
-            [line] = logged(caplog, logging.WARNING)
-            assert name in line, strange
-            assert reason in line, strange
-            assert SECRET not in line
+            if strange is not wrong_secret:  # which is told of that address already
+                await until(lambda: bool(logged(caplog)), PATIENCE_S)
+            lines = logged(caplog, logging.WARNING)
+            assert len(lines) == (strange is not wrong_secret), strange
+            for line in lines:
+                assert name in line, strange
+                assert reason in line, strange
+                assert SECRET not in line
         assert not kept.done()
         assert (await one.call("gw-2/0", asked("GET /stub/echo"))).status == 200
         stub.gates["kept"].set()
@@ -497,6 +501,7 @@ async def test_a_recorded_greeting_proves_nothing(
         await replayed.send(recorded)
         assert isinstance(await replayed.head(), Hello)
         await replayed.is_cut_off()
+        await until(lambda: bool(logged(caplog)), PATIENCE_S)
         assert [line for line in logged(caplog) if "wrong proof" in line and replayed.name in line] == logged(caplog)
         await honest.leave()
 
@@ -510,9 +515,9 @@ async def test_one_that_says_nothing_does_not_stay(
         for each in silent:
             await each.is_cut_off()
         lines = logged(caplog)
-        assert sum("did not prove who it is within 3 s" in line for line in lines) == 32
+        assert sum("did not prove who it is within 3 s" in line for line in lines) == 1
         assert sum("32 connections from there have not proved yet" in line for line in lines) == 1
-        assert len(lines) == 33
+        assert len(lines) == 2
         later = await Stranger.at(one)
         await later.greet(who())
         await later.leave()
@@ -554,6 +559,7 @@ async def test_certificates_are_asked_for_and_judged(
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await stranger.send(frame(who(id=claimed, secret="").hello))
             await stranger.is_cut_off()
+            await until(lambda: bool(logged(caplog)), PATIENCE_S)
             [line] = logged(caplog)
             assert name in line
             assert reason in line
