@@ -93,7 +93,14 @@ class Use:
         registry = self._registry
         if registry.lasting is not None and registry.get(self._key) is None:
             await registry.lasting.awake(self._key, self._session)
-        instance = self._instance = registry.find(self._key, self._session)
+        try:
+            instance = registry.find(self._key, self._session)
+        except InstanceNotFound:
+            if registry.lasting is None or registry.get(self._key) is not None:
+                raise
+            await registry.lasting.awake(self._key, self._session)  # its consumer had ended, and it has not
+            instance = registry.find(self._key, self._session)
+        self._instance = instance
         instance.running += 1
         return instance
 

@@ -105,3 +105,19 @@ async def test_a_place_that_was_taken_over_and_not_used_is_given_back(
     await second.subscribe([filled.name])
     await second.close()
     await until(is_empty, within_s=20)
+
+
+@pytest.mark.parametrize("bootstrap", [pytest.param("kafka", marks=pytest.mark.broker)], indirect=True)
+async def test_a_consumer_ends_when_another_one_has_its_place(
+    filled: Topic, cluster: KafkaCluster, unique: Callable[..., str]
+) -> None:
+    """It could neither read nor commit again, and whoever has it would wait for ever."""
+    filled.write([b"0"])
+    settings = ConsumerSettings(unique("group"), "test", auto_offset_reset="earliest", instance_id="one")
+    first, second = [await cluster.consumer(settings) for _ in range(2)]
+    await first.subscribe([filled.name])
+    await read_until(first, 1)
+    await second.subscribe([filled.name])
+    assert await second.joined(20)
+    await until(lambda: first.closed, within_s=20)
+    assert not second.closed

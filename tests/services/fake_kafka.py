@@ -426,7 +426,8 @@ class FakeConsumer:
             self.in_doubt = accepted is None or (self.in_doubt and not accepted)
             if accepted:
                 self._returned |= last
-                self._anchors.end(last)
+                if self._anchors.left:
+                    self._anchors.end(last)
             else:
                 self.assigned |= {partition: before[partition] for partition in last if partition in self.assigned}
             self._turn.release()

@@ -214,6 +214,19 @@ async def test_what_was_not_known_at_a_failure_is_not_known_by_a_hand_over(nodes
     assert (await (await nodes.move()).post(f"{path}/offsets", b"", V2)).status == 200
 
 
+async def test_one_whose_consumer_has_ended_by_itself_is_opened_again(nodes: Nodes, fake: FakeKafka) -> None:
+    path = await nodes.rest.instance(auto_commit_enable="false")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    await nodes.rest.produce("u", {"value": 1})
+    assert await values(nodes.rest, path) == [1]
+    fake.consumers[0].closed = True
+    assert (await nodes.rest.as_principal("bob").read(path)).code == 40403
+    fake.consumers[-1].closed = True
+    assert (await nodes.rest.post(f"{path}/offsets", b"", V2)).code == 50002
+    assert await values(nodes.rest, path) == [1]
+    assert len(fake.consumers) == 2
+
+
 async def test_after_a_crash_it_goes_on_at_what_was_committed(nodes: Nodes) -> None:
     path = await nodes.rest.instance(auto_commit_enable="false")
     await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)

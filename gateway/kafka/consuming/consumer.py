@@ -137,6 +137,8 @@ class KafkaConsumer:
             pushes = PushReads(worker, fetchers, settings.isolation_level)
         made = cls(clients, worker, crowd, closed, settings.kind or "instance", numbers, at_time, pushes, reach)
         made._auto_commits = automatic
+        if settings.instance_id:
+            worker.fenced = made._fenced
         return made
 
     @property
@@ -186,7 +188,7 @@ class KafkaConsumer:
         await self._ask(partial(self._worker.topic_gone, topic))
 
     async def assignment(self) -> list[TopicPartition]:
-        found: list[TopicPartition] = await self._ask(self._worker.assignment)
+        found: list[TopicPartition] = await self._ask(self._worker.standing.assignment)
         return found
 
     async def seek(self, positions: Sequence[PartitionOffset]) -> None:
@@ -231,7 +233,7 @@ class KafkaConsumer:
                 raise failure from error
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
-        found: list[PartitionOffset] = await self._ask(partial(self._worker.committed, list(partitions)))
+        found: list[PartitionOffset] = await self._ask(partial(self._worker.standing.committed, list(partitions)))
         return found
 
     async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> RecordBatch:
@@ -302,7 +304,7 @@ class KafkaConsumer:
             self._pushes.leave()
 
     async def reached(self) -> dict[TopicPartition, int]:
-        found: dict[TopicPartition, int] = await self._ask(self._worker.reached)
+        found: dict[TopicPartition, int] = await self._ask(self._worker.standing.reached)
         return found
 
     def returned(self) -> list[PartitionOffset]:
@@ -353,11 +355,19 @@ class KafkaConsumer:
 
     async def close(self, leave: bool = True) -> None:
         """A second call waits for the first."""
+        await asyncio.shield(self._begin_to_close(leave))
+
+    def _begin_to_close(self, leave: bool) -> asyncio.Task[None]:
         if self._closing is None:
             if self._pushes is not None:
                 self._pushes.stop()
             self._closing = asyncio.get_running_loop().create_task(self._close(leave))
-        await asyncio.shield(self._closing)
+        return self._closing
+
+    def _fenced(self) -> None:
+        if self._closing is None:
+            _log.warning("a consumer ends, since another one has its place in its group, by what Kafka says")
+            self._begin_to_close(leave=False)
 
     async def _ask(self, question: Callable[[], Any]) -> Any:
         self._check_open()

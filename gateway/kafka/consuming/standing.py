@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
 
@@ -10,7 +10,7 @@ from kafka_gateway.definitions import Anchor
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
-from kafka_gateway.kafka.ports.topics import TopicPartition
+from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 
 Offsets = dict[TopicPartition, int]
 
@@ -31,6 +31,17 @@ class Standing:
         self._fed = fed
         self._goes_on = goes_on
         self._commit_no_more = commit_no_more
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(*one) for one in sorted(self._client.assigned)]
+
+    def reached(self) -> Offsets:
+        """See `Consumer.reached`."""
+        return {TopicPartition(*one): offset for one, offset in self._client.ends.items()}
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
+        """See `Consumer.committed`. Blocks. Raises KafkaException."""
+        return self._client.committed([(one.topic, one.partition) for one in partitions])
 
     @property
     def unused_anchors(self) -> Mapping[Partition, Anchor]:

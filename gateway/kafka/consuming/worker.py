@@ -23,7 +23,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException
 
 from kafka_gateway.definitions import Anchor
-from kafka_gateway.errors import IllegalState, InstanceNotFound, NotSubscribed
+from kafka_gateway.errors import IllegalState, InstanceNotFound, InstanceUnavailable, NotSubscribed
 from kafka_gateway.heap import trimmer
 from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
 from kafka_gateway.kafka.consuming.buffer import Partition
@@ -103,6 +103,8 @@ class Worker:
         self.fed = FedPartitions(self._client, self._reads, self._auto, self._questions.call)
         self.standing = Standing(self._client, self.fed, lambda: self._goes_on(self._reads.stands()), self._auto.stop)
         self._read_at = time.monotonic()
+        self.fenced: Callable[[], None] | None = None
+        """Called on the loop, once, when Kafka says that another client has the place in the group."""
         # Daemon: a thread that hangs in close() on a frozen broker must not keep the process (reliability.md F4).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -161,6 +163,8 @@ class Worker:
                 self._questions.answer_all(lambda: self._closing is not None)
                 if self._client.is_open and self._closing is None:
                     self._round()
+                if self._client.fatal and self.fenced is not None:
+                    self._tell_fenced(self.fenced)
             except Exception:
                 # Whatever it is, one instance goes on and its client finds out by the next question (F14).
                 _log.exception("A round of a consumer failed")
@@ -330,12 +334,6 @@ class Worker:
         self._forget_all()
         self._auto.start_at(wanted)
 
-    def assignment(self) -> list[TopicPartition]:
-        return [TopicPartition(*one) for one in sorted(self._client.assigned)]
-
-    def reached(self) -> dict[TopicPartition, int]:
-        return {TopicPartition(*one): offset for one, offset in self._client.ends.items()}
-
     def seek(self, positions: Sequence[PartitionOffset]) -> None:
         targets = {(one.topic, one.partition): one.offset for one in positions}
         self._client.check_assigned(targets)
@@ -362,7 +360,7 @@ class Worker:
         self._seek_all(partitions, OFFSET_END)
 
     def _seek_all(self, partitions: Sequence[TopicPartition], offset: int) -> None:
-        self.seek([PartitionOffset(*one, offset) for one in partitions or self.assignment()])
+        self.seek([PartitionOffset(*one, offset) for one in partitions or self.standing.assignment()])
 
     def commit(self, offsets: Sequence[PartitionOffset] | None, done: asyncio.Future[None]) -> None:
         """Answers ``done`` by itself, when Kafka has."""
@@ -377,9 +375,6 @@ class Worker:
             self._client.commit(offsets, lambda error: answer(done, None, error))
         except Exception as error:
             answer(done, None, error)
-
-    def committed(self, partitions: Sequence[TopicPartition]) -> list[PartitionOffset]:
-        return self._client.committed([(one.topic, one.partition) for one in partitions])
 
     def topic_changed(self, topic: str, anew: bool) -> None:
         """It has other partitions, or was deleted and made again (``anew``); see `GroupClient`."""
@@ -460,6 +455,12 @@ class Worker:
         until = time.monotonic() + REVOKE_S
         while self._client.assigned and time.monotonic() < until:
             self._poll(1, _GATHER_S)
+
+    def _tell_fenced(self, fenced: Callable[[], None]) -> None:
+        self._auto.stop()
+        self._client.failure = InstanceUnavailable()
+        self._questions.call(fenced)
+        self.fenced = None
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

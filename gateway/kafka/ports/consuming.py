@@ -152,7 +152,8 @@ class Consumer(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended: by `close`, or because Kafka takes the credentials no more with which it reads."""
+        """Whether it has ended: by `close`, because Kafka takes the credentials no more with which it reads, or because
+        another consumer with its ``instance_id`` has its place, by what Kafka says."""
 
     def resume(self, anchors: Mapping[TopicPartition, Anchor]) -> None:
         """Another process has returned what is before these, for `returned`."""
