@@ -140,7 +140,7 @@ CONSUME = section(
         unit="bytes",
         minimum=-1,
         maximum=10000000,
-        doc="A v2 read answers before its time is over once it holds this much; -1: as soon as it is full only.",
+        doc="A v2 read answers before its time is over once it holds more than this; -1: as soon as there is a record.",
     ),
     ConfigKey(
         name="consumer.instance.timeout.ms",

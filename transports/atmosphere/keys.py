@@ -31,7 +31,8 @@ ATMOSPHERE: tuple[ConfigKey, ...] = section(
         unit="bytes",
         minimum=1,
         optional=True,
-        doc="Size of the read buffer of a socket.",
+        doc="Accepted, no effect.",
+        ignored="sockets are read in pieces as they come",
     ),
     ConfigKey(
         name="org.atmosphere.websocket.maxTextMessageSize",
