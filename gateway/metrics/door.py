@@ -38,7 +38,10 @@ def requests(gateway: Gateway) -> Source:
         counts = gateway.counters
         rows = [(_labels(key), counted) for key, counted in list(counts.requests.items())]
         yield counter(
-            "requests", "Requests, by what answered them", _REQUEST, ((key, each.count) for key, each in rows)
+            "requests",
+            "Requests by transport, route, method and status",
+            _REQUEST,
+            ((key, each.count) for key, each in rows),
         )
         yield histogram("request_seconds", "Time from dispatch to reply", _REQUEST, rows)
         yield gauge(
@@ -47,11 +50,13 @@ def requests(gateway: Gateway) -> Source:
             _WAY,
             [(way, numbers.running) for way, numbers in counts.ways.items()],
         )
-        yield gauge("sessions", "Clients that are connected, whatever a transport calls so", _WAY, sessions.items())
+        yield gauge("sessions", "Connected clients, as each transport counts them", _WAY, sessions.items())
         yield gauge("streams", "Open streams, by what carries them", ("carrier",), _by_one(streams))
         slow = _by_one(gateway.memory.slow_clients)
         yield counter("slow_clients_closed", "Clients that were given up because they did not read", ("carrier",), slow)
-        yield counter("refused", "What never became work", ("reason",), _by_one(counts.refused))
+        yield counter(
+            "refused", "Requests and connections refused before any work", ("reason",), _by_one(counts.refused)
+        )
         rights = gateway.admission.authorization
         yield counter(
             "authorization_decisions", "Decisions about rights", ("operation", "allowed"),

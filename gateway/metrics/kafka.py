@@ -44,13 +44,13 @@ def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> So
         way, kind, topic = "transport", "kind", "topic"
         produced, consumed = numbers.produced, numbers.consumed
         yield counter("produced_records", "Records that Kafka has acknowledged", (way, topic), produced.records())
-        yield counter("produced_bytes", "Their keys and values", (way, topic), produced.sizes())
+        yield counter("produced_bytes", "Bytes of their keys and values", (way, topic), produced.sizes())
         errors = [((name,), count) for name, count in numbers.produce_errors.items()]
         yield counter("produce_errors", "Records that Kafka did not take, by the error's name", ("code",), errors)
         seconds = [((), numbers.produce_seconds)]
         yield histogram("produce_seconds", "From librdkafka's queue to the report of a batch", (), seconds)
         yield counter("consumed_records", "Records that were handed on", (kind, topic), consumed.records())
-        yield counter("consumed_bytes", "Their keys and values", (kind, topic), consumed.sizes())
+        yield counter("consumed_bytes", "Bytes of their keys and values", (kind, topic), consumed.sizes())
         rebalances = [((group,), count) for group, count in numbers.rebalances.items()]
         yield counter("rebalances", "New assignments to members of this gateway", ("group",), rebalances)
         live, past = numbers.shared_readers, numbers.catchup_readers
@@ -69,7 +69,7 @@ def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> So
         records = [((name,), count) for name, (count, _) in queues.items()]
         yield gauge("kafka_queue_records", "Records that wait in librdkafka", ("client",), records)
         sizes = [((name,), size) for name, (_, size) in queues.items()]
-        yield gauge("kafka_queue_bytes", "Their bytes", ("client",), sizes)
+        yield gauge("kafka_queue_bytes", "Bytes of records that wait in librdkafka", ("client",), sizes)
         yield gauge(
             "group_lag_records", "Records that groups with members here have not read", ("group", topic), lags.items()
         )

@@ -91,8 +91,8 @@ class Catalogue:
             return
         answers = [((code,), count) for code, count in self.client.answers.items()]
         yield counter("schema_registry_requests", "Requests to the schema registry, by its answer", ("code",), answers)
-        yield histogram("schema_registry_seconds", "Until it answered", (), [((), self.client.seconds)])
-        yield gauge("schema_cache_entries", "Schemas that are kept", (), [((), len(self))])
+        yield histogram("schema_registry_seconds", "Time until the registry answered", (), [((), self.client.seconds)])
+        yield gauge("schema_cache_entries", "Schemas that are kept, compiled", (), [((), len(self))])
 
     def __len__(self) -> int:
         """How many schemas are kept."""

@@ -62,7 +62,7 @@ async def log_in(ask: Ask, sasl: Sasl) -> None:
         else:
             await _scram(ask, sasl)
     except (WireError, ValueError) as error:
-        raise SaslRefused(f"The broker's part of the login makes no sense: {type(error).__name__}") from None
+        raise SaslRefused(f"The broker's messages of the login cannot be read: {type(error).__name__}") from None
 
 
 async def _request(ask: Ask, key: int, version: int, body: bytes) -> Cursor:
@@ -113,4 +113,4 @@ async def _scram(ask: Ask, sasl: Sasl) -> None:
     server_last = (await _authenticate(ask, f"{bare},p={proof}".encode())).decode()
     expected = base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", name), signed, name)).decode()
     if not hmac.compare_digest(server_last.encode(), f"v={expected}".encode()):
-        raise SaslRefused("The broker does not know the credentials itself.")
+        raise SaslRefused("The broker has not proved that it knows the credentials (SCRAM).")

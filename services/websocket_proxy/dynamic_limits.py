@@ -113,7 +113,7 @@ class DynamicLimits:
         try:
             self._apply(side, client, read_record(name, value))
         except (ValueError, ServiceError) as error:
-            log.warning("record %d of %s says nothing: %s", offset, self._topic.name, error)
+            log.warning("record %d of %s cannot be read as limits: %s", offset, self._topic.name, error)
 
     def caught_up(self) -> None:
         self._read.set()

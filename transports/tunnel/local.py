@@ -165,13 +165,13 @@ class LocalTunnel:
                 url, headers=self._headers(), ssl=self._settings.ssl or True, allow_redirects=False
             ) as answer:
                 if answer.status not in _NOT_OURS:
-                    self._tell(f"the gateway does not tell its brokers: status {answer.status}")
+                    self._tell(f"the gateway does not say which brokers there are: status {answer.status}")
                     return None
                 nodes = _nodes(await answer.json(content_type=None)) if answer.status == 200 else None
         except ValueError:  # not JSON
             nodes = None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._tell(f"the gateway does not tell its brokers: {str(error) or type(error).__name__}")
+            self._tell(f"the gateway does not say which brokers there are: {str(error) or type(error).__name__}")
             return None
         if nodes is None:
             log.warning("the other side is Kafka WebSocket Shim or its like: going on as with -single")

@@ -92,7 +92,7 @@ class Routes:
             self._failing = False
         except ServiceError as error:
             if not self._failing:
-                log.warning("Kafka does not tell its brokers: %s", error.message)
+                log.warning("Kafka does not say which brokers it has: %s", error.message)
             self._failing = True
         finally:
             self._asked_at = time.monotonic()
