@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ import pytest
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.config import ConfigError
 from kafka_gateway.hookspecs import hookimpl
-from kafka_gateway.kafka.credentials.credential import Credential, of_basic, of_bearer, of_header, token_expiry
+from kafka_gateway.kafka.credentials.credential import (
+    Credential,
+    bearer_of,
+    of_basic,
+    of_bearer,
+    of_header,
+    token_expiry,
+)
 from kafka_gateway.kafka.credentials.principal_map import read_map
 from kafka_gateway.session import Principal
 from tests.credentials.conftest import Person, Start, x_kafka_auth
@@ -180,9 +188,51 @@ async def test_a_newer_token_takes_the_place_of_the_older(
             async with Person(app, X_Name="alice", Authorization=token) as alice:
                 assert (await alice.produce(topics[0], 1)).status == 200
                 (session,) = [each for each in app.gateway.sessions if each.kafka is not None]
-                assert session.kafka.user == "User:alice"
+                assert session.kafka.user == f"User:alice#{bearer_of(token)[:24]}"
                 newest = session.kafka.credential
         assert newest.secret in token
+
+
+async def test_tokens_of_two_kafka_users_who_are_one_principal_here(
+    start: Start, secured_kafka: SecuredKafka, topics: tuple[str, str], unique: Callable[..., str]
+) -> None:
+    """Kafka goes by ``sub``, and the gateway by another claim: each has clients and instances of its own."""
+    settings = {
+        "kafka.credentials": "client", "kafka.credentials.bearer": "passthrough", "authentication.method": "NAMED",
+    }  # fmt: skip
+
+    async with start("PLAIN", Named(), **settings) as app, contextlib.AsyncExitStack() as stack:
+        seen, people = {}, {}
+        for name in ("bob", "alice"):
+            token = f"Bearer {secured_kafka.token(name, azp='web')}"
+            people[name] = await stack.enter_async_context(Person(app, X_Name="web", Authorization=token))
+        for name, person in people.items():
+            for owner, topic in zip(("alice", "bob"), topics, strict=True):
+                seen[name, owner] = (await person.produce(topic, 1)).status
+        instance = {"name": "i", "format": "json"}
+        made = await people["bob"].ask("POST", f"/consumers/{topics[1]}", instance)
+        path = f"/consumers/{topics[1]}/instances/i/subscription"
+        of_others = await people["alice"].ask("GET", path)
+        of_ones_own = await people["bob"].ask("GET", path)
+    assert seen == {("bob", "bob"): 200, ("bob", "alice"): 403, ("alice", "alice"): 200, ("alice", "bob"): 403}
+    assert (made.status, of_others.status, of_ones_own.status) == (200, 404, 200)
+
+
+def test_whose_a_token_is() -> None:
+    def token(claims: str, head: str = "{}") -> str:
+        return ".".join(base64.urlsafe_b64encode(each.encode()).rstrip(b"=").decode() for each in (head, claims, "x"))
+
+    ann = bearer_of(token('{"iss":"a","sub":"ann","exp":1,"jti":"1"}'))
+    assert ann == bearer_of(token('{"exp":2,"sub":"ann","iat":1,"iss":"a","jti":"2"}', '{"kid":"2"}')) != ""
+    others = [
+        '{"iss":"b","sub":"ann"}', '{"iss":"a","sub":"bob"}', '{"iss":"a","sub":"ann","azp":"web"}',
+        '{"iss":"a","sub":"bob","sub":"ann"}', '{"iss":"a","sub":"ann","sub":"bob"}',
+        '{"iss":"a","sub":"ann","x":{"y":1}}', '{"iss":"a","sub":"ann","x":[["y",1]]}', '{}',
+    ]  # fmt: skip
+    digests = [bearer_of(token(each)) for each in others]
+    assert len({ann, *digests}) == len(others) + 1
+    for opaque in ("x", "a.b.c", "a.b.c.d.e", token("[]"), token("[" * 100_000), f"a.{token('{}').split('.')[1]}!.c"):
+        assert bearer_of(opaque) == "", opaque[:50]
 
 
 def test_faults_at_start(tmp_path: Path) -> None:

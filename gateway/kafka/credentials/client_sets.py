@@ -72,7 +72,7 @@ class ClientSet:
 
     @property
     def user(self) -> str:
-        return self.credential.user or f"token-{self.key.hex()[:12]}"
+        return self.credential.label(self.key)
 
     @property
     def kafka(self) -> SetOfClients:
@@ -141,7 +141,7 @@ class ClientSets:
         self._stopped = False
 
     def of(self, credential: Credential) -> ClientSet:
-        """The set of credentials that Kafka has taken. A newer token of the same principal takes the older one's place
+        """The set of credentials that Kafka has taken. A newer token of the same user takes the place of the older one
         in all that lasts."""
         key = credential.set_key(self._pepper)
         found = self._known.get(key)

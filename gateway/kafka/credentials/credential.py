@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import hashlib
 import hmac
 import json
+import operator
 import time
-from typing import Final
+from typing import Any, Final
 
 PASSWORD_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 """Those for which a name and a password are enough."""
@@ -16,6 +18,15 @@ BEARER: Final = "OAUTHBEARER"
 _OPAQUE_S: Final = 3600.0
 """How long a token lasts that does not say it."""
 _HEADER_MAX: Final = 8192
+_OF_ONE_TOKEN: Final = frozenset(
+    {
+        *("exp", "iat", "nbf", "auth_time", "jti", "sid", "session_state", "at_hash", "c_hash"),
+        *("uti", "aio", "rh"),  # Entra ID
+        *("origin_jti", "event_id"),  # Cognito
+    }
+)
+"""Claims that issuers set anew with each token or login of the same user: times, and names of the token or login
+(RFC 7519 §4.1, OpenID Connect Core 1.0 §2 and §3.1.3.6). A client chooses none of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,7 +35,8 @@ class Credential:
 
     mechanism: str
     user: str
-    """The name in Kafka; of a token its principal in the gateway, as ``kind:name``, or "" if nobody here knows it."""
+    """The name in Kafka; of a token its principal in the gateway, as ``kind:name``, or "" if nobody here knows it. It
+    tells no two tokens apart: Kafka may go by another claim."""
     secret: str = dataclasses.field(repr=False)
 
     def key(self, pepper: bytes) -> bytes:
@@ -33,10 +45,22 @@ class Credential:
         return hmac.digest(pepper, text.encode("utf-8", "surrogatepass"), "sha256")
 
     def set_key(self, pepper: bytes) -> bytes:
-        """Under what its clients are kept: a newer token of the same principal means the same ones."""
-        if self.mechanism == BEARER and self.user:
-            return hmac.digest(pepper, f"token\0{self.user}".encode("utf-8", "surrogatepass"), "sha256")
+        """Under what its clients are kept: a newer token of whom Kafka takes for the same user means the same ones."""
+        if bearer := self._bearer:
+            return hmac.digest(pepper, f"token\0{self.user}\0{bearer}".encode("utf-8", "surrogatepass"), "sha256")
         return self.key(pepper)
+
+    def label(self, set_key: bytes) -> str:
+        """By what the owner of these credentials is known, and told from others: for logs, and for descriptions of
+        instances, which other processes read. Of a JWT it is the same in all processes."""
+        if self.mechanism != BEARER:
+            return self.user
+        return f"{self.user or 'token'}#{self._bearer[:24] or set_key.hex()[:24]}"
+
+    @property
+    def _bearer(self) -> str:
+        """`bearer_of` of the token; "" for a password."""
+        return bearer_of(self.secret) if self.mechanism == BEARER else ""
 
     @property
     def expires_at(self) -> float:
@@ -86,3 +110,33 @@ def token_expiry(token: str) -> float:
         return min(float(claims["exp"]), latest)
     except (IndexError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
         return latest
+
+
+def bearer_of(token: str) -> str:
+    """Whose a JWT is: a digest of all that it claims but what is different in each token of the same user.
+
+    Kafka may go by any claim (``sasl.oauthbearer.sub.claim.name``, validators, authorizers), and which is unknown here:
+    tokens of one user that differ in another claim count as two users'. "" for what is no JWT (RFC 7519 §3).
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return ""
+    try:
+        text = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True).decode()
+        claims = json.loads(text, object_pairs_hook=_Members)
+        if not isinstance(claims, _Members):
+            return ""
+        lasting = [each for each in claims if each[0] not in _OF_ONE_TOKEN]
+        return hashlib.sha256(repr(lasting).encode("utf-8", "surrogatepass")).hexdigest()
+    except (ValueError, RecursionError):
+        return ""
+
+
+class _Members(list[tuple[str, Any]]):
+    """The members of a JSON object by name. One that is there twice stays so: of the two, Kafka may take another."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(sorted(pairs, key=operator.itemgetter(0)))
+
+    def __repr__(self) -> str:
+        return f"{{{super().__repr__()}}}"  # an object is no list of pairs
