@@ -67,8 +67,9 @@ class Authenticator:
 
         ``headers`` are the fields that ``proof`` names, by lower-case name, as far as they are there. ``peer`` is the
         client's address. Raises gateway.errors.Unauthorized, best with a challenge, Forbidden, TooManyRequests, or
-        Unavailable while nobody can tell. Asked when a session is opened, when the proof changes, and when
-        ``Principal.until`` is over.
+        Unavailable while nobody can tell. Whatever else it raises is a bug of its own: the client is refused with 500,
+        the log has the error, and what was opened with the proof ends. Asked when a session is opened, when the proof
+        changes, and when ``Principal.until`` is over.
         """
         raise NotImplementedError
 

@@ -47,6 +47,12 @@ class ProofEnded(Unauthorized):
     help = "Show a proof that is valid, then open it again."
 
 
+class NotJudged(ServiceError):
+    """An authenticator has failed over a proof: a fault of its own, and the client is not let in."""
+
+    text = "The proof of identity could not be judged, because the authenticator failed."
+
+
 class KafkaLoginRefused(Unauthorized):
     """Kafka does not take the credentials that the client shows for it (security.md §4)."""
 

@@ -12,7 +12,6 @@ import base64
 import contextlib
 import dataclasses
 import hmac
-import json
 import logging
 import math
 import secrets
@@ -21,6 +20,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import jwt
+import msgspec
 
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.authenticators.openid_issuer import BROKEN, DISCOVERY, Issuer, IssuerSettings, Key
@@ -50,7 +50,9 @@ _KNOWN_MAX: Final = 10_000
 _KNOWN_BYTES_MAX: Final = 64 * 1024 * 1024
 _TOKEN_MAX: Final = 16 * 1024
 _NAME_MAX: Final = 1000
-_TIMES: Final = ("exp", "nbf", "iat")
+_TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+"""What a token may say that it is (RFC 7519 §5.1, RFC 9068 §2.1), in lower case. A provider signs others with the same
+keys, for logouts say, and they let nobody in (RFC 8725 §3.11)."""
 
 
 class OpenIdAuthenticator(Authenticator):
@@ -144,24 +146,21 @@ class OpenIdAuthenticator(Authenticator):
         if len(text) > _TOKEN_MAX or not text.isascii() or text.count(".") != 2:
             raise self._invalid("it is no signed JWT")
         try:
-            head: Mapping[str, Any] = jwt.get_unverified_header(text)
-            algorithm, key_id = head.get("alg"), head.get("kid")
-            said = _payload(text)
+            head, said = _HEADS.decode(_part(text, 0)), _CLAIMS.decode(_part(text, 1))
         except BROKEN as error:
             raise self._invalid(type(error).__name__) from None
+        if head.typ.lower() not in _TYPES:
+            raise self._invalid("it is of another type than JWT and at+jwt")
+        algorithm = head.alg
         if algorithm not in rules.algorithms:
             raise self._invalid("its algorithm is not taken")
-        issuer = self._issuer_of(said)
+        issuer = self._issuer_of(said.iss)
         if issuer is None:
             raise self._invalid("its issuer is unknown")
-        for name in _TIMES:
-            if name in said and _is_beyond_time(said[name]):
-                raise self._invalid(f"its {name} is no time")
-        end = said.get("exp")
-        if isinstance(end, (int, float)) and end + rules.leeway_s <= time.time():
+        if said.exp + rules.leeway_s <= time.time():
             # Whoever has signed it, and also while no provider answers: everything opened with it ends.
             raise self._invalid("it has ended")
-        keys = await issuer.keys_for(key_id if isinstance(key_id, str) else None, algorithm)
+        keys = await issuer.keys_for(head.kid, algorithm)
         refusal = "its key is unknown"
         for key in keys:
             made = key.made(algorithm)
@@ -180,17 +179,16 @@ class OpenIdAuthenticator(Authenticator):
             except BROKEN as error:
                 refusal = type(error).__name__
                 continue
-            return self._known_of(claims, issuer, key, len(text))
+            return self._known_of(claims, said.exp + rules.leeway_s, issuer, key, len(text))
         raise self._invalid(refusal)
 
-    def _issuer_of(self, said: Mapping[str, Any]) -> Issuer | None:
+    def _issuer_of(self, named: str) -> Issuer | None:
         """The issuer that the token names. The one of kafka-websocket-proxy is known by its document only."""
         if self._as_proxy:
             return self._issuers[0]
-        named = said.get("iss")
         return next((each for each in self._issuers if each.name == named), None)
 
-    def _known_of(self, claims: dict[str, Any], issuer: Issuer, key: Key, size: int) -> _Known:
+    def _known_of(self, claims: dict[str, Any], ends_at: float, issuer: Issuer, key: Key, size: int) -> _Known:
         rules, whole = self._rules, Principal("", attributes=claims)
         name = whole.attribute(rules.principal_claim)
         if self._as_proxy:
@@ -199,10 +197,6 @@ class OpenIdAuthenticator(Authenticator):
             raise self._invalid(f"its claim {rules.principal_claim} names nobody")
         roles = whole.attribute(rules.roles_claim) if rules.roles_claim else None
         words = roles.replace(",", " ").split() if isinstance(roles, str) else roles if isinstance(roles, list) else ()
-        try:
-            ends_at = float(claims.get("exp", math.inf)) + rules.leeway_s
-        except (TypeError, ValueError):
-            raise self._invalid("its exp is no time") from None
         named = Principal(name, frozenset(each for each in words if isinstance(each, str)), attributes=claims)
         return _Known(named, ends_at, issuer, key, 4 * size)
 
@@ -250,24 +244,31 @@ def _token(headers: Mapping[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _payload(text: str) -> Mapping[str, Any]:
-    """What the token says, true or not. ValueError and the like for what is none."""
-    payload = text.split(".")[1]
-    said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    if not isinstance(said, dict):
-        raise ValueError("no object")
-    return said
+class _Head(msgspec.Struct):
+    """What the gateway reads of a token's head (RFC 7515 §4.1), each of its type; the library reads the rest."""
+
+    alg: str
+    kid: str | None = None
+    typ: str = ""
 
 
-def _is_beyond_time(value: Any) -> bool:
-    """Whether it is a number, or the text of one, that no clock shows: one of 400 digits, say, or Infinity, which
-    Python's JSON reads. What is none at all, the library refuses where it counts."""
-    try:
-        return not math.isfinite(float(value))
-    except OverflowError:
-        return True
-    except (TypeError, ValueError):
-        return False
+class _Claims(msgspec.Struct):
+    """What the gateway reads of a token's claims before it has asked for a key, true or not (RFC 7519 §4.1)."""
+
+    iss: str = ""
+    exp: float = math.inf
+    nbf: float = 0.0
+    iat: float = 0.0
+
+
+_HEADS: Final = msgspec.json.Decoder(_Head)
+_CLAIMS: Final = msgspec.json.Decoder(_Claims)
+
+
+def _part(text: str, place: int) -> bytes:
+    """A part of a token, decoded. ValueError."""
+    part = text.split(".")[place]
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def _challenge(realm: str) -> str:

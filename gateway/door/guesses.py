@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from kafka_gateway.errors import TooManyRequests, Unauthorized
+from kafka_gateway.errors import NotJudged, TooManyRequests, Unauthorized
 
 _WINDOW_S: Final = 60.0
 _ADDRESSES_MAX: Final = 10_000
@@ -54,7 +54,7 @@ class Guesses:
             raise
         try:
             return await judging
-        except Unauthorized:
+        except (Unauthorized, NotJudged):  # who makes an authenticator fail is no better than who guesses
             address.wrong.append(self._clock())
             raise
         finally:

@@ -13,8 +13,8 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from kafka_gateway.auth import CERTIFICATE, Authenticator
 from kafka_gateway.caller import CredentialsOf, KafkaLease
@@ -25,6 +25,7 @@ from kafka_gateway.errors import (
     CloseReason,
     Forbidden,
     KafkaLoginRefused,
+    NotJudged,
     ProofEnded,
     ServiceError,
     TooManyRequests,
@@ -39,6 +40,9 @@ _LOOK_EVERY_S: Final = 1.0
 _SINGLE: Final = ("authorization", "x-kafka-auth")
 _AT_ONCE: Final = 200
 """Proofs that are looked at in one turn of the loop: checking a token's signature takes some 60 µs."""
+
+
+Answer = TypeVar("Answer")
 
 
 def certificate_of(session: Session) -> str:
@@ -106,7 +110,7 @@ class Proofs:
         """A session for a client with these headers (looked up by lower-case name), and with this certificate, which
         TLS has verified. ``request``: method and path of what it is opened for, which the audit log is told.
 
-        Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), Unavailable.
+        Raises Unauthorized, Forbidden, TooManyRequests (an address that guesses), NotJudged, Unavailable.
         """
         shown = self.shown(headers, certificate)
         with self._telling(peer, transport, shown, request):
@@ -175,9 +179,9 @@ class Proofs:
         """Round the judgement of a client: a refusal is told to ``refused``."""
         try:
             yield
-        except (Unauthorized, Forbidden, TooManyRequests) as error:
-            reads = bool(shown) and self._authenticator.reads(shown)
-            heard = isinstance(error, KafkaLoginRefused) or (reads and not isinstance(error, TooManyRequests))
+        except (Unauthorized, Forbidden, TooManyRequests, NotJudged) as error:
+            surely = isinstance(error, (KafkaLoginRefused, NotJudged))
+            heard = surely or (not isinstance(error, TooManyRequests) and self._reads(shown))
             silent = isinstance(error, Unauthorized) and not heard
             reason = "no proof that counts was shown" if silent else error.message
             self.refused(peer, transport, reason, heard, request)
@@ -185,14 +189,29 @@ class Proofs:
 
     async def _prove(self, shown: Mapping[str, str], peer: str) -> Principal:
         """The principal of this proof, who may use the gateway at all."""
-        if not shown or not self._authenticator.reads(shown):  # showing no proof is no guess
-            principal = await self._authenticator.authenticate(shown, peer)
-        elif (known := self._authenticator.recall(shown)) is not None:
+        if not self._reads(shown):  # showing no proof is no guess
+            principal = await self._authenticated(shown, peer)
+        elif (known := self._recalled(shown)) is not None:
             principal = known
         else:
-            principal = await self._guesses.judge(peer, self._authenticator.authenticate(shown, peer))
+            principal = await self._guesses.judge(peer, self._authenticated(shown, peer))
         self._check_roles(principal)
         return principal
+
+    # What authenticators answer: whatever goes wrong in one, also in a plugin's, is a refusal.
+
+    def _reads(self, shown: Mapping[str, str]) -> bool:
+        with _sound():
+            return bool(shown) and self._authenticator.reads(shown)
+
+    def _recalled(self, shown: Mapping[str, str]) -> Principal | None:
+        with _sound():
+            found = self._authenticator.recall(shown)
+            return None if found is None else _principal(found)
+
+    async def _authenticated(self, shown: Mapping[str, str], peer: str) -> Principal:
+        with _sound():
+            return _principal(await self._authenticator.authenticate(shown, peer))
 
     async def _lease(
         self, principal: Principal, shown: Mapping[str, str], peer: str
@@ -201,9 +220,11 @@ class Proofs:
         credentials = self._credentials
         if credentials is None:
             return None, math.inf
-        if (known := credentials.recall(principal, shown)) is not None:
+        with _sound():
+            known = credentials.recall(principal, shown)
+        if known is not None:
             return known
-        return await self._guesses.judge(peer, credentials.lease(principal, shown))
+        return await self._guesses.judge(peer, _soundly(credentials.lease(principal, shown)))
 
     def _use(self, session: Session, lease: KafkaLease | None, until: float) -> None:
         if self._credentials is not None:
@@ -247,8 +268,8 @@ class Proofs:
         """Asks once more about the proof with which the session was opened, if it is time to; for a request, if one has
         been the reason.
 
-        Raises Unauthorized or Forbidden for one that is not valid any more: the session is closed then. While nobody
-        can tell, the session goes on, and the error is raised.
+        Raises Unauthorized or Forbidden for one that is not valid any more, NotJudged where the authenticator fails:
+        the session is closed then. While nobody can tell, the session goes on, and the error is raised.
         """
         if session.principal.until >= time.monotonic() or not session.proven:
             return
@@ -259,7 +280,7 @@ class Proofs:
             asking.add_done_callback(lambda done: self._looked(session, done))
         try:
             await asyncio.shield(asking)
-        except (Unauthorized, Forbidden):
+        except (Unauthorized, Forbidden, NotJudged):
             # The request that waits for the answer may still tell its client.
             asyncio.get_running_loop().call_soon(self._revoke, session)
             raise
@@ -267,14 +288,14 @@ class Proofs:
     async def _look(self, session: Session, request: str) -> None:
         shown = session.proof
         try:
-            principal = self._authenticator.recall(shown) or await self._authenticator.authenticate(shown, session.peer)
+            principal = self._recalled(shown) or await self._authenticated(shown, session.peer)
             if str(principal) != str(session.principal):
                 raise Unauthorized()
             self._check_roles(principal)
             lease, until = session.kafka, math.inf
             if lease is not None and self._credentials is not None:
-                lease, until = await self._credentials.lease_again(session, principal, shown)
-        except (Unauthorized, Forbidden) as error:
+                lease, until = await _soundly(self._credentials.lease_again(session, principal, shown))
+        except (Unauthorized, Forbidden, NotJudged) as error:
             if session.proof is shown:  # else a newer one came meanwhile
                 self.refused(session.peer, session.transport, error.message, True, request)
                 raise
@@ -326,7 +347,7 @@ class Proofs:
     async def _look_quietly(self, session: Session) -> None:
         try:
             await self.look_again(session)
-        except (Unauthorized, Forbidden, BrokerNotAvailable):
+        except (Unauthorized, Forbidden, NotJudged, BrokerNotAvailable):
             return  # either the session is closed, or it goes on until Kafka can tell
         except ServiceError:
             self._nobody_can_tell(session)
@@ -344,6 +365,29 @@ class Proofs:
         else:
             until = time.monotonic() + self._authenticator.unsure_again_s
             session.principal = dataclasses.replace(session.principal, until=until)
+
+
+@contextlib.contextmanager
+def _sound() -> Iterator[None]:
+    """Round what authenticators do. They are plugins, maybe, and read what strangers send: NotJudged for their bugs."""
+    try:
+        yield
+    except ServiceError:
+        raise
+    except Exception as error:
+        log.error("a proof of identity is refused, because the authenticator failed", exc_info=error)
+        raise NotJudged from error
+
+
+async def _soundly(asking: Coroutine[Any, Any, Answer]) -> Answer:
+    with _sound():
+        return await asking
+
+
+def _principal(found: object) -> Principal:
+    if not isinstance(found, Principal):
+        raise TypeError(f"an authenticator has answered with {type(found).__name__}, and not with a Principal")
+    return found
 
 
 def _offers_admin(config: Config) -> bool | None:

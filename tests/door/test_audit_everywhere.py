@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from kafka_gateway.auth import Authenticator
 from kafka_gateway.authenticators import basic
 from kafka_gateway.door import audit as module
 from kafka_gateway.door.audit import Audit
+from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.session import Principal
 from tests.door.conftest import BASIC, proof
 from tests.door.test_who_asks_first import JSON, WAYS, ask, raw
 from tests.rights.conftest import Rules
@@ -182,6 +186,55 @@ async def test_a_proof_that_does_not_renew_is_told_of(users: Path, tmp_path: Pat
             await socket.send_str(envelope("1", "/ws/session", "PUT", headers=shown))
             assert f'"code":{status}' in await socket.receive_str(timeout=PATIENCE_S)
             assert await log.refused(1) == [("-", "authenticate", "gateway", "PUT /ws/session")]
+
+
+class Failing(Authenticator):
+    """A plugin that does not stand what clients send: "boom" in one part of its work, as the header says."""
+
+    name = "FAILING"
+    proof = ("x-proof",)
+
+    def _fail(self, where: str, shown: Mapping[str, str]) -> None:
+        if shown.get("x-proof") == where:
+            raise TypeError(f"boom in {where}")
+
+    def reads(self, shown: Mapping[str, str]) -> bool:
+        self._fail("reads", shown)
+        return super().reads(shown)
+
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        self._fail("recall", headers)
+        return None
+
+    async def authenticate(self, headers: Mapping[str, str], peer: str) -> Principal:
+        self._fail("authenticate", headers)
+        return None if headers.get("x-proof") == "answer" else Principal("ada")  # type: ignore[return-value]
+
+    @hookimpl
+    def gateway_authenticators(self) -> list[Authenticator]:
+        return [self]
+
+
+async def test_who_makes_an_authenticator_fail_is_refused_and_told_of(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.jsonl")
+    settings = {
+        **BASIC, "authentication.method": "FAILING", "audit.log": log.path, "authentication.failures.max": 10,
+    }  # fmt: skip
+    where = ("reads", "recall", "authenticate", "answer")
+    async with gateway(Failing(), **settings) as app, aiohttp.ClientSession(app.addresses[0]) as client:
+        socket = await client.ws_connect("/", headers={"X-Proof": "good"})
+        for each in where:
+            assert (await client.get("/topics", headers={"X-Proof": each})).status == 500
+            for method, path in (("GET", "/topics"), ("PUT", "/ws/session")):
+                await socket.send_str(envelope("1", path, method, headers={"X-Proof": each}))
+                assert '"code":500' in await socket.receive_str(timeout=PATIENCE_S)
+            requests = [request for *_, request in await log.refused(3)]
+            assert requests == ["GET /topics", "GET /topics", "PUT /ws/session"], each
+        await socket.send_str(envelope("1", "/topics", "GET"))
+        assert '"code":200' in await socket.receive_str(timeout=PATIENCE_S)
+        # What was judged were wrong proofs: 2 · 3 of them. Those that cannot even be recalled are never judged.
+        statuses = [(await client.get("/topics", headers={"X-Proof": "answer"})).status for _ in range(5)]
+        assert statuses == [500] * 4 + [429]
 
 
 async def test_other_principals_instances_and_quotas_are_told_of(users: Path, tmp_path: Path) -> None:

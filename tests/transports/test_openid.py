@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -103,6 +104,10 @@ def part(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
+def made_up(head: Any, claims: Any = MappingProxyType({"iss": "me"})) -> str:
+    return f"{part(head)}.{part(dict(claims))}.aa"
+
+
 PUBLIC_PEM = PRIVATE.public_key().public_bytes(
     serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
 )
@@ -126,6 +131,7 @@ GOOD = {
     "no expiry": lambda: token(exp=None),
     "far expiry": lambda: token(exp=10**15),
     "key id in other case": lambda: token(headers={"kid": "KEY-1"}),
+    "an access token": lambda: token(headers={"typ": "at+JWT"}),
     "issued in the future": lambda: token(iat=time.time() + 1000),
 }
 BAD = {
@@ -157,6 +163,16 @@ BAD = {
     "five parts": lambda: f"{part({'alg': 'RSA-OAEP', 'enc': 'A128GCM', 'kid': 'key-1'})}.a.b.c.d",
     "huge": lambda: token() + "a" * 100_000,
     "deep": lambda: f"{base64.urlsafe_b64encode(b'[' * 50_000).decode()}.e30.e30",
+    "alg a list": lambda: made_up({"alg": ["RS256"]}),
+    "alg an object": lambda: made_up({"alg": {"RS256": 1}}),
+    "alg null": lambda: made_up({"alg": None}),
+    "key id a list": lambda: made_up({"alg": "RS256", "kid": ["key-1"]}),
+    "issuer a list": lambda: made_up({"alg": "RS256", "kid": "key-1"}, {"iss": ["me"]}),
+    "issuer an object": lambda: made_up({"alg": "RS256", "kid": "key-1"}, {"iss": {"me": 1}}),
+    "expiry an object": lambda: made_up({"alg": "RS256", "kid": "key-1"}, {"iss": "me", "exp": {}}),
+    "a logout": lambda: token(headers={"typ": "logout+jwt"}),
+    "a proof of possession": lambda: token(headers={"typ": "dpop+jwt"}),
+    "type a list": lambda: made_up({"alg": "RS256", "kid": "key-1", "typ": ["JWT"]}),
     "no object": lambda: f"{part([])}.{part({})}.aa",
 }
 

@@ -8,6 +8,7 @@ Kafka in the order in which they were sent (atmosphere-binding.md §1.1). Replie
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -41,6 +42,8 @@ from kafka_gateway.transports.envelope.stream import STREAM_TYPE, EnvelopeOutlet
 from kafka_gateway.transports.envelope.streamed_bodies import StreamedBodies, StreamedBody
 from kafka_gateway.transports.envelope.unanswered import Unanswered
 from kafka_gateway.transports.records.frames import array
+
+log = logging.getLogger("gateway.websocket")
 
 _REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "warning", "www-authenticate"})
 _READING = ("GET", "HEAD")
@@ -276,15 +279,16 @@ class EnvelopeSession:
         holds_place = True
         changes = is_change = part.method not in _READING
         try:
-            if request.method == "PUT" and request.path == self._settings.renewal_path:
-                await self._renew(request, part)
-                return
-            if part.headers is not None or request.session.principal.until < time.monotonic():
-                try:
-                    request.session = await self._identities.of(request)
-                except ServiceError as error:
-                    self._refuse(error, part)
+            try:
+                if request.method == "PUT" and request.path == self._settings.renewal_path:
+                    await self._renew(request)
+                    self._reply(Reply(204, "", b""), b"", part)
                     return
+                if part.headers is not None or request.session.principal.until < time.monotonic():
+                    request.session = await self._identities.of(request)
+            except Exception as error:
+                self._refuse(error, part)
+                return
             reply = await self._gateway.dispatch(request)
             if isinstance(reply.body, bytes):
                 if reply.settle is None:
@@ -343,17 +347,12 @@ class EnvelopeSession:
             self._vacancy.set_result(None)
             self._vacancy = None
 
-    async def _renew(self, request: Request, part: Envelope) -> None:
+    async def _renew(self, request: Request) -> None:
         """Takes a newer proof of the client's principal, without an interruption (security.md §2)."""
         own = self._session
-        try:
-            await self._gateway.proofs.renew(own, request.headers, f"{request.method} {request.path}")
-        except ServiceError as error:
-            self._refuse(error, part)
-            return
+        await self._gateway.proofs.renew(own, request.headers, f"{request.method} {request.path}")
         self._headers.inherit(self._gateway.proofs.shown(own.proof))
         self._at_once.clear()
-        self._reply(Reply(204, "", b""), b"", part)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -406,8 +405,12 @@ class EnvelopeSession:
         """Sends a message of the gateway's own, framed like all others."""
         self._channel.send(message if self._wrap is None else self._wrap(message), binary or self._binary)
 
-    def _refuse(self, error: ServiceError, part: Envelope) -> None:
-        """Answers a part that becomes no request; like all others it gets a line in the access log."""
+    def _refuse(self, error: Exception, part: Envelope) -> None:
+        """Answers a part that becomes no request, for a bug of ours, too; like all others it gets a line in the access
+        log."""
+        if not isinstance(error, ServiceError):
+            log.error("%s %s failed before its dispatch", part.method, part.path.partition("?")[0], exc_info=error)
+            error = ServiceError()
         media_type = error_media_type(part.accept, error.status, self._settings.generation)
         reply = Reply(error.status, media_type, b"", error.headers, request_id=new_id())
         sent = self._reply(reply, self._gateway.error_body(error, reply.request_id), part)
