@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,6 +26,9 @@ _TRUST_S: Final = 2.5
 """How long a client goes on before its certificate is looked at again."""
 _KNOWN_MAX: Final = 10_000
 _NAME_MAX: Final = 1000
+_SPIFFE_MAX: Final = 2048
+_SPIFFE: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
+"""A trust domain, and segments of a path, none of which is empty, . or .. (SPIFFE-ID, sections 2.1 to 2.3)."""
 
 
 class MtlsAuthenticator(Authenticator):
@@ -104,16 +108,17 @@ class MtlsAuthenticator(Authenticator):
     def _known_of(self, certificate: x509.Certificate) -> _Known:
         names = _alternative_names(certificate)
         subject = subject_of(certificate)
-        uris = [each for each in names if each.startswith("spiffe://")]
         if self._by_uri:
-            name = uris[0] if uris else ""
+            name = next(
+                (each for kind, each in names if kind is x509.UniformResourceIdentifier and _is_spiffe(each)), ""
+            )
         else:
             name = next((each for rule in self._rules if (each := rule.name_of(subject)) is not None), "")
         if not name or len(name) > _NAME_MAX or not name.isprintable():
             log.info("a client certificate names nobody: %r", subject[:300])
             where = "it has no SPIFFE URI" if self._by_uri else f"no rule of {RULES} gives its subject a name"
             raise Unauthorized(f"The client certificate names nobody: {where}.")
-        attributes: dict[str, Any] = {"subject": subject, "san": names}
+        attributes: dict[str, Any] = {"subject": subject, "san": [each for _, each in names]}
         return _Known(
             Principal(name, attributes=attributes),
             certificate.not_valid_after_utc.timestamp(),
@@ -140,10 +145,16 @@ def _tls_listeners(config: Config) -> list[str]:
         return []
 
 
-def _alternative_names(certificate: x509.Certificate) -> list[str]:
-    """The names of the host or URIs that the certificate has besides its subject."""
+def _alternative_names(certificate: x509.Certificate) -> list[tuple[type[x509.GeneralName], str]]:
+    """The names of the host or URIs that the certificate has besides its subject, and of which kind each is."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return []
-    return [str(each.value) for each in found if isinstance(each, (x509.UniformResourceIdentifier, x509.DNSName))]
+    kinds = (x509.UniformResourceIdentifier, x509.DNSName)
+    return [(type(each), str(each.value)) for each in found if isinstance(each, kinds)]
+
+
+def _is_spiffe(uri: str) -> bool:
+    """Whether it is the id of a workload, or of a whole trust domain (SPIFFE-ID, section 2)."""
+    return len(uri) <= _SPIFFE_MAX and _SPIFFE.fullmatch(uri) is not None

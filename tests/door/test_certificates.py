@@ -77,7 +77,10 @@ async def test_spiffe(authority: Authority) -> None:
         async with await Wire.open(app.addresses[0], authority.context(named)) as wire:
             assert (await wire.ask("GET", "/stub/echo")).status == 200
             assert [str(each.principal) for each in app.gateway.sessions] == ["User:spiffe://example.org/ns/a/sa/b"]
-        for other in (authority.sign("CN=x"), authority.sign("CN=x", uris=["https://spiffe"])):
+        nobody = ["https://spiffe", "spiffe://", "spiffe://*", "spiffe:///ann", "spiffe://td/a/../b", "spiffe://td/"]
+        signed = [authority.sign("CN=x"), *(authority.sign("CN=x", uris=[each]) for each in nobody)]
+        # A name of a host is none of a workload, however it is written.
+        for other in (*signed, authority.sign("CN=x", hosts=["spiffe://td/ann"])):
             assert (await asked(app.addresses[0], authority, other))[0] == 401
 
 
