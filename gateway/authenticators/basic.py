@@ -27,6 +27,7 @@ import bcrypt
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.counted import counted
+from kafka_gateway.emptied import Emptied
 from kafka_gateway.errors import TooManyRequests, Unauthorized
 from kafka_gateway.session import Principal
 
@@ -102,6 +103,7 @@ class BasicAuthenticator(Authenticator):
         self._version: object = None
         self._looked_at = -math.inf
         self._trouble = ""
+        self._emptied = Emptied(_FILE, log, lambda: time.monotonic())
         self._key = secrets.token_bytes(32)
         self._known: dict[bytes, tuple[str, User, float]] = {}
         self._checks: dict[bytes, asyncio.Task[tuple[str, User] | None]] = {}
@@ -138,7 +140,7 @@ class BasicAuthenticator(Authenticator):
         now = time.monotonic()
         known = self._known.get(digest)
         if known is not None and now < known[2] and self._users.get(known[0]) == known[1]:
-            return Principal(known[0], known[1].roles, now + _TRUST_S)
+            return Principal(known[0], known[1].roles, now + self._trust_s)
         self._known.pop(digest, None)
         return None
 
@@ -170,7 +172,11 @@ class BasicAuthenticator(Authenticator):
         if len(self._known) >= _KNOWN_MAX:
             del self._known[next(iter(self._known))]
         self._known[digest] = (name, user, now + _KNOWN_S)
-        return Principal(name, user.roles, now + _TRUST_S)
+        return Principal(name, user.roles, now + self._trust_s)
+
+    @property
+    def _trust_s(self) -> float:
+        return 0.0 if self._emptied.in_doubt else _TRUST_S
 
     async def _check(self, name: str, password: bytes) -> tuple[str, User] | None:
         user = self._users.get(name)
@@ -214,6 +220,8 @@ class BasicAuthenticator(Authenticator):
         except ValueError as error:
             reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise ConfigError([Fault(self._place, _FILE, f"{self._path}: {reason}")]) from None
+        if self._emptied.doubts(users, self._users):
+            return
         self._version, self._users = version, users
         if not users:  # no fault, but hardly meant
             log.warning("%s has no users: nobody comes in with a password", self._path)

@@ -13,6 +13,7 @@ from kafka_gateway.authorizers.policy import Policy
 from kafka_gateway.authorizers.rules_file import PrincipalPattern, RulesFile, read_principal, read_rules
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.counted import counted
+from kafka_gateway.emptied import Emptied
 from kafka_gateway.rights import Authorizer, Judge
 from kafka_gateway.session import Principal
 
@@ -39,6 +40,7 @@ class FileAuthorizer(Authorizer):
         self._users_place = config.place(SUPER_USERS)
         self._users = config.items(SUPER_USERS)
         self._version: object = None
+        self._emptied = Emptied(FILE, log)
         self._asked = asyncio.Event()
         self.stale = False
         self.policy = Policy(RulesFile((), ()), self._super_users([]))
@@ -103,6 +105,8 @@ class FileAuthorizer(Authorizer):
 
     async def _take(self, changed: Callable[[], None]) -> None:
         version, policy, faults = await asyncio.to_thread(self._read)
+        if policy is not None and self._emptied.doubts(policy.file.rules, self.policy.file.rules):
+            return
         self._version = version
         self.stale = policy is None
         if policy is None:

@@ -216,6 +216,23 @@ async def test_nobody_has_the_password_of_nobody(users: BasicAuthenticator, monk
         await ask(users, "nobody", "x")
 
 
+async def test_an_emptied_file_counts_when_it_stays_so(
+    users: BasicAuthenticator, file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A writer that truncates it leaves it so for a moment: everybody got 401."""
+    for text in (f"ada:{ADA}\n", ""):
+        assert (await ask(users, "ada", "ada's")).until == clock.now + 2.5
+        await asyncio.to_thread(file.write_text, "")
+        clock.now += 1.1
+        assert (await ask(users, "ada", "ada's")).until == clock.now  # it is looked at again at once
+        assert "authentication.basic.file: the file is empty; what it said before stays" in caplog.text
+        caplog.clear()
+        await asyncio.to_thread(file.write_text, text)
+        clock.now += 1.1
+    with pytest.raises(Unauthorized):
+        await ask(users, "ada", "ada's")
+
+
 async def test_a_file_without_users_lets_nobody_in(tmp_path: Path) -> None:
     file = tmp_path / "users"
     file.write_text("")
@@ -381,6 +398,9 @@ async def test_a_broken_or_missing_file_changes_nothing_and_is_told_once(
         assert [record.levelname for record in caplog.records] == ["ERROR"]
     caplog.clear()
     rewrite(file, "# nobody is left\n")
+    clock.now += 1.1
+    assert (await ask(users, "ada", "ada's")).name == "ada"
+    caplog.clear()
     for _ in range(2):
         clock.now += 1.1
         with pytest.raises(Unauthorized):

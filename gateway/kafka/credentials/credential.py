@@ -26,7 +26,7 @@ _OF_ONE_TOKEN: Final = frozenset(
     }
 )
 """Claims that issuers set anew with each token or login of the same user: times, and names of the token or login
-(RFC 7519 §4.1, OpenID Connect Core 1.0 §2 and §3.1.3.6). A client chooses none of them."""
+(RFC 7519 §4.1; OpenID Connect Core 1.0, sections 2 and 3.1.3.6). A client chooses none of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

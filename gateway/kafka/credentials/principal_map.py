@@ -14,6 +14,7 @@ from typing import Final
 
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.counted import counted
+from kafka_gateway.emptied import Emptied
 from kafka_gateway.rights import kind_meant
 
 log = logging.getLogger("gateway.auth")
@@ -72,6 +73,7 @@ class PrincipalMap:
         self._path = config.text(KEY)
         self._entries: dict[str, tuple[str, str]] = {}
         self._version: object = None
+        self._emptied = Emptied(KEY, log)
         self._looked_at = float("-inf")
 
     def get(self, principal: str) -> tuple[str, str] | None:
@@ -90,7 +92,11 @@ class PrincipalMap:
             version = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode)
             if version != self._version:
                 self._version = version
-                self._entries = read_map(self._path)
+                entries = read_map(self._path)
+                if self._emptied.doubts(entries, self._entries):
+                    self._version = None  # to be read again
+                else:
+                    self._entries = entries
         except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             log.error("%s: %s; what was read before goes on", KEY, reason)
