@@ -11,18 +11,19 @@ from typing import Final
 
 from kafka_gateway.errors import KafkaAuthorization
 
-_PREFIX: Final = "_gateway."
+PREFIX: Final = "_gateway."
+"""Of their names."""
 _SHOWN_MAX: Final = 300
 
 
 def group_of(cluster: str) -> str:
     """The group of the nodes of that cluster (``cluster.id``); their topics have its name and another word."""
-    return _PREFIX + cluster
+    return PREFIX + cluster
 
 
 def is_own(name: str) -> bool:
     """Whether a topic or a group is one of a gateway's own, of which clients see and change nothing."""
-    return name.startswith(_PREFIX)
+    return name.startswith(PREFIX)
 
 
 def own_refusal(resource: str, names: Iterable[str], operation: str = "describe") -> KafkaAuthorization | None:

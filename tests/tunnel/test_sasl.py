@@ -12,6 +12,7 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import (
     AdminClient,
+    NewTopic,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -150,11 +151,22 @@ def test_the_gateway_logs_in_for_its_own_users(
         f"client.sasl.username={name}",
         f"client.sasl.password={name}-secret",
     )
+    own = f"_gateway.{unique('own')}.instances"
+    direct = AdminClient({"bootstrap.servers": sasl_kafka.bootstrap, **ADMIN})
+    direct.create_topics([NewTopic(own, 1, 1)])[own].result(20)
     with GatewayProcess(*properties, bootstrap=sasl_kafka.bootstrap) as gateway:
         credentials = "-header=Authorization: Basic Y2Fyb2w6Y2Fyb2wtc2VjcmV0"
         with LocalProcess(gateway.url, credentials, nodes=1) as local:
             works({"bootstrap.servers": local.bootstrap}, unique("inject"))
             gateway.wait_for("tunnel of carol at 127.0.0.1 to broker 1")
+            # It is the gateway to Kafka, which would let it do this.
+            through = AdminClient({"bootstrap.servers": local.bootstrap})
+            assert own not in through.list_topics(timeout=20).topics
+            gone = through.delete_topics([own], operation_timeout=2, request_timeout=3)[own]
+            with pytest.raises(confluent_kafka.KafkaException):
+                gone.result(20)
+            gateway.wait_for("it may be about the gateway's own")
+            assert own in direct.list_topics(timeout=20).topics
             # Nobody else gets to log in through it.
             with pytest.raises(confluent_kafka.KafkaException):
                 AdminClient(login(local.bootstrap, "PLAIN", "admin", "admin-secret")).list_topics(timeout=2)

@@ -40,7 +40,7 @@ from kafka_gateway.query import parse_query
 from kafka_gateway.router import Route, served
 from kafka_gateway.session import Session
 from kafka_gateway.transport import HttpRequest, Transport, refusal
-from kafka_gateway.transports.tunnel import apis, sasl
+from kafka_gateway.transports.tunnel import apis, own_topics, sasl
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses, node_of, of_query, ports_of
 from kafka_gateway.transports.tunnel.broker import BadGateway, BrokerConnection, connect
 from kafka_gateway.transports.tunnel.counts import Counts
@@ -122,13 +122,14 @@ class TunnelTransport(Transport):
         request_max = config.integer("tunnel.max.request.bytes")
         self._response_max = config.integer("tunnel.max.response.bytes")
         denied = apis.INTERNAL | set(map(int, config.items("tunnel.denied.apis")))
-        if self._inject:
-            denied |= {apis.SASL_HANDSHAKE, apis.SASL_AUTHENTICATE}
         caps = dict(apis.CAPS)
+        if self._inject:
+            denied |= {apis.SASL_HANDSHAKE, apis.SASL_AUTHENTICATE} | own_topics.BY_ID
+            caps |= {key: min(newest, caps.get(key, newest)) for key, newest in own_topics.CAPS.items()}
         if config.flag("tunnel.clamp.fetch"):
-            caps[apis.FETCH] = apis.FETCH_WITHOUT_ADDRESSES
+            caps[apis.FETCH] = min(caps[apis.FETCH], apis.FETCH_WITHOUT_ADDRESSES)
         hide_unknown = config.text("tunnel.unknown.apis") == "hide"
-        self._rules = Rules(frozenset(denied), hide_unknown, caps, request_max, self._response_max)
+        self._rules = Rules(frozenset(denied), hide_unknown, caps, request_max, self._response_max, self._inject)
         self._limits = SocketLimits(
             text_max=request_max + 4,
             binary_max=request_max + 4,

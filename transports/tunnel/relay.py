@@ -16,7 +16,7 @@ from typing import Any
 
 from kafka_gateway.errors import CloseReason
 from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
-from kafka_gateway.transports.tunnel import apis, rewriting
+from kafka_gateway.transports.tunnel import apis, own_topics, rewriting
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
 from kafka_gateway.transports.tunnel.broker import BrokerConnection
 from kafka_gateway.transports.tunnel.counts import Counts
@@ -32,6 +32,7 @@ log = logging.getLogger("gateway.tunnel")
 TEXT = CloseReason(1003, "text message, Kafka frames are binary")
 NO_FRAME = CloseReason(1007, "not one whole Kafka frame")
 DENIED = CloseReason(1008, "this API is not relayed")
+OWN = CloseReason(1008, "the gateway keeps its own state there")
 REPLY_TOO_LARGE = CloseReason(1009, "reply over the limit")
 NO_MATCH = CloseReason(1011, "reply out of order")
 NOT_REWRITTEN = CloseReason(1011, "reply with addresses that cannot be rewritten")
@@ -60,6 +61,8 @@ class Rules:
     caps: dict[int, int]
     request_max: int
     response_max: int
+    hides_own: bool = False
+    """Whether clients are the gateway's own user to Kafka, who may change what the gateway keeps there for itself."""
 
 
 Open = tuple[int, int, int, bool]
@@ -147,13 +150,21 @@ class Relay:
             self.end(DENIED)
             return
         answered = True
-        if key == apis.PRODUCE:
-            try:
-                answered = _acks(message, version, id_length) != 0
-            except WireError:
-                self.end(NO_FRAME)
+        try:
+            if self._rules.hides_own and not own_topics.may_pass(
+                key, version, message, _REQUEST.size + max(0, id_length)
+            ):
+                log.warning(
+                    "a request of API %d, version %d, was refused: it may be about the gateway's own", key, version
+                )
+                self.end(OWN)
                 return
-        elif key == apis.SASL_HANDSHAKE and version == 0:
+            if key == apis.PRODUCE:
+                answered = _acks(message, version, id_length) != 0
+        except WireError:
+            self.end(NO_FRAME)
+            return
+        if key == apis.SASL_HANDSHAKE and version == 0:
             self._handshake = _mechanism(message, id_length)
             self._hold(_SASL)
         if answered:
@@ -178,6 +189,8 @@ class Relay:
 
     def _looks_into(self, key: int, version: int) -> bool:
         if key == apis.API_VERSIONS or (key == apis.SASL_HANDSHAKE and version == 0):
+            return True
+        if key == apis.METADATA and self._rules.hides_own:
             return True
         return self._advertise is not None and (
             apis.carries_addresses(key, version) or version > apis.CAPS.get(key, version)
@@ -351,9 +364,13 @@ class Relay:
                 self._raw = RawSasl(self._handshake)
             self._release(_SASL)
             return reply
-        changed = rewriting.rewrite(key, version, reply, self._address, self._unlearned)
-        if changed is not reply:
-            self._counts.rewritten += 1
+        changed = reply
+        if self._advertise is not None:
+            changed = rewriting.rewrite(key, version, reply, self._address, self._unlearned)
+            if changed is not reply:
+                self._counts.rewritten += 1
+        if key == apis.METADATA and rules.hides_own:
+            changed = own_topics.without_own(version, changed)
         return changed
 
     def _address(self, node: int, host: str, port: int) -> tuple[bytes, int]:
