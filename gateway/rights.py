@@ -19,7 +19,7 @@ from kafka_gateway.errors import NotAuthorized
 
 if TYPE_CHECKING:
     from kafka_gateway.config import Fault
-    from kafka_gateway.session import Principal
+    from kafka_gateway.principal import Principal
 
 OPERATIONS: Final = ("read", "write", "create", "delete", "describe", "alter", "describe-configs", "alter-configs")
 """Kafka's words."""
