@@ -19,24 +19,25 @@ class HomeKeys:
         """``router``: the present one. ``home`` is called with the parts of the key."""
         self._router = router
         self._home = home
-        self._known: dict[tuple[str, str, str], int | None] = {}
+        self.known: dict[tuple[str, str, str], int | None] = {}
+        """What `find` remembers, for whoever asks for each request."""
 
     def find(self, method: str, path: str, area: str) -> int | None:
         """None: what the path is about has no home, or there is nothing of the kind."""
         asked = method, path, area
         try:
-            return self._known[asked]
+            return self.known[asked]
         except KeyError:
             found = self._find(method, path, area)
         if len(path) <= _PATH_MAX:
-            if len(self._known) >= _REMEMBERED_MAX:
-                self._known.clear()
-            self._known[asked] = found
+            if len(self.known) >= _REMEMBERED_MAX:
+                self.known.clear()
+            self.known[asked] = found
         return found
 
     def forget(self) -> None:
         """Forgets everything, because routes or homes have changed."""
-        self._known.clear()
+        self.known.clear()
 
     def _find(self, method: str, path: str, area: str) -> int | None:
         try:

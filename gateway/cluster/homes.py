@@ -105,7 +105,9 @@ class ClusterHomes:
             raise Elsewhere(hashed)
 
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
-        hashed = self._keys.find(method, path, area)
+        known = self._keys.known
+        asked = method, path, area
+        hashed = known[asked] if asked in known else self._keys.find(*asked)
         return None if hashed is None or self._store.serves_hash(hashed) else hashed
 
     def follow(self, request: Request, response: Response) -> None:
@@ -167,7 +169,7 @@ class ClusterHomes:
     async def forward(self, request: Request, worker: int) -> Reply | None:
         of_peer = request.session.forwarded
         sent, unreachable = False, ""
-        until = time.monotonic() + (min(self._hold_s, _STOPPING_S) if self._gateway.stopping else self._hold_s)
+        began = time.monotonic()
         while True:
             slot = self._store.slot(worker)
             turn, process = decide(
@@ -182,7 +184,7 @@ class ClusterHomes:
                 self.misrouted += 1
                 raise Misrouted()
             if turn is Turn.FORWARD:
-                began = time.monotonic()
+                asked = time.monotonic() if sent or unreachable else began
                 try:
                     reply = await self._call(process, slot, request)
                 except PeerLost as lost:
@@ -190,13 +192,14 @@ class ClusterHomes:
                     self.forwarded[process, "lost"] += 1
                     continue
                 self.forwarded[process, str(reply.status)] += 1
-                self.forward_s += time.monotonic() - began
+                self.forward_s += time.monotonic() - asked
                 if reply.status != MISROUTED:
                     if not isinstance(reply.body, bytes):
                         reply.body = self._moving(request, reply.body)
                     return _again(request, reply, sent)
                 unreachable = process
                 continue
+            until = began + (min(self._hold_s, _STOPPING_S) if self._gateway.stopping else self._hold_s)
             with self._holding.body(request.body):
                 await self._hold(until, _AGAIN_S if unreachable else None)
             unreachable = ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+import functools
+from typing import Final, NamedTuple
 
 
 class SlotState(enum.Enum):
@@ -33,6 +34,16 @@ class Decision(NamedTuple):
     """The process to which it is forwarded."""
 
 
+_HERE: Final = Decision(Turn.HERE)
+_HOLD: Final = Decision(Turn.HOLD)
+_MISROUTED: Final = Decision(Turn.MISROUTED)
+
+
+@functools.lru_cache(1024)
+def _forward(process: str) -> Decision:
+    return Decision(Turn.FORWARD, process)
+
+
 def decide(state: SlotState | None, owner: str | None, me: str, of_peer: bool, unreachable: str = "") -> Decision:
     """What to do with a request.
 
@@ -43,11 +54,11 @@ def decide(state: SlotState | None, owner: str | None, me: str, of_peer: bool, u
         unreachable: the process that could not be reached just now: it is not tried again before something changes.
     """
     if state is SlotState.SERVING:
-        return Decision(Turn.HERE)
+        return _HERE
     if state is not None:
-        return Decision(Turn.HOLD)
+        return _HOLD
     if of_peer:
-        return Decision(Turn.MISROUTED)
+        return _MISROUTED
     if owner is None or owner in (me, unreachable):
-        return Decision(Turn.HOLD)
-    return Decision(Turn.FORWARD, owner)
+        return _HOLD
+    return _forward(owner)

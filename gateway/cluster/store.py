@@ -31,6 +31,7 @@ from kafka_gateway.state_log import StateLog
 
 log = logging.getLogger("gateway.cluster")
 
+_SERVING: Final = SlotState.SERVING
 _RECENT_S: Final = 60.0
 """How long what was given up is remembered, for a topic that was deleted and is made again."""
 _NO_SHARE: Final = "This node has no share of the slots yet."
@@ -162,8 +163,15 @@ class SlotStore:
 
     def serves_hash(self, hashed: int) -> bool:
         """Whether the slot of what has this hash is served here."""
-        held = self._slots.get(hashed % self.count) if self.count else None
-        return held is not None and held.state is SlotState.SERVING and not self._is_in_doubt()
+        count = self.count
+        held = self._slots.get(hashed % count) if count else None
+        if held is None or held.state is not _SERVING:
+            return False
+        now = time.monotonic()
+        if self._doubting is None and now - self._ran_at <= self._standstill_s:  # asked for each request
+            self._ran_at = now
+            return True
+        return not self._is_in_doubt()
 
     def states(self) -> dict[int, SlotState]:
         """The states of all slots that are held."""

@@ -17,6 +17,7 @@ from kafka_gateway import jsonio
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import Dialect
 from kafka_gateway.errors import GONE, SHUTDOWN, ServiceError
+from kafka_gateway.memory_budget import Claim
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.relays import UNKNOWN, Relays
 from kafka_gateway.session import Session
@@ -96,9 +97,10 @@ class Answering(Wire):
 
     def take(self, head: Head, content: bytes) -> None:
         if isinstance(head, Ask):
-            if len(self._works) + len(self._arriving) >= self._requests_max:
+            works, arriving = self._works, self._arriving.open
+            if len(works) + len(arriving) >= self._requests_max:
                 raise FrameError(f"more than {self._requests_max} open requests (cluster.peer.max.requests)")
-            if head.id in self._works or head.id in self._arriving:
+            if head.id in works or head.id in arriving:
                 raise FrameError("two open requests of one number")
             if self._looking is None:
                 self._look_later()
@@ -107,7 +109,7 @@ class Answering(Wire):
                 return
             client, fields = self._clients.client(head.who), self._fields
             begun = _Work(client, fields.read(head.query), fields.read(head.headers), bool(head.creation))
-            self._works[head.id] = begun
+            works[head.id] = begun
             begun.task = self._spawn(self._serve(head, content, begun))
         elif isinstance(head, More):
             self._put_piece(head.id, content)
@@ -149,7 +151,7 @@ class Answering(Wire):
 
     def _look(self, ping_s: float) -> None:
         self._looking = None
-        if self._works or self._outgoing or self._arriving:
+        if self._works or self._outgoing or self._arriving.open:
             if (silent_s := self.silence(self._look_at, ping_s)) >= _PINGS_MISSED * ping_s:
                 self.give_up(f"it gives no sign of life for {silent_s:.1f} s", SILENT)
             else:
@@ -165,7 +167,8 @@ class Answering(Wire):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request of process %s failed", self.other, exc_info=error)
-        self._tell_if_over()
+        if self._transport is None:
+            self._tell_if_over()
 
     def _tell_if_over(self) -> None:
         if self._transport is None and not self._tasks:
@@ -175,8 +178,9 @@ class Answering(Wire):
 
     async def _serve(self, ask: Ask, body: bytes, work: _Work) -> None:
         gateway, client = self._gateway, work.client
-        claim = gateway.memory.claim() if body else None
-        if claim is not None:
+        claim: Claim | None = None
+        if body:
+            claim = gateway.memory.claim()
             claim.set_to(len(body))
         dialect = _Telling() if ask.tells_errors else None
         session: Session | None = None
@@ -202,8 +206,8 @@ class Answering(Wire):
                 claim.release()
             if is_over:
                 self._works.pop(ask.id, None)
-            if session is not None and work.stream is None:
-                await client.done(session)
+            if session is not None and work.stream is None and not client.keep(session):
+                await gateway.close_session(session, GONE)
 
     async def _relayed(self, name: str, request: Request) -> Reply:
         """What a handler of this process does with it; what it raises is told."""

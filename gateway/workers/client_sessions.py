@@ -12,7 +12,6 @@ from typing import Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import GONE
 from kafka_gateway.session import Principal, Session
 from kafka_gateway.workers.frames import Asker, FrameError, untold
 
@@ -68,8 +67,9 @@ class ForwardedClient:
         await self._gateway.proofs.open_forwarded(session)
         return session
 
-    async def done(self, session: Session) -> None:
-        """The request is over, and left nothing that lasts."""
+    def keep(self, session: Session) -> bool:
+        """The request is over, and left nothing that lasts: whether its session waits for the next one. If not, whoever
+        asks has to close it."""
         gateway, unused = self._gateway, self._unused
         if (
             self._is_lasting
@@ -84,8 +84,8 @@ class ForwardedClient:
                 self._changes = gateway.admission.changes
             gateway.sessions.discard(session)
             unused.append(session)
-        else:
-            await gateway.close_session(session, GONE)
+            return True
+        return False
 
 
 class ClientSessions:

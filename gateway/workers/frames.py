@@ -21,6 +21,8 @@ _HEAD_MAX: Final = 0xFFFF
 FRAME_MAX: Final = PIECE_MAX + _HEAD_MAX + 3
 """No frame has so many bytes behind its length."""
 _LENGTHS: Final = struct.Struct(">IH")
+_pack, _unpack = _LENGTHS.pack, _LENGTHS.unpack_from
+_LENGTHS_SIZE: Final = _LENGTHS.size
 
 
 class FrameError(Exception):
@@ -189,16 +191,19 @@ Head = Ping | Pong | Hello | Proof | Bye | Ask | Question | Cancel | Next | Sett
 Long = Ask | Answer | Part
 """The heads whose content may come in pieces."""
 
-_decoder: Final = jsonio.Decoder(Head)
+_decode: Final = jsonio.Decoder(Head).decode
 
 
 def frame(head: Head, content: bytes | memoryview = b"") -> bytes:
     """The frame's bytes; of a content that is no longer than `PIECE_MAX`. FrameError for a head that is too long: of a
     request with very long header fields."""
     text = jsonio.encode(head)
-    if len(text) > _HEAD_MAX:
-        raise FrameError(f"a head of {len(text)} bytes")
-    return b"".join((_LENGTHS.pack(2 + len(text) + len(content), len(text)), text, content))
+    size = len(text)
+    if size > _HEAD_MAX:
+        raise FrameError(f"a head of {size} bytes")
+    if not content:
+        return _pack(2 + size, size) + text
+    return b"".join((_pack(2 + size + len(content), size), text, content))
 
 
 class FrameReader:
@@ -213,14 +218,15 @@ class FrameReader:
 
     def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """The one frame that this is, as it mostly is; None: it is for ``feed``. FrameError: the head is none."""
-        if self._data or len(data) < _LENGTHS.size:
+        size = len(data)
+        if self._data or size < _LENGTHS_SIZE:
             return None
-        length, head = _LENGTHS.unpack_from(data)
+        length, head = _unpack(data)
         behind = 6 + head
-        if length != len(data) - 4 or length >= self.longest or behind > len(data):
+        if length != size - 4 or length >= self.longest or behind > size:
             return None
         try:
-            return _decoder.decode(data[6:behind]), data[behind:]
+            return _decode(data[6:behind]), data[behind:]
         except ValueError as error:
             raise FrameError(str(error)) from None
 
@@ -250,7 +256,7 @@ class FrameReader:
         if behind > end:
             raise FrameError("a head longer than its frame")
         try:
-            return _decoder.decode(data[start + 6 : behind]), bytes(data[behind:end])
+            return _decode(data[start + 6 : behind]), bytes(data[behind:end])
         except ValueError as error:
             raise FrameError(str(error)) from None
 

@@ -109,28 +109,23 @@ class _Coming(Generic[T]):
 class Arriving(Generic[T]):
     """Of one connection. Belongs to the event loop."""
 
-    __slots__ = ("_coming", "_memory")
+    __slots__ = ("_memory", "open")
 
     def __init__(self, memory: MemoryBudget | None) -> None:
         self._memory = memory
-        self._coming: dict[int, _Coming[T]] = {}
-
-    def __len__(self) -> int:
-        return len(self._coming)
-
-    def __contains__(self, id: int) -> bool:
-        return id in self._coming
+        self.open: dict[int, _Coming[T]] = {}
+        """By number; for others to look at."""
 
     def begin(self, id: int, head: T, size: int, give_up: Callable[[], None] | None = None) -> None:
         """From now on pieces of this size together come, which belong to the head. ``give_up`` is called if memory is
         short: it is to end with ``drop``."""
         claim = self._memory.claim(give_up) if self._memory is not None else None
-        self._coming[id] = _Coming(head, size, claim)
+        self.open[id] = _Coming(head, size, claim)
 
     def put(self, id: int, piece: bytes) -> tuple[T, bytes] | None:
         """The head and the whole content, if this was the last piece. What was dropped is passed over. FrameError: more
         came than was told."""
-        coming = self._coming.get(id)
+        coming = self.open.get(id)
         if coming is None:
             return None
         coming.pieces.append(piece)
@@ -146,11 +141,11 @@ class Arriving(Generic[T]):
 
     def drop(self, id: int) -> None:
         """Nobody wants it any more."""
-        coming = self._coming.pop(id, None)
+        coming = self.open.pop(id, None)
         if coming is not None and coming.claim is not None:
             coming.claim.release()
 
     def clear(self) -> None:
         """The connection is lost."""
-        for id in list(self._coming):
+        for id in list(self.open):
             self.drop(id)

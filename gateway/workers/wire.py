@@ -169,9 +169,10 @@ class Wire(asyncio.Protocol):
             self._send_long(head, content)
             return
         data = frame(head, content)
-        if self._transport is not None and not self._transport.is_closing():
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
             self.said_at = self._loop.time()
-            self._transport.write(data)
+            transport.write(data)
 
     def _send_long(self, head: Head, content: bytes) -> None:
         if not isinstance(head, Long):
