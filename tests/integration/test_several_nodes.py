@@ -22,6 +22,7 @@ from pathlib import Path
 import aiohttp
 import confluent_kafka
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.envelopes import EnvelopeClient
 from tests.conformance.test_conformance import HERE as CONFORMANCE
@@ -42,6 +43,7 @@ from tests.integration.nodes import (
 )
 from tests.kafka_cluster import KafkaCluster
 from tests.sse import events
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -287,6 +289,43 @@ def test_replies_are_those_of_the_recorded_server(
         for node in (nodes[0], nodes[1]):
             with urllib.request.urlopen(f"{node.url}/metrics", timeout=PATIENCE_S) as page:
                 assert b'kafka_gateway_cluster_forwarded_total{worker="1",process="gw-' in page.read()
+
+
+def test_an_instance_takes_its_place_in_the_group_back(nodes: Nodes, kafka: KafkaCluster) -> None:
+    """From a client that has taken it, as that of a node does which was cut off from Kafka for longer than a member's
+    session, and joins the group again before it learns that others have its slots."""
+    topic = kafka.create_topic()
+    group, _, path = instance(nodes, 0, 1, topic, **{"auto.commit.enable": "false"})
+    client = Client(nodes[1], path)
+    produce(nodes[1], topic, range(2))
+    client.until(1)
+    assert ask(nodes[1], "POST", f"{path}/offsets").status == 200
+    produce(nodes[1], topic, range(2, 4))
+    client.until(3)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    (member,) = admin.describe_consumer_groups([group])[group].result(PATIENCE_S).members
+    settings = {"bootstrap.servers": kafka.bootstrap, "group.id": group, "group.instance.id": member.group_instance_id}
+    taken = threading.Event()
+    thief = confluent_kafka.Consumer({**settings, "log_level": 0})
+    try:
+        thief.subscribe([topic], on_assign=lambda *_: taken.set())
+        wait_until(lambda: thief.poll(0.1) is None and taken.is_set())
+        refused = ask(nodes[1], "POST", f"{path}/offsets")
+        while refused.status == 503:  # so is answered what meets the fence
+            refused = ask(nodes[1], "POST", f"{path}/offsets")
+        assert (refused.status, refused.body["error_code"]) == (500, 50002)
+        assert "moved after a failure" in refused.body["message"]
+        client.values.clear()
+        client.until(3)
+        assert client.values == [2, 3]
+        assert ask(nodes[1], "POST", f"{path}/offsets").status == 200
+        produce(nodes[1], topic, range(4, 6))
+        client.until(5)
+        assert client.values == [2, 3, 4, 5]
+    finally:
+        thief.close()
+    assert ask(nodes[1], "DELETE", path).status == 204
+    assert client.statuses <= {200, 503}
 
 
 def test_a_name_is_unique_among_all_nodes(nodes: Nodes) -> None:

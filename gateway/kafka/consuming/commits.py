@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import confluent_kafka
 
-from kafka_gateway.errors import PartlyCommitted, ServiceError
+from kafka_gateway.errors import InstanceUnavailable, PartlyCommitted, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.offset_queries import NO_COORDINATOR
 from kafka_gateway.kafka.errors import to_service_error
@@ -170,6 +170,8 @@ def _outcome(
         offsets = [PartitionOffset(one.topic, one.partition, one.offset) for one, _ in failed]
         return PartlyCommitted({(one.topic, one.partition) for one in offsets}, offsets)
     cause = others[0] if others else error
+    if cause is not None and cause.code() == confluent_kafka.KafkaError.FENCED_INSTANCE_ID:
+        return InstanceUnavailable()  # as reads are answered: the next request opens the instance again
     return to_service_error(cause) if cause else None
 
 
