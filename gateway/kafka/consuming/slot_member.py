@@ -29,6 +29,8 @@ from kafka_gateway.kafka.ports.slots import SlotGroup, SlotListener, SlotRecord
 log = logging.getLogger("gateway.cluster")
 
 _POLL_S: Final = 0.1
+_POLL_MS: Final = 300_000
+"""librdkafka's default."""
 _BATCH: Final = 1000
 _EACH_S, _EACH_MOST_S = 0.01, 30.0
 """How much longer a hand-over may take for each instance: Kafka is asked about each, and heartbeats go on meanwhile."""
@@ -81,6 +83,9 @@ class KafkaSlotMember:
             "group.instance.id": group.member,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": group.session_timeout_ms,
+            # librdkafka makes no client whose session is longer, whatever somebody has chosen for other consumers. The
+            # thread polls all the time.
+            "max.poll.interval.ms": max(_POLL_MS, group.session_timeout_ms),
             "heartbeat.interval.ms": group.heartbeat_ms,
             # With the 500 ms of the default a replay of some slots took 1.5 s.
             "fetch.wait.max.ms": 100,
