@@ -93,6 +93,7 @@ class Nodes:
             f"cluster.hold.ms={HOLD_MS}",
             f"workers={self.workers}",
             "cluster.session.timeout.ms=8000",  # on a busy machine nobody is taken for dead
+            "idle.timeout.ms=300000",  # nor does a connection end that a test has left alone for half a minute
             *self._more,
             *more,
         )
