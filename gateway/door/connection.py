@@ -9,22 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
 
 from kafka_gateway.door.absence import Absence
+from kafka_gateway.door.head_errors import head_error, unreadable
 from kafka_gateway.door.http import peer_of
 from kafka_gateway.door.known_heads import NO_BODY, UNKNOWN, KnownHead, is_simple, rest_of
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.door.requests_in_order import RequestsInOrder
-from kafka_gateway.errors import (
-    BadRequest,
-    HeadTooLarge,
-    HttpVersionNotSupported,
-    MethodNotAllowed,
-    ServiceError,
-)
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.session import Session
 from kafka_gateway.transport import refusal
 
@@ -77,8 +70,8 @@ class HttpConnection(RequestHandler):
         self._parser = cast(
             Any,
             RequestsInOrder(
-                self, _unreadable, MAX_MSG_QUEUE_SIZE, limit=self._read_bufsize, payload_exception=RequestPayloadError,
-                **limits,
+                self, unreadable, MAX_MSG_QUEUE_SIZE, host.head_max, self._head_gathers,
+                limit=self._read_bufsize, payload_exception=RequestPayloadError, **limits,
             ),
         )  # fmt: skip
         self._host, self.listener = host, listener
@@ -136,6 +129,17 @@ class HttpConnection(RequestHandler):
         # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).
         self._head_deadline = self._loop.call_later(self._host.header_timeout_s, self._no_request_yet)
 
+    def _head_gathers(self, size: int) -> None:
+        """So many bytes have come of a head that is not complete; 0: it is now."""
+        if size:
+            self._host.heads.set_size(self._give_up_head, size)
+        else:
+            self._host.heads.complete(self._give_up_head)
+
+    def _give_up_head(self) -> None:
+        self._host.gateway.counters.refused["busy"] += 1
+        self.force_close()
+
     def _no_request_yet(self) -> None:
         if self._request_count == 0:
             self.force_close()
@@ -144,6 +148,7 @@ class HttpConnection(RequestHandler):
         self._lost = True
         self._host.connection_count -= 1
         self._host.connections[self.listener] -= 1
+        self._host.heads.drop(self._give_up_head)
         if self._head_deadline is not None:
             self._head_deadline.cancel()
         if self._abort_at is not None:
@@ -337,6 +342,7 @@ class HttpConnection(RequestHandler):
         self._task_handler = None
         transport.set_protocol(protocol)
         super().connection_lost(None)
+        self._host.heads.drop(self._give_up_head)
         if self._head_deadline is not None:
             self._head_deadline.cancel()
         return partial(self._host.lose, session, self.listener)
@@ -433,7 +439,7 @@ class HttpConnection(RequestHandler):
             error = ServiceError()
         else:
             self._host.note_refused(self.peer, exc)
-            error = _head_error(exc, message)
+            error = head_error(exc, message)
             self._host.gateway.counters.refuse(error)
         asked = cast(HttpRequest, request)
         response = refusal(error, asked)
@@ -448,15 +454,6 @@ class HttpConnection(RequestHandler):
 
 _OF_PARSER = frozenset({"loop", "max_line_size", "max_field_size", "max_headers", "auto_decompress"})
 
-
-def _unreadable(error: HttpProcessingError) -> tuple[_ErrInfo, Any]:
-    """The message that aiohttp queues for a request that it cannot read."""
-    return _ErrInfo(status=400, exc=error, message=error.message), EMPTY_PAYLOAD
-
-
-_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-
-
 _WAITED_BODY = (
     b'{"error_code":408,"message":"The client has closed its sending side, and no record has come since: keep the '
     b'connection open both ways (nc without -N) to wait for longer."}'
@@ -470,22 +467,3 @@ _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
 )
-
-
-_OF_OTHER_VERSIONS = ("Invalid HTTP version", "Expected HTTP/2 Connection Preface", "Pause on PRI/Upgrade")
-"""What the parser says of a request line with a version that it does not know (RFC 9110 §15.6.6)."""
-
-
-def _head_error(exc: BaseException | None, message: str | None) -> ServiceError:
-    """What aiohttp's parser finds wrong with the head of a request."""
-    text = (message or "").strip().split("\n", 1)[0].rstrip(":")
-    if isinstance(exc, BadHttpMethod):  # an unknown method (kafka-rest-http.md §3.1)
-        return MethodNotAllowed(allow=_METHODS)
-    if any(reason in (message or "") for reason in _OF_OTHER_VERSIONS):
-        return HttpVersionNotSupported("The gateway speaks HTTP/1.1 and HTTP/1.0.")
-    if isinstance(exc, LineTooLong) or text == "Too many headers received":
-        return HeadTooLarge(
-            "The request line or a header field is longer than max.request.header.size, or there are "
-            "more than 128 fields."
-        )
-    return BadRequest(f"HTTP 400: the request is not valid HTTP/1.1: {text}")

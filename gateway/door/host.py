@@ -31,6 +31,7 @@ from kafka_gateway.door.listening import bind_shared, bind_unix, listen_tcp, ope
 from kafka_gateway.door.proxy_protocol import ProxyServer
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
+from kafka_gateway.door.unfinished_heads import UnfinishedHeads
 from kafka_gateway.errors import (
     GONE,
     SHUTDOWN,
@@ -107,6 +108,9 @@ class Host:
         self._tell_certificates_at = 0.0
         self._tell_refused_at = 0.0
         self.connections_max = config.integer("connections.max")
+        self.heads = UnfinishedHeads(gateway.memory)
+        self.head_max = config.integer("request.head.max.bytes") or 8 * config.integer("max.request.header.size")
+        """Bytes of the head of a request."""
         self.header_timeout_s = config.seconds("request.header.timeout.ms")
         self.addresses: list[str] = []
         """What is listened on, with the real ports."""

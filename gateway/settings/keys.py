@@ -171,8 +171,8 @@ HTTP = section(
         type="size",
         default=0,
         unit="bytes",
-        doc="What clients may make the gateway hold together: unfinished bodies and messages, replies and streams that "
-        "are not read. 0: half of the container's or machine's, at most 2 GiB.",
+        doc="What clients may make the gateway hold together: unfinished heads, bodies and messages, replies and streams "
+        "that are not read. 0: half of the container's or machine's, at most 2 GiB.",
     ),
     ConfigKey(
         name="request.max.bytes",
@@ -198,6 +198,13 @@ HTTP = section(
         minimum=1,
         maximum=_MIB,
         doc="Longest request line, and longest header field.",
+    ),
+    ConfigKey(
+        name="request.head.max.bytes",
+        type="size",
+        default=0,
+        unit="bytes",
+        doc="Longest head of a request: its line and all its header fields. 0: eight times max.request.header.size.",
     ),
     ConfigKey(
         name="request.header.timeout.ms",
