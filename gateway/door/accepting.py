@@ -1,6 +1,6 @@
 """A listener that accepts its connections itself, in place of asyncio's server.
 
-It learns what asyncio keeps for itself: whose connection failed to begin TLS, and why.
+It learns what asyncio keeps for itself: whose connection failed to begin TLS, and why, and how many have not begun yet.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
+
+from kafka_gateway.door.beginnings import Beginnings
+from kafka_gateway.door.client_address import peer_of
 
 log = logging.getLogger("gateway.host")
 
@@ -27,6 +31,7 @@ class AcceptingServer:
         serve: makes the protocol of a connection.
         refused: see `Refused`.
         wait_s: how long a client may take to begin TLS.
+        beginnings: the gateway's.
     """
 
     def __init__(
@@ -36,48 +41,42 @@ class AcceptingServer:
         serve: Callable[[], asyncio.Protocol],
         refused: Refused,
         wait_s: float,
+        beginnings: Beginnings,
     ) -> None:
         self.sockets = listening
         self._context, self._serve, self._refused = context, serve, refused
         self._wait_s = wait_s
+        self._beginnings = beginnings
         self._tasks: set[asyncio.Task[None]] = set()
         for each in listening:
             each.setblocking(False)
             each.listen(1024)
             self._spawn(self._accept(each))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="accept")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def close(self) -> None:
         """Listens no more; connections that are served already stay."""
         for task in self._tasks:
             task.cancel()
 
-    async def _wait_for_room(self) -> None:
-        """Returns when another connection may be accepted."""
-
-    def _leave_room(self) -> None:
-        """None was accepted, and the room is free again."""
-
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         with listening:
             while True:
-                await self._wait_for_room()
                 try:
                     connection, peer = await loop.sock_accept(listening)
                 except OSError as error:
-                    self._leave_room()
                     log.error("a connection could not be accepted: %s", error)
                     await asyncio.sleep(1.0)
                     continue
-                except BaseException:
-                    self._leave_room()
-                    raise
-                self._spawn(self._begin(connection, str(peer[0])))
+                task = self._spawn(self._begin(connection, peer_of(peer)))
+                task.add_done_callback(partial(_close_cancelled, connection))
+                self._beginnings.enter(task)
 
     async def _begin(self, connection: socket.socket, peer: str) -> None:
         """Takes the connection over; it closes it if it does not serve it."""
@@ -94,3 +93,9 @@ class AcceptingServer:
             )
         except OSError as error:  # ssl.SSLError is one
             self._refused(peer, error)
+
+
+def _close_cancelled(connection: socket.socket, task: asyncio.Task[None]) -> None:
+    """Closes the connection that the task begins, also where it is cancelled before it has run."""
+    if task.cancelled():
+        connection.close()

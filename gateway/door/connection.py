@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
 
 from kafka_gateway.door.absence import Absence
+from kafka_gateway.door.client_address import peer_of
 from kafka_gateway.door.head_errors import head_error, unreadable
-from kafka_gateway.door.http import peer_of
 from kafka_gateway.door.known_heads import NO_BODY, UNKNOWN, KnownHead, is_simple, rest_of
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.door.requests_in_order import RequestsInOrder
@@ -79,8 +79,9 @@ class HttpConnection(RequestHandler):
         self.certificate = ""
         """What the client has shown at the beginning of TLS, and was verified."""
         self.admin = host.is_admin(listener)
-        self.proxied: tuple[str, int] | None = None
-        """The client, as the proxy says whose connection it is (PROXY protocol)."""
+        self.proxied = ""
+        """The client's address, as the proxy says whose connection it is (PROXY protocol), or the proxy's own where it
+        speaks for itself; "" where no proxy says so."""
         self.peer = ""
         """The client's address."""
         self.trusted = False
@@ -115,8 +116,9 @@ class HttpConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.certificate = self._host.certificate_of(self.listener, transport)
-        self.peer = self.proxied[0] if self.proxied is not None else peer_of(self.peername)
-        self.trusted = self._host.proxies.any and self._host.proxies.trusts(self.peer)
+        self.peer = self.proxied or peer_of(self.peername)
+        # The proxy has said who the client is, of all its requests: what is in them is the client's word.
+        self.trusted = not self.proxied and self._host.proxies.any and self._host.proxies.trusts(self.peer)
         if self.trusted:  # its heads do not mean the same as those of other clients
             self._rest = UNKNOWN
         self._host.connection_count += 1

@@ -16,6 +16,7 @@ from typing import Any, Final
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from kafka_gateway.config import Config, Fault
+from kafka_gateway.door.client_address import address_in
 
 TRUST: Final = "forwarded.trust"
 _UNIX: Final = "unix"
@@ -49,7 +50,7 @@ class Proxies:
         """Whether a connection from this address, or ``unix``, is a trusted proxy's."""
         if peer == _UNIX:
             return self._unix
-        address = _parsed(peer)
+        address = address_in(peer)
         return address is not None and any(
             address in each for each in self._networks if each.version == address.version
         )
@@ -72,7 +73,7 @@ class Proxies:
         """The last hop that is no trusted proxy; the first, if all are proxies."""
         found: dict[str, str] = {}
         for hop in reversed(hops[-_HOPS_MAX:]):
-            address = _parsed(_bare(hop.get("for", "")))
+            address = address_in(_bare(hop.get("for", "")))
             if address is None:  # "unknown", or an obfuscated name: the hops before it are not known
                 break
             found = {**hop, "address": str(address)}
@@ -138,13 +139,3 @@ def _bare(text: str) -> str:
     """The address of ``192.0.2.1:8080``, ``[2001:db8::1]:80``."""
     found = _ADDRESS.fullmatch(text)
     return (found["six"] or found["four"] or found["bare"]) if found is not None else ""
-
-
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address

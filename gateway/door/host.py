@@ -23,14 +23,18 @@ from aiohttp.web_protocol import RequestHandler
 
 from kafka_gateway.config import Config, ConfigError
 from kafka_gateway.core import Gateway
+from kafka_gateway.counted import counted
 from kafka_gateway.door.accepting import AcceptingServer
+from kafka_gateway.door.beginnings import Beginnings
 from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.forwarded import Proxies, move_host, proxy_faults
+from kafka_gateway.door.guesses import network_of
 from kafka_gateway.door.http import Door, Offer
 from kafka_gateway.door.listening import bind_shared, bind_unix, listen_tcp, open_tcp
 from kafka_gateway.door.proxy_protocol import ProxyServer
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof
+from kafka_gateway.door.told_seldom import ToldSeldom
 from kafka_gateway.door.unfinished_heads import UnfinishedHeads
 from kafka_gateway.errors import (
     GONE,
@@ -103,11 +107,10 @@ class Host:
         self.refused = 0
         """Requests that were no valid HTTP."""
         self._refused_told = 0
-        self._certificates_refused = 0
-        """Since the log was told of the last one."""
-        self._tell_certificates_at = 0.0
+        self._told = ToldSeldom()
         self._tell_refused_at = 0.0
         self.connections_max = config.integer("connections.max")
+        self.beginnings = Beginnings(self.connections_max, lambda: self.connection_count, self._no_room)
         self.heads = UnfinishedHeads(gateway.memory)
         self.head_max = config.integer("request.head.max.bytes") or 8 * config.integer("max.request.header.size")
         """Bytes of the head of a request."""
@@ -161,26 +164,26 @@ class Host:
             server = self._servers[name] = Server(self, name, self.door.serve, settings)
             secured = self._secured(listener, name) if listener.tls else None
             context = secured.context if secured is not None else None
-            # A client that says nothing must not hold its connection longer where TLS comes before the head.
-            tls: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": self.header_timeout_s} if context else {}
             opened: asyncio.Server | AcceptingServer
             shared = self._inherited(place) if self._inherited is not None else []
             try:
                 if listener.scheme == "unix":
                     sock = shared[0] if shared else bind_unix(listener.path)
-                    opened = await loop.create_unix_server(server, sock=sock, backlog=1024, **tls)
+                    opened = await loop.create_unix_server(server, sock=sock, backlog=1024)
                 elif self._config.flag(f"listener.{listener.name}.proxy.protocol"):
                     opened = self._open_behind_proxies(listener, server, context, shared)
-                elif secured is not None and secured.asks_certificate:
+                elif context is not None:
                     # With asyncio's server nobody would hear of whoever is refused at the beginning of TLS.
-                    sockets = shared or bind_shared(listener, 1)[0]
-                    opened = AcceptingServer(sockets, context, server, self.note_no_tls, self.header_timeout_s)
+                    opened = AcceptingServer(
+                        shared or bind_shared(listener, 1)[0], context, server, self.note_no_tls, self.header_timeout_s,
+                        self.beginnings,
+                    )  # fmt: skip
                 elif shared:
                     for sock in shared[1:]:
-                        self._sockets.append(await loop.create_server(server, sock=sock, backlog=1024, **tls))
-                    opened = await loop.create_server(server, sock=shared[0], backlog=1024, **tls)
+                        self._sockets.append(await loop.create_server(server, sock=sock, backlog=1024))
+                    opened = await loop.create_server(server, sock=shared[0], backlog=1024)
                 else:
-                    opened = await open_tcp(loop, server, listener, tls)
+                    opened = await open_tcp(loop, server, listener)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 raise OSError(f"cannot listen on {listener}: {reason}") from None
@@ -201,14 +204,15 @@ class Host:
     def _open_behind_proxies(
         self, listener: Listener, server: Server, context: ssl.SSLContext | None, shared: list[socket.socket]
     ) -> ProxyServer:
-        def serve(client: tuple[str, int] | None) -> asyncio.Protocol:
+        def serve(client: str) -> asyncio.Protocol:
             connection = cast(HttpConnection, server())
             connection.proxied = client
             return connection
 
         return ProxyServer(
-            shared or listen_tcp(listener), context, self.proxies.trusts, serve, self.note_no_tls, self.header_timeout_s
-        )
+            shared or listen_tcp(listener), context, self.proxies.trusts, serve, self.note_no_proxy, self.note_no_tls,
+            self.header_timeout_s, self.beginnings,
+        )  # fmt: skip
 
     def _secured(self, listener: Listener, name: str) -> ListenerTls:
         from kafka_gateway.door.tls import ListenerTls  # importing its library takes a while
@@ -243,20 +247,31 @@ class Host:
             log.warning("%d requests were no valid HTTP, the last one from %s: %s", count, peer, type(reason).__name__)
 
     def note_no_tls(self, peer: str, error: OSError) -> None:
-        """TLS could not begin. If that is for the client's certificate, the audit log has it, and now and then the log;
-        whatever else fails is the client's business."""
-        from kafka_gateway.door.tls import certificate_refusal, tell_refused
+        """TLS could not begin. If that is for the client's certificate, or for the name of the host that it asks for,
+        the audit log has it, and now and then the log; whatever else fails is the client's business."""
+        from kafka_gateway.door.tls import NO_HOST, certificate_refusal, is_of_host, tell_no_host, tell_refused
 
-        if not (reason := certificate_refusal(error)):
+        if is_of_host(error):
+            self.gateway.counters.refused["tls"] += 1
+            reason, tell = NO_HOST, tell_no_host
+        elif reason := certificate_refusal(error):
+            self.gateway.counters.refuse(Unauthorized())
+            tell = tell_refused
+        else:
             return
-        self.gateway.counters.refuse(Unauthorized())
         self.gateway.proofs.refused(peer, "tls", reason, False, "")
-        self._certificates_refused += 1
-        now = time.monotonic()
-        if now >= self._tell_certificates_at:
-            self._tell_certificates_at = now + _TELL_EVERY_S
-            count, self._certificates_refused = self._certificates_refused, 0
-            tell_refused(count, peer, reason)
+        if count := self._told.count(("tls", reason, network_of(peer))):
+            tell(count, peer, reason)
+
+    def note_no_proxy(self, peer: str, reason: str) -> None:
+        """A connection was closed at a listener for proxies: counted, in the audit log, and now and then in the log."""
+        self.gateway.counters.refused["proxy"] += 1
+        self.gateway.proofs.refused(peer, "proxy", reason, False, "")
+        if count := self._told.count(("proxy", reason, network_of(peer))):
+            log.warning("closed %s of %s: %s (PROXY protocol)", counted(count, "connection"), peer, reason)
+
+    def _no_room(self) -> None:
+        self.gateway.counters.refused["connections"] += 1
 
     def forget(self, session: Session) -> None:
         """Closes a session whose client is gone, in the background."""

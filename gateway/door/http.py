@@ -416,11 +416,6 @@ def _transport_of(request: HttpRequest, connection: HttpConnection) -> Transport
     raise BadRequest("No transport takes this request.")
 
 
-def peer_of(peer: object) -> str:
-    """The client's address by its connection; ``unix`` on a Unix socket."""
-    return str(peer[0]) if isinstance(peer, tuple) else "unix"
-
-
 def _size_of(response: web.StreamResponse) -> int:
     """Bytes of its payload; of one that aiohttp is still to write, what it says of itself."""
     if isinstance(response, web.Response) and not response.prepared:

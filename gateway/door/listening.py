@@ -7,8 +7,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from kafka_gateway.settings.listeners import Listener
 
@@ -17,9 +16,8 @@ async def open_tcp(
     loop: asyncio.AbstractEventLoop,
     server: Callable[[], asyncio.BaseProtocol],
     listener: Listener,
-    tls: Mapping[str, Any],
 ) -> asyncio.Server:
-    """``tls``: what ``loop.create_server`` is told of it; empty for none."""
+    """Listens without TLS."""
     if listener.host == "::":  # IPv6 and IPv4 on one socket, where the system allows it
         both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
         both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,8 +27,8 @@ async def open_tcp(
         except OSError:
             both.close()
             raise
-        return await loop.create_server(server, sock=both, backlog=1024, **tls)
-    return await loop.create_server(server, listener.host, listener.port, backlog=1024, reuse_address=True, **tls)
+        return await loop.create_server(server, sock=both, backlog=1024)
+    return await loop.create_server(server, listener.host, listener.port, backlog=1024, reuse_address=True)
 
 
 def bind_unix(path: str) -> socket.socket:

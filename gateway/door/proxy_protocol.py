@@ -13,9 +13,12 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from kafka_gateway.door.accepting import AcceptingServer, Refused
+from kafka_gateway.door.beginnings import Beginnings
+from kafka_gateway.door.client_address import address_in
 
 log = logging.getLogger("gateway.host")
 
@@ -24,19 +27,19 @@ _V1_MAX: Final = 107
 """Bytes of a line of version 1, its end included."""
 _V2_MAX: Final = 4096
 """Bytes behind the 16 of the head: addresses, and what else a proxy tells."""
-_TELL_EVERY: Final = 1000
 
 
-async def read_head(connection: socket.socket) -> tuple[str, int] | None:
-    """Address and port of the client, as the proxy says; None if it speaks for itself (a health check).
+async def read_head(connection: socket.socket) -> str:
+    """The client's address, as the proxy says; "" if it speaks for itself (a health check) or names no address.
 
-    Raises ValueError for other bytes, ConnectionError for a connection that ends.
+    Raises ValueError for other bytes, ConnectionError for a connection that ends. Nothing of the bytes is in the
+    messages, so they are few.
     """
     begin = await _exactly(connection, len(_SIGNATURE))
     return await (_version_2(connection) if begin == _SIGNATURE else _version_1(connection, begin))
 
 
-async def _version_2(connection: socket.socket) -> tuple[str, int] | None:
+async def _version_2(connection: socket.socket) -> str:
     kind, family, size = struct.unpack("!BBH", await _exactly(connection, 4))
     if kind >> 4 != 2 or kind & 15 > 1:
         raise ValueError("neither version 1 nor 2")
@@ -44,17 +47,16 @@ async def _version_2(connection: socket.socket) -> tuple[str, int] | None:
         raise ValueError(f"more than {_V2_MAX} bytes")
     body = await _exactly(connection, size)
     if kind & 15 == 0:
-        return None
+        return ""
     length = {1: 4, 2: 16}.get(family >> 4)
     if length is None:  # AF_UNSPEC, AF_UNIX: no address
-        return None
+        return ""
     if size < 2 * length + 4:
         raise ValueError("addresses are missing")
-    port = int.from_bytes(body[2 * length : 2 * length + 2], "big")
-    return str(ipaddress.ip_address(body[:length])), port
+    return str(address_in(str(ipaddress.ip_address(body[:length]))))
 
 
-async def _version_1(connection: socket.socket, begin: bytes) -> tuple[str, int] | None:
+async def _version_1(connection: socket.socket, begin: bytes) -> str:
     if not begin.startswith(b"PROXY "):
         raise ValueError("no PROXY protocol")
     line = bytearray(begin)
@@ -66,13 +68,13 @@ async def _version_1(connection: socket.socket, begin: bytes) -> tuple[str, int]
     if not line.endswith(b"\r\n"):
         raise ValueError("a line without an end")
     if words[1] == "UNKNOWN":
-        return None
+        return ""
     if len(words) != 6 or words[1] not in ("TCP4", "TCP6") or not (words[4].isdigit() and words[5].isdigit()):
         raise ValueError("a malformed line")
-    address = ipaddress.ip_address(words[2])  # ValueError
-    if address.version != (4 if words[1] == "TCP4" else 6) or int(words[4]) > 65535:
+    address = address_in(words[2])
+    if address is None or (":" in words[2]) != (words[1] == "TCP6") or int(words[4]) > 65535:
         raise ValueError("a malformed line")
-    return str(address), int(words[4])
+    return str(address)
 
 
 async def _exactly(connection: socket.socket, count: int) -> bytes:
@@ -91,9 +93,9 @@ class ProxyServer(AcceptingServer):
 
     Args:
         trusts: whether the address of a connection is a proxy's that is believed; others are closed.
-        serve_client: makes the protocol of a connection whose client is this one.
+        serve_client: makes the protocol of a connection whose client has this address.
+        no_proxy: is told the address of who has not kept the protocol, or is not trusted, and the reason, one of a few.
         refused: see `Refused`; it gets the client's address, or the proxy's where that speaks for itself.
-        most: connections whose first bytes are awaited at the same time.
     """
 
     def __init__(
@@ -101,21 +103,14 @@ class ProxyServer(AcceptingServer):
         listening: list[socket.socket],
         context: ssl.SSLContext | None,
         trusts: Callable[[str], bool],
-        serve_client: Callable[[tuple[str, int] | None], asyncio.Protocol],
+        serve_client: Callable[[str], asyncio.Protocol],
+        no_proxy: Callable[[str, str], None],
         refused: Refused,
         wait_s: float,
-        most: int = 1000,
+        beginnings: Beginnings,
     ) -> None:
-        self._trusts, self._serve_client = trusts, serve_client
-        self._room = asyncio.Semaphore(most)
-        self._refused_count = 0
-        super().__init__(listening, context, lambda: serve_client(None), refused, wait_s)
-
-    async def _wait_for_room(self) -> None:
-        await self._room.acquire()
-
-    def _leave_room(self) -> None:
-        self._room.release()
+        self._trusts, self._serve_client, self._no_proxy = trusts, serve_client, no_proxy
+        super().__init__(listening, context, partial(serve_client, ""), refused, wait_s, beginnings)
 
     async def _begin(self, connection: socket.socket, peer: str) -> None:
         read = False
@@ -123,27 +118,19 @@ class ProxyServer(AcceptingServer):
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self._trusts(peer):
-                self._close(peer, "not one of forwarded.trust")
+                self._no_proxy(peer, "not one of forwarded.trust")
                 return
             async with asyncio.timeout(self._wait_s):
-                client = await read_head(connection)
+                client = await read_head(connection) or peer
             read = True
         except TimeoutError:
-            self._close(peer, "it sends nothing")
+            self._no_proxy(peer, "it sends nothing, or not all")
         except ValueError as error:
-            self._close(peer, str(error))
+            self._no_proxy(peer, str(error))
         except ConnectionError:
-            pass
+            log.debug("%s left before it had said whose connection it is", peer)
         finally:
-            self._room.release()  # a client that is slow with TLS delays no other
             if not read:
                 connection.close()
         if read:
-            whose = client[0] if client is not None else peer
-            await self._hand_on(connection, whose, lambda: self._serve_client(client))
-
-    def _close(self, peer: str, why: str) -> None:
-        """The log is told of the first and then seldom, or it could be flooded."""
-        if not self._refused_count % _TELL_EVERY:
-            log.warning("closed a connection of %s: %s (PROXY protocol)", peer, why)
-        self._refused_count += 1
+            await self._hand_on(connection, client, partial(self._serve_client, client))

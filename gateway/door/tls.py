@@ -164,6 +164,20 @@ def certificate_refusal(error: OSError) -> str:
     return ""
 
 
+NO_HOST: Final = "the name of the host that is asked for (SNI) has bytes that no such name has"
+
+
+def is_of_host(error: OSError) -> bool:
+    """Whether TLS could not begin because the name of the host that the client asks for is none
+    (`kafka_gateway.host_names`)."""
+    return isinstance(error, ssl.SSLError) and error.reason == "CALLBACK_FAILED"
+
+
+def tell_no_host(count: int, peer: str, reason: str) -> None:
+    """Tells the log of so many clients that asked for a host with such a name since it was told last."""
+    log.info("refused TLS of %s, the last one at %s: %s", counted(count, "client"), peer, reason)
+
+
 def tell_refused(count: int, peer: str, reason: str) -> None:
     """Tells the log of so many clients whose certificates were refused since it was told last."""
     log.info("refused the certificates of %s, the last one at %s: %s", counted(count, "client"), peer, reason)

@@ -6,8 +6,10 @@ import logging
 import sys
 import threading
 import types
+from typing import Any
 
 from kafka_gateway.door.access_log import AccessLog
+from kafka_gateway.host_names import is_of_host_name
 from kafka_gateway.logs.destination import Destination, DestinationHandler
 from kafka_gateway.logs.formatters import JsonFormatter, TextFormatter
 
@@ -33,10 +35,11 @@ class Logs:
         logging.captureWarnings(True)
 
     def catch_all(self) -> None:
-        """Has what ends the process or a thread logged like everything else: Python would write a traceback on standard
-        error."""
+        """Has what ends the process or a thread, and what can be raised to nobody, logged like everything else: Python
+        would write a traceback on standard error."""
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_on_thread
+        sys.unraisablehook = _unraisable
 
     def take_over(self, access: AccessLog) -> None:
         """Has the lines of an access log written round the handlers, which take longer than the rest of a request."""
@@ -61,3 +64,9 @@ def _uncaught_on_thread(told: threading.ExceptHookArgs) -> None:
     if told.exc_value is not None:
         name = told.thread.name if told.thread is not None else "?"
         log.error("thread %s has ended", name, exc_info=(told.exc_type, told.exc_value, told.exc_traceback))
+
+
+def _unraisable(told: Any) -> None:
+    if told.exc_value is not None and not is_of_host_name(told):
+        what = f"{told.err_msg or 'an error that nobody can be told of, in'} {told.object!r:.200}"
+        log.error("%s", what, exc_info=(told.exc_type, told.exc_value, told.exc_traceback))

@@ -130,7 +130,7 @@ LISTENERS = section(
         type="bool",
         default=False,
         doc="Whether the proxies of forwarded.trust begin each connection to that listener with the PROXY protocol, "
-        "version 1 or 2; nobody else is let in.",
+        "version 1 or 2; nobody else is let in, and X-Forwarded-… and Forwarded are not read there.",
     ),
     ConfigKey(
         name="listeners.insecure",
@@ -171,8 +171,8 @@ HTTP = section(
         type="size",
         default=0,
         unit="bytes",
-        doc="What clients may make the gateway hold together: unfinished heads, bodies and messages, replies and streams "
-        "that are not read. 0: half of the container's or machine's, at most 2 GiB.",
+        doc="What clients may make the gateway hold together: unfinished heads, bodies and messages, replies and "
+        "streams that are not read. 0: half of the container's or machine's, at most 2 GiB.",
     ),
     ConfigKey(
         name="request.max.bytes",
@@ -245,7 +245,13 @@ HTTP = section(
         minimum=1,
         doc="A connection without a request is closed after this time.",
     ),
-    ConfigKey(name="connections.max", type="int", default=10000, minimum=1, doc="Most connections at a time."),
+    ConfigKey(
+        name="connections.max",
+        type="int",
+        default=10000,
+        minimum=1,
+        doc="Most connections at a time, those that have not begun TLS or the PROXY protocol included.",
+    ),
     ConfigKey(
         name="requests.max",
         type="int",

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import ssl
+import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import aiohttp
 import pytest
+import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kafka_gateway.config import ConfigError
+from kafka_gateway.door.tls import NO_HOST
+from kafka_gateway.logs.logs import _unraisable
 from tests.door.conftest import proof
 from tests.door.open_ends import end_of, opened
 from tests.transports.authority import Authority, Certificate
 from tests.transports.conftest import gateway
 from tests.transports.stub_service import StubService
 from tests.transports.wire import Wire
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 RULES = {"ssl.principal.mapping.rules": r"RULE:^CN=([^,]+),OU=Shop.*$/$1/L"}
 
@@ -113,6 +119,63 @@ async def test_certificates_that_are_not_believed(
     ]  # fmt: skip
     told = [each.getMessage() for each in caplog.records if each.name == "gateway.tls"]
     assert "refused the certificates of 1 client, the last one at 127.0.0.1: " in told[0]
+
+
+def hello(host: bytes) -> bytes:
+    """What a client sends first that asks for this host, of 9 bytes."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="host-name")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read().replace(b"host-name", host)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])  # the program's loop is uvloop
+def test_a_host_with_bytes_that_no_name_has(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+    authority: Authority,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python can raise it nowhere: it printed a traceback for each of these clients."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(sys, "unraisablehook", _unraisable)
+    server = authority.server().write(tmp_path / "server.pem")
+    values = {"listeners": "https://127.0.0.1:0", "ssl.keystore.location": server, "audit.log": tmp_path / "audit"}
+
+    async def ask() -> None:
+        async with gateway(StubService(), **values) as app:
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(app.addresses[0].rpartition(":")[2]))
+                writer.write(hello(b"host\xff\xfeame"))
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(reader.read(), PATIENCE_S)
+                writer.close()
+            await until(lambda: app.gateway.counters.refused["tls"] == 2)
+            assert (await asked(app.addresses[0], authority, None))[0] == 200
+
+    run(ask())
+    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    refused = [(each["peer"], each["transport"], each.get("count", 0)) for each in lines if each["rule"] == NO_HOST]
+    assert refused == [("127.0.0.1", "tls", 0), ("127.0.0.1", "tls", 1)]
+    told = [each.getMessage() for each in caplog.records if "SNI" in each.getMessage() or each.exc_info]
+    assert told == [f"refused TLS of 1 client, the last one at 127.0.0.1: {NO_HOST}"]
+
+
+def test_what_can_be_raised_nowhere_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("never mind")
+
+    monkeypatch.setattr(sys, "unraisablehook", _unraisable)
+    Broken()
+    (line,) = caplog.records
+    assert "Broken" in line.getMessage()
+    assert line.exc_info is not None
+    assert str(line.exc_info[1]) == "never mind"
 
 
 async def test_a_certificate_or_a_password(authority: Authority, users: Path) -> None:

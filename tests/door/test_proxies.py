@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import struct
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 from kafka_gateway.config import ConfigError, load
+from kafka_gateway.door.client_address import peer_of
 from kafka_gateway.door.forwarded import Proxies
-from kafka_gateway.door.proxy_protocol import ProxyServer
+from kafka_gateway.door.told_seldom import ToldSeldom
 from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.router import Route
 from tests.door.conftest import BASIC, proof
@@ -123,7 +127,10 @@ PROXY = {
     **TRUST,
 }
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-GET = b"GET /stub/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+GET = (
+    b"GET /stub/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    b"X-Forwarded-For: 198.51.100.9\r\nForwarded: for=198.51.100.9\r\n\r\n"  # the client's own word, always
+)
 
 
 def version_2(command: int, family: int, body: bytes) -> bytes:
@@ -132,12 +139,18 @@ def version_2(command: int, family: int, body: bytes) -> bytes:
 
 V4 = bytes([192, 0, 2, 7, 127, 0, 0, 1]) + struct.pack("!HH", 4711, 80)
 V6 = bytes.fromhex("20010db9" + "0" * 23 + "7") + bytes(16) + struct.pack("!HH", 4711, 80)
+V4_IN_6 = bytes.fromhex("0" * 20 + "ffff") + V4[:4] + bytes(16) + struct.pack("!HH", 4711, 80)
 HEADS: dict[str, tuple[bytes, str]] = {
     "1": (b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n", "192.0.2.7"),
     "1, IPv6": (b"PROXY TCP6 2001:db9::7 ::1 4711 80\r\n", "2001:db9::7"),
     "1, unknown": (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
     "1, unknown and more": (b"PROXY UNKNOWN ffff:f ffff:f 1 2\r\n", "127.0.0.1"),
+    "1, IPv4 in IPv6": (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 4711 80\r\n", "192.0.2.7"),
+    "1, a zone": (b"PROXY TCP6 fe80::1%\x1b[31m ::1 4711 80\r\n", "fe80::1"),
+    "1, a trusted proxy": (b"PROXY TCP4 10.1.1.1 127.0.0.1 4711 80\r\n", "10.1.1.1"),
     "2": (version_2(1, 0x11, V4), "192.0.2.7"),
+    "2, IPv4 in IPv6": (version_2(1, 0x21, V4_IN_6), "192.0.2.7"),
+    "2, Unix": (version_2(1, 0x31, bytes(216)), "127.0.0.1"),
     "2, IPv6": (version_2(1, 0x21, V6), "2001:db9::7"),
     "2, more": (version_2(1, 0x11, V4 + b"\x04\x00\x03abc"), "192.0.2.7"),
     "2, local": (version_2(0, 0, b""), "127.0.0.1"),
@@ -193,38 +206,85 @@ async def test_heads_that_are_none(name: str) -> None:
         assert b" 200 " in await exchange(app.addresses[0], HEADS["1"][0] + GET)
 
 
-async def test_nobody_else_is_let_in() -> None:
-    async with gateway(StubService(), **{**PROXY, "forwarded.trust": "10.0.0.0/8"}) as app:
-        assert await exchange(app.addresses[0], HEADS["1"][0] + GET) == b""
-
-
-async def test_who_says_nothing_is_closed() -> None:
-    async with gateway(StubService(), **PROXY, **{"request.header.timeout.ms": 200}) as app:
+async def test_nobody_else_is_let_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each reason is told, whatever else comes often: in the log, in the audit log, as a metric."""
+    settings = {**PROXY, "request.header.timeout.ms": 200, "audit.log": tmp_path / "audit"}
+    async with gateway(StubService(), **settings) as app:
+        for _ in range(3):
+            assert await exchange(app.addresses[0], GET) == b""
         assert await exchange(app.addresses[0], b"PROXY ") == b""
+        assert await exchange(app.addresses[0], WRONG["1, no address"]) == b""
+        app.host.proxies._networks.clear()
+        assert await exchange(app.addresses[0], HEADS["1"][0] + GET) == b""
+        assert app.gateway.counters.refused["proxy"] == 6
+    reasons = ["no PROXY protocol", "it sends nothing, or not all", "a malformed line", "not one of forwarded.trust"]
+    told = [each.getMessage() for each in caplog.records if "PROXY protocol" in each.getMessage()]
+    assert told == [f"closed 1 connection of 127.0.0.1: {reason} (PROXY protocol)" for reason in reasons]
+    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    assert [(each["rule"], each.get("count", 0)) for each in lines] == [
+        *((reason, 0) for reason in reasons), ("no PROXY protocol", 2),
+    ]  # fmt: skip
+    assert {(each["peer"], each["transport"], each["allowed"]) for each in lines} == {("127.0.0.1", "proxy", False)}
 
 
-async def test_a_client_that_is_slow_with_tls_keeps_nobody_out(tmp_path: Path) -> None:
-    authority, room = Authority(tmp_path), 3
+def test_what_is_told_seldom() -> None:
+    now = [0.0]
+    seldom = ToldSeldom(lambda: now[0])
+    assert [seldom.count("a"), seldom.count("a"), seldom.count("b"), seldom.count("a")] == [1, 0, 1, 0]
+    now[0] = 10.0
+    assert [seldom.count("a"), seldom.count("b")] == [3, 1]
+    assert sum(seldom.count(number) for number in range(10_000)) == 63  # 62 kinds, and all the others once
+    now[0] = 20.0
+    assert [seldom.count("a"), seldom.count("x")] == [1, 1]
+
+
+def test_the_address_of_a_connection() -> None:
+    """As the others: on a listener of both versions IPv4 comes in IPv6, and a zone is of this machine only."""
+    found = [peer_of(each) for each in (("::ffff:192.0.2.7", 1, 0, 0), ("fe80::1%eth0", 1, 0, 2), ("192.0.2.7", 1), "")]
+    assert found == ["192.0.2.7", "fe80::1", "192.0.2.7", "unix"]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])  # the program's loop is uvloop
+@pytest.mark.parametrize("said", ["nothing", "a half", "all, and TLS does not begin"])
+def test_who_does_not_begin_keeps_nobody_out(
+    run: Callable[[Coroutine[Any, Any, None]], None], said: str, tmp_path: Path
+) -> None:
+    """Those that have been silent for the longest go, when connections.max are there; whoever has begun stays."""
+    authority, room = Authority(tmp_path), 4
     settings = {
         **PROXY,
         "listener.protocol.map": "IN:https",
         "ssl.keystore.location": authority.server().write(tmp_path / "server.pem"),
+        "connections.max": room,
     }
-    async with gateway(StubService(), **settings) as app:
-        (server,) = app.host._sockets
-        assert isinstance(server, ProxyServer)
-        while server._room._value > room:
-            await server._room.acquire()
-        port = int(app.addresses[0].rpartition(":")[2])
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * room)]
-        for _, writer in silent:
-            writer.write(HEADS["2"][0])
-        async with asyncio.timeout(PATIENCE_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(HEADS["2"][0])
-            await writer.start_tls(authority.context(), server_hostname="localhost")
-        for _, each in [*silent, (reader, writer)]:
-            each.close()
+    data = {"nothing": b"", "a half": b"PROXY TCP4 1", "all, and TLS does not begin": HEADS["2"][0]}[said]
+
+    async def begin() -> None:
+        async with gateway(StubService(), **settings) as app, contextlib.AsyncExitStack() as stack:
+            port = int(app.addresses[0].rpartition(":")[2])
+
+            async def connect(data: bytes) -> Wire:
+                wire = Wire(*await asyncio.open_connection("127.0.0.1", port))
+                stack.callback(wire.writer.transport.abort)
+                await wire.send(data)
+                return wire
+
+            async def ask(wire: Wire) -> int:
+                await wire.writer.start_tls(authority.context(), server_hostname="localhost")
+                return (await wire.ask("GET", "/stub/echo")).status
+
+            first = await connect(HEADS["2"][0])
+            assert await ask(first) == 200
+            silent = [await connect(data) for _ in range(2 * room)]
+            last = await connect(HEADS["2"][0])
+            assert await ask(last) == 200
+            for each in silent[:room]:
+                assert await each.closed() == b""
+            assert len(app.host.beginnings) + app.host.connection_count <= room
+            assert app.gateway.counters.refused["connections"] >= room
+            assert (await first.ask("GET", "/stub/echo")).status == 200
+
+    run(begin())
 
 
 async def test_behind_it_comes_tls(tmp_path: Path) -> None:
