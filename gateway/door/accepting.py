@@ -51,7 +51,8 @@ class AcceptingServer:
         for each in listening:
             each.setblocking(False)
             each.listen(1024)
-            self._spawn(self._accept(each))
+            # Also where it is closed before the task has run.
+            self._spawn(self._accept(each)).add_done_callback(partial(_close, each))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="accept")
@@ -66,17 +67,16 @@ class AcceptingServer:
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with listening:
-            while True:
-                try:
-                    connection, peer = await loop.sock_accept(listening)
-                except OSError as error:
-                    log.error("a connection could not be accepted: %s", error)
-                    await asyncio.sleep(1.0)
-                    continue
-                task = self._spawn(self._begin(connection, peer_of(peer)))
-                task.add_done_callback(partial(_close_cancelled, connection))
-                self._beginnings.enter(task)
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(listening)
+            except OSError as error:
+                log.error("a connection could not be accepted: %s", error)
+                await asyncio.sleep(1.0)
+                continue
+            task = self._spawn(self._begin(connection, peer_of(peer)))
+            task.add_done_callback(partial(_close_cancelled, connection))
+            self._beginnings.enter(task)
 
     async def _begin(self, connection: socket.socket, peer: str) -> None:
         """Takes the connection over; it closes it if it does not serve it."""
@@ -93,6 +93,10 @@ class AcceptingServer:
             )
         except OSError as error:  # ssl.SSLError is one
             self._refused(peer, error)
+
+
+def _close(listening: socket.socket, _: asyncio.Task[None]) -> None:
+    listening.close()
 
 
 def _close_cancelled(connection: socket.socket, task: asyncio.Task[None]) -> None:
