@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from kafka_gateway.config import Config
-
-_SAFE: Final = "~!$&'()*+,;=:@-._"
-"""Characters that a path segment may hold as they are (RFC 3986 §3.3)."""
-
-
-def segment(text: str) -> str:
-    """A name as one segment of a path, whatever is in it. One that stands for a place in the path has its dots
-    escaped (RFC 3986 §3.3)."""
-    if text.isalnum() and text.isascii():
-        return text
-    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe=_SAFE)
 
 
 class BaseUrls:
@@ -52,6 +40,5 @@ class BaseUrls:
         return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
 
     def instance(self, request_url: str, group: str, name: str) -> str:
-        """The URL of a consumer instance. Names of letters, digits, dots and the like stand in it as they are, as
-        upstream has them; with others it would lead elsewhere."""
-        return f"{self.base(request_url)}/consumers/{segment(group)}/instances/{segment(name)}"
+        """The URL of a consumer instance; group and name stand in it as they are, unescaped, as upstream has them."""
+        return f"{self.base(request_url)}/consumers/{group}/instances/{name}"

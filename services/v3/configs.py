@@ -27,9 +27,8 @@ from kafka_gateway.services.common.json_members import (
     read_text,
     shown,
 )
-from kafka_gateway.services.rest.base_uri import segment
 from kafka_gateway.services.v3.bodies import read_flag, required
-from kafka_gateway.services.v3.links import ClusterLinks, Links, Metadata
+from kafka_gateway.services.v3.links import ClusterLinks, Links, Metadata, segment
 
 _NULL_INPUT = "Payload error. Null input provided. Data is required."
 _OPERATIONS = ("SET", "DELETE")

@@ -11,8 +11,7 @@ from kafka_gateway.kafka.ports.administration import Administration, GroupDetail
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.services.common.names import check_group
-from kafka_gateway.services.rest.base_uri import segment
-from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, segment
 
 _CLUSTER = "Cluster {} could not be found."
 _GROUPS = "GET /v3/clusters/ID/consumer-groups lists the groups."

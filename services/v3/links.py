@@ -7,15 +7,19 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.errors import NotFound
 from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.services.rest.base_uri import BaseUrls, segment
+from kafka_gateway.services.rest.base_uri import BaseUrls
 
 _OTHER = "The gateway serves one cluster: GET /v3/clusters tells its id."
+_SAFE = "~!$&'()*+,;=:@-._"
+"""Characters that a path segment may hold as they are (RFC 3986 §3.3)."""
+
 LARGE = 200
 """Lists of more elements are made on a thread: an element costs some 10 µs, and the event loop belongs to everybody."""
 
@@ -73,6 +77,11 @@ class Links:
     async def listed(self, kind: str, path: str, size: int, elements: Iterable[object]) -> Response:
         """The reply with a list of so many elements of this kind; see `listed`."""
         return await listed(size, partial(self.listing, kind, path), elements)
+
+
+def segment(text: str) -> str:
+    """A name as one segment of a path."""
+    return text if text.isalnum() and text.isascii() else quote(text, safe=_SAFE)
 
 
 class ClusterLinks:

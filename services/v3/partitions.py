@@ -10,8 +10,7 @@ from kafka_gateway.errors import BadRequest, LeaderNotAvailable, NotFound, Parti
 from kafka_gateway.kafka.ports.administration import Administration, Reassignment, TopicDetails
 from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicPartition
 from kafka_gateway.messages import Call, Response
-from kafka_gateway.services.rest.base_uri import segment
-from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata
+from kafka_gateway.services.v3.links import ClusterLinks, Link, Links, Metadata, segment
 
 OFFSETS = "earliest_and_latest"
 """The one value of ``offset_type``."""
