@@ -76,6 +76,12 @@ class NotAuthorized(Forbidden):
         self.need = need
 
 
+class HostNotAllowed(Forbidden):
+    """The gateway does not answer under the name of the host that the client asked for (gateway/door/host_names.py)."""
+
+    help = "Ask for 127.0.0.1 or localhost; or the operator lists the name in host.allowed."
+
+
 class NotFound(ServiceError):
     """The path is one that the gateway serves; what it names is not there."""
 

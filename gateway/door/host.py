@@ -29,6 +29,7 @@ from kafka_gateway.door.beginnings import Beginnings
 from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.forwarded import Proxies, move_host, proxy_faults
 from kafka_gateway.door.guesses import network_of
+from kafka_gateway.door.host_names import checks_names
 from kafka_gateway.door.http import Door, Offer
 from kafka_gateway.door.listening import bind_shared, bind_unix, listen_tcp, open_tcp
 from kafka_gateway.door.proxy_protocol import ProxyServer
@@ -74,12 +75,13 @@ class Server(web.Server):
         if FIELD in message.headers:
             message = move_proof(message)
         told = self._host.proxies.told_by(message.headers, protocol.peer) if protocol.trusted else None
+        sent_host = message.headers.get("Host", "")
         if told is not None and told.host:
             message = move_host(message, told.host)
         request = HttpRequest(message, payload, protocol, writer, task, self._loop)
         request.bodies = self._host.door
         if told is not None:
-            request.told = told
+            request.told, request.sent_host = told, sent_host
         return request
 
     def __call__(self) -> RequestHandler:
@@ -157,7 +159,7 @@ class Host:
         loop = asyncio.get_running_loop()
         for place, listener in enumerate(self._config.listeners()):
             name = f"{listener} (admin)" if listener.admin else str(listener)
-            offer = self._offers[name] = Offer(offered(listener, self.transports))
+            offer = self._offers[name] = Offer(offered(listener, self.transports), checks_names(self._config, listener))
             self.gateway.reloads.append(offer.heads.forget)
             if listener.admin:
                 self._admin.add(name)

@@ -24,6 +24,7 @@ from kafka_gateway.door.bounded_content import BoundedContent
 from kafka_gateway.door.cors import Cors, is_of_a_page, is_preflight
 from kafka_gateway.door.counters import LEFT
 from kafka_gateway.door.head import check_head, must_close
+from kafka_gateway.door.host_names import HostNames
 from kafka_gateway.door.known_heads import KnownHead, KnownHeads
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
@@ -52,14 +53,16 @@ class Door:
         self._gateway = gateway
         self._proofs = gateway.proofs
         self._cors = Cors(config)
+        self._host_names = HostNames(config)
         self._answers_preflights = config.flag("access.control.skip.options")
         self._access = gateway.access
         self._bodies = BodyReader(config)
         self._forget = forget
 
     def follow(self, config: Config) -> None:
-        """Takes what this configuration says of pages of other origins."""
+        """Takes what this configuration says of pages of other origins, and of names of hosts."""
         self._cors = Cors(config)
+        self._host_names = HostNames(config)
         self._answers_preflights = config.flag("access.control.skip.options")
 
     async def serve(self, asked: web.BaseRequest) -> web.StreamResponse:
@@ -78,7 +81,7 @@ class Door:
         if self._cors.enabled:
             request.cors = self._cors.headers(request.headers)
         try:
-            check_head(request, self._proofs.single)
+            self._check_head(request, connection)
             transport = _transport_of(request, connection)
             preflight = False
             if is_of_a_page(request.headers) and not (preflight := is_preflight(request)):
@@ -140,7 +143,7 @@ class Door:
         if self._cors.enabled:
             request.cors = self._cors.headers(request.headers)
         try:
-            check_head(request, self._proofs.single)
+            self._check_head(request, connection)
             transport = _transport_of(request, connection)
             if not isinstance(transport, HeadKnowing):
                 return None
@@ -267,6 +270,11 @@ class Door:
 
     # --- the steps --------------------------------------------------------------------------------------------------
 
+    def _check_head(self, request: HttpRequest, connection: HttpConnection) -> None:
+        check_head(request, self._proofs.single)
+        if connection.offer.checks_names:
+            self._host_names.check(request.headers.get("Host", ""), request.sent_host)
+
     def _check_page(self, request: HttpRequest, transport: Transport) -> None:
         """Refuses to pages of foreign origins what changes something, what reads records, and what lasts."""
         if transport.plain and request.method in _SAFE and not request.body_exists and not self.waits(request):
@@ -376,10 +384,12 @@ class HeadKnowing(Protocol):
 class Offer:
     """What a listener offers: its transports, in the order in which they are asked."""
 
-    __slots__ = ("_candidates", "heads", "transports")
+    __slots__ = ("_candidates", "checks_names", "heads", "transports")
 
-    def __init__(self, transports: tuple[Transport, ...]) -> None:
+    def __init__(self, transports: tuple[Transport, ...], checks_names: bool) -> None:
         self.transports = transports
+        self.checks_names = checks_names
+        """Whether it answers under some names of hosts only."""
         self._candidates: dict[tuple[str, bool], tuple[Transport, ...]] = {}
         self.heads = KnownHeads()
 

@@ -48,6 +48,8 @@ class HttpRequest(web.BaseRequest):
     `ends_itself`."""
     told: Told = NOTHING_TOLD
     """What the proxy that has sent it says of its client, if that is believed."""
+    sent_host = ""
+    """``Host`` as the proxy has sent it, where that of the client stands in its place."""
     line: tuple[AccessLog, Session, float]
     """What the line of the access log will need: whose, and since when."""
     facts: Facts | None = None

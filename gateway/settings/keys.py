@@ -308,6 +308,13 @@ CORS = section(
         default=True,
         doc="Answer the preflights of browsers without authentication.",
     ),
+    ConfigKey(
+        name="host.allowed",
+        type="list",
+        default=(),
+        doc="Names besides its own under which a gateway answers on loopback that asks nobody who they are: *.NAME for "
+        "all below it, * for all. Addresses, localhost and names without a dot need not be listed.",
+    ),
     live=True,
 )
 

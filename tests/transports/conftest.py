@@ -47,7 +47,7 @@ async def gateway(*extra: object, **settings: Any) -> AsyncIterator[App]:
     plugins = Plugins(extra=extra, installed=False)
     values = {
         "port": 0, "access.log.enable": False, "errors.help": False,
-        "transport.websocket.enable": False, "embedded.enable": True,
+        "transport.websocket.enable": False, "embedded.enable": True, "host.allowed": "*",
     }  # fmt: skip
     values |= {name.replace("_", "."): value for name, value in settings.items()}
     config = load(plugins.config_keys()).with_values(values)

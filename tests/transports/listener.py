@@ -38,7 +38,7 @@ class Listener:
     async def open(cls, address: str, asked: str, **headers: str) -> Listener:
         """Returns when the head of the response is there, as browsers do."""
         wire = await Wire.open(address)
-        lines = [f"GET {asked} HTTP/1.1", "Host: gateway.example"]
+        lines = [f"GET {asked} HTTP/1.1", "Host: gateway"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         await wire.send("\r\n".join(lines) + "\r\n\r\n")
         return await cls.on(wire)

@@ -155,7 +155,7 @@ SENT = [
     LIST,
     request("GET", "/topics/none"),
     request("POST", "/topics/none", b"nonsense", Content_Type=JSON_V2),
-    request("POST", "/topics/none", b"GET /topics HTTP/1.1\r\nHost: gateway.example\r\n\r\n", Content_Type=JSON_V2),
+    request("POST", "/topics/none", b"GET /topics HTTP/1.1\r\nHost: gateway\r\n\r\n", Content_Type=JSON_V2),
     request("GET", "/topics", b"a body"),
     CHUNKED,
     b"\r\n" + LIST,

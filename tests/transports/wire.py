@@ -100,7 +100,7 @@ def request(method: str, target: str, body: bytes = b"", version: str = "1.1", *
     lines = [f"{method} {target} HTTP/{version}"]
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     if "Host" not in named:
-        lines.append("Host: gateway.example")
+        lines.append("Host: gateway")
     if body and "Content-Length" not in named and "Transfer-Encoding" not in named:
         lines.append(f"Content-Length: {len(body)}")
     lines += [f"{name}: {value}" for name, value in named.items()]

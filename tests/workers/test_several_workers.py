@@ -123,11 +123,11 @@ async def test_each_request_of_a_v2_instance_may_come_to_another_worker(gateway:
         for home, away in ((0, 1), (1, 0)):
             name = name_at(home, group)
             made = {"name": name, "format": "json", "auto.offset.reset": "earliest"}
-            reply = await ask(wires[away], "POST", f"/consumers/{group}", made, Host="gateway.example:1")
+            reply = await ask(wires[away], "POST", f"/consumers/{group}", made, Host="gateway:1")
             path = f"/consumers/{group}/instances/{name}"
             assert (reply.status, reply.json) == (
                 200,
-                {"instance_id": name, "base_uri": f"http://gateway.example:1{path}"},
+                {"instance_id": name, "base_uri": f"http://gateway:1{path}"},
             )
             for wire in wires:
                 assert (await ask(wire, "POST", f"/consumers/{group}", made)).json["error_code"] == 40902
