@@ -20,13 +20,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import jwt
-import msgspec
 
+from kafka_gateway import jsonio
 from kafka_gateway.auth import Authenticator
 from kafka_gateway.authenticators.openid_issuer import BROKEN, DISCOVERY, Issuer, IssuerSettings, Key
 from kafka_gateway.authenticators.single_user import INVALID, NOT_SUPPLIED
 from kafka_gateway.config import Config, Fault
 from kafka_gateway.errors import Unauthorized
+from kafka_gateway.principal_prefixes import prefix_faults, principal_prefixes
 from kafka_gateway.session import Principal
 from kafka_gateway.settings.authentication_keys import ALGORITHMS
 
@@ -197,7 +198,9 @@ class OpenIdAuthenticator(Authenticator):
             raise self._invalid(f"its claim {rules.principal_claim} names nobody")
         roles = whole.attribute(rules.roles_claim) if rules.roles_claim else None
         words = roles.replace(",", " ").split() if isinstance(roles, str) else roles if isinstance(roles, list) else ()
-        named = Principal(name, frozenset(each for each in words if isinstance(each, str)), attributes=claims)
+        named = Principal(
+            issuer.settings.prefix + name, frozenset(each for each in words if isinstance(each, str)), attributes=claims
+        )
         return _Known(named, ends_at, issuer, key, 4 * size)
 
     def _invalid(self, why: str) -> Unauthorized:
@@ -244,7 +247,8 @@ def _token(headers: Mapping[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-class _Head(msgspec.Struct):
+@dataclasses.dataclass(slots=True)
+class _Head:
     """What the gateway reads of a token's head (RFC 7515 §4.1), each of its type; the library reads the rest."""
 
     alg: str
@@ -252,7 +256,8 @@ class _Head(msgspec.Struct):
     typ: str = ""
 
 
-class _Claims(msgspec.Struct):
+@dataclasses.dataclass(slots=True)
+class _Claims:
     """What the gateway reads of a token's claims before it has asked for a key, true or not (RFC 7519 §4.1)."""
 
     iss: str = ""
@@ -261,8 +266,8 @@ class _Claims(msgspec.Struct):
     iat: float = 0.0
 
 
-_HEADS: Final = msgspec.json.Decoder(_Head)
-_CLAIMS: Final = msgspec.json.Decoder(_Claims)
+_HEADS: Final = jsonio.Decoder(_Head)
+_CLAIMS: Final = jsonio.Decoder(_Claims)
 
 
 def _part(text: str, place: int) -> bytes:
@@ -293,10 +298,11 @@ def _rules(config: Config) -> _Rules:
 
 
 def _issuers(config: Config) -> list[IssuerSettings]:
-    names, urls = config.items(KEY + "issuers"), config.items(KEY + "jwks.url")
+    names, urls, prefixes = config.items(KEY + "issuers"), config.items(KEY + "jwks.url"), principal_prefixes(config)
     return [
         IssuerSettings(
             name=name,
+            prefix=prefixes[number] if number < len(prefixes) else "",
             discovery_url="" if urls else name.rstrip("/") + DISCOVERY,
             keys_url=urls[number] if number < len(urls) else "",
             audience=config.items(KEY + "audience"),
@@ -334,7 +340,7 @@ def _faults(config: Config) -> list[Fault]:
         fault("algorithms", "names none")
     if not config.text(KEY + "principal.claim"):
         fault("principal.claim", "names no claim")
-    return found
+    return found + prefix_faults(config)
 
 
 # --- those of kafka-websocket-proxy -------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ class IssuerSettings:
     require_https: bool = True
     required: Sequence[str] = ("issuer", "jwks_uri")
     """Members that a discovery document must have."""
+    prefix: str = ""
+    """What stands before the names of its principals."""
     ignores_case: bool = False
     """Whether ids of keys are the same in any case, and every token names one (websocket-proxy.md §1.3.3)."""
 

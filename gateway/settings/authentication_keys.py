@@ -91,6 +91,13 @@ OPENID = section(
     ),
     ConfigKey(name="authentication.openid.principal.claim", default="sub", doc="Claim that names the principal."),
     ConfigKey(
+        name="authentication.openid.principal.prefix",
+        type="list",
+        default=(),
+        doc="What stands before the names of each issuer's principals, in the order of the issuers; - for nothing.",
+        example="staff.,partners.",
+    ),
+    ConfigKey(
         name="authentication.openid.roles.claim",
         default="realm_access.roles",
         doc="Claim that lists the roles, a path with dots; empty: none.",

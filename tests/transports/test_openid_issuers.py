@@ -20,6 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from kafka_gateway.authenticators import openid_issuer
 from kafka_gateway.authenticators.openid import OpenIdAuthenticator
+from kafka_gateway.commands.start_notes import start_notes
 from kafka_gateway.config import ConfigError, load
 from kafka_gateway.errors import Unauthorized, Unavailable
 from kafka_gateway.session import Principal
@@ -135,6 +136,36 @@ async def test_two_issuers_with_keys_of_one_name() -> None:
         for token in (one.token(OTHER_RSA), two.token(RSA), two.token(RSA, iss=one.url + "/"), one.token(iss=None)):
             with pytest.raises(Unauthorized):
                 await ask(asked, token)
+
+
+async def test_principals_of_two_issuers_are_told_apart() -> None:
+    async with provided(jwk(RSA)) as one, provided(jwk(OTHER_RSA)) as two:
+        asked = authenticator(one, two, principal_prefix="-,partners.")
+        assert (await ask(asked, one.token(RSA))).name == "ann"
+        assert (await ask(asked, two.token(OTHER_RSA))).name == "partners.ann"
+        config = load(BUILTIN_KEYS, overrides=[f"{k}={v}" for k, v in settings(one, two, principal_prefix="a").items()])
+        assert [fault.key for fault in OpenIdAuthenticator(config).faults()] == [f"{KEY}principal.prefix"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "issuers", "prefixes", "alike"),
+    [
+        ("OPENID", "https://a,https://b", "", [("https://a", "https://b")]),
+        ("OPENID", "https://a,https://b", "-,b.", [("https://a", "https://b")]),
+        ("OPENID", "https://a,https://b", "x.,x.y.", [("https://a", "https://b")]),
+        ("OPENID", "https://a,https://b", "a.,b.", []),
+        ("OPENID,NONE", "https://a", "", []),
+        ("BASIC,OPENID,KAFKA", "https://a", "", [("https://a", "BASIC"), ("https://a", "KAFKA")]),
+        ("BASIC", "https://a,https://b", "", []),
+    ],
+)
+def test_sources_of_the_same_names_are_warned_of(
+    methods: str, issuers: str, prefixes: str, alike: list[tuple[str, str]]
+) -> None:
+    given = {"authentication.method": methods, f"{KEY}issuers": issuers, f"{KEY}principal.prefix": prefixes}
+    notes = start_notes(load(BUILTIN_KEYS).with_values(given))
+    told = [each for each in notes if "principals of the same name" in each]
+    assert [tuple(each.split(" can ")[0].split(" and ")) for each in told] == alike
 
 
 async def test_one_name_for_keys_of_two_kinds(provider: Provider) -> None:
