@@ -17,6 +17,7 @@ from kafka_gateway.settings.api_keys import APIS, CONSUME, PRODUCE
 from kafka_gateway.settings.authentication_keys import AUTHENTICATION, MTLS, OPENID
 from kafka_gateway.settings.authorization_keys import AUDIT, AUTHORIZATION, QUOTAS
 from kafka_gateway.settings.credential_keys import CREDENTIALS
+from kafka_gateway.settings.page_keys import CORS
 from kafka_gateway.settings.peer_keys import PEERS
 from kafka_gateway.settings.retired_keys import REFUSED, WITHOUT_EFFECT
 from kafka_gateway.settings.tls_keys import TLS
@@ -282,40 +283,6 @@ HTTP = section(
         default="/ws",
         doc="Path below which resources are offered to sockets.",
     ),
-)
-
-CORS = section(
-    "CORS",
-    ConfigKey(
-        name="access.control.allow.origin",
-        type="list",
-        default=(),
-        doc="Origins whose pages may use the gateway, or *; empty: none.",
-    ),
-    ConfigKey(
-        name="access.control.allow.methods",
-        type="list",
-        default=(),
-        doc="Methods those pages may use; empty: GET, POST, HEAD.",
-    ),
-    ConfigKey(name="access.control.allow.headers", type="list", default=(), doc="Request headers those pages may set."),
-    ConfigKey(
-        name="access.control.expose.headers", type="list", default=(), doc="Response headers those pages may read."
-    ),
-    ConfigKey(
-        name="access.control.skip.options",
-        type="bool",
-        default=True,
-        doc="Answer the preflights of browsers without authentication.",
-    ),
-    ConfigKey(
-        name="host.allowed",
-        type="list",
-        default=(),
-        doc="Names besides its own under which a gateway answers on loopback that asks nobody who they are: *.NAME for "
-        "all below it, * for all. Addresses, localhost and names without a dot need not be listed.",
-    ),
-    live=True,
 )
 
 RATE_LIMIT = section(
