@@ -305,7 +305,7 @@ def test_init_files_are_empty() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)  # a tenth of a second for each module
+@pytest.mark.timeout(600)  # a tenth of a second for each module, on a processor that nobody else has
 def test_every_module_can_be_imported_alone() -> None:
     names = [module_of(path) for path in MODULES if path.name != "__main__.py"]
     script = (
