@@ -112,6 +112,7 @@ class RequestsInOrder:
                 return found, False, b""
             if messages:
                 found += messages
+                self._in_flight += len(messages)  # it may be consumed before its body has come
                 self._unfinished = messages[-1]
             if upgraded:
                 self._count(0)
@@ -126,7 +127,6 @@ class RequestsInOrder:
                     self._count(0)
                 return (found, False, b"") if found else _NOTHING
             self._unfinished = None
-            self._in_flight += 1
             if self._in_flight >= self._queue_max:
                 self._count(0)
                 return found, False, b""
