@@ -373,14 +373,16 @@ async def test_a_scrape_that_nobody_reads(app: App, monkeypatch: pytest.MonkeyPa
 # --- the loop --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timing
 async def test_a_body_in_very_small_chunks(connect: Connect, loop_watch: LoopWatch, topic: str) -> None:
     """reliability.md §2.3: 900,000 chunks of one byte. The loop goes on with others in between."""
     wire = await connect()
     body = record_of(100_000)
     data = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     probe = Probe(await connect())
+    await until(lambda: probe.latencies)
+    before = len(probe.latencies)
     await wire.send(request("POST", f"/topics/{topic}", Content_Type=JSON_V2, Transfer_Encoding="chunked") + data)
     assert (await wire.reply()).status == 200
+    between = len(probe.latencies) - before
     await probe.stop()
-    assert max(probe.latencies) < 0.3
+    assert between, "the other client was served meanwhile; that no step is long is seen by the watch"
