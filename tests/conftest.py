@@ -12,6 +12,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -68,37 +69,68 @@ def _process_stays_as_it_is() -> Iterator[None]:
 
 REAL_KAFKA = {"kafka", "kafka3", "own_kafka", "secured_kafka"}
 
+_TESTS = Path(__file__).parent
 _FULL_ONLY = {
-    "acceptance": "client_properties secrets",
-    "behaviour": "plugin",
-    "bench": "instructions stages",
-    "console": "start_page",
-    "contract": "dependencies loggers plugin_resp plugins second_try",
-    "docs": "documents",
+    "acceptance": "",
+    "autobahn": "",
+    "behaviour": "",
+    "bench": "",
+    "bridges": "consumer_mode producer_mode prometheus",
+    "clients": "",
+    "conformance": "",
+    "console": "",
+    "contract": "dependencies loggers plugin_resp plugins second_try v3_page",
+    "credentials": "each_as_itself every_way page sets sockets",
+    "docs": "asyncapi_parser docs_page documents generated_client nginx schemathesis",
     "door": (
         "certificates foreign_pages heads limits_everywhere nobody_can_tell one_proof plugins_pass_it "
         "proofs_end proxies several_methods users_change who_asks_first"
     ),
+    "faults": "",
+    "integration": "",
+    "js": "",
     "kafka": (
-        "check client_on_mock_brokers embedded_times follow group_ends lost_coordinator topic_not_known_everywhere"
+        "administration check client_on_mock_brokers commit_without_topics compacted consumer embedded_times "
+        "faulty_neighbours first_reads follow frozen_broker group_ends held_partitions lost_coordinator "
+        "offsets_of_groups push_reads rebalanced record_sizes starts_stored tails take topic_directory "
+        "topic_made_again topic_not_known_everywhere unreadable_headers"
     ),
     "operation": "board_and_alerts logs metrics no_broker reload traces",
-    "registry": "catalogue proxy_schemas",
+    "push_pull": "page push_pull",
+    "registry": "catalogue other_clients proxy_schemas registry_away",
     "rights": "authorization_file dry_run every_route every_transport open_work_ends polls_and_tunnels",
+    "scripts": "",
+    "services": "nasty_values push_kafka",
     "transports": (
-        "admission atmosphere_http http_compression http_connection http_hostile http_limits "
-        "http_listeners http_smuggling http_stop known_heads openid push settle tls_files "
-        "v3_in_envelopes v3_stream websocket"
+        "admission atmosphere_clients atmosphere_http http_compression http_connection http_faults http_hostile "
+        "http_limits http_listeners http_smuggling http_stop known_heads limits_at_their_ends openid push settle "
+        "tls_files v3_in_envelopes v3_stream websocket"
     ),
+    "tunnel": "clients costs endpoint sasl",
     "unit": "loop_watch",
-    "workers": "peers",
+    "websocket_proxy": "admin avro consume member_feed page_sockets produce transactions",
+    "workers": "peers several_workers",
 }
-"""By folder, the files (``test_NAME.py``) that start a gateway or another program for each of many cases, or wait for
-seconds: two thirds of the work of `bin/test quick` before it left them out. In it remain the parts that they go through
-(unit, codecs, services, rights), and one suite over every transport (behaviour)."""
-FULL_ONLY = frozenset(f"{folder}/test_{name}.py" for folder, names in _FULL_ONLY.items() for name in names.split())
+"""What `bin/test quick` leaves out, and does not even import: by folder the files (``test_NAME.py``) that need a Kafka
+or another program, start a gateway for each of many cases, or wait for seconds; "" is all of the folder. In it remain
+the parts that they go through (unit, codecs, services, rights)."""
+
+
+def _is_for_full_only(path: Path) -> bool:
+    place = path.relative_to(_TESTS).parts
+    names = _FULL_ONLY.get(place[0])
+    return names is not None and (not names or path.name[len("test_") : -len(".py")] in names.split())
+
+
 LAST = frozenset({"codecs", "services", "unit"})
 """Folders of many short files without a Kafka. Run at the end, they keep all workers busy until then."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of which no test would be chosen need not be read: half of what `bin/test quick` would begin with."""
+    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+        return None
+    return _is_for_full_only(collection_path) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
@@ -108,7 +140,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.broker)
         if "embedded" in getattr(getattr(item, "callspec", None), "params", {}).values():
             item.add_marker(pytest.mark.embedded)
-        if "/".join(item.path.parts[-2:]) in FULL_ONLY:
+        if _is_for_full_only(item.path):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not LAST.isdisjoint(item.path.parts))
 

@@ -93,7 +93,8 @@ def blocks(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of each comment, docstring or paragraph that may refer to something."""
     text = path.read_text(errors="replace")
     if path.suffix == ".py":
-        yield from _python_blocks(text)
+        if TOKEN.search(text):  # most have none, and to take them apart is the work
+            yield from _python_blocks(text)
     elif path.suffix == ".md":
         text = re.sub(r"^```.*?^```", lambda fence: "\n" * fence[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
         for paragraph in re.finditer(r"(?:.+\n?)+", text):
