@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import os
 import subprocess
@@ -14,7 +15,8 @@ from tests.gateway_process import GatewayProcess
 
 CLIENT = Path(__file__).parents[2] / "share" / "js-client"
 TESTS = sorted(path.name for path in (CLIENT / "tests").glob("*.test.js"))
-LIVE_TRANSPORTS = "websocket,sse,long-polling"
+LIVE = [*(f"^live, {transport}:" for transport in ("websocket", "sse", "long-polling")), "^(?!live, )"]
+"""The names of its tests against a gateway, as patterns of Node, in parts that run at the same time: they wait."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,11 +31,11 @@ def packages() -> None:
     node_packages(CLIENT)
 
 
-def run_node(*names: str, **environment: str) -> None:
-    """Runs test files of the client; fails with their output."""
+def run_node(*names: str, only: str = "", **environment: str) -> None:
+    """Runs test files of the client, or those of their tests whose names match; fails with their output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     result = subprocess.run(
-        ["node", "--test", *(f"tests/{name}" for name in names)],
+        ["node", "--test", *([f"--test-name-pattern={only}"] if only else []), *(f"tests/{name}" for name in names)],
         cwd=CLIENT,
         env={**inherited, **environment},
         stdout=subprocess.PIPE,
@@ -49,5 +51,7 @@ def test_alone() -> None:
 
 
 def test_against_a_live_gateway() -> None:
-    with GatewayProcess() as gateway:
-        run_node("integration.test.js", GATEWAY_URL=gateway.url, GATEWAY_TRANSPORTS=LIVE_TRANSPORTS)
+    with GatewayProcess() as gateway, concurrent.futures.ThreadPoolExecutor(len(LIVE)) as pool:
+        run = functools.partial(run_node, "integration.test.js", GATEWAY_URL=gateway.url)
+        for each in [pool.submit(run, only=names) for names in LIVE]:
+            each.result()

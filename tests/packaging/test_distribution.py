@@ -208,7 +208,7 @@ def test_other_pythons(built: tuple[Path, Path], tmp_path: Path, wanted: str, py
     """It installs from wheels alone, serves, stores a record, and stops in order."""
     environment = tmp_path / "environment"
     subprocess.run([python, "-m", "venv", str(environment)], check=True)
-    pip = [str(environment / "bin/pip"), "install", "--quiet", "--only-binary", ":all:"]
+    pip = [str(environment / "bin/pip"), "install", "--quiet", "--no-compile", "--only-binary", ":all:"]
     subprocess.run([*pip, str(built[0])], check=True, timeout=250, env=tool_environment())
     script = tmp_path / "serve.py"
     script.write_text(SERVE)
