@@ -89,6 +89,8 @@ class ClusterPeers:
         self._links: set[Link] = set()
         """All that are open, those to processes that stop too."""
         self._listening: list[socket.socket] = []
+        self._accepted: set[socket.socket] = set()
+        """Connections that nobody has begun to meet: a task that is cancelled before its first step closes nothing."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._addresses: list[str] = []
         self._one_over = asyncio.Event()
@@ -250,12 +252,14 @@ class ClusterPeers:
                 connection.close()
                 continue
             self._strangers[host] += 1
+            self._accepted.add(connection)
             self._spawn(self._admit(connection, name, host, secret, tls))
 
     async def _admit(
         self, connection: socket.socket, name: object, host: str, secret: bytes, tls: PeerTls | None
     ) -> None:
         """Meets whoever has connected, within ``cluster.peer.connect.timeout.ms``."""
+        self._accepted.discard(connection)
         where = told_address(name) if host else "a socket of this machine"
         judge = no_fault if tls is None else self._judge_certificate
         greeting = Greeting(self._me, False, secret)
@@ -328,8 +332,8 @@ class ClusterPeers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for listening in self._listening:
-            listening.close()
+        for open_socket in (*self._listening, *self._accepted):
+            open_socket.close()
         for path in self._paths:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another process of the node is there
