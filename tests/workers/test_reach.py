@@ -142,7 +142,7 @@ async def test_attempts_come_at_growing_distances_however_many_wait(
                 with pytest.raises(PeerLost) as lost:
                     await one.call("gw-2/0", asked("GET /stub/echo"))
                 assert not lost.value.sent
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # time itself: clients ask all the time, and must not cause more attempts
 
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(ask() for _ in range(5)))
