@@ -116,6 +116,7 @@ async def read_along(rest: Rest, topic: str, found: set[tuple[int, int]]) -> Non
             found.add(tuple(record["value"]))
 
 
+@pytest.mark.alone
 @pytest.mark.timing
 async def test_f2_the_gateway_is_killed(kafka: KafkaCluster) -> None:
     """Its clients repeat at the next one what was not answered."""
