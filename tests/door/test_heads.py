@@ -370,6 +370,7 @@ async def test_no_read_waits_for_long_for_a_client_that_may_be_gone(
         await until(lambda: app.gateway.running == 0)
 
 
+@pytest.mark.parametrize("settings", [{"consumer.request.timeout.ms": 60000}])  # the topic is made while they wait
 async def test_a_client_that_is_gone_gets_no_record(app: App, topic: str) -> None:
     """Its system resets the connection, and the record goes to the next read."""
     async with await Wire.open(app.addresses[0]) as wire, await Wire.open(app.addresses[0]) as other:

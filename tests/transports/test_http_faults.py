@@ -231,7 +231,8 @@ async def test_f14_in_an_authenticator() -> None:
         for _ in range(TIMES):
             async with await Wire.open(app.addresses[0]) as wire:
                 reply = await wire.ask("POST", "/topics/t", b"{}", Content_Type=JSON_V2)
-                assert (reply.status, reply.json["message"]) == (500, "Internal Server Error")
+                assert reply.status == 500
+                assert reply.json["message"].endswith("could not be judged, because the authenticator failed.")
                 wire.writer.close()
         assert (await good.ask("GET", "/topics", Authorization="x")).status == 200
         await until(lambda: app.host.connection_count == 1)

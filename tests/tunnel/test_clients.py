@@ -360,14 +360,16 @@ def test_the_gateway_is_restarted(tunnel: Tunnel, unique: Unique) -> None:
     address = f"http://127.0.0.1:{free_range(1)}"
     properties = ("tunnel.enable=true", f"listeners={address}")
     delivered: list[bytes] = []
+    sent = [0]
 
     def report(error: object, message: confluent_kafka.Message) -> None:
         assert error is None, error
         delivered.append(message.value())
 
     def send(producer: confluent_kafka.Producer, count: int) -> None:
-        for number in range(len(delivered), len(delivered) + count):
+        for number in range(sent[0], sent[0] + count):
             producer.produce(topic, b"%d" % number, partition=number % 6, on_delivery=report)
+        sent[0] += count
 
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(GatewayProcess(*properties, bootstrap=tunnel.kafka.bootstrap))
@@ -378,12 +380,13 @@ def test_the_gateway_is_restarted(tunnel: Tunnel, unique: Unique) -> None:
         send(producer, 300)
         assert first.stop() == 0
         second = stack.enter_context(GatewayProcess(*properties, bootstrap=tunnel.kafka.bootstrap))
+        send(producer, 300)  # to every broker, whatever the first gateway has still passed on
         assert producer.flush(DEADLINE_S) == 0
         del producer
         for node in tunnel.kafka.nodes:
             second.wait_for(rf"to broker {node} closed with 1000")
-    assert sorted(delivered) == sorted(b"%d" % number for number in range(600))
+    assert sorted(delivered) == sorted(b"%d" % number for number in range(900))
     consumer = confluent_kafka.Consumer(group_config(tunnel, unique("group")))
     consumer.subscribe([topic])
-    assert sorted(consumed(consumer, 600)) == sorted(delivered)
+    assert sorted(consumed(consumer, 900)) == sorted(delivered)
     consumer.close()
