@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import ipaddress
 import logging
 import ssl
@@ -69,6 +70,13 @@ def _pem(certificate: x509.Certificate) -> bytes:
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "authority")
+
+
+@pytest.fixture
+def catalogue(catalogue: Any) -> Any:
+    """With the time that TLS may take on a busy machine."""
+    times = {f"schema.registry.{name}.timeout.ms": 20_000 for name in ("request", "http.connect", "http.read")}
+    return functools.partial(catalogue, **times)
 
 
 @pytest.fixture
