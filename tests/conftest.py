@@ -5,7 +5,6 @@ A test that uses `kafka`, `kafka3` or `own_kafka` gets the marker `broker` by it
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -25,7 +24,6 @@ from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, class_archi
 from tests.mock_cluster import MockCluster
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
-from tests.watched_loop import WatchedLoop
 
 __all__ = [
     "_watch_replies",
@@ -47,11 +45,6 @@ settings.load_profile("full")
 
 # As in a gateway's process: how deep JSON may be nested depends on it.
 sys.setrecursionlimit(RECURSION_LIMIT)
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tests run on the loop of the program: what a connection does first, or tells when, differs from asyncio's own."""
-    return {"uvloop": WatchedLoop}
 
 
 def _settings_of_the_process() -> tuple[object, ...]:

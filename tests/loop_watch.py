@@ -4,8 +4,8 @@ A conftest that imports ``loop_watch`` and ``pytest_runtest_call`` from here has
 while the test's own code runs and not while fixtures are set up or taken down. A test of which one step may be slow
 takes the fixture and sets ``loop_watch.limit_s``, or puts the step into ``with loop_watch.paused()``.
 
-What is measured. Each callback and each step of a task on the loop of the tests (tests/watched_loop.py) goes through
-the watch, which takes the time. Wall time would blame the gateway for a busy machine, so two other clocks decide:
+What is measured. Each callback and each step of a task runs through ``asyncio.Handle._run``, which is replaced by one
+that takes the time. Wall time would blame the gateway for a busy machine, so two other clocks decide:
 
 * CPU time of the loop's thread (``time.thread_time``), less that of the garbage collector, which has the objects of
   the whole test run to look at. This is work. A processor that shares its core with another, or is slow, takes longer
@@ -16,6 +16,8 @@ the watch, which takes the time. Wall time would blame the gateway for a busy ma
   system's count of how often this thread was interrupted, and a second thread that wakes up every 5 ms, tell. If the
   one was not interrupted and the other was on time, the callback was blocked (``time.sleep``, a blocking call of
   librdkafka). Else nobody can tell, and nobody is blamed.
+
+uvloop's handles are not asyncio's and cannot be watched; the tests that measure run on asyncio's own loop.
 """
 
 from __future__ import annotations
@@ -34,7 +36,6 @@ from typing import Any
 import pytest
 
 from tests.second_try import HELD
-from tests.watched_loop import Step, watches
 
 LIMIT_S = 0.05
 
@@ -65,32 +66,35 @@ class LoopWatch:
         self._ticker = threading.Thread(target=self._tick, name="loop-watch", daemon=True)
 
     def start(self) -> None:
+        self._original = original = asyncio.Handle._run
+
+        def run(handle: asyncio.Handle) -> None:
+            if threading.get_ident() != self._thread:
+                original(handle)
+                return
+            collected, interrupted, waited = self._collected_s, _interruptions(), self._waited_s()
+            collecting, cpu, wall = self._collecting_s, time.thread_time(), time.monotonic()
+            try:
+                original(handle)
+            finally:
+                worked = time.thread_time() - cpu - (self._collected_s - collected)
+                excused = self._waited_s() - waited + self._collecting_s - collecting
+                self._judge(handle, worked, wall, excused, _interruptions() != interrupted)
+
         with contextlib.suppress(OSError):
             self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        watches.append(self._run)
+        asyncio.Handle._run = run  # type: ignore[assignment,method-assign]
         gc.callbacks.append(self._on_collection)
         self._ticker.start()
 
     def stop(self) -> None:
         self._ticking.set()
-        watches.remove(self._run)
+        asyncio.Handle._run = self._original  # type: ignore[method-assign]
         gc.callbacks.remove(self._on_collection)
         self._ticker.join()
         if self._schedstat >= 0:
             os.close(self._schedstat)
             self._schedstat = -1
-
-    def _run(self, step: Step, args: tuple[Any, ...]) -> Any:
-        if threading.get_ident() != self._thread:
-            return step(*args)
-        collected, interrupted, waited = self._collected_s, _interruptions(), self._waited_s()
-        collecting, cpu, wall = self._collecting_s, time.thread_time(), time.monotonic()
-        try:
-            return step(*args)
-        finally:
-            worked = time.thread_time() - cpu - (self._collected_s - collected)
-            excused = self._waited_s() - waited + self._collecting_s - collecting
-            self._judge(step, worked, wall, excused, _interruptions() != interrupted)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -105,7 +109,7 @@ class LoopWatch:
     def _go_on(self) -> None:
         self._paused -= 1
 
-    def _judge(self, step: Step, worked: float, began: float, excused: float, interrupted: bool) -> None:
+    def _judge(self, handle: asyncio.Handle, worked: float, began: float, excused: float, interrupted: bool) -> None:
         if self._paused:
             return
         if worked > self.limit_s:
@@ -114,14 +118,14 @@ class LoopWatch:
             if worked > self.limit_s:
                 self.longest_s = max(self.longest_s, worked)
                 machine = f" (on a machine {times:.1f} times slower)" if times > 1 else ""
-                self.held.append(f"{worked * 1000:.0f} ms of work{machine} in {_name(step)}")
+                self.held.append(f"{worked * 1000:.0f} ms of work{machine} in {handle!r}")
                 return
         self.longest_s = max(self.longest_s, worked)
         took = time.monotonic() - began
         blocked = took - worked - excused
         if blocked > self.limit_s and not interrupted and self._on_time(began, began + took):
             self.longest_s = max(self.longest_s, took)
-            self.held.append(f"blocked for {blocked * 1000:.0f} ms in {_name(step)}")
+            self.held.append(f"blocked for {blocked * 1000:.0f} ms in {handle!r}")
 
     def _on_time(self, began: float, ended: float) -> bool:
         """Whether the other thread ran all the time between; then this one could have."""
@@ -146,12 +150,6 @@ class LoopWatch:
         A thread that waits for a lock and gets it is not interrupted: on a busy machine it waits 50 ms for its turn.
         """
         return int(os.pread(self._schedstat, 64, 0).split()[1]) / 1e9 if self._schedstat >= 0 else 0.0
-
-
-def _name(step: Step) -> str:
-    """Of what was run: the task, where it is a step of one."""
-    owner = getattr(step, "__self__", None)
-    return repr(owner if isinstance(owner, asyncio.Task) else step)
 
 
 def _reference() -> int:
