@@ -155,8 +155,10 @@ async def test_the_page_goes_on_when_the_gateway_comes_back(page: Page) -> None:
         produce(gateway, "orders", 1)
         await received(page, 1)
     await page.locator("#state:not([data-state=open])").wait_for(timeout=20_000)
+    await page.locator("#note.bad", has_text="trying again").wait_for(timeout=20_000)
     with GatewayProcess(f"port={port}", "embedded.topics=orders") as again:
         await page.locator("#state[data-state=open]").wait_for(timeout=20_000)
+        await following(page, "orders")  # by a stream of its own, which comes back when it does
         # It was an embedded Kafka: its log begins anew, so the page follows from its beginning.
         produce(again, "orders", 2)
         await received(page, 2)
