@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 import ssl
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.host")
 
-_TELL_EVERY_S = 10.0
 _TOKEN = "access_token"
 """Where browsers put a token (RFC 6750 §2.3). Who always sends it is served where nobody asks for one, too."""
 
@@ -108,9 +106,7 @@ class Host:
         gateway.metrics.add(door_metrics.listeners(lambda: self.connections, self.certificates))
         self.refused = 0
         """Requests that were no valid HTTP."""
-        self._refused_told = 0
         self._told = ToldSeldom()
-        self._tell_refused_at = 0.0
         self.connections_max = config.integer("connections.max")
         self.beginnings = Beginnings(self.connections_max, lambda: self.connection_count, self._no_room)
         self.heads = UnfinishedHeads(gateway.memory)
@@ -240,13 +236,11 @@ class Host:
         return base64.b64encode(shown).decode() if shown else ""
 
     def note_refused(self, peer: str, reason: BaseException | None) -> None:
-        """Counts a request that was no valid HTTP. It is logged at an interval, because it could flood the log."""
+        """Counts a request that was no valid HTTP. It is logged now and then, because it could flood the log."""
         self.refused += 1
-        now = time.monotonic()
-        if now >= self._tell_refused_at:
-            self._tell_refused_at = now + _TELL_EVERY_S
-            count, self._refused_told = self.refused - self._refused_told, self.refused
-            log.warning("%d requests were no valid HTTP, the last one from %s: %s", count, peer, type(reason).__name__)
+        if count := self._told.count("http"):
+            what = counted(count, "request")
+            log.warning("refused %s of no valid HTTP, the last one from %s: %s", what, peer, type(reason).__name__)
 
     def note_no_tls(self, peer: str, error: OSError) -> None:
         """TLS could not begin. If that is for the client's certificate, or for the name of the host that it asks for,
