@@ -52,4 +52,8 @@ async def test_one_line_each(own_kafka: KafkaCluster, how: str) -> None:
             await until(answered, 20)
         text = "\n".join(gateway.output)
         assert len(re.findall(AWAY, text)) == len(re.findall(BACK, text)) == 1
-        assert not re.search(f"{AWAY}.*gateway.kafka.librdkafka: .*{BACK}", text, re.DOTALL)
+        # A broker that answers again may say that it is not ready for something: that is news, and has its line.
+        between = re.search(f"{AWAY}(.*){BACK}", text, re.DOTALL)
+        assert between is not None
+        lines = [line for line in between[1].splitlines() if "gateway.kafka.librdkafka: " in line]
+        assert [line for line in lines if "oordinator load in progress" not in line] == []
