@@ -24,13 +24,25 @@ from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, class_archi
 from tests.mock_cluster import MockCluster
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
+from tests.time_limit import (
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 
 __all__ = [
     "_watch_replies",
     "documented_replies",
     "pytest_collectreport",
+    "pytest_runtest_call",
     "pytest_runtest_logreport",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
     "pytest_sessionfinish",
+    "pytest_timeout_cancel_timer",
+    "pytest_timeout_set_timer",
 ]
 
 # What a developer's shell sets for the gateway is not meant for the gateways of the tests.
@@ -72,7 +84,7 @@ _FULL_ONLY = {
     "clients": "",
     "conformance": "",
     "console": "",
-    "contract": "dependencies loggers plugin_resp plugins second_try v3_page",
+    "contract": "dependencies loggers plugin_resp plugins second_try time_limit v3_page",
     "credentials": "each_as_itself every_way page sets sockets",
     "docs": "asyncapi_parser docs_page documents generated_client nginx schemathesis",
     "door": (
