@@ -25,8 +25,7 @@ from kafka_gateway.commands.reloads import Reloads
 from kafka_gateway.commands.run import open_logs, tell_ready
 from kafka_gateway.commands.service_manager import ServiceManager
 from kafka_gateway.commands.start_notes import start_notes
-from kafka_gateway.commands.worker import START
-from kafka_gateway.commands.worker_process import WorkerProcess
+from kafka_gateway.commands.worker_process import START, WorkerProcess
 from kafka_gateway.config import Config, PropertiesText
 from kafka_gateway.door.listening import bind_unix
 from kafka_gateway.homes import REPLACED

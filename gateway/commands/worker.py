@@ -1,16 +1,15 @@
-"""One of several processes of a gateway: the same command as its parent's, with the part that the parent gives it."""
+"""What the command does in one of several processes of a gateway, with the part that the parent gives it."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kafka_gateway.commands.run import open_logs, run
+from kafka_gateway.commands.run import run
 from kafka_gateway.config import Config, ConfigError, PropertiesText
 from kafka_gateway.memory_budget import automatic_max_bytes
-from kafka_gateway.workers.part import WorkerPart, read_part
+from kafka_gateway.workers.part import WorkerPart
 from kafka_gateway.workers.texts import read_shared
 
 if TYPE_CHECKING:
@@ -19,27 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.workers")
 
-START = (
-    # What is imported stays: the collector would walk it again and again. `run` turns it on.
-    "import gc; gc.disable(); from kafka_gateway import early_signals; early_signals.keep(early_signals.HARMLESS);"
-    " from kafka_gateway.commands.worker import start; start()"
-)
-"""What the interpreter of a worker runs. bin/stop knows a gateway by ``-m kafka_gateway``: its parent only."""
-
 _MEMORY = "memory.max.bytes"
 _SERVER_ID = "kafka.ws.proxy.server.server-id"
-
-
-def start() -> None:
-    """Serves as the first argument says, a `WorkerPart`; the rest are those of the parent. Ends the process."""
-    part = read_part(sys.argv[1])
-    # From here on, and not only when it serves: why a worker cannot start stands in the log.
-    logs = open_logs(part.log_format, part.log_file, part.number)
-    if logs is None:
-        sys.exit(1)
-    from kafka_gateway.commands.main import main
-
-    sys.exit(main(sys.argv[2:], WorkerCommand(part, logs)))
 
 
 class WorkerCommand:

@@ -13,6 +13,13 @@ from kafka_gateway.door.listening import bind_again
 
 log = logging.getLogger("gateway.workers")
 
+START = (
+    # What is imported stays: the collector would walk it again and again. `run` turns it on.
+    "import gc; gc.disable(); from kafka_gateway import early_signals; early_signals.keep(early_signals.HARMLESS);"
+    " from kafka_gateway.commands.worker_main import start; start()"
+)
+"""What the interpreter of a worker runs. bin/stop knows a gateway by ``-m kafka_gateway``: its parent only."""
+
 BACK_OFF_S: Final = 0.1
 """The first pause between the end of a process and the start of the next one."""
 _BACK_OFF_MAX_S: Final = 5.0
