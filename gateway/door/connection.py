@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
 
+from kafka_gateway.core import Gateway
 from kafka_gateway.door.absence import Absence
 from kafka_gateway.door.client_address import peer_of
+from kafka_gateway.door.forwarded import Proxies
 from kafka_gateway.door.head_errors import head_error, unreadable
+from kafka_gateway.door.http import Door
 from kafka_gateway.door.known_heads import NO_BODY, UNKNOWN, KnownHead, is_simple, rest_of
+from kafka_gateway.door.offer import Offer
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.door.requests_in_order import RequestsInOrder
+from kafka_gateway.door.unfinished_heads import UnfinishedHeads
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.session import Session
 from kafka_gateway.transport import refusal
-
-if TYPE_CHECKING:
-    from kafka_gateway.door.host import Host
 
 log = logging.getLogger("gateway.host")
 
@@ -31,6 +34,28 @@ WRITE_TIMEOUT_S = 60.0
 HALF_CLOSED_WAIT_S = 0.8
 """How long a read waits for records whose client has closed its sending side: one that has left altogether looks the
 same, and its read holds up the next one of its instance meanwhile."""
+
+
+class Listeners(Protocol):
+    """What all connections share, and what is known of the listener of each: see `gateway.door.host.Host`."""
+
+    gateway: Gateway
+    door: Door
+    heads: UnfinishedHeads
+    head_max: int
+    header_timeout_s: float
+    proxies: Proxies
+    connection_count: int
+    connections: Counter[str]
+    connections_max: int
+
+    def server_of(self, listener: str) -> web.Server: ...
+    def offer_of(self, listener: str) -> Offer: ...
+    def is_admin(self, listener: str) -> bool: ...
+    def certificate_of(self, listener: str, transport: asyncio.BaseTransport) -> str: ...
+    def note_refused(self, peer: str, reason: BaseException | None) -> None: ...
+    def forget(self, session: Session) -> None: ...
+    def lose(self, session: Session, listener: str) -> None: ...
 
 
 class HttpConnection(RequestHandler):
@@ -64,7 +89,7 @@ class HttpConnection(RequestHandler):
         "trusted",
     )
 
-    def __init__(self, host: Host, listener: str, **settings: Any) -> None:
+    def __init__(self, host: Listeners, listener: str, **settings: Any) -> None:
         super().__init__(host.server_of(listener), **settings)
         limits = {name: value for name, value in settings.items() if name in _OF_PARSER}
         self._parser = cast(

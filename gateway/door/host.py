@@ -29,8 +29,9 @@ from kafka_gateway.door.connection import HttpConnection
 from kafka_gateway.door.forwarded import Proxies, move_host, proxy_faults
 from kafka_gateway.door.guesses import network_of
 from kafka_gateway.door.host_names import checks_names
-from kafka_gateway.door.http import Door, Offer
+from kafka_gateway.door.http import Door
 from kafka_gateway.door.listening import bind_shared, bind_unix, listen_tcp, open_tcp
+from kafka_gateway.door.offer import Offer
 from kafka_gateway.door.proxy_protocol import ProxyServer
 from kafka_gateway.door.request import HttpRequest, move_token
 from kafka_gateway.door.subprotocol_proof import FIELD, move_proof

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
+from typing import Final, Protocol, cast, runtime_checkable
 
 from aiohttp import web
 
@@ -25,7 +25,8 @@ from kafka_gateway.door.cors import Cors, is_of_a_page, is_preflight
 from kafka_gateway.door.counters import LEFT
 from kafka_gateway.door.head import check_head, must_close
 from kafka_gateway.door.host_names import HostNames
-from kafka_gateway.door.known_heads import KnownHead, KnownHeads
+from kafka_gateway.door.known_heads import KnownHead
+from kafka_gateway.door.offer import Offer
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.messages import Facts, Reply
@@ -33,13 +34,37 @@ from kafka_gateway.route_traits import answers_once, waits, wants_stream
 from kafka_gateway.session import Session
 from kafka_gateway.transport import Transport, refusal
 
-if TYPE_CHECKING:
-    from kafka_gateway.door.connection import HttpConnection
-
 log = logging.getLogger("gateway.host")
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
+
+
+class Connection(Protocol):
+    """A client's connection, as far as these steps look at it: see `gateway.door.connection.HttpConnection`."""
+
+    session: Session | None
+    handed_over: Session | None
+    proven_by: KnownHead | None
+    proven: object
+
+    @property
+    def offer(self) -> Offer: ...
+    @property
+    def listener(self) -> str: ...
+    @property
+    def admin(self) -> bool: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def certificate(self) -> str: ...
+    @property
+    def half_closed(self) -> bool: ...
+    def force_close(self) -> None: ...
+    def close_behind_the_last(self, request: HttpRequest) -> None: ...
+    def request_of(self, known: KnownHead) -> HttpRequest: ...
+    def end_known(self, stays: bool) -> None: ...
+    def end_known_when(self, taken: Awaitable[None], stays: bool) -> None: ...
 
 
 class Door:
@@ -68,7 +93,7 @@ class Door:
     async def serve(self, asked: web.BaseRequest) -> web.StreamResponse:
         """The response, which may have been written already. Raises nothing that a client should be told about."""
         request = cast(HttpRequest, asked)
-        connection = cast("HttpConnection", request.protocol)
+        connection = cast(Connection, request.protocol)
         started = time.perf_counter()
         if connection.half_closed:
             if not request.arriving.is_eof():
@@ -122,7 +147,7 @@ class Door:
     def _log(
         self,
         request: HttpRequest,
-        connection: HttpConnection,
+        connection: Connection,
         session: Session | None,
         started: float,
         status: int,
@@ -138,7 +163,7 @@ class Door:
             peer = request.told.peer or connection.peer
             self._access.add(peer, "-", method, target, status, size, seconds, facts=facts)
 
-    def know(self, request: HttpRequest, length: int, connection: HttpConnection) -> KnownHead | None:
+    def know(self, request: HttpRequest, length: int, connection: Connection) -> KnownHead | None:
         """What follows from the head of this request, if it is one that ``serve_known`` can serve. Asks nobody."""
         if self._cors.enabled:
             request.cors = self._cors.headers(request.headers)
@@ -156,7 +181,7 @@ class Door:
             return None
         return transport.know(request, length, self._proofs.shown(request.headers))
 
-    async def serve_known(self, connection: HttpConnection, known: KnownHead, body: bytes) -> bool:
+    async def serve_known(self, connection: Connection, known: KnownHead, body: bytes) -> bool:
         """As ``serve``, for a head that is known. Whether the connection stays open."""
         started = time.perf_counter()
         facts: Facts | None = None
@@ -197,7 +222,7 @@ class Door:
     def _log_known(
         self,
         known: KnownHead,
-        connection: HttpConnection,
+        connection: Connection,
         session: Session | None,
         started: float,
         status: int,
@@ -213,7 +238,7 @@ class Door:
             peer = connection.peer
             self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
 
-    def begin_known(self, connection: HttpConnection, known: KnownHead, body: bytes) -> bool:
+    def begin_known(self, connection: Connection, known: KnownHead, body: bytes) -> bool:
         """As ``serve_known``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
 
         ``connection.end_known`` is called when it is over.
@@ -240,7 +265,7 @@ class Door:
         path = request.raw_path.partition("?")[0]
         return self.waits(request) and not wants_stream(self._gateway.router, path, request.headers.get("Accept"))
 
-    def lasts(self, request: HttpRequest, connection: HttpConnection) -> bool:
+    def lasts(self, request: HttpRequest, connection: Connection) -> bool:
         """Whether the reply to a request at work may never end: a client that leaves meanwhile must be missed."""
         if request.lasts is not None:
             return request.lasts
@@ -270,7 +295,7 @@ class Door:
 
     # --- the steps --------------------------------------------------------------------------------------------------
 
-    def _check_head(self, request: HttpRequest, connection: HttpConnection) -> None:
+    def _check_head(self, request: HttpRequest, connection: Connection) -> None:
         check_head(request, self._proofs.single)
         if connection.offer.checks_names:
             self._host_names.check(request.headers.get("Host", ""), request.sent_host)
@@ -289,7 +314,7 @@ class Door:
         response.headers.extend(self._cors.preflight(request.headers))
         return response
 
-    async def _session(self, request: HttpRequest, connection: HttpConnection, transport: Transport) -> Session:
+    async def _session(self, request: HttpRequest, connection: Connection, transport: Transport) -> Session:
         """The session in which the request is served. ServiceError for a client that proves nothing right."""
         proofs, headers, certificate = self._proofs, request.headers, connection.certificate
         session = connection.session
@@ -332,7 +357,7 @@ class _BegunKnown:
     __slots__ = ("access", "connection", "known", "session", "size", "started")
 
     def __init__(
-        self, connection: HttpConnection, known: KnownHead, session: Session, size: int, access: AccessLog
+        self, connection: Connection, known: KnownHead, session: Session, size: int, access: AccessLog
     ) -> None:
         self.connection, self.known, self.session, self.size, self.access = connection, known, session, size, access
         self.started = time.perf_counter() if access.enabled else 0.0
@@ -369,11 +394,6 @@ class _BegunKnown:
         self.access.finish(self.session, known.method, known.target, self.started, status, size, facts)
 
 
-_CANDIDATES_MAX: Final = 4096
-_PATH_MAX: Final = 512
-"""Characters of a remembered path: hostile clients must not fill the memory with long ones."""
-
-
 @runtime_checkable
 class HeadKnowing(Protocol):
     """A transport that can serve a head that it has seen before."""
@@ -381,40 +401,7 @@ class HeadKnowing(Protocol):
     def know(self, request: HttpRequest, length: int, proof: Mapping[str, str]) -> KnownHead | None: ...
 
 
-class Offer:
-    """What a listener offers: its transports, in the order in which they are asked."""
-
-    __slots__ = ("_candidates", "checks_names", "heads", "transports")
-
-    def __init__(self, transports: tuple[Transport, ...], checks_names: bool) -> None:
-        self.transports = transports
-        self.checks_names = checks_names
-        """Whether it answers under some names of hosts only."""
-        self._candidates: dict[tuple[str, bool], tuple[Transport, ...]] = {}
-        self.heads = KnownHeads()
-
-    def candidates(self, path: str, upgrade: bool) -> tuple[Transport, ...]:
-        """The transports that may claim a request for this path: mostly two, and asking all would cost microseconds."""
-        found = self._candidates.get((path, upgrade))
-        if found is None:
-            last = self.transports[-1:]  # takes what no other transport claims
-            found = tuple(
-                each
-                for each in self.transports
-                if (each in last or path[:1] != "/" or _fits(path, each.paths)) and (upgrade or not each.upgrades)
-            )
-            if len(path) <= _PATH_MAX:
-                if len(self._candidates) >= _CANDIDATES_MAX:
-                    self._candidates.clear()
-                self._candidates[path, upgrade] = found
-        return found
-
-
-def _fits(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(path.startswith(each[:-1]) if each.endswith("*") else path == each for each in patterns)
-
-
-def _transport_of(request: HttpRequest, connection: HttpConnection) -> Transport:
+def _transport_of(request: HttpRequest, connection: Connection) -> Transport:
     """The transport that takes the request. BadRequest if there is none."""
     offer = connection.offer
     if len(offer.transports) == 1:
