@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.homes import Join
+from kafka_gateway.forwarding import Join
 from kafka_gateway.messages import Reply, Request
 
 log = logging.getLogger("gateway.workers")
@@ -50,7 +50,7 @@ class AllWorkers:
         self._ask = ask
 
     async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
-        """As `kafka_gateway.homes.Homes.join`; ``reply`` as it is where there are no others."""
+        """As `kafka_gateway.forwarding.Forwarder.join`; ``reply`` as it is where there are no others."""
         if not self.others:
             return reply
 

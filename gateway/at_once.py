@@ -10,46 +10,58 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.door.admission import Admission
+from kafka_gateway.door.counters import Counters, Way
+from kafka_gateway.homes import Homes
+from kafka_gateway.memory_budget import MemoryBudget
+from kafka_gateway.messages import Call, Reply, Request
+from kafka_gateway.plans import Plan, Plans
+from kafka_gateway.replies import Replies
 from kafka_gateway.request_ids import CURRENT, HEADER, new_id
-
-if TYPE_CHECKING:
-    from kafka_gateway.core import Gateway
-    from kafka_gateway.door.counters import Way
-    from kafka_gateway.plans import Plan
+from kafka_gateway.router import AtOnce
 
 BODY_MAX: Final = 64 * 1024
 """Bytes of a body that is read at once; a longer one may need other turns of the event loop."""
 
 
-class AtOnce(Protocol):
-    """A handler in two halves, for a route whose requests wait for nothing but one answer of Kafka's.
+class Kernel(Protocol):
+    """What such requests need of `gateway.core.Gateway`."""
 
-    ``Route.at_once``; what ``Route.handler`` does with the same call must be the same. ``Route.takes`` answers no
-    `Preparing` for a body of a format without schemas and of at most `BODY_MAX`.
-    """
+    running: int
 
-    def is_ready(self, params: Mapping[str, Any]) -> bool:
-        """Whether ``begin`` would not have to wait. Asks nobody."""
-
-    def begin(self, call: Call) -> asyncio.Future[Any]:
-        """Begins the work; its result goes into ``end``. ServiceError as the handler's."""
-
-    def end(self, call: Call, work: asyncio.Future[Any]) -> Response:
-        """The response, which has nothing to settle, and brings neither a stream nor records: there is nothing in it
-        that counts for its client's quota, or that the audit log tells. ``work`` is done. ServiceError as the
-        handler's."""
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def requests_max(self) -> float: ...
+    @property
+    def request_timeout_s(self) -> float: ...
+    @property
+    def tells_caller(self) -> bool: ...
+    @property
+    def memory(self) -> MemoryBudget: ...
+    @property
+    def counters(self) -> Counters: ...
+    @property
+    def admission(self) -> Admission: ...
+    @property
+    def plans(self) -> Plans: ...
+    @property
+    def replies(self) -> Replies: ...
+    @property
+    def homes(self) -> Homes | None: ...
+    def failed(self, request: Request, error: Exception, plan: Plan | None, call: Call | None) -> Reply: ...
+    def leave(self, request: Request, way: Way, plan: Plan | None, reply: Reply | None, started: float) -> None: ...
 
 
 class RequestsAtOnce:
     """The way of one gateway's requests that need no task. Belongs to its event loop."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Kernel) -> None:
         self._gateway = gateway
         self.enabled = True
         """False where all requests must go through ``Gateway.dispatch``: each has a span of its own."""
@@ -125,7 +137,7 @@ class RequestsAtOnce:
 class _Begun(msgspec.Struct, eq=False):
     """A request at work; called when the work is done. A struct, because it is made in a quarter of the time."""
 
-    gateway: Gateway
+    gateway: Kernel
     request: Request
     plan: Plan
     halves: AtOnce

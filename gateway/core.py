@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka_gateway import media
 from kafka_gateway.at_once import RequestsAtOnce
@@ -36,24 +36,21 @@ from kafka_gateway.errors import (
     Unavailable,
 )
 from kafka_gateway.following import Change, Judge
+from kafka_gateway.forwarding import Forwarder
 from kafka_gateway.heartbeats import HeartbeatTimer
-from kafka_gateway.homes import Elsewhere, Homes, Question
+from kafka_gateway.homes import Elsewhere, Question
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
 from kafka_gateway.messages import Call, Reply, Request, Response
-from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
 from kafka_gateway.request_ids import CURRENT, HEADER, new_id, request_id
 from kafka_gateway.rights import Authorizer, Need
-from kafka_gateway.router import Route, Router
+from kafka_gateway.router import Offering, Route, Router
 from kafka_gateway.schemas import Preparing, in_order
 from kafka_gateway.session import Session, Waiting
 from kafka_gateway.stream import Feed, Outlet, Stream
-
-if TYPE_CHECKING:
-    from kafka_gateway.transport import Transport
 
 log = logging.getLogger("gateway")
 
@@ -86,14 +83,13 @@ class Gateway:
         """What else has read something, and reads it again when ``reload`` is called: none of them raises anything."""
         self.counters = Counters()
         self.metrics = metrics or Metrics()
-        """What is told to whoever scrapes this gateway; the door's own numbers among it."""
-        self.metrics.add(door_metrics.requests(self))
+        """What is told to whoever scrapes this gateway."""
         self.access = AccessLog(config.flag("access.log.enable"))
         self.memory = MemoryBudget(config.integer("memory.max.bytes") or automatic_max_bytes())
         """What clients may make the gateway hold, all of them together."""
         self.base_url = ""
         """What absolute URLs in replies begin with for requests of transports that do not say: the first listener."""
-        self.transports: Sequence[Transport] = ()
+        self.transports: Sequence[Offering] = ()
         """All that are offered."""
         self.state: dict[object, Any] = {}
         """For what the transports of one gateway share."""
@@ -106,7 +102,7 @@ class Gateway:
         self._arriving = 0
         """Requests whose body is on its way."""
         self.stopping = False
-        self.homes: Homes | None = None
+        self.homes: Forwarder | None = None
         """Who else serves with this process; None where nobody does."""
         self.is_worker = False
         """Whether this is one of several processes of this machine, which share the addresses that they listen on."""
@@ -321,7 +317,7 @@ class Gateway:
         if self.stopping:
             self._idle.set()
 
-    async def _forward(self, homes: Homes, request: Request, worker: int) -> Reply | None:
+    async def _forward(self, homes: Forwarder, request: Request, worker: int) -> Reply | None:
         """The reply of another process; None: this one serves it by now. That judges rights, limits and media types:
         which route a request means depends on the instance that it names (kafka-rest-http.md §3.1), and only the
         process that has it knows that."""
@@ -460,7 +456,7 @@ class Gateway:
         client a sign of life. What waits in the stream counts in the memory budget.
         """
         with session.telling():
-            return await deliver(self, stream, sink, session, write_timeout_s, heartbeat_s)
+            return await deliver(self.memory, self.heartbeats, stream, sink, session, write_timeout_s, heartbeat_s)
 
     async def feed(self, feed: Feed, outlet: Outlet, session: Session) -> None:
         """As ``deliver``, for a stream that writes by itself: no task is woken for what it sends.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from kafka_gateway.errors import GONE, SLOW, CloseReason
-from kafka_gateway.heartbeats import Heartbeating
-from kafka_gateway.memory_budget import Claim, OutOfMemory
+from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
+from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Counted, Payload, Stream
-
-if TYPE_CHECKING:
-    from kafka_gateway.core import Gateway
 
 
 class Sink(Protocol):
@@ -27,17 +24,23 @@ class Sink(Protocol):
 
 
 async def deliver(
-    gateway: Gateway, stream: Stream, sink: Sink, session: Session, write_timeout_s: float | None, heartbeat_s: int
+    memory: MemoryBudget,
+    heartbeats: HeartbeatTimer,
+    stream: Stream,
+    sink: Sink,
+    session: Session,
+    write_timeout_s: float | None,
+    heartbeat_s: int,
 ) -> CloseReason:
     """See `Gateway.deliver`."""
     takes_errors = getattr(sink, "takes_errors", False)
     source = aiter(stream)
     claim: Claim | None = None
     if isinstance(source, Counted):
-        claim = gateway.memory.claim(partial(_end_for_memory, source))
+        claim = memory.claim(partial(_end_for_memory, source))
         source.count_in(claim)
     if heartbeat_s:
-        gateway.heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
+        heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
     try:
         async for payload in source:
             if payload.error is not None and not takes_errors:
@@ -49,7 +52,7 @@ async def deliver(
                     async with asyncio.timeout(write_timeout_s):
                         await sink.send(payload)
             except TimeoutError:
-                gateway.memory.slow_clients[session.transport] += 1
+                memory.slow_clients[session.transport] += 1
                 return SLOW
             except ConnectionError:
                 return GONE
@@ -61,7 +64,7 @@ async def deliver(
         return GONE
     finally:
         if heartbeat_s:
-            gateway.heartbeats.remove(cast(Heartbeating, sink))
+            heartbeats.remove(cast(Heartbeating, sink))
         session.streams.discard(stream)
         await stream.aclose()
         if claim is not None:

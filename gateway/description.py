@@ -1,6 +1,6 @@
 """What the API descriptions tell of a route or a transport beyond what serves the requests.
 
-Method, path, media types, rights and the errors that every route may answer are taken from the `Route` itself
+Method, path, media types, rights and the errors that every route may answer are taken from the route itself
 (transports/docs/openapi.py); this is what code cannot know: what it is for, the shape of bodies, the parameters that a
 handler looks at. A shape is a type that msgspec can describe, or a JSON schema (2020-12) as a dict.
 """
@@ -8,7 +8,7 @@ handler looks at. A shape is a type that msgspec can describe, or a JSON schema 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -24,7 +24,6 @@ from kafka_gateway.errors import (
     NotSupported,
     ServiceError,
 )
-from kafka_gateway.router import Route
 
 Shape: TypeAlias = Any
 """A type, a JSON schema, a `Named` one, or None for nothing. A schema may hold types and named schemas."""
@@ -136,16 +135,3 @@ class Description:
     """Whether Kafka is asked, so that OF_KAFKA may be answered."""
     channels: Sequence[Channel] = ()
     """The sockets and streams that it can be asked for, for ``/asyncapi.json``."""
-
-
-def described(
-    routes: Iterable[Route], descriptions: Mapping[str, Description], path: Mapping[str, str] | None = None
-) -> list[Route]:
-    """The routes with their descriptions, found by name; ``path`` tells what the variables of their paths are."""
-    found = []
-    for route in routes:
-        description = descriptions.get(route.name)
-        if description is not None and path:
-            description = dataclasses.replace(description, path={**path, **description.path})
-        found.append(dataclasses.replace(route, description=description))
-    return found

@@ -1,4 +1,5 @@
-"""Where things live that only one of several processes has, as the kernel and the services see it.
+"""Where things live that only one of several processes has, as services see it; the kernel sees more of it
+(gateway/forwarding.py).
 
 A route says with ``Route.home`` that what it is about has a home: a consumer instance, the place of a group that pulls.
 `Gateway.dispatch` has such a request answered by the process at home. With one process there is no `Homes` at all.
@@ -10,12 +11,9 @@ the key, whose slot is one node's now and another's later.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from kafka_gateway.errors import ServiceError
-
-if TYPE_CHECKING:
-    from kafka_gateway.messages import Reply, Request, Response
 
 
 class Misrouted(ServiceError):
@@ -44,11 +42,7 @@ class NodeReplaced(Exception):
 
 
 OF_ALL: Final = "of all"
-"""In ``Route.extras``: the `Join` by which the replies of all workers become one."""
-
-Join = Callable[["Reply", Mapping[int, "Reply | None"], int], "Reply"]
-"""Is called with the reply of this worker, those of the others by number (None: it did not answer in time), and the
-number of this one."""
+"""In ``Route.extras``: the `gateway.forwarding.Join` by which the replies of all workers become one."""
 
 Question = Callable[[Mapping[str, Any]], Sequence[Any]]
 """What a worker can be asked by another one beside requests: JSON in, a list of JSON out."""
@@ -57,33 +51,11 @@ Question = Callable[[Mapping[str, Any]], Sequence[Any]]
 class Homes(Protocol):
     """Belongs to the event loop."""
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether homes never change: then a request that comes from another process is served here."""
-
     def is_here(self, *key: str) -> bool:
         """Whether this worker is the home of what has this key, such as group and name."""
 
     def check_here(self, *key: str) -> None:
         """Elsewhere if it is not."""
 
-    def elsewhere(self, method: str, path: str, area: str) -> int | None:
-        """The other worker that answers requests for this path; None: this one."""
-
-    async def forward(self, request: Request, worker: int) -> Reply | None:
-        """The reply of the process at that home; None: it is this one by now. Cancelling it cancels the request there.
-
-        Raises InstanceUnavailable if nobody serves it within ``cluster.hold.ms``.
-        """
-
-    def follow(self, request: Request, response: Response) -> None:
-        """Where homes change, a stream in the response goes on when what it is about has moved."""
-
     def told(self, *key: str) -> Mapping[str, Any]:
         """What operators are shown of all homes, and of the one with this key."""
-
-    async def join(self, request: Request, reply: Reply, join: Join) -> Reply:
-        """``reply``, joined with those of all other workers to the same request."""
-
-    async def ask_all(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """What the other workers answer to a question, those that do not answer in time left out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,8 +21,7 @@ from kafka_gateway.query import parse_query
 if TYPE_CHECKING:
     from kafka_gateway.dialect import Dialect
     from kafka_gateway.homes import Homes
-    from kafka_gateway.rights import Need
-    from kafka_gateway.router import Route
+    from kafka_gateway.rights import Need, Permission
     from kafka_gateway.session import Session
     from kafka_gateway.stream import Stream
 
@@ -102,11 +101,28 @@ def lower_names(headers: Mapping[str, str]) -> dict[str, str]:
     return fields
 
 
+class Resource(Protocol):
+    """What a handler may ask of the route that has led to it, a `gateway.router.Route`."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def template(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def generation(self) -> str: ...
+    @property
+    def extras(self) -> Mapping[str, Any]: ...
+    @property
+    def permissions(self) -> tuple[Permission, ...]: ...
+
+
 class Call(msgspec.Struct, eq=False):
     """A request on its way into a handler: route and path parameters found, media types agreed, body read."""
 
     request: Request
-    route: Route
+    route: Resource
     params: Mapping[str, Any]
     media_type: str
     """The media type of the response."""

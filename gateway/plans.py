@@ -15,8 +15,9 @@ from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.door.admission import NO_DEMAND, Demand, demand_of
 from kafka_gateway.errors import NotAcceptable, NotFound
+from kafka_gateway.forwarding import Join
 from kafka_gateway.generations import can_mean, classify
-from kafka_gateway.homes import OF_ALL, Join
+from kafka_gateway.homes import OF_ALL
 from kafka_gateway.limits import Limits, is_for_operators
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.own_names import own_refusal

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, NoRoute
 from kafka_gateway.media import Consumes, Produces
@@ -22,8 +22,29 @@ from kafka_gateway.rights import Need, Permission, read_permissions
 from kafka_gateway.service import Service
 
 if TYPE_CHECKING:
-    from kafka_gateway.at_once import AtOnce
-    from kafka_gateway.description import Description
+    import asyncio
+
+    from kafka_gateway.description import Channel, Description
+    from kafka_gateway.messages import Call, Response
+
+
+class AtOnce(Protocol):
+    """A handler in two halves, for a route whose requests wait for nothing but one answer of Kafka's.
+
+    ``Route.at_once``; what ``Route.handler`` does with the same call must be the same. ``Route.takes`` answers no
+    `Preparing` for a body of a format without schemas and of at most `gateway.at_once.BODY_MAX`.
+    """
+
+    def is_ready(self, params: Mapping[str, Any]) -> bool:
+        """Whether ``begin`` would not have to wait. Asks nobody."""
+
+    def begin(self, call: Call) -> asyncio.Future[Any]:
+        """Begins the work; its result goes into ``end``. ServiceError as the handler's."""
+
+    def end(self, call: Call, work: asyncio.Future[Any]) -> Response:
+        """The response, which has nothing to settle, and brings neither a stream nor records: there is nothing in it
+        that counts for its client's quota, or that the audit log tells. ``work`` is done. ServiceError as the
+        handler's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,8 +97,36 @@ def served(method: str, template: str, name: str, **more: Any) -> Route:
     return Route(method, template, _never_called, name, **more)
 
 
+class Offering(Protocol):
+    """What is told of a `gateway.transport.Transport` to clients and operators."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def area(self) -> str: ...
+    @property
+    def named_only(self) -> bool: ...
+    @property
+    def channels(self) -> Sequence[Channel]: ...
+    @property
+    def resources(self) -> Sequence[Route]: ...
+
+
 async def _never_called(call: Any) -> Any:
     raise NoRoute()
+
+
+def described(
+    routes: Iterable[Route], descriptions: Mapping[str, Description], path: Mapping[str, str] | None = None
+) -> list[Route]:
+    """The routes with their descriptions, found by name; ``path`` tells what the variables of their paths are."""
+    found = []
+    for route in routes:
+        description = descriptions.get(route.name)
+        if description is not None and path:
+            description = dataclasses.replace(description, path={**path, **description.path})
+        found.append(dataclasses.replace(route, description=description))
+    return found
 
 
 @dataclasses.dataclass(slots=True)

@@ -26,6 +26,7 @@ from kafka_gateway.homes import NodeReplaced
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.credentials_of_clients import ClientCredentials, are_possible
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.metrics.joined import worker_states
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.registry.catalogue import Catalogue
@@ -114,6 +115,7 @@ async def serve(config: Config, plugins: Plugins, worker: Worker | None = None) 
             _check_declared(routes)
         gateway = Gateway(config, router, codecs, authenticator, authorizers, metrics)
         gateway.transports = tuple(transports)
+        metrics.add(door_metrics.requests(gateway))
         gateway.following += following
         trace.requests(gateway)
         await stack.enter_async_context(measuring(metrics, own))

@@ -19,9 +19,10 @@ from kafka_gateway.cluster.streams import MovingStream
 from kafka_gateway.cluster.table import Table
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import InstanceUnavailable, ShuttingDown
+from kafka_gateway.forwarding import Join
 from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
-from kafka_gateway.homes import Elsewhere, Join, Misrouted
+from kafka_gateway.homes import Elsewhere, Misrouted
 from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.slots import SEPARATOR, hash_of
 from kafka_gateway.stream import Stream
@@ -50,8 +51,8 @@ class _Calling(jsonio.Struct, eq=False):
 
 
 class ClusterHomes:
-    """`kafka_gateway.homes.Homes` where several nodes serve as one. A home is told by the hash of its key, of which the
-    slot is the rest. Belongs to the event loop."""
+    """`kafka_gateway.forwarding.Forwarder` where several nodes serve as one. A home is told by the hash of its key, of
+    which the slot is the rest. Belongs to the event loop."""
 
     is_fixed = False
 

@@ -8,18 +8,13 @@ would change something, read records (which moves positions) or last is refused 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from kafka_gateway.config import Config
+from kafka_gateway.door.request import Headers, HttpRequest, scheme_of
 from kafka_gateway.errors import Forbidden
-
-if TYPE_CHECKING:
-    from kafka_gateway.door.request import HttpRequest
-
-Headers = tuple[tuple[str, str], ...]
 
 _ELSEWHERE = frozenset({"cross-site", "same-site"})
 """What a browser says of a page of another origin; another port is another origin, and the same site."""
@@ -104,11 +99,6 @@ def is_preflight(request: web.BaseRequest) -> bool:
 def _echoable(text: str) -> bool:
     """Whether text of a client can stand in a header of ours: origins and header names are visible ASCII."""
     return text.isascii() and text.isprintable()
-
-
-def scheme_of(request: HttpRequest) -> str:
-    """``https`` for a connection with TLS, whatever the request's target says; else what a trusted proxy says."""
-    return request.told.scheme or ("https" if request._transport_sslcontext is not None else "http")
 
 
 def _is_own(origin: str, request: HttpRequest) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11
 
-from kafka_gateway.door.cors import Headers
+from kafka_gateway.door.request import Headers
 
 if TYPE_CHECKING:
     from kafka_gateway.plans import Plan

@@ -14,12 +14,14 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kafka_gateway.dialect import REST, Dialect
 from kafka_gateway.door.access_log import AccessLog
-from kafka_gateway.door.cors import Headers, scheme_of
 from kafka_gateway.door.forwarded import NOTHING_TOLD, Told
 from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.messages import Facts
 from kafka_gateway.request_ids import HEADER, request_id
 from kafka_gateway.session import Session
+
+Headers = tuple[tuple[str, str], ...]
+"""Header fields of ours for a reply."""
 
 
 class Bodies(Protocol):
@@ -203,6 +205,11 @@ def move_token(message: Any, parameter: str, is_read: bool = True) -> Any:
             raw.append((b"Authorization", f"Bearer {token}".encode("utf-8", "surrogateescape")))
         changes |= {"headers": CIMultiDictProxy(headers), "raw_headers": tuple(raw)}
     return message._replace(**changes)
+
+
+def scheme_of(request: HttpRequest) -> str:
+    """``https`` for a connection with TLS, whatever the request's target says; else what a trusted proxy says."""
+    return request.told.scheme or ("https" if request._transport_sslcontext is not None else "http")
 
 
 def _own_authority(transport: asyncio.Transport | None) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from kafka_gateway.core import Gateway
 from kafka_gateway.metrics.families import counter, gauge, histogram
 from kafka_gateway.metrics.registry import Families, Source
-
-if TYPE_CHECKING:
-    from kafka_gateway.core import Gateway
 
 _REQUEST = ("transport", "route", "method", "code")
 _WAY = ("transport", "listener")

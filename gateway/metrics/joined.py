@@ -30,7 +30,7 @@ def worker_states(states: Sequence[tuple[bool, int]]) -> Families:
 
 
 def join_metrics(own: Reply, others: Mapping[int, Reply | None], number: int) -> Reply:
-    """The reply with the series of all workers that have answered (`kafka_gateway.homes.Join`)."""
+    """The reply with the series of all workers that have answered (`kafka_gateway.forwarding.Join`)."""
     pages = {number: own, **{worker: reply for worker, reply in others.items() if reply is not None}}
     texts = {
         worker: reply.body for worker, reply in pages.items() if reply.status == 200 and isinstance(reply.body, bytes)

@@ -18,9 +18,10 @@ from kafka_gateway.cluster.ports import Process
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ShuttingDown
+from kafka_gateway.forwarding import Join
 from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
-from kafka_gateway.homes import Elsewhere, Join
+from kafka_gateway.homes import Elsewhere
 from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.joined import worker_states
@@ -47,7 +48,7 @@ _STOPPING_S: Final = 1.5
 
 
 class Siblings:
-    """`kafka_gateway.homes.Homes` and `kafka_gateway.relays.Way` of a worker. Belongs to the event loop."""
+    """`kafka_gateway.forwarding.Forwarder` and `kafka_gateway.relays.Way` of a worker. Belongs to the event loop."""
 
     is_fixed = True
 

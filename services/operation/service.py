@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kafka_gateway.config import Config
-from kafka_gateway.description import described
 from kafka_gateway.errors import Unprocessable
 from kafka_gateway.homes import OF_ALL
 from kafka_gateway.logs.levels import LEVELS
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.metrics.joined import join_metrics
 from kafka_gateway.metrics.registry import Metrics
-from kafka_gateway.router import Route
+from kafka_gateway.router import Route, described
 from kafka_gateway.services.common.json_members import check_names, read_document, read_text
 from kafka_gateway.services.operation.descriptions import DESCRIPTIONS, Level, Loggers
 

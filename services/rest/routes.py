@@ -14,16 +14,14 @@ from functools import partial
 from typing import Any
 
 from kafka_gateway import media
-from kafka_gateway.at_once import AtOnce
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.definitions import Definitions, Holder
-from kafka_gateway.description import described
 from kafka_gateway.homes import OF_ALL
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import OPEN
-from kafka_gateway.router import Route
+from kafka_gateway.router import AtOnce, Route, described
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.service import Service
 from kafka_gateway.services.common.dry_run import DryRunProducer

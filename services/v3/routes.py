@@ -11,9 +11,8 @@ from typing import Any
 from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
-from kafka_gateway.router import Route
+from kafka_gateway.router import Route, described
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.v3.acls import AclsService, read_acl, read_acls

@@ -5,10 +5,9 @@ resources over plain HTTP, for transports/websocket_proxy/http.py.
 from __future__ import annotations
 
 from kafka_gateway.config import Config
-from kafka_gateway.description import described
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.registry import Metrics
-from kafka_gateway.router import Route
+from kafka_gateway.router import Route, described
 from kafka_gateway.schemas import Schemas
 from kafka_gateway.services.websocket_proxy.admin import ProxyAdmin
 from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets

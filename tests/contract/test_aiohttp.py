@@ -30,7 +30,6 @@ MODULES = [
 
 USED: dict[str, dict[str, type]] = {
     "gateway/door/body.py": {"_message": web.BaseRequest},  # Content-Encoding, while auto_decompress is off
-    "gateway/door/cors.py": {"_transport_sslcontext": web.BaseRequest},  # whether it came over TLS, at no cost
     "gateway/door/head.py": {"_cache": web.BaseRequest},  # the version of the reply to another version
     "gateway/door/connection.py": {  # one client's connection: its stop, its hand-over, its backpressure
         "_close": RequestHandler,
@@ -58,6 +57,7 @@ USED: dict[str, dict[str, type]] = {
     "gateway/door/request.py": {
         "_loop": web.BaseRequest,  # the writer of responses is made when one is wanted
         "_payload_writer": web.BaseRequest,
+        "_transport_sslcontext": web.BaseRequest,  # whether it came over TLS, at no cost
         "_protocol": web.BaseRequest,
         "_prepare_hook": web.BaseRequest,  # CORS headers of the responses that aiohttp writes
         "_read_bytes": web.BaseRequest,  # a body is read once

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from kafka_gateway.config import Config, ConfigError, Fault
-from kafka_gateway.description import described
 from kafka_gateway.following import Change
 from kafka_gateway.homes import OF_ALL
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.metrics.joined import join_metrics
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import OPEN
-from kafka_gateway.router import Route
+from kafka_gateway.router import Route, described
 from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridgeSettings
 from kafka_gateway.services.bridges.delivery import DeliverySettings
 from kafka_gateway.services.bridges.descriptions import DESCRIPTIONS, of_producer
