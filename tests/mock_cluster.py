@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 
 from confluent_kafka import KafkaError, Producer
 
@@ -10,6 +11,8 @@ from tests.librdkafka_properties import library
 
 OFFSET_FETCH = 9
 """Number of the request by which a consumer asks where its partitions start."""
+FIND_COORDINATOR = 10
+"""By which it asks which broker has its group."""
 MOVED = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE)
 
 
@@ -31,9 +34,20 @@ class MockCluster:
         """New groups wait no three seconds for further members, as those of the real Kafka of the tests do not."""
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, ctypes.c_int32(0))
 
+    def make_topic(self, topic: str, partitions: int) -> None:
+        """For clients that may not make topics."""
+        create = self._library.rd_kafka_mock_topic_create
+        assert create(self._cluster, ctypes.c_char_p(topic.encode()), ctypes.c_int(partitions), ctypes.c_int(1)) == 0
+
     def answer_after(self, milliseconds: int) -> None:
         """Its only broker takes this long for each request from now on."""
         self._library.rd_kafka_mock_broker_set_rtt(self._cluster, ctypes.c_int32(1), ctypes.c_int(milliseconds))
+
+    def answer_next_after(self, request: int, *milliseconds: int) -> None:
+        """The next requests of this kind, and what comes behind them on their connections, are answered so late."""
+        push = self._library.rd_kafka_mock_broker_push_request_error_rtts
+        late = [ctypes.c_int(each) for pair in zip(itertools.repeat(0), milliseconds) for each in pair]  # no error
+        push(self._cluster, ctypes.c_int32(1), ctypes.c_int16(request), ctypes.c_size_t(len(milliseconds)), *late)
 
     def fail_next(self, request: int, *codes: int) -> None:
         """The next requests of this kind are answered with these errors."""

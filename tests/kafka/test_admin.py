@@ -183,6 +183,23 @@ def test_what_nobody_may_change() -> None:
 
 
 @pytest.mark.parametrize(
+    ("operator", "answer_ms"),
+    [
+        ([], 30_000),
+        (["consumer.fetch.wait.max.ms=20000"], 30_000),
+        (["consumer.fetch.wait.max.ms=40000"], 41_000),
+        (["client.socket.timeout.ms=5000", "consumer.fetch.wait.max.ms=40000"], "5000"),
+    ],
+)
+def test_how_long_an_answer_may_take(operator: list[str], answer_ms: object) -> None:
+    """At most as long as with Java's clients, unless the operator lets Kafka wait for records longer."""
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=["bootstrap.servers=h:1", *operator]))
+    settings = clients.consumer_config(ConsumerSettings("g", "c"))
+    assert settings["socket.timeout.ms"] == answer_ms
+    assert clients.producer_config()["socket.connection.setup.timeout.ms"] == 10_000
+
+
+@pytest.mark.parametrize(
     ("operator", "chosen_ms", "session_ms"),
     [
         ([], 0, 8000),

@@ -1,8 +1,12 @@
-"""The member that shares out slots, without a broker: what it may be told (cluster.md §3)."""
+"""The member that shares out slots, without a broker: what it may be told (cluster.md §3), and how it goes on when
+Kafka's answers do not come."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,18 +16,31 @@ from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.slot_member import KafkaSlotMember
 from kafka_gateway.kafka.ports.slots import SlotGroup
 from tests.keys import BUILTIN_KEYS
+from tests.mock_cluster import FIND_COORDINATOR, MockCluster
 
 
 class Listener:
-    """Keeps why the member ended."""
+    """Keeps why the member ended, and when it has slots."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
+        self.has_slots = asyncio.Event()
 
     def fenced(self, why: str) -> None:
         self.ended.append(why)
 
     def failed(self, why: str) -> None: ...
+
+    def assigned(self, slots: Sequence[int]) -> None:
+        if slots:
+            self.has_slots.set()
+
+    def caught_up(self, slots: Sequence[int]) -> None: ...
+
+    def size(self, slots: Sequence[int]) -> int:
+        return 0
+
+    async def give_up(self, slots: Sequence[int]) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -37,3 +54,65 @@ async def test_every_session_that_is_allowed_makes_a_member(session_ms: int, ope
     await member.leave(for_good=True)  # which waits for its thread
     await asyncio.sleep(0)  # and for what that has told last
     assert listener.ended == []
+
+
+SESSION_MS = 2000
+PATIENCE_S = 9.0
+"""Less than the shortest time, 10 s, after which librdkafka gives such a connection up by itself."""
+
+
+@contextlib.asynccontextmanager
+async def a_member(bootstrap: str) -> AsyncIterator[Listener]:
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=[f"bootstrap.servers={bootstrap}"]))
+    listener: Any = Listener()
+    member = KafkaSlotMember(clients, SlotGroup("slots", "g", "m", SESSION_MS, 500, 1.0), listener)
+    try:
+        yield listener
+    finally:
+        await member.leave(for_good=True)
+
+
+@pytest.fixture
+def kafka() -> MockCluster:
+    kafka = MockCluster()
+    kafka.form_groups_at_once()
+    kafka.make_topic("slots", 4)
+    return kafka
+
+
+async def test_a_coordinator_is_asked_for_again_on_another_connection_when_the_answer_was_lost(
+    kafka: MockCluster,
+) -> None:
+    """As behind a network that was cut: the old connection stays silent for as long again."""
+    # librdkafka throws the first answer away, with the connection on which it learns what brokers there are.
+    kafka.answer_next_after(FIND_COORDINATOR, 60_000, 60_000)
+    async with a_member(kafka.bootstrap) as listener, asyncio.timeout(PATIENCE_S):
+        await listener.has_slots.wait()
+
+
+async def test_a_connection_that_is_not_answered_is_made_again(kafka: MockCluster) -> None:
+    connections = itertools.count()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if next(connections) == 0:
+            await reader.read()  # until the member has given it up
+        else:
+            await pass_on(reader, writer, *kafka.bootstrap.split(":"))
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1") as server:
+        host, port = server.sockets[0].getsockname()
+        async with a_member(f"{host}:{port}") as listener, asyncio.timeout(PATIENCE_S):
+            await listener.has_slots.wait()
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: str) -> None:
+    back, there = await asyncio.open_connection(host, int(port))
+
+    async def line(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            target.write(data)
+        target.close()
+
+    with contextlib.suppress(OSError):
+        await asyncio.gather(line(reader, there), line(back, writer))

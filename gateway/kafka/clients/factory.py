@@ -38,6 +38,13 @@ _BUFFER_SHARE = 16
 """No consumer fetches ahead more than this part of memory.max.bytes."""
 
 
+CONNECT_MS, ANSWER_MS = 10_000, 30_000
+"""How long a connection may take to be made, login included, and how long Kafka may take to answer on it, before it is
+given up and made again: as with Java's clients. librdkafka's 30 s and 60 s are too long for a network that lost packets
+meanwhile. TCP sends what was lost again after ever longer pauses, so a connection of before stays silent for as long
+again as the packets were lost; a new one begins with short pauses. After 40 s clients waited up to 23 s longer."""
+_ANSWER_MOST_MS, _CONNECT_LEAST_MS = 300_000, 1000
+"""What librdkafka allows."""
 _POLL_MS = 300_000
 """librdkafka's default of max.poll.interval.ms, which no session may exceed."""
 EMBEDDED_GROUPS: Settings = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
@@ -144,6 +151,7 @@ class ClientFactory:
             **({} if settings.instance_id else _session(client_properties(self._config, "consumer"))),
             **(EMBEDDED_GROUPS if self._embedded else {}),
             **fetch_settings(self._config.integer("consumer.buffer.bytes")),
+            **_longer_than_fetches(client_properties(self._config, "consumer")),
         }
         forced: Settings = {
             "group.id": settings.group,
@@ -202,6 +210,8 @@ class ClientFactory:
             "client.id": self._config.text("id") or "kafka-gateway",
             # A broker that came back is found within a second; librdkafka's default is 10 s.
             "reconnect.backoff.max.ms": 1000,
+            "socket.connection.setup.timeout.ms": CONNECT_MS,
+            "socket.timeout.ms": ANSWER_MS,
             "log.connection.close": False,
         }
         forced |= {"bootstrap.servers": self._bootstrap, "logger": self.log}
@@ -224,6 +234,20 @@ def _session(properties: Mapping[str, str]) -> Settings:
     most_ms = int(properties.get("max.poll.interval.ms", _POLL_MS))
     # If the operator chose rarer heartbeats, one of them may be lost, too.
     return {"session.timeout.ms": min(max(SESSION_TIMEOUT_MS, 3 * heartbeat_ms), most_ms)}
+
+
+def _longer_than_fetches(properties: Mapping[str, str]) -> Settings:
+    """How long Kafka may take to answer, where the operator lets it wait for records."""
+    wait_ms = int(properties.get("fetch.wait.max.ms", 0))
+    # librdkafka wants a second between them. Longer fetches than it allows keep the most that it allows.
+    return {"socket.timeout.ms": min(max(ANSWER_MS, wait_ms + 1000), _ANSWER_MOST_MS)}
+
+
+def answers_within(most_ms: int) -> Settings:
+    """For a client of the gateway's own, to which Kafka always answers within milliseconds: after so long without an
+    answer, or a connection, it tries another connection. At most `ANSWER_MS` count."""
+    within_ms = min(max(most_ms, _CONNECT_LEAST_MS), ANSWER_MS)
+    return {"socket.timeout.ms": within_ms, "socket.connection.setup.timeout.ms": min(within_ms, CONNECT_MS)}
 
 
 def fetch_settings(buffer_bytes: int) -> Settings:

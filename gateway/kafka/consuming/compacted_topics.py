@@ -20,7 +20,7 @@ import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING
 
 from kafka_gateway.errors import KafkaRefused, NotSupported, ServiceError, UnknownTopicOrPartition
-from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.clients.factory import ClientFactory, answers_within
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.admin import Admin
@@ -37,6 +37,7 @@ _LOOK_S = 3.0
 """How often it is looked whether the topic is still there; librdkafka asks every five minutes only."""
 _BATCH = 1000
 _FETCH_WAIT_MS = 100
+_ANSWER_MS = 6000
 _REPLICAS_MAX = 3
 _CLOSE_S = 3.0
 
@@ -168,7 +169,7 @@ class KafkaCompactedLog:
         place = (self._topic.name, 0)
         settings = ConsumerSettings(self._reader, self._reader, auto_offset_reset="earliest", auto_commit=False)
         # The end shows in a fetch that brings nothing, which takes half a second by default.
-        own = {"enable.partition.eof": True, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+        own = {"enable.partition.eof": True, "fetch.wait.max.ms": _FETCH_WAIT_MS, **answers_within(_ANSWER_MS)}
         build = partial(self._clients.consumer, settings, **own)
         reader = GroupClient(build, joins=False)
         member: GroupClient | None = None

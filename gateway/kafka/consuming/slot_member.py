@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from confluent_kafka import Message
 
-from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.clients.factory import ClientFactory, answers_within
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
@@ -89,6 +89,8 @@ class KafkaSlotMember:
             "heartbeat.interval.ms": group.heartbeat_ms,
             # With the 500 ms of the default a replay of some slots took 1.5 s.
             "fetch.wait.max.ms": 100,
+            # A coordinator that is not found within the session could as well be away.
+            **answers_within(group.session_timeout_ms),
         }
         build = partial(self._clients.consumer, settings, **own)
         client = GroupClient(build, self, cooperative=True, reset="earliest", blocking=False, from_beginning=True)
