@@ -40,7 +40,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """A client's connection, as far as these steps look at it: see `gateway.door.connection.HttpConnection`."""
 
     session: Session | None
@@ -93,7 +93,7 @@ class Door:
     async def serve(self, asked: web.BaseRequest) -> web.StreamResponse:
         """The response, which may have been written already. Raises nothing that a client should be told about."""
         request = cast(HttpRequest, asked)
-        connection = cast(Connection, request.protocol)
+        connection = cast(ClientConnection, request.protocol)
         started = time.perf_counter()
         if connection.half_closed:
             if not request.arriving.is_eof():
@@ -147,7 +147,7 @@ class Door:
     def _log(
         self,
         request: HttpRequest,
-        connection: Connection,
+        connection: ClientConnection,
         session: Session | None,
         started: float,
         status: int,
@@ -163,7 +163,7 @@ class Door:
             peer = request.told.peer or connection.peer
             self._access.add(peer, "-", method, target, status, size, seconds, facts=facts)
 
-    def know(self, request: HttpRequest, length: int, connection: Connection) -> KnownHead | None:
+    def know(self, request: HttpRequest, length: int, connection: ClientConnection) -> KnownHead | None:
         """What follows from the head of this request, if it is one that ``serve_known`` can serve. Asks nobody."""
         if self._cors.enabled:
             request.cors = self._cors.headers(request.headers)
@@ -181,7 +181,7 @@ class Door:
             return None
         return transport.know(request, length, self._proofs.shown(request.headers))
 
-    async def serve_known(self, connection: Connection, known: KnownHead, body: bytes) -> bool:
+    async def serve_known(self, connection: ClientConnection, known: KnownHead, body: bytes) -> bool:
         """As ``serve``, for a head that is known. Whether the connection stays open."""
         started = time.perf_counter()
         facts: Facts | None = None
@@ -222,7 +222,7 @@ class Door:
     def _log_known(
         self,
         known: KnownHead,
-        connection: Connection,
+        connection: ClientConnection,
         session: Session | None,
         started: float,
         status: int,
@@ -238,7 +238,7 @@ class Door:
             peer = connection.peer
             self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
 
-    def begin_known(self, connection: Connection, known: KnownHead, body: bytes) -> bool:
+    def begin_known(self, connection: ClientConnection, known: KnownHead, body: bytes) -> bool:
         """As ``serve_known``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
 
         ``connection.end_known`` is called when it is over.
@@ -265,7 +265,7 @@ class Door:
         path = request.raw_path.partition("?")[0]
         return self.waits(request) and not wants_stream(self._gateway.router, path, request.headers.get("Accept"))
 
-    def lasts(self, request: HttpRequest, connection: Connection) -> bool:
+    def lasts(self, request: HttpRequest, connection: ClientConnection) -> bool:
         """Whether the reply to a request at work may never end: a client that leaves meanwhile must be missed."""
         if request.lasts is not None:
             return request.lasts
@@ -295,7 +295,7 @@ class Door:
 
     # --- the steps --------------------------------------------------------------------------------------------------
 
-    def _check_head(self, request: HttpRequest, connection: Connection) -> None:
+    def _check_head(self, request: HttpRequest, connection: ClientConnection) -> None:
         check_head(request, self._proofs.single)
         if connection.offer.checks_names:
             self._host_names.check(request.headers.get("Host", ""), request.sent_host)
@@ -314,7 +314,7 @@ class Door:
         response.headers.extend(self._cors.preflight(request.headers))
         return response
 
-    async def _session(self, request: HttpRequest, connection: Connection, transport: Transport) -> Session:
+    async def _session(self, request: HttpRequest, connection: ClientConnection, transport: Transport) -> Session:
         """The session in which the request is served. ServiceError for a client that proves nothing right."""
         proofs, headers, certificate = self._proofs, request.headers, connection.certificate
         session = connection.session
@@ -357,7 +357,7 @@ class _BegunKnown:
     __slots__ = ("access", "connection", "known", "session", "size", "started")
 
     def __init__(
-        self, connection: Connection, known: KnownHead, session: Session, size: int, access: AccessLog
+        self, connection: ClientConnection, known: KnownHead, session: Session, size: int, access: AccessLog
     ) -> None:
         self.connection, self.known, self.session, self.size, self.access = connection, known, session, size, access
         self.started = time.perf_counter() if access.enabled else 0.0
@@ -401,7 +401,7 @@ class HeadKnowing(Protocol):
     def know(self, request: HttpRequest, length: int, proof: Mapping[str, str]) -> KnownHead | None: ...
 
 
-def _transport_of(request: HttpRequest, connection: Connection) -> Transport:
+def _transport_of(request: HttpRequest, connection: ClientConnection) -> Transport:
     """The transport that takes the request. BadRequest if there is none."""
     offer = connection.offer
     if len(offer.transports) == 1:

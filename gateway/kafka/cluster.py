@@ -32,7 +32,7 @@ from kafka_gateway.kafka.consuming.loop_polled_members import LoopPolledMembers
 from kafka_gateway.kafka.consuming.member import KafkaMember, member_fetching
 from kafka_gateway.kafka.consuming.offset_queries import begins_at_end
 from kafka_gateway.kafka.consuming.reader import KafkaReader
-from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
+from kafka_gateway.kafka.consuming.topic_watch import TopicWatch
 from kafka_gateway.kafka.credentials.chosen import credential_faults
 from kafka_gateway.kafka.credentials.shared_knowledge import SharedKnowledge
 from kafka_gateway.kafka.ports.admin import Admin
@@ -212,12 +212,12 @@ class KafkaCluster:
         return LoopPolledMembers(self._build_fetcher)
 
     @cached_property
-    def _changes(self) -> TopicChanges:
+    def _topic_watch(self) -> TopicWatch:
         """Looks after the topics that are read."""
-        changes = TopicChanges(lambda: (*self._consumers, *self._group_readers, self.members))
+        watch = TopicWatch(lambda: (*self._consumers, *self._group_readers, self.members))
         if not self._embedded:  # where no topic changes
-            self.admin.watch_topics(changes.topics, changes.found)
-        return changes
+            self.admin.watch_topics(watch.topics, watch.found)
+        return watch
 
     def open(self) -> None:
         """Makes all parts now. Does not wait for Kafka. Raises KafkaException for a faulty configuration."""
@@ -296,7 +296,7 @@ class KafkaCluster:
         return changed
 
     def _look_after_topics(self) -> None:
-        self._changes  # noqa: B018 (made when there is something to look after)
+        self._topic_watch  # noqa: B018 (made when there is something to look after)
 
     async def group_reader(
         self, settings: ConsumerSettings, topics: Sequence[str], work: GroupWork

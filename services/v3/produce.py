@@ -24,7 +24,7 @@ from kafka_gateway.services.common.json_members import NULL, check_names, read_l
 from kafka_gateway.services.common.names import TopicRules
 from kafka_gateway.services.v3.bodies import required
 from kafka_gateway.services.v3.plain_records import PlainReader
-from kafka_gateway.services.v3.produce_stream import ProduceStream, StreamLimits
+from kafka_gateway.services.v3.produce_stream import ProduceStream, RequestLimits
 from kafka_gateway.services.v3.rate_limits import RateLimits
 from kafka_gateway.services.v3.record_schemas import RecordSchemas
 from kafka_gateway.services.v3.records import Record, RecordBody, RecordReader, read_members
@@ -65,7 +65,7 @@ class ProduceService(Service):
         self._rates = RateLimits(config)
         self._entries_max = config.integer("api.v3.produce.batch.maximum.entries")
         limit = config.integer("api.v3.produce.request.size.limit.max.bytes")
-        self._limits = StreamLimits(
+        self._limits = RequestLimits(
             record_max=limit or config.integer("request.max.bytes"),
             duration_s=config.seconds("streaming.connection.max.duration.ms"),
             grace_s=config.seconds("streaming.connection.max.duration.grace.period.ms"),

@@ -43,7 +43,7 @@ _TOO_LONG = "Bad Request: Error processing message: Produce request size is larg
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StreamLimits:
+class RequestLimits:
     """Bounds of a streaming produce request."""
 
     record_max: int
@@ -87,7 +87,7 @@ class ProduceStream:
         call: Call,
         rates: RateLimits,
         refusal: ServiceError | None,
-        limits: StreamLimits,
+        limits: RequestLimits,
         closed: Callable[[ProduceStream], None],
     ) -> None:
         """``call`` is that of whoever produces.

@@ -14,9 +14,9 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordBatch
 from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
+from kafka_gateway.services.websocket_proxy.even_rate import EvenRate
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, MessageId, RecordListener
 from kafka_gateway.services.websocket_proxy.sessions import ConsumerSocket, Lease, ProxySettings, SocketSessions
-from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 from kafka_gateway.services.websocket_proxy.topics import log_in, partitions_of
 
 log = logging.getLogger("gateway.consumer")
@@ -87,8 +87,8 @@ class Follower:
         """Whether sending waits for commits of the client."""
         self._settings = settings
         rates = [rate for rate in (lease.rate, wanted.rate) if rate > 0]
-        self._bucket = TokenBucket(min(rates), self._loop.time()) if rates else None
-        self._is_plain = self._stack is None and self._bucket is None
+        self._rate = EvenRate(min(rates), self._loop.time()) if rates else None
+        self._is_plain = self._stack is None and self._rate is None
         """Whether nothing is to be done with records but to hand them on."""
         self._timer: asyncio.TimerHandle | None = None
         self._commit_timer: asyncio.TimerHandle | None = None
@@ -162,8 +162,8 @@ class Follower:
                 self._stack_full = True
                 self.member.pause()
         listener.records(batch)
-        if self._bucket is not None:
-            self._bucket.spend(len(batch))
+        if self._rate is not None:
+            self._rate.spend(len(batch))
             self._allow()
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -181,14 +181,14 @@ class Follower:
         """Lets as many records come as the rate has permits for, and looks again when there is another."""
         if self._paused or self._ended or self._stack_full:
             return
-        if self._bucket is None:
+        if self._rate is None:
             self.member.resume()
             return
-        permits = self._bucket.available(self._loop.time())
+        permits = self._rate.available(self._loop.time())
         if permits:
             self.member.resume(permits)
         elif self._timer is None:
-            self._timer = self._loop.call_later(self._bucket.wait_s(), self._allow_again)
+            self._timer = self._loop.call_later(self._rate.wait_s(), self._allow_again)
 
     def _allow_again(self) -> None:
         self._timer = None

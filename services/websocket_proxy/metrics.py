@@ -27,7 +27,7 @@ OTHERS = "(others)"
 _KEY = "kafka.ws.proxy."
 
 
-class Counted(Protocol):
+class CountedSocket(Protocol):
     """A socket, as far as it is counted."""
 
     @property
@@ -46,17 +46,17 @@ class ProxyMetrics:
     def __init__(self, config: Config, admin: Admin) -> None:
         self._admin = admin
         self._most = config.integer(_KEY + "metrics.clients.max")
-        self._open: dict[Counted, None] = {}
+        self._open: dict[CountedSocket, None] = {}
         """In the order of their opening."""
         self._refused: Counter[str] = Counter()
         self._closed: Counter[tuple[str, str]] = Counter()
         self._started_at = time.time()
         self._status = _status(config)
 
-    def opened(self, socket: Counted) -> None:
+    def opened(self, socket: CountedSocket) -> None:
         self._open[socket] = None
 
-    def closed(self, socket: Counted, code: int) -> None:
+    def closed(self, socket: CountedSocket, code: int) -> None:
         """Counts a socket that has ended. ``code``: its close code; 0 if it was registered and never opened."""
         self._open.pop(socket, None)
         if code:

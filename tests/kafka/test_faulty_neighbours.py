@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.producing.suspects import TopicRules
+from kafka_gateway.kafka.producing.suspects import RecordDemands
 from kafka_gateway.records import OutgoingRecord
 from tests.kafka.conftest import open_cluster
 from tests.kafka.test_record_sizes import errors, numbers, record, send
@@ -55,7 +55,7 @@ def too_large(number: int) -> OutgoingRecord:
 def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether Kafka shows the gateway the settings of topics; where it does not, only refusals tell what is faulty."""
     if request.param == "not shown":
-        monkeypatch.setattr(TopicRules, "refused", lambda *_: ())
+        monkeypatch.setattr(RecordDemands, "refused", lambda *_: ())
 
 
 async def test_those_beside_it_do_not_wait(kafka: Brokers, compacted: str, monkeypatch: pytest.MonkeyPatch) -> None:

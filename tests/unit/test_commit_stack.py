@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kafka_gateway.services.websocket_proxy.commit_stack import CommitStack
+from kafka_gateway.services.websocket_proxy.even_rate import EvenRate
 from kafka_gateway.services.websocket_proxy.ports import MessageId
-from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 
 
 class Record:
@@ -88,21 +88,21 @@ def test_what_is_old_is_taken_up_to_the_newest_of_it() -> None:
 
 
 def test_one_a_second() -> None:
-    bucket = TokenBucket(1, 100.0)
-    assert bucket.available(100.0) == 1
-    bucket.spend(1)
-    assert bucket.available(100.5) == 0
-    assert bucket.wait_s() == 0.5
-    assert bucket.available(101.0) == 1
-    assert bucket.available(110.0) == 1  # and no more, however long nobody asked
+    rate = EvenRate(1, 100.0)
+    assert rate.available(100.0) == 1
+    rate.spend(1)
+    assert rate.available(100.5) == 0
+    assert rate.wait_s() == 0.5
+    assert rate.available(101.0) == 1
+    assert rate.available(110.0) == 1  # and no more, however long nobody asked
 
 
 def test_a_hundred_a_second_may_come_by_tens() -> None:
-    bucket = TokenBucket(100, 0.0)
+    rate = EvenRate(100, 0.0)
     sent, now = 0, 0.0
     while now < 1.0:
-        count = bucket.available(now)
-        bucket.spend(count)
+        count = rate.available(now)
+        rate.spend(count)
         sent += count
         now += 0.005
     assert 105 <= sent <= 110

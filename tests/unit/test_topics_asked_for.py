@@ -12,7 +12,7 @@ import pytest
 from kafka_gateway.errors import UnknownTopicOrPartition
 from kafka_gateway.kafka.admin import topic_directory
 from kafka_gateway.kafka.admin.topic_directory import TopicDirectory
-from kafka_gateway.kafka.consuming.topic_changes import TopicChanges
+from kafka_gateway.kafka.consuming.topic_watch import TopicWatch
 from kafka_gateway.kafka.ports.topics import PartitionInfo, TopicInfo
 
 
@@ -89,7 +89,7 @@ def topic(partitions: int, life: str = "a") -> TopicInfo:
 
 async def test_readers_hear_of_new_partitions_and_of_a_topic_that_was_made_again() -> None:
     mine, other = Reader("t"), Reader("u")
-    changes = TopicChanges(lambda: [mine, other])
+    changes = TopicWatch(lambda: [mine, other])
     changes.topics()
     for found, heard in [
         (topic(1), []),

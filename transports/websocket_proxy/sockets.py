@@ -17,8 +17,8 @@ from kafka_gateway.errors import CloseReason, ProofEnded, ServiceError
 from kafka_gateway.limits import Meter
 from kafka_gateway.memory_budget import COUNT_FROM, Claim
 from kafka_gateway.records import RecordBatch, RecordsEncoder
+from kafka_gateway.services.websocket_proxy.even_rate import EvenRate
 from kafka_gateway.services.websocket_proxy.ports import MessageId, RecordFollower, RecordSender, StoredRecord
-from kafka_gateway.services.websocket_proxy.token_bucket import TokenBucket
 from kafka_gateway.transports.websocket.closing import close_code
 from kafka_gateway.transports.websocket.socket import ALL_GONE, Socket
 from kafka_gateway.transports.websocket_proxy.avro_messages import WrongBranch, read_avro_commit
@@ -95,7 +95,7 @@ class ProduceConversation:
         self._messages = messages
         self._decode = messages.decode
         self._loop = asyncio.get_running_loop()
-        self._bucket = TokenBucket(sender.rate, self._loop.time()) if sender.rate else None
+        self._rate = EvenRate(sender.rate, self._loop.time()) if sender.rate else None
         self._frames: deque[bytes] = deque()
         """Received and not decoded yet."""
         self._planned = False
@@ -125,16 +125,16 @@ class ProduceConversation:
             return
         frames = self._frames
         most = IN_FLIGHT_MAX - self._in_flight if self._in_flight_bytes < IN_FLIGHT_BYTES_MAX else 0
-        if self._bucket is not None:
-            most = min(most, self._bucket.available(self._loop.time()))
+        if self._rate is not None:
+            most = min(most, self._rate.available(self._loop.time()))
         if self._meter is not None:
             most = min(most, self._meter.available())
         count = min(most, len(frames))
         busy = bool(count) and self._gateway.is_full
         if busy:
             count = 0
-        if count and self._bucket is not None:
-            self._bucket.spend(count)
+        if count and self._rate is not None:
+            self._rate.spend(count)
         if count and self._meter is not None:
             self._meter.spend(count)
         if count and not self._produce([frames.popleft() for _ in range(count)]):
@@ -143,12 +143,12 @@ class ProduceConversation:
         elif frames:
             self._socket.hold()
             if self._timer is None and self._in_flight < IN_FLIGHT_MAX:
-                wait_s = self._bucket.wait_s() if self._bucket is not None else 0.0
+                wait_s = self._rate.wait_s() if self._rate is not None else 0.0
                 if self._meter is not None:
                     wait_s = max(wait_s, self._meter.wait_s())
                 if busy:
                     wait_s = max(wait_s, _BUSY_S)
-                if wait_s or self._bucket is not None or self._meter is not None:
+                if wait_s or self._rate is not None or self._meter is not None:
                     self._timer = self._loop.call_later(wait_s, self._ring)
         elif self._in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes >= IN_FLIGHT_BYTES_MAX:
             self._socket.hold()

@@ -33,7 +33,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset
 _log = logging.getLogger("gateway.kafka.consumer")
 
 AFRESH_S = 5.0
-"""How long after a topic was made again somebody may tell so; they look once a second (`topic_changes`)."""
+"""How long after a topic was made again somebody may tell so; they look once a second (`topic_watch`)."""
 
 UNKNOWN = confluent_kafka.OFFSET_INVALID
 """A start that librdkafka is to find out: the committed offset, or where ``auto.offset.reset`` says."""

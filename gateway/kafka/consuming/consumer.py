@@ -180,11 +180,11 @@ class KafkaConsumer:
         return self._topics
 
     async def topic_changed(self, topic: str, anew: bool) -> None:
-        """See `gateway.kafka.consuming.topic_changes`."""
+        """See `gateway.kafka.consuming.topic_watch`."""
         await self._ask(partial(self._worker.topic_changed, topic, anew))
 
     async def topic_gone(self, topic: str) -> None:
-        """See `gateway.kafka.consuming.topic_changes`."""
+        """See `gateway.kafka.consuming.topic_watch`."""
         await self._ask(partial(self._worker.topic_gone, topic))
 
     async def assignment(self) -> list[TopicPartition]:

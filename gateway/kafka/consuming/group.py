@@ -105,7 +105,7 @@ class KafkaGroupReader:
         return self._topics
 
     async def topic_changed(self, topic: str, anew: bool) -> None:
-        """See `gateway.kafka.consuming.topic_changes`."""
+        """See `gateway.kafka.consuming.topic_watch`."""
         await self._ask(partial(self._topic_changed, topic, anew))
 
     async def topic_gone(self, topic: str) -> None:

@@ -82,7 +82,7 @@ class LoopPolledMembers:
         return {member.topic for member in self._members} | {topic for topic, _ in self._fetchers}
 
     async def topic_changed(self, topic: str, anew: bool) -> None:
-        """See `gateway.kafka.consuming.topic_changes`."""
+        """See `gateway.kafka.consuming.topic_watch`."""
         members = [member for member in self._members if member.topic == topic]
         await asyncio.gather(*(asyncio.to_thread(member.learn) for member in members), return_exceptions=True)
         if anew:

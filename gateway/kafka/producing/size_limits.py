@@ -12,7 +12,7 @@ import time
 
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.kafka.producing.suspects import TopicRules
+from kafka_gateway.kafka.producing.suspects import RecordDemands
 
 _log = logging.getLogger("gateway.kafka.producer")
 
@@ -39,7 +39,7 @@ class SizeLimits:
         self._asked: dict[str, float] = {}
         self._answered: dict[str, float] = {}
         """When Kafka said something of the topic last, even if that it does not show it."""
-        self.rules: dict[str, TopicRules] = {}
+        self.rules: dict[str, RecordDemands] = {}
         """What topics demand of each record, where Kafka shows it."""
 
     def due(self, topic: str) -> bool:
@@ -76,7 +76,7 @@ class SizeLimits:
         limits = [int(text) for name in ("max.message.bytes", "segment.bytes") if (text := settings.get(name))]
         if limits:
             self._told[topic] = min(limits)
-            self.rules[topic] = TopicRules.of(settings)
+            self.rules[topic] = RecordDemands.of(settings)
 
     def batch_bytes(self, topic: str) -> int:
         """How large a batch may be, at most, that the topic takes for certain."""

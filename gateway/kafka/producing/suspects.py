@@ -23,7 +23,7 @@ _EVER_MS = 2**63 - 1
 Row = TypeVar("Row")
 
 
-class TopicRules(NamedTuple):
+class RecordDemands(NamedTuple):
     """What a topic demands of each record."""
 
     before_max_ms: int
@@ -32,7 +32,7 @@ class TopicRules(NamedTuple):
     largest_bytes: int
 
     @classmethod
-    def of(cls, settings: Mapping[str, str | None]) -> TopicRules:
+    def of(cls, settings: Mapping[str, str | None]) -> RecordDemands:
         """By the effective settings of the topic; what they do not tell is not demanded."""
 
         def number(name: str) -> int:

@@ -28,7 +28,7 @@ class Reader(Protocol):
         """Kafka does not know the topic any more."""
 
 
-class TopicChanges:
+class TopicWatch:
     """Compares what Kafka says of topics that are read. Belongs to the event loop; asked as a watcher of topics."""
 
     def __init__(self, readers: Callable[[], Iterable[Reader]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class TokenBucket:
+class EvenRate:
     """``rate`` permits a second, of which those of a tenth of a second, but at least one, may be saved up."""
 
     __slots__ = ("_capacity", "_filled_at", "_rate", "_tokens")
