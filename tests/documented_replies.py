@@ -20,7 +20,7 @@ from kafka_gateway.dialect import ErrorBody
 from kafka_gateway.errors import ServiceError
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.router import Route
-from kafka_gateway.transports.docs.openapi import statuses_of
+from kafka_gateway.transports.docs.openapi import errors_of
 from kafka_gateway.transports.docs.shapes import Shapes
 
 _seen: list[str] = []
@@ -28,7 +28,9 @@ _seen: list[str] = []
 
 @functools.cache
 def _statuses(route_key: tuple[str, str, str], description: int, asks: bool, judges: bool) -> frozenset[int]:
-    return frozenset(statuses_of(_routes[route_key], asks=asks, judges=judges))
+    route = _routes[route_key]
+    replies = route.description.replies if route.description is not None else {200: None}
+    return frozenset({*replies, *(error.status for error in errors_of(route, asks=asks, judges=judges))})
 
 
 _routes: dict[tuple[str, str, str], Route] = {}

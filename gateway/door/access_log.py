@@ -1,7 +1,7 @@
 """The access log: one line a request, written in bundles so that it stays off the way of requests.
 
 As text a line is: peer, principal, time, request line, status, payload bytes, milliseconds. As JSON it has named
-members (`AccessLine`). Text that clients choose cannot break out of its line.
+members (docs/logging.md). Text that clients choose cannot break out of its line.
 """
 
 from __future__ import annotations
@@ -37,28 +37,6 @@ def refresh_all() -> None:
     """The level of a logger has changed."""
     for each in _all:
         each.refresh()
-
-
-class AccessLine(jsonio.Struct):
-    """A line as JSON."""
-
-    time: str
-    level: str
-    logger: str
-    request_id: str
-    peer: str
-    principal: str
-    transport: str
-    method: str
-    target: str
-    route: str
-    """Its template; empty where no route answered."""
-    status: int
-    bytes_in: int
-    bytes_out: int
-    records: int
-    """Stored or brought."""
-    duration_ms: float
 
 
 _Request = tuple[float, str, str, str, str, str, int, int, float, Facts]
@@ -175,7 +153,7 @@ def _texts(by: str, lines: Sequence[_Request]) -> bytes:
 
 
 class _JsonLines:
-    """Lines with the members of `AccessLine`, in its order, with ``by``, the worker's, behind the logger.
+    """Lines as docs/logging.md says, their members in that order, with ``by``, the worker's, behind the logger.
 
     Written by hand, from parts that many lines share: an encoder's microseconds for each line would be two hundredths
     of a processor at 20,000 requests/s.

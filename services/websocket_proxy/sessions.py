@@ -101,26 +101,3 @@ class ProxySettings:
     auto_commit_max_age_s: float = 20.0
     hidden_topics: frozenset[str] = frozenset()
     """The state topics: they count as non-existent for clients (§5.6)."""
-
-
-class UncountedLease:
-    """The lease of a socket that nobody counts."""
-
-    __slots__ = ("batch_size", "counters", "rate")
-
-    def __init__(self, rate: int = 0, batch_size: int = 0) -> None:
-        self.counters = SocketCounters()
-        self.rate, self.batch_size = rate, batch_size
-
-    def close(self, code: int = 1000) -> None:
-        return None
-
-
-class OpenSessions:
-    """``SocketSessions`` without any limit: every socket gets a place."""
-
-    async def open_producer(self, socket: ProducerSocket) -> Lease:
-        return UncountedLease()
-
-    async def open_consumer(self, socket: ConsumerSocket) -> Lease:
-        return UncountedLease()

@@ -22,7 +22,7 @@ from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.services.websocket_proxy.consume import AUTO_COMMIT_S, Follower
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest
-from kafka_gateway.services.websocket_proxy.sessions import ProxySettings, UncountedLease
+from kafka_gateway.services.websocket_proxy.sessions import ProxySettings
 from kafka_gateway.transports.websocket.socket import Socket
 from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS
@@ -30,6 +30,7 @@ from kafka_gateway.transports.websocket_proxy.messages import record_encoder
 from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation
 from tests.kafka.simulated_consumer import SimulatedClients, SimulatedKafka
 from tests.keys import BUILTIN_KEYS
+from tests.open_sessions import UncountedLease
 
 SOCKETS = 100
 RECORDS = 25

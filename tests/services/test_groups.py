@@ -16,7 +16,8 @@ from kafka_gateway.services.bridges.delivery import DeliverySettings
 from kafka_gateway.services.bridges.service import silence
 from kafka_gateway.services.websocket_proxy.consume import ConsumeSockets, Follower
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest, MessageId
-from kafka_gateway.services.websocket_proxy.sessions import OpenSessions, ProxySettings
+from kafka_gateway.services.websocket_proxy.sessions import ProxySettings
+from tests.open_sessions import OpenSessions
 from tests.services.fake_kafka import FakeKafka
 from tests.waiting import PATIENCE_S
 

@@ -1,4 +1,4 @@
-"""What an operator and what a client may set of librdkafka: each property is classified (reliability.md A1)."""
+"""What an operator may set of librdkafka: each property is classified (reliability.md A1)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_gateway.config import Config, ConfigError, Fault, load
-from kafka_gateway.errors import InvalidSettings
 from kafka_gateway.kafka.clients.properties import (
-    CLIENT_SETTINGS,
-    check_client_settings,
     client_notes,
     client_properties,
     faults,
@@ -412,25 +409,3 @@ def test_faults_have_whole_names_and_places() -> None:
         ("argument", "consumer.group.id", ""),
         ("argument", "client.plugin.library.paths", ""),
     }
-
-
-# --- what clients may choose ------------------------------------------------------------------------------------------
-
-
-def test_clients_choose_from_a_short_list(known: list[Known]) -> None:
-    check_client_settings(CLIENT_SETTINGS)
-    check_client_settings([])
-    java = {*JAVA_RENAMED, *JAVA_REFUSED, *DROPPED, "sasl.jaas.config", "ssl.truststore.location"}
-    for name in ({name for name, _, _ in known} | java | set(ALLOWED) | set(FORBIDDEN)) - CLIENT_SETTINGS:
-        with pytest.raises(InvalidSettings):
-            check_client_settings([name])
-
-
-@pytest.mark.parametrize(
-    "disguise", [str.upper, lambda n: f" {n}", lambda n: f"{n} ", lambda n: f"{n}.x", lambda n: f"topic.{n}"]
-)
-def test_no_disguise_helps(disguise: object) -> None:
-    assert callable(disguise)
-    for name in CLIENT_SETTINGS:
-        with pytest.raises(InvalidSettings):
-            check_client_settings(["isolation.level", disguise(name)])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from kafka_gateway import media
 from kafka_gateway.config import Config
-from kafka_gateway.description import ANYTHING, OF_KAFKA, Description, Parameter, Shape
+from kafka_gateway.description import OF_KAFKA, Description, Parameter, Shape
 from kafka_gateway.dialect import ErrorBody
 from kafka_gateway.errors import (
     BadRequest,
@@ -108,12 +108,6 @@ def errors_of(route: Route, *, asks: bool = False, judges: bool = False) -> list
     if told is not None:
         found += told.errors
     return list(dict.fromkeys(found))
-
-
-def statuses_of(route: Route, *, asks: bool = False, judges: bool = False) -> set[int]:
-    """Every status that the document has for the route."""
-    replies = route.description.replies if route.description is not None else {200: ANYTHING}
-    return {*replies, *(error.status for error in errors_of(route, asks=asks, judges=judges))}
 
 
 def place_of(route: Route, config: Config) -> str:

@@ -2,20 +2,17 @@
 
 `gateway.kafka.clients.property_table` says what may be set. Nothing is passed on unseen: a property that is in no table
 is a fault, because some load code, open ports or post files to a URL (reliability.md section 2.1).
-
-What clients of the gateway may choose for a consumer instance is the short list `CLIENT_SETTINGS`.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from kafka_gateway.config import Config, ConfigError, Fault, check_readable
-from kafka_gateway.errors import InvalidSettings
 from kafka_gateway.kafka.clients.property_table import (
     ALIASES,
     ALLOWED,
@@ -30,12 +27,6 @@ from kafka_gateway.kafka.clients.property_table import (
 from kafka_gateway.kafka.clients.property_table import (
     Role as Role,
 )
-
-CLIENT_SETTINGS = frozenset(
-    {"auto.offset.reset", "auto.commit.enable", "fetch.min.bytes", "consumer.request.timeout.ms", "isolation.level"}
-)
-"""All that a client may choose for its consumer instance, besides name and format (kafka-rest-http.md section 6.4)."""
-
 
 SESSION_TIMEOUT_MS = 8000
 """How long Kafka hears nothing of a member before its partitions go to others, where nobody says; librdkafka's default
@@ -167,21 +158,6 @@ def faults(config: Config) -> list[Fault]:
         except ConfigError as error:
             found |= dict.fromkeys(error.faults)
     return list(found)
-
-
-def check_client_settings(names: Iterable[str]) -> None:
-    """Refuse every property that a client of the gateway may not choose for its consumer instance.
-
-    Exact names only: no prefix, no case folding, no alias (reliability.md section 2.1, test A1).
-
-    Raises:
-        InvalidSettings: naming the first properties that are not `CLIENT_SETTINGS`.
-    """
-    others = sorted(set(names) - CLIENT_SETTINGS)
-    if others:
-        shown = ", ".join(repr(name[:60]) for name in others[:5])
-        message = f"{InvalidSettings.text}{shown} cannot be set; only {', '.join(sorted(CLIENT_SETTINGS))} can."
-        raise InvalidSettings(message)
 
 
 def _checked(config: Config, role: Role) -> tuple[dict[str, str], list[Note]]:

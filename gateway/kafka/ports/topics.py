@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -20,7 +20,6 @@ class PartitionOffset(NamedTuple):
 
 
 Positions = Mapping[TopicPartition, int]
-Partitions = Iterable[TopicPartition]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
