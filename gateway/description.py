@@ -12,17 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
-from kafka_gateway.errors import (
+from kafka_gateway.errors import GatewayTimeout, NotSupported, ServiceError
+from kafka_gateway.kafka_errors import (
     BrokerNotAvailable,
-    GatewayTimeout,
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,
     KafkaRefused,
     KafkaRetriable,
     KafkaThrottled,
-    NotSupported,
-    ServiceError,
 )
 
 Shape: TypeAlias = Any

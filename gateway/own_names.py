@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from kafka_gateway.errors import KafkaAuthorization
+from kafka_gateway.kafka_errors import KafkaAuthorization
 
 PREFIX: Final = "_gateway."
 """Of their names."""

@@ -21,7 +21,6 @@ from kafka_gateway.caller import CredentialsOf, KafkaLease
 from kafka_gateway.config import Config
 from kafka_gateway.door.guesses import Guesses
 from kafka_gateway.errors import (
-    BrokerNotAvailable,
     CloseReason,
     Forbidden,
     KafkaLoginRefused,
@@ -31,6 +30,7 @@ from kafka_gateway.errors import (
     TooManyRequests,
     Unauthorized,
 )
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from kafka_gateway.messages import NOTHING
 from kafka_gateway.session import Principal, Session
 

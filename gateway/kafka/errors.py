@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import confluent_kafka
 
-from kafka_gateway.errors import (
+from kafka_gateway.errors import NotSupported, ServiceError, Unavailable, UnknownTopicOrPartition
+from kafka_gateway.kafka_errors import (
     BrokerNotAvailable,
     KafkaAuthentication,
     KafkaAuthorization,
@@ -19,12 +20,8 @@ from kafka_gateway.errors import (
     KafkaRetriable,
     KafkaThrottled,
     NotAMember,
-    NotSupported,
     OutcomeUnknown,
     RecordTooLarge,
-    ServiceError,
-    Unavailable,
-    UnknownTopicOrPartition,
     UnknownTopicTimeout,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kafka_gateway.errors import KafkaRefused
+from kafka_gateway.kafka_errors import KafkaRefused
 
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from kafka_gateway.errors import KafkaAuthorization, SerializationError
+from kafka_gateway.errors import SerializationError
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.registry.client import AGAIN, RegistryAway, RegistryRefusal
 from kafka_gateway.schemas import REGISTRY_AWAY, Schema
 

@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from kafka_gateway.description import Description
-from kafka_gateway.errors import (
-    BadRequest,
-    BrokerNotAvailable,
-    GatewayTimeout,
-    MethodNotAllowed,
-    PayloadTooLarge,
-    Unavailable,
-)
+from kafka_gateway.errors import BadRequest, GatewayTimeout, MethodNotAllowed, PayloadTooLarge, Unavailable
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from kafka_gateway.services.bridges.replies import BridgesReply
 from kafka_gateway.services.common.health import HealthReply
 

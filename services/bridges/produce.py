@@ -12,13 +12,8 @@ from collections.abc import Iterable
 
 from kafka_gateway.errors import (
     GatewayTimeout,
-    KafkaAuthentication,
-    KafkaAuthorization,
-    KafkaThrottled,
     MethodNotAllowed,
     NotAuthorized,
-    OutcomeUnknown,
-    PartitionTrouble,
     PayloadTooLarge,
     ServiceError,
     TooManyRequests,
@@ -26,6 +21,13 @@ from kafka_gateway.errors import (
     UnknownTopicOrPartition,
 )
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
+from kafka_gateway.kafka_errors import (
+    KafkaAuthentication,
+    KafkaAuthorization,
+    KafkaThrottled,
+    OutcomeUnknown,
+    PartitionTrouble,
+)
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import EVERYTHING, Rights

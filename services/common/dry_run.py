@@ -10,19 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from kafka_gateway.errors import (
-    BadRequest,
-    BrokerNotAvailable,
-    KafkaRetriable,
-    NotAuthorized,
-    RecordTooLarge,
-    ServiceError,
-    ShuttingDown,
-    UnknownTopicOrPartition,
-)
+from kafka_gateway.errors import BadRequest, NotAuthorized, ServiceError, ShuttingDown, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.administration import CLUSTER_WIDE, ConfigOf
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Delivery, Sending, SizeLimit
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaRetriable, RecordTooLarge
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.rights import Rights
 

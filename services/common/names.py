@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import KafkaAuthorization, KafkaRefused, ServiceError, UnknownTopicOrPartition, Unprocessable
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition, Unprocessable
+from kafka_gateway.kafka_errors import KafkaAuthorization, KafkaRefused
 from kafka_gateway.own_names import own_refusal
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")

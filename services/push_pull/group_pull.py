@@ -20,19 +20,12 @@ from typing import Any, TypeVar
 from kafka_gateway import jsonio
 from kafka_gateway.config import Config
 from kafka_gateway.definitions import Definitions, Holder, SlotKey
-from kafka_gateway.errors import (
-    BrokerNotAvailable,
-    KafkaRetriable,
-    NotAMember,
-    ServiceError,
-    ShuttingDown,
-    Unavailable,
-    UnknownTopicOrPartition,
-)
+from kafka_gateway.errors import ServiceError, ShuttingDown, Unavailable, UnknownTopicOrPartition
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaRetriable, NotAMember
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.service import Service

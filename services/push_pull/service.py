@@ -20,15 +20,9 @@ from kafka_gateway.config import Config, ConfigError, Fault
 from kafka_gateway.errors import (
     BadRequest,
     Forbidden,
-    KafkaAuthentication,
-    KafkaAuthorization,
-    KafkaRetriable,
-    KafkaThrottled,
     MethodNotAllowed,
     NotAuthorized,
     NotFound,
-    OutcomeUnknown,
-    PartitionTrouble,
     PayloadTooLarge,
     ServiceError,
     TooManyRequests,
@@ -37,6 +31,14 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka_errors import (
+    KafkaAuthentication,
+    KafkaAuthorization,
+    KafkaRetriable,
+    KafkaThrottled,
+    OutcomeUnknown,
+    PartitionTrouble,
+)
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.metrics.registry import Families
 from kafka_gateway.records import OutgoingRecord

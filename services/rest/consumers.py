@@ -8,17 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
-from kafka_gateway.errors import (
-    FormatMismatch,
-    KafkaError,
-    KafkaRetriable,
-    NotAuthorized,
-    NotSubscribed,
-    PartlyCommitted,
-    ServiceError,
-)
+from kafka_gateway.errors import FormatMismatch, NotAuthorized, NotSubscribed, PartlyCommitted, ServiceError
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import KafkaError, KafkaRetriable
 from kafka_gateway.media_ranges import accept_parameter
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.records import RecordsEncoder

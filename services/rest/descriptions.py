@@ -26,7 +26,6 @@ from kafka_gateway.errors import (
     NotSubscribed,
     PartitionNotFound,
     PayloadError,
-    RecordTooLarge,
     RegistryFailure,
     SchemasUnavailable,
     SerializationError,
@@ -40,6 +39,7 @@ from kafka_gateway.errors import (
     UpgradeRequired,
     ValueSchemaMissing,
 )
+from kafka_gateway.kafka_errors import RecordTooLarge
 from kafka_gateway.services.common.health import HealthReply
 from kafka_gateway.services.common.rows import RowV1, WideRowV2
 from kafka_gateway.services.common.shapes import INT64, TEXT, array_of

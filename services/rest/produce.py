@@ -12,18 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kafka_gateway.errors import (
-    KafkaAuthentication,
-    KafkaAuthorization,
-    KafkaError,
-    KafkaRetriable,
-    ServiceError,
-    TopicNotFound,
-    UnknownTopicOrPartition,
-    Unprocessable,
-)
+from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition, Unprocessable
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.producing import Delivery, Producer
+from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization, KafkaError, KafkaRetriable
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry

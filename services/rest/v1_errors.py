@@ -6,7 +6,8 @@ import contextlib
 from types import TracebackType
 from typing import Literal
 
-from kafka_gateway.errors import (
+from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
+from kafka_gateway.kafka_errors import (
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,
@@ -14,9 +15,6 @@ from kafka_gateway.errors import (
     KafkaRetriable,
     KafkaThrottled,
     RecordTooLarge,
-    ServiceError,
-    TopicNotFound,
-    UnknownTopicOrPartition,
 )
 
 _OF_KAFKA = (

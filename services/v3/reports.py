@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from kafka_gateway import jsonio
-from kafka_gateway.errors import RecordTooLarge, ServiceError, UnknownTopicOrPartition, UnknownTopicTimeout
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.producing import Delivery, Stored
+from kafka_gateway.kafka_errors import RecordTooLarge, UnknownTopicTimeout
 from kafka_gateway.services.v3.records import Record
 
 END = b"\r\n"

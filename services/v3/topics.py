@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from kafka_gateway import jsonio
 from kafka_gateway.codec import Codec
-from kafka_gateway.errors import BadRequest, KafkaAuthorization, PayloadError, UnknownTopicOrPartition
+from kafka_gateway.errors import BadRequest, PayloadError, UnknownTopicOrPartition
 from kafka_gateway.jsonio import Raw
 from kafka_gateway.kafka.ports.administration import Administration, Created, TopicDetails, TopicToCreate
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.own_names import own_refusal
 from kafka_gateway.services.common.json_members import (

@@ -7,16 +7,10 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from kafka_gateway import jsonio, media
-from kafka_gateway.errors import (
-    BadRequest,
-    GroupActive,
-    KafkaAuthentication,
-    KafkaAuthorization,
-    KafkaError,
-    ServiceError,
-)
+from kafka_gateway.errors import BadRequest, GroupActive, ServiceError
 from kafka_gateway.kafka.ports.admin import Admin, GroupInfo
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization, KafkaError
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.metrics.registry import TEXT
 from kafka_gateway.rights import OPEN

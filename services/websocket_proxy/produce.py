@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from kafka_gateway.errors import BadRequest, KafkaError, KafkaRefused, ServiceError, TooManyRequests
+from kafka_gateway.errors import BadRequest, ServiceError, TooManyRequests
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.producing import Transactions
+from kafka_gateway.kafka_errors import KafkaError, KafkaRefused
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.services.common.dry_run import is_dry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kafka_gateway.errors import BadRequest, KafkaRefused, NotFound, ServiceError, TopicNotFound
+from kafka_gateway.errors import BadRequest, NotFound, ServiceError, TopicNotFound
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka_errors import KafkaRefused
 from kafka_gateway.session import Session
 
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from kafka_gateway import errors
-from kafka_gateway.errors import ServiceError, UnknownTopicTimeout
+from kafka_gateway import errors, kafka_errors
+from kafka_gateway.errors import ServiceError
+from kafka_gateway.kafka_errors import UnknownTopicTimeout
 from kafka_gateway.messages import Call, Request
 from kafka_gateway.rights import Rights
 from kafka_gateway.router import Route
@@ -37,21 +38,21 @@ class FailingProducer:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (errors.RecordTooLarge(), 413),
-        (errors.KafkaThrottled(), 429),
+        (kafka_errors.RecordTooLarge(), 413),
+        (kafka_errors.KafkaThrottled(), 429),
         (errors.TooManyRequests("queue full"), 503),
-        (errors.KafkaRetriable("LEADER_NOT_AVAILABLE"), 503),
-        (errors.PartitionTrouble("NOT_ENOUGH_REPLICAS"), 503),
-        (errors.BrokerNotAvailable(), 503),
+        (kafka_errors.KafkaRetriable("LEADER_NOT_AVAILABLE"), 503),
+        (kafka_errors.PartitionTrouble("NOT_ENOUGH_REPLICAS"), 503),
+        (kafka_errors.BrokerNotAvailable(), 503),
         (errors.ShuttingDown(), 503),
         (errors.UnknownTopicOrPartition(), 503),
         (UnknownTopicTimeout(), 503),
-        (errors.KafkaAuthorization(), 503),
+        (kafka_errors.KafkaAuthorization(), 503),
         (errors.NotAuthorized("User:a may not create topic t."), 403),
-        (errors.KafkaAuthentication(), 503),
-        (errors.OutcomeUnknown(), 504),
-        (errors.KafkaError(), 500),
-        (errors.KafkaRefused("TOPIC_EXCEPTION"), 500),
+        (kafka_errors.KafkaAuthentication(), 503),
+        (kafka_errors.OutcomeUnknown(), 504),
+        (kafka_errors.KafkaError(), 500),
+        (kafka_errors.KafkaRefused("TOPIC_EXCEPTION"), 500),
         (ServiceError("anything else"), 500),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ServiceError) else str(value),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kafka_gateway.errors import KafkaRetriable
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import KafkaRetriable
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import Rights
 from kafka_gateway.services.bridges.dead_letters import DeadLetters

@@ -62,6 +62,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.kafka.ports": (
         "gateway.definitions",
         "gateway.errors",
+        "gateway.kafka_errors",
         "gateway.records",
         "gateway.rights",
         "gateway.session",

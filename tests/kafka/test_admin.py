@@ -11,19 +11,12 @@ import pytest
 from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
 
 from kafka_gateway.config import load
-from kafka_gateway.errors import (
-    BrokerNotAvailable,
-    KafkaError,
-    KafkaRefused,
-    NotSupported,
-    PartitionNotFound,
-    SimpleReaderUnavailable,
-    UnknownTopicOrPartition,
-)
+from kafka_gateway.errors import NotSupported, PartitionNotFound, SimpleReaderUnavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.consuming import reader
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaError, KafkaRefused
 from tests.kafka.conftest import Topic, is_mock, open_cluster, places, places_of
 from tests.keys import BUILTIN_KEYS
 

@@ -11,7 +11,7 @@ from typing import Any
 import confluent_kafka
 import pytest
 
-from kafka_gateway.errors import KafkaRefused, NotFound, UnknownTopicOrPartition
+from kafka_gateway.errors import NotFound, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.administration import KafkaAdministration
 from kafka_gateway.kafka.ports.administration import (
     CLUSTER_WIDE,
@@ -24,6 +24,7 @@ from kafka_gateway.kafka.ports.administration import (
     TopicToCreate,
 )
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import KafkaRefused
 from kafka_gateway.wire.apis import DESCRIBE_ACLS, DESCRIBE_CONFIGS, Api
 from tests.kafka.conftest import open_cluster
 from tests.kafka_cluster import KafkaCluster as Kafka

@@ -11,8 +11,8 @@ from typing import Any, cast
 import confluent_kafka
 import pytest
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaRetriable
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaRetriable
 
 
 async def test_a_thousand_questions_make_two_flights() -> None:

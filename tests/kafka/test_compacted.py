@@ -11,10 +11,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.config import load
-from kafka_gateway.errors import GroupActive, KafkaError
+from kafka_gateway.errors import GroupActive
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka_errors import KafkaError
 from tests import kafka_cluster
 from tests.keys import BUILTIN_KEYS
 from tests.waiting import until

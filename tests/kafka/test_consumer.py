@@ -16,7 +16,6 @@ from kafka_gateway.errors import (
     IllegalState,
     InstanceNotFound,
     InvalidConsumerConfig,
-    KafkaError,
     NotSubscribed,
     ServiceError,
     TooManyRequests,
@@ -27,6 +26,7 @@ from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.consuming import questions, worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import KafkaError
 from kafka_gateway.records import ConsumedRecord
 from tests.kafka.conftest import Opener, Topic, is_mock, limits, open_cluster, places, places_of, read_until
 from tests.waiting import until

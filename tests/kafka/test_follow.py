@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from kafka_gateway.config import load
-from kafka_gateway.errors import RecordTooLarge
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.ports.producing import Sending
+from kafka_gateway.kafka_errors import RecordTooLarge
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import EVERYTHING
 from tests.kafka.conftest import open_cluster

@@ -16,9 +16,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
-from kafka_gateway.errors import KafkaAuthorization, RecordTooLarge, ServiceError
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka_errors import KafkaAuthorization, RecordTooLarge
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import EVERYTHING
 from tests.kafka.conftest import open_cluster

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
-from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition, UnknownTopicTimeout
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.topics import TopicInfo
+from kafka_gateway.kafka_errors import UnknownTopicTimeout
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.rights import EVERYTHING
 from tests.kafka.conftest import Topic

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from confluent_kafka import KafkaError
 
-from kafka_gateway.errors import ServiceError, UnknownTopicTimeout
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.cluster import KafkaCluster
 from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka_errors import UnknownTopicTimeout
 from tests.kafka.conftest import open_cluster
 from tests.kafka.test_record_sizes import errors, record, send
 from tests.mock_cluster import MockCluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kafka_gateway.errors import GroupActive, KafkaRefused, NotFound, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import GroupActive, NotFound, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.administration import (
     Acl,
     AclFilter,
@@ -20,6 +20,7 @@ from kafka_gateway.kafka.ports.administration import (
     TopicToCreate,
 )
 from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import KafkaRefused
 
 if TYPE_CHECKING:
     from tests.services.fake_kafka import FakeKafka

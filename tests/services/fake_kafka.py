@@ -12,7 +12,6 @@ from kafka_gateway.errors import (
     IllegalState,
     NotSubscribed,
     NotSupported,
-    OffsetOutOfRange,
     PartitionNotFound,
     ServiceError,
     TopicNotFound,
@@ -31,6 +30,7 @@ from kafka_gateway.kafka.ports.topics import (
     TopicInfo,
     TopicPartition,
 )
+from kafka_gateway.kafka_errors import OffsetOutOfRange
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 from kafka_gateway.rights import Rights
 from kafka_gateway.upstream import Broker, Upstream

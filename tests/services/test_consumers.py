@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused, PartlyCommitted
+from kafka_gateway.errors import PartlyCommitted
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
 from kafka_gateway.messages import Request
 from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, V2, Rest, Start, embedded

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import BadRequest, KafkaAuthorization, KafkaRetriable
+from kafka_gateway.errors import BadRequest
 from kafka_gateway.kafka.ports.administration import ConfigOf, Setting
 from kafka_gateway.kafka.ports.producing import SizeLimit
 from kafka_gateway.kafka.ports.topics import BrokerNode, ConfigEntry
+from kafka_gateway.kafka_errors import KafkaAuthorization, KafkaRetriable
 from kafka_gateway.messages import Request
 from kafka_gateway.services.common.dry_run import murmur2
 from kafka_gateway.session import Session

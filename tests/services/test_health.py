@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kafka_gateway.errors import BrokerNotAvailable
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from tests.services.conftest import Rest, Start
 from tests.services.fake_kafka import FakeKafka
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import KafkaError
+from kafka_gateway.kafka_errors import KafkaError
 from kafka_gateway.services.instances.instance import InstanceKey
 from kafka_gateway.session import Session
 from tests.services.conftest import V2, Rest, Start, embedded

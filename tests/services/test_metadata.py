@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_gateway.errors import KafkaAuthentication, KafkaAuthorization, KafkaRetriable
 from kafka_gateway.kafka.ports.topics import ConfigEntry, TopicPartition
+from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization, KafkaRetriable
 from tests.services.conftest import V1, Rest, Start
 from tests.services.fake_kafka import FakeKafka
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_gateway.errors import KafkaAuthorization, KafkaRefused, NotFound, Unprocessable
+from kafka_gateway.errors import NotFound, Unprocessable
+from kafka_gateway.kafka_errors import KafkaAuthorization, KafkaRefused
 from kafka_gateway.services.common.names import TopicRules, check_group, check_instance, is_topic
 from kafka_gateway.services.common.query import read_long
 from kafka_gateway.services.common.timestamps import parse_instant

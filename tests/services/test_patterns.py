@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from kafka_gateway.errors import KafkaRetriable, Unprocessable
+from kafka_gateway.errors import Unprocessable
+from kafka_gateway.kafka_errors import KafkaRetriable
 from kafka_gateway.services.common.patterns import TopicPattern
 from tests.services.conftest import V2, Rest, Start
 from tests.services.fake_kafka import FakeKafka

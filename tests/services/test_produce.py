@@ -7,16 +7,14 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import (
+from kafka_gateway.errors import ServiceError, TooManyRequests, UnknownTopicOrPartition
+from kafka_gateway.kafka_errors import (
     KafkaAuthentication,
     KafkaAuthorization,
     KafkaError,
     KafkaRetriable,
     OutcomeUnknown,
     RecordTooLarge,
-    ServiceError,
-    TooManyRequests,
-    UnknownTopicOrPartition,
 )
 from kafka_gateway.records import OutgoingRecord
 from tests.services.conftest import V1, Rest, embedded

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import BrokerNotAvailable
 from kafka_gateway.kafka.ports.admin import GroupInfo
 from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic, LogListener
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from kafka_gateway.services.websocket_proxy import session_sync as session_sync
 from kafka_gateway.services.websocket_proxy.session import CONSUMER, PRODUCER, Instance, ProxySession, decode, encode
 from kafka_gateway.services.websocket_proxy.session_sync import SessionSync

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import GONE, InstanceNotFound, KafkaError, KafkaRetriable
+from kafka_gateway.errors import GONE, InstanceNotFound
 from kafka_gateway.kafka.ports.topics import PartitionOffset
+from kafka_gateway.kafka_errors import KafkaError, KafkaRetriable
 from kafka_gateway.messages import Request
 from kafka_gateway.services.instances import push_stream
 from kafka_gateway.services.instances.instance import ConsumerInstance, InstanceKey

@@ -12,7 +12,9 @@ import pytest
 from kafka_gateway.auth import NoAuthentication
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import SlotKey
-from kafka_gateway.errors import (
+from kafka_gateway.errors import ServiceError, TooManyRequests
+from kafka_gateway.homes import Elsewhere
+from kafka_gateway.kafka_errors import (
     BrokerNotAvailable,
     KafkaAuthorization,
     KafkaRefused,
@@ -22,10 +24,7 @@ from kafka_gateway.errors import (
     OutcomeUnknown,
     PartitionTrouble,
     RecordTooLarge,
-    ServiceError,
-    TooManyRequests,
 )
-from kafka_gateway.homes import Elsewhere
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.router import Router

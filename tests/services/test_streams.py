@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import KafkaRetriable, ShuttingDown, UnknownTopicOrPartition
+from kafka_gateway.errors import ShuttingDown, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.tails import TailStart
 from kafka_gateway.kafka.ports.topics import TopicPartition
+from kafka_gateway.kafka_errors import KafkaRetriable
 from kafka_gateway.messages import Request
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.services.streams.token import read_token

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import KafkaError, KafkaRetriable
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import KafkaError, KafkaRetriable
 from tests.services.conftest import V1, Answer, Rest, Start, embedded
 from tests.services.fake_kafka import FakeKafka
 from tests.waiting import settled

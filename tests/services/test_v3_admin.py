@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kafka_gateway import jsonio
-from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
 from kafka_gateway.kafka.ports.administration import CLUSTER_WIDE, Acl, ConfigOf, ConfigSynonym, Reassignment, Setting
 from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, TopicPartition
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthorization, KafkaRefused
 from kafka_gateway.services.v3 import links
 from tests.services.conftest import Rest, Start
 from tests.services.fake_administration import CLUSTER

@@ -11,14 +11,8 @@ from urllib.parse import parse_qsl
 import pytest
 
 from kafka_gateway.arriving import ArrivingBody
-from kafka_gateway.errors import (
-    BadRequest,
-    KafkaAuthorization,
-    KafkaRetriable,
-    RecordTooLarge,
-    TooManyRequests,
-    UnknownTopicTimeout,
-)
+from kafka_gateway.errors import BadRequest, TooManyRequests
+from kafka_gateway.kafka_errors import KafkaAuthorization, KafkaRetriable, RecordTooLarge, UnknownTopicTimeout
 from kafka_gateway.messages import Request
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.services.v3.produce_stream import IN_FLIGHT_RECORDS

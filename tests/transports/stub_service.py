@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kafka_gateway import media
-from kafka_gateway.errors import KafkaError
 from kafka_gateway.hookspecs import hookimpl
+from kafka_gateway.kafka_errors import KafkaError
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.router import Route
 from kafka_gateway.stream import StreamBuffer

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import BrokerNotAvailable, NotFound
+from kafka_gateway.errors import NotFound
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from kafka_gateway.transports.tunnel import routes as module
 from kafka_gateway.transports.tunnel.routes import Routes
 from kafka_gateway.upstream import Broker, Upstream

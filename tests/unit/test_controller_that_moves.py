@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from kafka_gateway.errors import KafkaRefused, Unavailable
+from kafka_gateway.errors import Unavailable
 from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions
 from kafka_gateway.kafka.admin.topic_changes import TopicChanges
 from kafka_gateway.kafka.ports.administration import Created, TopicToCreate
+from kafka_gateway.kafka_errors import KafkaRefused
 from kafka_gateway.wire.apis import Api
 
 NOT_CONTROLLER, TIMED_OUT, EXISTS = 41, 7, 36

@@ -9,11 +9,12 @@ from typing import Any, cast
 import pytest
 
 from kafka_gateway.door.authorization import PrincipalRights
-from kafka_gateway.errors import BrokerNotAvailable, NotAuthorized, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import NotAuthorized, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.kafka.producing import known_topics
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from kafka_gateway.rights import EVERYTHING, Authorizer, Decision, Judge
 from kafka_gateway.session import ANONYMOUS, Principal
 from tests.waiting import PATIENCE_S

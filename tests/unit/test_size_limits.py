@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import KafkaAuthorization
 from kafka_gateway.kafka.ports.topics import ConfigEntry
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
+from kafka_gateway.kafka_errors import KafkaAuthorization
 
 LARGEST = 1_000_000
 

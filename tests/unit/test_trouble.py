@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.credentials.client_sets import ClientSets
 from kafka_gateway.kafka.credentials.credential import Credential
@@ -17,6 +17,7 @@ from kafka_gateway.kafka.credentials.shared_knowledge import SharedKnowledge
 from kafka_gateway.kafka.ports.topics import ConfigEntry, PartitionInfo, TopicInfo
 from kafka_gateway.kafka.producing import delivery_watch as trouble
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthorization
 from tests.waiting import until
 
 LOOK_S = 0.02

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from kafka_gateway import media
 from kafka_gateway.config import Config
 from kafka_gateway.description import Description, Parameter
-from kafka_gateway.errors import BadRequest, KafkaAuthorization, SchemasUnavailable, SerializationError
+from kafka_gateway.errors import BadRequest, SchemasUnavailable, SerializationError
 from kafka_gateway.kafka.ports.kafka import Kafka
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.router import Route
 from kafka_gateway.schemas import Schemas

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kafka_gateway.errors import KafkaRefused
 from kafka_gateway.kafka.admin.broker_questions import BrokerQuestions, Controller, check
 from kafka_gateway.kafka.ports.administration import Acl, AclFilter
+from kafka_gateway.kafka_errors import KafkaRefused
 from kafka_gateway.wire.apis import CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS
 
 _RESOURCES = ("UNKNOWN", "ANY", "TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN", "USER")

@@ -19,8 +19,6 @@ from confluent_kafka.admin import (
 )
 
 from kafka_gateway.errors import (
-    BrokerNotAvailable,
-    KafkaAuthorization,
     LeaderNotAvailable,
     NotSupported,
     PartitionNotFound,
@@ -36,6 +34,7 @@ from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports.admin import GroupInfo
 from kafka_gateway.kafka.ports.topics import BrokerNode, ConfigEntry, PartitionOffset, TopicInfo
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthorization
 from kafka_gateway.upstream import Broker
 
 DEADLINE_S = 5.0

@@ -13,13 +13,7 @@ import confluent_kafka
 from confluent_kafka import IsolationLevel, TopicCollection
 from confluent_kafka.admin import OffsetSpec
 
-from kafka_gateway.errors import (
-    KafkaAuthorization,
-    LeaderNotAvailable,
-    NotSupported,
-    ServiceError,
-    UnknownTopicOrPartition,
-)
+from kafka_gateway.errors import LeaderNotAvailable, NotSupported, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.admin.acls import Acls
 from kafka_gateway.kafka.admin.admin import KafkaAdmin
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, BrokerQuestions
@@ -44,6 +38,7 @@ from kafka_gateway.kafka.ports.administration import (
     TopicToCreate,
 )
 from kafka_gateway.kafka.ports.topics import BrokerNode, PartitionInfo, PartitionOffset, TopicInfo, TopicPartition
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.upstream import Upstream
 
 _log = logging.getLogger("gateway.kafka.admin")

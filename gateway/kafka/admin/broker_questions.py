@@ -9,15 +9,9 @@ from typing import Any
 import confluent_kafka
 
 from kafka_gateway.config import ConfigError
-from kafka_gateway.errors import (
-    BrokerNotAvailable,
-    KafkaAuthentication,
-    KafkaError,
-    KafkaRefused,
-    NotSupported,
-    ServiceError,
-)
+from kafka_gateway.errors import NotSupported, ServiceError
 from kafka_gateway.kafka.errors import CLASSES, to_service_error
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthentication, KafkaError, KafkaRefused
 from kafka_gateway.upstream import Upstream
 from kafka_gateway.wire.apis import Api
 from kafka_gateway.wire.brokers import Brokers

@@ -12,10 +12,11 @@ from typing import Any
 
 import confluent_kafka
 
-from kafka_gateway.errors import KafkaAuthorization, KafkaError, NotSupported
+from kafka_gateway.errors import NotSupported
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, broker_error, check
 from kafka_gateway.kafka.ports.administration import GroupDetails, GroupMember
 from kafka_gateway.kafka.ports.topics import TopicPartition
+from kafka_gateway.kafka_errors import KafkaAuthorization, KafkaError
 from kafka_gateway.wire.apis import (
     CONSUMER_ASSIGNMENT,
     CONSUMER_GROUP_DESCRIBE,

@@ -8,8 +8,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from kafka_gateway.errors import BrokerNotAvailable, ServiceError
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.clients.client_log import ClientLog
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 
 _log = logging.getLogger("gateway.kafka.admin")
 

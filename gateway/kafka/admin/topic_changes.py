@@ -10,10 +10,11 @@ import confluent_kafka
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from kafka_gateway.errors import KafkaRefused, Unavailable
+from kafka_gateway.errors import Unavailable
 from kafka_gateway.kafka.admin.broker_questions import DEADLINE_S, MOVED, BrokerQuestions, Code, Controller, check
 from kafka_gateway.kafka.errors import kafka_error, to_service_error
 from kafka_gateway.kafka.ports.administration import Created, Reassignment, TopicToCreate
+from kafka_gateway.kafka_errors import KafkaRefused
 from kafka_gateway.wire.apis import CREATE_TOPICS, LIST_PARTITION_REASSIGNMENTS
 
 _TIMEOUT_MS = int(DEADLINE_S * 1000)

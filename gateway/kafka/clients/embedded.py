@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 import confluent_kafka
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaRefused
 from kafka_gateway.kafka.clients.client_log import ClientLog
 from kafka_gateway.kafka.errors import describe
 from kafka_gateway.kafka.names import check_topic_name
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaRefused
 
 PARTITIONS = 4
 

@@ -19,7 +19,7 @@ from functools import partial
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING
 
-from kafka_gateway.errors import KafkaRefused, NotSupported, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import NotSupported, ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory, answers_within
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
@@ -27,6 +27,7 @@ from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.compacted_logs import CompactedTopic, LogListener
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.producing import Producer
+from kafka_gateway.kafka_errors import KafkaRefused
 from kafka_gateway.records import OutgoingRecord
 
 log = logging.getLogger("gateway.kafka.compacted")

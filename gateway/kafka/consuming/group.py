@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaException
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import InstanceNotFound, NotAMember, ServiceError
+from kafka_gateway.errors import InstanceNotFound, ServiceError
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.clients.properties import client_properties
 from kafka_gateway.kafka.consuming.buffer import Partition
@@ -33,6 +33,7 @@ from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.members import GroupWork
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+from kafka_gateway.kafka_errors import NotAMember
 
 _log = logging.getLogger("gateway.kafka.consumer")
 

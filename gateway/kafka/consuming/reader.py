@@ -12,13 +12,14 @@ from typing import cast
 from confluent_kafka import KafkaException, Message
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import OffsetOutOfRange, ShuttingDown, SimpleReaderUnavailable, UnknownTopicOrPartition
+from kafka_gateway.errors import ShuttingDown, SimpleReaderUnavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
+from kafka_gateway.kafka_errors import OffsetOutOfRange
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 

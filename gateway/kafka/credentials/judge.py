@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaLoginRefused, Unavailable
+from kafka_gateway.errors import KafkaLoginRefused, Unavailable
 from kafka_gateway.heap import trimmer
 from kafka_gateway.kafka.credentials.credential import BEARER, Credential
+from kafka_gateway.kafka_errors import BrokerNotAvailable
 from kafka_gateway.upstream import Sasl
 from kafka_gateway.wire.connection import BrokerClient, ConnectionLost, connect
 from kafka_gateway.wire.frames import WireError

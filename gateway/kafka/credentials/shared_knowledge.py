@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from kafka_gateway.errors import BrokerNotAvailable, KafkaAuthorization, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import ConfigEntry, TopicInfo
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthorization
 
 
 class SharedKnowledge:

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import confluent_kafka
 import msgspec
 
-from kafka_gateway.errors import KafkaAuthorization, ServiceError
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.errors import kafka_error, to_delivery_error
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.producing.refusals import Refused, may_go_again
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.records import RecordToSend
 
 

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
-from kafka_gateway.errors import PartitionTrouble, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka_errors import PartitionTrouble
 
 _log = logging.getLogger("gateway.kafka.producer")
 

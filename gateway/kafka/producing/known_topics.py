@@ -14,10 +14,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from kafka_gateway.errors import KafkaAuthorization, ServiceError, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.topics import TopicInfo
 from kafka_gateway.kafka.producing.first_connections import Lazily
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.rights import Rights
 
 _log = logging.getLogger("gateway.kafka.producer")

@@ -20,17 +20,7 @@ from typing import Any, Protocol
 
 import confluent_kafka
 
-from kafka_gateway.errors import (
-    KafkaAuthentication,
-    KafkaAuthorization,
-    OutcomeUnknown,
-    ServiceError,
-    ShuttingDown,
-    TooManyRequests,
-    Unavailable,
-    UnknownTopicOrPartition,
-    UnknownTopicTimeout,
-)
+from kafka_gateway.errors import ServiceError, ShuttingDown, TooManyRequests, Unavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
 from kafka_gateway.kafka.ports.producing import Delivery
 from kafka_gateway.kafka.producing.batch import Batch, FollowedBatch, of_topic
@@ -43,6 +33,7 @@ from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Sender
 from kafka_gateway.kafka.producing.size_limits import SizeLimits
 from kafka_gateway.kafka.producing.suspects import Followed, FollowedApart, FollowedLater, parts, pass_on, together
+from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization, OutcomeUnknown, UnknownTopicTimeout
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordToSend
 from kafka_gateway.request_ids import CURRENT

@@ -31,10 +31,11 @@ from typing import Any
 
 import confluent_kafka
 
-from kafka_gateway.errors import KafkaAuthorization, TooManyRequests
+from kafka_gateway.errors import TooManyRequests
 from kafka_gateway.kafka.errors import to_delivery_error
 from kafka_gateway.kafka.producing.batch import Batch, kafka_code, of_topic
 from kafka_gateway.kafka.producing.refusals import UNHEARD_OF, may_go_again
+from kafka_gateway.kafka_errors import KafkaAuthorization
 from kafka_gateway.records import RecordToSend
 
 log = logging.getLogger("gateway.kafka.producer")

@@ -15,9 +15,10 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaException, Message
 
-from kafka_gateway.errors import OutcomeUnknown, ServiceError
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.producing import Stored
+from kafka_gateway.kafka_errors import OutcomeUnknown
 from kafka_gateway.records import RecordToSend
 
 _log = logging.getLogger("gateway.kafka.producer")

@@ -20,10 +20,11 @@ from typing import cast
 
 from confluent_kafka import KafkaException, Message
 
-from kafka_gateway.errors import KafkaAuthentication, KafkaAuthorization, ServiceError
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition, size_of
 from kafka_gateway.kafka.consuming.client import Build, GroupClient
 from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _log = logging.getLogger("gateway.kafka.streams")

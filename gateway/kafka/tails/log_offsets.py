@@ -11,9 +11,9 @@ import confluent_kafka
 from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from kafka_gateway.errors import KafkaRetriable
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.admin import Admin
+from kafka_gateway.kafka_errors import KafkaRetriable
 
 DEADLINE_S = 5.0
 _RETRY_S = 0.05

@@ -21,16 +21,7 @@ from typing import Protocol
 from confluent_kafka.admin import AdminClient
 
 from kafka_gateway.config import Config
-from kafka_gateway.errors import (
-    BrokerNotAvailable,
-    KafkaAuthorization,
-    KafkaRetriable,
-    PartitionNotFound,
-    ServiceError,
-    ShuttingDown,
-    TopicNotFound,
-    UnknownTopicOrPartition,
-)
+from kafka_gateway.errors import PartitionNotFound, ServiceError, ShuttingDown, TopicNotFound, UnknownTopicOrPartition
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.names import check_topic_name
 from kafka_gateway.kafka.ports.admin import Admin
@@ -40,6 +31,7 @@ from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicInfo
 from kafka_gateway.kafka.tails.fetcher import Fetcher, Item
 from kafka_gateway.kafka.tails.log_offsets import LogOffsets, Lookups, TopicOffsets
 from kafka_gateway.kafka.tails.topic_readers import Opening, TailTopic, Turns
+from kafka_gateway.kafka_errors import BrokerNotAvailable, KafkaAuthorization, KafkaRetriable
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordsEncoder
 
