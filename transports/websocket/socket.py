@@ -1,10 +1,7 @@
 """One WebSocket: messages in, messages out, and everything that may go wrong in between (RFC 6455).
 
-aiohttp does the handshake and takes frames apart. Writing is done here: what is sent within one turn of the event loop
-leaves in one write, however many messages that are; aiohttp's writer makes a write, and a coroutine, of each.
-
-Nothing is buffered without bound. A client that does not read what it is sent is not read any more either, and one
-that accepts nothing at all for the write timeout is cut off.
+aiohttp does the handshake and takes frames apart; writing is done in outgoing_frames.py. Nothing is buffered without
+bound: a client that does not read what it is sent is not read any more either.
 """
 
 from __future__ import annotations
@@ -12,80 +9,53 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any
 
 from aiohttp import WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
 
-from kafka_gateway.door.client_writer import ClientWriter
 from kafka_gateway.door.request import sent_response
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import FAILED, IDLE, CloseReason
 from kafka_gateway.memory_budget import MemoryBudget
-from kafka_gateway.transports.records.frames import frame_head
 from kafka_gateway.transports.websocket.closing import LEFT, NOT_UTF8, TOO_LARGE, answer_to, reason_bytes
 from kafka_gateway.transports.websocket.handshake import Handshake, Watch, shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
-from kafka_gateway.transports.websocket.payloads import compressor, deflated, is_utf8
+from kafka_gateway.transports.websocket.outgoing_frames import CLOSE, PING, PONG, OutgoingFrames
+from kafka_gateway.transports.websocket.payloads import is_utf8
 from kafka_gateway.transports.websocket.periodic_calls import PeriodicCall, PeriodicCalls
-from kafka_gateway.transports.websocket.pongs import Pongs
 from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 
 log = logging.getLogger("gateway.websocket")
 
-_FLUSH_AT = 64 * 1024
-"""Bytes of outgoing frames that do not wait for the end of the loop's turn."""
-_COMPRESS_FROM = 256
-"""Smaller messages gain nothing from deflate."""
 _TURN = 64
 """Messages read of one socket before the others get their turn."""
 _CLOSE_TIMEOUT_S = 2.0
 """How long a closing socket waits for the client's close frame."""
-_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 _TEXT_MESSAGE, _BINARY_MESSAGE, _PONG_MESSAGE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PONG
 """Found anew for each message they would cost 0.1 µs."""
-
-ALL_GONE: Final = 0
-"""The mark of what has left this process already."""
-_NEVER: Final = sys.maxsize
-"""The mark of what is not sent any more: it never leaves."""
 
 OVER = sent_response(101, False, 0)
 """A connection that was a socket and is over, in the shape in which aiohttp wants a response to be finished."""
 
 
-class Socket:
+class Socket(OutgoingFrames):
     """A WebSocket after its handshake. Belongs to the connection's handler task, which calls ``run``."""
 
     __slots__ = (
         "_answered",
         "_closing",
-        "_compressor",
-        "_drains",
-        "_ended",
-        "_follows",
-        "_fresh_compressor",
         "_heard_at",
         "_held",
         "_idle_check",
-        "_limits",
-        "_loop",
         "_memory",
-        "_out",
-        "_out_bytes",
         "_periodic",
-        "_pongs",
-        "_protocol",
         "_queue",
-        "_sent_at",
         "_silent",
-        "_transport",
         "_wake",
-        "_writer",
         "broken_by_client",
     )
 
@@ -97,35 +67,19 @@ class Socket:
         memory: MemoryBudget,
         carrier: str,
     ) -> None:
+        super().__init__(request, response, limits, memory, carrier)
         self._queue = response.take_queue()
         self._memory = memory
-        self._writer = ClientWriter(request.transport, memory, limits.write_timeout_s, carrier)
-        self._transport, self._limits = cast(asyncio.Transport, request.transport), limits
-        self._protocol: Any = request.protocol  # HttpConnection
-        self._loop = asyncio.get_running_loop()
-        self._out: list[bytes | memoryview] = []
-        self._out_bytes = 0
         self._held = False
         self._closing: CloseReason | None = None
-        self._ended = False
-        """Whether the close frame is out: nothing may follow it (RFC 6455 §5.5.1)."""
         self._answered = False
         """Whether the close frame answers the client's."""
         self.broken_by_client = False
         """Whether reading has ended with something that is no message, or with none that is taken."""
         self._wake: asyncio.Future[None] | None = None
-        self._drains: tuple[Callable[[], None], ...] = ()
-        self._follows = False
-        """Whether it is known when there is room again."""
-        self._fresh_compressor = response.fresh_compressor
-        self._compressor: Any = None
-        if response.compress:
-            self._compressor = compressor(int(response.compress))
-        now = self._loop.time()
-        self._heard_at = self._sent_at = now
+        self._heard_at = self._sent_at
         self._silent = False
         """Whether nothing came since the last ping."""
-        self._pongs = Pongs(self._loop)
         self._periodic = PeriodicCalls(self._loop)
         if limits.idle_s:
             self._idle_check = self.every(limits.idle_s, self._check_idle)
@@ -238,7 +192,7 @@ class Socket:
                     return TOO_LARGE
                 take(payload, False)
             elif kind is WSMsgType.PING:
-                self._frame(_PONG, bytes(payload))
+                self._frame(PONG, bytes(payload))
             elif kind is _PONG_MESSAGE:
                 self._pongs.take(bytes(payload))
             elif kind is WSMsgType.CLOSE:
@@ -250,6 +204,11 @@ class Socket:
             if turn >= _TURN:
                 turn = 0
                 await asyncio.sleep(0)
+
+    @property
+    def closed_by_client(self) -> bool:
+        """Whether its close frame has come, or the end of what it sends."""
+        return self._answered or self._protocol.half_closed
 
     def hold(self) -> None:
         """Stops reading, until ``release``; messages that were read already still come."""
@@ -281,182 +240,6 @@ class Socket:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    # --- writing ----------------------------------------------------------------------------------------------------
-
-    def send(self, payload: bytes | memoryview, binary: bool = False) -> None:
-        """Sends a message, together with whatever else is sent in this turn of the loop. Never waits."""
-        self._sent_at = self._loop.time()
-        first = _BINARY if binary else _TEXT
-        if self._compressor is not None and len(payload) >= _COMPRESS_FROM:
-            payload, first = deflated(self._compressor, payload, self._fresh_compressor), first | 0x40
-        self._frame(first, payload)
-
-    def send_at_once(self, start: bytes, rest: bytes) -> None:
-        """As ``send``, for a text message in two parts that does not wait for the end of the turn."""
-        if self._ended:
-            return
-        if self._out or self._compressor is not None:
-            self.send(start + rest)
-            return
-        self._sent_at = self._loop.time()
-        if self._transport.is_closing():
-            return
-        frame = b"".join((frame_head(len(start) + len(rest)), start, rest))
-        self._writer.written_bytes += len(frame)
-        self._transport.write(frame)
-        if self._protocol.writing_paused:
-            self._behind()
-
-    def follow_drain(self, drained: Callable[[], None]) -> None:
-        """Calls ``drained`` each time there is room again after the client was behind, until ``leave_drain``."""
-        self._drains = (*self._drains, drained)
-
-    def leave_drain(self, drained: Callable[[], None]) -> None:
-        self._drains = tuple(each for each in self._drains if each != drained)
-
-    def _behind(self) -> None:
-        """What was written has filled the connection."""
-        self._writer.watch()
-        if not self._follows:
-            self._follows = True
-            self._protocol.drained().add_done_callback(self._tell_drained)
-
-    def _tell_drained(self, drained: asyncio.Future[None]) -> None:
-        self._follows = False
-        self._writer.caught_up()
-        if not drained.cancelled():
-            drained.exception()  # seen: the reader finds out by itself that the client left
-        if self._protocol.transport is not None:
-            for each in self._drains:
-                each()
-
-    def send_part(self, part: bytes | memoryview, *, first: bool, last: bool) -> None:
-        """Sends a part of a binary message, as a fragment: for what is too long to be held until all of it is there."""
-        self._sent_at = self._loop.time()
-        self._frame((_BINARY & 0x7F if first else 0) | (0x80 if last else 0), part)
-
-    def flush(self) -> None:
-        """Writes what was sent in this turn of the loop without waiting for its end."""
-        self._flush()
-
-    def on_room(self, call: Callable[[], None]) -> None:
-        """Calls back, once, when the client has read what it is behind with, or has left."""
-
-        def room(drained: asyncio.Future[None]) -> None:
-            if not drained.cancelled():
-                drained.exception()  # seen: the reader finds out by itself that the client left
-            call()
-
-        self._protocol.drained().add_done_callback(room)
-
-    def send_frames(self, frames: bytes) -> int:
-        """Sends messages that are frames already (`text_frame`), at once. Returns a mark for ``gone``; `ALL_GONE` if
-        everything has left this process by now."""
-        if self._ended:
-            return _NEVER
-        writer, transport = self._writer, self._transport
-        self._sent_at = self._loop.time()
-        if self._out:
-            self._out.append(frames)
-            self._out_bytes += len(frames)
-            self._flush()
-        else:
-            writer.written_bytes += len(frames)
-            if not transport.is_closing():
-                transport.write(frames)
-        if not transport.get_write_buffer_size() and not transport.is_closing():
-            return ALL_GONE
-        if self._protocol.writing_paused:
-            self._behind()
-        return writer.written_bytes
-
-    def gone(self, mark: int) -> bool:
-        """Whether everything up to the mark has left this process; never once the connection is lost."""
-        transport = self._transport
-        return not transport.is_closing() and self._writer.written_bytes - transport.get_write_buffer_size() >= mark
-
-    def pong(self) -> None:
-        """Sends a pong that nobody asked for: a sign of life that needs no answer (RFC 6455 §5.5.3)."""
-        self._frame(_PONG, b"")
-
-    async def drain(self) -> None:
-        """Returns when the client has read all that was sent to it; ConnectionResetError if it left.
-
-        What is merely written may still be in the buffers of two systems, and goes with a client that dies: of 125,000
-        records pushed to clients that were killed, 27,000 were lost. So a ping follows, and its pong is the proof.
-        Where pings are switched off, clients have to be content with what was written.
-        """
-        if not self._limits.ping_s:
-            await self.written()
-            return
-        number = self._pongs.expect()
-        self._frame(_PING, b"%d" % number)
-        try:
-            await self.written()
-            if not await self._pongs.wait(number, self._limits.write_timeout_s):
-                self._writer.give_up()
-                raise ConnectionResetError("the client answers no pings any more")
-        finally:
-            self._pongs.forget(number)
-
-    async def written(self) -> None:
-        """Returns when there is room to write more; ConnectionResetError if the client left."""
-        if self._out_bytes:
-            self._flush()
-        while self._protocol.writing_paused:
-            if self._protocol.transport is None:
-                break
-            # Others wait for the same future: cancelling one must not hurt them.
-            await asyncio.shield(self._protocol.drained())
-        if self._transport.is_closing():
-            raise ConnectionResetError("the client left")
-
-    @property
-    def closed_by_client(self) -> bool:
-        """Whether its close frame has come, or the end of what it sends."""
-        return self._answered or self._protocol.half_closed
-
-    @property
-    def quiet_s(self) -> float:
-        """Seconds since the last message was sent."""
-        return self._loop.time() - self._sent_at
-
-    @property
-    def congested(self) -> bool:
-        """Whether the client is behind with reading."""
-        behind: bool = self._protocol.writing_paused
-        return behind
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much waits that a stream must pause (stream.buffer.bytes)."""
-        return self.congested and self._writer.waiting_bytes > self._limits.buffer_bytes
-
-    def _frame(self, first: int, payload: bytes | memoryview) -> None:
-        if self._ended:
-            return
-        length = len(payload)
-        head = frame_head(length, first)
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(head)
-        self._out.append(payload)
-        self._out_bytes += length + len(head)
-        if self._out_bytes >= _FLUSH_AT:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._out:
-            return
-        out, self._out = self._out, []
-        self._writer.written_bytes += self._out_bytes
-        self._out_bytes = 0
-        if self._transport.is_closing():
-            return
-        self._transport.write(b"".join(out))
-        if self._protocol.writing_paused:
-            self._behind()
-
     # --- time -------------------------------------------------------------------------------------------------------
 
     def every(self, period_s: float, call: Callable[[], None]) -> PeriodicCall:
@@ -477,7 +260,7 @@ class Socket:
         self._silent = not (
             self._held or self.congested or self._memory.used_up
         )  # while nothing is read no pong can be seen
-        self._frame(_PING, b"")
+        self._frame(PING, b"")
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -497,7 +280,7 @@ class Socket:
         """Sends the close frame; what the client still sends is read and dropped until it has closed as well: else the
         system would answer it with a reset, which may overtake the close frame."""
         text = b"" if self._answered and not self._limits.echo_close else reason_bytes(reason.text)
-        self._frame(_CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
+        self._frame(CLOSE, struct.pack("!H", reason.code) + text if reason.code else b"")
         self._ended = True
         self._flush()
         if self._answered or self._protocol.half_closed:

@@ -20,7 +20,8 @@ from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.websocket_proxy.even_rate import EvenRate
 from kafka_gateway.services.websocket_proxy.ports import MessageId, RecordFollower, RecordSender, StoredRecord
 from kafka_gateway.transports.websocket.closing import close_code
-from kafka_gateway.transports.websocket.socket import ALL_GONE, Socket
+from kafka_gateway.transports.websocket.outgoing_frames import ALL_GONE
+from kafka_gateway.transports.websocket.socket import Socket
 from kafka_gateway.transports.websocket_proxy.avro_messages import WrongBranch, read_avro_commit
 from kafka_gateway.transports.websocket_proxy.messages import ProduceMessage, Undecodable, read_commit
 
