@@ -15,6 +15,7 @@ from typing import Any
 
 from kafka_gateway.door.beginnings import Beginnings
 from kafka_gateway.door.client_address import peer_of
+from kafka_gateway.door.listening import Accepted
 
 log = logging.getLogger("gateway.host")
 
@@ -74,22 +75,22 @@ class AcceptingServer:
                 log.error("a connection could not be accepted: %s", error)
                 await asyncio.sleep(1.0)
                 continue
-            task = self._spawn(self._begin(connection, peer_of(peer)))
-            task.add_done_callback(partial(_close_cancelled, connection))
+            accepted = Accepted(connection)
+            connection.setblocking(False)
+            task = self._spawn(self._begin(accepted, peer_of(peer)))
+            accepted.follow(task)
             self._beginnings.enter(task)
 
-    async def _begin(self, connection: socket.socket, peer: str) -> None:
-        """Takes the connection over; it closes it if it does not serve it."""
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self._hand_on(connection, peer, self._serve)
+    async def _begin(self, accepted: Accepted, peer: str) -> None:
+        """Hands the connection on, or returns."""
+        accepted.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self._hand_on(accepted, peer, self._serve)
 
-    async def _hand_on(self, connection: socket.socket, peer: str, serve: Callable[[], asyncio.Protocol]) -> None:
-        """From here on the connection is asyncio's, which closes it."""
+    async def _hand_on(self, accepted: Accepted, peer: str, serve: Callable[[], asyncio.Protocol]) -> None:
         try:
             within_s = self._wait_s if self._context is not None else None
             await asyncio.get_running_loop().connect_accepted_socket(
-                serve, connection, ssl=self._context, ssl_handshake_timeout=within_s
+                serve, accepted.take(), ssl=self._context, ssl_handshake_timeout=within_s
             )
         except OSError as error:  # ssl.SSLError is one
             self._refused(peer, error)
@@ -97,9 +98,3 @@ class AcceptingServer:
 
 def _close(listening: socket.socket, _: asyncio.Task[None]) -> None:
     listening.close()
-
-
-def _close_cancelled(connection: socket.socket, task: asyncio.Task[None]) -> None:
-    """Closes the connection that the task begins, also where it is cancelled before it has run."""
-    if task.cancelled():
-        connection.close()

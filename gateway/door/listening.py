@@ -1,4 +1,5 @@
-"""Sockets that listen: TCP on one or both versions of IP, and Unix sockets, whose files a killed gateway leaves."""
+"""Sockets that listen: TCP on one or both versions of IP, and Unix sockets, whose files a killed gateway leaves; and
+connections that have come to one, until somebody takes them over."""
 
 from __future__ import annotations
 
@@ -110,6 +111,30 @@ def _bound(family: int, host: str, port: int, shared: bool = False, listens: boo
         made.close()
         raise
     return made
+
+
+class Accepted:
+    """A connection that a task is to take over. It is closed if that ends without having done so, also if it is
+    cancelled before its first step, in which no ``finally`` runs."""
+
+    __slots__ = ("_is_taken", "connection")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._is_taken = False
+
+    def follow(self, task: asyncio.Task[None]) -> None:
+        """``task`` is the one that takes it over."""
+        task.add_done_callback(self._task_over)
+
+    def take(self) -> socket.socket:
+        """The connection; from here on it is the caller's, or asyncio's, which closes it."""
+        self._is_taken = True
+        return self.connection
+
+    def _task_over(self, _: asyncio.Task[None]) -> None:
+        if not self._is_taken:
+            self.connection.close()
 
 
 def listen_tcp(listener: Listener) -> list[socket.socket]:

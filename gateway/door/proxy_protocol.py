@@ -19,6 +19,7 @@ from typing import Final
 from kafka_gateway.door.accepting import AcceptingServer, Refused
 from kafka_gateway.door.beginnings import Beginnings
 from kafka_gateway.door.client_address import address_in
+from kafka_gateway.door.listening import Accepted
 
 log = logging.getLogger("gateway.host")
 
@@ -112,25 +113,19 @@ class ProxyServer(AcceptingServer):
         self._trusts, self._serve_client, self._no_proxy = trusts, serve_client, no_proxy
         super().__init__(listening, context, partial(serve_client, ""), refused, wait_s, beginnings)
 
-    async def _begin(self, connection: socket.socket, peer: str) -> None:
-        read = False
+    async def _begin(self, accepted: Accepted, peer: str) -> None:
         try:
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            accepted.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self._trusts(peer):
                 self._no_proxy(peer, "not one of forwarded.trust")
                 return
             async with asyncio.timeout(self._wait_s):
-                client = await read_head(connection) or peer
-            read = True
+                client = await read_head(accepted.connection) or peer
         except TimeoutError:
             self._no_proxy(peer, "it sends nothing, or not all")
         except ValueError as error:
             self._no_proxy(peer, str(error))
         except ConnectionError:
             log.debug("%s left before it had said whose connection it is", peer)
-        finally:
-            if not read:
-                connection.close()
-        if read:
-            await self._hand_on(connection, client, partial(self._serve_client, client))
+        else:
+            await self._hand_on(accepted, client, partial(self._serve_client, client))

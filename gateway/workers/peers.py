@@ -22,7 +22,7 @@ from typing import Any, Final
 from kafka_gateway.cluster.ports import PeerLost, Process, Reach
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.door.listening import bind_unix
+from kafka_gateway.door.listening import Accepted, bind_unix
 from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.state_log import StateLog
@@ -89,8 +89,6 @@ class ClusterPeers:
         self._links: set[Link] = set()
         """All that are open, those to processes that stop too."""
         self._listening: list[socket.socket] = []
-        self._accepted: set[socket.socket] = set()
-        """Connections that nobody has begun to meet: a task that is cancelled before its first step closes nothing."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._addresses: list[str] = []
         self._one_over = asyncio.Event()
@@ -252,14 +250,11 @@ class ClusterPeers:
                 connection.close()
                 continue
             self._strangers[host] += 1
-            self._accepted.add(connection)
-            self._spawn(self._admit(connection, name, host, secret, tls))
+            accepted = Accepted(connection)
+            accepted.follow(self._spawn(self._admit(accepted, name, host, secret, tls)))
 
-    async def _admit(
-        self, connection: socket.socket, name: object, host: str, secret: bytes, tls: PeerTls | None
-    ) -> None:
+    async def _admit(self, accepted: Accepted, name: object, host: str, secret: bytes, tls: PeerTls | None) -> None:
         """Meets whoever has connected, within ``cluster.peer.connect.timeout.ms``."""
-        self._accepted.discard(connection)
         where = told_address(name) if host else "a socket of this machine"
         judge = no_fault if tls is None else self._judge_certificate
         greeting = Greeting(self._me, False, secret)
@@ -267,10 +262,9 @@ class ClusterPeers:
         self._answering.add(wire)
         trouble = ""
         try:
+            context = tls.of_server() if tls is not None else None
             async with asyncio.timeout(self._connect_s):
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: wire, connection, ssl=tls.of_server() if tls is not None else None
-                )
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: wire, accepted.take(), ssl=context)
                 await asyncio.shield(wire.ready)
         except LinkLost:
             trouble = "it went before it proved who it is"
@@ -332,8 +326,8 @@ class ClusterPeers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for open_socket in (*self._listening, *self._accepted):
-            open_socket.close()
+        for listening in self._listening:
+            listening.close()
         for path in self._paths:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another process of the node is there
