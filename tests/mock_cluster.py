@@ -11,6 +11,8 @@ from tests.librdkafka_properties import library
 
 OFFSET_FETCH = 9
 """Number of the request by which a consumer asks where its partitions start."""
+OFFSET_COMMIT = 8
+"""By which it commits."""
 FIND_COORDINATOR = 10
 """By which it asks which broker has its group."""
 MOVED = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE)

@@ -41,6 +41,7 @@ class Holder:
     def __init__(self, kafka: SimulatedKafka, anchors: dict[Name, Anchor], cooperative: bool) -> None:
         self.revoked_after_reading: set[Name] = set()
         self._read: set[Name] = set()
+        self._kafka = kafka
 
         def build(on_commit: Any) -> Any:
             self.consumer = SimulatedConsumer(kafka, "earliest", cooperative, on_commit)
@@ -73,9 +74,19 @@ class Holder:
             self._read.add(place)
             yield place, record.offset() or 0
 
-    def hand_over(self) -> dict[Name, Anchor]:
+    def hand_over(self, silent: bool) -> dict[Name, Anchor]:
+        """``silent``: Kafka tells nothing of what is committed then."""
+        self._kafka.coordinator_lost = int(silent)
         found = anchors_of(*self.standing.for_good())
         return {(topic, int(number)): each for topic, own in found.items() for number, each in own.items()}
+
+
+class Life(NamedTuple):
+    """What happens to a consumer in one process."""
+
+    steps: list[Step]
+    silent_end: bool = False
+    """Whether Kafka does not tell at the hand-over what is committed."""
 
 
 steps = st.builds(Step, some, st.booleans(), st.none() | st.integers(0, 20))
@@ -83,14 +94,21 @@ NOTHING, ONE, ALL = Step(set(), True), Step({NAMES[0]}, True), Step(set(NAMES), 
 UNREAD = Step(set(NAMES), False)
 
 
-@given(lives=st.lists(st.lists(steps, max_size=4), min_size=1, max_size=4), cooperative=st.booleans())
-@example(lives=[[ALL], [], [ALL]], cooperative=False)
-@example(lives=[[ALL], [NOTHING], [ALL]], cooperative=False)
-@example(lives=[[ALL], [ONE], [NOTHING], [ALL]], cooperative=True)
-@example(lives=[[ALL], [UNREAD, Step(set(), False), UNREAD], [ALL]], cooperative=False)
-@example(lives=[[ALL], [Step({NAMES[1]}, False), Step({NAMES[1]}, False, 4)], [ALL]], cooperative=False)
+@given(
+    lives=st.lists(st.builds(Life, st.lists(steps, max_size=4), st.booleans()), min_size=1, max_size=4),
+    cooperative=st.booleans(),
+)
+@example(lives=[Life([ALL]), Life([]), Life([ALL])], cooperative=False)
+@example(lives=[Life([ALL]), Life([NOTHING]), Life([ALL])], cooperative=False)
+@example(lives=[Life([ALL]), Life([ONE]), Life([NOTHING]), Life([ALL])], cooperative=True)
+@example(lives=[Life([ALL]), Life([UNREAD, Step(set(), False), UNREAD]), Life([ALL])], cooperative=False)
+@example(
+    lives=[Life([ALL]), Life([Step({NAMES[1]}, False), Step({NAMES[1]}, False, 4)]), Life([ALL])], cooperative=False
+)
+@example(lives=[Life([ALL], True), Life([ALL], True), Life([ALL])], cooperative=False)
+@example(lives=[Life([ALL]), Life([Step(set(NAMES), True, 4)], True), Life([ALL], True), Life([ALL])], cooperative=True)
 def test_nothing_is_missed_and_only_what_another_committed_or_a_rebalance_took_comes_again(
-    lives: list[list[Step]], cooperative: bool
+    lives: list[Life], cooperative: bool
 ) -> None:
     kafka = SimulatedKafka()
     kafka.make("topic", 2)
@@ -104,7 +122,7 @@ def test_nothing_is_missed_and_only_what_another_committed_or_a_rebalance_took_c
     anchors: dict[Name, Anchor] = {}
     for life in lives:
         holder = Holder(kafka, anchors, cooperative)
-        for step in life:
+        for step in life.steps:
             if step.commits is not None:
                 kafka.committed[NAMES[0]] = step.commits % (kafka.logs[NAMES[0]] + 1)
                 again.add(NAMES[0])
@@ -123,4 +141,6 @@ def test_nothing_is_missed_and_only_what_another_committed_or_a_rebalance_took_c
                         assert offset == due[place], (place, offset, due)
                     due[place] = offset + 1
                     had[place] = max(had[place], due[place])
-        anchors = holder.hand_over()
+        anchors = holder.hand_over(life.silent_end)
+        if life.silent_end and any(step.commits is not None for step in life.steps):
+            again.add(NAMES[0])  # this consumer has not heard of that

@@ -373,9 +373,9 @@ class AssignedPartitions:
         except KafkaException:
             return False
 
-    def committed(self, partitions: Collection[Partition]) -> list[PartitionOffset]:
+    def committed(self, partitions: Collection[Partition], within_s: float = QUERY_S) -> list[PartitionOffset]:
         """What the group has committed, without partitions of which it has nothing. Blocks."""
-        return committed_offsets(self.client, partitions)
+        return committed_offsets(self.client, partitions, within_s)
 
     def offsets_at_times(self, times: Mapping[Partition, int]) -> dict[Partition, int]:
         """The first record at or after each time (epoch ms), or the end of the log if there is none. Blocks."""

@@ -41,6 +41,7 @@ from kafka_gateway.kafka.consuming.offset_queries import (
     starting_offsets,
 )
 from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
+from kafka_gateway.kafka.consuming.stored_offsets import StoredOffsets
 from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
@@ -102,6 +103,7 @@ class GroupClient(AssignedPartitions):
         self.fatal = ""
         """Why the client can do nothing any more, such as that another one has its ``group.instance.id``."""
         self.commits = Commits()
+        self.stored = StoredOffsets()
         self.anchored: dict[Partition, int] = {}
         """Partitions that went on at an anchor; whoever looks takes them away."""
         self._was_member = False
@@ -228,6 +230,7 @@ class GroupClient(AssignedPartitions):
 
     def _find_starts(self, consumer: confluent_kafka.Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
         found = starting_offsets(consumer, partitions, self._reset)
+        self.stored.tell(partitions, found.stored)
         self.uncommitted_starts |= found.others
         starts = found.committed | found.others
         if self.anchors.left:
@@ -430,7 +433,7 @@ class GroupClient(AssignedPartitions):
 
         Blocks for as long as leaving takes, if a group was left before."""
         self._be_nobody()
-        self.commits.send(self.client, offsets, done, within_s)
+        self.commits.send(self.client, offsets, partial(self.stored.take_outcome, offsets, done), within_s)
 
     def settle_commits(self, until: float, wait_s: float = 0.01) -> bool:
         """Polls until no commit is on its way any more, or until that time (`time.monotonic`); whether none is. Records

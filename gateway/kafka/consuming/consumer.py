@@ -12,13 +12,14 @@ from typing import Any
 
 from kafka_gateway.config import Config
 from kafka_gateway.definitions import Anchor
-from kafka_gateway.errors import InstanceNotFound, PartlyCommitted
+from kafka_gateway.errors import InstanceNotFound, InstanceUnavailable, PartlyCommitted, ServiceError
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import not_stored
 from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFetchers
 from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.standing import HAND_OVER_S
 from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, Positions, TopicPartition
@@ -340,10 +341,22 @@ class KafkaConsumer:
         self._leave_fetcher()
         if self._auto_commits:
             async with self._crowd.turn():
-                await self.commit()
+                await self._try_to_commit()
         async with self._crowd.turn():
             found: tuple[Positions, Positions] = await self._ask(self._worker.standing.for_good)
         return found
+
+    async def _try_to_commit(self) -> None:
+        """What is not stored by then is handed over as where reading goes on."""
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await self.commit()
+        except TimeoutError:
+            _log.info("Kafka does not answer the last commit of a consumer that is handed over")
+        except (InstanceNotFound, InstanceUnavailable):
+            raise  # another process has its place already
+        except ServiceError as error:
+            _log.info("The last commit of a consumer that is handed over has failed: %s", error.message)
 
     async def unstored_starts(self) -> Positions:
         found: Positions = await self._ask(self._worker.standing.unstored_starts)

@@ -95,11 +95,13 @@ def ends_without_commits(consumer: confluent_kafka.Consumer, topic: str, until: 
     return _bounds(consumer, others, _LATEST, left_s()) if others else {}
 
 
-def committed_offsets(consumer: confluent_kafka.Consumer, partitions: Collection[Partition]) -> list[PartitionOffset]:
+def committed_offsets(
+    consumer: confluent_kafka.Consumer, partitions: Collection[Partition], within_s: float = QUERY_S
+) -> list[PartitionOffset]:
     """What the group has committed, without partitions of which it has nothing. Raises KafkaException."""
     if not partitions:
         return []
-    found = consumer.committed(places(partitions), timeout=QUERY_S)
+    found = consumer.committed(places(partitions), timeout=within_s)
     _raise_first_error(found)
     return [
         PartitionOffset(one.topic, one.partition, one.offset, one.metadata or "") for one in found if one.offset >= 0

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException
 
 from kafka_gateway.definitions import Anchor
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
+from kafka_gateway.kafka.consuming.offset_queries import QUERY_S
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
+
+_log = logging.getLogger("gateway.kafka.consumer")
+
+HAND_OVER_S = 0.5
+"""How long a hand-over waits for Kafka to store what is committed, and for what it has stored: all of it takes three
+seconds at most, by default, and half of them belong to the requests at work."""
 
 Offsets = dict[TopicPartition, int]
 
@@ -31,6 +39,8 @@ class Standing:
         self._fed = fed
         self._goes_on = goes_on
         self._commit_no_more = commit_no_more
+        self._sought: dict[tuple[Partition, int], int] = {}
+        """The ends of logs that were sought, as Kafka has told them last."""
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(*one) for one in sorted(self._client.assigned)]
@@ -55,29 +65,61 @@ class Standing:
         Where that is not known, the partition not being here or its start not found yet, as of an anchor that has not
         been used: its client has been given what is before that.
         """
+        positions = self._positions(self._ask_end)
+        return self._with_unused(positions, self._ask_stored(QUERY_S))
+
+    def for_good(self) -> tuple[Offsets, Offsets]:
+        """As `now`; from here on nothing is committed automatically, so that nobody who goes on there is taken back.
+
+        Where Kafka does not answer at once, what this consumer knows by itself counts. Raises nothing of Kafka's.
+        """
+        self._commit_no_more()
+        try:
+            stored = self._ask_stored(HAND_OVER_S)
+        except KafkaException as error:
+            _log.info("Kafka does not tell what a group has committed, so that counts which was known: %s", error)
+            stored = {TopicPartition(*one): at for one, at in self._client.stored.of(self._client.assigned).items()}
+        return self._with_unused(self._positions(self._known_end), stored)
+
+    def _ask_stored(self, within_s: float) -> Offsets:
+        client = self._client
+        stored = {(each.topic, each.partition): each.offset for each in client.committed(client.assigned, within_s)}
+        client.stored.tell(client.assigned, stored)
+        return {TopicPartition(*place): offset for place, offset in stored.items()}
+
+    def _positions(self, end_of: Callable[[Partition, int], int]) -> Offsets:
         client = self._client
         self._fed.absorb()
         found = {place: offset for place, offset in self._goes_on().items() if place in client.assigned}
         for place in client.assigned - found.keys():
             start = client.starts.get(place)
             if start in (OFFSET_BEGINNING, OFFSET_END):  # it was sought, and nothing has come since
-                first, end = client.bounds(place)
-                found[place] = first if start == OFFSET_BEGINNING else end
-        positions = {TopicPartition(*place): offset for place, offset in found.items() if offset >= 0}
-        stored = client.committed(sorted(client.assigned))
-        committed = {TopicPartition(each.topic, each.partition): each.offset for each in stored}
-        for place, anchor in client.anchors.left.items():
+                found[place] = end_of(place, start)
+        return {TopicPartition(*place): offset for place, offset in found.items() if offset >= 0}
+
+    def _ask_end(self, place: Partition, end: int, within_s: float = QUERY_S) -> int:
+        first, last = self._client.bounds(place, within_s)
+        self._sought[place, end] = found = first if end == OFFSET_BEGINNING else last
+        return found
+
+    def _known_end(self, place: Partition, end: int) -> int:
+        """As it was when it was sought; -1 if nobody knows."""
+        if (found := self._sought.get((place, end))) is not None:
+            return found
+        try:
+            return self._ask_end(place, end, HAND_OVER_S)
+        except KafkaException as error:
+            _log.info("Kafka does not tell where %s-%d goes on, which a hand-over leaves out: %s", *place, error)
+            return -1
+
+    def _with_unused(self, positions: Offsets, committed: Offsets) -> tuple[Offsets, Offsets]:
+        for place, anchor in self._client.anchors.left.items():
             if (unused := TopicPartition(*place)) not in positions:
                 positions[unused] = anchor.at
                 committed.pop(unused, None)
                 if anchor.committed is not None:
                     committed[unused] = anchor.committed
         return positions, committed
-
-    def for_good(self) -> tuple[Offsets, Offsets]:
-        """As `now`; from here on nothing is committed automatically, so that nobody who goes on there is taken back."""
-        self._commit_no_more()
-        return self.now()
 
     def unstored_starts(self) -> Offsets:
         """Starts at the end of the log, of partitions that it has and of which nothing is committed."""

@@ -183,7 +183,8 @@ class Consumer(Protocol):
 
     async def hand_over(self) -> tuple[Positions, Positions]:
         """As `standing`, for another process that goes on there: what reads have returned is committed before, if that
-        is automatic, and nothing behind it. Only to be closed then."""
+        is automatic, and nothing behind it. Only to be closed then. Needs no answer of Kafka's: where none comes at
+        once, what it has committed is as far as the consumer knows."""
 
     async def unstored_starts(self) -> Positions:
         """Where partitions began that it has got, of which nothing is committed and whose start would be another one
