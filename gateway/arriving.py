@@ -6,10 +6,11 @@ that time, for between the two the gateway itself may hold the reading back: a q
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
+
+from kafka_gateway.client_time import ClientTime
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Patience:
         """What is read. TimeoutError if nothing comes in time."""
         if not self.most_s:
             return await reading
-        async with asyncio.timeout(self.most_s):
+        async with ClientTime(self.most_s):
             return await reading
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
+from kafka_gateway.client_time import ClientTime
 from kafka_gateway.door.inflate import too_large
 from kafka_gateway.errors import BadRequest, RequestTimeout
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory
@@ -43,7 +44,7 @@ class BodyPace:
     __slots__ = ("_given_up", "_left_s", "_period_s", "_portion", "_portion_left", "_scope")
 
     def __init__(self, timeout_s: float, min_rate: int) -> None:
-        self._scope: asyncio.Timeout | None = None
+        self._scope: ClientTime | None = None
         self._given_up = False
         self._left_s = timeout_s
         self._period_s = min(timeout_s, RATE_OVER_S)
@@ -54,7 +55,7 @@ class BodyPace:
         now = asyncio.get_running_loop().time
         began = now()
         try:
-            async with asyncio.timeout(0 if self._given_up else self._left_s) as self._scope:
+            async with ClientTime(0 if self._given_up else self._left_s) as self._scope:
                 piece = await reading
         except UNREADABLE as error:
             raise unreadable(error) from None
@@ -76,7 +77,7 @@ class BodyPace:
     async def room(self, memory: MemoryBudget) -> None:
         """Returns when memory is not used up; OutOfMemory once the body is given up. That time does not count."""
         try:
-            async with asyncio.timeout(0 if self._given_up else None) as self._scope:
+            async with ClientTime(0 if self._given_up else None) as self._scope:
                 await memory.room()
         except TimeoutError:
             raise OutOfMemory from None
@@ -87,7 +88,7 @@ class BodyPace:
         """Ends reading, because the memory is needed elsewhere."""
         self._given_up = True
         if self._scope is not None:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            self._scope.end()
 
 
 class BoundedContent:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
 
+from kafka_gateway.client_time import once_read
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.absence import Absence
 from kafka_gateway.door.client_address import peer_of
@@ -154,7 +155,9 @@ class HttpConnection(RequestHandler):
             self.force_close()
             return
         # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).
-        self._head_deadline = self._loop.call_later(self._host.header_timeout_s, self._no_request_yet)
+        self._head_deadline = self._loop.call_later(
+            self._host.header_timeout_s, once_read, self._loop, self._no_request_yet
+        )
 
     def _head_gathers(self, size: int) -> None:
         """So many bytes have come of a head that is not complete; 0: it is now."""
@@ -170,6 +173,13 @@ class HttpConnection(RequestHandler):
     def _no_request_yet(self) -> None:
         if self._request_count == 0:
             self.force_close()
+
+    def _process_keepalive(self) -> None:
+        once_read(self._loop, partial(self._end_idle, self._keepalive_handle))
+
+    def _end_idle(self, due: asyncio.Handle | None) -> None:
+        if self._keepalive_handle is due:  # no request has come and gone meanwhile
+            super()._process_keepalive()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._lost = True

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from kafka_gateway.client_time import ClientTime
 from kafka_gateway.door.accepting import AcceptingServer, Refused
 from kafka_gateway.door.beginnings import Beginnings
 from kafka_gateway.door.client_address import address_in
@@ -119,7 +120,7 @@ class ProxyServer(AcceptingServer):
             if not self._trusts(peer):
                 self._no_proxy(peer, "not one of forwarded.trust")
                 return
-            async with asyncio.timeout(self._wait_s):
+            async with ClientTime(self._wait_s):
                 client = await read_head(accepted.connection) or peer
         except TimeoutError:
             self._no_proxy(peer, "it sends nothing, or not all")

@@ -1,11 +1,16 @@
-"""SIGTERM to the real program, on uvloop: work is finished, what was acknowledged is stored, the exit code is 0."""
+"""Signals to the real program, on uvloop. SIGTERM: work is finished, what was acknowledged is stored, the exit code is
+0. SIGSTOP: nothing that came meanwhile is too late."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -13,11 +18,12 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 from tests.transports.wire import JSON_V2, V2, Wire, produce, request
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 GRACE_S = 3.0
+SHORT_S = 0.75
 QUIET = (f"shutdown.graceful.ms={GRACE_S * 1000:.0f}", "consumer.request.timeout.ms=60000")
 
 
@@ -129,3 +135,34 @@ def test_more_signals_do_no_harm(number: signal.Signals) -> None:
             time.sleep(0.001)  # time itself: a signal a millisecond
         assert gateway.process.returncode == 0
     assert "Traceback" not in "\n".join(gateway.output)
+
+
+def test_what_came_while_the_process_stood_still_is_in_time() -> None:
+    """It waits for events when it is stopped, and its loop runs timers before it looks for events again. Whoever loses
+    a connection then does not know whether the request was served."""
+    body = b'{"records":[{"value":1}]}'
+    alive = request("GET", "/health/live")
+    head = request("POST", "/topics/still", Content_Type=JSON_V2, Content_Length=str(len(body)), Expect="100-continue")
+    short = [f"{name}.timeout.ms={SHORT_S * 1000:.0f}" for name in ("request.header", "request.body", "idle")]
+    with GatewayProcess(*short) as gateway, contextlib.ExitStack() as stack:
+        url = urlsplit(gateway.url)
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection((url.hostname, url.port), PATIENCE_S))
+
+        def answer(client: socket.socket, sent: bytes) -> bytes:
+            client.sendall(sent)
+            return client.recv(1000).splitlines()[0]
+
+        fresh, idle, sending = [connect() for _ in range(3)]  # the first is accepted before the last
+        assert answer(sending, head) == b"HTTP/1.1 100 Continue"
+        assert answer(idle, alive) == b"HTTP/1.1 200 OK"
+        time.sleep(SHORT_S / 4)  # time itself: behind its replies the process waits for events again
+        os.kill(gateway.pid, signal.SIGSTOP)
+        try:
+            for client, data in ((fresh, alive), (idle, alive), (sending, body)):
+                client.sendall(data)
+            time.sleep(2 * SHORT_S)  # time itself: twice what they have
+        finally:
+            os.kill(gateway.pid, signal.SIGCONT)
+        assert [answer(client, b"") for client in (fresh, idle, sending)] == [b"HTTP/1.1 200 OK"] * 3

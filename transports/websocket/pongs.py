@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+
+from kafka_gateway.client_time import once_read
 
 _FIRST_S = 1.0
 """How long a client may take for its first pong until it counts as one that sends none."""
@@ -35,7 +38,9 @@ class Pongs:
             return True
         answered = self._waiting[number]
         # Not asyncio.timeout(), which costs four times as much: every push waits so.
-        late = self._loop.call_later(within_s if self._answers else _FIRST_S, _give_up, answered)
+        late = self._loop.call_later(
+            within_s if self._answers else _FIRST_S, once_read, self._loop, partial(_give_up, answered)
+        )
         try:
             if await answered:
                 return True
