@@ -196,9 +196,12 @@ def kafka() -> Iterator[KafkaCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka3() -> Iterator[KafkaCluster]:
-    """Three brokers, three replicas, two of them in sync to write. Who kills or pauses one brings it back."""
+    """Three brokers, three replicas, two of them in sync to write. Who kills or pauses one brings it back.
+
+    They end with the file: with nothing to do they take a tenth of a processor and more, a start takes 15 s of one.
+    """
     with _cluster(3, min_insync_replicas=2) as cluster:
         yield cluster
 

@@ -1,4 +1,4 @@
-"""One Kafka that asks everybody who they are, for all tests of this folder."""
+"""A Kafka that asks everybody who they are, for the tests of a file in this folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.secured_kafka import GATEWAY, PLAIN_USERS, SecuredKafka
 from tests.transports.conftest import gateway
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secured_kafka() -> Iterator[SecuredKafka]:
     """A broker with SASL_SSL and ACLs; use topics and groups of your own. Alice and bob have no rights at first."""
     try:

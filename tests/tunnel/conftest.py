@@ -29,7 +29,7 @@ class Tunnel:
         return {node: self.local.port_of(node) for node in self.kafka.nodes}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tunnel(kafka3: KafkaCluster) -> Iterator[Tunnel]:
     properties = ("tunnel.enable=true", "tunnel.refresh.ms=1000")
     with (
