@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
 
 from kafka_gateway.cluster.homes import ClusterHomes
+from kafka_gateway.cluster.out_of_reach import OutOfReach
 from kafka_gateway.cluster.ports import Peers, Process
 from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import State
@@ -105,6 +106,9 @@ class Node:
         self._leaving = False
         self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         gateway.metrics.add(self._families)
+        out_of_reach = OutOfReach(config, self.store, self.processes.table, peers)
+        self.store.out_of_reach = out_of_reach.trouble
+        gateway.metrics.add(out_of_reach.families)
 
     def _families(self) -> Families:
         store, homes = self.store, self.homes

@@ -51,6 +51,8 @@ class Reach:
     """Since when nothing was heard of it, on whichever connection; None: it was never heard."""
     trouble: str
     """Why it could not be reached."""
+    unreached_s: float | None = None
+    """For how long every attempt has failed; None: the last one did not, or there was none."""
 
 
 class Peers(Protocol):

@@ -130,6 +130,8 @@ class SlotStore:
         self.leaving = False
         """Whether this node is about to end."""
         self._trouble = _NO_SHARE
+        self.out_of_reach: Callable[[], str] = lambda: ""
+        """Why this process could not serve most requests, though its own slots are well."""
 
     # --- states -------------------------------------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class SlotStore:
 
     @property
     def trouble(self) -> str:
-        return "This node leaves the cluster." if self.leaving else self._trouble
+        return "This node leaves the cluster." if self.leaving else self._trouble or self.out_of_reach()
 
     @trouble.setter
     def trouble(self, why: str) -> None:

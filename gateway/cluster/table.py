@@ -52,6 +52,10 @@ class Table:
         """The process that has claimed the slot last, if it has not given it up since."""
         return self._owners.get(slot)
 
+    def slots_of(self, processes: frozenset[str]) -> list[int]:
+        """Those of which one of them is the owner."""
+        return [slot for slot, owner in self._owners.items() if owner in processes] if processes else []
+
     def holders(self) -> frozenset[str]:
         """The processes that serve slots."""
         return frozenset(self._owners.values())

@@ -109,6 +109,8 @@ class Peer:
         self._pause_s = self._next_at = 0.0
         """Between the last attempt and the next one, and when that is due."""
         self._is_reached: bool | None = None
+        self._unreached_at = 0.0
+        """When the first attempt failed since it was reached."""
         self._heard_at = 0.0
         """On connections that are over."""
         self._trouble = ""
@@ -220,6 +222,8 @@ class Peer:
         self._states.well(*subjects, text="process %s is reached again, at %s", values=(self._id, address))
 
     def _unreached(self, trouble: str) -> None:
+        if self._is_reached is not False:
+            self._unreached_at = asyncio.get_running_loop().time()
         self._is_reached, self._trouble = False, trouble
         self._states.trouble(self._id, trouble, logging.WARNING, "process %s cannot be reached: %s", self._id, trouble)
 
@@ -252,8 +256,10 @@ class Peer:
         """What is known of it. ``others_heard_at``: when it said something last on a connection that it has opened, by
         the clock of the loop."""
         heard_at = max(others_heard_at, self._heard_at, self._link.heard_at if self._link is not None else 0.0)
-        ago_s = asyncio.get_running_loop().time() - heard_at if heard_at else None
-        return Reach(self._is_reached, ago_s, self._trouble)
+        now = asyncio.get_running_loop().time()
+        ago_s = now - heard_at if heard_at else None
+        unreached_s = now - self._unreached_at if self._is_reached is False else None
+        return Reach(self._is_reached, ago_s, self._trouble, unreached_s)
 
 
 _CUT_OFF: Final = "it cut the connection off before each knew the other; its log says why"

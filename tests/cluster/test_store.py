@@ -15,7 +15,7 @@ from kafka_gateway import jsonio
 from kafka_gateway.auth import NoAuthentication
 from kafka_gateway.cluster import store
 from kafka_gateway.cluster.homes import ClusterHomes
-from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process
+from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process, Reach
 from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import Claim, hash_of_key, record_key, write_slots
 from kafka_gateway.cluster.routing import SlotState
@@ -105,6 +105,10 @@ class Others:
         self.asked: list[str] = []
         self.called = asyncio.Event()
         self.known: dict[str, Sequence[str]] = {}
+        self.reached: dict[str, Reach] = {}
+
+    def reach(self, process: str) -> Reach | None:
+        return self.reached.get(process)
 
     def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
         self.known[process] = addresses

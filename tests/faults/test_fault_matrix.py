@@ -147,11 +147,14 @@ def restart_brokers(nodes: Deployment) -> None:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def lines(weather: Weather, *ways: Way, seconds: float = LONG_S) -> Strike:
+def lines(weather: Weather, *ways: Way, seconds: float = LONG_S, ready: bool | None = None) -> Strike:
+    """``ready``: what the victim says of itself at the end of the bad weather."""
+
     def strike(nodes: Deployment) -> None:
         for way in ways:
             nodes.lines.set(weather, way)
         time.sleep(seconds)
+        assert ready is None or nodes.is_ready(VICTIM) is ready
         nodes.lines.mend()
 
     return strike
@@ -176,7 +179,8 @@ def _cuts(seconds: float, always: Collection[str], *, packets: bool) -> Iterator
         how = f"{name}, {seconds:g} s of lost packets" if packets else name
         yield Fault(
             how,
-            lines(CUT, *ways, seconds=seconds),
+            # It reaches nobody who serves the slots of the others, so the balancer is to choose those.
+            lines(CUT, *ways, seconds=seconds, ready=False if ways == ALL_OTHERS and seconds > LONG_S else None),
             takes_over=KAFKA in ways[0],
             outlasts_records=KAFKA in ways[0] and seconds > RECORD_S,
             always=name in always,

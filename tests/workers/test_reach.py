@@ -84,16 +84,19 @@ async def test_a_process_that_goes_and_comes_back_is_one_line_each(
             assert of_gw2(one).trouble == ""
         await until(lambda: of_gw2(one).reachable is False, PATIENCE_S)  # nobody has asked it anything
         assert "Connection refused" in of_gw2(one).trouble
+        first_s = of_gw2(one).unreached_s
         heard = of_gw2(one).heard_ago_s
         assert heard is not None
         for _ in range(20):
             with pytest.raises(PeerLost):
                 await one.call("gw-2/0", asked("GET /stub/echo"))
         assert (of_gw2(one).heard_ago_s or 0) >= heard
+        assert (of_gw2(one).unreached_s or 0) > (first_s or 0) > 0, "since the first attempt that failed"
         async with process(app, 2, second) as other:
             one.know("gw-2/0", "second", other.addresses)
             await until(lambda: of_gw2(one).reachable is True, PATIENCE_S)
             assert (await one.call("gw-2/0", asked("GET /stub/echo"))).status == 200
+            assert of_gw2(one).unreached_s is None
         lines = [line for line in logged(caplog, logging.INFO) if "process gw-2/0" in line]
         assert len(lines) >= 2, lines
         assert "process gw-2/0 cannot be reached: tcp://" in lines[0]
