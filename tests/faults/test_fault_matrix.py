@@ -238,14 +238,36 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     ("deployment", "fault"), [_case(fault) for fault in FAULTS], indirect=["deployment"], scope="module"
 )
 async def test_clients_lose_nothing(deployment: Deployment, fault: Fault) -> None:
+    began = time.time()
+    wrong: list[str] = []
     try:
-        await _judge(deployment, fault)
+        wrong = await _tried(deployment, fault)
+    except AssertionError as error:  # somebody was waited for in vain
+        wrong = [f"waited in vain: {error}"]
     finally:
         deployment.lines.mend()
-        print("\n".join(map(deployment.log, range(NODES))))  # for whoever looks for the cause of a failure
+        logs = list(map(deployment.log, range(NODES)))
+        print("\n".join(logs))  # for whoever looks for the cause of a failure
+    if wrong:
+        # The reasons first, then not much of the logs: of a long failure CI shows the beginning.
+        said = [each[:_REASON] for each in wrong]
+        for number, log in enumerate(logs):
+            since = [line[:_LINE] for line in log.splitlines() if _is_trouble(line, began)]
+            said += [f"--- node {number}, the last of {len(since)} warnings and errors:", *since[-_LINES:]]
+        pytest.fail("\n".join(said), pytrace=False)
 
 
-async def _judge(deployment: Deployment, fault: Fault) -> None:
+_REASON, _LINE, _LINES = 2000, 240, 15
+
+
+def _is_trouble(line: str, since: float) -> bool:
+    """Whether a line of a log is a warning, or worse, of that time; seconds since 1970."""
+    begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    return line >= begin and any(f" {level} " in line for level in ("WARNING", "ERROR", "CRITICAL"))
+
+
+async def _tried(deployment: Deployment, fault: Fault) -> list[str]:
+    """What was wrong, and behind that what there was; nothing if all was well."""
     topic, other = (deployment.kafka.create_topic(partitions=count) for count in (PARTITIONS, 1))
     async with Ownership(deployment) as ownership, Loads(deployment.balancer.url, topic, other) as loads:
         began = time.monotonic()
@@ -258,23 +280,25 @@ async def _judge(deployment: Deployment, fault: Fault) -> None:
     overlaps = list(ownership.overlaps())
     gaps = loads.gaps()
     failures = Counter((each.status, each.code, each.message[:60]) for each in loads.clients.failures)
-    print(
+    account = (
         f"{fault.name}: {over - began:.1f} s, settled {settled - over:.1f} s later; {loads.topic.count()} records, "
         f"{loads.clients.sent} requests, failed {dict(failures)}, again {loads.repeated()}, longest gaps "
         f"{[round(gap, 2) for gap in gaps[-3:]]}, moves {ownership.takeovers}, overlaps {overlaps[:3]}"
     )
-    assert not loads.wrong(), "\n".join(loads.wrong())
+    print(account)
     unexpected = [each for each in loads.clients.failures if not _allowed(fault, each)]
-    assert not unexpected, "\n".join(map(str, unexpected))
-    if fault.planned:
-        assert not loads.repeated()
-    if fault.keeps_slots:
-        assert not ownership.takeovers
-    if fault.takes_over:
-        assert ownership.takeovers
-    if fault.outlasts_records:
-        assert settled - over < SETTLED_S
-    assert not [each for each in overlaps if each[1] > HEARTBEAT_S]
+    wrong = loads.wrong()
+    wrong += [f"must not fail, {each.at - began:.1f} s after the beginning: {each}" for each in unexpected[:5]]
+    if fault.planned and loads.repeated():
+        wrong.append("records came again, though it was planned")
+    if fault.keeps_slots and ownership.takeovers:
+        wrong.append("slots moved, though nobody was to take anything over")
+    if fault.takes_over and not ownership.takeovers:
+        wrong.append("nobody took a slot over")
+    if fault.outlasts_records and settled - over >= SETTLED_S:
+        wrong.append(f"the slots were shared out again after {settled - over:.1f} s only, not within {SETTLED_S:g} s")
+    wrong += [f"two served slot {slot} for {seconds:.2f} s" for slot, seconds in overlaps if seconds > HEARTBEAT_S]
+    return [*wrong, account] if wrong else []
 
 
 def _allowed(fault: Fault, failure: Failure) -> bool:
