@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from kafka_gateway.transports.tunnel import apis, own_topics, rewriting
-from kafka_gateway.wire.frames import WireError, compact_string, string, uvarint
+from kafka_gateway.transports.tunnel import apis, own_listings, own_topics, rewriting
+from kafka_gateway.wire.frames import WireError, compact_string, frame, string, uvarint
 from tests.tunnel import replies
 from tests.tunnel.fake_broker import request
-from tests.tunnel.replies import array, compact, i16, i32
+from tests.tunnel.replies import TAGS, array, compact, i16, i32, i64
 
 OWN = b"_gateway.default.instances"
 OTHERS = (b"orders", b"my_gateway.topic", b"_gateway", b"x" * 200)
@@ -76,20 +78,67 @@ def metadata(version: int, *names: bytes) -> bytes:
     return replies.metadata(version, lambda node: (b"kafka", 9092), (1, 2), b"rack", tail + b"behind")
 
 
+def name(written: bytes, flexible: bool) -> bytes:
+    return compact_string(written) if flexible else string(written)
+
+
+def several(entries: list[bytes], flexible: bool) -> bytes:
+    return compact(entries) if flexible else array(entries)
+
+
+def groups(version: int, *names: bytes) -> bytes:
+    flexible = version >= 3
+    tags = TAGS if flexible else b""
+    more = b"".join(name(each, flexible) for each in (b"Stable", b"Classic")[: max(0, version - 3)])
+    entries = [name(each, flexible) + name(b"consumer", flexible) + more + tags for each in names]
+    return frame(i32(7), tags, i32(0) if version >= 1 else b"", i16(0), several(entries, flexible), tags)
+
+
+def log_dirs(version: int, *names: bytes) -> bytes:
+    """Two directories, with the same topics."""
+    flexible = version >= 2
+    tags = TAGS if flexible else b""
+    partition = i32(0) + i64(100) + i64(0) + b"\0" + tags
+    topics = [name(each, flexible) + several([partition] * 2, flexible) + tags for each in names]
+    directory = i16(0) + name(b"/data", flexible) + several(topics, flexible)
+    directory += (i64(1000) + i64(10) if version >= 4 else b"") + tags
+    error = i16(0) if version >= 3 else b""
+    return frame(i32(7), tags, i32(0), error, several([directory] * 2, flexible), tags)
+
+
+def reassignments(_version: int, *names: bytes) -> bytes:
+    partition = i32(0) + compact([i32(1), i32(2)]) + compact([i32(2)]) + compact([]) + TAGS
+    topics = [compact_string(each) + compact([partition]) + TAGS for each in names]
+    return frame(i32(7), TAGS, i32(0), i16(0), b"\0", compact(topics), TAGS)
+
+
+LISTINGS = ((apis.METADATA, 14, metadata), (16, 6, groups), (35, 5, log_dirs), (46, 1, reassignments))
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "build"), [(key, version, build) for key, end, build in LISTINGS for version in range(end)]
+)
+def test_what_lists_them_does_not_show_them(key: int, version: int, build: Callable[..., bytes]) -> None:
+    assert own_listings.lists(key)
+    given, expected = build(version, b"a", OWN, b"b", OWN + b"2"), build(version, b"a", b"b")
+    assert own_listings.without_own(key, version, given) == expected
+    assert own_listings.without_own(key, version, expected) is expected
+    assert own_listings.without_own(key, version, build(version, OWN)) == build(version)
+    with pytest.raises(WireError):
+        own_listings.without_own(key, version, given[: len(given) // 2])
+
+
 @pytest.mark.parametrize("version", range(14))
-def test_metadata_does_not_show_them(version: int) -> None:
-    given, expected = metadata(version, b"a", OWN, b"b", OWN + b"2"), metadata(version, b"a", b"b")
-    assert own_topics.without_own(version, given) == expected
-    assert own_topics.without_own(version, expected) is expected
-    # And so behind the addresses that the tunnel puts there.
-    rewritten = rewriting.rewrite(apis.METADATA, version, given, lambda *_: (b"127.0.0.1", 19100))
-    assert own_topics.without_own(version, rewritten) == rewriting.rewrite(
-        apis.METADATA, version, expected, lambda *_: (b"127.0.0.1", 19100)
+def test_metadata_does_not_show_them_behind_addresses_of_the_tunnel(version: int) -> None:
+    given, expected = (
+        rewriting.rewrite(apis.METADATA, version, metadata(version, *names), lambda *_: (b"127.0.0.1", 19100))
+        for names in ((b"a", OWN), (b"a",))
     )
-    with pytest.raises(WireError):
-        own_topics.without_own(version, given[: len(given) // 2])
+    assert own_listings.without_own(apis.METADATA, version, given) == expected
 
 
-def test_a_version_that_nobody_knows_is_no_way_round() -> None:
+@pytest.mark.parametrize(("key", "end", "build"), LISTINGS)
+def test_a_version_that_nobody_knows_is_no_way_round(key: int, end: int, build: Callable[..., bytes]) -> None:
     with pytest.raises(WireError):
-        own_topics.without_own(14, metadata(13, OWN))
+        own_listings.without_own(key, end, build(end - 1, OWN))
+    assert own_topics.CAPS[key] == end - 1, "clients are not offered it"

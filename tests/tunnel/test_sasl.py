@@ -106,6 +106,12 @@ def works(settings: dict[str, Any], topic: str, records: int = 20, pause_s: floa
     consumer.close()
 
 
+def groups_of(admin: AdminClient) -> set[str]:
+    found = admin.list_consumer_groups(request_timeout=20).result(20)
+    assert not found.errors
+    return {each.group_id for each in found.valid}
+
+
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(120)]
 
 
@@ -154,6 +160,11 @@ def test_the_gateway_logs_in_for_its_own_users(
     own = f"_gateway.{unique('own')}.instances"
     direct = AdminClient({"bootstrap.servers": sasl_kafka.bootstrap, **ADMIN})
     direct.create_topics([NewTopic(own, 1, 1)])[own].result(20)
+    group = own.removesuffix(".instances")
+    member = confluent_kafka.Consumer({"bootstrap.servers": sasl_kafka.bootstrap, "group.id": group, **ADMIN})
+    member.commit(offsets=[confluent_kafka.TopicPartition(own, 0, 0)], asynchronous=False)
+    member.close()
+    assert group in groups_of(direct)
     with GatewayProcess(*properties, bootstrap=sasl_kafka.bootstrap) as gateway:
         credentials = "-header=Authorization: Basic Y2Fyb2w6Y2Fyb2wtc2VjcmV0"
         with LocalProcess(gateway.url, credentials, nodes=1) as local:
@@ -162,6 +173,9 @@ def test_the_gateway_logs_in_for_its_own_users(
             # It is the gateway to Kafka, which would let it do this.
             through = AdminClient({"bootstrap.servers": local.bootstrap})
             assert own not in through.list_topics(timeout=20).topics
+            shown = groups_of(through)
+            assert shown
+            assert group not in shown
             gone = through.delete_topics([own], operation_timeout=2, request_timeout=3)[own]
             with pytest.raises(confluent_kafka.KafkaException):
                 gone.result(20)

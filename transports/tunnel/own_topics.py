@@ -2,7 +2,8 @@
 
 With ``tunnel.upstream.auth=inject`` Kafka lets such a client do whatever the gateway may, so the rule that holds for
 all other ways in (`kafka_gateway.own_names`, cluster.md §4.1) has to be kept here. A request that names one of them is
-refused, and Metadata replies do not show them, so that who reads "all topics" never asks for one.
+refused, and replies that list topics or groups do not show them (`own_listings`), so that who reads "all topics" never
+asks for one.
 
 Names are what requests are judged by. Therefore what names topics by their ids alone is not offered: versions of APIs
 before that, and no APIs that know nothing else (Kafka's protocol guide; KIP-516).
@@ -10,13 +11,12 @@ before that, and no APIs that know nothing else (Kafka's protocol guide; KIP-516
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Final
 
 from kafka_gateway.own_names import PREFIX, is_own
-from kafka_gateway.transports.tunnel import apis
-from kafka_gateway.wire.frames import Cursor, WireError, frame, uvarint
+from kafka_gateway.transports.tunnel import apis, own_listings
+from kafka_gateway.wire.frames import Cursor
 
 _OFFSET_COMMIT, _OFFSET_FETCH, _DELETE_TOPICS, _DESCRIBE_TOPIC_PARTITIONS = 8, 9, 20, 75
 
@@ -26,8 +26,9 @@ CAPS: Final[Mapping[int, int]] = {
     _OFFSET_COMMIT: 9,
     _OFFSET_FETCH: 9,
     _DELETE_TOPICS: 5,
+    **own_listings.CAPS,
 }
-"""The newest version of each API in which requests name their topics."""
+"""The newest version of each API in which requests name their topics, and of those whose replies list some."""
 BY_ID: Final = frozenset({apis.SHARE_FETCH, apis.SHARE_ACKNOWLEDGE, _DESCRIBE_TOPIC_PARTITIONS})
 """APIs whose requests never do, and one whose replies would show them; clients ask with Metadata in its stead."""
 
@@ -84,63 +85,7 @@ def _produces_to_own(cursor: Cursor, version: int) -> bool:
     return False
 
 
-def without_own(version: int, reply: bytes) -> bytes:
-    """The reply to Metadata without these topics; the same object if it has none. WireError."""
-    if version > apis.CAPS[apis.METADATA]:
-        raise WireError("version with an unknown layout")
-    if _PREFIX not in reply:
-        return reply
-    flexible, cursor = version >= 9, Cursor(reply, 8)
-    if flexible:
-        cursor.skip_tags()
-    if version >= 3:
-        cursor.skip(4)
-    for _broker in range(cursor.compact_count() if flexible else cursor.count()):
-        cursor.skip(4)
-        _skip_name(cursor, flexible)
-        cursor.skip(4)
-        if version >= 1:
-            _skip_name(cursor, flexible)
-        if flexible:
-            cursor.skip_tags()
-    if version >= 2:
-        _skip_name(cursor, flexible)
-    if version >= 1:
-        cursor.skip(4)
-    begin, kept = cursor.at, []
-    for _topic in range(cursor.compact_count() if flexible else cursor.count()):
-        entry = cursor.at
-        if not _is_own_topic(cursor, version, flexible):
-            kept.append(reply[entry : cursor.at])
-    length = uvarint(len(kept) + 1) if flexible else struct.pack(">i", len(kept))
-    return frame(reply[4:begin], length, *kept, reply[cursor.at :])
-
-
-def _is_own_topic(cursor: Cursor, version: int, flexible: bool) -> bool:
-    cursor.skip(2)
-    name = _name(cursor, flexible)
-    cursor.skip((16 if version >= 10 else 0) + (1 if version >= 1 else 0))
-    for _partition in range(cursor.compact_count() if flexible else cursor.count()):
-        cursor.skip(2 + 4 + 4 + (4 if version >= 7 else 0))
-        for _nodes in range(3 if version >= 5 else 2):
-            cursor.skip(4 * (cursor.compact_count() if flexible else cursor.count()))
-        if flexible:
-            cursor.skip_tags()
-    if version >= 8:
-        cursor.skip(4)
-    if flexible:
-        cursor.skip_tags()
-    return is_own(name)
-
-
 def _name(cursor: Cursor, flexible: bool) -> str:
     """ "" for null."""
     length = cursor.uvarint() - 1 if flexible else cursor.int16()
     return cursor.bytes_of(max(0, length)).decode("utf-8", "replace")
-
-
-def _skip_name(cursor: Cursor, flexible: bool) -> None:
-    if flexible:
-        cursor.skip_compact()
-    else:
-        cursor.skip_string()

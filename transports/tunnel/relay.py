@@ -16,7 +16,7 @@ from typing import Any
 
 from kafka_gateway.errors import CloseReason
 from kafka_gateway.memory_budget import COUNT_FROM, MemoryBudget, MemoryShare
-from kafka_gateway.transports.tunnel import apis, own_topics, rewriting
+from kafka_gateway.transports.tunnel import apis, own_listings, own_topics, rewriting
 from kafka_gateway.transports.tunnel.advertised_addresses import AdvertisedAddresses
 from kafka_gateway.transports.tunnel.broker import BrokerConnection
 from kafka_gateway.transports.tunnel.counts import Counts
@@ -190,7 +190,7 @@ class Relay:
     def _looks_into(self, key: int, version: int) -> bool:
         if key == apis.API_VERSIONS or (key == apis.SASL_HANDSHAKE and version == 0):
             return True
-        if key == apis.METADATA and self._rules.hides_own:
+        if self._rules.hides_own and own_listings.lists(key):
             return True
         return self._advertise is not None and (
             apis.carries_addresses(key, version) or version > apis.CAPS.get(key, version)
@@ -369,8 +369,8 @@ class Relay:
             changed = rewriting.rewrite(key, version, reply, self._address, self._unlearned)
             if changed is not reply:
                 self._counts.rewritten += 1
-        if key == apis.METADATA and rules.hides_own:
-            changed = own_topics.without_own(version, changed)
+        if rules.hides_own and own_listings.lists(key):
+            changed = own_listings.without_own(key, version, changed)
         return changed
 
     def _address(self, node: int, host: str, port: int) -> tuple[bytes, int]:
