@@ -1,7 +1,7 @@
 """A port of a transport's own, for clients that stay connected: accepting, sessions, slow clients, stopping.
 
 A transport brings the protocol: a coroutine function that gets a `StreamClient` and reads requests from it until the
-client leaves. All else is here, so that every such port behaves alike. docs/plugins.md §7 has an example.
+client leaves. All else is here, so that every such port behaves alike. docs/plugins.md §8 has an example.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
 
+from kafka_gateway.client_reader import PIECE, ClientReader
 from kafka_gateway.config import ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.client_writer import ClientWriter
-from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError
+from kafka_gateway.errors import GONE, IDLE, SHUTDOWN, CloseReason, ServiceError
 from kafka_gateway.messages import Reply, Request, lower_names
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload, Stream
@@ -36,13 +37,15 @@ class StreamServer:
 
     Args:
         transport: its name; sessions and logs have it.
-        serve: reads and answers requests; returns when its client has left or is to be left. What it raises of
-            ConnectionError and asyncio.IncompleteReadError is a client that left; anything else is logged.
+        serve: reads and answers requests; returns when its client has left or is to be left. ConnectionError and
+            asyncio.IncompleteReadError mean that it left, a ServiceError that it is sent away: with what ``refuse``
+            makes of the error. Anything else is a fault, and logged.
         host, port: where to listen; port 0: any. `port` has the real one once the server is open.
         tls: speaks TLS with this context.
-        limit: bytes that a line may have, and that are read ahead of the protocol.
+        limit: bytes that one read of a client may bring; None for ``request.max.bytes``.
         write_timeout_s: a client that takes no byte for this time although some wait is given up.
         farewell: the last bytes for a client whose session the gateway ends; none if not given.
+        refuse: the last bytes for a client that is sent away for an error; none if not given.
     """
 
     def __init__(
@@ -53,13 +56,15 @@ class StreamServer:
         host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
-        limit: int = 1 << 20,
+        limit: int | None = None,
         write_timeout_s: float = 60.0,
         farewell: Callable[[CloseReason], bytes] = lambda _: b"",
+        refuse: Callable[[ServiceError], bytes] = lambda _: b"",
     ) -> None:
         self.transport, self.host, self.port = transport, host, port
         self.farewell, self.write_timeout_s = farewell, write_timeout_s
-        self._serve, self._tls, self._limit = serve, tls, limit
+        self.limit, self.refuse = limit, refuse
+        self._serve, self._tls = serve, tls
         self._clients: dict[StreamClient, asyncio.Task[None]] = {}
 
     @contextlib.asynccontextmanager
@@ -84,9 +89,7 @@ class StreamServer:
 
         # Where there are several workers, each listens on the port.
         shares = True if gateway.is_worker else None
-        server = await asyncio.start_server(
-            accept, self.host, self.port, limit=self._limit, ssl=self._tls, reuse_port=shares
-        )
+        server = await asyncio.start_server(accept, self.host, self.port, limit=PIECE, ssl=self._tls, reuse_port=shares)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield
@@ -106,6 +109,8 @@ class StreamServer:
             await self._serve(client)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left
+        except ServiceError as error:
+            await client.send_away(error)
         except asyncio.CancelledError:
             pass  # the gateway stops, and waited long enough
         except Exception:
@@ -134,12 +139,20 @@ class StreamClient:
     def __init__(
         self, server: StreamServer, gateway: Gateway, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self.gateway, self.reader = gateway, reader
+        self.gateway = gateway
+        self.reader = ClientReader(reader, gateway.config, gateway.memory, server.limit)
+        """What the client sends: ``readline``, ``readuntil``, ``readexactly``."""
         self.session: Session | None = None
         """None until `sign_in`."""
         self.state: Any = None
         """For the transport."""
-        self._server, self._writer = server, writer
+        self._server, self._reader, self._writer = server, reader, writer
+        self._not_welcome: ServiceError | None = None
+        """Why it has got no session; that is counted already."""
+        self._must_prove: asyncio.TimerHandle | None = None
+        if gateway.config.asks_who:
+            wait_s = gateway.config.seconds("request.header.timeout.ms")
+            self._must_prove = asyncio.get_running_loop().call_later(wait_s, self._prove_late)
         self._out = ClientWriter(
             cast(asyncio.Transport, writer.transport), gateway.memory, server.write_timeout_s, server.transport
         )
@@ -157,7 +170,14 @@ class StreamClient:
         Forbidden, TooManyRequests; BadRequest for a field in two spellings.
         """
         fields = lower_names(headers or {})
-        session = await self.gateway.open_session(self._server.transport, fields, peer=self.peer)
+        try:
+            session = await self.gateway.open_session(self._server.transport, fields, peer=self.peer)
+        except ServiceError as error:
+            self._not_welcome = error
+            self.gateway.counters.refuse(error)
+            raise
+        if self._must_prove is not None:
+            self._must_prove.cancel()
         before, self.session = self.session, session
         if before is not None:
             before.on_close = None
@@ -241,11 +261,24 @@ class StreamClient:
         if not self._writer.transport.is_closing():
             self._writer.write(self._server.farewell(reason))
             self._writer.close()
-        if not self.reader.at_eof():
-            self.reader.feed_eof()
+        if not self._reader.at_eof():
+            self._reader.feed_eof()
+
+    def _prove_late(self) -> None:
+        """Who has proved nothing in that time would keep a place from others: over HTTP it goes as well."""
+        self.close(IDLE)
+
+    async def send_away(self, error: ServiceError) -> None:
+        """Sends the last bytes for a client whose connection ends for this error."""
+        if error is not self._not_welcome:
+            self.gateway.counters.refuse(error)
+        with contextlib.suppress(ConnectionError):
+            await self.write(self._server.refuse(error))
 
     async def end(self) -> None:
         """Ends the session, because the connection has ended."""
+        if self._must_prove is not None:
+            self._must_prove.cancel()
         session, self.session = self.session, None
         if session is not None:
             session.on_close = None

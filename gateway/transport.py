@@ -16,6 +16,7 @@ from kafka_gateway.markers import hookimpl
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.router import Route
 from kafka_gateway.session import Session
+from kafka_gateway.stream_server import StreamServer
 
 if TYPE_CHECKING:
     from kafka_gateway.core import Gateway
@@ -37,10 +38,12 @@ class Transport:
     """One way for requests to come in and replies to go out.
 
     ``name`` labels it in logs and prefixes its keys (``transport.<name>.*``). A transport over HTTP overrides
-    ``claims`` and ``handle``; one with a port of its own overrides ``lifespan``.
+    ``claims`` and ``handle``; one with a port of its own sets ``server``, or overrides ``lifespan``.
     """
 
     name: str = ""
+    server: StreamServer | None = None
+    """What accepts the clients of a port of its own; it is open around the gateway's serving."""
     port: int = 0
     """Of a transport with a port of its own: the one that it is bound to, once its ``lifespan`` has begun."""
 
@@ -82,7 +85,12 @@ class Transport:
     @contextlib.asynccontextmanager
     async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
         """Runs around the gateway's serving: open a port before the yield, stop taking work and close it after."""
-        yield
+        if self.server is None:
+            yield
+            return
+        async with self.server.open(gateway):
+            self.port = self.server.port
+            yield
 
 
 def refusal(error: ServiceError, request: HttpRequest | None = None) -> web.Response:

@@ -40,6 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         # What gateway.core, the kernel, has of the door, and the request that transports get.
         "gateway.door.access_log",
         "gateway.door.admission",
+        "gateway.door.bounded_content",
         "gateway.door.client_writer",
         "gateway.door.counters",
         "gateway.door.proofs",

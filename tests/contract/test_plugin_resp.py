@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import bcrypt
 import pytest
 
 from kafka_gateway.assembly.app import App, serve
@@ -120,6 +121,53 @@ async def test_errors_are_replies(redis: Redis) -> None:
     assert (await redis.ask("CALL", "nonsense"))[0] == b"400"
     assert (await redis.ask("CALL", "GET /topics/nothing"))[0] == b"404"
     assert (await redis.ask("FLUSHALL")) == "-ERR no such command, or with other arguments"
+    assert (await redis.ask("SUBSCRIBE", "t/stream?offset=earliest&")).startswith("-ERR ")  # is a name, and no more
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"GET / HTTP/1.1\r\n", "-ERR * and a number up to 8 was to come here"),
+        (b"*-1\r\n", "-ERR * and a number up to 8 was to come here"),
+        (b"*9\r\n", "-ERR * and a number up to 8 was to come here"),
+        (b"*1\r\n$\xff\r\n", "-ERR $ and a number up to 1099511627776 was to come here"),
+        (b"*1\r\n$99999999999\r\n", "-ERR A request has more than 20000 bytes; no more are taken (request.max.bytes)."),
+        (b"*" + b"1" * 30_000, "-ERR A request has more than 20000 bytes; no more are taken (request.max.bytes)."),
+    ],
+)
+@pytest.mark.parametrize("settings", [{"request.max.bytes": 20_000}])
+async def test_what_is_no_request_ends_the_connection_and_is_no_fault(
+    app: App, redis: Redis, sent: bytes, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.writer.write(sent)
+    assert await redis.receive() == told
+    assert await asyncio.wait_for(redis.reader.read(), 20) == b""
+    assert app.gateway.counters.refused.total() == 1
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    file = tmp_path / "users"
+    file.write_text(f"ada:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    return file
+
+
+async def test_who_must_prove_something_does_so_soon(plugin: ModuleType, users: Path) -> None:
+    plugins = Plugins(extra=[plugin], installed=False)
+    values = {"authentication.method": "BASIC", "authentication.basic.file": str(users), "port": 0}
+    values |= {"transport.resp.port": 0, "request.header.timeout.ms": 2000, "embedded.enable": True}
+    async with (
+        serve(load(plugins.config_keys()).with_values(values), plugins) as app,
+        Redis.connect(app) as ada,
+        Redis.connect(app) as silent,
+    ):
+        assert (await ada.ask("PUBLISH", "t", "1")).startswith("-ERR HTTP 401")
+        assert (await ada.ask("AUTH", "ada", "wrong")).startswith("-ERR HTTP 401")
+        assert await ada.ask("AUTH", "ada", "secret") == "+OK"
+        assert await silent.receive() == "-ERR idle for too long"
+        assert await ada.ask("PUBLISH", "t", "1") == 0
+        assert app.gateway.counters.refused["authentication"] == 2
 
 
 @pytest.mark.parametrize("settings", [{"access.log.enable": True}])

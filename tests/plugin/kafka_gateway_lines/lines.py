@@ -8,14 +8,12 @@ request prove who the client is.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kafka_gateway.config import Config
-from kafka_gateway.core import Gateway
-from kafka_gateway.errors import BadRequest, PayloadTooLarge, ServiceError
+from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.messages import Reply
 from kafka_gateway.stream_server import StreamClient, StreamServer
 from kafka_gateway.transport import Transport
@@ -25,25 +23,17 @@ class LinesTransport(Transport):
     name = "lines"
 
     def __init__(self, config: Config) -> None:
-        port, limit = config.integer("transport.lines.port"), config.integer("request.max.bytes")
-        self._server = StreamServer(self.name, self._serve, port=port, limit=limit)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
-        async with self._server.open(gateway):
-            self.port = self._server.port
-            yield
+        self.server = StreamServer(
+            self.name, self._serve, port=config.integer("transport.lines.port"), refuse=encode_error
+        )
 
     async def _serve(self, client: StreamClient) -> None:
-        try:
-            while (line := await read_line(client)).strip():
-                request_id, asked, headers, body = decode(line)
-                if client.session is None:
-                    await client.sign_in(headers)
-                reply = await client.ask(asked, headers, body)
-                await self._answer(client, request_id, reply)
-        except ServiceError as error:  # no session, or a line that is no request
-            await client.write(encode(status=error.status, body=described(error)))
+        while (line := await client.reader.readline()).strip():
+            request_id, asked, headers, body = decode(line)
+            if client.session is None:
+                await client.sign_in(headers)
+            reply = await client.ask(asked, headers, body)
+            await self._answer(client, request_id, reply)
 
     async def _answer(self, client: StreamClient, request_id: Any, reply: Reply) -> None:
         if isinstance(reply.body, bytes):
@@ -58,20 +48,13 @@ class LinesTransport(Transport):
         )
 
 
-async def read_line(client: StreamClient) -> bytes:
-    """The next line; empty when the client has left."""
-    try:
-        return await client.reader.readline()
-    except ValueError:
-        raise PayloadTooLarge("The line is longer than request.max.bytes.") from None
-
-
 def encode(**fields: Any) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-def described(error: ServiceError) -> dict[str, Any]:
-    return {"error_code": error.error_code, "message": error.message}
+def encode_error(error: ServiceError) -> bytes:
+    """For a client that gets no session, or sends a line that is no request."""
+    return encode(status=error.status, body={"error_code": error.error_code, "message": error.message})
 
 
 def decode(line: bytes) -> tuple[Any, str, Mapping[str, str], bytes]:

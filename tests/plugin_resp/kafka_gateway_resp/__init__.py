@@ -7,18 +7,18 @@ CALL "GET /topics" [body [content-type [accept]]]: status, media type and body o
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-from collections.abc import AsyncIterator
+from functools import partial
+from urllib.parse import quote as quoted
 
 from kafka_gateway.config import Config, ConfigKey
-from kafka_gateway.core import Gateway
 from kafka_gateway.errors import BadRequest, CloseReason, ServiceError
 from kafka_gateway.records import OutgoingRecord
 from kafka_gateway.stream import Payload
 from kafka_gateway.stream_server import StreamClient, StreamServer
 from kafka_gateway.transport import Transport, hookimpl
 
+quote = partial(quoted, safe="", errors="surrogateescape")
 BINARY = {"content-type": "application/vnd.kafka.binary.v2+json"}
 
 
@@ -26,32 +26,21 @@ class RespTransport(Transport):
     name = "resp"
 
     def __init__(self, config: Config) -> None:
-        port, limit = config.integer("transport.resp.port"), config.integer("request.max.bytes")
-        self._max = limit
-        self._server = StreamServer(self.name, self._serve, port=port, limit=limit, farewell=_farewell)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(self, gateway: Gateway) -> AsyncIterator[None]:
-        async with self._server.open(gateway):
-            self.port = self._server.port
-            yield
+        port = config.integer("transport.resp.port")
+        self.server = StreamServer(self.name, self._serve, port=port, farewell=_farewell, refuse=_error)
 
     async def _serve(self, client: StreamClient) -> None:
         while command := await self._command(client):
             try:
                 await self._run(client, command[0].upper(), command[1:])
-            except (ServiceError, ValueError) as error:
-                await client.write(b"-ERR %b\r\n" % str(error).encode())
+            except ServiceError as error:
+                await client.write(_error(error))
 
     async def _command(self, client: StreamClient) -> list[bytes]:
         """An array of bulk strings; empty when the client has left."""
-        parts: list[bytes] = []
-        for _ in range(int((await client.reader.readline())[1:] or 0)):
-            size = int((await client.reader.readline())[1:])
-            if not 0 <= size <= self._max:
-                raise ConnectionError("more than request.max.bytes")
-            parts.append((await client.reader.readexactly(size + 2))[:-2])
-        return parts
+        count = _number(b"*", await client.reader.readline() or b"*0", most=8)
+        sizes = (_number(b"$", await client.reader.readline()) for _ in range(count))
+        return [(await client.reader.readexactly(size + 2))[:-2] async for size in sizes]
 
     async def _run(self, client: StreamClient, name: bytes, words: list[bytes]) -> None:
         match name, [word.decode(errors="surrogateescape") for word in words]:
@@ -61,13 +50,13 @@ class RespTransport(Transport):
                 await client.sign_in({"authorization": "Basic " + base64.b64encode(b":".join(words)).decode()})
                 await client.write(b"+OK\r\n")
             case b"PUBLISH", [topic, _]:
-                reply = await client.ask(f"POST /topics/{topic}", BINARY, [OutgoingRecord(None, words[1])])
+                reply = await client.ask(f"POST /topics/{quote(topic)}", BINARY, [OutgoingRecord(None, words[1])])
                 row = (json.loads(reply.body).get("offsets") or [json.loads(reply.body)])[0]
                 if row.get("error_code"):
                     raise BadRequest(row.get("error") or row.get("message"))
                 await client.answer(reply, b":%d\r\n" % row["offset"])
             case b"SUBSCRIBE", [topic]:
-                reply = await client.ask(f"GET /topics/{topic}/stream", {"accept": "text/event-stream"})
+                reply = await client.ask(f"GET /topics/{quote(topic)}/stream", {"accept": "text/event-stream"})
                 if isinstance(reply.body, bytes):
                     raise BadRequest(json.loads(reply.body)["message"])
                 await client.write(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(words[0]), words[0]))
@@ -80,7 +69,15 @@ class RespTransport(Transport):
                 if not isinstance(reply.body, bytes):
                     client.follow(reply.body, lambda each: _array(b"payload", each.name.encode(), each.data), _end)
             case _:
-                raise ValueError("no such command, or with other arguments")
+                raise BadRequest("no such command, or with other arguments")
+
+
+def _number(kind: bytes, line: bytes, most: int = 1 << 40) -> int:
+    """What stands behind the kind of thing that must come now."""
+    digits = line[1:].strip()
+    if line[:1] != kind or not digits.isdigit() or (number := int(digits)) > most:
+        raise BadRequest(f"{kind.decode()} and a number up to {most} was to come here")
+    return number
 
 
 def _array(*parts: bytes) -> bytes:
@@ -94,6 +91,10 @@ def _messages(channel: bytes, payload: Payload) -> bytes:
 
 def _end(error: ServiceError | None) -> bytes:
     return _array(b"end", error.message.encode() if error else b"")
+
+
+def _error(error: ServiceError) -> bytes:
+    return b"-ERR %b\r\n" % error.message.encode()
 
 
 def _farewell(reason: CloseReason) -> bytes:
