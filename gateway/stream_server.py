@@ -27,7 +27,7 @@ from kafka_gateway.stream import Payload, Stream
 _log = logging.getLogger("gateway.stream_server")
 
 _STOP_S = 2.0
-"""How long a client that is told to go may take for the last bytes."""
+"""How long a client that is told to go may take for the last bytes, and for its own."""
 
 Serve = Callable[["StreamClient"], Awaitable[None]]
 
@@ -149,6 +149,8 @@ class StreamClient:
         self._server, self._reader, self._writer = server, reader, writer
         self._not_welcome: ServiceError | None = None
         """Why it has got no session; that is counted already."""
+        self._said_all = False
+        """Whether our side of the connection is closed."""
         self._must_prove: asyncio.TimerHandle | None = None
         if gateway.config.asks_who:
             wait_s = gateway.config.seconds("request.header.timeout.ms")
@@ -259,7 +261,8 @@ class StreamClient:
     def close(self, reason: CloseReason = GONE) -> None:
         """Says farewell and closes the connection; `serve` finds its end in the reader."""
         if not self._writer.transport.is_closing():
-            self._writer.write(self._server.farewell(reason))
+            if not self._said_all:
+                self._writer.write(self._server.farewell(reason))
             self._writer.close()
         if not self._reader.at_eof():
             self._reader.feed_eof()
@@ -269,20 +272,34 @@ class StreamClient:
         self.close(IDLE)
 
     async def send_away(self, error: ServiceError) -> None:
-        """Sends the last bytes for a client whose connection ends for this error."""
+        """Sends the last bytes for a client whose connection ends for this error.
+
+        What it still sends is read and dropped for a while: else the system would answer it with a reset, which may
+        overtake those bytes.
+        """
         if error is not self._not_welcome:
             self.gateway.counters.refuse(error)
-        with contextlib.suppress(ConnectionError):
+        await self._end_session()  # its streams send nothing more
+        with contextlib.suppress(ConnectionError, TimeoutError):
             await self.write(self._server.refuse(error))
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+                self._said_all = True
+                async with asyncio.timeout(_STOP_S):
+                    while await self._reader.read(PIECE):
+                        pass
 
-    async def end(self) -> None:
-        """Ends the session, because the connection has ended."""
+    async def _end_session(self) -> None:
         if self._must_prove is not None:
             self._must_prove.cancel()
         session, self.session = self.session, None
         if session is not None:
             session.on_close = None
             await self.gateway.close_session(session, SHUTDOWN if self.gateway.stopping else GONE)
+
+    async def end(self) -> None:
+        """Ends the session, because the connection has ended."""
+        await self._end_session()
         if self._out.look():
             self._out.unwatch()
         self._writer.close()

@@ -9,6 +9,7 @@ import importlib
 import json
 import logging
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -144,6 +145,31 @@ async def test_what_is_no_request_ends_the_connection_and_is_no_fault(
     assert await asyncio.wait_for(redis.reader.read(), 20) == b""
     assert app.gateway.counters.refused.total() == 1
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+async def test_who_is_sent_away_while_it_sends_hears_why(plugin: ModuleType) -> None:
+    """It may have a stream open, and the gateway may stop meanwhile."""
+    loop, plugins = asyncio.get_running_loop(), Plugins(extra=[plugin], installed=False)
+    values = {"port": 0, "transport.resp.port": 0, "embedded.enable": True}
+    async with (
+        serve(load(plugins.config_keys()).with_values(values), plugins) as app,
+        Redis.connect(app) as redis,
+    ):
+        client = socket.create_connection(("127.0.0.1", app.ports["resp"]))
+        client.setblocking(False)
+        await redis.ask("PUBLISH", "t", "1")
+        await loop.sock_sendall(client, b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nt\r\n")
+        assert (await loop.sock_recv(client, 1000)).startswith(b"*3\r\n$9\r\nsubscribe")
+        await loop.sock_sendall(client, b"nonsense\r\n")
+        told = b""
+        async with asyncio.timeout(20):
+            while part := await loop.sock_recv(client, 1000):
+                told += part
+        assert told.startswith(b"-ERR ")
+        await redis.ask("PUBLISH", "t", "1")
+        for _ in range(5):  # a connection that was closed answers with a reset
+            await loop.sock_sendall(client, b"x" * 10_000)
+    client.close()
 
 
 @pytest.fixture
