@@ -171,6 +171,8 @@ class Gateway:
         Between the decoding of a produce request and its handing to Kafka nothing is awaited, so requests that are
         dispatched one after the other reach Kafka in that order.
         """
+        if self.at_once.groups:
+            self.at_once.work()  # what came before reaches Kafka before
         self.running += 1
         session, headers = request.session, request.headers
         way = session.way or self.counters.way(session)
@@ -265,7 +267,7 @@ class Gateway:
             reply = await self._forward_late(request, elsewhere, plan)
             return reply
         except Exception as error:
-            reply = self.failed(request, error, plan, call)
+            reply = self.failed(request, error, plan, is_begun=call is not None)
             return reply
         finally:
             self.leave(request, way, plan, reply, started)
@@ -283,11 +285,11 @@ class Gateway:
             reply.headers += session.allowance.told(session.allowance.requests)
         return reply
 
-    def failed(self, request: Request, error: Exception, plan: Plan | None, call: Call | None) -> Reply:
-        """The reply to a request that an error has ended; a bug is one, too."""
+    def failed(self, request: Request, error: Exception, plan: Plan | None, *, is_begun: bool) -> Reply:
+        """The reply to a request that an error has ended; a bug is one, too. ``is_begun``: its handler was called."""
         if isinstance(error, ServiceError):
             self.admission.refused(request, error)
-            if call is None:
+            if not is_begun:
                 self.counters.refuse(error)
         elif isinstance(error, TimeoutError):
             error = RequestTimeout("request.timeout.ms has passed.")
@@ -314,6 +316,16 @@ class Gateway:
         self.counters.add(key, seconds, request.trace_id)
         way.running -= 1
         self.running -= 1
+        if self.stopping:
+            self._idle.set()
+
+    def leave_together(self, way: Way, transport: str, route: Route, counts: Mapping[int, int], started: float) -> None:
+        """As ``leave``, for requests to one route that are over at the same moment: how many, by status."""
+        seconds = time.perf_counter() - started
+        for status, count in counts.items():
+            self.counters.add_equal((transport, route.template, route.method, status), seconds, count)
+            way.running -= count
+            self.running -= count
         if self.stopping:
             self._idle.set()
 

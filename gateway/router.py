@@ -22,29 +22,37 @@ from kafka_gateway.rights import Need, Permission, read_permissions
 from kafka_gateway.service import Service
 
 if TYPE_CHECKING:
-    import asyncio
-
     from kafka_gateway.description import Channel, Description
-    from kafka_gateway.messages import Call, Response
+    from kafka_gateway.messages import Response
+    from kafka_gateway.session import Session
+
+
+Told = Callable[[Sequence[tuple[int, Any]]], None]
+"""Gets what has become of some of the bodies of one `AtOnce.begin`: the place of each among them, and its result."""
 
 
 class AtOnce(Protocol):
     """A handler in two halves, for a route whose requests wait for nothing but one answer of Kafka's.
 
-    ``Route.at_once``; what ``Route.handler`` does with the same call must be the same. ``Route.takes`` answers no
+    ``Route.at_once``; what ``Route.handler`` does with the same body must be the same. ``Route.takes`` answers no
     `Preparing` for a body of a format without schemas and of at most `gateway.at_once.BODY_MAX`.
     """
 
     def is_ready(self, params: Mapping[str, Any]) -> bool:
         """Whether ``begin`` would not have to wait. Asks nobody."""
 
-    def begin(self, call: Call) -> asyncio.Future[Any]:
-        """Begins the work; its result goes into ``end``. ServiceError as the handler's."""
+    def begin(self, params: Mapping[str, Any], session: Session, bodies: Sequence[Any], told: Told) -> None:
+        """Begins the work of requests with the same parameters, one for each of the bodies, in their order.
 
-    def end(self, call: Call, work: asyncio.Future[Any]) -> Response:
+        ``told`` is called on the event loop, in another turn of it, with what goes into ``end``; once for each body.
+        ``session`` is that of the first. An error that is raised is the answer to all, of which none was begun then.
+        """
+
+    def end(self, result: Any) -> Response:
         """The response, which has nothing to settle, and brings neither a stream nor records: there is nothing in it
-        that counts for its client's quota, or that the audit log tells. ``work`` is done. ServiceError as the
-        handler's."""
+        that counts for its client's quota, or that the audit log tells. ServiceError as the handler's.
+
+        ``result`` is what ``told`` got, or the error that ``begin`` has raised."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

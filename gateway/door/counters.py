@@ -72,6 +72,15 @@ class Counters:
         counts.count += 1
         counts.sum += seconds
 
+    def add_equal(self, key: tuple[str, str, str, int], seconds: float, number: int) -> None:
+        """Counts so many requests that took the same time."""
+        counts = self.requests.get(key)
+        if counts is None:
+            counts = self.requests[key] = Histogram()
+        counts.buckets[bisect_left(REQUEST_SECONDS, seconds)] += number
+        counts.count += number
+        counts.sum += seconds * number
+
     def way(self, session: Session) -> Way:
         """The numbers of the session's transport and listener; the session remembers them."""
         key = (session.transport, session.listener)

@@ -6,7 +6,6 @@ one connection in their order.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +13,19 @@ from typing import Any
 
 from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition, Unprocessable
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.kafka.ports.producing import Delivery, Producer
+from kafka_gateway.kafka.ports.producing import Delivery, GatewayProducer
 from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization, KafkaError, KafkaRetriable
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
+from kafka_gateway.router import Told
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.rest.bodies import Produced, ProduceReply
 from kafka_gateway.services.rest.partitions import find_partition
 from kafka_gateway.services.rest.schema_bodies import SchemaRecords
 from kafka_gateway.services.rest.topics import find_topic_v1
-from kafka_gateway.services.rest.v1_errors import v1_errors
+from kafka_gateway.services.rest.v1_errors import to_v1, v1_errors
+from kafka_gateway.session import Session
 
 
 class RecordsService:
@@ -33,7 +34,7 @@ class RecordsService:
     ``call.body`` is what services.rest.produce_bodies.RecordsReader makes of the body.
     """
 
-    def __init__(self, producer: Producer, admin: Admin, rules: TopicRules, dry_run: DryRunProducer) -> None:
+    def __init__(self, producer: GatewayProducer, admin: Admin, rules: TopicRules, dry_run: DryRunProducer) -> None:
         self._producer = producer
         self._rules = rules
         self._partitions = _KnownPartitions(admin)
@@ -90,7 +91,7 @@ class ToTopicAtOnce:
     """``POST /topics/{topic}`` in two halves (gateway/at_once.py), for topics that are known."""
 
     def __init__(
-        self, producer: Producer, rules: TopicRules, reply: Callable[[Sequence[Delivery], object], Response]
+        self, producer: GatewayProducer, rules: TopicRules, reply: Callable[[Sequence[Delivery], object], Response]
     ) -> None:
         self._producer, self._rules, self._reply = producer, rules, reply
         self._ready_until: dict[str, float] = {}
@@ -102,30 +103,32 @@ class ToTopicAtOnce:
             return True
         return self._producer.knows(topic) and self._rules.refusal(topic) is None
 
-    def begin(self, call: Call) -> asyncio.Future[list[Delivery]]:
-        topic, producer = call.params["topic"], self._producer
+    def begin(
+        self, params: Mapping[str, Any], session: Session, bodies: Sequence[Sequence[RecordToSend]], told: Told
+    ) -> None:
+        topic, producer = params["topic"], self._producer
         now = time.monotonic()
         if self._ready_until.get(topic, 0.0) <= now:
             if len(self._ready_until) >= _KNOWN_MAX:
                 self._ready_until.clear()
             self._ready_until[topic] = now + _LOOKED_AT_S
-            producer.ready(topic, call.session.rights)  # notes that it is used
-        return producer.send(topic, call.body)
+            producer.ready(topic, session.rights)  # notes that it is used
+        producer.send_each(topic, bodies, told)
 
-    def end(self, call: Call, work: asyncio.Future[list[Delivery]]) -> Response:
-        return self._reply(work.result(), call.body)
+    def end(self, result: Sequence[Delivery] | Exception) -> Response:
+        if isinstance(result, Exception):
+            raise result
+        return self._reply(result, None)
 
 
 class ToTopicAtOnceV1(ToTopicAtOnce):
     """The same of v1."""
 
-    def begin(self, call: Call) -> asyncio.Future[list[Delivery]]:
-        with v1_errors():
-            return super().begin(call)
-
-    def end(self, call: Call, work: asyncio.Future[list[Delivery]]) -> Response:
-        with v1_errors():
-            return super().end(call, work)
+    def end(self, result: Sequence[Delivery] | Exception) -> Response:
+        try:
+            return super().end(result)
+        except ServiceError as error:
+            raise to_v1(error) from error
 
 
 def _reply_v2(deliveries: Sequence[Delivery], records: object) -> Response:

@@ -133,6 +133,15 @@ class RecordsReader:
             PayloadTooLarge: more than ``records_max`` records or OBJECTS_MAX objects.
             What `SchemaReader.read` raises: formats with schemas.
         """
+        fast = self._fast.get(codec) if codec is not None else None
+        if fast is not None and len(body) <= OBJECTS_MAX:
+            try:
+                records = fast(body)
+            except (ValueError, BadRequest):
+                pass  # what is wrong is found out below
+            else:
+                if len(records) <= self._records_max:
+                    return records
         try:
             return self._read_body(body, codec, params, query)
         except (BadRequest, Unprocessable) as error:

@@ -142,6 +142,7 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
                 "dispatch a produce of 500, binary": partial(_dispatch, gateway, session, 500, "binary"),
                 "read 500 records": encoded,
                 "an envelope with a produce": await _envelope(gateway),
+                "16 envelopes with a produce, of one turn": await _envelope(gateway, 16),
                 "16 frames of a client": _incoming_frames(),
                 "a batch to 1,000 event streams": _fan_out(gateway, session),
                 UNDER_RIGHTS: _fan_out_under_rights(Path(folder)),
@@ -178,7 +179,7 @@ async def _begin(gateway: Gateway, session: Session) -> Operation:
     return run
 
 
-async def _envelope(gateway: Gateway) -> Operation:
+async def _envelope(gateway: Gateway, count: int = 1) -> Operation:
     session, client = await gateway.open_session("websocket", {}), Client()
     settings = EnvelopeSettings.of(gateway.config)
     envelope = EnvelopeSession(settings, cast(Any, client), session, gateway, {}, "http://gateway.example")
@@ -187,11 +188,12 @@ async def _envelope(gateway: Gateway) -> Operation:
 
     async def run() -> None:
         before = client.got
-        envelope.take(message)
+        for _ in range(count):
+            envelope.take(message)
         async with asyncio.timeout(10):
-            while client.got == before:  # noqa: ASYNC110  # it waits for nothing but the loop
+            while client.got < before + count:  # noqa: ASYNC110  # it waits for nothing but the loop
                 await asyncio.sleep(0)
-        assert client.got == before + 1
+        assert client.got == before + count
 
     await run()
     await run()  # from now on no task serves them

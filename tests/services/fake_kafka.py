@@ -20,7 +20,7 @@ from kafka_gateway.errors import (
 from kafka_gateway.kafka.consuming.anchors import Anchors
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
-from kafka_gateway.kafka.ports.producing import Delivery, SizeLimit
+from kafka_gateway.kafka.ports.producing import Delivery, Outcomes, SizeLimit
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener, TailStart
 from kafka_gateway.kafka.ports.topics import (
     ConfigEntry,
@@ -30,6 +30,7 @@ from kafka_gateway.kafka.ports.topics import (
     TopicInfo,
     TopicPartition,
 )
+from kafka_gateway.kafka.producing.outcomes import send_one_by_one
 from kafka_gateway.kafka_errors import OffsetOutOfRange
 from kafka_gateway.records import Headers, OutgoingRecord, RecordBatch, RecordsEncoder, RecordToSend
 from kafka_gateway.rights import Rights
@@ -215,6 +216,9 @@ class FakeProducer:
             self._kafka.add_topic(topic)
         future.set_result([self._deliver(topic, record, partition) for record in records])
         return future
+
+    def send_each(self, topic: str, batches: Sequence[Sequence[RecordToSend]], told: Outcomes) -> None:
+        send_one_by_one(self, topic, batches, told)
 
     def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> FakeSending:
         records = as_values(records)

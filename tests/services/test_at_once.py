@@ -31,6 +31,11 @@ def produce(rest: Rest, topic: str = "t", body: bytes = BODY, query: Any = NOTHI
     return Request(rest.session, "POST", f"/topics/{topic}", query, fields, body, rest.base_url)
 
 
+def sent_values(fake: FakeKafka) -> list[bytes]:
+    """What has reached Kafka, in its order."""
+    return [record.value for name, call in fake.calls if name == "send" for record in call[1]]  # type: ignore[index]
+
+
 async def planned(rest: Rest, request: Request) -> Plan | None:
     await rest.gateway.dispatch(produce(rest, request.path.rpartition("/")[2]))
     return rest.gateway.at_once.plan(request)
@@ -77,8 +82,49 @@ async def test_rights_are_asked_for(rest: Rest, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(rest.gateway.admission, "admit", forbid)
     replies: list[Reply] = []
     assert rest.gateway.at_once.begin(plan, request, replies.append)
+    rest.gateway.at_once.work()
     assert [reply.status for reply in replies] == [403]
     assert not [name for name, _ in fake.calls if name == "send"]
+
+
+async def test_what_comes_in_one_turn_is_answered_each_for_itself(
+    rest: Rest, fake: FakeKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = produce(rest)
+    plan = await planned(rest, request)
+    assert plan is not None
+    fake.calls.clear()
+    replies: list[Reply] = []
+    last: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def broken(reply: Reply) -> None:
+        raise RuntimeError("this one cannot be told")
+
+    bodies = [b'{"records":[{"value":%d}]}' % number for number in range(3)]
+    for body, answered in ((bodies[0], replies.append), (b"{", replies.append), (bodies[1], broken)):
+        assert rest.gateway.at_once.begin(plan, produce(rest, body=body), answered)
+    assert rest.gateway.at_once.begin(plan, produce(rest, body=bodies[2]), last.set_result)
+    assert rest.gateway.running == 4
+    assert not fake.calls, "in another turn"
+    replies.append(await last)
+    assert sorted(reply.status for reply in replies) == [200, 200, 400]
+    assert len({reply.request_id for reply in replies}) == 3
+    assert sent_values(fake) == [b"0", b"1", b"2"]
+    assert "this one cannot be told" in caplog.text
+    assert rest.gateway.running == 0
+    assert rest.gateway.counters.requests["test", "/topics/{topic}", "POST", 200].count == 4  # one of them planned
+
+
+async def test_what_is_dispatched_later_does_not_overtake_it(rest: Rest, fake: FakeKafka) -> None:
+    """Both in one turn of the event loop, on one connection."""
+    request = produce(rest)
+    plan = await planned(rest, request)
+    assert plan is not None
+    fake.calls.clear()
+    replies: list[Reply] = []
+    assert rest.gateway.at_once.begin(plan, produce(rest, body=b'{"records":[{"value":"first"}]}'), replies.append)
+    await rest.gateway.dispatch(produce(rest, body=b'{"records":[{"value":"second"}]}'))
+    assert sent_values(fake) == [b'"first"', b'"second"']
 
 
 LEFT_TO_DISPATCH: dict[str, Callable[[Rest], object]] = {
@@ -181,12 +227,11 @@ async def test_an_envelope_does_not_overtake_one_that_waits(fake: FakeKafka, sta
         assert bool(session.tasks) == (number < 2)
         await channel.next()
     slow.known.clear()
-    client._at_once.clear()
+    client._known.sets.clear()
     client.take(envelope(3, 3))
     client.take(envelope(4, 4))  # which could be begun: its topic is known, and so is what it is begun with
     await asyncio.sleep(0)
     slow.known.set()
     await channel.next()
     await channel.next()
-    values = [record.value for name, call in fake.calls if name == "send" for record in call[1]]  # type: ignore[index]
-    assert values == [b"0", b"1", b"2", b"3", b"4"]
+    assert sent_values(fake) == [b"0", b"1", b"2", b"3", b"4"]

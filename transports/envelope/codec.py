@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import functools
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -113,6 +114,8 @@ _data_decoder = msgspec.json.Decoder(_Data)
 
 _ID_FIRST = (b'{"id":"', b'{"id": "')
 """How heads begin that a EnvelopeReader knows again: as JavaScript, Go and Java write them, and as Python does."""
+_PLAIN_ID = re.compile(rb'"[ !#-\[\]-~]{0,%d}"' % (ID_MAX - 2)).match
+"""An id that a reply repeats as it is: ASCII that is printed, without a backslash."""
 _REMEMBERED_MAX = 4096
 """Bytes of a head that a EnvelopeReader remembers."""
 
@@ -134,17 +137,15 @@ class EnvelopeReader:
 
     def read(self, message: bytes) -> Envelope | None:
         """As the function ``read``."""
-        like = self._like
-        if like is not None and message.startswith(self._first):
-            start = len(self._first)
-            quote = message.find(b'"', start, start + ID_MAX - 1)
-            if quote > 0 and message.startswith(self._rest, quote):
-                id = message[start - 1 : quote + 1]
-                if id.isascii() and 0x5C not in id and str(id, "ascii").isprintable():
-                    content = message[quote + len(self._rest) :]
-                    return Envelope(
-                        id, like.method, like.path, like.type, like.accept, like.headers, like.more, content, None
-                    )
+        like, first = self._like, self._first
+        if like is not None and message.startswith(first):
+            found = _PLAIN_ID(message, len(first) - 1)
+            if found is not None:
+                end, rest = found.end(), self._rest
+                if message.startswith(rest, end - 1):
+                    again: Envelope = like.__copy__()  # type: ignore[attr-defined]  # in C
+                    again.id, again.content = found[0], message[end - 1 + len(rest) :]
+                    return again
         part = read(message, self._heartbeat)
         if (
             part is not None

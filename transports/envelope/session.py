@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import cast
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import (
@@ -22,7 +21,6 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
-from kafka_gateway.plans import Plan
 from kafka_gateway.query import parse_query
 from kafka_gateway.request_ids import new_id
 from kafka_gateway.route_traits import takes_pieces, waits
@@ -32,6 +30,7 @@ from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
 from kafka_gateway.transports.envelope.identities import Identities
+from kafka_gateway.transports.envelope.known_requests import Known, KnownRequests
 from kafka_gateway.transports.envelope.replying import reply as reply_messages
 from kafka_gateway.transports.envelope.replying import short_reply
 from kafka_gateway.transports.envelope.request_headers import RequestHeaders
@@ -47,9 +46,6 @@ log = logging.getLogger("gateway.websocket")
 
 _REPLY_HEADERS = frozenset({"location", "retry-after", "etag", "warning", "www-authenticate"})
 _READING = ("GET", "HEAD")
-_REMEMBERED_MAX = 64
-_PATH_MAX = 1024
-"""Characters of a path that is remembered."""
 
 
 class EnvelopeSession:
@@ -66,7 +62,6 @@ class EnvelopeSession:
     __slots__ = (
         "_access",
         "_acknowledged",
-        "_at_once",
         "_base_url",
         "_binary",
         "_bodies",
@@ -77,6 +72,8 @@ class EnvelopeSession:
         "_headers",
         "_holds",
         "_identities",
+        "_is_plain",
+        "_known",
         "_loop",
         "_read",
         "_reply_headers",
@@ -110,10 +107,11 @@ class EnvelopeSession:
         self._form = form or settings.form
         self._binary = binary or settings.binary
         self._reply_headers = reply_headers
+        self._is_plain = self._form in (None, Form.DETACHED) and not reply_headers
+        """Whether a reply is as `short_reply` makes it, if its request asks for nothing else."""
         self._text_only = text_only
         self._headers = RequestHeaders(headers, gateway.proofs.shown(session.proof))
-        self._at_once: dict[tuple[str, str | None, str | None], tuple[Plan, str, Mapping[str, str]]] = {}
-        """By path as it was sent, accept and type: what requests are begun with that need no task."""
+        self._known = KnownRequests(gateway.at_once)
         self._identities = Identities(gateway, session)
         self._read = envelope.EnvelopeReader(settings.heartbeat).read
         self._loop = asyncio.get_running_loop()
@@ -148,6 +146,9 @@ class EnvelopeSession:
             self._refuse(error, Envelope(error.id, "-", "-", None, None, None, False, b"", error.form))
             return
         if part is None:
+            return
+        known = self._known.sets.get((part.path, part.accept, part.type))
+        if known is not None and self._begin_at_once(part, known):
             return
         if part.method is envelope.ACK:
             stream = self._acknowledged.get(part.id) if self._acknowledged is not None else None
@@ -189,10 +190,6 @@ class EnvelopeSession:
         session = self._session
         if session.closed is not None:
             return
-        if body is None and part.headers is None and not self._changing and part.method == "POST":
-            known = self._at_once.get((part.path, part.accept, part.type))
-            if known is not None and self._begin_at_once(part, *known):
-                return
         path, query = part.path, ""
         if path[:1] != "/" or "?" in path or "#" in path:
             path, query = part.target
@@ -207,7 +204,10 @@ class EnvelopeSession:
             default_generation=self._settings.generation,
             settles=True,
         )
-        self._enter()
+        self._running += 1
+        if self._running >= self._settings.requests_max:
+            self._channel.hold()
+            self._holds = True
         # Session.spawn costs more: it has the loop call it back at the end of every task.
         own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
         task = self._loop.create_task(self._serve(request, part, own))
@@ -219,55 +219,53 @@ class EnvelopeSession:
         self._unanswered.begin()
         self._changing += 1
         if body is None and part.headers is None:
-            self._remember(part, request)
+            self._known.remember(part, request)
 
-    def _enter(self) -> None:
+    # --- requests without a task (gateway/at_once.py) ---------------------------------------------------------------
+
+    def _begin_at_once(self, part: Envelope, known: Known) -> bool:
+        """Begins the request, if it needs no task. Only while no task is at work on another one that changes something:
+        what comes later must not reach Kafka before that."""
+        session, content = self._session, part.content
+        if (
+            part.method != "POST"
+            or part.headers is not None
+            or part.more
+            or content[:1] != b"{"
+            or len(content) > self._settings.body_max
+            or self._changing
+            or self._bodies is not None
+            or self._sequences
+            or session.closed is not None
+            or session.principal.until < time.monotonic()
+        ):
+            return False
+        plan, path, headers = known
+        request = Request(session, "POST", path, NOTHING, headers, content, self._base_url)
+        started = time.perf_counter() if self._access.enabled else 0.0
+        if not self._gateway.at_once.begin(plan, request, partial(self._answer, part, started)):
+            return False
         self._running += 1
         if self._running >= self._settings.requests_max:
             self._channel.hold()
             self._holds = True
-
-    # --- requests without a task (gateway/at_once.py) ---------------------------------------------------------------
-
-    def _remember(self, part: Envelope, request: Request) -> None:
-        """Keeps what requests of this kind are begun with, where they need no task."""
-        plan = self._gateway.at_once.plan(request)
-        key = (part.path, part.accept, part.type)
-        if plan is None:
-            self._at_once.pop(key, None)
-        elif len(part.path) <= _PATH_MAX and len(part.accept or "") + len(part.type or "") < 256:
-            if len(self._at_once) >= _REMEMBERED_MAX:
-                self._at_once.clear()
-            self._at_once[key] = plan, request.path, request.headers
-
-    def _begin_at_once(self, part: Envelope, plan: Plan, path: str, headers: Mapping[str, str]) -> bool:
-        """Begins the request. Only while no task is at work on another one that changes something: what comes later
-        must not reach Kafka before that."""
-        session = self._session
-        if session.principal.until < time.monotonic():
-            return False
-        request = Request(session, part.method, path, NOTHING, headers, part.content, self._base_url)
-        started = time.perf_counter() if self._access.enabled else 0.0
-        self._enter()
         self._unanswered.begin()
-        if self._gateway.at_once.begin(plan, request, partial(self._answer, part, started)):
-            return True
-        self._unanswered.end()
-        self._leave()
-        return False
+        return True
 
     def _answer(self, part: Envelope, started: float, reply: Reply) -> None:
         """Sends the reply to what was begun."""
         try:
             if self._session.closed is None:
-                body = cast(bytes, reply.body)
+                body: bytes = reply.body  # type: ignore[assignment]  # `RequestsAtOnce.begin`
                 message = None
-                if part.form is None and self._form is None and part.id is not None and not self._reply_headers:
+                if self._is_plain and part.id is not None and (self._form is not None or part.form is None):
                     message = short_reply(part.id, reply.status, reply.media_type, body, self._settings.reply_max)
-                if message is not None:
-                    self.send(message)
-                else:
+                if message is None:
                     self._reply(reply, body, part, "POST")
+                elif self._wrap is None:
+                    self._channel.send(message, self._binary)
+                else:
+                    self.send(message)
                 if self._access.enabled:
                     self._log(self._session, part, reply, len(body), started)
         finally:
@@ -352,7 +350,7 @@ class EnvelopeSession:
         own = self._session
         await self._gateway.proofs.renew(own, request.headers, f"{request.method} {request.path}")
         self._headers.inherit(self._gateway.proofs.shown(own.proof))
-        self._at_once.clear()
+        self._known.sets.clear()
 
     # --- out --------------------------------------------------------------------------------------------------------
 

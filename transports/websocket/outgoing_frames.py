@@ -78,10 +78,11 @@ class OutgoingFrames:
     def send(self, payload: bytes | memoryview, binary: bool = False) -> None:
         """Sends a message, together with whatever else is sent in this turn of the loop. Never waits."""
         self._sent_at = self._loop.time()
-        first = BINARY if binary else TEXT
-        if self._compressor is not None and len(payload) >= _COMPRESS_FROM:
-            payload, first = deflated(self._compressor, payload, self._fresh_compressor), first | 0x40
-        self._frame(first, payload)
+        if self._compressor is None or len(payload) < _COMPRESS_FROM:
+            self._frame(BINARY if binary else TEXT, payload)
+            return
+        payload = deflated(self._compressor, payload, self._fresh_compressor)
+        self._frame((BINARY if binary else TEXT) | 0x40, payload)
 
     def send_at_once(self, start: bytes, rest: bytes) -> None:
         """As ``send``, for a text message in two parts that does not wait for the end of the turn."""
@@ -224,12 +225,11 @@ class OutgoingFrames:
             return
         length = len(payload)
         head = frame_head(length, first)
-        if not self._out:
+        if not (out := self._out):
             self._loop.call_soon(self._flush)
-        self._out.append(head)
-        self._out.append(payload)
-        self._out_bytes += length + len(head)
-        if self._out_bytes >= _FLUSH_AT:
+        out += (head, payload)
+        size = self._out_bytes = self._out_bytes + length + len(head)
+        if size >= _FLUSH_AT:
             self._flush()
 
     def _flush(self) -> None:

@@ -20,7 +20,7 @@ from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopi
 from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader, Rebalanced
 from kafka_gateway.kafka.ports.kafka import Kafka
 from kafka_gateway.kafka.ports.members import GroupReader, GroupWork, Member, MemberListener
-from kafka_gateway.kafka.ports.producing import Producer, Transactions
+from kafka_gateway.kafka.ports.producing import GatewayProducer, Transactions
 from kafka_gateway.kafka.ports.tails import Tails
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
@@ -49,7 +49,7 @@ class CallersKafka:
         self.others = others
         self._credentials = credentials
         # A service may take a part once, when it is made, and use it for ever.
-        self._producer = cast(Producer, _Of(lambda: self.callers.producer))
+        self._producer = cast(GatewayProducer, _Of(lambda: self.callers.producer))
         self._admin = cast(Admin, _Of(lambda: self.callers.admin))
         self._administration = cast(Administration, _Of(lambda: self.callers.administration))
         self._reader = cast(Reader, _Of(lambda: self.callers.reader))
@@ -79,7 +79,7 @@ class CallersKafka:
         return (await self._credentials.lease_of_socket(session)).kafka
 
     @property
-    def producer(self) -> Producer:
+    def producer(self) -> GatewayProducer:
         return self._producer
 
     @property

@@ -15,7 +15,7 @@ from kafka_gateway.kafka.ports.administration import Administration
 from kafka_gateway.kafka.ports.compacted_logs import CompactedLog, CompactedTopic, LogListener
 from kafka_gateway.kafka.ports.consuming import Consumer, ConsumerSettings, Reader, Rebalanced
 from kafka_gateway.kafka.ports.members import GroupReader, GroupWork, Member, MemberListener
-from kafka_gateway.kafka.ports.producing import Producer, Transactions
+from kafka_gateway.kafka.ports.producing import GatewayProducer, Transactions
 from kafka_gateway.kafka.ports.tails import Tails
 from kafka_gateway.records import RecordsEncoder
 from kafka_gateway.session import Session
@@ -42,7 +42,7 @@ class Kafka(Protocol):
         never the gateway's (websocket-proxy.md §1.3.4). Unauthorized if the client brings none, or wrong ones."""
 
     @property
-    def producer(self) -> Producer: ...
+    def producer(self) -> GatewayProducer: ...
     @property
     def admin(self) -> Admin: ...
     @property

@@ -41,6 +41,10 @@ class SizeLimit(NamedTuple):
     """Whether records are compressed: then nobody knows before whether one is too large for its topic."""
 
 
+Outcomes = Callable[[Sequence[tuple[int, "list[Delivery] | Exception"]]], None]
+"""Gets what has become of some batches: the place of each among those that were sent together, and its deliveries."""
+
+
 class Producer(Protocol):
     @property
     def size_limit(self) -> SizeLimit: ...
@@ -75,6 +79,17 @@ class Producer(Protocol):
 
     def knows(self, topic: str) -> bool:
         """Whether ``ready`` would say None. Asks nobody, and nothing follows from it."""
+
+
+class GatewayProducer(Producer, Protocol):
+    """The producer that all clients share, or all with the same credentials."""
+
+    def send_each(self, topic: str, batches: Sequence[Sequence[RecordToSend]], told: Outcomes) -> None:
+        """As ``send`` for one batch after the other; raises nothing.
+
+        ``told`` gets the deliveries of each batch, or why it has none, once, in later turns of the event loop; those
+        that are complete at the same time together.
+        """
 
 
 class Transactions(Protocol):

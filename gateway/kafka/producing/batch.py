@@ -43,6 +43,7 @@ class Batch(msgspec.Struct, eq=False):
     cost_bytes: int
     sent_at: float
     future: asyncio.Future[list[Delivery]]
+    """Or an `Outcome`, which is told in the same way."""
     sender: BatchSender
     transport: str
     """The transport by which the records came; empty outside of requests."""

@@ -15,7 +15,7 @@ from typing import Any
 import confluent_kafka
 
 from kafka_gateway.kafka.producing.batch import Batch
-from kafka_gateway.kafka.producing.sender import Sender
+from kafka_gateway.kafka.producing.sender import Queued, Sender
 from kafka_gateway.records import OutgoingRecord, RecordToSend
 
 _KEPT = 200_000
@@ -77,13 +77,10 @@ class EmbeddedSender(Sender):
 
     times: EmbeddedTimes
 
-    def send(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> bool:
+    def send_all(self, queued: Sequence[Queued], count: int, cost_bytes: int) -> list[Batch]:
         now_ms = int(time.time() * 1000)
-        stamped = [
-            OutgoingRecord(each.key, each.value, each.partition, each.timestamp_ms or now_ms, each.headers)
-            for each in records
-        ]
-        return super().send(batch, stamped, partition)
+        stamped = [(batch, _stamped(records, now_ms), partition) for batch, records, partition in queued]
+        return super().send_all(stamped, count, cost_bytes)
 
     def reports(
         self, batch: Batch, records: Sequence[RecordToSend]
@@ -99,3 +96,10 @@ class EmbeddedSender(Sender):
             lambda index, error, message: delivered(index, error, message if error else stored(index, message)),
             lambda error, message: alone(error, message if error else stored(0, message)),
         )
+
+
+def _stamped(records: Sequence[RecordToSend], now_ms: int) -> Sequence[RecordToSend]:
+    return [
+        OutgoingRecord(each.key, each.value, each.partition, each.timestamp_ms or now_ms, each.headers)
+        for each in records
+    ]

@@ -22,12 +22,15 @@ import confluent_kafka
 
 from kafka_gateway.errors import ServiceError, ShuttingDown, TooManyRequests, Unavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.admin import Admin
-from kafka_gateway.kafka.ports.producing import Delivery
+from kafka_gateway.kafka.ports.producing import Delivery, Outcomes
 from kafka_gateway.kafka.producing.batch import Batch, FollowedBatch, of_topic
+from kafka_gateway.kafka.producing.costs import RECORD_COST_BYTES, cost_of
 from kafka_gateway.kafka.producing.delivery_watch import DeliveryWatch
+from kafka_gateway.kafka.producing.demand_checks import DemandChecks
 from kafka_gateway.kafka.producing.embedded_times import EmbeddedSender, EmbeddedTimes
 from kafka_gateway.kafka.producing.first_connections import FirstConnection, FirstConnections, Lazily
 from kafka_gateway.kafka.producing.known_topics import KnownTopics
+from kafka_gateway.kafka.producing.outcomes import Collected, Outcome, send_one_by_one
 from kafka_gateway.kafka.producing.producer_settings import largest_batch, patience_s, size_limit
 from kafka_gateway.kafka.producing.rerouting import Rerouting
 from kafka_gateway.kafka.producing.sender import FULL, Sender
@@ -41,15 +44,10 @@ from kafka_gateway.rights import Rights
 
 _log = logging.getLogger("gateway.kafka.producer")
 
-RECORD_COST_BYTES = 400
-"""What a queued record costs beside its content: librdkafka's 118 to 259 bytes (reliability.md §3g) and our own."""
-
 _REFUSED = (
     "Authentication to Kafka failed: it takes the credentials no more; the outcome is unknown: the record may have "
     "been stored"
 )
-_CHECK_S = 1.0
-"""How long the sends to a topic wait, at most, for word of what it demands."""
 MOST_SKIPPED_LINGER_MS = 5.0
 """An operator who gives a longer ``linger.ms`` wants it for lone clients, too."""
 
@@ -102,9 +100,7 @@ class KafkaProducer:
         """Whether the last batch found the queue full, and nothing has left it since."""
         self._topics = KnownTopics(admin, create_topics, self._learn)
         self._asking_limits: dict[str, asyncio.Task[None]] = {}
-        self._checks: dict[str, list[tuple[int, int, Callable[[], None]]]] = {}
-        """What waits for word of its topic's demands: records, bytes, what sends them."""
-        self._checking: dict[str, asyncio.Task[None]] = {}
+        self._checks = DemandChecks(self._ask_limit, self._count)
         self._trouble = DeliveryWatch(admin, self._open, self._tell)
         self._closing = False
         config = clients.producer_config()
@@ -215,53 +211,63 @@ class KafkaProducer:
             future.set_result([])
             return future
         refused = self._refused(topic, records, cost)
-        if not refused and not self._checks:
+        if not refused and not self._checks.waiting:
             return self._send(topic, records, partition, cost, False)
-        if (self._checks and topic in self._checks) or (refused and not self._limits.is_sure(topic)):
+        if topic in self._checks.waiting or (refused and not self._limits.is_sure(topic)):
             future = self._loop.create_future()
-            self._when_checked(
+            self._checks.send_later(
                 topic, len(records), cost, lambda: pass_on(self._send_split(topic, records, partition, cost), future)
             )
             return future
         return self._send_split(topic, records, partition, cost, refused)
 
+    def send_each(self, topic: str, batches: Sequence[Sequence[RecordToSend]], told: Outcomes) -> None:
+        """See the port. What is looked at for every send is looked at once for all of them, if nothing is special."""
+        rules = self._limits.rules.get(topic)
+        records = [record for batch in batches for record in batch]
+        costs = [cost_of(batch) for batch in batches]
+        cost = sum(costs)
+        if (
+            self._closing
+            or self._open_bytes + cost > self._queue_bytes
+            or self._open_records + len(records) > self._queue_records
+            or self._checks.waiting
+            or self._routes
+            or self._moves
+            or self._topics.absent
+            or (rules is not None and self._refused(topic, records, cost))
+        ):
+            send_one_by_one(self, topic, batches, told)
+            return
+        collected = Collected(told)
+        now, sender, transport, opened = self._loop.time(), self._wide, CURRENT.get()[0], self._open
+        queued: list[tuple[Batch, Sequence[RecordToSend], int | None]] = []
+        for place, content in enumerate(batches):
+            size = len(content)
+            outcome: Any = Outcome(collected, place)
+            one = Batch(topic, [None] * size, size, costs[place], now, outcome, sender, transport)
+            opened[one] = None
+            queued.append((one, content, None))
+        self._count(len(records), cost)
+        if complete := sender.send_all(queued, len(records), cost):
+            self._finish(complete)
+        self._trouble.sent()
+
+    def _count(self, records: int, size_bytes: int) -> None:
+        self._open_records += records
+        self._open_bytes += size_bytes
+
     def follow(self, topic: str, records: Sequence[RecordToSend], progress: Callable[[], None]) -> Followed:
         """See the port."""
         cost = self._admit(records)
         refused = self._refused(topic, records, cost)
-        if (self._checks and topic in self._checks) or (refused and not self._limits.is_sure(topic)):
+        if topic in self._checks.waiting or (refused and not self._limits.is_sure(topic)):
             later = FollowedLater(len(records))
-            self._when_checked(
+            self._checks.send_later(
                 topic, len(records), cost, lambda: later.begin(self._follow_split(topic, records, progress, cost))
             )
             return later
         return self._follow_split(topic, records, progress, cost, refused)
-
-    def _when_checked(self, topic: str, size: int, cost: int, send: Callable[[], None]) -> None:
-        """Sends when Kafka has told what the topic demands now. Calls for one topic keep their order."""
-        waiting = self._checks.get(topic)
-        if waiting is None:
-            waiting = self._checks[topic] = []
-            self._checking[topic] = self._loop.create_task(self._check(topic))
-        self._open_records += size
-        self._open_bytes += cost
-        waiting.append((size, cost, send))
-
-    async def _check(self, topic: str) -> None:
-        try:
-            async with asyncio.timeout(_CHECK_S):
-                await self._ask_limit(topic)
-        except TimeoutError:
-            _log.info("what topic %s demands of records was not told in time: what was told before counts", topic)
-        finally:
-            self._send_checked(topic)
-
-    def _send_checked(self, topic: str) -> None:
-        self._checking.pop(topic, None)
-        for size, cost, send in self._checks.pop(topic, ()):
-            self._open_records -= size
-            self._open_bytes -= cost
-            send()
 
     def _send_split(
         self,
@@ -277,7 +283,7 @@ class KafkaProducer:
         if 0 < len(refused) < len(records):
             split = parts(records, refused)
             sent = [
-                self._send(topic, one.records, partition, _cost(one.records), one.places is refused) for one in split
+                self._send(topic, one.records, partition, cost_of(one.records), one.places is refused) for one in split
             ]
             return together(split, sent)
         return self._send(topic, records, partition, cost, bool(refused))
@@ -295,7 +301,7 @@ class KafkaProducer:
         if 0 < len(refused) < len(records):
             split = parts(records, refused)
             followed = [
-                self._follow(topic, one.records, progress, _cost(one.records), one.places is refused) for one in split
+                self._follow(topic, one.records, progress, cost_of(one.records), one.places is refused) for one in split
             ]
             return FollowedApart(split, followed)
         return self._follow(topic, records, progress, cost, bool(refused))
@@ -338,7 +344,7 @@ class KafkaProducer:
         """What the records count for the queue. ShuttingDown, TooManyRequests."""
         if self._closing:
             raise ShuttingDown()
-        size, cost = len(records), _cost(records)
+        size, cost = len(records), cost_of(records)
         if self._open_records and (
             self._open_bytes + cost > self._queue_bytes or self._open_records + size > self._queue_records
         ):
@@ -363,13 +369,15 @@ class KafkaProducer:
         # Every record of a client comes by here: what is added up is added up once for all batches.
         numbers, opened, told, now = self._numbers, self._open, self._told, self._loop.time()
         seconds = numbers.produce_seconds
-        bounds, buckets = seconds.bounds, seconds.buckets
-        stored: dict[tuple[str, str], list[int]] = {}
-        ended: list[Batch] = []
+        bounds, buckets, moves = seconds.bounds, seconds.buckets, self._moves
+        ended = records = size_bytes = 0
+        sum_s = 0.0
+        transport = topic = None
+        stored: list[int] = []
         for batch in batches:
             if batch.has_more_to_come():
                 continue
-            if (batch.refused or self._moves) and self._rerouting.completed(batch):
+            if (batch.refused or moves) and self._rerouting.completed(batch):
                 continue
             if batch in opened:
                 del opened[batch]
@@ -377,32 +385,32 @@ class KafkaProducer:
                 told.discard(batch)
             else:
                 continue
-            ended.append(batch)
+            ended += 1
             size, cost_bytes, took_s = len(batch.rows), batch.cost_bytes, now - batch.sent_at
-            self._open_bytes -= cost_bytes
-            self._open_records -= size
+            records += size
+            size_bytes += cost_bytes
             buckets[bisect_left(bounds, took_s)] += 1  # Histogram.add, which would be another call
-            seconds.sum += took_s
-            size_bytes = cost_bytes - size * RECORD_COST_BYTES
+            sum_s += took_s
+            content_bytes = cost_bytes - size * RECORD_COST_BYTES
             if batch.errors is not None:
                 numbers.produce_errors.update(batch.errors)
                 taken = size - len(batch.errors)
                 # How many bytes of them were stored is not worth a look at every record.
-                size, size_bytes = taken, size_bytes * taken // size
+                size, content_bytes = taken, content_bytes * taken // size
             if size:
-                counts = stored.get((batch.transport, batch.topic))
-                if counts is None:
-                    stored[batch.transport, batch.topic] = [size, size_bytes]
-                else:
-                    counts[0] += size
-                    counts[1] += size_bytes
-            if not batch.future.done():
-                batch.future.set_result(batch.rows)
+                if batch.topic is not topic or batch.transport is not transport:
+                    transport, topic = batch.transport, batch.topic
+                    stored = numbers.produced.counts(transport, topic)
+                stored[0] += size
+                stored[1] += content_bytes
+            future = batch.future
+            if not future.done():
+                future.set_result(batch.rows)
         if ended:
             self._refusing = False
-            seconds.count += len(ended)
-            for (transport, topic), (records, size_bytes) in stored.items():
-                numbers.produced.add(transport, topic, records, size_bytes)
+            seconds.count += ended
+            seconds.sum += sum_s
+            self._count(-records, -size_bytes)
 
     def _release(self, batch: Batch) -> None:
         self._refusing = False
@@ -456,9 +464,7 @@ class KafkaProducer:
     async def close(self, timeout_s: float) -> None:
         """Takes no more records, waits for the reports of those on their way, and fails the rest as unknown."""
         self._closing = True
-        for topic, checking in list(self._checking.items()):
-            checking.cancel()
-            self._send_checked(topic)
+        self._checks.close()
         self._connection.close()
         self._trouble.close()
         self._topics.close()
@@ -475,12 +481,3 @@ class KafkaProducer:
         self._rerouting.close()
         await asyncio.gather(*(sender.close() for sender in self._rerouting.senders))
         self._fail((*self._open, *self._told), OutcomeUnknown())
-
-
-def _cost(records: Sequence[RecordToSend]) -> int:
-    if len(records) == 1:
-        value, key = records[0].value, records[0].key
-        return RECORD_COST_BYTES + (len(value) if value else 0) + (len(key) if key else 0)
-    cost = len(records) * RECORD_COST_BYTES
-    cost += sum(map(len, filter(None, [record.value for record in records])))
-    return cost + sum(map(len, filter(None, [record.key for record in records])))

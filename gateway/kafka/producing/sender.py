@@ -63,6 +63,10 @@ _FORBIDDEN_S = 1.0
 """How long a user that may write to nothing is refused without Kafka being asked again."""
 
 
+Queued = tuple[Batch, Sequence[RecordToSend], int | None]
+"""A batch, its records, and the partition of those that name none."""
+
+
 class Sender:
     """Sends batches of at most ``batch_bytes``, as librdkafka counts them; a larger record travels alone.
 
@@ -100,7 +104,7 @@ class Sender:
         """Set while Kafka lets the producer's user write to no topic at all: then it has no use for a producer."""
         self._forbidden_at = 0.0
         self._gathers_s = gathers_s
-        self._gathered: list[tuple[Batch, Sequence[RecordToSend], int | None]] = []
+        self._gathered: list[Queued] = []
         """What waits for the reports of others, in the order of its sending."""
         self._gathered_records = self._gathered_bytes = 0
         self._took_s = 0.0
@@ -121,25 +125,31 @@ class Sender:
 
     def send(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> bool:
         """Queues the records without waiting; whether the batch is complete already, because none could be queued."""
-        size = len(records)
-        if self.forbidden is not None and not self._may_try_again():
-            batch.rows[:] = [of_topic(self.forbidden, batch.topic)] * size
-            return _without(batch, size)
-        if self._gathers_s and (self._gathered or len(self.producer)):
-            self._gather(batch, records, partition)
-            return False
-        self._flushes = size <= _FLUSHED_RECORDS
-        is_complete = self._produce(batch, records, partition)
-        self._wake()
-        return is_complete
+        return bool(self.send_all([(batch, records, partition)], len(records), batch.cost_bytes))
 
-    def _gather(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> None:
+    def send_all(self, queued: Sequence[Queued], count: int, cost_bytes: int) -> list[Batch]:
+        """As ``send`` for one after the other; which of them are complete. ``count``: records of all of them."""
+        if self.forbidden is not None and not self._may_try_again():
+            return [batch for batch, records, _ in queued if self._refuse(self.forbidden, batch, len(records))]
+        if self._gathers_s and (self._gathered or len(self.producer)):
+            self._gather(queued, count, cost_bytes)
+            return []
+        self._flushes = count <= _FLUSHED_RECORDS
+        complete = self._produce_all(queued)
+        self._wake()
+        return complete
+
+    def _refuse(self, error: KafkaAuthorization, batch: Batch, size: int) -> bool:
+        batch.rows[:] = [of_topic(error, batch.topic)] * size
+        return _without(batch, size)
+
+    def _gather(self, queued: Sequence[Queued], count: int, cost_bytes: int) -> None:
         if not self._gathered:
             held_s = max(self._gathers_s or 0.0, min(self._took_s / 2, _GATHERS_MOST_S))
             self._release_at = self._loop.call_later(held_s, self._release)
-        self._gathered.append((batch, records, partition))
-        self._gathered_records += len(records)
-        self._gathered_bytes += batch.cost_bytes
+        self._gathered += queued
+        self._gathered_records += count
+        self._gathered_bytes += cost_bytes
         if self._gathered_records > _GATHERED_RECORDS or self._gathered_bytes > _GATHERED_BYTES:
             self._release()
 
@@ -153,7 +163,7 @@ class Sender:
             self._measured_from = self._loop.time()
             gathered[0][0].future.add_done_callback(self._measure)
         self._flushes = count <= _FLUSHED_RECORDS
-        complete = [batch for batch, records, partition in gathered if self._produce(batch, records, partition)]
+        complete = self._produce_all(gathered)
         self._wake()
         if complete:
             self._finished(complete)
@@ -163,7 +173,7 @@ class Sender:
         self._took_s += (self._loop.time() - self._measured_from - self._took_s) / 4
         self._measured_from = 0.0
 
-    def _take_gathered(self) -> list[tuple[Batch, Sequence[RecordToSend], int | None]]:
+    def _take_gathered(self) -> list[Queued]:
         if self._release_at is not None:
             self._release_at.cancel()
             self._release_at = None
@@ -175,6 +185,10 @@ class Sender:
         """Has the poll thread flush what was given to librdkafka."""
         if self._is_waiting:
             self._sent.put(None)
+
+    def _produce_all(self, queued: Sequence[Queued]) -> list[Batch]:
+        """Gives the records to librdkafka; returns as ``send_all``."""
+        return [batch for batch, records, partition in queued if self._produce(batch, records, partition)]
 
     def _produce(self, batch: Batch, records: Sequence[RecordToSend], partition: int | None) -> bool:
         """Gives the records to librdkafka; returns as ``send``."""
