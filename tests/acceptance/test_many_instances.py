@@ -65,7 +65,7 @@ async def test_l3_many_instances_with_a_backlog(kafka: KafkaCluster, unique: Cal
                 return (gateway.rss_bytes() - before) / instances / 2**20
 
             # What was read ahead and is not asked for is given back after a second.
-            at_first, took = each_mib(), await until(lambda: each_mib() <= 1, 10)
+            at_first, took = each_mib(), await until(lambda: each_mib() <= 1)
             print(
                 f"L3: {instances} instances, {at_first:.2f} MiB each at first, {each_mib():.2f} after {took:.1f} s, "
                 f"{threads(gateway) / instances:.1f} threads each"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
-from tests.transports.wire import Wire, produce
+from tests.transports.wire import Reply, Wire, produce
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -56,21 +56,23 @@ async def test_f12_a_frozen_broker(own_kafka: KafkaCluster, size: int, count: in
 
 
 async def fill(url: str, data: bytes) -> list[Wire]:
-    """Sends the request on one connection after the other until one is answered, with a refusal. Those that wait."""
-    waiting: list[Wire] = []
-    while True:
+    """Sends the request on one connection after the other until one is refused. Those that wait: all before it, while
+    nothing makes room. On a slow machine more have been sent by the time that the refusal comes."""
+    sent: list[tuple[Wire, asyncio.Task[Reply]]] = []
+    while not any(reply.done() for _, reply in sent):
+        assert len(sent) < 500
         wire = await Wire.open(url)
         await wire.send(data)
-        reply = asyncio.ensure_future(wire.reply(timeout_s=60))
-        done, _ = await asyncio.wait((reply,), timeout=0.1)
-        if done:
-            assert reply.result().status in (429, 503), reply.result()
-            wire.writer.close()
-            return waiting
+        sent.append((wire, asyncio.create_task(wire.reply(timeout_s=60))))
+        await asyncio.wait((sent[-1][1],), timeout=0.1)
+    refused = next(number for number, (_, reply) in enumerate(sent) if reply.done())
+    for wire, reply in sent[refused:]:
+        assert (await reply).status in (429, 503), await reply
+        wire.writer.close()
+    for _, reply in sent[:refused]:
         reply.cancel()
         await asyncio.wait((reply,))
-        waiting.append(wire)
-        assert len(waiting) < 500
+    return [wire for wire, _ in sent[:refused]]
 
 
 async def refuse(url: str, data: bytes, times: int) -> list[float]:

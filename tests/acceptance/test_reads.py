@@ -316,7 +316,7 @@ async def leave_three_times(kafka: KafkaCluster, gateway: GatewayProcess, rest: 
             else:
                 writer.write(head.encode()[: number + 1])
             left.append(writer)
-        await until(lambda: descriptors() >= before[0] + 100, 5)
+        await until(lambda: descriptors() >= before[0] + 100)
         for number, read in enumerate(reads):
             read.leave(reset=number % 2 == 0)
         for number, writer in enumerate(left):

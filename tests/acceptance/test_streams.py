@@ -97,7 +97,7 @@ async def test_f10_a_topic_deleted_and_made_again(gateway: GatewayProcess, kafka
         async with opened:
             return opened.status == 404
 
-    await until(gone, 10)
+    await until(gone)
     kafka.create_topic(topic)
     await put(kafka, topic, b"9")
 
@@ -106,7 +106,7 @@ async def test_f10_a_topic_deleted_and_made_again(gateway: GatewayProcess, kafka
         async with opened:
             return opened.status == 200
 
-    await until(there, 10)
+    await until(there)
     async with await sse(gateway, topic, "offset=earliest", token) as stream:
         await stream.event()
         gap = await stream.event()

@@ -102,7 +102,7 @@ async def test_what_is_under_way_holds_others_up_for_a_while_only(mock: MockClus
         slow = sending.send(b"slow")
         other = sending.send(b"other")
         queued = len(sending.sender.producer)
-        await until(lambda: len(sending.sender.producer) > queued, 0.5)
+        await until(lambda: len(sending.sender.producer) > queued)
         assert not slow.done()
         mock.answer_after(int(ROUND_TRIP_S * 1000))
         offsets = await sending.offsets(slow, other)

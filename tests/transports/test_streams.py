@@ -350,7 +350,7 @@ async def test_the_tails_end_with_the_client(app: App, fake: FakeKafka, target: 
         wire = client.wire
     await until(lambda: len(fake.tails.open_tails) == 2)
     wire.writer.transport.abort()
-    await until(lambda: not fake.tails.open_tails, 1.0)
+    await until(lambda: not fake.tails.open_tails)
     assert len(app.gateway.heartbeats) == 0
     await until(lambda: app.host.connection_count == 0)
 
@@ -417,7 +417,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(app: App, fake: FakeKafka,
                 break
             fake.put("t", b"x" * 50_000)
             await asyncio.sleep(0)
-        await until(lambda: not fake.tails.open_tails, 5.0)
+        await until(lambda: not fake.tails.open_tails)
         await until(lambda: app.host.connection_count == 0)
 
 
