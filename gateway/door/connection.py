@@ -16,6 +16,7 @@ from kafka_gateway.client_time import once_read
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.absence import Absence
 from kafka_gateway.door.client_address import peer_of
+from kafka_gateway.door.fixed_replies import TOO_MANY, WAITED
 from kafka_gateway.door.forwarded import Proxies
 from kafka_gateway.door.head_errors import head_error, unreadable
 from kafka_gateway.door.http import Door
@@ -151,7 +152,7 @@ class HttpConnection(RequestHandler):
         self._host.connections[self.listener] += 1
         if self._host.connection_count > self._host.connections_max:
             self._host.gateway.counters.refused["connections"] += 1
-            cast(asyncio.Transport, transport).write(_TOO_MANY)  # uvloop's are not of asyncio's class
+            cast(asyncio.Transport, transport).write(TOO_MANY)  # uvloop's are not of asyncio's class
             self.force_close()
             return
         # aiohttp has no limit for the first head but its keep-alive time (reliability.md §2.3: 75 s for nothing).
@@ -435,7 +436,7 @@ class HttpConnection(RequestHandler):
 
     def _give_up(self, request: HttpRequest) -> None:
         if request is self._request_at_work() and self.transport is not None:
-            self.transport.write(_WAITED)
+            self.transport.write(WAITED)
             self.force_close()
 
     def answers(self) -> None:
@@ -490,17 +491,3 @@ class HttpConnection(RequestHandler):
 
 
 _OF_PARSER = frozenset({"loop", "max_line_size", "max_field_size", "max_headers", "auto_decompress"})
-
-_WAITED_BODY = (
-    b'{"error_code":408,"message":"The client has closed its sending side, and no record has come since: keep the '
-    b'connection open both ways (nc without -N) to wait for longer."}'
-)
-_WAITED = (
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_WAITED_BODY), _WAITED_BODY)
-)
-_TOO_MANY_BODY = b'{"error_code":503,"message":"The gateway has connections.max open connections."}'
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
-)
