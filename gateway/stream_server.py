@@ -13,9 +13,11 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from kafka_gateway.client_reader import PIECE, ClientReader
+from kafka_gateway.client_time import once_read
 from kafka_gateway.config import ConfigError, Fault
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.client_writer import ClientWriter
@@ -152,9 +154,7 @@ class StreamClient:
         self._said_all = False
         """Whether our side of the connection is closed."""
         self._must_prove: asyncio.TimerHandle | None = None
-        if gateway.config.asks_who:
-            wait_s = gateway.config.seconds("request.header.timeout.ms")
-            self._must_prove = asyncio.get_running_loop().call_later(wait_s, self._prove_late)
+        self._await_proof()
         self._out = ClientWriter(
             cast(asyncio.Transport, writer.transport), gateway.memory, server.write_timeout_s, server.transport
         )
@@ -172,14 +172,15 @@ class StreamClient:
         Forbidden, TooManyRequests; BadRequest for a field in two spellings.
         """
         fields = lower_names(headers or {})
+        self._await_no_proof()  # looking at one may take long, and that is not the client's time
         try:
             session = await self.gateway.open_session(self._server.transport, fields, peer=self.peer)
         except ServiceError as error:
             self._not_welcome = error
             self.gateway.counters.refuse(error)
+            if self.session is None:
+                self._await_proof()
             raise
-        if self._must_prove is not None:
-            self._must_prove.cancel()
         before, self.session = self.session, session
         if before is not None:
             before.on_close = None
@@ -267,9 +268,22 @@ class StreamClient:
         if not self._reader.at_eof():
             self._reader.feed_eof()
 
+    def _await_proof(self) -> None:
+        """Gives the client its time to sign in: who proves nothing would keep a place from others, over HTTP too."""
+        config, loop = self.gateway.config, asyncio.get_running_loop()
+        if config.asks_who:
+            # Once to read what has come, and once for the protocol to look at it.
+            late = partial(once_read, loop, partial(once_read, loop, self._prove_late))
+            self._must_prove = loop.call_later(config.seconds("request.header.timeout.ms"), late)
+
+    def _await_no_proof(self) -> None:
+        if self._must_prove is not None:
+            self._must_prove.cancel()
+            self._must_prove = None
+
     def _prove_late(self) -> None:
-        """Who has proved nothing in that time would keep a place from others: over HTTP it goes as well."""
-        self.close(IDLE)
+        if self._must_prove is not None:
+            self.close(IDLE)
 
     async def send_away(self, error: ServiceError) -> None:
         """Sends the last bytes for a client whose connection ends for this error.
@@ -290,8 +304,7 @@ class StreamClient:
                         pass
 
     async def _end_session(self) -> None:
-        if self._must_prove is not None:
-            self._must_prove.cancel()
+        self._await_no_proof()
         session, self.session = self.session, None
         if session is not None:
             session.on_close = None
