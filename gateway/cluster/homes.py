@@ -7,7 +7,7 @@ import contextlib
 import time
 import weakref
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from kafka_gateway import jsonio
@@ -33,6 +33,7 @@ _LATE_S: Final = 0.5
 """How long a process may take to answer after another one has the slot."""
 _UNKNOWN: Final = Reach(None, None, "")
 """Of a process that has said that it is gone."""
+_NEVER_ASKED: Final = object()
 _STOPPING_S: Final = 1.5
 """Longest hold while this gateway stops."""
 
@@ -70,6 +71,8 @@ class ClusterHomes:
         self._hold_s = gateway.config.seconds("cluster.hold.ms")
         self._holding = Holding.of(gateway)
         self._keys = HomeKeys(lambda: gateway.router, _hash)
+        self._known: Callable[..., Any] = self._keys.known.get  # it is asked for each request
+        self._serves = store.serves_hash
         self._changed = asyncio.Event()
         self._calls: set[_Calling] = set()
         """What other processes are asked."""
@@ -106,10 +109,10 @@ class ClusterHomes:
             raise Elsewhere(hashed)
 
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
-        known = self._keys.known
-        asked = method, path, area
-        hashed = known[asked] if asked in known else self._keys.find(*asked)
-        return None if hashed is None or self._store.serves_hash(hashed) else hashed
+        hashed = self._known((method, path, area), _NEVER_ASKED)
+        if hashed is _NEVER_ASKED:
+            hashed = self._keys.find(method, path, area)
+        return None if hashed is None or self._serves(hashed) else hashed
 
     def follow(self, request: Request, response: Response) -> None:
         if not request.session.forwarded and hasattr(response.value, "aclose"):

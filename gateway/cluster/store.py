@@ -165,8 +165,8 @@ class SlotStore:
 
     def serves_hash(self, hashed: int) -> bool:
         """Whether the slot of what has this hash is served here."""
-        count = self.count
-        held = self._slots.get(hashed % count) if count else None
+        slots = self._slots
+        held = slots.get(hashed % self.count) if slots else None
         if held is None or held.state is not _SERVING:
             return False
         now = time.monotonic()

@@ -90,19 +90,27 @@ class Use:
         self._registry, self._key, self._session = registry, key, session
 
     async def __aenter__(self) -> ConsumerInstance:
-        registry = self._registry
-        if registry.lasting is not None and registry.get(self._key) is None:
-            await registry.lasting.awake(self._key, self._session)
         try:
-            instance = registry.find(self._key, self._session)
-        except InstanceNotFound:
-            if registry.lasting is None or registry.get(self._key) is not None:
-                raise
-            await registry.lasting.awake(self._key, self._session)  # its consumer had ended, and it has not
-            instance = registry.find(self._key, self._session)
+            instance = self._registry.find(self._key, self._session)
+        except InstanceNotFound as missing:
+            instance = await self._opened(missing)
         self._instance = instance
         instance.running += 1
         return instance
+
+    async def _opened(self, missing: InstanceNotFound) -> ConsumerInstance:
+        """What is not live, but lasts; else ``missing``, with which it was not found."""
+        registry = self._registry
+        if registry.lasting is None or registry.get(self._key) is not None:
+            raise missing
+        await registry.lasting.awake(self._key, self._session)
+        try:
+            return registry.find(self._key, self._session)
+        except InstanceNotFound:
+            if registry.get(self._key) is not None:
+                raise
+        await registry.lasting.awake(self._key, self._session)  # its consumer had ended, and it has not
+        return registry.find(self._key, self._session)
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         instance = self._instance
