@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import async_playwright
 
+from tests.browser import CHROMIUM, FLAGS, need_chromium
 from tests.cache import find_program, node_packages
-from tests.console.test_console import CHROMIUM, FLAGS, need_chromium
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 

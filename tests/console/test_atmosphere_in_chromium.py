@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, Route
 
 from tests.cache import node_packages
-from tests.console.test_console import gateway, need_chromium, page, produce
+from tests.console.test_console import produce
 from tests.gateway_process import ROOT, GatewayProcess
-
-__all__ = ("gateway", "need_chromium", "page")
 
 CLIENTS = ROOT / "tests" / "clients" / "atmosphere"
 
@@ -28,7 +28,7 @@ SOURCES = {
 }
 
 TALK = """
-async ({generation, transport, url}) => {
+async ({generation, transport, url, topic}) => {
   const messages = [], waiting = [];
   const take = (body) => { const next = waiting.shift(); if (next) next(body); else messages.push(body); };
   const message = () => messages.length ? messages.shift() : new Promise((resolve) => waiting.push(resolve));
@@ -55,19 +55,25 @@ async ({generation, transport, url}) => {
   const v1 = 'application/vnd.kafka.json.v1+json';
   const got = [];
   got.push(await ask({id: '1', path: '/topics'}));
-  got.push(await ask({id: '2', method: 'POST', path: '/consumers/g', type: v1},
+  got.push(await ask({id: '2', method: 'POST', path: `/consumers/${topic}`, type: v1},
                      '{"id":"c","format":"json","auto.offset.reset":"smallest"}'));
-  let pushed = await ask({id: '3', path: '/ws/consumers/g/instances/c/topics/orders', accept: v1});
+  let pushed = await ask({id: '3', path: `/ws/consumers/${topic}/instances/c/topics/${topic}`, accept: v1});
   if (pushed.endsWith('[]')) pushed = await message();
   got.push(pushed);
-  got.push(await ask({id: '4', method: 'DELETE', path: '/consumers/g/instances/c'}));
+  got.push(await ask({id: '4', method: 'DELETE', path: `/consumers/${topic}/instances/c`}));
   close();
   return {got, opens, errors};
 }
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[GatewayProcess]:
+    with GatewayProcess() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def scripts(page: Page) -> None:
     """The clients' sources, as if the gateway served them."""
     node_packages(CLIENTS)
@@ -91,14 +97,15 @@ TALKS = [(each, via) for each in sorted(SOURCES) for via in ("websocket", "sse",
 async def test_it_asks_subscribes_and_closes(
     page: Page, gateway: GatewayProcess, generation: str, transport: str
 ) -> None:
-    value = "a|b 😀 |1|"
-    produce(gateway, "orders", value)
+    value, topic = "a|b 😀 |1|", f"{generation}-{transport}"
+    produce(gateway, topic, value)
     # A page that really comes from the gateway: Chromium lets no made-up one open a socket to this machine.
     await page.goto(f"{gateway.url}/health/live")
     await page.add_script_tag(url=f"{gateway.url}/{generation}-client.js")
-    told = await page.evaluate(TALK, {"generation": generation, "transport": transport, "url": f"{gateway.url}/"})
+    asked = {"generation": generation, "transport": transport, "url": f"{gateway.url}/", "topic": topic}
+    told = await page.evaluate(TALK, asked)
     topics, created, pushed, deleted = told["got"]
-    assert topics.endswith('["orders"]')
+    assert topic in json.loads(topics[topics.index("}[") + 1 :])
     assert '"instance_id":"c"' in created
     assert json.loads(pushed[pushed.index("}[") + 1 :])[0]["value"] == value
     assert '"code":204' in deleted

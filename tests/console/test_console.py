@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
-from tests.cache import find_program
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGE = ROOT / "transports" / "console" / "static"
-
-
-@pytest.fixture(autouse=True)
-def need_chromium() -> None:
-    find_program("chromium")
 
 
 @pytest.fixture
 def gateway() -> Iterator[GatewayProcess]:
     with GatewayProcess("embedded.topics=orders") as running:
         yield running
-
-
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    """A page that fails its test when a script of it does."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = await browser.new_page()
-        errors: list[str] = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        foreign: list[str] = []
-        opened.on("request", lambda request: foreign.append(request.url) if "127.0.0.1" not in request.url else None)
-        yield opened
-        await browser.close()
-        assert errors == []
-        assert [url for url in foreign if not url.startswith(("data:", "blob:"))] == []
 
 
 def produce(gateway: GatewayProcess, topic: str, *values: object) -> None:

@@ -10,11 +10,11 @@ import confluent_kafka
 import pytest
 from playwright.async_api import Page
 
-from tests.console.test_console import following, gateway, need_chromium, open_page, page, produce
+from tests.console.test_console import following, gateway, open_page, produce
 from tests.gateway_process import GatewayProcess
 from tests.kafka_cluster import KafkaCluster
 
-__all__ = ["gateway", "need_chromium", "page"]
+__all__ = ["gateway"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 

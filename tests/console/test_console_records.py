@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, Request
 
-from tests.console.test_console import counts, following, gateway, need_chromium, open_page, page, produce, received
+from tests.console.test_console import counts, following, gateway, open_page, produce, received
 from tests.gateway_process import GatewayProcess
 
-__all__ = ("gateway", "need_chromium", "page")
+__all__ = ("gateway",)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -36,16 +37,18 @@ def coded(data: bytes | str) -> str:
     return base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()
 
 
-@pytest.fixture
-def filled(gateway: GatewayProcess) -> GatewayProcess:
+@pytest.fixture(scope="module")
+def filled() -> Iterator[GatewayProcess]:
+    """A gateway with three records in a topic; who uses it only reads."""
     header = {"name": "Trace", "value": coded("abc")}
-    produce_binary(
-        gateway,
-        {"key": coded("k1"), "value": coded(LONG), "partition": 0, "timestamp": 1700000000123, "headers": [header]},
-        {"value": coded(BINARY), "partition": 0, "headers": [{"name": "h", "value": coded(b"\xff")}]},
-        {"key": coded("gone"), "value": None, "partition": 0},
-    )
-    return gateway
+    with GatewayProcess("embedded.topics=orders") as running:
+        produce_binary(
+            running,
+            {"key": coded("k1"), "value": coded(LONG), "partition": 0, "timestamp": 1700000000123, "headers": [header]},
+            {"value": coded(BINARY), "partition": 0, "headers": [{"name": "h", "value": coded(b"\xff")}]},
+            {"key": coded("gone"), "value": None, "partition": 0},
+        )
+        yield running
 
 
 async def test_an_export_is_the_data(page: Page, filled: GatewayProcess, tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page
 
-from tests.console.test_console import counts, following, need_chromium, open_page, page, received
+from tests.console.test_console import counts, following, open_page, received
 from tests.gateway_process import GatewayProcess
 from tests.registry.fake_registry import FakeRegistry, server_error, serving
-
-__all__ = ("need_chromium", "page")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -32,7 +31,7 @@ BIG = 1234567890123456789
 """A number that JavaScript cannot hold."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def registry() -> AsyncIterator[FakeRegistry]:
     async with serving(FakeRegistry()) as found:
         yield found

@@ -7,17 +7,13 @@ import http.server
 import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import bcrypt
 import pytest
 from playwright.async_api import Page
 
-from tests.console.test_console import need_chromium, page
 from tests.gateway_process import ROOT, GatewayProcess
-
-__all__ = ("need_chromium", "page")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -57,11 +53,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None: ...
 
 
-@pytest.fixture
-def origin(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a page comes from that is not the gateway's."""
-    pages = tmp_path / "pages"
-    pages.mkdir()
+    pages = tmp_path_factory.mktemp("pages")
     (pages / "index.html").write_text("<!doctype html><link rel=icon href=data:,>")
     for name in ("kafka-gateway.mjs", "kafka-gateway-stream.mjs"):
         shutil.copy(DIST / name, pages)
@@ -72,9 +67,9 @@ def origin(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> tuple[str, ...]:
-    users = tmp_path / "users"
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    users = tmp_path_factory.mktemp("settings") / "users"
     users.write_bytes(b"alice:" + bcrypt.hashpw(b"s\xc3\xa4cret", bcrypt.gensalt(4)) + b"\n")
     return (
         "listeners=http://127.0.0.1:0",
@@ -86,13 +81,23 @@ def settings(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gateway(settings: tuple[str, ...], origin: str) -> Iterator[GatewayProcess]:
     with GatewayProcess(*settings, f"access.control.allow.origin={origin}") as running:
         yield running
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse", "long-polling"])
+@pytest.fixture(scope="module")
+def strict(settings: tuple[str, ...]) -> Iterator[GatewayProcess]:
+    """Allows no foreign origin."""
+    with GatewayProcess(*settings) as running:
+        yield running
+
+
+TRANSPORTS = ["websocket", "sse", "long-polling"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_it_connects(page: Page, gateway: GatewayProcess, origin: str, transport: str) -> None:
     await page.goto(f"{origin}/index.html")
     # btoa takes the bytes of UTF-8, one character each.
@@ -110,20 +115,19 @@ async def test_it_follows_a_topic(page: Page, gateway: GatewayProcess, origin: s
     await page.goto(f"{origin}/index.html")
     url, user = f"{gateway.url}/", "alice:s\xc3\xa4cret"
     await page.evaluate(CONNECT, {"url": url, "transport": "websocket", "user": user})
-    assert await page.evaluate(STREAM, {"url": url, "user": user, "more": more}) == "websocket"
+    assert await page.evaluate(STREAM, {"url": url, "user": user, "more": more}) in TRANSPORTS
     # Refused credentials end it: no number of attempts makes them right.
     wrong = await page.evaluate(STREAM, {"url": url, "user": "alice:wrong", "more": {**more, "retries": 1000}})
     assert "401" in wrong
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse", "long-polling"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_error_of_an_origin_that_is_not_allowed_names_the_property(
-    page: Page, settings: tuple[str, ...], origin: str, transport: str
+    page: Page, strict: GatewayProcess, origin: str, transport: str
 ) -> None:
     await page.goto(f"{origin}/index.html")
-    with GatewayProcess(*settings) as gateway:
-        asked = {"url": f"{gateway.url}/", "transport": transport, "user": "alice:s\xc3\xa4cret"}
-        assert f"access.control.allow.origin={origin}" in await page.evaluate(CONNECT, asked)
-        more = {"group": "g", "ack": "client"} if transport == "websocket" else {}
-        told = await page.evaluate(STREAM, {"url": f"{gateway.url}/", "user": asked["user"], "more": more})
-        assert f"access.control.allow.origin={origin}" in told
+    asked = {"url": f"{strict.url}/", "transport": transport, "user": "alice:s\xc3\xa4cret"}
+    assert f"access.control.allow.origin={origin}" in await page.evaluate(CONNECT, asked)
+    more = {"group": "g", "ack": "client"} if transport == "websocket" else {}
+    told = await page.evaluate(STREAM, {"url": f"{strict.url}/", "user": asked["user"], "more": more})
+    assert f"access.control.allow.origin={origin}" in told

@@ -8,16 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from tests.cache import find_program
-from tests.console.test_console import CHROMIUM, FLAGS
+from tests.browser import CHROMIUM, FLAGS, need_chromium
 from tests.gateway_process import GatewayProcess
 
+__all__ = ("need_chromium",)
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-@pytest.fixture(autouse=True)
-def need_chromium() -> None:
-    find_program("chromium")
 
 
 @pytest.fixture
