@@ -182,6 +182,7 @@ class Watched:
         kafka = app.kafka
         for port, name in (
             (kafka.producer, "send"),
+            (kafka.producer, "send_each"),
             (kafka.producer, "ready"),
             (kafka.admin, "topic"),
             (kafka.admin, "topics"),
