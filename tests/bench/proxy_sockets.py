@@ -37,6 +37,9 @@ RECORDS = 25
 """Of one operation: a quarter of a second, in which each member commits once."""
 APART_S = 0.01
 WHAT = f"{RECORDS} records to {SOCKETS} proxy sockets of groups"
+FEW, FEW_APART_S = 4, 0.25
+WHAT_OF_FEW = f"{FEW} records in a second to {SOCKETS} proxy sockets of groups"
+"""Mostly what is done while nothing comes."""
 
 _TOPIC = "orders"
 _READY_S = 2.0
@@ -107,7 +110,7 @@ class _Connection:
 
 
 @asynccontextmanager
-async def to_proxy_sockets() -> AsyncIterator[Callable[[], None]]:
+async def to_proxy_sockets() -> AsyncIterator[Callable[[int, float], None]]:
     """The operation; counted when the sockets are at the end of the topic."""
     clock, kafka = SimulatedTime(), SimulatedKafka()
     kafka.make(_TOPIC, 1)
@@ -117,25 +120,25 @@ async def to_proxy_sockets() -> AsyncIterator[Callable[[], None]]:
         cluster = KafkaCluster(config, cast(Any, clients), embedded=True)
         connections = [await _socket(cluster) for _ in range(SOCKETS)]
 
-    def records(count: int) -> None:
+    def records(count: int, apart_s: float) -> None:
         for _ in range(count):
             kafka.logs[_TOPIC, 0] += 1
-            clock.pass_by(APART_S)
+            clock.pass_by(apart_s)
 
-    def run() -> None:
+    def run(count: int, apart_s: float) -> None:
         before = [each.writes for each in connections]
         with clock.passing():
-            records(RECORDS)
-        assert [each.writes for each in connections] == [each + RECORDS for each in before]
+            records(count, apart_s)
+        assert [each.writes for each in connections] == [each + count for each in before]
 
     for consumer in clients.made:
         consumer.rebalance({(_TOPIC, 0)})
     with clock.passing():
-        records(1)
+        records(1, APART_S)
         clock.pass_by(_READY_S)
     fetcher = await _fetcher(cluster)
     with clock.passing():
-        records(1)
+        records(1, APART_S)
         clock.pass_by(_READY_S)
         assert len(fetcher.members) == SOCKETS
     yield run

@@ -27,6 +27,8 @@ _PER_MEMBER_S = 0.00005
 _PER_IDLE_S = 0.0001
 """The same while no record has come for a second."""
 _FETCHER_AGAIN_S = 10.0
+_LOOK_S = 0.02
+"""How often it is looked who is due, as long as everybody has said when, and nobody has something new."""
 _SWEEP_S = 0.01
 """A round of polls lets others have the loop after this time."""
 
@@ -48,6 +50,8 @@ class LoopPolledMembers:
         self._fetchers_building: dict[FetcherKey, asyncio.Task[None]] = {}
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
+        self._look_at = 0.0
+        """When it is looked again which members are due."""
         self._first: list[KafkaMember] = []
         """Those with which the next round begins: there was no time for them in the last one."""
         self._leaving: set[threading.Thread] = set()
@@ -148,9 +152,15 @@ class LoopPolledMembers:
 
     def wake(self) -> None:
         """Has the next round begin soon, whatever was planned."""
+        self._look_at = 0.0
         due = self._loop.time() + _QUICK_S
         if self._timer is None or self._due > due:
             self._plan(_QUICK_S)
+
+    def due(self, at: float) -> None:
+        """A member is due then, sooner than it was."""
+        if at < self._look_at:
+            self._look_at = at
 
     def _plan(self, delay_s: float) -> None:
         if self._timer is not None:
@@ -167,15 +177,20 @@ class LoopPolledMembers:
         end = now + _SWEEP_S
         more = self._poll_fetchers(now)
         active = any(fetcher.active_until > now for fetcher in self._fetchers.values())
-        due = self._due_members(now)
+        due: list[KafkaMember] = []
+        if now >= self._look_at:
+            due = self._due_members(now)
+            self._look_at = now + _LOOK_S
         for polled, member in enumerate(due, 1):
             try:
                 more = member.poll(now) or more
             except Exception:
                 _log.exception("A poll of a group's member failed")
             active = active or member.active_until > now
+            if member.due_at <= now:
+                self._look_at = 0.0
             if time.monotonic() > end:
-                self._first, more = due[polled:], True
+                self._first, more, self._look_at = due[polled:], True, 0.0
                 break
         if more:
             self._plan(0)

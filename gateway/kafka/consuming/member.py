@@ -35,8 +35,10 @@ PAUSE_AFTER_S = 1.5
 second between two records of the lowest rate: ``pause()`` throws away what is prefetched."""
 _MEMBERSHIP_S = 0.2
 """How often a paused member serves its group."""
-_FED_S = 0.1
+_FED_S = 0.2
 """The same for one whose records all come from a fetcher."""
+_WORD_S = 0.02
+"""How long such a one waits for word of a commit by an interval before it looks."""
 _ACTIVE_S = 1.0
 _SLICE_S = 0.05
 _COMMIT_AGAIN_S = 0.5
@@ -50,6 +52,7 @@ class Round(Protocol):
 
     def __len__(self) -> int: ...
     def wake(self) -> None: ...
+    def due(self, at: float) -> None: ...
     def remove(self, member: KafkaMember) -> None: ...
     def fetcher_for(self, key: FetcherKey) -> FetcherPort | None: ...
 
@@ -136,7 +139,7 @@ class KafkaMember:
 
     def resume(self, most: int | None = None) -> None:
         self._left = math.inf if most is None else most
-        self.due_at = 0.0
+        self._be_due(0.0)
         self._members.wake()
 
     def commit(self, offsets: Sequence[PartitionOffset]) -> None:
@@ -161,7 +164,7 @@ class KafkaMember:
             if time.monotonic() >= self._commit_at:
                 self._send_commit()
             elif self._commit_at < self.due_at:
-                self.due_at = self._commit_at
+                self._be_due(self._commit_at)
 
     def close(self) -> None:
         if not self._closed:
@@ -188,9 +191,9 @@ class KafkaMember:
         if self._strayed:
             self._go_back()
         client.hold_all(False)
-        if self._shared.fed and len(self._shared.fed) == len(client.assigned) and not client.commits.on_their_way:
-            if now < self._membership_at:
-                self.due_at = min(self._membership_at, self._commit_at) if self._to_commit else self._membership_at
+        if is_fed := self._is_fed:
+            if now < self._membership_at and not client.commits.on_their_way:
+                self._rest(now)
                 return False
             self._membership_at = now + _FED_S
         most = int(min(self._most_records, self._left))
@@ -199,7 +202,32 @@ class KafkaMember:
             self._take(found, now)
         if client.ends and not self._closed:
             self._store_starts()
+        if is_fed and not found and self._is_fed:
+            self._rest(now)
         return len(found) == most
+
+    @property
+    def _is_fed(self) -> bool:
+        """Whether all of its records come from a fetcher."""
+        fed = self._shared.fed
+        return bool(fed) and len(fed) == len(self._client.assigned)
+
+    def _rest(self, now: float) -> None:
+        """Is not polled before there is something to do, because all of its records come from a fetcher."""
+        due_at = self._membership_at
+        if self._client.commits.on_their_way:
+            due_at = min(due_at, self._word_at(now))
+        elif self._to_commit:
+            due_at = min(due_at, self._commit_at)
+        self.due_at = due_at
+
+    def _word_at(self, now: float) -> float:
+        """When to look for word of a commit. A client that commits by itself may wait for it to commit again."""
+        return now + _WORD_S if self._commit_interval_s and self._is_fed else 0.0
+
+    def _be_due(self, at: float) -> None:
+        self.due_at = at
+        self._members.due(at)
 
     def _store_starts(self) -> None:
         """Of partitions that are read to their end now. Those of which a record has come are committed with that."""
@@ -298,7 +326,7 @@ class KafkaMember:
         """They are to be fetched here again, when records are wanted."""
         self.active_until = time.monotonic() + _ACTIVE_S
         self._strayed |= partitions
-        self.due_at = 0.0
+        self._be_due(0.0)
 
     def _go_back(self) -> None:
         """Fetches here again what the fetcher brought, from where this member is in each partition."""
@@ -337,13 +365,13 @@ class KafkaMember:
         offsets = [PartitionOffset(*name, offset) for name, offset in list(to_commit.items()) if name in assigned]
         if not offsets:
             return
-        self.due_at = 0.0  # a poll brings word of it
         try:
             self._client.commit(offsets, lambda error: self._committed(error, offsets))
         except KafkaException as error:
             _log.warning("A commit could not be sent: %s", error)
             return
-        self._commit_at = time.monotonic()
+        self._commit_at = now = time.monotonic()
+        self._be_due(self._word_at(now))  # a poll brings word of it
         if self._commit_interval_s:
             self._commit_at += max(self._commit_interval_s, min(_COMMIT_LATE_S, len(self._members) * _COMMIT_EACH_S))
 
