@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -46,14 +47,22 @@ async def test_f12_a_frozen_broker(own_kafka: KafkaCluster, connect: Connect, si
     settings = ("access.log.enable=false", f"producer.queue.bytes={LIMIT}", "produce.timeout.ms=60000")
     with GatewayProcess(*settings, bootstrap=own_kafka.bootstrap) as gateway:
         warm = await connect(gateway.url)
-        await warm.send(produce(topic, body))
-        assert (await warm.reply()).status == 200
+        served = []
+        for _ in range(5):
+            began = time.perf_counter()
+            await warm.send(produce(topic, body))
+            assert (await warm.reply()).status == 200
+            served.append(time.perf_counter() - began)
         before = gateway.rss_bytes()
         own_kafka.pause(1)
         try:
             waiting = await fill(connect, gateway.url, produce(topic, body))
             refused = await refuse(connect, gateway.url, produce(topic, body), 50)
-            assert sorted(refused)[len(refused) // 2] < 0.05, "the median; the machine is shared"
+            # At once: this machine takes no longer than for the same request when Kafka takes it.
+            print(
+                f"F12: refused after {statistics.median(refused):.3f} s, served after {statistics.median(served):.3f} s"
+            )
+            assert statistics.median(refused) < max(0.05, statistics.median(served)), served
             assert gateway.rss_bytes() - before < LIMIT * 2 + 100 * MIB
             small = await connect(gateway.url)
             assert (await small.ask("GET", "/health/live")).status == 200
