@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
 
 from kafka_gateway.config import load
 from kafka_gateway.errors import NotSupported, PartitionNotFound, SimpleReaderUnavailable, UnknownTopicOrPartition
-from kafka_gateway.kafka.clients.factory import ClientFactory
+from kafka_gateway.kafka.clients.factory import ClientFactory, answers_within
 from kafka_gateway.kafka.cluster import KafkaCluster, open_kafka
 from kafka_gateway.kafka.consuming import reader
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
@@ -190,6 +190,16 @@ def test_how_long_an_answer_may_take(operator: list[str], answer_ms: object) -> 
     settings = clients.consumer_config(ConsumerSettings("g", "c"))
     assert settings["socket.timeout.ms"] == answer_ms
     assert clients.producer_config()["socket.connection.setup.timeout.ms"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("most_ms", "answer_ms", "connect_ms"), [(500, 1000, 1000), (6000, 6000, 6000), (45_000, 30_000, 10_000)]
+)
+def test_clients_of_the_gateways_own_wait_for_less(most_ms: int, answer_ms: int, connect_ms: int) -> None:
+    found = answers_within(most_ms)
+    assert found == {"socket.timeout.ms": answer_ms, "socket.connection.setup.timeout.ms": connect_ms}
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=["bootstrap.servers=127.0.0.1:1"]))
+    clients.consumer(ConsumerSettings("g", "c"), **found).close()  # librdkafka takes them
 
 
 @pytest.mark.parametrize(
