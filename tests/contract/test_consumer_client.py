@@ -15,6 +15,7 @@ COUNTED = KAFKA / "clients" / "fetched_ahead.py"
 """What it builds: consumers with an account in the memory budget."""
 PROBE = KAFKA / "clients" / "probe.py"
 """`--check` builds one of each kind of client, to see whether librdkafka takes the settings."""
+CLASSES = {"Consumer", "DeserializingConsumer"}
 ONLY_CONSUMERS = {
     "consume",
     "incremental_assign",
@@ -38,16 +39,22 @@ def consumers_in(tree: ast.AST) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
-            is_class = owner == "confluent_kafka" and node.attr in ("Consumer", "DeserializingConsumer")
+            is_class = node.attr in CLASSES and ast.unparse(node.value) == "confluent_kafka"
             if is_class or node.attr in ONLY_CONSUMERS:
-                found.append(f"line {node.lineno}: {owner}.{node.attr}")
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("confluent_kafka"):
             found += [f"line {node.lineno}: {each.name}" for each in node.names if each.name.endswith("Consumer")]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("clients.consumer"):
+        elif isinstance(node, ast.Call) and _name(node.func).endswith("clients.consumer"):
             # It may be handed to a GroupClient as what builds (partial(clients.consumer, …)), but not called.
             found.append(f"line {node.lineno}: {ast.unparse(node.func)}(…)")
     return found
+
+
+def _name(node: ast.expr) -> str:
+    """The last two parts of a dotted name."""
+    if not isinstance(node, ast.Attribute):
+        return ""
+    return f"{getattr(node.value, 'attr', getattr(node.value, 'id', ''))}.{node.attr}"
 
 
 def test_only_the_client_calls_consumers() -> None:
@@ -60,5 +67,5 @@ def test_only_the_client_calls_consumers() -> None:
 def test_what_is_looked_for() -> None:
     assert len(consumers_in(ast.parse(FACTORY.read_text()))) == 1  # the annotation
     assert len(consumers_in(ast.parse(COUNTED.read_text()))) == 1
-    assert consumers_in(ast.parse("self._clients.consumer(settings)\nx.consume(1)")) != []
+    assert len(consumers_in(ast.parse("self._clients.consumer(settings)\nx.consume(1)"))) == 2
     assert consumers_in(ast.parse("GroupClient(partial(clients.consumer, settings))")) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import io
 import json
@@ -37,6 +36,8 @@ SOURCES = sorted(
     and not SKIPPED & set(path.parts)
 )
 
+DOCSTRING = re.compile(r'(?:#[^\n]*\n|\s)*[rR]?"""(.*?)"""', re.DOTALL)
+"""Of a module. To take the whole module apart for it was half of the work."""
 NUMBERS = r"\d+(?:(?:,\ |\ and\ |\ to\ |–|-)\d+)*"
 TOKEN = re.compile(
     rf"""
@@ -135,8 +136,8 @@ def default_document(path: Path) -> Document | None:
         return document(path)
     if path.suffix != ".py":
         return None
-    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    for name in re.findall(r"(?<!/)\b[\w-]+\.md", docstring):
+    docstring = DOCSTRING.match(path.read_text())
+    for name in re.findall(r"(?<!/)\b[\w-]+\.md", docstring[1] if docstring else ""):
         if (SPEC / name).is_file():
             return document(SPEC / _main(name))
     return None
