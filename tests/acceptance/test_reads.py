@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kafka_gateway.door.connection import HALF_CLOSED_WAIT_S
 from tests.acceptance.raw import RawRead
 from tests.acceptance.rest import Rest, threads, timed, until
 from tests.behaviour.clients import V2, v2
@@ -194,21 +195,27 @@ async def test_hundreds_of_waiting_reads_do_not_delay_a_produce(
     quiet, topic, group = kafka.create_topic(), kafka.create_topic(), unique("g")
     paths = [await rest.instance(group) for _ in range(300)]
     await asyncio.gather(*(rest.assign(path, quiet) for path in paths))
-    reads = [asyncio.create_task(rest.read(path, 30_000)) for path in paths]
     await rest.store(topic, 0)
-    rounds = []
-    for _ in range(3):
-        times = []
-        for number in range(200):
-            answer, took = await timed(rest.produce(topic, {"value": number}))
-            assert answer.status == 200, answer
-            times.append(took)
-        rounds.append(sorted(times))
+
+    async def produced() -> tuple[float, float]:
+        """The median and the 99th of 100; the best of three rounds, for the machine has other things to do, too."""
+        rounds = []
+        for _ in range(3):
+            times = []
+            for number in range(200):
+                answer, took = await timed(rest.produce(topic, {"value": number}))
+                assert answer.status == 200, answer
+                times.append(took)
+            rounds.append(sorted(times))
+        p50, p99 = (min(times[rank] for times in rounds) for rank in (100, 198))
+        return p50, p99
+
+    _, alone = await produced()
+    reads = [asyncio.create_task(rest.read(path, 30_000)) for path in paths]
+    p50, p99 = await produced()
     assert not any(read.done() for read in reads)
-    # The best of three: the machine has other things to do, too.
-    p50, p99 = (min(times[rank] for times in rounds) for rank in (100, 198))
-    print(f"300 waiting reads: produce p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
-    assert p99 < 0.05
+    print(f"300 waiting reads: produce p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms; {alone * 1000:.1f} ms without")
+    assert p99 < max(0.05, 2 * alone)
     # A record wakes them all.
     await rest.store(quiet, "now")
     found = await asyncio.gather(*reads)
@@ -300,6 +307,7 @@ async def leave_three_times(kafka: KafkaCluster, gateway: GatewayProcess, rest: 
 
     before = (descriptors(), threads(gateway))
     for turn in range(3):
+        began = time.monotonic()
         left: list[asyncio.StreamWriter] = []
         reads = [RawRead(rest.url, path, "timeout=60000") for _ in range(40)]
         for read in reads:
@@ -317,6 +325,7 @@ async def leave_three_times(kafka: KafkaCluster, gateway: GatewayProcess, rest: 
                 writer.write(head.encode()[: number + 1])
             left.append(writer)
         await until(lambda: descriptors() >= before[0] + 100)
+        slow_s = max(0.2, time.monotonic() - began)  # what this machine takes for as many that come
         for number, read in enumerate(reads):
             read.leave(reset=number % 2 == 0)
         for number, writer in enumerate(left):
@@ -324,12 +333,12 @@ async def leave_three_times(kafka: KafkaCluster, gateway: GatewayProcess, rest: 
         began = time.monotonic()
         took = await until(lambda: descriptors() <= before[0] + 1, 5)
         print(f"clients that left: connections gone after {took:.2f} s")
-        assert took <= 1
+        assert took <= HALF_CLOSED_WAIT_S + slow_s
         # Nor do the reads they waited for hold up the next one.
         await rest.store(topic, turn)
         records = await rest.read(path, 5000)
         assert [record["value"] for record in records] == [turn]
-        assert time.monotonic() - began <= 1.5
+        assert time.monotonic() - began <= HALF_CLOSED_WAIT_S + slow_s + 0.5
     assert threads(gateway) <= before[1] + 2
     answer = await rest.request("GET", f"/topics/{topic}/partitions/0/offsets", accept=V2)
     assert answer.json == {"beginning_offset": 0, "end_offset": 3}
