@@ -131,7 +131,7 @@ class Definitions(Protocol):
         """The live definition, if its slot is served here or just being handed over."""
 
     def idle(self, seconds: float) -> Iterable[Definition]:
-        """The live ones in slots that have been served here for longer than that, used or not."""
+        """Those that `find` has, in slots that have been served here for longer than that, used or not."""
 
     async def create(self, definition: Definition) -> None:
         """Writes a new one; returns when it has been read back and is valid.

@@ -246,7 +246,7 @@ class SlotStore:
             return
         for held in list(self._slots.values()):
             if held.state is SlotState.SERVING and held.since < latest:
-                yield from held.fold
+                yield from (each for each in held.fold if each.uid not in self._ending)
 
     async def create(self, definition: Definition) -> None:
         key = SlotKey(definition.group, definition.name)

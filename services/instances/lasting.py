@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
@@ -81,6 +82,8 @@ class LastingInstances:
         self._reviving: dict[InstanceKey, asyncio.Task[ConsumerInstance]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = asyncio.Semaphore(_LEAVING_AT_ONCE)
+        self._last_live: dict[str, float] = {}
+        """When those that are live no more were so last, by ``uid``, time.monotonic(): the newest at the end."""
         self.revived = 0
         self.resumed = 0
         registry.lasting = self
@@ -161,6 +164,8 @@ class LastingInstances:
         self._reviving.pop(key, None)
         if not done.cancelled() and (error := done.exception()) is not None:
             log.info("instance %r of group %r could not be opened again: %s", key.name, key.group, error)
+            if (definition := self.definitions.find(_slot_key(key))) is not None:
+                self._note(definition.uid)  # somebody wanted to use it
 
     async def forget(self, instance: ConsumerInstance) -> None:
         if instance.definition is not None:
@@ -190,12 +195,31 @@ class LastingInstances:
     def expired(self, instance: ConsumerInstance) -> None:
         self._spawn(self.forget(instance))
 
+    def left(self, instance: ConsumerInstance) -> None:
+        if instance.definition is not None and self.definitions.find(_slot_key(instance.key)) is not None:
+            self._note(instance.definition.uid)
+
+    def _note(self, uid: str) -> None:
+        self._last_live.pop(uid, None)
+        self._last_live[uid] = time.monotonic()
+
     async def expire(self, timeout_s: float) -> None:
+        oldest = time.monotonic() - timeout_s
+        for uid, last in list(self._last_live.items()):
+            if last >= oldest:
+                break
+            del self._last_live[uid]
         for definition in list(self.definitions.idle(timeout_s)):
+            # Deletions take their time, so each one is judged in its turn.
             key = _key(definition)
-            if self._registry.get(key) is None and key not in self._reviving:
-                log.info("consumer instance %r of group %r expired, unused since its slot came", key.name, key.group)
-                await _quietly(self.definitions.delete(definition))
+            if self._is_in_use(key, definition) or self.definitions.find(_slot_key(key)) is not definition:
+                continue
+            log.info("consumer instance %r of group %r expired, and was not live", key.name, key.group)
+            await _quietly(self.definitions.delete(definition))
+
+    def _is_in_use(self, key: InstanceKey, definition: Definition) -> bool:
+        """Whether it is live, is being made or opened, or was live a short time ago."""
+        return self._registry.holds(key) or key in self._reviving or definition.uid in self._last_live
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

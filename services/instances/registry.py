@@ -77,8 +77,12 @@ class Lasting(Protocol):
     def expired(self, instance: ConsumerInstance) -> None:
         """As ``forget``, in the background."""
 
+    def left(self, instance: ConsumerInstance) -> None:
+        """It is live here no more. Its definition may last."""
+
     async def expire(self, timeout_s: float) -> None:
-        """Ends the definitions whose instances nobody has used since their slots came here, that long ago."""
+        """Ends the definitions of instances that are not live and that nobody has used for so long: since their slots
+        came here, or since they were live here last."""
 
 
 class Use:
@@ -262,6 +266,10 @@ class InstanceRegistry:
         """The instance, whoever has made it; None if it is not there, or not ready yet."""
         return self._instances.get(key)
 
+    def holds(self, key: InstanceKey) -> bool:
+        """Whether there is an instance of that name, or one is being made."""
+        return key in self._instances
+
     async def save(self, instance: ConsumerInstance, *, moved: bool = False) -> None:
         """What it reads has changed, or its positions (``moved``): where several nodes serve as one, that survives."""
         if self.lasting is not None:
@@ -417,6 +425,8 @@ class InstanceRegistry:
 
     def _end(self, instance: ConsumerInstance, interrupt: bool = True, leave: bool = True) -> asyncio.Task[None]:
         instance.closed = True
+        if self.lasting is not None:
+            self.lasting.left(instance)
         if instance.push is not None:
             instance.push.end()
         return self.behind(_close(instance, interrupt, leave))

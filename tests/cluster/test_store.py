@@ -186,8 +186,12 @@ async def test_a_creation_counts_when_it_has_been_read_back(setup: Setup) -> Non
     assert setup.store.find(KEY) == mine
     with pytest.raises(InstanceExists):
         await setup.store.create(defined())
+    setup.log.held = True
     await setup.store.delete(mine)
     assert setup.store.find(KEY) is None
+    assert list(setup.store.idle(-1)) == [], "nobody is to end it again"
+    setup.log.held = False
+    setup.store.records(setup.log.records[-1:])
     await setup.store.create(defined())
 
 

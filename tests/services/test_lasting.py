@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from kafka_gateway.definitions import Definition, SlotKey
-from kafka_gateway.errors import InstanceExists
+from kafka_gateway.errors import InstanceExists, InstanceUnavailable
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Reply, Request
@@ -41,6 +41,7 @@ class Definitions:
         self.process = process
         self.log = log
         self.here = False
+        self.deleted: list[str] = []
 
     def member_id(self, uid: str) -> str:
         return f"test.{uid}"
@@ -65,6 +66,7 @@ class Definitions:
         self.log.writes.append(definition)
 
     async def delete(self, definition: Definition) -> None:
+        self.deleted.append(definition.name)
         del self.log.live[SlotKey(definition.group, definition.name)]
 
 
@@ -514,6 +516,59 @@ async def test_what_nobody_uses_expires_where_its_slot_is(start: Start) -> None:
     nodes.kill()
     await nodes.lasting.expire(0.001)
     assert nodes.log.live == {}
+
+
+LONG_S = 600.0
+
+
+async def test_what_was_live_a_moment_ago_does_not_expire(start: Start, fake: FakeKafka) -> None:
+    """However long its slot has been here: somebody has just used it."""
+    nodes = Nodes(start)
+    path = await nodes.rest.instance(name="c")
+    await nodes.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)
+    nodes.lasting.drop([SlotKey("g", "c")])  # another process has changed it
+    await nodes.lasting.expire(LONG_S)
+    assert list(nodes.log.live) == [SlotKey("g", "c")]
+    other = nodes.kill()
+    fake.fail("consumer", InstanceUnavailable())
+    assert (await other.get(f"{path}/subscription")).status == 503, "it could not be opened"
+    await nodes.lasting.expire(LONG_S)
+    assert list(nodes.log.live) == [SlotKey("g", "c")]
+    await nodes.lasting.expire(-LONG_S)
+    assert nodes.log.live == {}
+
+
+async def test_what_is_being_made_does_not_expire(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its definition is there before it is."""
+    nodes, stored, answered = Nodes(start), asyncio.Event(), asyncio.Event()
+    create = nodes.stores[0].create
+
+    async def slowly(definition: Definition) -> None:
+        await create(definition)
+        stored.set()
+        await answered.wait()
+
+    monkeypatch.setattr(nodes.stores[0], "create", slowly)
+    making = asyncio.ensure_future(nodes.rest.instance(name="c"))
+    await stored.wait()
+    await nodes.lasting.expire(-LONG_S)
+    answered.set()
+    assert (await nodes.rest.read(await making)).code != 40403
+    assert list(nodes.log.live) == [SlotKey("g", "c")]
+
+
+async def test_what_expires_ends_once(start: Start) -> None:
+    """What a live one leaves behind is not taken for a dormant one of the same moment."""
+    nodes = Nodes(start, consumer_instance_timeout_ms=1)
+    await nodes.rest.instance(name="c")
+    registry = nodes.rest.services.registry
+    instance = registry.get(InstanceKey("v2", "g", "c"))
+    assert instance is not None
+    instance.used_at -= LONG_S
+    registry.expire()
+    await nodes.lasting.expire(LONG_S)
+    await settled()
+    assert nodes.stores[0].deleted == ["c"]
 
 
 async def test_where_there_is_no_room_it_is_not_gone(start: Start) -> None:
