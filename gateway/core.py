@@ -25,6 +25,7 @@ from kafka_gateway.door.access_log import AccessLog
 from kafka_gateway.door.admission import Admission, demand_of
 from kafka_gateway.door.counters import LEFT, Counters, Way
 from kafka_gateway.door.proofs import Proofs
+from kafka_gateway.entrusted import Entrusted
 from kafka_gateway.errors import (
     GONE,
     CloseReason,
@@ -102,6 +103,7 @@ class Gateway:
         self._arriving = 0
         """Requests whose body is on its way."""
         self.stopping = False
+        self.entrusted = Entrusted()
         self.homes: Forwarder | None = None
         """Who else serves with this process; None where nobody does."""
         self.is_worker = False
@@ -335,13 +337,9 @@ class Gateway:
         process that has it knows that."""
         if self.memory.used_up:
             raise OutOfMemory
-        forwarded, session = homes.forward(request, worker), request.session
-        if session.proof:  # the other worker does not learn what becomes of the reply
-            waiting = Waiting()
-            with session.telling(waiting):
-                reply = await waiting.run(forwarded)
-        else:
-            reply = await forwarded
+        # The other worker does not learn what becomes of the reply.
+        proven = request.session if request.session.proof else None
+        reply = await self.entrusted.run(homes.forward(request, worker), proven)
         if reply is not None and not isinstance(reply.body, bytes):
             request.session.add_stream(reply.body)
         return reply
@@ -486,9 +484,11 @@ class Gateway:
     async def drain(self, timeout_s: float, before: Callable[[], Awaitable[None]] | None = None) -> bool:
         """Takes no new requests and waits for those at work; False if some were still running after ``timeout_s``.
 
-        ``before`` runs when new requests are refused already, e.g. to wake the reads that wait for records.
+        Shortly before that time those that wait for another process are answered with InstanceUnavailable. ``before``
+        runs when new requests are refused already, e.g. to wake the reads that wait for records.
         """
         self.stopping = True
+        self.entrusted.end_within(timeout_s)
         if before is not None:
             await before()
         with contextlib.suppress(TimeoutError):

@@ -34,8 +34,6 @@ _LATE_S: Final = 0.5
 _UNKNOWN: Final = Reach(None, None, "")
 """Of a process that has said that it is gone."""
 _NEVER_ASKED: Final = object()
-_STOPPING_S: Final = 1.5
-"""Longest hold while this gateway stops."""
 
 
 def _hash(*key: str) -> int:
@@ -203,9 +201,8 @@ class ClusterHomes:
                     return _again(request, reply, sent)
                 unreachable = process
                 continue
-            until = began + (min(self._hold_s, _STOPPING_S) if self._gateway.stopping else self._hold_s)
             with self._holding.body(request.body):
-                await self._hold(until, _AGAIN_S if unreachable else None)
+                await self._hold(began + self._hold_s, _AGAIN_S if unreachable else None)
             unreachable = ""
 
     async def _call(self, process: str, slot: int, request: Request) -> Reply:
@@ -238,7 +235,7 @@ class ClusterHomes:
         """Returns when something has changed, or after that time. InstanceUnavailable at the end of the hold."""
         began = time.monotonic()
         if began >= until:
-            raise (ShuttingDown if self._gateway.stopping else InstanceUnavailable)()
+            raise InstanceUnavailable()
         wait_s = until - began if at_most_s is None else min(at_most_s, until - began)
         self.held += 1
         try:

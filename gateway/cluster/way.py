@@ -16,12 +16,10 @@ from kafka_gateway.cluster.ports import PeerLost, Peers, Process
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.cluster.table import Table, mark_of
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import InstanceUnavailable, ShuttingDown
+from kafka_gateway.errors import InstanceUnavailable
 from kafka_gateway.messages import Reply, Request
 
 _AGAIN_S: Final = 0.1
-_STOPPING_S: Final = 1.5
-"""Longest hold while this gateway stops."""
 
 
 class ClusterWay:
@@ -58,8 +56,10 @@ class ClusterWay:
             yield self._table.owner(self._store.slot(hashed)) or self._me
 
     async def relay(self, name: str, request: Request, worker: int) -> Reply | None:
-        stopping = self._gateway.stopping
-        until = time.monotonic() + (min(self._hold_s, _STOPPING_S) if stopping else self._hold_s)
+        return await self._gateway.entrusted.run(self._relay(name, request, worker))
+
+    async def _relay(self, name: str, request: Request, worker: int) -> Reply | None:
+        until = time.monotonic() + self._hold_s
         while True:
             for process in self._keepers(worker):
                 if process == self._me:
@@ -70,5 +70,5 @@ class ClusterWay:
                     if lost.sent:  # it may have been carried out, and its client is gone
                         raise InstanceUnavailable() from None
             if time.monotonic() >= until:
-                raise (ShuttingDown if stopping else InstanceUnavailable)()
+                raise InstanceUnavailable()
             await asyncio.sleep(_AGAIN_S)

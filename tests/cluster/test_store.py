@@ -414,6 +414,50 @@ async def test_a_hold_ends(setup: Setup) -> None:
         await setup.homes.forward(request(), HASH)
 
 
+async def test_a_node_that_stops_holds_as_any_other(setup: Setup) -> None:
+    """The new owner of its slots may need some time, also on a busy machine."""
+    asking = asyncio.ensure_future(setup.homes.forward(request(), HASH))
+    await settled()
+    setup.gateway.stopping = True
+    stand_still(1.6)
+    setup.homes.changed([])
+    await settled()
+    assert setup.homes.held == 1
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [Reply(200, "", b"x")]
+    reply = await asking
+    assert reply is not None
+    assert reply.body == b"x"
+
+
+@pytest.mark.parametrize("forwarded", [False, True], ids=["held", "forwarded"])
+@pytest.mark.parametrize("proof", [{}, {"authorization": "Basic YQ=="}], ids=["open", "proven"])
+async def test_whoever_waits_when_a_node_ends_is_answered(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, forwarded: bool, proof: Mapping[str, str]
+) -> None:
+    """Before its connections close: also what came before it stopped, and what nobody answers."""
+    gateway = setup.gateway
+    monkeypatch.setattr(setup.homes, "elsewhere", lambda *_: HASH)
+    gateway.homes = setup.homes
+    made = request()
+    made.session.proof = proof
+    if forwarded:
+        setup.claim("a/0", SLOT)
+    asking = asyncio.ensure_future(gateway.dispatch(made))
+    await settled()
+    assert (setup.homes.held, setup.others.asked) == ((0, ["a/0"]) if forwarded else (1, []))
+    assert await gateway.drain(1.0), "answered within its time"
+    reply = await asking
+    assert reply.status == 503
+    assert isinstance(reply.body, bytes)
+    assert b"50303" in reply.body
+    assert dict(reply.headers)["Retry-After"] == "1"
+    late = request()
+    late.begun = True
+    assert (await gateway.dispatch(late)).status == 503, "it is answered at once"
+    assert setup.homes.held == 0
+
+
 async def test_who_is_lost_or_wrong_is_not_asked_again_at_once(setup: Setup) -> None:
     setup.claim("a/0", SLOT)
     setup.others.answers = [PeerLost("a/0", True), Reply(MISROUTED, "", b""), Reply(200, "", b"y")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kafka_gateway.cluster.ports import PeerLost
@@ -86,3 +88,15 @@ async def test_one_that_is_only_away_is_waited_for(setup: Setup) -> None:
     with pytest.raises(InstanceUnavailable):
         await way.relay("atmosphere", request(), worker)
     assert setup.others.answers == [THERE]
+
+
+async def test_a_node_that_ends_answers_before(setup: Setup) -> None:
+    way = way_of(setup)
+    setup.claim("other/0", 1)
+    worker = way.elsewhere_marked(mark_of("other/0"))
+    assert worker is not None
+    asking = asyncio.ensure_future(way.relay("atmosphere", request(), worker))
+    await setup.others.called.wait()
+    await setup.gateway.drain(0.0)
+    with pytest.raises(InstanceUnavailable):
+        await asking
