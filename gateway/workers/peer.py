@@ -121,6 +121,10 @@ class Peer:
             self._boot, self.addresses = boot, addresses
             self.wake()
 
+    def heard(self, at: float) -> None:
+        """It said something last at that time, by the clock of the loop, on a connection that is over."""
+        self._heard_at = max(self._heard_at, at)
+
     def wake(self) -> None:
         """It gave a sign of life somewhere: if it could not be reached, that is tried at once."""
         self._pause_s = self._next_at = 0.0
@@ -204,7 +208,7 @@ class Peer:
         self._next_at = asyncio.get_running_loop().time() + self._pause_s
 
     def _gone(self, link: Link) -> None:
-        self._heard_at = max(self._heard_at, link.heard_at)
+        self.heard(link.heard_at)
         if self._link is link:
             self._link = None
             if link.is_lost and self._is_watched:

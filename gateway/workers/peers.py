@@ -306,6 +306,8 @@ class ClusterPeers:
 
     def _over(self, answering: Answering) -> None:
         self._answering.discard(answering)
+        if (known := self._known.get(answering.other)) is not None:
+            known.heard(answering.heard_at)
         self._one_over.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -104,6 +104,22 @@ async def test_a_process_that_goes_and_comes_back_is_one_line_each(
         assert not [line for line in lines[2:] if "again" in line], lines
 
 
+async def test_when_a_process_was_heard_outlives_the_connection_that_it_had_opened(
+    app: App, tmp_path: Path, secret: Path
+) -> None:
+    """Also where it has never been reached from here."""
+    values = settings("tcp", tmp_path, secret)
+    async with process(app, 1, values) as one:
+        one.know("gw-2/0", "", ["tcp://127.0.0.1:1"])
+        async with process(app, 2, another(values)) as other:
+            other.know("gw-1/0", "", one.addresses)
+            assert (await other.call("gw-1/0", asked("GET /stub/echo"))).status == 200
+            assert of_gw2(one).heard_ago_s is not None
+        await until(lambda: not one._answering, PATIENCE_S)
+        assert of_gw2(one).heard_ago_s is not None
+        assert of_gw2(one).reachable is None
+
+
 @pytest.mark.usefixtures("often")
 async def test_one_that_hangs_is_known_as_that_though_it_is_asked_nothing(
     app: App, tmp_path: Path, secret: Path
