@@ -207,7 +207,11 @@ class Gateway:
                 if session.forwarded and homes.is_fixed:
                     homes = None  # the same table says that it is served here
                 elif (worker := homes.elsewhere(request.method, request.path, request.area)) is not None:
-                    reply = await self._forward(homes, request, worker)
+                    try:
+                        reply = await self._forward(homes, request, worker)
+                    except ServiceError:
+                        plan = self.plans.meant(request)
+                        raise
                     if reply is not None:
                         return reply
             key = (
@@ -299,7 +303,7 @@ class Gateway:
             log.error("%s %s failed", request.method, plan.route.template if plan else "(no route)", exc_info=error)
             text = f"Internal Server Error: {type(error).__name__}: {error}" if self._debug else None
             error = ServiceError(text)
-        return self._error_reply(request, error, plan)
+        return self.replies.render_error(request, error, plan.media_type if plan is not None else None)
 
     def leave(self, request: Request, way: Way, plan: Plan | None, reply: Reply | None, started: float) -> None:
         """Counts a request that is over; ``reply`` is None if its client left before."""
@@ -333,8 +337,7 @@ class Gateway:
 
     async def _forward(self, homes: Forwarder, request: Request, worker: int) -> Reply | None:
         """The reply of another process; None: this one serves it by now. That judges rights, limits and media types:
-        which route a request means depends on the instance that it names (kafka-rest-http.md §3.1), and only the
-        process that has it knows that."""
+        the route may depend on the instance (kafka-rest-http.md §3.1), which only its process knows."""
         if self.memory.used_up:
             raise OutOfMemory
         # The other worker does not learn what becomes of the reply.
@@ -350,7 +353,7 @@ class Gateway:
             assert self.homes is not None
             return await self._forward(self.homes, request, elsewhere.worker) or await self.dispatch(request)
         except ServiceError as error:
-            return self._error_reply(request, error, plan)
+            return self.replies.render_error(request, error, plan.media_type if plan is not None else None)
 
     async def _wait(self, call: Call, work: Awaitable[Response], needs: Sequence[Need]) -> Response:
         """The response to a request that waits for records: it ends with its client's proof, and with its rights."""
@@ -441,9 +444,6 @@ class Gateway:
         finally:
             self._arriving -= 1
             self._idle.set()
-
-    def _error_reply(self, request: Request, error: ServiceError, plan: Plan | None) -> Reply:
-        return self.replies.render_error(request, error, plan.media_type if plan is not None else None)
 
     # --- streams ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from kafka_gateway import media
 from kafka_gateway.codec import Codec
 from kafka_gateway.config import Config
 from kafka_gateway.door.admission import NO_DEMAND, Demand, demand_of
-from kafka_gateway.errors import NotAcceptable, NotFound
+from kafka_gateway.errors import NotAcceptable, NotFound, ServiceError
 from kafka_gateway.forwarding import Join
 from kafka_gateway.generations import can_mean, classify
 from kafka_gateway.homes import OF_ALL
@@ -117,6 +117,19 @@ class Plans:
                 self.known.clear()
             self.known[key] = plan
         return plan
+
+    def meant(self, request: Request) -> Plan | None:
+        """The plan, as far as it is known here, for a request that another process was to answer and did not: its error
+        is one of the route. None: of no route."""
+        headers = request.headers
+        accept, content_type = headers.get("accept"), headers.get("content-type")
+        has_body = request.body not in (None, b"")
+        key = request.method, request.path, accept, content_type, has_body, request.default_generation, request.area
+        try:
+            made = self.make(request, key)
+        except ServiceError:  # the request has another fault, which whoever answers it will tell
+            return None
+        return made if isinstance(made, Plan) else None
 
     def _negotiated(
         self, route: Route, params: Mapping[str, Any], accept: str | None, content_type: str | None, has_body: bool

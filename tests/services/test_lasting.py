@@ -503,7 +503,7 @@ class AtHome:
     def check_here(self, *key: str) -> None:
         pass
 
-    def elsewhere(self, method: str, path: str, area: str) -> None:
+    def elsewhere(self, method: str, path: str, area: str) -> int | None:
         return None
 
     def follow(self, request: object, response: object) -> None:
@@ -592,3 +592,28 @@ async def test_a_start_at_the_end_is_kept(nodes: Nodes, fake: FakeKafka) -> None
     other = nodes.kill()
     await other.produce("u", {"value": 2})
     assert await values(other, path) == [2]
+
+
+class OnNoNode(AtHome):
+    """Homes while nobody has the slot."""
+
+    def elsewhere(self, method: str, path: str, area: str) -> int:
+        return 0
+
+    async def forward(self, request: Request, worker: int) -> Reply:
+        raise InstanceUnavailable()
+
+
+@pytest.mark.parametrize("accept", ["json.", ""])
+@pytest.mark.parametrize(("api", "resource"), [("v1", "topics/t"), ("v2", "records")])
+@pytest.mark.parametrize("socket", ["", "/ws"])
+async def test_an_error_has_the_type_of_its_resource_while_nobody_has_the_slot(
+    rest: Rest, socket: str, api: str, resource: str, accept: str
+) -> None:
+    accept = f"application/vnd.kafka.{accept}{api}+json"
+    path = f"{socket}/consumers/g/instances/c/{resource}"
+    here = await rest.get(path, accept=accept)
+    rest.gateway.homes = OnNoNode()  # type: ignore[assignment]
+    away = await rest.get(path, accept=accept)
+    assert (here.code, away.code) == (40403, 50303)
+    assert (here.media_type, away.media_type) == (accept, accept)
