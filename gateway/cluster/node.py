@@ -18,7 +18,8 @@ from kafka_gateway.cluster.ports import Peers, Process
 from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import State
 from kafka_gateway.cluster.routing import SlotState
-from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.cluster.standing import QUESTION, Standing
+from kafka_gateway.cluster.store import NO_SHARE, SlotStore
 from kafka_gateway.cluster.topic import InstanceTopic
 from kafka_gateway.cluster.way import ClusterWay
 from kafka_gateway.config import Config
@@ -39,6 +40,8 @@ from kafka_gateway.state_log import StateLog
 log = logging.getLogger("gateway.cluster")
 
 _AGAIN_S: Final = 1.0
+_TRIED_S: Final = 1.0
+"""Beyond the time of a connection: how long others may take to have tried whether they reach a process that joins."""
 _LEAVE_S: Final = 3.0
 """How long the first and the last words to the other processes may take."""
 _REPLACED_S: Final = 2.0
@@ -109,6 +112,11 @@ class Node:
         out_of_reach = OutOfReach(config, self.store, self.processes.table, peers)
         self.store.out_of_reach = out_of_reach.trouble
         gateway.metrics.add(out_of_reach.families)
+        connect_s = config.seconds("cluster.peer.connect.timeout.ms")
+        self._standing = Standing(
+            process, self.processes.table, peers, connect_s + _TRIED_S, config.seconds("cluster.hold.ms")
+        )
+        gateway.questions[QUESTION] = self._standing.answer
 
     def _families(self) -> Families:
         store, homes = self.store, self.homes
@@ -217,9 +225,27 @@ class Node:
             int(config.seconds("cluster.heartbeat.interval.ms") * 1000),
             config.seconds("cluster.handover.timeout.ms"),
         )
-        if not self._leaving:
-            self._member = self._kafka.slot_member(self._slot_group, self.store)
-            await self._look_after_topic()
+        await asyncio.gather(self._take_part(self._slot_group), self._look_after_topic())
+
+    async def _take_part(self, group: SlotGroup) -> None:
+        """Is a member of the slot group while most other processes and this one reach each other; returns when this
+        process leaves."""
+        standing = self._standing
+        is_well = await standing.well_at_first()
+        while not self._leaving:
+            if is_well:
+                self._states.well("standing", text="this process takes slots again: it and the others reach each other")
+                self.store.trouble = NO_SHARE
+                self._member = self._kafka.slot_member(group, self.store)
+                await standing.bad()
+            self.store.trouble = trouble = standing.trouble()
+            self._states.trouble("standing", "out", logging.ERROR, "%s This is tried again all the time.", trouble)
+            if self._member is not None:
+                await self._member.leave(for_good=True)
+                self._member = None
+                self.store.trouble = trouble  # in place of what the member has told at its end
+            await standing.well_again()
+            is_well = True
 
     async def _look_after_topic(self) -> None:
         """For ever: a topic that was deleted is made again, and what is known here is written to it again."""
@@ -258,6 +284,6 @@ class Node:
             if not self._fenced.done():
                 log.error("another process has taken the name of this node (cluster.node.id), which ends now")
                 self._fenced.set_result(why)
-        elif not self._leaving and self._slot_group is not None:
+        elif not self._leaving and self._slot_group is not None and self._member is not None:
             log.warning("the member that holds slots has ended, and no other process has its name: it joins again")
             self._member = self._kafka.slot_member(self._slot_group, self.store)

@@ -53,6 +53,9 @@ class Reach:
     """Why it could not be reached."""
     unreached_s: float | None = None
     """For how long every attempt has failed; None: the last one did not, or there was none."""
+    refused: bool = False
+    """Whether it was there when that was tried last: it has answered by its name, and then one end has not let the
+    other one in."""
 
 
 class Peers(Protocol):
@@ -75,6 +78,9 @@ class Peers(Protocol):
 
     def watch(self) -> None:
         """Begins to look whether the others can be reached, every few seconds: they know this process by now."""
+
+    def look(self, process: str) -> None:
+        """Begins to look at this one now, unless something was heard of it a moment ago."""
 
     def reach(self, process: str) -> Reach | None:
         """Whether it can be reached; None: nobody has told of it."""

@@ -34,7 +34,7 @@ log = logging.getLogger("gateway.cluster")
 _SERVING: Final = SlotState.SERVING
 _RECENT_S: Final = 60.0
 """How long what was given up is remembered, for a topic that was deleted and is made again."""
-_NO_SHARE: Final = "This node has no share of the slots yet."
+NO_SHARE: Final = "This node has no share of the slots yet."
 _SHARE_S: Final = 5.0
 """How long the others may take to give up a share for a process that joins."""
 _AGAIN_S: Final = 0.5
@@ -129,7 +129,7 @@ class SlotStore:
         self.moves: Counter[str] = Counter(taken=0, handed=0, lost=0)
         self.leaving = False
         """Whether this node is about to end."""
-        self._trouble = _NO_SHARE
+        self._trouble = NO_SHARE
         self.out_of_reach: Callable[[], str] = lambda: ""
         """Why this process could not serve most requests, though its own slots are well."""
 
@@ -302,7 +302,7 @@ class SlotStore:
         slots = [slot for slot in slots if slot < self.count]  # partitions that came later are none
         self.moves["taken"] += len(slots)
         if not self._slots:
-            self.trouble = _NO_SHARE
+            self.trouble = NO_SHARE
             if not slots:  # other processes have to give some up first, or there are more processes than slots
                 asyncio.get_running_loop().call_later(_SHARE_S, self._do_without)
         if not self._slots:
@@ -313,7 +313,7 @@ class SlotStore:
         self._changed()
 
     def _do_without(self) -> None:
-        if not self._slots and self._trouble == _NO_SHARE:
+        if not self._slots and self._trouble == NO_SHARE:
             self.trouble = ""
 
     def records(self, records: Sequence[SlotRecord]) -> None:

@@ -114,6 +114,7 @@ class Peer:
         self._heard_at = 0.0
         """On connections that are over."""
         self._trouble = ""
+        self._refused = False
 
     def told(self, boot: str, addresses: Sequence[str]) -> None:
         """What it tells of itself now."""
@@ -172,6 +173,7 @@ class Peer:
     async def _open(self) -> Link:
         """Tries its addresses in turn until one answers or the time is over. LinkLost."""
         trouble, loop, connect_s = "", asyncio.get_running_loop(), self._ways.connect_s
+        refused = False
         await self._pause(self._next_at - loop.time())
         # An attempt that began later would be cut short, and the time would pass for the reason.
         latest = loop.time() + connect_s / 2
@@ -186,14 +188,14 @@ class Peer:
                         except (OSError, UnicodeError) as error:  # ssl.SSLError is the one, no host name the other
                             trouble = f"{address}: {reason_of(error)}"
                         except LinkLost as lost:
-                            trouble = f"{address}: {lost.why or _CUT_OFF}"
+                            trouble, refused = f"{address}: {lost.why or _CUT_OFF}", refused or lost.refused
                         else:
                             self._reached(address)
                             return link
                     self._put_off()
         except TimeoutError:
             self._put_off()
-        self._unreached(trouble or "it has told no address that this process may use")
+        self._unreached(trouble or "it has told no address that this process may use", refused)
         raise LinkLost
 
     async def _pause(self, seconds: float) -> None:
@@ -221,14 +223,14 @@ class Peer:
     def _reached(self, address: PeerAddress) -> None:
         self.in_clear = address.scheme == "tcp"
         self._pause_s = self._next_at = 0.0
-        self._is_reached, self._trouble = True, ""
+        self._is_reached, self._trouble, self._refused = True, "", False
         subjects = self._id, (Link, self._id)
         self._states.well(*subjects, text="process %s is reached again, at %s", values=(self._id, address))
 
-    def _unreached(self, trouble: str) -> None:
+    def _unreached(self, trouble: str, refused: bool) -> None:
         if self._is_reached is not False:
             self._unreached_at = asyncio.get_running_loop().time()
-        self._is_reached, self._trouble = False, trouble
+        self._is_reached, self._trouble, self._refused = False, trouble, refused
         self._states.trouble(self._id, trouble, logging.WARNING, "process %s cannot be reached: %s", self._id, trouble)
 
     def watch(self) -> None:
@@ -263,7 +265,7 @@ class Peer:
         now = asyncio.get_running_loop().time()
         ago_s = now - heard_at if heard_at else None
         unreached_s = now - self._unreached_at if self._is_reached is False else None
-        return Reach(self._is_reached, ago_s, self._trouble, unreached_s)
+        return Reach(self._is_reached, ago_s, self._trouble, unreached_s, self._refused)
 
 
 _CUT_OFF: Final = "it cut the connection off before each knew the other; its log says why"

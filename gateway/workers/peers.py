@@ -113,6 +113,10 @@ class ClusterPeers:
         if self._watching is None:
             self._watching = self._spawn(self._watch())
 
+    def look(self, process: str) -> None:
+        if (known := self._known.get(process)) is not None:
+            known.watch()
+
     async def _watch(self) -> None:
         """Looks after every process that is known, and after this one's certificate, for ever."""
         while True:

@@ -51,12 +51,14 @@ class LinkLost(Exception):
     """The process at the other end is gone, or cannot be heard, and whatever it was at work on.
 
     ``sent``: whether what was asked may have reached it. ``why``: what is known of the reason, "" for nothing.
+    ``refused``: the process that was wanted is there, and one end has not let the other one in.
     """
 
-    def __init__(self, sent: bool = False, why: str = "") -> None:
+    def __init__(self, sent: bool = False, why: str = "", refused: bool = False) -> None:
         super().__init__(sent)
         self.sent = sent
         self.why = why
+        self.refused = refused
 
 
 class Wire(asyncio.Protocol):
@@ -158,7 +160,7 @@ class Wire(asyncio.Protocol):
         self._arriving.clear()
         if not self.ready.done():
             why = self.trouble or (f"the connection broke: {error}" if isinstance(error, ssl.SSLError) else "")
-            self.ready.set_exception(LinkLost(why=why))
+            self.ready.set_exception(LinkLost(why=why, refused=self._greeting.other is not None))
             self.ready.exception()  # whoever waits gets it; nobody need
         self.lost()
 

@@ -141,6 +141,31 @@ async def test_one_that_hangs_is_known_as_that_though_it_is_asked_nothing(
         assert "no answer" in of_gw2(one).trouble
 
 
+@pytest.mark.usefixtures("often")
+async def test_one_that_refuses_is_told_apart_from_one_that_is_not_there(
+    app: App, tmp_path: Path, secret: Path
+) -> None:
+    """By which a process knows that it is the one that is wrong (cluster.md §7)."""
+    values = settings("tcp", tmp_path, secret) | {"cluster.peer.connect.timeout.ms": 1000}
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another secret of thirty-two bytes, or more")
+    wrong.chmod(0o600)
+    async with process(app, 1, values) as one:
+        async with process(app, 2, another(values) | {"cluster.peer.secret.file": wrong}) as other:
+            one.know("gw-2/0", "", other.addresses)
+            one.look("gw-2/0")
+            await until(lambda: of_gw2(one).refused, PATIENCE_S)
+            one.know("gw-3/0", "", other.addresses)  # where another one listens now
+            one.look("gw-3/0")
+            await until(lambda: (found := one.reach("gw-3/0")) and found.reachable is False, PATIENCE_S)
+            found = one.reach("gw-3/0")
+            assert found is not None
+            assert not found.refused
+        one.know("gw-2/0", "again", other.addresses)
+        await until(lambda: "Connection refused" in of_gw2(one).trouble, PATIENCE_S)
+        assert not of_gw2(one).refused
+
+
 async def test_attempts_come_at_growing_distances_however_many_wait(
     app: App, tmp_path: Path, secret: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

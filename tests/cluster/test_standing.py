@@ -1,0 +1,150 @@
+"""When a process holds no slots because the others and it do not reach each other (cluster.md §7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kafka_gateway.cluster import standing as standing_module
+from kafka_gateway.cluster.ports import PeerLost, Process, Reach
+from kafka_gateway.cluster.records import Claim
+from kafka_gateway.cluster.standing import Standing
+from kafka_gateway.cluster.table import Table
+from tests.cluster.test_store import ME, Others
+from tests.waiting import until
+
+LONG_S = 600.0
+REFUSED = Reach(False, None, "tcp://gw:7885: a wrong proof", 1.0, refused=True)
+DEAD = Reach(False, None, "Connection refused", 1.0)
+WELL, UNTRIED, OLDER = [True, ""], [None, ""], list[Any]()
+NO_WAY = [False, "tcp://me:1: Connection refused"]
+
+
+class Company(Others):
+    """Others that answer as they are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: dict[str, list[Any] | Reach] = {}
+        self.questions: list[Mapping[str, Any]] = []
+        self.looked: list[str] = []
+
+    def look(self, process: str) -> None:
+        self.looked.append(process)
+
+    async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        self.questions.append(parameters)
+        await asyncio.sleep(0)
+        word = self.words[process]
+        if isinstance(word, Reach):
+            self.reached[process] = word
+            raise PeerLost(process, sent=False)
+        return word
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing_module, "_AT_FIRST_S", 0.0)
+    monkeypatch.setattr(standing_module, "_EVERY_S", 0.0)
+
+
+def among(*words: list[Any] | Reach, undecided_s: float = 0.0, patience_s: float = 0.0) -> tuple[Standing, Company]:
+    """This process among others, of which each has this to say, and one that has said that it is gone."""
+    company, table = Company(), Table()
+    for number, word in enumerate(words):
+        company.words[f"gw-{number}/0"] = word
+        table.put(f"gw-{number}/0", Claim(1, "b", ("tcp://gw:7885",), ""), number, 0.0)
+    table.put("gone/0", Claim(1, "b", (), "", "gone"), 99, 0.0)
+    return Standing(ME, table, company, undecided_s, patience_s), company
+
+
+async def asked(company: Company, count: int) -> None:
+    await until(lambda: len(company.questions) >= count, LONG_S)
+
+
+@pytest.mark.parametrize(
+    ("words", "may"),
+    [
+        ([], True),
+        ([REFUSED], True),  # two halves: nobody leaves
+        ([NO_WAY], True),
+        ([REFUSED, REFUSED], False),
+        ([NO_WAY, NO_WAY], False),
+        ([NO_WAY, REFUSED], False),
+        ([REFUSED, WELL], True),
+        ([DEAD, DEAD], True),  # after a power failure only this one is back
+        ([REFUSED, DEAD], True),
+        ([OLDER, OLDER], True),
+        ([UNTRIED, UNTRIED], None),
+        ([REFUSED, REFUSED, REFUSED, WELL], False),
+        ([REFUSED, REFUSED, WELL, DEAD], True),
+    ],
+)
+async def test_no_slots_where_most_that_live_and_this_one_do_not_reach_each_other(
+    words: list[list[Any] | Reach], may: bool | None
+) -> None:
+    standing, _ = among(*words)
+    assert await standing.look() is may
+
+
+async def test_operators_are_told_what_is_in_the_way() -> None:
+    standing, company = among(REFUSED, NO_WAY)
+    assert not await standing.well_at_first()
+    trouble = standing.trouble()
+    assert "2 of 3 processes do not" in trouble
+    assert "gw-0/0: tcp://gw:7885: a wrong proof" in trouble
+    assert "gw-1/0 does not reach this process: tcp://me:1: Connection refused" in trouble
+    assert "cluster.peer.advertised (unix:me/0.sock)" in trouble
+    assert company.questions[0] == {"process": "me/0", "boot": "1", "addresses": ["unix:me/0.sock"]}
+
+
+async def test_a_process_that_comes_back_waits_until_the_others_have_tried_its_new_address() -> None:
+    """They say first what they found when it was away."""
+    standing, company = among(NO_WAY, UNTRIED, undecided_s=LONG_S)
+    joining = asyncio.ensure_future(standing.well_at_first())
+    await asked(company, 6)
+    assert not joining.done()
+    company.words["gw-0/0"] = WELL
+    assert await joining
+
+
+async def test_those_that_cannot_say_in_time_keep_nobody_out() -> None:
+    standing, _ = among(UNTRIED, UNTRIED)
+    assert await standing.well_at_first()
+
+
+async def test_who_holds_slots_gives_them_up_when_it_has_been_so_for_long() -> None:
+    standing, company = among(REFUSED, REFUSED, patience_s=LONG_S)
+    waiting = asyncio.ensure_future(standing.bad())
+    await asked(company, 20)
+    assert not waiting.done(), "its time is not over"
+    waiting.cancel()
+    standing, company = among(REFUSED, WELL)
+    waiting = asyncio.ensure_future(standing.bad())
+    await asked(company, 20)
+    assert not waiting.done()
+    company.words["gw-1/0"] = REFUSED
+    await waiting
+
+
+async def test_who_has_left_comes_back_after_some_good_looks_in_a_row() -> None:
+    standing, company = among(REFUSED, REFUSED)
+    waiting = asyncio.ensure_future(standing.well_again())
+    await asked(company, 20)
+    assert not waiting.done()
+    company.words["gw-1/0"] = WELL
+    await waiting
+
+
+async def test_a_process_says_whether_it_reaches_who_asks() -> None:
+    standing, company = among()
+    who = {"process": "gw-9/0", "boot": "2", "addresses": ["tcp://gw-9:1"]}
+    company.reached["gw-9/0"] = Reach(False, None, "Connection refused", 1.0)
+    assert standing.answer(who) == [False, "Connection refused"]
+    assert company.known["gw-9/0"] == ["tcp://gw-9:1"]
+    assert company.looked == ["gw-9/0"]
+    assert standing.answer(who | {"process": Process("test", "me/0", "").id}) == []
+    assert standing.answer({"process": 1}) == []
