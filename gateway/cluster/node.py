@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
 
 from kafka_gateway.cluster.homes import ClusterHomes
+from kafka_gateway.cluster.mutual_reach import QUESTION, MutualReach
 from kafka_gateway.cluster.out_of_reach import OutOfReach
 from kafka_gateway.cluster.ports import Peers, Process
 from kafka_gateway.cluster.processes import Processes
 from kafka_gateway.cluster.records import State
 from kafka_gateway.cluster.routing import SlotState
-from kafka_gateway.cluster.standing import QUESTION, Standing
 from kafka_gateway.cluster.store import NO_SHARE, SlotStore
 from kafka_gateway.cluster.topic import InstanceTopic
 from kafka_gateway.cluster.way import ClusterWay
@@ -113,10 +113,10 @@ class Node:
         self.store.out_of_reach = out_of_reach.trouble
         gateway.metrics.add(out_of_reach.families)
         connect_s = config.seconds("cluster.peer.connect.timeout.ms")
-        self._standing = Standing(
+        self._mutual_reach = MutualReach(
             process, self.processes.table, peers, connect_s + _TRIED_S, config.seconds("cluster.hold.ms")
         )
-        gateway.questions[QUESTION] = self._standing.answer
+        gateway.questions[QUESTION] = self._mutual_reach.answer
 
     def _families(self) -> Families:
         store, homes = self.store, self.homes
@@ -230,21 +230,23 @@ class Node:
     async def _take_part(self, group: SlotGroup) -> None:
         """Is a member of the slot group while most other processes and this one reach each other; returns when this
         process leaves."""
-        standing = self._standing
-        is_well = await standing.well_at_first()
+        reach = self._mutual_reach
+        is_well = await reach.well_at_first()
         while not self._leaving:
             if is_well:
-                self._states.well("standing", text="this process takes slots again: it and the others reach each other")
+                self._states.well(
+                    "mutual reach", text="this process takes slots again: it and the others reach each other"
+                )
                 self.store.trouble = NO_SHARE
                 self._member = self._kafka.slot_member(group, self.store)
-                await standing.bad()
-            self.store.trouble = trouble = standing.trouble()
-            self._states.trouble("standing", "out", logging.ERROR, "%s This is tried again all the time.", trouble)
+                await reach.bad()
+            self.store.trouble = trouble = reach.trouble()
+            self._states.trouble("mutual reach", "out", logging.ERROR, "%s This is tried again all the time.", trouble)
             if self._member is not None:
                 await self._member.leave(for_good=True)
                 self._member = None
                 self.store.trouble = trouble  # in place of what the member has told at its end
-            await standing.well_again()
+            await reach.well_again()
             is_well = True
 
     async def _look_after_topic(self) -> None:

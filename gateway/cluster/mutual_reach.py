@@ -37,7 +37,7 @@ class _Word(enum.Enum):
     """Nothing has answered there as this process."""
 
 
-class Standing:
+class MutualReach:
     """Belongs to the event loop."""
 
     def __init__(self, process: Process, table: Table, peers: Peers, undecided_s: float, patience_s: float) -> None:

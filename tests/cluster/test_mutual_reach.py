@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kafka_gateway.cluster import standing as standing_module
+from kafka_gateway.cluster import mutual_reach
+from kafka_gateway.cluster.mutual_reach import MutualReach
 from kafka_gateway.cluster.ports import PeerLost, Process, Reach
 from kafka_gateway.cluster.records import Claim
-from kafka_gateway.cluster.standing import Standing
 from kafka_gateway.cluster.table import Table
 from tests.cluster.test_store import ME, Others
 from tests.waiting import until
@@ -47,18 +47,18 @@ class Company(Others):
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing_module, "_AT_FIRST_S", 0.0)
-    monkeypatch.setattr(standing_module, "_EVERY_S", 0.0)
+    monkeypatch.setattr(mutual_reach, "_AT_FIRST_S", 0.0)
+    monkeypatch.setattr(mutual_reach, "_EVERY_S", 0.0)
 
 
-def among(*words: list[Any] | Reach, undecided_s: float = 0.0, patience_s: float = 0.0) -> tuple[Standing, Company]:
+def among(*words: list[Any] | Reach, undecided_s: float = 0.0, patience_s: float = 0.0) -> tuple[MutualReach, Company]:
     """This process among others, of which each has this to say, and one that has said that it is gone."""
     company, table = Company(), Table()
     for number, word in enumerate(words):
         company.words[f"gw-{number}/0"] = word
         table.put(f"gw-{number}/0", Claim(1, "b", ("tcp://gw:7885",), ""), number, 0.0)
     table.put("gone/0", Claim(1, "b", (), "", "gone"), 99, 0.0)
-    return Standing(ME, table, company, undecided_s, patience_s), company
+    return MutualReach(ME, table, company, undecided_s, patience_s), company
 
 
 async def asked(company: Company, count: int) -> None:
@@ -86,14 +86,14 @@ async def asked(company: Company, count: int) -> None:
 async def test_no_slots_where_most_that_live_and_this_one_do_not_reach_each_other(
     words: list[list[Any] | Reach], may: bool | None
 ) -> None:
-    standing, _ = among(*words)
-    assert await standing.look() is may
+    reach, _ = among(*words)
+    assert await reach.look() is may
 
 
 async def test_operators_are_told_what_is_in_the_way() -> None:
-    standing, company = among(REFUSED, NO_WAY)
-    assert not await standing.well_at_first()
-    trouble = standing.trouble()
+    reach, company = among(REFUSED, NO_WAY)
+    assert not await reach.well_at_first()
+    trouble = reach.trouble()
     assert "2 of 3 processes do not" in trouble
     assert "gw-0/0: tcp://gw:7885: a wrong proof" in trouble
     assert "gw-1/0 does not reach this process: tcp://me:1: Connection refused" in trouble
@@ -103,8 +103,8 @@ async def test_operators_are_told_what_is_in_the_way() -> None:
 
 async def test_a_process_that_comes_back_waits_until_the_others_have_tried_its_new_address() -> None:
     """They say first what they found when it was away."""
-    standing, company = among(NO_WAY, UNTRIED, undecided_s=LONG_S)
-    joining = asyncio.ensure_future(standing.well_at_first())
+    reach, company = among(NO_WAY, UNTRIED, undecided_s=LONG_S)
+    joining = asyncio.ensure_future(reach.well_at_first())
     await asked(company, 6)
     assert not joining.done()
     company.words["gw-0/0"] = WELL
@@ -112,18 +112,18 @@ async def test_a_process_that_comes_back_waits_until_the_others_have_tried_its_n
 
 
 async def test_those_that_cannot_say_in_time_keep_nobody_out() -> None:
-    standing, _ = among(UNTRIED, UNTRIED)
-    assert await standing.well_at_first()
+    reach, _ = among(UNTRIED, UNTRIED)
+    assert await reach.well_at_first()
 
 
 async def test_who_holds_slots_gives_them_up_when_it_has_been_so_for_long() -> None:
-    standing, company = among(REFUSED, REFUSED, patience_s=LONG_S)
-    waiting = asyncio.ensure_future(standing.bad())
+    reach, company = among(REFUSED, REFUSED, patience_s=LONG_S)
+    waiting = asyncio.ensure_future(reach.bad())
     await asked(company, 20)
     assert not waiting.done(), "its time is not over"
     waiting.cancel()
-    standing, company = among(REFUSED, WELL)
-    waiting = asyncio.ensure_future(standing.bad())
+    reach, company = among(REFUSED, WELL)
+    waiting = asyncio.ensure_future(reach.bad())
     await asked(company, 20)
     assert not waiting.done()
     company.words["gw-1/0"] = REFUSED
@@ -131,8 +131,8 @@ async def test_who_holds_slots_gives_them_up_when_it_has_been_so_for_long() -> N
 
 
 async def test_who_has_left_comes_back_after_some_good_looks_in_a_row() -> None:
-    standing, company = among(REFUSED, REFUSED)
-    waiting = asyncio.ensure_future(standing.well_again())
+    reach, company = among(REFUSED, REFUSED)
+    waiting = asyncio.ensure_future(reach.well_again())
     await asked(company, 20)
     assert not waiting.done()
     company.words["gw-1/0"] = WELL
@@ -140,11 +140,11 @@ async def test_who_has_left_comes_back_after_some_good_looks_in_a_row() -> None:
 
 
 async def test_a_process_says_whether_it_reaches_who_asks() -> None:
-    standing, company = among()
+    reach, company = among()
     who = {"process": "gw-9/0", "boot": "2", "addresses": ["tcp://gw-9:1"]}
     company.reached["gw-9/0"] = Reach(False, None, "Connection refused", 1.0)
-    assert standing.answer(who) == [False, "Connection refused"]
+    assert reach.answer(who) == [False, "Connection refused"]
     assert company.known["gw-9/0"] == ["tcp://gw-9:1"]
     assert company.looked == ["gw-9/0"]
-    assert standing.answer(who | {"process": Process("test", "me/0", "").id}) == []
-    assert standing.answer({"process": 1}) == []
+    assert reach.answer(who | {"process": Process("test", "me/0", "").id}) == []
+    assert reach.answer({"process": 1}) == []
