@@ -104,3 +104,11 @@ async def test_a_producer_that_ends_tells_what_nobody_knows(topic: str) -> None:
         await cluster.producer.close(0.1)
         found = await told.all(2)
         assert [type(each) for each in found] == [OutcomeUnknown] * 2
+
+
+async def test_one_without_records_is_over_at_once(cluster: KafkaCluster, topic: str) -> None:
+    await ready(cluster, topic)
+    told = Told()
+    cluster.producer.send_each(topic, [[], *batches(1), []], told)
+    found = await told.all(3)
+    assert [len(each) for each in found] == [0, 1, 0]

@@ -229,6 +229,7 @@ class KafkaProducer:
         cost = sum(costs)
         if (
             self._closing
+            or not all(batches)
             or self._open_bytes + cost > self._queue_bytes
             or self._open_records + len(records) > self._queue_records
             or self._checks.waiting
