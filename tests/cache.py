@@ -8,8 +8,8 @@ every step must work there the first time. Nothing that is fetched goes anywhere
     run_tool([find_program("go"), "build", …], folder)  # npm, pip, go and Maven keep their downloads in there too
     find_program("kcat")                           # its path; without it the test is skipped, and fails in CI
 
-The time limit of a test is not meant for a download: `@pytest.mark.fetches(what=function)` calls the function
-before the first test (tests/conftest.py).
+The time limit of a test is not meant for a download: `@pytest.mark.fetches(what=function)` has the
+function called while other tests run, and the test's time begin when it has returned (tests/fetching.py).
 """
 
 from __future__ import annotations

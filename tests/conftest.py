@@ -17,10 +17,10 @@ import pytest
 from hypothesis import settings
 
 from kafka_gateway.jsonio import RECURSION_LIMIT
-from tests import registry_server
-from tests.cache import UnavailableError, unavailable
+from tests import fetching
+from tests.cache import unavailable
 from tests.documented_replies import _watch_replies, documented_replies
-from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError, class_archive, fetch_jars, find_java
+from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError
 from tests.mock_cluster import MockCluster
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
@@ -151,29 +151,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetches what the chosen tests need before the first of them, whose time limit is not meant for that."""
-    if session.config.option.collectonly:
-        return
-    fetches = dict.fromkeys(mark.kwargs["what"] for item in session.items for mark in item.iter_markers("fetches"))
-    if any(item.get_closest_marker("broker") for item in session.items):
-        fetches[_fetch_kafka] = None
-    if any("registry" in getattr(item, "fixturenames", ()) for item in session.items):
-        fetches[_fetch_registry] = None
-    for fetch in fetches:
-        # What cannot be had is told by each test that needs it.
-        with contextlib.suppress(
-            UnavailableError, RegistryUnavailableError, pytest.skip.Exception, pytest.fail.Exception
-        ):
-            fetch()
-
-
-def _fetch_kafka() -> None:
-    class_archive(find_java(), fetch_jars())
-
-
-def _fetch_registry() -> None:
-    registry_server.find_java()
-    registry_server.fetch_registry()
+    if not session.config.option.collectonly:
+        fetching.begin(session.items)
 
 
 @contextlib.contextmanager

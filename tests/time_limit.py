@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 from pytest_timeout import Settings, is_debugging
 
+from tests import fetching
+
 AGAIN_S = 30.0
 """After how long it rings again, if the limit is not shorter: cleaning up after the first alarm takes some time."""
 
@@ -47,6 +49,7 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    fetching.wait_for(item)
     with _limited(item, "setup"):
         return (yield)
 

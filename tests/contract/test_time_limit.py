@@ -19,7 +19,7 @@ def pytest_asyncio_loop_factories(config, item):
     return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.Loop}
 """
 TESTS = """
-import asyncio, contextlib, threading
+import asyncio, contextlib, threading, time
 import pytest
 import pytest_asyncio
 
@@ -56,12 +56,23 @@ def test_that_catches_it():
 @pytest.mark.timeout(60)
 async def test_that_ends():
     pass
+
+fetched = []
+
+def fetch():
+    time.sleep(1.5)
+    fetched.append("all")
+
+@pytest.mark.fetches(what=fetch)
+def test_that_fetches():
+    assert fetched == ["all"]
 """
 SETTINGS = """[pytest]
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 timeout = 1
+markers = fetches(what): called before the time begins
 """
 
 
@@ -84,6 +95,6 @@ def test_whatever_hangs_ends(tmp_path: Path) -> None:
     hang = ["test_call", "test_callback", "test_setup", "test_teardown_after_a_failure"]
     both = [f"{name}[{loop}]" for name in hang for loop in ("asyncio", "uvloop")]
     assert sorted(ended) == sorted([*both, "test_that_catches_it"]), run.stdout + run.stderr
-    assert passed == ["test_that_ends[asyncio]", "test_that_ends[uvloop]"]
+    assert passed == ["test_that_ends[asyncio]", "test_that_ends[uvloop]", "test_that_fetches"]
     # ... and tells where, through the generator of a fixture, too.
     assert re.search(r"^E +Task-\d+: setup .* > no_beginning .* > never .* > wait ", run.stdout, re.M)
