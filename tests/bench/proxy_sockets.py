@@ -50,7 +50,7 @@ class SimulatedTime:
     """A clock and a loop in one: time passes when it is told to, and what has been planned is done then."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = time.monotonic()  # what is made outside of `passing` reads the real clock
         self._planned: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
