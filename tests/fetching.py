@@ -16,7 +16,7 @@ import pytest
 
 from tests import registry_server
 from tests.cache import UnavailableError
-from tests.kafka_cluster import class_archive, fetch_jars, find_java
+from tests.kafka_cluster import fetch_jars, find_java, prepared
 from tests.registry_server import RegistryUnavailableError
 
 _Fetch = Callable[[], object]
@@ -60,7 +60,7 @@ def _fetch_all(needed: Iterable[_Fetch]) -> None:
 
 
 def _fetch_kafka() -> None:
-    class_archive(find_java(), fetch_jars())
+    prepared(find_java(), fetch_jars())
 
 
 def _fetch_registry() -> None:

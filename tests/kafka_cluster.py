@@ -10,6 +10,7 @@ end of a pipe, and when that breaks it kills the brokers and removes their data.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import hashlib
@@ -49,6 +50,7 @@ HOST = "127.0.0.1"
 TEST_PORTS = range(20000, 30000)  # below the ephemeral range, so a killed broker's port stays free for its restart
 _WORKERS = 16
 """Of pytest, that never choose the same ports."""
+CLASSES, CHECKPOINT = "classes.jsa", "bootstrap.checkpoint"
 JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
 WATCHDOG = """
@@ -121,22 +123,25 @@ def _download_jars(folder: Path) -> None:
         cache.run_tool(command, Path(work))
 
 
-def class_archive(java: str, jars: Path) -> Path:
-    """A file with Kafka's classes as this Java has them in memory, which halves the time and the work of a start.
+def prepared(java: str, jars: Path) -> Path:
+    """A directory with what the starts of all brokers have in common, made once on a machine by a start without it.
 
-    Java does without it when it cannot write one, and when one does not fit to it or to the jars.
+    `CLASSES` has Kafka's classes as this Java has them in memory, which halves the time and the work of a start; Java
+    does without it when it cannot write one, and when one does not fit to it or to the jars. `CHECKPOINT` is what
+    Kafka's tool writes into new storage, besides names; asking the tool takes a second of a processor for each broker.
     """
     banner = subprocess.run([java, "-version"], capture_output=True, check=False).stderr
     key = hashlib.sha256(banner + str(jars).encode()).hexdigest()[:16]
 
     def fill(folder: Path) -> None:
         cluster = KafkaCluster()
-        cluster.archive_option = f"-XX:ArchiveClassesAtExit={folder / 'classes.jsa'}"
+        cluster.archive_option = f"-XX:ArchiveClassesAtExit={folder / CLASSES}"
         with cluster:
             cluster.create_topic()
             cluster.shut_down(1)  # Java writes the file then
+            shutil.copy(cluster.nodes[1].data / CHECKPOINT, folder)
 
-    return cache.once(f"kafka-{KAFKA_VERSION}-classes-{key}", fill) / "classes.jsa"
+    return cache.once(f"kafka-{KAFKA_VERSION}-prepared-{key}", fill)
 
 
 def free_ports(count: int) -> list[int]:
@@ -168,6 +173,10 @@ class Node:
     @property
     def properties(self) -> Path:
         return self.directory / "server.properties"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
 
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -213,6 +222,7 @@ class KafkaCluster:
         self._java = find_java()
         self._jars = fetch_jars()
         self.archive_option = ""
+        self._prepared: Path | None = None
         self._start_timeout = start_timeout
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="kafka-gateway-"))
@@ -231,7 +241,9 @@ class KafkaCluster:
 
     def start(self) -> Self:
         """Formats what is new, starts all brokers, and returns when all of them serve requests."""
-        self.archive_option = self.archive_option or f"-XX:SharedArchiveFile={class_archive(self._java, self._jars)}"
+        if not self.archive_option:
+            self._prepared = prepared(self._java, self._jars)
+            self.archive_option = f"-XX:SharedArchiveFile={self._prepared / CLASSES}"
         try:
             if self._temporary:
                 self._watchdog = subprocess.Popen(
@@ -360,8 +372,7 @@ class KafkaCluster:
         }
 
     def _configure(self) -> None:
-        cluster_id = uuid.uuid4().hex[:22]
-        formats = []
+        cluster_id = _base64_id()
         for node in self.nodes.values():
             node.directory.mkdir(parents=True, exist_ok=True)
             listeners = _named(self.listeners(node))
@@ -371,7 +382,7 @@ class KafkaCluster:
                 "process.roles": "broker,controller" if controls else "broker",
                 "listeners": listeners + (f",CONTROLLER://{HOST}:{node.controller_port}" if controls else ""),
                 "advertised.listeners": _named(self.advertised(node)),
-                "log.dirs": str(node.directory / "data"),
+                "log.dirs": str(node.data),
             }
             if len(self.nodes) > 1:
                 own["broker.rack"] = f"rack-{node.id}"
@@ -379,12 +390,20 @@ class KafkaCluster:
             node.properties.write_text("".join(lines))
             log_file = escape(str(node.directory / "kafka.log"), {'"': "&quot;"})
             (node.directory / "log4j2.xml").write_text(LOG4J.format(file=log_file))
-            if not (node.directory / "data" / "meta.properties").exists():
-                arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties)]
-                formats.append((node, self._run_java(node, arguments)))
-        for node, process in formats:
-            if process.wait() != 0:
+            if not (node.data / "meta.properties").exists():
+                self._format(node, cluster_id)
+
+    def _format(self, node: Node, cluster_id: str) -> None:
+        """Makes new storage, as ``kafka-storage.sh format`` does."""
+        if self._prepared is None:
+            arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties)]
+            if self._run_java(node, arguments).wait() != 0:
                 raise KafkaUnavailableError(f"Kafka's storage could not be formatted:\n{node.log_tail()}")
+            return
+        node.data.mkdir(exist_ok=True)
+        shutil.copy(self._prepared / CHECKPOINT, node.data)
+        names = {"node.id": node.id, "directory.id": _base64_id(), "version": 1, "cluster.id": cluster_id}
+        (node.data / "meta.properties").write_text("".join(f"{key}={value}\n" for key, value in names.items()))
 
     def _run_java(self, node: Node, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         logging_options = [f"-Dlog4j2.configurationFile={node.directory}/log4j2.xml", "-Dlog4j2.disable.jmx=true"]
@@ -448,6 +467,13 @@ class KafkaCluster:
     def _tell_watchdog(self, sign: str, process: subprocess.Popen[bytes]) -> None:
         if self._watchdog is not None and self._watchdog.stdin is not None:
             self._watchdog.stdin.write(f"{sign}{process.pid}\n")
+
+
+def _base64_id() -> str:
+    """As Kafka makes them (its class Uuid): 22 characters that do not begin with a dash."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass
+    return made
 
 
 def _named(listeners: Mapping[str, str]) -> str:
