@@ -24,7 +24,7 @@ from tests.faults.lines import CUT, KAFKA, Way, Weather, both
 from tests.faults.loads import BROKEN, PARTITIONS, Failure, Loads
 from tests.faults.ownership import Ownership
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.broker]
+pytestmark = [pytest.mark.slow, pytest.mark.broker]
 
 SHORT_S, LONG_S = 3.0, 12.0
 """Below the session timeout, and far above it."""
@@ -220,7 +220,7 @@ FAULTS = (
 
 
 def _case(fault: Fault) -> object:
-    marks = [pytest.mark.timeout(fault.timeout_s), *([] if fault.always else [pytest.mark.cluster])]
+    marks = [pytest.mark.timeout(fault.timeout_s), *([] if fault.always else [pytest.mark.cluster, pytest.mark.alone])]
     deployment = (fault.brokers, fault.workers, fault.packets)
     return pytest.param(deployment, fault, id=re.sub("[ ,]+", "-", fault.name), marks=marks)
 
