@@ -148,6 +148,7 @@ class ClusterHomes:
                     "state": each.claim.state,
                     "slots": each.claim.slots,
                     "peers": each.claim.peers,
+                    "unreached": each.claim.unreached,
                     **self._reach(each.id),
                 }
                 for each in table

@@ -21,6 +21,7 @@ from kafka_gateway.cluster.records import State
 from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.store import NO_SHARE, SlotStore
 from kafka_gateway.cluster.topic import InstanceTopic
+from kafka_gateway.cluster.unreached import Unreached
 from kafka_gateway.cluster.way import ClusterWay
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
@@ -40,8 +41,9 @@ from kafka_gateway.state_log import StateLog
 log = logging.getLogger("gateway.cluster")
 
 _AGAIN_S: Final = 1.0
-_TRIED_S: Final = 1.0
-"""Beyond the time of a connection: how long others may take to have tried whether they reach a process that joins."""
+_TRIED_S: Final = 2.0
+"""Beyond the time of a connection: how long others may take to have tried whether they reach a process that joins, and
+to tell it through Kafka if they do not."""
 _LEAVE_S: Final = 3.0
 """How long the first and the last words to the other processes may take."""
 _REPLACED_S: Final = 2.0
@@ -114,8 +116,14 @@ class Node:
         gateway.metrics.add(out_of_reach.families)
         connect_s = config.seconds("cluster.peer.connect.timeout.ms")
         self._mutual_reach = MutualReach(
-            process, self.processes.table, peers, connect_s + _TRIED_S, config.seconds("cluster.hold.ms")
+            process,
+            self.processes.since,
+            self.processes.table,
+            peers,
+            connect_s + _TRIED_S,
+            config.seconds("cluster.hold.ms"),
         )
+        self._unreached = Unreached(process, peers, self.processes)
         gateway.questions[QUESTION] = self._mutual_reach.answer
 
     def _families(self) -> Families:
@@ -216,6 +224,9 @@ class Node:
         )
         await self._tell("serving")  # before it can fence another process
         self._peers.watch()
+        self._tasks.append(
+            asyncio.get_running_loop().create_task(self._unreached.keep(), name="tell who is not reached")
+        )
         member = re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.process.cluster}.{self.process.id.replace('/', '.')}")
         self._slot_group = SlotGroup(
             self._topic,

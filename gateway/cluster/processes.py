@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -57,6 +58,12 @@ class Processes:
         self._changed = changed
         self._log: CompactedLog | None = None
         self._wanted = asyncio.Event()
+        self.since = int(time.time() * 1000)
+        """When this process began, as all are told: milliseconds since 1970."""
+        self.unreached: tuple[str, ...] = ()
+        """Whom it does not reach, as it has told last."""
+        self._is_again = False
+        """Whether what was written is to be written again."""
         self._written: Claim | None = None
         self._state: State = "serving"
         self._contradicted: list[float] = []
@@ -92,7 +99,8 @@ class Processes:
                 self._states.trouble(process, str(error), logging.WARNING, text, process, error)
                 return
             self._states.forget(process)
-            changed = self.table.put(process, claim, offset, time.monotonic())
+            now = time.monotonic()
+            changed = self.table.put(process, claim, offset, now, now if self.read.is_set() else -math.inf)
             if process == self._process.id:
                 self._note_own(claim.boot)
             if process != self._process.id:
@@ -143,6 +151,12 @@ class Processes:
         self._settled.clear()
         self._wanted.set()
 
+    def tell_unreached(self, processes: tuple[str, ...]) -> None:
+        """Writes that this process does not reach these, also if that is what it has written last: so it tells that it
+        lives."""
+        self.unreached, self._is_again = processes, True
+        self.tell()
+
     def tell_count(self, count: int) -> None:
         """Writes how many slots there are, for all nodes that come later."""
         self._count_wanted = count
@@ -155,7 +169,8 @@ class Processes:
         await self._settled.wait()
 
     def _claim(self) -> Claim:
-        return Claim(VERSION, self._process.boot, tuple(self._peers.addresses), write_slots(self._slots()), self._state)
+        addresses, slots = tuple(self._peers.addresses), write_slots(self._slots())
+        return Claim(VERSION, self._process.boot, addresses, slots, self._state, self.since, self.unreached)
 
     async def keep(self, log_of_processes: CompactedLog) -> None:
         """Writes this process's claims, until it is cancelled."""
@@ -171,9 +186,12 @@ class Processes:
             if not self._wanted.is_set():
                 continue
             self._wanted.clear()
-            claim = self._claim()
+            claim, is_again = self._claim(), self._is_again
+            self._is_again = False
             told = not self._count_wanted or self.count > 0 or await self._write_count()
-            if not told or (claim != self._written and not await self._write(self._process.id, claim)):
+            is_new = is_again or claim != self._written
+            if not told or (is_new and not await self._write(self._process.id, claim)):
+                self._is_again |= is_again
                 self._wanted.set()
                 await asyncio.sleep(_AGAIN_S)
                 continue

@@ -58,13 +58,17 @@ State = Literal["serving", "draining", "gone"]
 
 
 class Claim(jsonio.Struct, frozen=True, omit_defaults=True):
-    """The claim of a process: its addresses, its slots, its state (cluster.md §4.4)."""
+    """The claim of a process: its addresses, its slots, its state, and whom it does not reach (cluster.md §4.4)."""
 
     v: int
     boot: str
     peers: tuple[str, ...] = ()
     slots: str = ""
     state: State = "serving"
+    since: int = 0
+    """When the process began, milliseconds since 1970; 0: one of before, which does not say so."""
+    unreached: tuple[str, ...] = ()
+    """Processes that it does not reach."""
 
     def numbers(self) -> frozenset[int]:
         """The slots. UnknownRecord."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,6 +23,8 @@ class Known:
     """When it was read, time.monotonic()."""
     slots: frozenset[int] = frozenset()
     """Those that it has claimed with it."""
+    told_at: float = -math.inf
+    """When it told that, as `at`; of what was there when this process began, nobody knows."""
 
 
 _NONE: Final[frozenset[int]] = frozenset()
@@ -64,7 +67,7 @@ class Table:
         """The process whose mark it is, unless that has said that it is gone."""
         return self._marks.get(mark)
 
-    def put(self, process: str, claim: Claim, offset: int, at: float) -> frozenset[int]:
+    def put(self, process: str, claim: Claim, offset: int, at: float, told_at: float = -math.inf) -> frozenset[int]:
         """A process has told this; the slots whose owner is another one now than before. What it costs grows with the
         slots of that process alone."""
         if claim.state != "gone":
@@ -73,7 +76,7 @@ class Table:
             self._marks.pop(mark_of(process), None)
         slots = claim.numbers() if claim.state != "gone" else _NONE
         changed = self._take_from(process, slots)
-        self._processes[process] = Known(process, claim, offset, at, slots)
+        self._processes[process] = Known(process, claim, offset, at, slots, told_at)
         owners = self._owners
         gained = {slot for slot in slots if owners.get(slot) != process}
         owners.update(dict.fromkeys(gained, process))

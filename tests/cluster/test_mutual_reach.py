@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ class Company(Others):
 
     def __init__(self) -> None:
         super().__init__()
+        self.table = Table()
         self.words: dict[str, list[Any] | Reach] = {}
         self.questions: list[Mapping[str, Any]] = []
         self.looked: list[str] = []
@@ -51,14 +53,25 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutual_reach, "_EVERY_S", 0.0)
 
 
+BEGAN = 1000
+"""When this process began."""
+
+
 def among(*words: list[Any] | Reach, undecided_s: float = 0.0, patience_s: float = 0.0) -> tuple[MutualReach, Company]:
     """This process among others, of which each has this to say, and one that has said that it is gone."""
-    company, table = Company(), Table()
+    company = Company()
     for number, word in enumerate(words):
         company.words[f"gw-{number}/0"] = word
-        table.put(f"gw-{number}/0", Claim(1, "b", ("tcp://gw:7885",), ""), number, 0.0)
-    table.put("gone/0", Claim(1, "b", (), "", "gone"), 99, 0.0)
-    return MutualReach(ME, table, company, undecided_s, patience_s), company
+        told(company, number)
+    company.table.put("gone/0", Claim(1, "b", (), "", "gone"), 99, 0.0)
+    return MutualReach(ME, BEGAN, company.table, company, undecided_s, patience_s), company
+
+
+def told(company: Company, number: int, *unreached: str, since: int = BEGAN + 1, ago_s: float = 0.0) -> None:
+    """What that one has told through Kafka."""
+    claim = Claim(1, "b", ("tcp://gw:7885",), f"{number}", since=since, unreached=unreached)
+    now = time.monotonic()
+    company.table.put(f"gw-{number}/0", claim, number, now, now - ago_s)
 
 
 async def asked(company: Company, count: int) -> None:
@@ -69,7 +82,7 @@ async def asked(company: Company, count: int) -> None:
     ("words", "may"),
     [
         ([], True),
-        ([REFUSED], True),  # two halves: nobody leaves
+        ([REFUSED], True),  # two halves, and this one is the older
         ([NO_WAY], True),
         ([REFUSED, REFUSED], False),
         ([NO_WAY, NO_WAY], False),
@@ -88,6 +101,54 @@ async def test_no_slots_where_most_that_live_and_this_one_do_not_reach_each_othe
 ) -> None:
     reach, _ = among(*words)
     assert await reach.look() is may
+
+
+async def test_of_two_that_do_not_reach_each_other_the_younger_takes_no_slots() -> None:
+    for word in (REFUSED, NO_WAY):
+        reach, company = among(word)
+        told(company, 0, since=BEGAN - 1)
+        assert await reach.look() is False
+    reach, company = among(DEAD)
+    told(company, 0, since=BEGAN - 1)
+    assert await reach.look() is True, "it may be dead"
+
+
+async def test_those_count_that_tell_through_kafka_that_they_do_not_reach_this_process() -> None:
+    """From which nothing comes at all: a network that is cut, or TLS that fails."""
+    reach, company = among(DEAD, DEAD)
+    for number in range(2):
+        told(company, number, "me/0")
+    assert await reach.look() is False
+    assert "2 of 3 processes do not" in reach.trouble()
+    assert "gw-0/0 tells through Kafka that it does not reach this process; from here: Connection" in reach.trouble()
+    told(company, 0, "me/0", ago_s=60)
+    assert await reach.look() is True, "that one may be dead by now: with the other one it is half, and this is older"
+    told(company, 0, "gw-9/0")
+    assert await reach.look() is True, "another one is not reached from there"
+    company.words["gw-0/0"] = WELL
+    told(company, 0, "me/0")
+    assert await reach.look() is True, "it has answered since"
+
+
+async def test_nobody_leaves_where_nobody_reaches_most_others() -> None:
+    reach, company = among(DEAD, DEAD)
+    told(company, 0, "gw-1/0", "me/0")
+    told(company, 1, "gw-0/0", "me/0")
+    assert await reach.look() is True
+
+
+async def test_a_process_that_comes_waits_for_what_silent_ones_tell_through_kafka() -> None:
+    reach, company = among(DEAD, DEAD, undecided_s=LONG_S)
+    joining = asyncio.ensure_future(reach.well_at_first())
+    await asked(company, 6)
+    assert not joining.done()
+    company.words["gw-0/0"] = WELL
+    await asked(company, 12)
+    assert not joining.done(), "the other one may not reach it, and be the older"
+    company.words["gw-1/0"] = WELL
+    assert await joining
+    reach, company = among(DEAD, WELL, WELL, undecided_s=LONG_S)
+    assert await reach.well_at_first(), "enough have answered"
 
 
 async def test_operators_are_told_what_is_in_the_way() -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faults.deployment import HEARTBEAT_S, NODES, SESSION_S, Deployment, Strike, running
+from tests.faults.deployment import HEARTBEAT_S, NODES, SESSION_S, SLOTS, Deployment, Strike, running, served
 from tests.faults.lines import CUT, KAFKA, Way, Weather, both
 from tests.faults.loads import BROKEN, PARTITIONS, Failure, Loads
 from tests.faults.ownership import Ownership
@@ -147,14 +147,18 @@ def restart_brokers(nodes: Deployment) -> None:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def lines(weather: Weather, *ways: Way, seconds: float = LONG_S, ready: bool | None = None) -> Strike:
-    """``ready``: what the victim says of itself at the end of the bad weather."""
+def lines(weather: Weather, *ways: Way, seconds: float = LONG_S, gives_up: bool = False) -> Strike:
+    """``gives_up``: at the end of the bad weather the victim says that it is not ready, and the others have its
+    slots."""
 
     def strike(nodes: Deployment) -> None:
         for way in ways:
             nodes.lines.set(weather, way)
         time.sleep(seconds)
-        assert ready is None or nodes.is_ready(VICTIM) is ready
+        if gives_up:
+            assert not nodes.is_ready(VICTIM)
+            assert not nodes.page(VICTIM)["slots"]
+            assert len({slot for page in nodes.pages(VICTIM) for slot in served(page)}) == SLOTS
         nodes.lines.mend()
 
     return strike
@@ -179,8 +183,8 @@ def _cuts(seconds: float, always: Collection[str], *, packets: bool) -> Iterator
         how = f"{name}, {seconds:g} s of lost packets" if packets else name
         yield Fault(
             how,
-            # It reaches nobody who serves the slots of the others, so the balancer is to choose those.
-            lines(CUT, *ways, seconds=seconds, ready=False if ways == ALL_OTHERS and seconds > LONG_S else None),
+            # Nobody reaches it: what it has is to be the others', and the balancer is to choose these.
+            lines(CUT, *ways, seconds=seconds, gives_up=ways == ALL_OTHERS and seconds > LONG_S),
             takes_over=KAFKA in ways[0],
             outlasts_records=KAFKA in ways[0] and seconds > RECORD_S,
             always=name in always,
