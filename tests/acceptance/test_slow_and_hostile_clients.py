@@ -27,12 +27,17 @@ class Probe:
 
     async def _run(self, url: str) -> None:
         wire = await Wire.open(url)
-        with contextlib.closing(wire.writer):
+        try:
             while True:
                 began = time.perf_counter()
                 assert (await wire.ask("GET", "/health/live")).status == 200
                 self.latencies.append(time.perf_counter() - began)
                 await asyncio.sleep(0.01)  # time itself: so often is enough
+                if wire.reader.at_eof():  # this process stood still for longer than a connection may be idle
+                    wire.writer.close()
+                    wire = await Wire.open(url)
+        finally:
+            wire.writer.close()
 
     async def median(self) -> float:
         self._task.cancel()

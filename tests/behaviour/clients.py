@@ -153,7 +153,8 @@ class AtmosphereClient(EnvelopeClient):
 
     async def send(self, message: bytes) -> None:
         async with self._session.post(self.target, data=message, skip_auto_headers=("Content-Type",)) as response:
-            assert (response.status, await response.read()) == (200, b"")
+            answer = (response.status, await response.read())
+            assert answer == (200, b""), answer
 
     def messages(self, text: str) -> str:
         """Takes what begins ``text``, which is messages behind their lengths; what is left of it."""

@@ -59,12 +59,14 @@ TRANSPORTS: dict[str, type[AtmosphereClient]] = {
 }
 STREAMS = ["sse", "streaming"]
 EXPIRY = {"transport.long-polling.expiry.ms": 1000, "shutdown.graceful.ms": 500}
+LATER = {**EXPIRY, "transport.long-polling.expiry.ms": 5000}
+"""For clients that must not be forgotten while they come again and again: on a busy machine that takes a second."""
 PATIENCE_S = 60.0
 
 
 @pytest.fixture
 async def workers(tmp_path: Path, embedded: str) -> AsyncIterator[list[App]]:
-    async with two_workers(tmp_path, embedded, (Resources(),), (Resources(),), **EXPIRY) as apps:
+    async with two_workers(tmp_path, embedded, (Resources(),), (Resources(),), **LATER) as apps:
         yield apps
 
 
