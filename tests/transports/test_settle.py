@@ -15,6 +15,7 @@ from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.messages import Call, Request, Response
 from kafka_gateway.router import Route
 from kafka_gateway.session import Session
+from tests.loop_watch import LoopWatch
 from tests.transports.conftest import Connect, gateway
 from tests.transports.peer import Peer, frame
 from tests.transports.wire import Wire, request
@@ -102,7 +103,9 @@ async def test_a_client_that_does_not_read_keeps_it_open(app: App, settling: Set
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
-async def test_a_socket(app: App, settling: Settling, size: int) -> None:
+async def test_a_socket(app: App, settling: Settling, size: int, loop_watch: LoopWatch) -> None:
+    if size == LARGE:
+        loop_watch.limit_s = 0.15  # in one step 12 MiB are made, looked through for UTF-8, and copied
     peer = await Peer.open(app.addresses[0])
     async with peer.wire:
         await peer.wire.send(frame(b'{"id":1,"path":"/settle/%d"}' % size))
