@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from kafka_gateway.errors import GONE, SLOW, CloseReason
 from kafka_gateway.heartbeats import Heartbeating, HeartbeatTimer
 from kafka_gateway.memory_budget import Claim, MemoryBudget, OutOfMemory
 from kafka_gateway.session import Session
-from kafka_gateway.stream import Counted, Payload, Stream
+from kafka_gateway.stream import Counted, Payload, PushesAtOnce, Stream
 
 
 class Sink(Protocol):
@@ -21,6 +22,15 @@ class Sink(Protocol):
     """
 
     async def send(self, payload: Payload) -> None: ...
+
+
+@runtime_checkable
+class SendsAtOnce(Protocol):
+    """A Sink that hears later what its client has."""
+
+    async def send(self, payload: Payload) -> None: ...
+    def send_at_once(self, data: bytes, delivered: Callable[[], None]) -> bool:
+        """See `gateway.stream.PushAtOnce`."""
 
 
 async def deliver(
@@ -39,6 +49,8 @@ async def deliver(
     if isinstance(source, Counted):
         claim = memory.claim(partial(_end_for_memory, source))
         source.count_in(claim)
+    if isinstance(stream, PushesAtOnce) and isinstance(sink, SendsAtOnce):
+        stream.push_with(partial(_push_at_once, sink, session))
     if heartbeat_s:
         heartbeats.add(cast(Heartbeating, sink), heartbeat_s)
     try:
@@ -69,6 +81,12 @@ async def deliver(
         await stream.aclose()
         if claim is not None:
             claim.release()
+
+
+def _push_at_once(sink: SendsAtOnce, session: Session, data: bytes, delivered: Callable[[], None]) -> bool:
+    if session.guarded and session.allowance.consume_bytes is not None:
+        return False  # it may have to wait for permits
+    return sink.send_at_once(data, delivered)
 
 
 def _end_for_memory(stream: Counted) -> None:

@@ -56,13 +56,14 @@ RecordsEncoder = Callable[[Sequence[ConsumedRecord]], bytes]
 class RecordBatch:
     """One run of consumed records. It keeps what is found out about it: a hundred sockets get the very same one."""
 
-    __slots__ = ("_next_offsets", "payloads", "records", "size_bytes")
+    __slots__ = ("_last_offsets", "_next_offsets", "payloads", "records", "size_bytes")
 
     def __init__(self, records: Sequence[ConsumedRecord], size_bytes: int) -> None:
         self.records = records
         self.size_bytes = size_bytes
         self.payloads: dict[RecordsEncoder, bytes] = {}
         """What `encode` has made. To look here first costs half of a call."""
+        self._last_offsets: dict[tuple[str, int], int] | None = None
         self._next_offsets: dict[tuple[str, int], int] | None = None
 
     def __len__(self) -> int:
@@ -75,12 +76,19 @@ class RecordBatch:
             payload = self.payloads[encoder] = encoder(self.records)
         return payload
 
+    def last_offsets(self) -> Mapping[tuple[str, int], int]:
+        """Topic and partition → the offset of its last record here."""
+        found = self._last_offsets
+        if found is None:
+            # Offsets rise within a partition, so the last one of each stays.
+            found = self._last_offsets = {
+                (record.topic() or "", record.partition() or 0): record.offset() or 0 for record in self.records
+            }
+        return found
+
     def next_offsets(self) -> Mapping[tuple[str, int], int]:
         """Topic and partition → the offset behind its last record here: what a group commits that has the batch."""
         found = self._next_offsets
         if found is None:
-            # Offsets rise within a partition, so the last one of each stays.
-            found = self._next_offsets = {
-                (record.topic() or "", record.partition() or 0): (record.offset() or 0) + 1 for record in self.records
-            }
+            found = self._next_offsets = {place: offset + 1 for place, offset in self.last_offsets().items()}
         return found

@@ -39,6 +39,23 @@ class Acknowledged(Protocol):
         """Takes a message of the client, whatever it is."""
 
 
+PushAtOnce = Callable[[bytes, Callable[[], None]], bool]
+"""Sends a payload without waiting, and has the callback called, later, when the client has it. False: it sends nothing,
+and the payload is to come by iteration."""
+
+
+@runtime_checkable
+class PushesAtOnce(Protocol):
+    """A Stream that can do without whoever iterates it: while that waits, payloads go out from where they come from."""
+
+    def push_with(self, push: PushAtOnce) -> None:
+        """Sends with this what need not wait. What has been sent so is delivered when the callback has come."""
+
+    def __aiter__(self) -> Stream: ...
+    async def __anext__(self) -> Payload: ...
+    async def aclose(self) -> None: ...
+
+
 @runtime_checkable
 class ReplyInParts(Protocol):
     """A Stream that is one reply whose parts are ready one after the other: it has an end, which its client is told.

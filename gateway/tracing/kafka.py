@@ -196,8 +196,8 @@ class _TracedConsumer(_Reads):
         self._received(batch.records)
         return batch
 
-    async def take(self, limits: Any, encoder: Any) -> Any:
-        taken = await self._inner.take(limits, encoder)
+    async def take(self, limits: Any, encoder: Any, at_once: Any = None) -> Any:
+        taken = await self._inner.take(limits, encoder)  # none at once: each batch gets its span here
         self._received(taken.batch.records)
         return taken
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 from kafka_gateway.codec import Codec
 from kafka_gateway.definitions import Definition
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
+from kafka_gateway.kafka.ports.consuming import AtOnce, Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from kafka_gateway.messages import Call
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -151,10 +151,10 @@ class ConsumerInstance:
     def _ends_reads(self) -> bool:
         return self._interrupted
 
-    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
-        """As read, for a push: nobody interrupts it."""
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder, at_once: AtOnce | None = None) -> TakenBatch:
+        """As read, for a push: nobody interrupts it. ``at_once``: see `Consumer.take`."""
         left = await self._readable(limits)
-        return await self.consumer.take(left, encoder) if left else _nothing()
+        return await self.consumer.take(left, encoder, at_once) if left else _nothing()
 
     async def _readable(self, limits: ReadLimits) -> ReadLimits | None:
         """Waits until there is something to read from: what is left of the limits then. None if there is nothing."""

@@ -20,7 +20,7 @@ from kafka_gateway.services.instances.instance import ConsumerInstance
 from kafka_gateway.services.instances.push_stream import PushStream
 from kafka_gateway.services.streams.token import token, token_part
 from kafka_gateway.services.streams.topic_stream import ready_event
-from kafka_gateway.stream import Payload
+from kafka_gateway.stream import Payload, PushAtOnce
 
 log = logging.getLogger("gateway.consumers")
 
@@ -46,6 +46,9 @@ class InstanceStream(PushStream):
         self._waiting: Payload | None = None
         """The first records, behind ``ready``."""
         self._stopping = stopping
+
+    def push_with(self, push: PushAtOnce) -> None:
+        """Does nothing: events have a cursor, which iteration makes."""
 
     async def __anext__(self) -> Payload:
         if self._waiting is not None:

@@ -4,6 +4,10 @@ Nothing is read ahead. ``Gateway.deliver`` asks for a payload when the one befor
 more records taken from Kafka: that is the whole flow control (§2.5), and the reason why a slow client costs the memory
 of one batch and nobody else's time. It is the proof of delivery, too: being asked confirms the batch before, anything
 else that ends the stream puts it back, for the next subscription or read.
+
+While it waits for records, those that come may be sent at once (`push_with`), if the client can tell that it has them:
+to wake a task for each push, and again for its proof, costs as much as all the rest. One batch is out at a time all the
+same.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from kafka_gateway.kafka.ports.consuming import ReadLimits, TakenBatch
 from kafka_gateway.records import ConsumedRecord, RecordsEncoder
 from kafka_gateway.services.common.rows import left_out
 from kafka_gateway.services.instances.instance import ConsumerInstance
-from kafka_gateway.stream import Payload
+from kafka_gateway.stream import Payload, PushAtOnce
 
 log = logging.getLogger("gateway.consumers")
 
@@ -61,12 +65,14 @@ class PushStream:
         """Whether the reader was cancelled by the end of this stream, and by nothing else."""
         self._taken: TakenBatch | None = None
         """Its payloads are being written."""
+        self._push: PushAtOnce | None = None
+        self._was_pushed = False
+        """Whether `_taken` was sent with that."""
         self._payloads: deque[Payload] = deque()
         self._ended = False
         self._failure: ServiceError | None = None
-        self._settled = asyncio.Event()
-        self._settled.set()
-        """Set unless records are out."""
+        self._settled: asyncio.Event | None = None
+        """Somebody waits until no records are out."""
         instance.running += 1
 
     # --- what deliver calls -----------------------------------------------------------------------------------------
@@ -82,7 +88,7 @@ class PushStream:
         """
         if self._payloads and not self._ended:
             return self._payloads.popleft()
-        if not self._payloads:
+        if not self._payloads and not self._was_pushed:
             self._settle(True)
         while not self._ended:
             greeted, self._greeted = self._greeted, True
@@ -109,6 +115,9 @@ class PushStream:
         if failure is not None:
             raise self._translate(failure)
         raise StopAsyncIteration
+
+    def push_with(self, push: PushAtOnce) -> None:
+        self._push = push
 
     async def aclose(self) -> None:
         """Ends it; what was not written is the first that the next subscription or read gets."""
@@ -147,7 +156,10 @@ class PushStream:
 
     async def settled(self) -> None:
         """Returns when it is known of every record whether it was delivered: soon, for a stream that has ended."""
-        await self._settled.wait()
+        while self._taken is not None:
+            if self._settled is None:
+                self._settled = asyncio.Event()
+            await self._settled.wait()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -174,12 +186,27 @@ class PushStream:
             await asyncio.sleep(self._retry_s)
         if self._instance.reads_from == "nothing":
             raise NotSubscribed()
-        return await self._instance.take(limits, self._encoder)
+        at_once = self._push_at_once if self._push is not None and limits is self._later else None
+        return await self._instance.take(limits, self._encoder, at_once)
+
+    def _push_at_once(self, taken: TakenBatch) -> bool:
+        """Sends a batch that has come while the reader waits; the reader goes on waiting."""
+        if self._ended or self._taken is not None or self._push is None:
+            return False
+        payload = taken.batch.payloads[self._encoder]
+        if isinstance(payload, _Pieces) or not self._push(payload, self._delivered):
+            return False
+        self._taken, self._was_pushed = taken, True
+        return True
+
+    def _delivered(self) -> None:
+        """The client has what was pushed."""
+        if self._was_pushed:
+            self._settle(True)
 
     def _open(self, taken: TakenBatch) -> Payload:
         """The first payload of the batch, which is out from now on."""
         self._taken = taken
-        self._settled.clear()
         payload = taken.batch.encode(self._encoder)
         if not isinstance(payload, _Pieces):
             return Payload(payload)
@@ -194,10 +221,13 @@ class PushStream:
     def _settle(self, confirmed: bool | None) -> None:
         """None: whether it was delivered is not known."""
         taken, self._taken = self._taken, None
+        self._was_pushed = False
         self._payloads.clear()
-        if taken is not None:
-            taken.settle(confirmed)
+        if self._settled is not None:
             self._settled.set()
+            self._settled = None
+        if taken is not None:
+            taken.settle(confirmed)  # the next batch may be pushed in it
 
 
 # --- records that the format cannot express --------------------------------------------------------------------------

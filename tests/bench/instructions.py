@@ -42,6 +42,7 @@ from kafka_gateway.transports.records import frames
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 from tests.bench import proxy_sockets as proxy
+from tests.bench import pushes
 from tests.bench.forwarding import reads
 from tests.bench.identity import ALICE, METHODS, gateway_with, request_of
 from tests.bench.stages import V2, VALUE, Record, null_gateway, produce_body
@@ -133,7 +134,11 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
     folder = tempfile.mkdtemp()
     try:
         # The first gets ready, and ends, while nobody else is there to ask for the time.
-        async with proxy.to_proxy_sockets() as proxy_sockets, reads(Path(folder)) as of_instances:
+        async with (
+            proxy.to_proxy_sockets() as proxy_sockets,
+            pushes.to_push_subscriptions() as push_subscriptions,
+            reads(Path(folder)) as of_instances,
+        ):
             yield {
                 "dispatch a produce of 1, binary": partial(_dispatch, gateway, session, 1, "binary"),
                 "dispatch a produce of 1, json": partial(_dispatch, gateway, session, 1, "json"),
@@ -147,6 +152,7 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
                 UNDER_RIGHTS: _fan_out_under_rights(Path(folder)),
                 proxy.WHAT: partial(proxy_sockets, proxy.RECORDS, proxy.APART_S),
                 proxy.WHAT_OF_FEW: partial(proxy_sockets, proxy.FEW, proxy.FEW_APART_S),
+                pushes.WHAT: push_subscriptions,
                 **{f"a produce of 1 with {method}": request_of(method, Path(folder)) for method in METHODS},
                 **of_instances,
             }

@@ -160,7 +160,7 @@ async def _socket(cluster: KafkaCluster) -> _Connection:
     follower.member = await cluster.member(settings, _TOPIC, follower, encoder, commit_interval_s=AUTO_COMMIT_S)
     connection = _Connection()
     request = SimpleNamespace(transport=connection, protocol=connection)
-    response = SimpleNamespace(take_queue=lambda: None, fresh_compressor=False, compress=0)
+    response = SimpleNamespace(take_queue=lambda: None, watch_pongs=lambda _: None, fresh_compressor=False, compress=0)
     socket = Socket(cast(Any, request), cast(Any, response), SocketLimits(), MemoryBudget(1 << 30), "websocket_proxy")
     follower.start(ConsumeConversation(socket, follower, encoder, True, False, None))
     return connection

@@ -23,26 +23,34 @@ WRITTEN: Counter[str] = Counter()
 
 
 class Pushed:
-    """A client with a push subscription, which confirms what it gets."""
+    """A client with a push subscription, which confirms what it gets. ``at_once``: it takes what it can while it waits
+    (`Consumer.take`), and confirms that later."""
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
+    def __init__(self, consumer: KafkaConsumer, at_once: bool = False) -> None:
         self.consumer = consumer
+        self.at_once = at_once
+        self.count_at_once = 0
         self.found: list[Position] = []
         self.keeps = False
         """Whether the next records are not confirmed."""
-        self.kept: TakenBatch | None = None
+        self.kept: asyncio.Future[TakenBatch] = asyncio.get_running_loop().create_future()
         self.task = asyncio.ensure_future(self._run())
-
-    async def take(self) -> TakenBatch:
-        return await self.consumer.take(PUSH, places)
 
     async def _run(self) -> None:
         while True:
-            taken = await self.take()
+            taken = await self.consumer.take(PUSH, places, self._take_at_once if self.at_once else None)
             if self.keeps:
-                self.kept = taken
+                self.kept.set_result(taken)
                 return
             self.confirm(taken)
+
+    def _take_at_once(self, taken: TakenBatch) -> bool:
+        if self.keeps:
+            self.kept.set_result(taken)
+        else:
+            asyncio.get_running_loop().call_soon(self.confirm, taken)
+        self.count_at_once += 1
+        return True
 
     def confirm(self, taken: TakenBatch) -> None:
         self.found += places_of(taken.batch.records)
@@ -53,9 +61,13 @@ class Pushed:
         self.keeps = True
         assert self.is_fed
         await write(topic, 1)
-        await self.task
-        assert self.kept is not None
-        return self.kept
+        return await self.kept
+
+    def go_on(self) -> None:
+        """Confirms what comes again."""
+        self.keeps = False
+        if self.task.done():
+            self.task = asyncio.ensure_future(self._run())
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -81,14 +93,14 @@ async def write(topic: Topic, count: int, partition: int = 0) -> None:
     await asyncio.to_thread(topic.write, [b"x"] * count, partition)
 
 
-@pytest.fixture
-async def pushed(filled: Topic, open_consumer: Opener) -> AsyncIterator[list[Pushed]]:
+@pytest.fixture(params=[False, True], ids=["by reads", "at once"])
+async def pushed(filled: Topic, open_consumer: Opener, request: pytest.FixtureRequest) -> AsyncIterator[list[Pushed]]:
     """Clients that share a reader; each is assigned all partitions."""
     clients = []
     for _ in range(COUNT):
         consumer = await open_consumer()
         await consumer.assign([TopicPartition(filled.name, partition) for partition in range(4)])
-        clients.append(Pushed(consumer))
+        clients.append(Pushed(consumer, request.param))
     for partition in range(4):
         await write(filled, 1, partition)
     await until(lambda: _all(lambda: all(len(each.found) >= 4 for each in clients)))
@@ -118,6 +130,7 @@ async def test_every_record_once_and_in_order(filled: Topic, pushed: list[Pushed
         await write(filled, 40, partition)
     await have(pushed, WRITTEN[filled.name])
     assert all(each.is_fed for each in pushed)
+    assert all(bool(each.count_at_once) == each.at_once for each in pushed)
     consumer = pushed[0].consumer
     await consumer.commit()
     stored = await consumer.committed([TopicPartition(filled.name, partition) for partition in range(4)])
@@ -134,8 +147,33 @@ async def test_what_is_put_back_comes_again(filled: Topic, pushed: list[Pushed])
     stored = await client.consumer.committed([TopicPartition(filled.name, 0)])
     assert [each.offset for each in stored] == [place[1]]
     taken.put_back()
+    await client.stop()
     await write(filled, 2)
     assert await read_until(client.consumer, 3) == [(0, place[1]), (0, place[1] + 1), (0, place[1] + 2)]
+
+
+async def test_nothing_comes_before_the_one_before_is_settled(filled: Topic, pushed: list[Pushed]) -> None:
+    client, others = pushed[0], pushed[1:]
+    taken = await client.keep(filled)
+    await write(filled, 3)
+    await until(lambda: _all(lambda: all(len(each.found) == WRITTEN[filled.name] for each in others)))
+    assert len(client.found) == WRITTEN[filled.name] - 4
+    client.confirm(taken)
+    client.go_on()
+    await have(pushed, WRITTEN[filled.name])
+    assert client.is_fed
+
+
+async def test_one_that_is_cancelled_with_records_out_loses_none(filled: Topic, pushed: list[Pushed]) -> None:
+    client = pushed[0]
+    taken = await client.keep(filled)
+    await write(filled, 1)
+    await client.stop()
+    client.confirm(taken)
+    again = Pushed(client.consumer, client.at_once)
+    again.found = client.found
+    await have([*pushed[1:], again], WRITTEN[filled.name])
+    await again.stop()
 
 
 async def test_a_read_beside_pushes_gets_records_and_none_twice(filled: Topic, pushed: list[Pushed]) -> None:
@@ -168,8 +206,7 @@ async def test_one_that_does_not_keep_up_falls_behind_and_comes_back(filled: Top
     await until(lambda: _all(lambda: not slow.is_fed))
     assert all(each.is_fed for each in others)
     slow.confirm(taken)
-    slow.keeps = False
-    slow.task = asyncio.ensure_future(slow._run())
+    slow.go_on()
     await shared(pushed, filled)
     await have(pushed, WRITTEN[filled.name])
 

@@ -18,7 +18,7 @@ from kafka_gateway.errors import (
     UnknownTopicOrPartition,
 )
 from kafka_gateway.kafka.consuming.anchors import Anchors
-from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
+from kafka_gateway.kafka.ports.consuming import AtOnce, ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.members import GroupWork, MemberListener
 from kafka_gateway.kafka.ports.producing import Delivery, Outcomes, SizeLimit
 from kafka_gateway.kafka.ports.tails import Gap, TailBatch, TailListener, TailStart
@@ -382,7 +382,7 @@ class FakeConsumer:
         taken.confirm()
         return taken.batch
 
-    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder, at_once: AtOnce | None = None) -> TakenBatch:
         self._kafka.called("read", limits)
         if not self.subscribed and not self.assigned:
             raise NotSubscribed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka_gateway import media
@@ -11,7 +11,7 @@ from kafka_gateway.hookspecs import hookimpl
 from kafka_gateway.kafka_errors import KafkaError
 from kafka_gateway.messages import NO_CONTENT, Call, Response
 from kafka_gateway.router import Route
-from kafka_gateway.stream import StreamBuffer
+from kafka_gateway.stream import PushAtOnce, StreamBuffer
 
 
 class StubService:
@@ -41,6 +41,7 @@ class StubService:
             route("GET", "/redirect", self.redirect),
             route("GET", "/gate/{name}", self.gate),
             route("GET", "/stream/{name}", self.stream),
+            route("GET", "/pushing/{name}", self.pushing),
             route("GET", "/settle", self.settle),
         ]
 
@@ -91,6 +92,13 @@ class StubService:
         self.waiting.put_nowait(name)
         return Response(stream)
 
+    async def pushing(self, call: Call) -> Response:
+        """A stream that may be sent at once: `Pushing.push`."""
+        name = str(call.params["name"])
+        self.streams[name] = stream = Pushing(1 << 20, 1 << 19)
+        self.waiting.put_nowait(name)
+        return Response(stream)
+
     async def settle(self, call: Call) -> Response:
         return Response({}, settle=self.settled.put_nowait)
 
@@ -103,3 +111,22 @@ class _Stream(StreamBuffer):
 
     def lose(self) -> None:
         self.is_lost = True
+
+
+class Pushing(_Stream):
+    """``push`` sends without waiting (gateway.stream.PushesAtOnce), and ``delivered`` is what came of it."""
+
+    def __init__(self, high: int, low: int) -> None:
+        super().__init__(high, low)
+        self._push: PushAtOnce = lambda data, delivered: False
+        self.delivered: list[bytes] = []
+
+    def push_with(self, push: PushAtOnce) -> None:
+        self._push = push
+
+    def push(self, data: bytes, then: Callable[[], None] = lambda: None) -> bool:
+        def delivered() -> None:
+            self.delivered.append(data)
+            then()
+
+        return self._push(data, delivered)

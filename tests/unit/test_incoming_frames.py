@@ -15,7 +15,7 @@ from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.incoming_frames import FrameRules, IncomingFrames
 from tests.waiting import until
 
-TEXT, CONTINUATION, PING = 1, 0, 9
+TEXT, CONTINUATION, PING, PONG = 1, 0, 9, 10
 
 
 def frame(length: int, opcode: int = TEXT, final: bool = True, masked: bool = True) -> bytes:
@@ -113,6 +113,72 @@ async def test_frames_cut_anywhere_are_followed_to_the_byte() -> None:
         assert (socket.memory.held, socket.code) == (0, 0)
         socket.feed(frame(5, masked=False), step)
         assert socket.code == 1002
+
+
+def pong(payload: bytes, mask: bytes = b"mask") -> bytes:
+    masked = bytes(each ^ mask[place & 3] for place, each in enumerate(payload))
+    return bytes((0x80 | PONG, 0x80 | len(payload))) + mask + masked
+
+
+@pytest.mark.parametrize("mask", [b"mask", bytes(4), b"\xff\x00\x01\x80"])
+async def test_pongs_between_frames_go_past_the_parser(mask: bytes) -> None:
+    socket, heard = Socket(), list[bytes]()
+    socket.frames.pong = heard.append
+    payloads = [b"", b"1", b"12345678", b"x" * 125]
+    for each in payloads:
+        socket.feed(pong(each, mask))
+    assert heard == payloads
+    assert socket.parser.got == b""
+    socket.feed(pong(b"2", mask) + pong(b"3", mask) + frame(5) + pong(b"4", mask))
+    assert heard == [*payloads, b"2", b"3"]
+    assert socket.parser.got == frame(5) + pong(b"4", mask)
+    socket.feed(frame(5, final=False) + frame(3, CONTINUATION, final=False))
+    socket.feed(pong(b"5", mask))
+    assert heard[-1] == b"5"
+    assert (socket.memory.held, socket.code) == (0, 0)
+
+
+async def test_pongs_that_are_cut_are_the_parsers() -> None:
+    sent = pong(b"17")
+    for cut in range(1, len(sent)):
+        socket, heard = Socket(), list[bytes]()
+        socket.frames.pong = heard.append
+        socket.feed(sent[:cut])
+        socket.feed(sent[cut:])
+        assert heard == []
+        assert socket.parser.got == sent
+        socket.feed(sent)
+        assert heard == [b"17"]
+
+
+async def test_what_only_looks_like_a_pong_is_no_pong() -> None:
+    socket, heard = Socket(), list[bytes]()
+    socket.frames.pong = heard.append
+    data = frame(20)
+    socket.feed(data[:-12])
+    socket.feed(pong(b"123456"))  # the end of that frame's payload
+    assert heard == []
+    assert socket.parser.got == data[:-12] + pong(b"123456")
+    for broken in (
+        bytes((0x80 | PONG, 1)) + b"x",  # without a mask
+        bytes((0x80 | PONG, 0x80 | 126)) + b"\x00\x7emask" + bytes(126),  # longer than a pong may be
+        bytes((0xC0 | PONG, 0x80)) + b"mask",  # with a reserved bit
+        bytes((PONG, 0x80)) + b"mask",  # not final
+    ):
+        socket = Socket()
+        socket.frames.pong = heard.append
+        socket.feed(broken)
+        assert heard == []
+        assert socket.parser.got == broken or socket.code == 1002
+
+
+async def test_nobody_hears_of_pongs_behind_the_end() -> None:
+    socket, heard = Socket(), list[bytes]()
+    socket.frames.pong = heard.append
+    socket.frames.feed_eof()
+    socket.feed(pong(b"1"))
+    assert heard == []
+    assert socket.frames.pong is None
 
 
 async def test_an_unfinished_message_counts_until_it_is_whole() -> None:

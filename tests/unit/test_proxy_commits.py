@@ -140,7 +140,9 @@ def frames_of(records: Any) -> bytes:
 
 def records_to(client: Client) -> tuple[Socket, ConsumeConversation, Sent]:
     request = SimpleNamespace(transport=client, protocol=client)
-    response = SimpleNamespace(take_queue=lambda: client, fresh_compressor=False, compress=0)
+    response = SimpleNamespace(
+        take_queue=lambda: client, watch_pongs=lambda _: None, fresh_compressor=False, compress=0
+    )
     socket = Socket(cast(Any, request), cast(Any, response), SocketLimits(), MemoryBudget(1 << 20), "websocket_proxy")
     sent = Sent()
     return socket, ConsumeConversation(socket, cast(Any, sent), frames_of, True, False, None), sent

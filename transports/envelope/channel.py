@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from kafka_gateway.errors import CloseReason
 
@@ -21,3 +22,15 @@ class Channel(Protocol):
     def hold(self) -> None: ...
     def release(self) -> None: ...
     def close(self, reason: CloseReason) -> None: ...
+
+
+@runtime_checkable
+class Proving(Protocol):
+    """A channel that can say later what its client has."""
+
+    @property
+    def can_prove(self) -> bool:
+        """Whether `prove` may be used, at present."""
+
+    def prove(self, delivered: Callable[[], None]) -> None:
+        """Calls back, later, when the client has all that was sent by now."""

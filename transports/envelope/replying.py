@@ -50,6 +50,12 @@ def reply(
     return _cut(heads, payload, is_text, limit), not is_text
 
 
+def short_head(id: bytes, status: int, media_type: str) -> bytes:
+    """What `short_reply` puts before the payload."""
+    before, after = _detached_head(status, media_type)
+    return before + id + after
+
+
 def short_reply(id: bytes, status: int, media_type: str, payload: bytes, limit: int) -> bytes | None:
     """What ``reply`` makes of a short one in the detached form: one message of text. None: it is for ``reply``."""
     before, after = _detached_head(status, media_type)

@@ -261,7 +261,7 @@ class EnvelopeSession:
                 if self._is_plain and part.id is not None and (self._form is not None or part.form is None):
                     message = short_reply(part.id, reply.status, reply.media_type, body, self._settings.reply_max)
                 if message is None:
-                    self._reply(reply, body, part, "POST")
+                    self.reply(reply, body, part, "POST")
                 elif self._wrap is None:
                     self._channel.send(message, self._binary)
                 else:
@@ -280,7 +280,7 @@ class EnvelopeSession:
             try:
                 if request.method == "PUT" and request.path == self._settings.renewal_path:
                     await self._renew(request)
-                    self._reply(Reply(204, "", b""), b"", part)
+                    self.reply(Reply(204, "", b""), b"", part)
                     return
                 if part.headers is not None or request.session.principal.until < time.monotonic():
                     request.session = await self._identities.of(request)
@@ -290,7 +290,7 @@ class EnvelopeSession:
             reply = await self._gateway.dispatch(request)
             if isinstance(reply.body, bytes):
                 if reply.settle is None:
-                    sent = self._reply(reply, reply.body, part, request.method)
+                    sent = self.reply(reply, reply.body, part, request.method)
                 else:
                     sent = await self._reply_and_settle(reply, reply.body, part, request.method, reply.settle)
                 if self._access.enabled:
@@ -354,7 +354,7 @@ class EnvelopeSession:
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def _reply(self, reply: Reply, payload: bytes | Payload, part: Envelope, method: str = "", **kind: bool) -> int:
+    def reply(self, reply: Reply, payload: bytes | Payload, part: Envelope, method: str = "", **kind: bool) -> int:
         """Sends a reply with this payload, or a part of one (`replying.reply`); how many bytes it has."""
         media_type, status, members = reply.media_type, reply.status, b""
         if isinstance(payload, Payload):
@@ -387,10 +387,10 @@ class EnvelopeSession:
     async def _reply_and_settle(
         self, reply: Reply, payload: bytes, part: Envelope, method: str, settle: Callable[[bool], None]
     ) -> int:
-        """As ``_reply``, and tells whoever gave the reply whether the client's connection has taken all of it."""
+        """As ``reply``, and tells whoever gave the reply whether the client's connection has taken all of it."""
         written = False
         try:
-            sent = self._reply(reply, payload, part, method)
+            sent = self.reply(reply, payload, part, method)
             await self._channel.written()
             written = True
         except ConnectionError:
@@ -411,7 +411,7 @@ class EnvelopeSession:
             error = ServiceError()
         media_type = error_media_type(part.accept, error.status, self._settings.generation)
         reply = Reply(error.status, media_type, b"", error.headers, request_id=new_id())
-        sent = self._reply(reply, self._gateway.error_body(error, reply.request_id), part)
+        sent = self.reply(reply, self._gateway.error_body(error, reply.request_id), part)
         now, facts = time.perf_counter(), reply.facts(len(part.content))
         self._access.finish(self._session, part.method, part.path, now, reply.status, sent, facts)
 
@@ -422,13 +422,14 @@ class EnvelopeSession:
             return
         if isinstance(stream, Acknowledged):
             self._acknowledged = (self._acknowledged or {}) | {part.id: stream}
-        parts = PartsSink(self, reply, part, stream) if isinstance(stream, ReplyInParts) else None
-        sink = parts or PushSink(self, reply, part)
+        parts = PartsSink(self, self._channel, reply, part, stream) if isinstance(stream, ReplyInParts) else None
+        is_plain = self._is_plain and (self._form is not None or part.form is None)
+        sink = parts or PushSink(self, self._channel, reply, part, is_plain, self._settings.reply_max)
         try:
             await self._gateway.deliver(stream, sink, request.session, None)
         except ServiceError as error:
             body = self._gateway.error_body(error, reply.request_id)
-            self._reply(Reply(error.status, reply.media_type, b"", error.headers), body, part)
+            self.reply(Reply(error.status, reply.media_type, b"", error.headers), body, part)
             return
         finally:
             if self._acknowledged is not None:
@@ -443,7 +444,7 @@ class EnvelopeSession:
         fast = part.id if form is Form.DETACHED and self._wrap is None and not self._binary else None
 
         def write(event: Payload) -> None:
-            self._reply(reply, event, part)
+            self.reply(reply, event, part)
 
         assert isinstance(self._channel, Immediate)
         outlet = EnvelopeOutlet(self._channel, feed, fast, self._settings.reply_max, write)
@@ -451,22 +452,6 @@ class EnvelopeSession:
             await self._gateway.feed(feed, outlet, request.session)
         finally:
             outlet.release()
-
-    async def push(self, reply: Reply, payload: Payload, part: Envelope) -> None:
-        """Sends one payload of a stream and returns when the client has room for more."""
-        self._reply(reply, payload, part)
-        await self._channel.drain()
-
-    async def push_parts(self, reply: Reply, parts: list[bytes], part: Envelope, first: bool, ends: bool) -> None:
-        """Sends parts of a reply, each as a message; ``ends``: the last of them is the end."""
-        for number, data in enumerate(parts, 1):
-            more = not (ends and number == len(parts))
-            self._reply(reply, data, part, in_parts=more or not first or number > 1, more=more)
-        await self._channel.drain()
-
-    def end_parts(self, reply: Reply, part: Envelope) -> None:
-        """Sends an empty part, the end of a reply."""
-        self._reply(reply, b"", part)
 
     def _log(self, session: Session, part: Envelope, reply: Reply, sent: int, started: float) -> None:
         facts = reply.facts(len(part.content))

@@ -14,6 +14,7 @@ from aiohttp.web_exceptions import HTTPBadRequest
 
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest
+from kafka_gateway.transports.websocket.incoming_frames import IncomingFrames
 
 Watch = Callable[[Any, Any, Any], Any]
 """Gets the connection, aiohttp's parser and its queue of messages, and returns what is to stand before the parser."""
@@ -23,6 +24,7 @@ class Handshake(web.WebSocketResponse[Any]):
     """The response to an upgrade request, with aiohttp's parts of the socket until a `Socket` has taken them over."""
 
     watch: Watch
+    frames: Any = None
 
     def take_queue(self) -> Any:
         """aiohttp's queue of messages. Nothing of the socket stays with the response, whose request refers to it
@@ -32,6 +34,12 @@ class Handshake(web.WebSocketResponse[Any]):
         if queue is None or self._writer is None:
             raise ConnectionResetError("the client left")
         return queue
+
+    def watch_pongs(self, pong: Callable[[bytes], None]) -> None:
+        """Has pongs that come between frames go there directly, if `IncomingFrames` stands before the parser."""
+        frames, self.frames = self.frames, None
+        if isinstance(frames, IncomingFrames):
+            frames.pong = pong
 
     @property
     def fresh_compressor(self) -> bool:
@@ -48,6 +56,7 @@ class Handshake(web.WebSocketResponse[Any]):
         early, connection._message_tail = connection._message_tail, b""  # it came with the handshake
         super()._post_start(request, protocol, writer)
         frames = connection._payload_parser = self.watch(connection, connection._payload_parser, self._reader)
+        self.frames = frames
         if early:
             frames.feed_data(early)
 

@@ -9,6 +9,7 @@ message may stay unfinished.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ from aiohttp import WebSocketError, WSCloseCode
 from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
 from kafka_gateway.transports.websocket.frame_heads import read_head
 
+_PONG = b"\x8a"
+"""The first byte of a pong (RFC 6455 §5.5.3)."""
+_NO_MASK = bytes(4)
+_number = int.from_bytes
 WINDOW_S = 10.0
 """How long an unfinished message or frame may be silent."""
 
@@ -63,6 +68,9 @@ class IncomingFrames:
         self._came = 0
         """Bytes of it since."""
         self._paused = False
+        self.pong: Callable[[bytes], None] | None = None
+        """Gets the payloads of pongs that come between frames, in the place of the parser: through its queue of
+        messages each of them would wake up the socket's task."""
 
     # --- what aiohttp's connection calls ----------------------------------------------------------------------------
 
@@ -71,6 +79,10 @@ class IncomingFrames:
         parser = self._parser
         if parser is None:
             return False, b""
+        if data[:1] == _PONG and self.pong is not None and not (self._left or self._head):
+            data = self._without_pongs(data, self.pong)
+            if not data:
+                return False, b""
         try:
             self._follow(data)
         except WebSocketError as error:
@@ -86,6 +98,20 @@ class IncomingFrames:
             parser.feed_eof()
         self.close()
 
+    def _without_pongs(self, data: bytes, pong: Callable[[bytes], None]) -> bytes:
+        """What is behind the pongs with which the data begins."""
+        while data[:1] == _PONG and len(data) >= 6 and 0x80 <= (second := data[1]) < 0xFE:
+            length, end = second - 0x80, second - 0x7A
+            if end > len(data):
+                break
+            payload = data[6:end]
+            if length and (mask := data[2:6]) != _NO_MASK:
+                masks = (mask * 32)[:length]
+                payload = (_number(payload, "big") ^ _number(masks, "big")).to_bytes(length, "big")
+            pong(payload)
+            data = data[end:]
+        return data
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def fail(self, error: WebSocketError) -> None:
@@ -97,6 +123,7 @@ class IncomingFrames:
 
     def close(self) -> None:
         """Gives back what is counted."""
+        self.pong = None
         self._message_ended()
         if self._stall is not None:
             self._stall.cancel()

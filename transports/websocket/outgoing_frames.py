@@ -50,6 +50,7 @@ class OutgoingFrames:
         "_pongs",
         "_protocol",
         "_sent_at",
+        "_to_prove",
         "_transport",
         "_writer",
     )
@@ -73,7 +74,9 @@ class OutgoingFrames:
         if response.compress:
             self._compressor = compressor(int(response.compress))
         self._sent_at = self._loop.time()
-        self._pongs = Pongs(self._loop)
+        self._pongs = Pongs(self._loop, limits.write_timeout_s, self._writer.give_up)
+        self._to_prove: list[Callable[[], None]] = []
+        """Called when the client has what is in ``_out``."""
 
     def send(self, payload: bytes | memoryview, binary: bool = False) -> None:
         """Sends a message, together with whatever else is sent in this turn of the loop. Never waits."""
@@ -192,6 +195,22 @@ class OutgoingFrames:
         finally:
             self._pongs.forget(number)
 
+    @property
+    def can_prove(self) -> bool:
+        """Whether `prove` may be used: the client answers pings, and there is room to write more."""
+        return self._pongs.come and not (
+            self._ended or self._protocol.writing_paused or self._transport.is_closing() or not self._limits.ping_s
+        )
+
+    def prove(self, delivered: Callable[[], None]) -> None:
+        """Calls back, later, when the client has all that was sent to it by now: as ``drain``, without waiting.
+
+        One ping is the proof of all that leaves in one write.
+        """
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._to_prove.append(delivered)
+
     async def written(self) -> None:
         """Returns when there is room to write more; ConnectionResetError if the client left."""
         if self._out_bytes:
@@ -233,9 +252,15 @@ class OutgoingFrames:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._out:
+        out = self._out
+        if self._to_prove and not self._ended:
+            calls, self._to_prove = self._to_prove, []
+            ping = self._pongs.ping(calls)
+            out.append(ping)
+            self._out_bytes += len(ping)
+        if not out:
             return
-        out, self._out = self._out, []
+        self._out = []
         self._writer.written_bytes += self._out_bytes
         self._out_bytes = 0
         if self._transport.is_closing():

@@ -69,6 +69,7 @@ class Socket(OutgoingFrames):
     ) -> None:
         super().__init__(request, response, limits, memory, carrier)
         self._queue = response.take_queue()
+        response.watch_pongs(self._take_pong)
         self._memory = memory
         self._held = False
         self._closing: CloseReason | None = None
@@ -156,6 +157,7 @@ class Socket(OutgoingFrames):
         finally:
             self._protocol.half_close = None
             self._periodic.stop()
+            self._pongs.stop()
             self._writer.unwatch()
 
     async def _read(self, take: Callable[[bytes, bool], None]) -> CloseReason:
@@ -204,6 +206,11 @@ class Socket(OutgoingFrames):
             if turn >= _TURN:
                 turn = 0
                 await asyncio.sleep(0)
+
+    def _take_pong(self, payload: bytes) -> None:
+        """A pong that came alone, and did not go through the queue."""
+        self._silent = False
+        self._pongs.take(payload)
 
     @property
     def closed_by_client(self) -> bool:

@@ -18,10 +18,10 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import not_stored
 from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFetchers
-from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.reads import HandedOut
 from kafka_gateway.kafka.consuming.standing import HAND_OVER_S
 from kafka_gateway.kafka.consuming.worker import Worker
-from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
+from kafka_gateway.kafka.ports.consuming import AtOnce, ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, Positions, TopicPartition
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
 from kafka_gateway.records import RecordBatch, RecordsEncoder
@@ -44,21 +44,28 @@ would be empty, whatever their ``timeout``."""
 class _Out:
     """How many batches are out."""
 
-    __slots__ = ("_count", "none")
+    __slots__ = ("_count", "_none")
 
     def __init__(self) -> None:
         self._count = 0
-        self.none = asyncio.Event()
-        self.none.set()
+        self._none: asyncio.Event | None = None
+        """Somebody waits for it; an event that is set and cleared for each batch costs more than all else here."""
 
     def add(self) -> None:
         self._count += 1
-        self.none.clear()
 
     def remove(self) -> None:
         self._count -= 1
-        if not self._count:
-            self.none.set()
+        if self._none is not None and not self._count:
+            self._none.set()
+            self._none = None
+
+    async def none(self) -> None:
+        """Returns when there is none."""
+        while self._count:
+            if self._none is None:
+                self._none = asyncio.Event()
+            await self._none.wait()
 
 
 class KafkaConsumer:
@@ -92,6 +99,8 @@ class KafkaConsumer:
         self._closing: asyncio.Task[None] | None = None
         self._out, self._reads_out = _Out(), _Out()
         """Batches that were taken and are not settled: all of them, and those that are no pushes."""
+        self._fed_counts: list[int] | None = None
+        """Records and bytes that a fetcher has brought, of the present topic."""
         self._in_doubt = False
         self._returned: dict[Partition, int] = {}
         self._topics: frozenset[str] = frozenset()
@@ -242,7 +251,7 @@ class KafkaConsumer:
         taken.confirm()
         return taken.batch
 
-    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder, at_once: AtOnce | None = None) -> TakenBatch:
         self._check_open()
         if self._reach is not None:
             # If no broker has ever answered, an empty reply would hide what is wrong.
@@ -253,9 +262,8 @@ class KafkaConsumer:
             limits = dataclasses.replace(limits, group_s=_EMBEDDED_GROUP_S)
         if self._pushes is None or limits.kind != _PUSH:
             self._leave_fetcher()
-        elif (fed := await self._pushes.take(self._topics, limits, encoder)) is not None:
-            self._count(fed.batch, limits.kind)
-            return self._taken(fed)
+        elif (fed := await self._pushes.take(self._topics, limits, encoder, self._fed, at_once)) is not None:
+            return fed
         self._check_open()
         read = self._worker.read(limits, encoder)
         try:
@@ -269,7 +277,16 @@ class KafkaConsumer:
             self._count(batch, limits.kind or self._kind)
         return self._taken(read)
 
-    def _taken(self, read: Read) -> TakenBatch:
+    def _fed(self, out: HandedOut) -> TakenBatch:
+        counts = self._fed_counts
+        if counts is None:
+            (topic,) = self._topics  # more are not read so
+            counts = self._fed_counts = self._numbers.consumed.counts(_PUSH, topic)
+        counts[0] += len(out.batch.records)
+        counts[1] += out.batch.size_bytes
+        return self._taken(out)
+
+    def _taken(self, read: HandedOut) -> TakenBatch:
         self._out.add()
         if read.limits.kind != _PUSH:
             self._reads_out.add()
@@ -287,7 +304,7 @@ class KafkaConsumer:
         for topic, count in Counter(record.topic() or "" for record in records).items():
             consumed.add(kind, topic, count, batch.size_bytes * count // len(records))
 
-    def _settle(self, read: Read, accepted: bool | None) -> None:
+    def _settle(self, read: HandedOut, accepted: bool | None) -> None:
         self._out.remove()
         if read.limits.kind != _PUSH:
             self._reads_out.remove()
@@ -301,6 +318,7 @@ class KafkaConsumer:
 
     def _leave_fetcher(self) -> None:
         """What is asked of the thread next has to do with positions."""
+        self._fed_counts = None
         if self._pushes is not None:
             self._pushes.leave()
 
@@ -323,10 +341,10 @@ class KafkaConsumer:
         return self._auto_commits
 
     async def settled(self) -> None:
-        await self._out.none.wait()
+        await self._out.none()
 
     async def reads_settled(self) -> None:
-        await self._reads_out.none.wait()
+        await self._reads_out.none()
 
     @property
     def in_doubt(self) -> bool:

@@ -13,7 +13,7 @@ from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
-from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.reads import HandedOut
 
 
 class FedPartitions:
@@ -57,7 +57,7 @@ class FedPartitions:
         if kept:
             self._client.flow(kept)
 
-    def end(self, read: Read | None, nexts: Mapping[Partition, int]) -> None:
+    def end(self, read: HandedOut | None, nexts: Mapping[Partition, int]) -> None:
         """Fetching goes on at ``nexts``, behind the records of ``read``, which are out."""
         self.absorb()
         kept, self._partitions = self._partitions, set()
@@ -71,10 +71,11 @@ class FedPartitions:
 
     def absorb(self) -> None:
         """Notes what was returned; of partitions that are not fed any more it counts no longer."""
+        moved: dict[Partition, int] = {}
         while self.moves:
-            moved = self.moves.popleft()
-            if mine := {place: offset for place, offset in moved.items() if place in self._partitions}:
-                self._auto.move(mine)
+            moved.update(self.moves.popleft())
+        if mine := {place: offset for place, offset in moved.items() if place in self._partitions}:
+            self._auto.move(mine)
 
     def disturbed(self) -> None:
         """The group has assigned something: the loop is to look at all of it again."""

@@ -5,24 +5,30 @@ threads. Where at least three read the end of one topic, the event loop hands th
 (`shared_fetcher`), encoded once, and their threads only keep the membership and commit. Reads that are no push, seeks
 and all else that has to do with positions end that first; so does a client that does not keep up, a record that its
 format cannot express, and every change in its group. From then on its own client fetches, behind what it was given.
+
+A batch is handed out when the one before is settled. A caller that takes it at once is not woken up for it: it gets it
+in the very call that brings it from the fetcher, or that settles the one before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from kafka_gateway.errors import ServiceError
-from kafka_gateway.kafka.consuming.buffer import Partition, last_offsets, size_of
+from kafka_gateway.kafka.consuming.buffer import Partition, size_of
 from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
-from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.reads import HandedOut
 from kafka_gateway.kafka.consuming.shared_reader import FetcherKey, FetcherPort, SharedReader
-from kafka_gateway.kafka.ports.consuming import ReadLimits
+from kafka_gateway.kafka.ports.consuming import AtOnce, ReadLimits, TakenBatch
 from kafka_gateway.records import RecordBatch, RecordsEncoder
+
+_log = logging.getLogger("gateway.kafka.consumer")
 
 _MOST_WAITING = 500
 _MOST_WAITING_BYTES = 2**20
@@ -49,6 +55,30 @@ class FedWorker(Protocol):
     def post(self, order: Callable[[], Any]) -> None: ...
 
 
+class _Taker:
+    """A call of `PushReads.take` that waits."""
+
+    __slots__ = ("at_once", "encoder", "future", "hand_out", "limits", "room", "taken")
+
+    def __init__(
+        self,
+        limits: ReadLimits,
+        encoder: RecordsEncoder,
+        hand_out: Callable[[HandedOut], TakenBatch],
+        at_once: AtOnce | None,
+    ) -> None:
+        self.limits, self.encoder, self.hand_out, self.at_once = limits, encoder, hand_out, at_once
+        self.room = limits.max_bytes + 1 if limits.inclusive else limits.max_bytes
+        """Batches of fewer bytes than this fit."""
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.taken: TakenBatch | None = None
+        """What it returns."""
+
+    def wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 class PushReads:
     """Belongs to the event loop."""
 
@@ -65,69 +95,95 @@ class PushReads:
         self._nexts: dict[Partition, int] = {}
         """Where reading goes on behind what was handed out."""
         self.is_fed = False
-        self._out: Read | None = None
+        self._out: HandedOut | None = None
         """What was handed out last and is not settled."""
-        self._wake: asyncio.Future[None] | None = None
+        self._taker: _Taker | None = None
         self._again_at = 0.0
         self._left = 0
         """How often it was left: what is under way then does not count."""
 
     # --- reads --------------------------------------------------------------------------------------------------------
 
-    async def take(self, topics: Collection[str], limits: ReadLimits, encoder: RecordsEncoder) -> Read | None:
+    async def take(
+        self,
+        topics: Collection[str],
+        limits: ReadLimits,
+        encoder: RecordsEncoder,
+        hand_out: Callable[[HandedOut], TakenBatch],
+        at_once: AtOnce | None = None,
+    ) -> TakenBatch | None:
         """The next records, or None: the consumer's own client is to be asked. Waits as long as nothing comes.
 
-        ``topics``: what the consumer reads. A caller that is cancelled loses nothing.
+        Args:
+            topics: what the consumer reads.
+            hand_out: makes the batch of the caller, which is settled here.
+            at_once: see `Consumer.take`.
+
+        A caller that is cancelled loses nothing.
         """
         if not self.is_fed and not await self._join(topics):
             return None
-        while self.is_fed:
-            if self._waiting:
-                return self._next(limits, encoder)
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            except asyncio.CancelledError:
-                self.stop()
-                raise
-            finally:
-                self._wake = None
-        return None
+        taker = self._taker = _Taker(limits, encoder, hand_out, at_once)
+        try:
+            if self._waiting and self._out is None:
+                self._give_what_waits(taker)
+            if self.is_fed and taker.taken is None:
+                await taker.future
+        except asyncio.CancelledError:
+            if taker.taken is not None:
+                taker.taken.put_back()
+            self.stop()
+            raise
+        finally:
+            if self._taker is taker:
+                self._taker = None
+        return taker.taken
 
-    def _next(self, limits: ReadLimits, encoder: RecordsEncoder) -> Read | None:
-        room = limits.max_bytes + 1 if limits.inclusive else limits.max_bytes
+    def _give_what_waits(self, taker: _Taker) -> None:
+        """As much of it as fits."""
+        room = taker.room
         taken: list[RecordBatch] = []
         while self._waiting and self._waiting[0].size_bytes < room:
             batch = self._waiting.popleft()
             room -= batch.size_bytes
             taken.append(batch)
         fetcher = self._shared.fetcher
-        if not taken or self._out is not None or fetcher is None:
+        if not taken or fetcher is None:
             self.leave()
-            return None
+            return
         batch = taken[0] if len(taken) == 1 else fetcher.together(taken)
-        try:
-            batch.encode(encoder)
-        except ServiceError:
-            self.leave()
-            return None
         self._waiting_records -= len(batch)
         self._waiting_bytes -= batch.size_bytes
-        read = Read(limits, encoder, asyncio.get_running_loop().create_future())
-        read.batch = batch
-        read.last = last_offsets(cast(Any, batch.records))
-        for partition, offset in read.last.items():
-            self._nexts[partition] = offset + 1
-        self._out = read
-        return read
+        self._give(taker, batch)
 
-    def settle(self, read: Read, accepted: bool) -> bool:
+    def _give(self, taker: _Taker, batch: RecordBatch) -> None:
+        """Hands it out, unless it is for the consumer's own client. Nothing else is out."""
+        if taker.encoder not in batch.payloads:
+            try:
+                batch.encode(taker.encoder)
+            except ServiceError:
+                self.leave()
+                return
+        self._nexts.update(batch.next_offsets())
+        out = self._out = HandedOut(taker.limits, batch, batch.last_offsets())
+        taken = taker.hand_out(out)
+        try:
+            if taker.at_once is not None and taker.at_once(taken):
+                return
+        except Exception:
+            _log.exception("A batch could not be taken at once")
+        taker.taken = taken
+        taker.wake()
+
+    def settle(self, read: HandedOut, accepted: bool) -> bool:
         """Whether a read that was handed out here is settled; else the thread is to be told."""
         if read is not self._out:
             return False
         if accepted and self.is_fed:
             self._out = None
-            self._worker.fed.moves.append({partition: offset + 1 for partition, offset in read.last.items()})
+            self._worker.fed.moves.append(read.batch.next_offsets())
+            if self._waiting and self._taker is not None:
+                self._give_what_waits(self._taker)
             return True
         self.leave()
         return False
@@ -202,13 +258,19 @@ class PushReads:
         return True
 
     def _take(self, batch: RecordBatch, now: float) -> None:
+        taker = self._taker
+        if taker is not None and self._out is None and not self._waiting and batch.size_bytes < taker.room:
+            # So it is with nearly all of them.
+            if batch.records:
+                self._give(taker, batch)
+            return
         if not len(batch):
             return
         self._keep(batch)
         if self._waiting_records > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
             self.leave()
-        elif self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        elif taker is not None and self._out is None:
+            self._give_what_waits(taker)
 
     def _keep(self, batch: RecordBatch) -> None:
         self._waiting.append(batch)
@@ -225,8 +287,8 @@ class PushReads:
             self.is_fed = False
             out, self._out = self._out, None
             self._worker.post(partial(self._worker.fed.end, out, self._nexts))
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._taker is not None:
+            self._taker.wake()
 
     def stop(self) -> None:
         """Nobody pushes any more: `leave`, and no fetcher is needed."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from kafka_gateway.kafka.consuming.buffer import Partition, RecordBuffer, last_offsets, partition_of
 from kafka_gateway.kafka.consuming.questions import Questions
-from kafka_gateway.kafka.consuming.reads import Read, batch_of, longest_encodable
+from kafka_gateway.kafka.consuming.reads import HandedOut, Read, batch_of, longest_encodable
 from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.kafka.unfinished import Unfinished
 
@@ -28,7 +28,7 @@ class ReadQueue:
         self._returned = returned
         self.buffer = RecordBuffer()
         self.waiting: collections.deque[Read] = collections.deque()
-        self.unsettled: Read | None = None
+        self.unsettled: HandedOut | None = None
         """The read that was answered last, until its records are accepted or put back."""
         self._out: Unfinished[None] = Unfinished()
         """What it was answered with."""
@@ -59,7 +59,7 @@ class ReadQueue:
             self.adopt(read)
         self._questions.answer(read.future, None, None)
 
-    def adopt(self, read: Read) -> None:
+    def adopt(self, read: HandedOut) -> None:
         """Its records are out from now on, until `settle`."""
         self.unsettled = read
         for place, offset in read.last.items():
@@ -76,10 +76,10 @@ class ReadQueue:
         self.waiting.remove(read)
         self._questions.answer(read.future, None, error)
 
-    def settle(self, read: Read, accepted: bool) -> None:
+    def settle(self, read: HandedOut, accepted: bool) -> None:
         """Its records were returned, or are the first of the next read; a read that waits is given up."""
         if read is not self.unsettled:
-            if read in self.waiting:
+            if isinstance(read, Read) and read in self.waiting:
                 self.waiting.remove(read)
             return
         self.unsettled = None

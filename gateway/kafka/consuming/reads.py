@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from confluent_kafka import Message
@@ -16,19 +16,28 @@ from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 _UNLIMITED = 2**63
 
 
-class Read:
+class HandedOut:
+    """Records that somebody was given, until they are accepted or put back."""
+
+    __slots__ = ("batch", "last", "limits")
+
+    def __init__(self, limits: ReadLimits, batch: RecordBatch, last: Mapping[Partition, int]) -> None:
+        self.limits = limits
+        self.batch = batch
+        self.last = last
+        """The offset of the last record of each partition in the batch."""
+
+
+class Read(HandedOut):
     """One read from its request to its acceptance. ``future`` has no value: the answer is ``batch``."""
 
-    __slots__ = ("batch", "deadline", "encoder", "future", "last", "limits")
+    __slots__ = ("deadline", "encoder", "future")
 
     def __init__(self, limits: ReadLimits, encoder: RecordsEncoder, future: asyncio.Future[None]) -> None:
-        self.limits = limits
+        super().__init__(limits, RecordBatch((), 0), {})
         self.encoder = encoder
         self.future = future
         self.deadline = time.monotonic() + limits.timeout_s
-        self.batch = RecordBatch((), 0)
-        self.last: dict[Partition, int] = {}
-        """The offset of the last record of each partition in the batch."""
 
 
 def longest_encodable(buffer: RecordBuffer, count: int, encoder: RecordsEncoder) -> RecordBatch:

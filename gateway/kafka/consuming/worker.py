@@ -34,7 +34,7 @@ from kafka_gateway.kafka.consuming.fed_partitions import FedPartitions
 from kafka_gateway.kafka.consuming.joining import Joining
 from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
-from kafka_gateway.kafka.consuming.reads import Read
+from kafka_gateway.kafka.consuming.reads import HandedOut, Read
 from kafka_gateway.kafka.consuming.standing import Standing
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.consuming import ReadLimits, Rebalanced
@@ -135,7 +135,7 @@ class Worker:
         self._questions.post(lambda: self._begin(read))
         return read
 
-    def settle(self, read: Read, accepted: bool) -> None:
+    def settle(self, read: HandedOut, accepted: bool) -> None:
         """Says whether the records of a read reached the one who asked; if not, they are put back."""
         # Usually nobody waits for it, and the thread sees it with the next question.
         self._questions.post(lambda: self._reads.settle(read, accepted), wake=bool(self._reads.waiting or not accepted))

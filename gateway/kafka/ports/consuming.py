@@ -64,6 +64,10 @@ class ReadLimits:
     """What is read for, where that is not what the consumer is for: ``push``."""
 
 
+AtOnce = Callable[["TakenBatch"], bool]
+"""Takes a batch while whoever reads still waits; False if it is to come as the answer of the read."""
+
+
 class TakenBatch:
     """Records that a read was given and that do not count as returned yet.
 
@@ -135,10 +139,12 @@ class Consumer(Protocol):
         A caller that is cancelled before the answer gets its records put back, too.
         """
 
-    async def take(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+    async def take(self, limits: ReadLimits, encoder: RecordsEncoder, at_once: AtOnce | None = None) -> TakenBatch:
         """As read, for a caller that learns later whether its client got the records, and confirms or puts them back.
 
-        While they are out, a read waits for its time and then answers with nothing.
+        While they are out, a read waits for its time and then answers with nothing. ``at_once`` may get batches, one
+        after the other, while this goes on waiting: the next when the one before has been confirmed. So nobody is
+        woken up for them.
         """
 
     async def reached(self) -> dict[TopicPartition, int]:
