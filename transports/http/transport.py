@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import HttpVersion, HttpVersion11, web
@@ -36,22 +34,16 @@ from kafka_gateway.route_traits import takes_pieces
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Feed, Stream
 from kafka_gateway.transport import Transport
+from kafka_gateway.transports.http.compression import COMPRESS_FROM, accepts_gzip, gzipped
+from kafka_gateway.transports.http.heads import Heads
 from kafka_gateway.transports.http.stream import BODIES, GzipFeedConnection, HttpOutlet, StreamBody
 from kafka_gateway.transports.records.connection import FeedConnection, StreamLimits
-
-_COMPRESS_FROM = 1024
-"""Smaller replies gain nothing from gzip."""
-_COMPRESS_OFF_LOOP = 32 * 1024
-"""Compressing more than this takes over a millisecond: a thread does it, zlib releases the GIL."""
-
 
 _PLAN_ASKED_MAX = 4
 """How many requests with one head may be the first of their kind, about which nothing is known yet."""
 _ABSENT: list[str] = []
 _CLOSES = b"Connection: close\r\n"
 _GOODBYE_S = 1.0
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing (RFC 9110 §9.2.1)."""
 
 
 class HttpTransport(Transport):
@@ -65,10 +57,7 @@ class HttpTransport(Transport):
         self._bodies = BodyReader(config)
         self._compress = config.flag("compression.enable")
         self._reject_options = config.flag("reject.options.request")
-        self._heads: dict[tuple[int, str], bytes] = {}
-        self._date = b""
-        self._date_at = 0
-        self._extra = _extra_headers(config.text("response.http.headers.config"))
+        self._heads = Heads(config)
         self._limits = StreamLimits(config)
         self._memory: MemoryBudget
         self._gateway: Gateway
@@ -236,7 +225,7 @@ class HttpTransport(Transport):
             reply.headers += known.cors
         close, body = self._gateway.stopping or connection.half_closed, cast(bytes, reply.body)
         field = _CLOSES if close else b""
-        if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(known.accept_encoding):
+        if self._compress and len(body) >= COMPRESS_FROM and accepts_gzip(known.accept_encoding):
             return not close, 0, self._write(connection, reply, body, known.accept_encoding, field, False)
         self._put(connection, reply, body, b"", field, head_only=False)
         size = len(body)
@@ -281,8 +270,8 @@ class HttpTransport(Transport):
     ) -> int:
         """Writes the reply to an HttpConnection; returns when the client has taken it. The bytes of its payload."""
         encoding = b""
-        if self._compress and len(body) >= _COMPRESS_FROM and _accepts_gzip(accept_encoding):
-            body = await _gzip(body)
+        if self._compress and len(body) >= COMPRESS_FROM and accepts_gzip(accept_encoding):
+            body = await gzipped(body)
             encoding = b"Content-Encoding: gzip\r\n"
         self._put(connection, reply, body, encoding, connection_field, head_only)
         return await self._until_taken(connection, len(body)) if connection.writing_paused else len(body)
@@ -293,9 +282,9 @@ class HttpTransport(Transport):
         """Writes the reply to an HttpConnection, without waiting for its client."""
         key = (reply.status, reply.media_type if body else "")
         parts = [
-            self._heads.get(key) or self._make_head(key),
+            self._heads.known.get(key) or self._heads.make(key),
             encoding,
-            self._date_line(),
+            self._heads.date_line(),
             b"X-Request-Id: %b\r\n" % reply.request_id.encode(),
         ]
         for name, value in reply.headers:
@@ -323,30 +312,6 @@ class HttpTransport(Transport):
             writer.unwatch()
         return size
 
-    def _date_line(self) -> bytes:
-        now = int(time.time())
-        if now != self._date_at:
-            self._date_at = now
-            self._date = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(now)).encode()
-        return self._date
-
-    def _make_head(self, key: tuple[int, str]) -> bytes:
-        status, media_type = key
-        try:
-            reason = HTTPStatus(status).phrase
-        except ValueError:
-            reason = ""
-        lines = [f"HTTP/1.1 {status} {reason}"]
-        if media_type:
-            lines.append(f"Content-Type: {media_type}")
-        if self._compress:
-            lines.append("Vary: Accept-Encoding")
-        lines += [f"{name}: {value}" for name, value in self._extra]
-        head = ("\r\n".join(lines) + "\r\n").encode("latin-1")
-        if len(self._heads) < 1000:
-            self._heads[key] = head
-        return head
-
     async def _stream(
         self,
         request: HttpRequest,
@@ -373,7 +338,7 @@ class HttpTransport(Transport):
         if isinstance(stream, Feed) and request.method != "HEAD":
             self._feed(request, reply, stream, body, session, gateway)
             return sent_response(reply.status, False, 0)
-        head = self._stream_head(reply, is_chunked, close)
+        head = self._heads.of_stream(reply, is_chunked, close)
         outlet = HttpOutlet(request.protocol, self._limits, gateway, body)
         if request.method == "HEAD":
             session.streams.discard(stream)
@@ -399,16 +364,16 @@ class HttpTransport(Transport):
     ) -> None:
         """Sends a feed: from now on the connection carries nothing else."""
         is_chunked, is_sse = request.version >= HttpVersion11, reply.media_type == media.EVENTS
-        if self._compress and is_chunked and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        if self._compress and is_chunked and accepts_gzip(request.headers.get("Accept-Encoding", "")):
             reply.headers += (("Content-Encoding", "gzip"),)
             packed = GzipFeedConnection(request.transport, self._limits, gateway, feed, is_sse)
-            packed.open(self._stream_head(reply, is_chunked, True), body.plain_opening)
+            packed.open(self._heads.of_stream(reply, is_chunked, True), body.plain_opening)
             connection: FeedConnection = packed
         else:
             connection = FeedConnection(
                 request.transport, self._limits, gateway, feed, body.frame, body.alive, body.last_bytes
             )
-            connection.put(self._stream_head(reply, is_chunked, True) + body.opening)
+            connection.put(self._heads.of_stream(reply, is_chunked, True) + body.opening)
         lost = request.protocol.hand_over(connection, session)  # type: ignore[attr-defined]  # HttpConnection
         self._connections.add(connection)
         tell = request.goes_on()
@@ -419,17 +384,6 @@ class HttpTransport(Transport):
             tell(200, sent)
 
         connection.begin(gone)
-
-    def _stream_head(self, reply: Reply, is_chunked: bool, close: bool) -> bytes:
-        parts = [self._heads.get((reply.status, reply.media_type)) or self._make_head((reply.status, reply.media_type))]
-        parts.append(self._date_line())
-        parts.append(b"X-Request-Id: %b\r\n" % reply.request_id.encode())
-        parts.append(b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n")
-        parts += [f"{name}: {value}\r\n".encode("latin-1") for name, value in reply.headers]
-        if is_chunked:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-        parts.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
-        return b"".join(parts)
 
 
 class _Refusal(SentResponse):
@@ -458,39 +412,3 @@ class _Refusal(SentResponse):
 def _stays(close: bool, version: HttpVersion) -> bytes:
     """The field that tells whether the connection stays, where the client cannot know (RFC 9112 §9.3)."""
     return _CLOSES if close else b"Connection: keep-alive\r\n" if version < HttpVersion11 else b""
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    """RFC 9110 §12.5.3: gzip by its name, else by ``*``, unless its weight is 0."""
-    anything = False
-    for item in accept_encoding.split(","):
-        coding, _, parameters = item.partition(";")
-        coding = coding.strip().lower()
-        if coding in ("gzip", "*"):
-            accepted = parameters.replace(" ", "").lower() not in ("q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000")
-            if coding == "gzip":
-                return accepted
-            anything = accepted
-    return anything
-
-
-async def _gzip(body: bytes) -> bytes:
-    if len(body) < _COMPRESS_OFF_LOOP:
-        return _deflate(body)
-    return await asyncio.to_thread(_deflate, body)
-
-
-def _deflate(body: bytes) -> bytes:
-    # Level 1: three times faster than 6 for a tenth more bytes on JSON.
-    return zlib.compress(body, 1, wbits=31)
-
-
-def _extra_headers(text: str) -> list[tuple[str, str]]:
-    """``add X-Frame-Options: DENY, set Cache-Control: no-store`` as pairs (kafka-rest-http.md §9.5)."""
-    pairs = []
-    for item in text.split(","):
-        words = item.strip().split(None, 1)
-        if len(words) == 2 and words[0].lower() in ("add", "set") and ":" in words[1]:
-            name, _, value = words[1].partition(":")
-            pairs.append((name.strip(), value.strip()))
-    return pairs

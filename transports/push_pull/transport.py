@@ -40,7 +40,7 @@ class PushPullTransport(HttpTransport):
         self._root = config.text("push.pull.prefix").rstrip("/")
         self._below = self._root + "/"
         self.paths = (self._root, self._below + "*")
-        self._extra.append(_HEADER)
+        self._heads.extra.append(_HEADER)
 
     def claims(self, request: web.BaseRequest) -> bool:
         path = request.raw_path
