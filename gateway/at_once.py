@@ -21,13 +21,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from kafka_gateway import forwarded_at_once
 from kafka_gateway.dialect import REST
 from kafka_gateway.door.admission import Admission
 from kafka_gateway.door.counters import Counters, Way
+from kafka_gateway.forwarded_at_once import ForwardedAtOnce
+from kafka_gateway.forwarding import Forwarder
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import Reply, Request
-from kafka_gateway.plans import Plan, Plans
-from kafka_gateway.request_ids import CURRENT, HEADER, new_id
+from kafka_gateway.plans import Plan
+from kafka_gateway.request_ids import CURRENT, HEADER, new_id, request_id
 from kafka_gateway.router import AtOnce, Route
 from kafka_gateway.session import Session
 
@@ -37,10 +40,10 @@ BODY_MAX: Final = 64 * 1024
 """Bytes of a body that is read at once; a longer one may need other turns of the event loop."""
 
 
-class Kernel(Protocol):
+class Kernel(forwarded_at_once.Kernel, Protocol):
     """What such requests need of `gateway.core.Gateway`."""
 
-    running: int
+    homes: Forwarder | None
 
     @property
     def stopping(self) -> bool: ...
@@ -56,9 +59,6 @@ class Kernel(Protocol):
     def counters(self) -> Counters: ...
     @property
     def admission(self) -> Admission: ...
-    @property
-    def plans(self) -> Plans: ...
-    def failed(self, request: Request, error: Exception, plan: Plan | None, *, is_begun: bool) -> Reply: ...
     def leave_together(
         self, way: Way, transport: str, route: Route, counts: Mapping[int, int], started: float
     ) -> None: ...
@@ -129,6 +129,35 @@ class RequestsAtOnce:
         group.way.running += 1
         group.begun.append((request, answered))
         return True
+
+    def forward(self, request: Request, answered: Callable[[Reply | None], None]) -> ForwardedAtOnce | None:
+        """Has another process answer the request, if it is another one's and can be asked at once; else nothing has
+        happened, and it is for ``begin`` or ``Gateway.dispatch``. Its client leaves by ``cancel`` of the answer.
+
+        ``answered`` gets the reply, once, in another turn of the event loop, and None in place of one that was
+        cancelled. It may have a stream for a body, and something to settle.
+        """
+        gateway, session, homes = self._gateway, request.session, self._gateway.homes
+        if (
+            homes is None
+            or not self.enabled
+            or (worker := homes.elsewhere(request.method, request.path, request.area)) is None
+            or (gateway.stopping and not request.begun)
+            or gateway.entrusted.ended
+            or gateway.memory.used_up
+            or not session.proven
+            or session.proof  # with its end the request would have to end, and somebody to be told
+            or gateway.tells_caller
+            or gateway.running >= gateway.requests_max
+        ):
+            return None
+        if self.groups:
+            self.work()  # what came before reaches Kafka before
+        shown = request.headers.get(HEADER)
+        request.id = new_id() if shown is None else request_id(shown)
+        begun = ForwardedAtOnce(gateway, request, session.way or gateway.counters.way(session), answered)
+        sent = homes.begin(request, worker, begun.told)
+        return begun.sent(sent) if sent is not None else None
 
     def work(self) -> None:
         """Works on what has been begun in this turn of the event loop. Raises nothing."""

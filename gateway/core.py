@@ -340,9 +340,7 @@ class Gateway:
         the route may depend on the instance (kafka-rest-http.md §3.1), which only its process knows."""
         if self.memory.used_up:
             raise OutOfMemory
-        # The other worker does not learn what becomes of the reply.
-        proven = request.session if request.session.proof else None
-        reply = await self.entrusted.run(homes.forward(request, worker), proven)
+        reply = await self.entrusted.forward(homes, request, worker)
         if reply is not None and not isinstance(reply.body, bytes):
             request.session.add_stream(reply.body)
         return reply

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from kafka_gateway.errors import InstanceUnavailable
+from kafka_gateway.errors import InstanceUnavailable, ServiceError
+from kafka_gateway.forwarding import Forwarder, Sent
+from kafka_gateway.messages import Reply, Request, Unanswered
 from kafka_gateway.session import Session, Waiting
 
 T = TypeVar("T")
@@ -24,8 +28,35 @@ class Entrusted:
     """
 
     def __init__(self) -> None:
-        self._waiting: set[Waiting] = set()
-        self._ended = False
+        self.sent: set[Waiting | Sent] = set()
+        """All of them. Who adds one without ``run`` and ``forward`` looks at ``ended`` before, and removes it."""
+        self.ended = False
+        """Whether nothing may wait any more."""
+
+    async def forward(self, homes: Forwarder, request: Request, worker: int) -> Reply | None:
+        """As `Forwarder.forward`, and as ``run``: with the end of a proven session its request ends as well."""
+        # The other process does not learn what becomes of the proof.
+        proven = request.session if request.session.proof else None
+        after, request.unanswered = request.unanswered, None
+        if after is None and not self.ended:
+            waiting: asyncio.Future[Reply | ServiceError | Unanswered] = asyncio.get_running_loop().create_future()
+            sent = homes.begin(request, worker, partial(_tell, waiting))
+            if sent is not None:
+                self.sent.add(sent)
+                try:
+                    with proven.telling(sent) if proven is not None else _NOTHING:
+                        outcome = await waiting
+                except asyncio.CancelledError:
+                    sent.cancel()
+                    raise
+                finally:
+                    self.sent.discard(sent)
+                if isinstance(outcome, Reply):
+                    return outcome
+                if isinstance(outcome, ServiceError):
+                    raise outcome
+                after = outcome
+        return await self.run(homes.forward(request, worker, after), proven)
 
     async def run(self, work: Coroutine[Any, Any, T], session: Session | None = None) -> T:
         """What the work returns. Cancelling it cancels the work.
@@ -33,18 +64,16 @@ class Entrusted:
         Raises what the work raises; InstanceUnavailable when this gateway is about to end. ``session``: with its end
         the work ends as well, and its error is raised.
         """
-        if self._ended:
+        if self.ended:
             work.close()
             raise InstanceUnavailable()
         waiting = Waiting()
-        self._waiting.add(waiting)
+        self.sent.add(waiting)
         try:
-            if session is None:
-                return await waiting.run(work)
-            with session.telling(waiting):
+            with session.telling(waiting) if session is not None else _NOTHING:
                 return await waiting.run(work)
         finally:
-            self._waiting.discard(waiting)
+            self.sent.discard(waiting)
 
     def end_within(self, timeout_s: float) -> None:
         """This gateway stops, and closes its connections after that time, in seconds: all are answered shortly
@@ -52,6 +81,16 @@ class Entrusted:
         asyncio.get_running_loop().call_later(timeout_s - min(_ANSWER_S, timeout_s / 2), self._end)
 
     def _end(self) -> None:
-        self._ended = True
-        for waiting in self._waiting:
-            waiting.fail(InstanceUnavailable())
+        self.ended = True
+        for each in list(self.sent):
+            each.fail(InstanceUnavailable())
+
+
+_NOTHING: Final = contextlib.nullcontext()
+
+
+def _tell(
+    waiting: asyncio.Future[Reply | ServiceError | Unanswered], outcome: Reply | ServiceError | Unanswered
+) -> None:
+    if not waiting.done():
+        waiting.set_result(outcome)

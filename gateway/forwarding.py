@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from kafka_gateway.errors import ServiceError
 from kafka_gateway.homes import Homes
-from kafka_gateway.messages import Reply, Request, Response
+from kafka_gateway.messages import Reply, Request, Response, Unanswered
 
 Join = Callable[[Reply, Mapping[int, Reply | None], int], Reply]
 """Is called with the reply of this worker, those of the others by number (None: it did not answer in time), and the
 number of this one."""
+
+
+Told = Callable[[Reply | ServiceError | Unanswered], None]
+"""Is called once, in another turn of the event loop, with what has become of a request."""
+
+
+class Sent:
+    """A request that another process has, and no task waits for."""
+
+    __slots__ = ("__weakref__",)
+
+    def cancel(self) -> None:
+        """Nobody wants the reply: it is cancelled there, and nothing is told any more. Safe to call at any time."""
+        raise NotImplementedError
+
+    def fail(self, error: ServiceError) -> None:
+        """As ``cancel``, and the error is told, if nothing has been told yet."""
+        raise NotImplementedError
 
 
 class Forwarder(Homes, Protocol):
@@ -23,10 +42,15 @@ class Forwarder(Homes, Protocol):
     def elsewhere(self, method: str, path: str, area: str) -> int | None:
         """The other worker that answers requests for this path; None: this one."""
 
-    async def forward(self, request: Request, worker: int) -> Reply | None:
+    def begin(self, request: Request, worker: int, told: Told) -> Sent | None:
+        """Sends the request to the process at that home, if that can be done at once; else None: nothing has happened,
+        and it is for ``forward``, as it is once more with what is `Unanswered`."""
+
+    async def forward(self, request: Request, worker: int, after: Unanswered | None = None) -> Reply | None:
         """The reply of the process at that home; None: it is this one by now. Cancelling it cancels the request there.
 
-        Raises InstanceUnavailable if nobody serves it within ``cluster.hold.ms``.
+        Raises InstanceUnavailable if nobody serves it within ``cluster.hold.ms``. ``after``: what became of the request
+        that ``begin`` has sent.
         """
 
     def follow(self, request: Request, response: Response) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from kafka_gateway.stream import Stream
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Unanswered(NamedTuple):
+    """What is known of a request that another process was sent and will not answer."""
+
+    unreachable: str
+    """The process that is not to be asked again at once."""
+    began: float
+    """When it was sent first (``time.monotonic()``)."""
+    sent: bool = True
+    """Whether it may have been carried out."""
 
 
 class Request(msgspec.Struct, eq=False):
@@ -65,6 +76,8 @@ class Request(msgspec.Struct, eq=False):
     creation: str = ""
     """The ``uid`` of the instance that it makes, where several nodes serve as one: a request that is sent again, by the
     same process or by another one, makes none again. No client can set it."""
+    unanswered: Unanswered | None = None
+    """What became of it at another process, which it was sent to before."""
     trace_id: str = ""
     """Of the trace that it belongs to; empty where it is not recorded."""
 

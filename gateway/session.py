@@ -50,6 +50,12 @@ class Witness(Protocol):
         """The session stays open for a socket, or for what else `Session.keep_open` was called for."""
 
 
+class Failable(Protocol):
+    """What can be ended with an error that its client gets."""
+
+    def fail(self, error: ServiceError) -> None: ...
+
+
 class Waiting:
     """A request that waits for records, in its own task. It can be ended with an error, as a stream can."""
 
@@ -153,7 +159,7 @@ class Session:
         """Where its requests are counted (kafka_gateway.door.counters.Way); set with the first of them."""
         self.streams: set[Stream] = set()
         # Most sessions never need these two, and there are many sessions.
-        self.waiting: AbstractSet[Waiting] = _NONE
+        self.waiting: AbstractSet[Failable] = _NONE
         """Requests at work that may wait long for records."""
         self.unsaid: AbstractSet[asyncio.Future[None]] = _NONE
         """Done when what is open has told its client how it ended (`telling`)."""
@@ -220,7 +226,7 @@ class Session:
         return self.on_close is not None or bool(self.tasks or self.streams or self.waiting)
 
     @contextlib.contextmanager
-    def telling(self, waiting: Waiting | None = None) -> Iterator[None]:
+    def telling(self, waiting: Failable | None = None) -> Iterator[None]:
         """A context for giving a reply or a stream to its client: a session that ends waits a moment for it.
 
         ``waiting``: the request that waits for records, if it is one.

@@ -12,18 +12,18 @@ from typing import Any, Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.all_workers import AllWorkers, answers_of
-from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process, Reach
+from kafka_gateway.cluster.ports import MISROUTED, Begun, PeerLost, Peers, Process, Reach
 from kafka_gateway.cluster.routing import Turn, decide
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.cluster.streams import MovingStream
 from kafka_gateway.cluster.table import Table
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import InstanceUnavailable, ShuttingDown
-from kafka_gateway.forwarding import Join
+from kafka_gateway.errors import InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.forwarding import Join, Sent, Told
 from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere, Misrouted
-from kafka_gateway.messages import Reply, Request, Response
+from kafka_gateway.messages import Reply, Request, Response, Unanswered
 from kafka_gateway.slots import SEPARATOR, hash_of
 from kafka_gateway.stream import Stream
 
@@ -47,6 +47,69 @@ class _Calling(jsonio.Struct, eq=False):
     slot: int
     task: asyncio.Task[Any] | None
     is_given_up: bool = False
+
+    def give_up(self) -> None:
+        """Another process has the slot."""
+        if not self.is_given_up and self.task is not None:
+            self.is_given_up = True
+            self.task.cancel()
+
+
+class _Sent(Sent):
+    """A request that another process has, and that no task waits for."""
+
+    __slots__ = ("_began", "_begun", "_homes", "_request", "_told", "process", "slot")
+
+    _begun: Begun
+
+    def __init__(self, homes: ClusterHomes, process: str, slot: int, request: Request, told: Told) -> None:
+        self._homes, self.process, self.slot, self._request = homes, process, slot, request
+        self._told: Told | None = told
+        self._began = time.monotonic()
+
+    def begun(self, begun: Begun) -> _Sent:
+        """From now on it may be told."""
+        self._begun = begun
+        self._homes._calls.add(self)
+        return self
+
+    def answered(self, outcome: Reply | ServiceError | None) -> None:
+        """What `Peers.begin` tells."""
+        homes, process, told = self._homes, self.process, self._told
+        homes._calls.discard(self)
+        if told is None:
+            return
+        self._told = None
+        if isinstance(outcome, Reply):
+            homes.forwarded[process, str(outcome.status)] += 1
+            homes.forward_s += time.monotonic() - self._began
+            if outcome.status == MISROUTED:
+                told(Unanswered(process, self._began, sent=False))
+                return
+            if not isinstance(outcome.body, bytes):
+                outcome.body = homes._moving(self._request, outcome.body)
+            told(outcome)
+        elif outcome is None:
+            homes.forwarded[process, "lost"] += 1
+            told(Unanswered(process, self._began))
+        else:
+            told(outcome)
+
+    def give_up(self) -> None:
+        """Another process has the slot: this one may stand still."""
+        self._begun.cancel()
+        self.answered(None)
+
+    def cancel(self) -> None:
+        self._told = None
+        self._homes._calls.discard(self)
+        self._begun.cancel()
+
+    def fail(self, error: ServiceError) -> None:
+        told = self._told
+        self.cancel()
+        if told is not None:
+            told(error)
 
 
 class ClusterHomes:
@@ -72,7 +135,7 @@ class ClusterHomes:
         self._known: Callable[..., Any] = self._keys.known.get  # it is asked for each request
         self._serves = store.serves_hash
         self._changed = asyncio.Event()
-        self._calls: set[_Calling] = set()
+        self._calls: set[_Calling | _Sent] = set()
         """What other processes are asked."""
         gateway.reloads.append(self._keys.forget)
         self.held = 0
@@ -169,10 +232,22 @@ class ClusterHomes:
         """The process that serves it: the state here counts more than the table."""
         return self._process.id if self._store.serves(slot) else self._table.owner(slot)
 
-    async def forward(self, request: Request, worker: int) -> Reply | None:
+    def begin(self, request: Request, worker: int, told: Told) -> Sent | None:
+        slot = self._store.slot(worker)
+        process = self._table.owner(slot)
+        if process is None or process == self._process.id or request.session.forwarded:
+            return None
+        if self._store.state(slot) is not None:  # it is on its way here, or leaves, or is here by now
+            return None
+        sent = _Sent(self, process, slot, request, told)
+        begun = self._peers.begin(process, request, sent.answered)
+        return sent.begun(begun) if begun is not None else None
+
+    async def forward(self, request: Request, worker: int, after: Unanswered | None = None) -> Reply | None:
         of_peer = request.session.forwarded
-        sent, unreachable = False, ""
-        began = time.monotonic()
+        sent, unreachable, began = False, "", time.monotonic()
+        if after is not None:
+            unreachable, began, sent = after
         while True:
             slot = self._store.slot(worker)
             turn, process = decide(
@@ -227,10 +302,9 @@ class ClusterHomes:
                     # Not at once: after a planned move the reply may still come.
                     asyncio.get_running_loop().call_later(_LATE_S, self._give_up, calling)
 
-    def _give_up(self, calling: _Calling) -> None:
-        if calling in self._calls and not calling.is_given_up and calling.task is not None:
-            calling.is_given_up = True
-            calling.task.cancel()
+    def _give_up(self, calling: _Calling | _Sent) -> None:
+        if calling in self._calls:
+            calling.give_up()
 
     async def _hold(self, until: float, at_most_s: float | None) -> None:
         """Returns when something has changed, or after that time. InstanceUnavailable at the end of the hold."""

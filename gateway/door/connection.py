@@ -26,6 +26,7 @@ from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.door.requests_in_order import RequestsInOrder
 from kafka_gateway.door.unfinished_heads import UnfinishedHeads
 from kafka_gateway.errors import ServiceError
+from kafka_gateway.forwarded_at_once import ForwardedAtOnce
 from kafka_gateway.session import Session
 from kafka_gateway.transport import refusal
 
@@ -132,7 +133,7 @@ class HttpConnection(RequestHandler):
         """Bytes that are still to come of a request which aiohttp's parser is at; UNKNOWN: nobody but it can tell."""
         self._arriving: Any = None
         """The body of which so much is still to come, as aiohttp has it."""
-        self._at_work: asyncio.Task[None] | None = None
+        self._at_work: asyncio.Task[None] | ForwardedAtOnce | None = None
         """Serves a request whose head is known."""
         self._served: KnownHead | None = None
         """That head."""
@@ -269,13 +270,21 @@ class HttpConnection(RequestHandler):
         self._request_count += 1
         self._request_in_progress = True
         self._served = known
-        if not self._host.door.begin_known(self, known, body):
-            self._at_work = self._loop.create_task(self._work(known, body))
+        begun = self._host.door.begin_known(self, known, body)
+        if begun is False:
+            self.end_known_after(partial(self._host.door.serve_known, self, known, body), known)
+        elif begun is not True:
+            self._at_work = begun
 
-    async def _work(self, known: KnownHead, body: bytes) -> None:
+    def end_known_after(self, work: Callable[[], Awaitable[bool]], known: KnownHead) -> asyncio.Task[None]:
+        """As ``end_known``, when that has been done; it says whether the connection stays open."""
+        self._at_work = task = self._loop.create_task(self._work(work, known))
+        return task
+
+    async def _work(self, work: Callable[[], Awaitable[bool]], known: KnownHead) -> None:
         stays = False
         try:
-            stays = await self._host.door.serve_known(self, known, body)
+            stays = await work()
         except ConnectionError:
             log.debug("the client left")
         except Exception as error:
@@ -299,19 +308,6 @@ class HttpConnection(RequestHandler):
                 self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
             if self._messages and waiter is not None and not waiter.done():
                 waiter.set_result(None)
-
-    def end_known_when(self, taken: Awaitable[None], stays: bool) -> None:
-        """As ``end_known``, when the client has taken its reply, for which it has left too much unread."""
-        self._at_work = self._loop.create_task(self._end_when(taken, stays))
-
-    async def _end_when(self, taken: Awaitable[None], stays: bool) -> None:
-        try:
-            await taken
-        except ConnectionError:
-            log.debug("the client left")
-            stays = False
-        finally:
-            self.end_known(stays)
 
     async def _tell_failed(self, known: KnownHead, error: Exception) -> None:
         try:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol, cast, runtime_checkable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from aiohttp import web
 
@@ -29,6 +30,7 @@ from kafka_gateway.door.known_heads import KnownHead
 from kafka_gateway.door.offer import Offer
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import BadRequest, ServiceError
+from kafka_gateway.forwarded_at_once import ForwardedAtOnce
 from kafka_gateway.messages import Facts, Reply
 from kafka_gateway.route_traits import answers_once, waits, wants_stream
 from kafka_gateway.session import Session
@@ -64,7 +66,7 @@ class ClientConnection(Protocol):
     def close_behind_the_last(self, request: HttpRequest) -> None: ...
     def request_of(self, known: KnownHead) -> HttpRequest: ...
     def end_known(self, stays: bool) -> None: ...
-    def end_known_when(self, taken: Awaitable[None], stays: bool) -> None: ...
+    def end_known_after(self, work: Callable[[], Awaitable[bool]], known: KnownHead) -> asyncio.Task[None]: ...
 
 
 class Door:
@@ -238,8 +240,9 @@ class Door:
             peer = connection.peer
             self._access.add(peer, "-", known.method, known.target, status, size, seconds, facts=facts)
 
-    def begin_known(self, connection: ClientConnection, known: KnownHead, body: bytes) -> bool:
-        """As ``serve_known``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
+    def begin_known(self, connection: ClientConnection, known: KnownHead, body: bytes) -> bool | ForwardedAtOnce:
+        """As ``serve_known``, for a request that needs no task (gateway/at_once.py); False: nothing has happened. One
+        that another process answers is to be cancelled if its client leaves.
 
         ``connection.end_known`` is called when it is over.
         """
@@ -254,7 +257,7 @@ class Door:
             return False
         session.transport = known.transport.name
         begun = _BegunKnown(connection, known, session, len(body), self._access)
-        return bool(known.transport.begin(known, body, session, self._gateway, begun))
+        return cast("bool | ForwardedAtOnce", known.transport.begin(known, body, session, self._gateway, begun))
 
     def waits(self, request: HttpRequest) -> bool:
         """Whether the reply may be long in coming, because it waits for records."""
@@ -354,16 +357,27 @@ class Door:
 class _BegunKnown:
     """A request with a known head, at work without a task; called with its reply."""
 
-    __slots__ = ("access", "connection", "known", "session", "size", "started")
+    __slots__ = ("access", "connection", "known", "runs", "session", "size", "started")
 
     def __init__(
         self, connection: ClientConnection, known: KnownHead, session: Session, size: int, access: AccessLog
     ) -> None:
         self.connection, self.known, self.session, self.size, self.access = connection, known, session, size, access
         self.started = time.perf_counter() if access.enabled else 0.0
+        self.runs = False
+        """Whether a task has begun to write the reply."""
 
-    def __call__(self, reply: Reply) -> None:
-        connection, known, stays, later = self.connection, self.known, False, None
+    def __call__(self, reply: Reply | None) -> None:
+        connection, known, stays = self.connection, self.known, False
+        if reply is None:
+            if self.access.enabled:
+                self.access.finish(self.session, known.method, known.target, self.started, LEFT, 0)
+            connection.end_known(stays)
+            return
+        if not isinstance(reply.body, bytes):
+            self._go_on(reply, partial(self._finished, reply))
+            return
+        later = None
         try:
             stays, size, later = known.transport.write_begun(connection, known, reply)
             if later is None and self.access.enabled:
@@ -376,18 +390,47 @@ class _BegunKnown:
             if later is None:
                 connection.end_known(stays)
             else:
-                connection.end_known_when(self._written(later, reply), stays)
+                self._go_on(reply, partial(self._written, later, reply, stays), later)
 
-    async def _written(self, later: Awaitable[int], reply: Reply) -> None:
-        status, size = LEFT, 0
+    def _go_on(
+        self, reply: Reply, work: Callable[[], Awaitable[bool]], later: Coroutine[Any, Any, int] | None = None
+    ) -> None:
+        task = self.connection.end_known_after(work, self.known)
+        task.add_done_callback(partial(self._has_gone_on, reply, later))
+
+    def _has_gone_on(self, reply: Reply, later: Coroutine[Any, Any, int] | None, done: asyncio.Task[None]) -> None:
+        """The client may have left before its task ran at all."""
+        if not self.runs:
+            if later is not None:
+                later.close()
+            if reply.settle is not None:
+                reply.settle(False)
+            if self.access.enabled:
+                self._log(reply, LEFT, 0)
+
+    async def _finished(self, reply: Reply) -> bool:
+        """Sends the stream; whether the connection stays open."""
+        self.runs = True
+        status, size, stays = LEFT, 0, False
         try:
-            status, size = reply.status, await later
-        except ConnectionError:
-            status = LEFT
-            raise
+            status, stays, size, _ = await self.known.transport.finish(
+                self.connection, self.known, reply, self.size, self.session
+            )
         finally:
             if self.access.enabled:
                 self._log(reply, status, size)
+        return bool(stays)
+
+    async def _written(self, later: Awaitable[int], reply: Reply, stays: bool) -> bool:
+        self.runs = True
+        status, size = LEFT, 0
+        try:
+            size = await later
+            status = reply.status
+        finally:
+            if self.access.enabled:
+                self._log(reply, status, size)
+        return stays
 
     def _log(self, reply: Reply, status: int, size: int) -> None:
         known, facts = self.known, reply.facts(self.size)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import InstanceUnavailable, ServiceError
@@ -41,6 +42,8 @@ from kafka_gateway.workers.frames import (
 )
 from kafka_gateway.workers.greeting import Greeting
 from kafka_gateway.workers.wire import NOBODYS, SILENT, Judge, LinkLost, Wire, no_fault
+
+log = logging.getLogger("gateway.workers")
 
 _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Header fields that stay in the process that has judged them, beside those that the authenticators read."""
@@ -75,6 +78,14 @@ class Terms:
     holding: Holding | None = None
 
 
+class _Asked(Protocol):
+    """What is told of an answer: a future, or a `Begun`."""
+
+    def done(self) -> bool: ...
+    def set_result(self, came: tuple[Answer, bytes], /) -> None: ...
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
 class Link(Wire):
     """Belongs to the event loop. ``gone`` is told when the connection is not to be used for new requests any more: it
     is lost, or the other process stops."""
@@ -92,7 +103,7 @@ class Link(Wire):
         self._terms = terms
         self._fields = FieldsOut(_PROOFS | terms.secret)
         self._ids = itertools.count(1)
-        self._asked: dict[int, tuple[asyncio.Future[tuple[Answer, bytes]], float]] = {}
+        self._asked: dict[int, tuple[_Asked, float]] = {}
         """Requests that wait for an answer, and since when."""
         self._silence_max_s = max(terms.hold_s, 2 * terms.ping_s)
         self._look_at = 0.0
@@ -123,6 +134,31 @@ class Link(Wire):
         answer, content = await self._ask(id, self._ask_of(id, request, relay), body)
         if relay and answer.failure is not None:
             raise error_of(answer.failure)
+        return self._reply(id, request, answer, content)
+
+    def begin(self, request: Request, told: Callable[[Reply | ServiceError | None], None]) -> Begun | None:
+        """As ``ask``, without a task; None: nothing has happened, and ``ask`` says what is to be waited for, or why
+        not.
+
+        ``told`` is called once, in another turn of the event loop: with the reply, or an error of the gateway, or None:
+        the connection is lost, and the request may have been carried out.
+        """
+        body = request.body
+        if type(body) is not bytes or self.is_lost or self._open_count >= self._terms.requests_max:
+            return None
+        id = next(self._ids)
+        try:
+            self.send(self._ask_of(id, request, ""), body)
+        except FrameError:
+            return None
+        begun = Begun(self, id, request, told)
+        self._asked[id] = begun, self.said_at
+        if self._looking is None:
+            self.counted_from = self.said_at
+            self._look_later()
+        return begun
+
+    def _reply(self, id: int, request: Request, answer: Answer, content: bytes) -> Reply:
         reply = Reply(
             answer.status,
             answer.media_type,
@@ -162,15 +198,23 @@ class Link(Wire):
             self.send(head, content)
             return await waiting
         except (asyncio.CancelledError, ServiceError):
-            self._outgoing.drop(id)
-            self._arriving.drop(id)
-            self._streams.pop(id, None)
-            self._unsettled.discard(id)
-            self.send(Cancel(id))
+            self._cancel(id)
             raise
         finally:
-            self._asked.pop(id, None)
-            self._less_open()
+            self._over(id)
+
+    def _cancel(self, id: int) -> None:
+        """Nobody wants the answer, nor what follows it."""
+        self._outgoing.drop(id)
+        self._arriving.drop(id)
+        self._streams.pop(id, None)
+        self._unsettled.discard(id)
+        self.send(Cancel(id))
+
+    def _over(self, id: int) -> None:
+        """Nobody waits for the answer."""
+        self._asked.pop(id, None)
+        self._less_open()
 
     @property
     def _open_count(self) -> int:
@@ -338,10 +382,59 @@ class Link(Wire):
             self._less_open()
 
 
-def _end_for_memory(waiting: asyncio.Future[tuple[Answer, bytes]]) -> None:
+def _end_for_memory(waiting: _Asked) -> None:
     """The reply would be more than there is room for."""
     if not waiting.done():
         waiting.set_exception(OutOfMemory())
+
+
+class Begun:
+    """A request that no task waits for (`Link.begin`)."""
+
+    __slots__ = ("_id", "_is_done", "_link", "_request", "_told")
+
+    def __init__(
+        self, link: Link, id: int, request: Request, told: Callable[[Reply | ServiceError | None], None]
+    ) -> None:
+        self._link, self._id, self._request = link, id, request
+        self._told: Callable[[Reply | ServiceError | None], None] | None = told
+        self._is_done = False
+
+    def cancel(self) -> None:
+        """As of the task of ``Link.ask``; what has been told already goes back. Safe to call at any time."""
+        self._is_done, self._told = True, None
+        self._link._cancel(self._id)
+        self._link._over(self._id)
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, came: tuple[Answer, bytes], /) -> None:
+        self._is_done = True
+        link = self._link
+        link._over(self._id)
+        self._tell(link._reply(self._id, self._request, *came))
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._is_done = True
+        # In a turn of its own: whoever says so may be at work on all that wait.
+        self._link._loop.call_soon(self._fail, error, context=NOBODYS)
+
+    def _fail(self, error: Exception) -> None:
+        if self._told is None:  # cancelled meanwhile
+            return
+        if isinstance(error, ServiceError):
+            self._link._cancel(self._id)
+        self._link._over(self._id)
+        self._tell(error if isinstance(error, ServiceError) else None)
+
+    def _tell(self, outcome: Reply | ServiceError | None) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            try:
+                told(outcome)
+            except Exception:  # it is one request's, and the connection many others'
+                log.exception("what another process answered could not be handed on")
 
 
 class InstanceLost(InstanceUnavailable):

@@ -100,8 +100,9 @@ class Peer:
         self._boot = ""
         self._ways = ways
         self._states = ways.states
-        self._links = links
-        self._link: Link | None = None
+        self.links = links
+        self.link: Link | None = None
+        """The connection, while there is one that may be used."""
         self._opening: asyncio.Task[Link] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._is_watched = False
@@ -140,16 +141,16 @@ class Peer:
                 task.cancel()
         self._is_watched = False
         self._states.forget(self._id)
-        if self._link is not None:
-            self._link.close()
+        if self.link is not None:
+            self.link.close()
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
     async def reach(self) -> Link:
         """The connection, tried for as long as ``cluster.peer.connect.timeout.ms``. LinkLost: there is none, or it is
         not tried again so soon."""
-        if self._link is not None:
-            return self._link
+        if self.link is not None:
+            return self.link
         loop = asyncio.get_running_loop()
         opening = self._opening
         if opening is None:
@@ -167,8 +168,8 @@ class Peer:
     def _opened(self, done: asyncio.Task[Link]) -> None:
         self._opening = None
         if not done.cancelled() and done.exception() is None and not (link := done.result()).is_lost:
-            self._link = link
-            self._links.add(link)
+            self.link = link
+            self.links.add(link)
 
     async def _open(self) -> Link:
         """Tries its addresses in turn until one answers or the time is over. LinkLost."""
@@ -211,12 +212,12 @@ class Peer:
 
     def _gone(self, link: Link) -> None:
         self.heard(link.heard_at)
-        if self._link is link:
-            self._link = None
+        if self.link is link:
+            self.link = None
             if link.is_lost and self._is_watched:
                 asyncio.get_running_loop().call_soon(self.look)
         if link.is_lost:
-            self._links.discard(link)
+            self.links.discard(link)
 
     # --- its state ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class Peer:
         loop = asyncio.get_running_loop()
         if self._looking is not None or not self._is_watched:
             return
-        if self._link is None or loop.time() - self._link.heard_at >= LOOK_S:
+        if self.link is None or loop.time() - self.link.heard_at >= LOOK_S:
             self._looking = loop.create_task(self._look(), context=NOBODYS.copy())
             self._looking.add_done_callback(self._looked)
 
@@ -255,13 +256,13 @@ class Peer:
         self._looking = None
         if not done.cancelled():
             done.result()
-            if self._link is None and self._is_reached:  # its connection was lost by what was asked
+            if self.link is None and self._is_reached:  # its connection was lost by what was asked
                 self.look()
 
     def reach_told(self, others_heard_at: float) -> Reach:
         """What is known of it. ``others_heard_at``: when it said something last on a connection that it has opened, by
         the clock of the loop."""
-        heard_at = max(others_heard_at, self._heard_at, self._link.heard_at if self._link is not None else 0.0)
+        heard_at = max(others_heard_at, self._heard_at, self.link.heard_at if self.link is not None else 0.0)
         now = asyncio.get_running_loop().time()
         ago_s = now - heard_at if heard_at else None
         unreached_s = now - self._unreached_at if self._is_reached is False else None

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -17,12 +18,12 @@ from kafka_gateway.all_workers import AllWorkers, answers_of
 from kafka_gateway.cluster.ports import Process
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ShuttingDown
-from kafka_gateway.forwarding import Join
+from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.forwarding import Join, Sent, Told
 from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
 from kafka_gateway.homes import Elsewhere
-from kafka_gateway.messages import Reply, Request, Response
+from kafka_gateway.messages import Reply, Request, Response, Unanswered
 from kafka_gateway.metrics.families import counter, gauge
 from kafka_gateway.metrics.joined import worker_states
 from kafka_gateway.metrics.registry import Families
@@ -32,7 +33,7 @@ from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.link import Link, Terms
+from kafka_gateway.workers.link import Begun, Link, Terms
 from kafka_gateway.workers.part import Parent, WorkerPart
 from kafka_gateway.workers.peer_settings import brings_proofs
 from kafka_gateway.workers.slots import StaticTable
@@ -45,6 +46,42 @@ _SENT_MAX: Final = 3
 _AGAIN_S: Final = 0.1
 _STOPPING_S: Final = 1.5
 """Longest hold while this gateway stops."""
+
+
+class _Sent(Sent):
+    """A request that another worker has, and that no task waits for."""
+
+    __slots__ = ("_began", "_begun", "_counts", "_told", "_worker")
+
+    _begun: Begun
+
+    def __init__(self, worker: int, counts: Counter[tuple[str, str]], told: Told) -> None:
+        self._worker, self._counts = str(worker), counts
+        self._told: Told | None = told
+        self._began = time.monotonic()
+
+    def begun(self, begun: Begun) -> _Sent:
+        """From now on it may be told."""
+        self._begun = begun
+        return self
+
+    def answered(self, outcome: Reply | ServiceError | None) -> None:
+        """What `Link.begin` tells."""
+        told, self._told = self._told, None
+        if isinstance(outcome, Reply):
+            self._counts[self._worker, str(outcome.status)] += 1
+        if told is not None:
+            told(outcome if outcome is not None else Unanswered(self._worker, self._began))
+
+    def cancel(self) -> None:
+        self._told = None
+        self._begun.cancel()
+
+    def fail(self, error: ServiceError) -> None:
+        told = self._told
+        self.cancel()
+        if told is not None:
+            told(error)
 
 
 class Siblings:
@@ -144,11 +181,22 @@ class Siblings:
 
     # --- the way there ----------------------------------------------------------------------------------------------
 
-    async def forward(self, request: Request, worker: int) -> Reply:
-        return await self.relay("", request, worker)
+    def begin(self, request: Request, worker: int, told: Told) -> Sent | None:
+        link = self._links.get(worker)
+        if link is None:
+            return None
+        sent = _Sent(worker, self._forwarded, told)
+        begun = link.begin(request, sent.answered)
+        return sent.begun(begun) if begun is not None else None
+
+    async def forward(self, request: Request, worker: int, after: Unanswered | None = None) -> Reply:
+        return await self._send("", request, worker, _SENT_MAX if after is None else _SENT_MAX - 1)
 
     async def relay(self, name: str, request: Request, worker: int) -> Reply:
-        for _ in range(_SENT_MAX):
+        return await self._send(name, request, worker, _SENT_MAX)
+
+    async def _send(self, name: str, request: Request, worker: int, sent_max: int) -> Reply:
+        for _ in range(sent_max):
             link = self._links.get(worker)
             if link is None:
                 with self._holding.body(request.body):

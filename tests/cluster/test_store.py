@@ -130,6 +130,19 @@ class Others:
             raise answer
         return answer
 
+    def begin(
+        self, process: str, request: Request, told: Callable[[Reply | ServiceError | None], None]
+    ) -> asyncio.Task[None]:
+        async def call() -> None:
+            try:
+                told(await self.call(process, request))
+            except ServiceError as error:
+                told(error)
+            except PeerLost:
+                told(None)
+
+        return asyncio.ensure_future(call())
+
 
 class Setup:
     def __init__(self, config: Config, standstill_s: float = math.inf) -> None:
@@ -538,6 +551,123 @@ async def test_a_client_that_leaves_ends_its_call(setup: Setup) -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert setup.homes._calls == set()
+
+
+# --- without a task ---------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """Of a request that needs no task."""
+
+    def __init__(self, setup: Setup, method: str = "GET") -> None:
+        self.replies: list[Reply | None] = []
+        self.gateway = setup.gateway
+        self.gateway.homes = setup.homes
+        setup.homes.elsewhere = lambda *_: HASH  # type: ignore[method-assign]
+        self.request = request(method)
+        self.begun = self.gateway.at_once.forward(self.request, self.replies.append)
+
+    async def reply(self) -> Reply | None:
+        while not self.replies:  # noqa: ASYNC110  # it waits for nothing but the loop
+            await asyncio.sleep(0)
+        await settled()
+        (reply,) = self.replies
+        assert (self.gateway.running, self.gateway.entrusted.sent) == (0, set())
+        assert sum(way.running for way in self.gateway.counters.ways.values()) == 0
+        return reply
+
+
+async def test_a_request_is_forwarded_without_a_task(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [Reply(200, "", b"x", route="/consumers/{group}")]
+    client = Client(setup)
+    assert (client.gateway.running, len(setup.homes._calls)) == (1, 1)
+    reply = await client.reply()
+    assert reply is not None
+    assert (reply.body, reply.request_id) == (b"x", client.request.id)
+    assert setup.homes.forwarded == {("a/0", "200"): 1}
+    assert setup.homes._calls == set()
+    assert list(client.gateway.counters.requests) == [("http", "/consumers/{group}", "GET", 200)]
+
+
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 204), ("GET", 404)])
+async def test_what_is_not_answered_goes_on_with_a_task(setup: Setup, method: str, status: int) -> None:
+    """It is known that it was sent: a DELETE that finds nothing is well then."""
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [PeerLost("a/0", True), Reply(MISROUTED, "", b""), Reply(404, "", b"{}")]
+    reply = await Client(setup, method).reply()
+    assert reply is not None
+    assert reply.status == status
+    assert setup.others.asked == ["a/0"] * 3
+
+
+async def test_one_that_was_misrouted_was_not_carried_out(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [Reply(MISROUTED, "", b""), Reply(404, "", b"{}")]
+    reply = await Client(setup, "DELETE").reply()
+    assert reply is not None
+    assert reply.status == 404
+
+
+async def test_whoever_stands_still_is_given_up_without_a_task_too(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    client = Client(setup)
+    await setup.others.called.wait()
+    setup.others.answers = [Reply(200, "", b"z")]
+    setup.claim("b/0", SLOT)
+    reply = await client.reply()
+    assert reply is not None
+    assert reply.body == b"z"
+    assert setup.others.asked == ["a/0", "b/0"]
+
+
+@pytest.mark.parametrize("when", ["sent", "held"])
+async def test_a_client_that_leaves_is_missed(setup: Setup, when: str) -> None:
+    setup.claim("a/0", SLOT)
+    if when == "held":
+        setup.others.answers = [PeerLost("a/0", True)]
+    client = Client(setup)
+    await setup.others.called.wait()
+    if when == "held":
+        while not setup.homes.held:  # noqa: ASYNC110  # it waits for nothing but the loop
+            await asyncio.sleep(0)
+    assert client.begun is not None
+    client.begun.cancel()
+    assert await client.reply() is None
+    assert (setup.homes._calls, setup.homes.held) == (set(), 0)
+    assert sorted(client.gateway.counters.requests) == [("http", "", "", 499)]
+
+
+async def test_what_waits_without_a_task_is_answered_when_a_node_ends(setup: Setup) -> None:
+    setup.claim("a/0", SLOT)
+    client = Client(setup)
+    assert await client.gateway.drain(1.0)
+    reply = await client.reply()
+    assert reply is not None
+    assert reply.status == 503
+    assert isinstance(reply.body, bytes)
+    assert b"50303" in reply.body
+
+
+@pytest.mark.parametrize("why", ["proof", "traced", "stopping", "full", "memory", "ended", "held"])
+async def test_what_may_have_to_wait_needs_a_task(setup: Setup, why: str) -> None:
+    gateway = setup.gateway
+    if why != "held":
+        setup.claim("a/0", SLOT)
+    gateway.stopping = why == "stopping"
+    gateway.at_once.enabled = why != "traced"
+    gateway.requests_max = 0 if why == "full" else 10
+    gateway.memory.used_up = why == "memory"
+    gateway.entrusted.ended = why == "ended"
+    if why == "proof":
+        made = request()
+        made.session.proof = {"authorization": "Basic YQ=="}
+        gateway.homes = setup.homes
+        setup.homes.elsewhere = lambda *_: HASH  # type: ignore[method-assign]
+        assert gateway.at_once.forward(made, lambda _: None) is None
+    else:
+        assert Client(setup).begun is None
+    assert (setup.others.asked, gateway.running) == ([], 0)
 
 
 class Endless:

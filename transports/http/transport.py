@@ -26,6 +26,7 @@ from kafka_gateway.door.half_closed import has_taken_all
 from kafka_gateway.door.known_heads import KnownHead
 from kafka_gateway.door.request import HttpRequest, SentResponse, sent_response
 from kafka_gateway.errors import BadRequest, MethodNotAllowed, ServiceError
+from kafka_gateway.forwarded_at_once import ForwardedAtOnce
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.messages import NOTHING, Facts, Reply, Request
 from kafka_gateway.query import parse_query
@@ -181,7 +182,13 @@ class HttpTransport(Transport):
         reply = await self._dispatch(gateway, asked, known.target.partition("?")[2])
         if not reply.request_id:
             reply.request_id = new_id()
-        facts = reply.facts(len(body))
+        return await self.finish(connection, known, reply, len(body), session)
+
+    async def finish(
+        self, connection: HttpConnection, known: KnownHead, reply: Reply, size: int, session: Session
+    ) -> tuple[int, bool, int, Facts]:
+        """Writes the reply: as ``answer``. ``size``: bytes of the request's body."""
+        gateway, facts = self._gateway, reply.facts(size)
         if known.cors:
             reply.headers += known.cors
         close = gateway.stopping or connection.half_closed
@@ -194,13 +201,37 @@ class HttpTransport(Transport):
         return reply.status, not close, sent, facts
 
     def begin(
-        self, known: KnownHead, body: bytes, session: Session, gateway: Gateway, answered: Callable[[Reply], None]
-    ) -> bool:
-        """As ``answer``, for a request that needs no task (gateway/at_once.py); False: nothing has happened.
+        self,
+        known: KnownHead,
+        body: bytes,
+        session: Session,
+        gateway: Gateway,
+        answered: Callable[[Reply | None], None],
+    ) -> bool | ForwardedAtOnce:
+        """As ``answer``, for a request that needs no task (gateway/at_once.py); False: nothing has happened. One that
+        another process answers is to be cancelled if its client leaves.
 
-        ``answered`` gets the reply, for ``write_begun``.
+        ``answered`` gets the reply, for ``write_begun``, or ``finish`` where it is a stream; None for one that was
+        cancelled.
         """
-        if not known.length or not self._dispatches:
+        if not self._dispatches:
+            return False
+        homes = gateway.homes
+        if homes is not None and homes.elsewhere(known.method, known.path, "") is not None:
+            asked = Request(
+                session,
+                known.method,
+                known.path,
+                known.query,
+                known.headers,
+                body,
+                known.base_url,
+                begun=not gateway.stopping,
+                one_reply=True,
+                settles=True,
+            )
+            return gateway.at_once.forward(asked, answered) or False
+        if not known.length:
             return False
         plan, at_once = known.plan, gateway.at_once
         if plan is None and known.plan_asked >= _PLAN_ASKED_MAX:
@@ -220,16 +251,32 @@ class HttpTransport(Transport):
     ) -> tuple[bool, int, Awaitable[int] | None]:
         """Writes the reply to what was begun: whether the connection stays, the bytes of its payload, and what to wait
         for, if the reply has to be compressed first or the client is behind with reading; that tells the bytes, too.
-        ConnectionError if it has left."""
+        ConnectionError if it has left. A reply that is to be settled is, if there is nothing to wait for, or it is
+        waited for."""
         if known.cors:
             reply.headers += known.cors
         close, body = self._gateway.stopping or connection.half_closed, cast(bytes, reply.body)
         field = _CLOSES if close else b""
-        if self._compress and len(body) >= COMPRESS_FROM and accepts_gzip(known.accept_encoding):
-            return not close, 0, self._write(connection, reply, body, known.accept_encoding, field, False)
-        self._put(connection, reply, body, b"", field, head_only=False)
-        size = len(body)
-        return not close, size, self._until_taken(connection, size) if connection.writing_paused else None
+        size, settle = len(body), reply.settle
+        if self._compress and size >= COMPRESS_FROM and accepts_gzip(known.accept_encoding):
+            return not close, 0, self._write_and_settle(connection, reply, body, known.accept_encoding, field, False)
+        if settle is None:
+            self._put(connection, reply, body, b"", field, head_only=False)
+            return not close, size, self._until_taken(connection, size) if connection.writing_paused else None
+        transport = connection.transport
+        if transport is None or connection.half_closed or connection.ssl_context is not None:
+            return not close, 0, self._write_and_settle(connection, reply, body, known.accept_encoding, field, False)
+        transport.set_write_buffer_limits(0)  # see `_write_and_settle`
+        try:
+            self._put(connection, reply, body, b"", field, head_only=False)
+        except ConnectionError:
+            settle(False)
+            raise
+        if connection.writing_paused:
+            return not close, size, self._taken_and_settled(connection, settle, size)
+        transport.set_write_buffer_limits()
+        settle(not transport.is_closing())
+        return not close, size, None
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> web.StreamResponse:
         headers = error.headers + request.cors
@@ -264,6 +311,19 @@ class HttpTransport(Transport):
         finally:
             settle(written)
         return sent
+
+    async def _taken_and_settled(self, connection: Any, settle: Callable[[bool | None], None], size: int) -> int:
+        """As `_until_taken`; then tells whether the client has taken all."""
+        written = False
+        try:
+            await self._until_taken(connection, size)
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
+                transport.set_write_buffer_limits()
+                written = not connection.half_closed or await has_taken_all(transport)
+        finally:
+            settle(written)
+        return size
 
     async def _write(
         self, connection: Any, reply: Reply, body: bytes, accept_encoding: str, connection_field: bytes, head_only: bool
