@@ -7,12 +7,14 @@ import contextlib
 import logging
 import re
 import socket
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
 
 from kafka_gateway.cluster.homes import ClusterHomes
+from kafka_gateway.cluster.left_over import LeftOver
 from kafka_gateway.cluster.mutual_reach import QUESTION, MutualReach
 from kafka_gateway.cluster.out_of_reach import OutOfReach
 from kafka_gateway.cluster.ports import Peers, Process
@@ -124,6 +126,7 @@ class Node:
             config.seconds("cluster.hold.ms"),
         )
         self._unreached = Unreached(process, peers, self.processes)
+        self._left_over = LeftOver(process, self.store, self.processes.table, peers, session_s)
         gateway.questions[QUESTION] = self._mutual_reach.answer
 
     def _families(self) -> Families:
@@ -274,6 +277,18 @@ class Node:
                 log.error("topic %s is another one: the instances that are known here are written again", self._topic)
                 self._member.begin_again()
                 await self.store.write_again()
+                self._left_over.topic_made_again(time.monotonic())
+            if self._left_over.is_due(time.monotonic()):
+                await self._share_out_again()
+
+    async def _share_out_again(self) -> None:
+        member, group = self._member, self._slot_group
+        if member is None or group is None or self._leaving:
+            return
+        log.warning("slots were left over when topic %s was deleted: this process joins the group again", self._topic)
+        await member.leave(for_good=True)
+        if self._member is member and not self._leaving:
+            self._member = self._kafka.slot_member(group, self.store)
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
