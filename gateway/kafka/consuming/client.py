@@ -55,10 +55,11 @@ _COORDINATOR_S = 0.2
 _PLACE_AGAIN_S = 1.0
 _SLICE_S = 0.5
 _COUNT_EVERY_S = 1.0
-_LEAVE_S = 0.2
+_LEAVE_S, _LEFT_S = 0.2, 0.02
+"""How long a client is polled that has left its group, and between looks whether it has."""
 _JOIN_S = 5.0
 """How long a client joins its group at most, to leave it: the first of a group waits for others for 3 s
-(group.initial.rebalance.delay.ms)."""
+(group.initial.rebalance.delay.ms). And how long it waits for others that join, to leave."""
 _NO_ANCHORS: Mapping[Partition, Anchor] = {}
 
 Build = Callable[..., confluent_kafka.Consumer]
@@ -449,6 +450,9 @@ class GroupClient(AssignedPartitions):
         One that has not joined yet has no member id to leave with, but the group may keep its place for the client
         that had the ``group.instance.id`` before, for all of the session timeout: so it joins first. Not where its
         topics are missing, for which no group is formed, nor where another client has its place already.
+
+        While its group shares out anew a client cannot leave: it does when that is over. One that was closed then left
+        its partitions to nobody for all of the session timeout. A client that has left has no member id any more.
         """
         if self.mode == "group":
             self._blocking = False
@@ -456,6 +460,9 @@ class GroupClient(AssignedPartitions):
             while not (self._has_joined or self.missing or self.fatal) and (left_s := until - time.monotonic()) > 0:
                 self.poll(1, min(left_s, _SLICE_S))
             self.client.unsubscribe()
+            until = time.monotonic() + _JOIN_S
+            while self.client.memberid() and time.monotonic() < until and not self.fatal:
+                self.poll(1, _LEFT_S)
             until = time.monotonic() + _LEAVE_S
             while (left_s := until - time.monotonic()) > 0:
                 self.poll(1, left_s)
