@@ -103,6 +103,27 @@ def restart(nodes: Deployment, number: int = VICTIM) -> None:
     nodes.start(number)
 
 
+def stop_two(nodes: Deployment) -> None:
+    """The second one while the group shares out what the first one had."""
+    for number in (VICTIM, OTHER):
+        nodes.signal(number, signal.SIGTERM)
+        time.sleep(HEARTBEAT_S / 2)
+    for number in (VICTIM, OTHER):
+        assert nodes.ended(number) == 0, nodes.log(number)
+        nodes.start(number)
+
+
+def stop_beside_one_that_comes(nodes: Deployment) -> None:
+    """A node stops while the group gives another one its share."""
+    for pause_s in (0.0, HEARTBEAT_S / 2, HEARTBEAT_S, 2 * HEARTBEAT_S):
+        nodes.signal(VICTIM, signal.SIGTERM)
+        assert nodes.ended(VICTIM) == 0, nodes.log(VICTIM)
+        nodes.start(VICTIM)
+        time.sleep(pause_s)
+        restart(nodes, OTHER)
+        nodes.shared_out()
+
+
 def reload(nodes: Deployment) -> None:
     nodes.signal(VICTIM, signal.SIGHUP)
     nodes.wait_for(VICTIM, "the configuration was read again")
@@ -197,6 +218,8 @@ FAULTS = (
     Fault("SIGSTOP for 3 s", stand_still(SHORT_S)),
     Fault("SIGSTOP for 12 s", stand_still(LONG_S), always=True),
     Fault("SIGTERM and a start", restart, planned=True, always=True),
+    Fault("SIGTERM of two nodes one after the other", stop_two, planned=True),
+    Fault("SIGTERM of a node beside one that comes", stop_beside_one_that_comes, planned=True),
     Fault("SIGHUP", reload, planned=True, keeps_slots=True),
     Fault("ten rolling restarts", restart_all(10), planned=True, timeout_s=1500),
     Fault("the only broker killed and started", kill_broker),
