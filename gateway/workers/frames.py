@@ -233,32 +233,37 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes]]:
         """The frames that are complete now. FrameError: it is none, and nothing behind it can be read."""
         held = self._data
-        held += data
-        start = 0
+        if held:
+            held += data
+            if self._lacks_more(held):
+                return
+            data = bytes(held)
+            held.clear()
+        start, size, longest = 0, len(data), self.longest
         try:
-            while len(held) - start >= 4:
-                length = int.from_bytes(held[start : start + 4])
-                if not 2 <= length < self.longest:
+            while size - start >= 4:
+                length = int.from_bytes(data[start : start + 4])
+                if not 2 <= length < longest:
                     raise FrameError(f"a length of {length}")
                 end = start + 4 + length
-                if len(held) < end:
+                if size < end:
                     break
-                whole = self._frame(held, start, end)
+                begin, behind = start + 6, start + 6 + int.from_bytes(data[start + 4 : start + 6])
+                if behind > end:
+                    raise FrameError("a head longer than its frame")
                 start = end
-                yield whole
+                try:
+                    head = _decode(data[begin:behind])
+                except ValueError as error:
+                    raise FrameError(str(error)) from None
+                yield head, data[behind:end]
+                longest = self.longest
         finally:
-            del held[:start]
+            held += data[start:]
 
-    def _frame(self, data: bytearray, start: int, end: int) -> tuple[Head, bytes]:
-        if end - start - 4 >= self.longest:
-            raise FrameError(f"a length of {end - start - 4}")
-        behind = start + 6 + int.from_bytes(data[start + 4 : start + 6])
-        if behind > end:
-            raise FrameError("a head longer than its frame")
-        try:
-            return _decode(data[start + 6 : behind]), bytes(data[behind:end])
-        except ValueError as error:
-            raise FrameError(str(error)) from None
+    def _lacks_more(self, held: bytearray) -> bool:
+        """Whether the first frame is not complete: then nothing is copied."""
+        return len(held) < 4 or self.longest > int.from_bytes(held[:4]) > len(held) - 4
 
 
 def told(text: str) -> str:

@@ -96,17 +96,7 @@ def read_by(gateway: Gateway, session: Session, consumer: FakeConsumer, count: i
 
     async def run() -> None:
         consumer.assigned[place] = RECORDS - count
-        request = Request(
-            session,
-            "GET",
-            "/consumers/g/instances/c/records",
-            _QUERY,
-            _FIELDS,
-            base_url="http://gateway.example",
-            one_reply=True,
-            settles=True,
-        )
-        reply: Reply = await gateway.dispatch(request)
+        reply: Reply = await gateway.dispatch(_read(session))
         assert (reply.status, reply.records) == (200, count), reply.body
         if reply.settle is not None:
             reply.settle(True)
@@ -114,6 +104,35 @@ def read_by(gateway: Gateway, session: Session, consumer: FakeConsumer, count: i
             await asyncio.sleep(0)
 
     return run
+
+
+def read_without_a_task(gateway: Gateway, session: Session, consumer: FakeConsumer) -> Callable[[], Awaitable[None]]:
+    """A read that finds nothing and that another process answers, as plain HTTP begins it for a known head."""
+
+    async def run() -> None:
+        consumer.assigned[TopicPartition("orders", 0)] = RECORDS
+        answered: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        assert gateway.at_once.forward(_read(session), answered.set_result) is not None
+        reply = await answered
+        assert reply is not None
+        assert (reply.status, reply.body) == (200, b"[]")
+        while consumer._turn.locked():  # noqa: ASYNC110  # it waits for nothing but the loop
+            await asyncio.sleep(0)
+
+    return run
+
+
+def _read(session: Session) -> Request:
+    return Request(
+        session,
+        "GET",
+        "/consumers/g/instances/c/records",
+        _QUERY,
+        _FIELDS,
+        base_url="http://gateway.example",
+        one_reply=True,
+        settles=True,
+    )
 
 
 @asynccontextmanager
@@ -135,6 +154,9 @@ async def reads(folder: Path) -> AsyncIterator[Mapping[str, Callable[[], Awaitab
             found[f"a read of {what}, alone"] = read_by(alone.gateway, sessions[0], own, count)
             found[f"a read of {what}, in place"] = read_by(home.gateway, sessions[1], there, count)
             found[f"a read of {what}, forwarded"] = read_by(origin.gateway, sessions[2], there, count)
+        found["a read of no records, forwarded without a task"] = read_without_a_task(
+            origin.gateway, sessions[2], there
+        )
         yield found
         for node, session in zip((alone, home, origin), sessions, strict=True):
             await node.gateway.close_session(session)
