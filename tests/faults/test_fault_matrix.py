@@ -30,6 +30,8 @@ SHORT_S, LONG_S = 3.0, 12.0
 """Below the session timeout, and far above it."""
 SILENT_S = 40.0
 """By then TCP sends lost packets again after 25 s only, and whoever has a limit for a connection has given it up."""
+QUIET_S = 20.0
+"""By then TCP sends again what was lost after 13 s, and only members that hold slots have given a connection up."""
 SETTLED_S = 12.0
 """What it takes until Kafka, away for `SILENT_S`, is reached again and the slots are shared out: 2 s to 5 s, on a busy
 machine more. It was 16 s to 23 s while clients waited for what TCP sends again."""
@@ -231,6 +233,11 @@ FAULTS = (
     Fault("lossy lines between nodes", lines(LOSSY, *ALL_OTHERS), planned=True, keeps_slots=True),
     *_cuts(LONG_S, ("nothing comes from Kafka",), packets=True),
     *_cuts(SILENT_S, (), packets=True),
+    Fault(
+        f"no line between Kafka and all nodes, {QUIET_S:g} s of lost packets",
+        lines(CUT, *(way for node in range(NODES) for way in both(node, KAFKA)), seconds=QUIET_S),
+        packets=True,
+    ),
     Fault("SIGKILL of a worker", kill_worker, breaks=True, keeps_slots=True, workers=2),
     Fault("SIGSTOP of a worker for 3 s", worker_stands_still(SHORT_S), keeps_slots=True, workers=2),
     Fault("SIGSTOP of a worker for 12 s", worker_stands_still(LONG_S), breaks=True, workers=2),
