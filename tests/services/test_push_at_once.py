@@ -165,7 +165,9 @@ async def test_an_end_waits_for_what_is_out(subscription: Subscription, monkeypa
     assert not ended.done()
     subscription.delivered[0]()
     await ended
+    assert not at_once(subscription.instance.batch(b"3"))
     assert subscription.instance.settled == [(b"1", True)]
+    assert subscription.sent == [b"1"]
     with pytest.raises(StopAsyncIteration):
         await subscription.next
 

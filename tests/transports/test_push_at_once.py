@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from kafka_gateway.assembly.app import App
+from kafka_gateway.errors import GONE
 from tests.transports.conftest import gateway
 from tests.transports.peer import CLOSE, PING, PONG, TEXT, Frame, Peer
 from tests.transports.stub_service import Pushing, StubService
@@ -185,3 +186,16 @@ async def test_a_close_frame_is_the_last(peer: Peer, service: StubService) -> No
     with pytest.raises(ConnectionError):
         await peer.frame()
     assert stream.delivered == []
+
+
+async def test_no_ping_follows_the_close_frame(app: App, peer: Peer, service: StubService) -> None:
+    stream = await subscribe(peer, service)
+    await first(peer, stream)
+    (session,) = app.gateway.sessions
+    assert session.on_close is not None
+    session.on_close(GONE)
+    assert stream.push(b"1")  # in the same turn, so that its ping would be sent with the close frame
+    assert [(await peer.frame()).opcode for _ in range(2)] == [TEXT, CLOSE]
+    await peer.send(b"\x03\xe8", CLOSE)
+    with pytest.raises(ConnectionError):
+        await peer.frame()
