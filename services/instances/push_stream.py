@@ -99,7 +99,7 @@ class PushStream:
             except NotSubscribed:
                 if self._instance.reads_from == "pattern":
                     continue  # its last topic is gone while it was read; others may come
-                self.end()
+                await self._end_behind_push()
                 raise
             except ServiceError as error:
                 self._retry_s = min(max(_RETRY_S, self._retry_s * 2), _RETRY_MAX_S)
@@ -110,11 +110,18 @@ class PushStream:
             if len(taken.batch) or not greeted:
                 return self._open(taken)
             taken.confirm()
-        self.end()
+        await self._end_behind_push()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise self._translate(failure)
         raise StopAsyncIteration
+
+    async def _end_behind_push(self) -> None:
+        """Ends it when it is known whether a batch that was pushed has come: whoever iterates closes it then, and a
+        batch that is out is put back."""
+        self.end()
+        if self._was_pushed:
+            await self.settled()
 
     def push_with(self, push: PushAtOnce) -> None:
         self._push = push

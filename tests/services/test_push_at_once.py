@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from kafka_gateway.dialect import REST
-from kafka_gateway.errors import ServiceError, UndecodableRecord
+from kafka_gateway.errors import InstanceNotFound, NotSubscribed, ServiceError, UndecodableRecord
 from kafka_gateway.kafka.ports.consuming import AtOnce, ReadLimits, TakenBatch
 from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.services.instances import push_stream
@@ -161,8 +161,10 @@ async def test_an_end_waits_for_what_is_out(subscription: Subscription, monkeypa
     subscription.stream.end()
     assert not at_once(subscription.instance.batch(b"2")), "nothing follows"
     ended = asyncio.ensure_future(subscription.stream.settled())
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert not ended.done()
+    assert not subscription.next.done(), "whoever delivers would close the stream, and the batch be put back"
     subscription.delivered[0]()
     await ended
     assert not at_once(subscription.instance.batch(b"3"))
@@ -170,6 +172,31 @@ async def test_an_end_waits_for_what_is_out(subscription: Subscription, monkeypa
     assert subscription.sent == [b"1"]
     with pytest.raises(StopAsyncIteration):
         await subscription.next
+
+
+@pytest.mark.parametrize("error", [InstanceNotFound, NotSubscribed])
+async def test_an_instance_that_ends_waits_for_what_is_out(
+    subscription: Subscription, error: type[ServiceError]
+) -> None:
+    subscription.come(b"1")
+    subscription.instance.reads_from = "nothing"
+    subscription.instance.answers.put_nowait(error())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not subscription.next.done()
+    subscription.delivered[0]()
+    with pytest.raises((StopAsyncIteration, NotSubscribed)):
+        await subscription.next
+    assert subscription.instance.settled == [(b"1", True)]
+    assert subscription.stream.ended
+
+
+async def test_a_client_that_is_gone_waits_for_nothing(subscription: Subscription) -> None:
+    subscription.come(b"1")
+    subscription.next.cancel()
+    await asyncio.wait([subscription.next])
+    await subscription.stream.aclose()
+    assert subscription.instance.settled == [(b"1", False)]
 
 
 async def test_an_end_does_not_wait_for_ever(subscription: Subscription) -> None:
