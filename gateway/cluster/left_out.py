@@ -14,7 +14,7 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Standing:
+class ToldOfItself:
     """What a process has told of itself."""
 
     since: int = 0
@@ -23,7 +23,7 @@ class Standing:
     """Processes that it does not reach."""
 
 
-def is_left_out(me: str, live: Mapping[str, Standing], apart: Collection[str]) -> bool:
+def is_left_out(me: str, live: Mapping[str, ToldOfItself], apart: Collection[str]) -> bool:
     """Whether this process is to hold no slots.
 
     It is, if more than half of those that live and it do not reach each other, and some process has more than half.
@@ -38,8 +38,8 @@ def is_left_out(me: str, live: Mapping[str, Standing], apart: Collection[str]) -
     if 2 * len(apart) < count:
         return False
     missed: dict[str, set[str]] = {each: set() for each in live}
-    for each, standing in live.items():
-        for other in standing.unreached & live.keys():
+    for each, told in live.items():
+        for other in told.unreached & live.keys():
             if me not in (each, other):  # which this process knows better
                 missed[each].add(other)
                 missed[other].add(each)

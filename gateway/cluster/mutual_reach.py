@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kafka_gateway.cluster.left_out import Standing, is_left_out
+from kafka_gateway.cluster.left_out import ToldOfItself, is_left_out
 from kafka_gateway.cluster.ports import PeerLost, Peers, Process
 from kafka_gateway.cluster.table import Known, Table
 from kafka_gateway.cluster.unreached import lives
@@ -86,8 +86,8 @@ class MutualReach:
         open_ones = len(asking) + self._count(_Word.UNTRIED)
         if self._spare() > open_ones:
             return True
-        live = {each: _standing(others[each]) for each, word in self._words.items() if word is not _Word.SILENT}
-        live[self._process.id] = Standing(self._since)
+        live = {each: _told(others[each]) for each, word in self._words.items() if word is not _Word.SILENT}
+        live[self._process.id] = ToldOfItself(self._since)
         if is_left_out(self._process.id, live, self._bad()):
             return False
         return None if open_ones else True
@@ -179,5 +179,5 @@ class MutualReach:
                 return  # nobody has any
 
 
-def _standing(known: Known) -> Standing:
-    return Standing(known.claim.since, frozenset(known.claim.unreached))
+def _told(known: Known) -> ToldOfItself:
+    return ToldOfItself(known.claim.since, frozenset(known.claim.unreached))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_gateway.cluster.left_out import Standing, is_left_out
+from kafka_gateway.cluster.left_out import ToldOfItself, is_left_out
 
 Cut = tuple[int, int]
 
@@ -20,7 +20,9 @@ def left_out(count: int, cuts: Iterable[Cut], ages: Collection[int] = ()) -> lis
     apart = {(one, other) for cut in cuts for one, other in (cut, cut[::-1])}
     since = list(ages) or range(1, count + 1)
     live = {
-        f"gw-{one}": Standing(since[one], frozenset(f"gw-{other}" for other in range(count) if (one, other) in apart))
+        f"gw-{one}": ToldOfItself(
+            since[one], frozenset(f"gw-{other}" for other in range(count) if (one, other) in apart)
+        )
         for one in range(count)
     }
     return [one for one in range(count) if is_left_out(f"gw-{one}", live, live[f"gw-{one}"].unreached)]
@@ -60,13 +62,13 @@ def test_of_two_the_one_that_began_earlier_stays() -> None:
 
 def test_what_others_say_of_this_process_counts_less_than_what_it_knows() -> None:
     """It has been answered by them since."""
-    said = Standing(1, frozenset({"me"}))
-    assert not is_left_out("me", {"me": Standing(9), "a": said, "b": said}, [])
-    assert is_left_out("me", {"me": Standing(9), "a": said, "b": said}, ["a", "b"])
+    said = ToldOfItself(1, frozenset({"me"}))
+    assert not is_left_out("me", {"me": ToldOfItself(9), "a": said, "b": said}, [])
+    assert is_left_out("me", {"me": ToldOfItself(9), "a": said, "b": said}, ["a", "b"])
 
 
 def test_those_that_do_not_live_are_not_counted() -> None:
-    live = {"me": Standing(9), "a": Standing(1, frozenset({"me", "dead", "gone"}))}
+    live = {"me": ToldOfItself(9), "a": ToldOfItself(1, frozenset({"me", "dead", "gone"}))}
     assert is_left_out("me", live, ["a", "dead"])
     assert not is_left_out("me", live, ["dead"])
 
