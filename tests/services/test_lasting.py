@@ -10,9 +10,10 @@ import pytest
 
 from kafka_gateway.definitions import Definition, SlotKey
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable
+from kafka_gateway.forwarding import Told
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.topics import TopicPartition
-from kafka_gateway.messages import Reply, Request
+from kafka_gateway.messages import Reply, Request, Unanswered
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.rights import EVERYTHING
 from kafka_gateway.services.instances import push_stream
@@ -600,7 +601,10 @@ class OnNoNode(AtHome):
     def elsewhere(self, method: str, path: str, area: str) -> int:
         return 0
 
-    async def forward(self, request: Request, worker: int) -> Reply:
+    def begin(self, request: Request, worker: int, told: Told) -> None:
+        """There is nobody to send it to."""
+
+    async def forward(self, request: Request, worker: int, after: Unanswered | None = None) -> Reply:
         raise InstanceUnavailable()
 
 
