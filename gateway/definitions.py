@@ -10,6 +10,8 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import msgspec
+
 from kafka_gateway import jsonio
 
 if TYPE_CHECKING:
@@ -87,6 +89,11 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
     if anchor is not None and anchor.committed == committed:
         return anchor.at
     return committed
+
+
+def as_after_a_crash(definition: Definition) -> Definition:
+    """The same, of which nobody knows whether the anchors are where its client is."""
+    return msgspec.structs.replace(definition, handed=False)
 
 
 def goes_on(kept: Definition | None, found: Definition | None) -> bool:

@@ -3,6 +3,9 @@
 A record creates its key if that is dead, and changes it if it has the ``uid`` of the live one. A deletion ends the live
 one if its header names that ``uid``. Everything else is void. A ``uid`` that a deletion has named never lives again,
 so a late update does not bring a deleted definition back.
+
+A hand-over is void, too, whose process is not the one that wrote last: it came late, when another process had the
+instance already and its client may have read on there.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class Fold:
         if live is None:
             self._live[key] = definition
             return Effect.CREATED
-        if live.uid != definition.uid:
+        if live.uid != definition.uid or (definition.handed and definition.by != live.by):
             return Effect.VOID
         self._live[key] = definition
         return Effect.CHANGED

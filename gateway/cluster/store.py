@@ -21,7 +21,7 @@ from kafka_gateway.cluster.fold import Effect, Fold
 from kafka_gateway.cluster.ports import Process
 from kafka_gateway.cluster.records import UID, UnknownRecord, hash_of_key, read_definition, record_key, slot_key
 from kafka_gateway.cluster.routing import SlotState
-from kafka_gateway.definitions import Definition, Holder, SlotKey
+from kafka_gateway.definitions import Definition, Holder, SlotKey, as_after_a_crash
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.producing import Producer
@@ -68,7 +68,11 @@ class _Slot:
     """When it began to be served, time.monotonic()."""
     voids: dict[bytes, str] = dataclasses.field(default_factory=dict)
     """Keys whose last record is void, with its ``uid``, to be repaired when all has been read."""
-    began: float = dataclasses.field(default_factory=time.monotonic)
+    written: dict[str, Definition] = dataclasses.field(default_factory=dict)
+    """What this process has written last of each ``uid``, read back or not, unless another one has changed it since."""
+
+    def newest(self, live: Definition) -> Definition:
+        return self.written.get(live.uid, live)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -238,7 +242,7 @@ class SlotStore:
         if held is None or held.state is SlotState.REPLAYING:
             return None
         found = held.fold.get(record_key(key))
-        return None if found is None or found.uid in self._ending else found
+        return None if found is None or found.uid in self._ending else held.newest(found)
 
     def idle(self, seconds: float) -> Iterator[Definition]:
         latest = time.monotonic() - seconds
@@ -246,7 +250,7 @@ class SlotStore:
             return
         for held in list(self._slots.values()):
             if held.state is SlotState.SERVING and held.since < latest:
-                yield from (each for each in held.fold if each.uid not in self._ending)
+                yield from (held.newest(each) for each in held.fold if each.uid not in self._ending)
 
     async def create(self, definition: Definition) -> None:
         key = SlotKey(definition.group, definition.name)
@@ -267,7 +271,10 @@ class SlotStore:
             raise InstanceExists()
 
     async def change(self, definition: Definition) -> None:
-        await self._write(SlotKey(definition.group, definition.name), jsonio.encode(definition))
+        key = SlotKey(definition.group, definition.name)
+        if (held := self._slots.get(self.slot(hash_of_key(key)))) is not None:
+            held.written[definition.uid] = definition
+        await self._write(key, jsonio.encode(definition))
 
     async def delete(self, definition: Definition) -> None:
         self._ending.add(definition.uid)
@@ -339,6 +346,8 @@ class SlotStore:
                 held.voids.pop(record.key, None)
             if effect is Effect.ENDED:
                 self._ending.discard(uid)
+            if foreign or effect is Effect.ENDED:
+                held.written.pop(uid, None)
             if foreign and held.state is not SlotState.REPLAYING:
                 changed.append(key)
         if changed:
@@ -354,8 +363,14 @@ class SlotStore:
             effect = held.fold.delete(record.key, record.uid)
             return effect, record.uid, effect is Effect.ENDED and record.uid not in self._ending
         definition = read_definition(record.key, record.value)
+        foreign = definition.by != self._process.id
+        is_late = foreign and held.state is not SlotState.REPLAYING and definition != held.fold.get(record.key)
+        if is_late and definition.handed:  # not stored in time: its client may have read on here
+            if definition.uid in held.written:
+                return Effect.VOID, definition.uid, False
+            definition = as_after_a_crash(definition)
         effect = held.fold.put(record.key, definition)
-        return effect, definition.uid, effect is Effect.CHANGED and definition.by != self._process.id
+        return effect, definition.uid, foreign and effect is Effect.CHANGED
 
     def caught_up(self, slots: Collection[int]) -> None:
         now, began = time.monotonic(), False
@@ -461,7 +476,7 @@ class SlotStore:
         voids, held.voids = held.voids, {}
         for key, uid in voids.items():
             live = held.fold.get(key)
-            value = jsonio.encode(live) if live is not None else None
+            value = jsonio.encode(held.newest(live)) if live is not None else None
             task = asyncio.get_running_loop().create_task(self._write_again(slot_key(key), value, uid))
             self._repairs.add(task)
             task.add_done_callback(self._repairs.discard)
@@ -470,8 +485,7 @@ class SlotStore:
         """The topic is empty: writes what is known of the slots that are held, or were held recently."""
         oldest = time.monotonic() - _RECENT_S
         self._recent = {slot: each for slot, each in self._recent.items() if each[0] > oldest}
-        folds = [fold for _, fold in self._recent.values()]
-        folds += [held.fold for held in self._slots.values()]
+        folds = [*(fold for _, fold in self._recent.values()), *(held.fold for held in self._slots.values())]
         left = list({definition.uid: definition for fold in folds for definition in fold}.values())
         for _ in range(_TRIES):
             results = await asyncio.gather(*map(self.change, left), return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kafka_gateway import jsonio
 from kafka_gateway.cluster.fold import Effect, Fold
@@ -156,6 +157,21 @@ def test_of_two_that_create_one_name_the_first_in_the_log_has_it() -> None:
     assert fold.put(KEY, defined("a", "late")) is Effect.VOID
     assert fold.delete(KEY, "c") is Effect.NOTHING
     assert len(fold) == 0
+
+
+def test_a_hand_over_counts_if_nobody_else_has_written_since() -> None:
+    """One that comes late, since Kafka was away, is not where the client of an instance is that was opened elsewhere
+    meanwhile."""
+    fold = Fold()
+    opened, handed, elsewhere = (defined("a", note, by) for note, by in (("", "x"), ("handed", "x"), ("", "y")))
+    handed = structs.replace(handed, handed=True)
+    for each, effect in (
+        (opened, Effect.CREATED), (handed, Effect.CHANGED), (elsewhere, Effect.CHANGED), (handed, Effect.VOID),
+    ):  # fmt: skip
+        assert fold.put(KEY, each) is effect
+    assert fold.get(KEY) == elsewhere
+    alone = Fold()
+    assert alone.put(KEY, handed) is Effect.CREATED, "compaction has kept nothing else"
 
 
 MINE = "mine"

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from msgspec import structs
 
 from kafka_gateway import jsonio
 from kafka_gateway.auth import NoAuthentication
@@ -178,6 +179,11 @@ KEY = SlotKey("g", "c")
 SLOT = hash_of_key(KEY) % COUNT
 
 
+def as_it_stands(definition: Definition, **changed: Any) -> Definition:
+    """The same, but for that."""
+    return structs.replace(definition, **changed)
+
+
 def record(definition: Definition) -> SlotRecord:
     key = SlotKey(definition.group, definition.name)
     return SlotRecord(hash_of_key(key) % COUNT, record_key(key), jsonio.encode(definition), "")
@@ -239,6 +245,64 @@ async def test_what_another_process_changed_is_let_go_here(setup: Setup) -> None
     assert setup.watch.dropped == []
     setup.store.records([record(defined(uid=mine.uid, by="other/0"))])
     assert setup.watch.dropped == [KEY]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_hand_over_that_comes_late_changes_nothing_of_what_was_opened_here(
+    setup: Setup, is_stored: bool
+) -> None:
+    """Kafka was away, so the slot moved before the hand-over was stored, and now it comes: the client has been given
+    more here, which a commit without a body must cover."""
+    theirs = defined(by="other/0")
+    late = as_it_stands(theirs, handed=True)
+    setup.store.assigned([SLOT])
+    setup.store.records([record(theirs)])
+    setup.store.caught_up([SLOT])
+    setup.log.held = not is_stored  # of what is written here
+    opened, subscribed = (as_it_stands(theirs, by="me/0", options={"note": note}) for note in ("opened", "subscribed"))
+    await setup.store.change(opened)
+    await settled()
+    setup.log.held = True
+    await setup.store.change(subscribed)
+    setup.store.records([record(late)])
+    await settled()
+    assert setup.watch.dropped == []
+    assert setup.store.find(KEY) == subscribed
+    assert list(setup.store.idle(-1)) == [subscribed]
+    assert setup.log.records[-1] == record(subscribed), "compaction must not keep the late one"
+    setup.store.records(setup.log.records[-1:])
+    await settled()
+    assert (setup.watch.dropped, len(setup.log.records)) == ([], 3)
+
+
+async def test_of_a_hand_over_that_comes_late_nobody_believes_where_its_client_is(setup: Setup) -> None:
+    """It was opened here without a word in the log, since this process had it before that one."""
+    mine = defined()
+    setup.store.assigned([SLOT])
+    setup.store.records([record(mine)])
+    setup.store.caught_up([SLOT])
+    for late in (as_it_stands(mine, by="other/0"), as_it_stands(mine, by="other/0", handed=True)):
+        setup.store.records([record(late)])
+    await settled()
+    assert setup.watch.dropped == [KEY] * 2
+    assert setup.store.find(KEY) == as_it_stands(mine, by="other/0")
+
+
+async def test_a_hand_over_in_time_is_believed(setup: Setup) -> None:
+    theirs = defined(by="other/0")
+    handed = as_it_stands(theirs, handed=True)
+    setup.store.assigned([SLOT])
+    setup.store.records([record(theirs), record(handed)])
+    setup.store.caught_up([SLOT])
+    assert setup.store.find(KEY) == handed
+    await setup.store.write_again()  # the topic was deleted
+    await settled()
+    assert setup.store.find(KEY) == handed
+    assert len(setup.log.records) == 1
+    opened = as_it_stands(theirs, by="me/0")
+    setup.log.held = True
+    await setup.store.change(opened)
+    assert setup.store.find(KEY) == opened, "from now on nobody believes the anchors"
 
 
 async def test_a_replay_repairs_what_it_finds(setup: Setup) -> None:
