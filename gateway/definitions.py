@@ -10,8 +10,6 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import msgspec
-
 from kafka_gateway import jsonio
 
 if TYPE_CHECKING:
@@ -93,7 +91,7 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
 
 def as_after_a_crash(definition: Definition) -> Definition:
     """The same, of which nobody knows whether the anchors are where its client is."""
-    return msgspec.structs.replace(definition, handed=False)
+    return jsonio.replace(definition, handed=False)
 
 
 def goes_on(kept: Definition | None, found: Definition | None) -> bool:

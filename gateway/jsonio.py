@@ -21,6 +21,8 @@ Struct = msgspec.Struct
 Decoder = msgspec.json.Decoder
 Meta = msgspec.Meta
 define_struct = msgspec.defstruct
+replace = msgspec.structs.replace
+"""A copy of a struct with other values of the members that are named."""
 UNSET = msgspec.UNSET
 """The value of members that are left out."""
 UnsetType = msgspec.UnsetType
