@@ -179,12 +179,14 @@ def test_a_node_that_stops_fails_no_request(nodes: Nodes, doors: dict[str, Door]
 
 
 def test_a_node_whose_workers_lose_their_names_ends(nodes: Nodes, tmp_path: Path) -> None:
-    """As if on two machines: none of its workers is started again, and none waits for others that do not stop."""
+    """As if on two machines, in a cluster of their own: none of its workers is started again, and none waits for others
+    that do not stop."""
     started = []
     for number in range(2):
         (tmp_path / str(number)).mkdir(mode=0o700)
         patient = "shutdown.graceful.ms=300000"
-        started.append(nodes.make(7, f"cluster.peer.dir={tmp_path / str(number)}", patient))
+        apart = (f"cluster.id={nodes.id}-two", f"cluster.peer.dir={tmp_path / str(number)}")
+        started.append(nodes.make(7, *apart, patient))
         started[-1].wait_for("serving [1-9]", PATIENCE_S)
     older, newer = started
     assert older.process.wait(PATIENCE_S) == 70

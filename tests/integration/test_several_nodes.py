@@ -395,11 +395,12 @@ def test_a_topic_that_was_deleted_comes_again(nodes: Nodes, kafka: KafkaCluster)
 
 
 def test_of_two_nodes_with_one_name_the_older_ends(nodes: Nodes, tmp_path: Path) -> None:
-    """As if on two machines: with a directory for each, they do not meet at a socket."""
+    """As if on two machines: with a directory for each, they do not meet at a socket. The cluster is
+    their own: its other nodes would not reach them."""
     started = []
     for number in range(2):
         (tmp_path / str(number)).mkdir(mode=0o700)
-        started.append(nodes.make(7, f"cluster.peer.dir={tmp_path / str(number)}"))
+        started.append(nodes.make(7, f"cluster.id={nodes.id}-two", f"cluster.peer.dir={tmp_path / str(number)}"))
         started[-1].wait_for("serving [1-9]", PATIENCE_S)
     older, newer = started
     assert older.process.wait(PATIENCE_S) == 70
