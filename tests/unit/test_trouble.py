@@ -48,6 +48,18 @@ class FakeAdmin:
         return answer
 
 
+class OneLook(FakeAdmin):
+    """Answers one look, and each further one when it ``may``."""
+
+    def __init__(self, *answers: str | ServiceError) -> None:
+        super().__init__(*answers)
+        self.may = asyncio.Semaphore(1)
+
+    async def trouble(self, topic: str) -> str:
+        await self.may.acquire()
+        return await super().trouble(topic)
+
+
 class Bench:
     """A watch over an admin that answers as told; the last answer stays."""
 
@@ -72,10 +84,12 @@ class Bench:
 
 
 async def test_it_tells_with_the_second_look() -> None:
-    bench = Bench("NOT_ENOUGH_REPLICAS: too few")
+    bench = Bench()
+    bench.watch._admin = bench.admin = admin = OneLook("NOT_ENOUGH_REPLICAS: too few")  # type: ignore[assignment]
     batches = [bench.send(), bench.send()]
     await bench.looks(1)
     assert [batch.told for batch in batches] == ["", ""]
+    admin.may.release()
     await bench.looks(2)
     text = "NOT_ENOUGH_REPLICAS: too few; the outcome is unknown: the record may have been stored"
     assert [batch.told for batch in batches] == [text, text]
