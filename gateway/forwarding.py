@@ -21,7 +21,10 @@ Told = Callable[[Reply | ServiceError | Unanswered], None]
 class Sent:
     """A request that another process has, and no task waits for."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_told")
+
+    _told: Told | None
+    """None when it has been told, or nobody wants to know."""
 
     def cancel(self) -> None:
         """Nobody wants the reply: it is cancelled there, and nothing is told any more. Safe to call at any time."""
@@ -29,7 +32,10 @@ class Sent:
 
     def fail(self, error: ServiceError) -> None:
         """As ``cancel``, and the error is told, if nothing has been told yet."""
-        raise NotImplementedError
+        told = self._told
+        self.cancel()
+        if told is not None:
+            told(error)
 
 
 class Forwarder(Homes, Protocol):

@@ -58,13 +58,13 @@ class _Calling(jsonio.Struct, eq=False):
 class _Sent(Sent):
     """A request that another process has, and that no task waits for."""
 
-    __slots__ = ("_began", "_begun", "_homes", "_request", "_told", "process", "slot")
+    __slots__ = ("_began", "_begun", "_homes", "_request", "process", "slot")
 
     _begun: Begun
 
     def __init__(self, homes: ClusterHomes, process: str, slot: int, request: Request, told: Told) -> None:
         self._homes, self.process, self.slot, self._request = homes, process, slot, request
-        self._told: Told | None = told
+        self._told = told
         self._began = time.monotonic()
 
     def begun(self, begun: Begun) -> _Sent:
@@ -104,12 +104,6 @@ class _Sent(Sent):
         self._told = None
         self._homes._calls.discard(self)
         self._begun.cancel()
-
-    def fail(self, error: ServiceError) -> None:
-        told = self._told
-        self.cancel()
-        if told is not None:
-            told(error)
 
 
 class ClusterHomes:

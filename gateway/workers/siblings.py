@@ -51,13 +51,13 @@ _STOPPING_S: Final = 1.5
 class _Sent(Sent):
     """A request that another worker has, and that no task waits for."""
 
-    __slots__ = ("_began", "_begun", "_counts", "_told", "_worker")
+    __slots__ = ("_began", "_begun", "_counts", "_worker")
 
     _begun: Begun
 
     def __init__(self, worker: int, counts: Counter[tuple[str, str]], told: Told) -> None:
         self._worker, self._counts = str(worker), counts
-        self._told: Told | None = told
+        self._told = told
         self._began = time.monotonic()
 
     def begun(self, begun: Begun) -> _Sent:
@@ -76,12 +76,6 @@ class _Sent(Sent):
     def cancel(self) -> None:
         self._told = None
         self._begun.cancel()
-
-    def fail(self, error: ServiceError) -> None:
-        told = self._told
-        self.cancel()
-        if told is not None:
-            told(error)
 
 
 class Siblings:
