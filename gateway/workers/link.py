@@ -8,14 +8,12 @@ import itertools
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import InstanceUnavailable, ServiceError
-from kafka_gateway.holding import Holding
-from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory
+from kafka_gateway.memory_budget import OutOfMemory
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.state_log import StateLog
@@ -41,6 +39,7 @@ from kafka_gateway.workers.frames import (
     told,
 )
 from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.terms import Terms
 from kafka_gateway.workers.wire import NOBODYS, SILENT, Judge, LinkLost, Wire, no_fault
 
 log = logging.getLogger("gateway.workers")
@@ -50,32 +49,6 @@ _PROOFS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 _AGAIN_S: Final = 0.01
 _WHO: Final = "as other processes are told of it"
 """In ``Session.state``: the principal and the proof that an `Asker` was made of, and it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What holds for a connection on which this process asks.
-
-    ``secret``: lower-case names of the header fields by which clients prove who they are. ``brings_proofs``: whether
-    the other process needs these proofs, because Kafka is asked in the client's name.
-
-    ``ping_s``: after so long without a byte the other end is asked for a sign of life. What follows from silence
-    depends on ``drops``. True, for another node: after twice that the connection is given up, and with it all that was
-    asked. False, for a worker of this machine, of which its parent says whether it is dead: after ``hold_s`` of
-    silence, two pings at least, what was asked is answered for it, 503, and the connection stays.
-
-    ``requests_max``: more requests than that are not open at a time; what is beyond waits, ``hold_s`` at most,
-    with bodies that count in ``holding``. What goes and comes in pieces counts in ``memory``.
-    """
-
-    secret: frozenset[str] = frozenset()
-    brings_proofs: bool = False
-    hold_s: float = 10.0
-    ping_s: float = 1.0
-    drops: bool = False
-    requests_max: int = 4096
-    memory: MemoryBudget | None = None
-    holding: Holding | None = None
 
 
 class _Asked(Protocol):

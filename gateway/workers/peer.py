@@ -20,8 +20,9 @@ from kafka_gateway.errors import InstanceUnavailable
 from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.addresses import PeerAddress, usable
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.link import Link, Terms
+from kafka_gateway.workers.link import Link
 from kafka_gateway.workers.peer_settings import PeerSettings
+from kafka_gateway.workers.terms import Terms
 from kafka_gateway.workers.wire import NOBODYS, LinkLost
 
 _AGAIN_S: Final = 0.1

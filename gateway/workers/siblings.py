@@ -33,10 +33,11 @@ from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.link import Begun, Link, Terms
+from kafka_gateway.workers.link import Begun, Link
 from kafka_gateway.workers.part import Parent, WorkerPart
 from kafka_gateway.workers.peer_settings import brings_proofs
 from kafka_gateway.workers.slots import StaticTable
+from kafka_gateway.workers.terms import Terms
 from kafka_gateway.workers.wire import NOBODYS, LinkLost, tell_cut_off
 
 log = logging.getLogger("gateway.workers")

@@ -14,7 +14,8 @@ from kafka_gateway.cluster.ports import Process
 from kafka_gateway.errors import InstanceUnavailable
 from kafka_gateway.workers.frames import Answer, Cancel, Head, Next, Ping, Pong, Question
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.link import Link, Terms
+from kafka_gateway.workers.link import Link
+from kafka_gateway.workers.terms import Terms
 from kafka_gateway.workers.wire import Wire
 
 PATIENCE_S = 30
