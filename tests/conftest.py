@@ -127,15 +127,18 @@ def _is_for_full_only(path: Path) -> bool:
     return names is not None and (not names or path.name[len("test_") : -len(".py")] in names.split())
 
 
-LAST = frozenset({"codecs", "services", "unit"})
-"""Folders of many short files without a Kafka. Run at the end, they keep all workers busy until then."""
+SHORT = frozenset({"cluster", "codecs", "services", "unit"})
+"""Folders of many short files without a Kafka. `bin/test` runs what needs a processor and nothing else in a process
+beside the others, which wait most of their time; the rest comes last, where it keeps all workers busy to the end."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Files of which no test would be chosen need not be read: half of what `bin/test quick` would begin with."""
-    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+    if collection_path.suffix != ".py":
         return None
-    return _is_for_full_only(collection_path) or None
+    if config.option.markexpr == "beside":
+        return _is_for_full_only(collection_path) or SHORT.isdisjoint(collection_path.parts) or None
+    return ("not slow" in config.option.markexpr and _is_for_full_only(collection_path)) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
@@ -147,7 +150,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.embedded)
         if _is_for_full_only(item.path):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: not LAST.isdisjoint(item.path.parts))
+        short = not SHORT.isdisjoint(item.path.parts)
+        if short and not any(map(item.get_closest_marker, ("broker", "slow", "embedded", "timing", "alone", "cluster"))):
+            item.add_marker(pytest.mark.beside)
+    items.sort(key=lambda item: not SHORT.isdisjoint(item.path.parts))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
