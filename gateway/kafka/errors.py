@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import confluent_kafka
 
-from kafka_gateway.errors import NotSupported, ServiceError, Unavailable, UnknownTopicOrPartition
+from kafka_gateway.errors import InstanceUnavailable, NotSupported, ServiceError, Unavailable, UnknownTopicOrPartition
 from kafka_gateway.kafka_errors import (
     BrokerNotAvailable,
     KafkaAuthentication,
@@ -92,6 +92,9 @@ _RETRIABLE = (
     Code.THROTTLING_QUOTA_EXCEEDED,
 )
 _FATAL = (Code._FATAL, Code._FENCED, Code.PRODUCER_FENCED, Code.INVALID_PRODUCER_EPOCH)
+_REPLACED = "A Kafka client of the gateway has failed and is replaced; the request can be sent again."
+_PLACE_TAKEN = (Code._FATAL, Code._FENCED, Code.FENCED_INSTANCE_ID)
+"""What a consumer is answered whose place in its group another one has: first by Kafka, and then by librdkafka."""
 
 
 def _table(*entries: tuple[type[ServiceError], Iterable[int]]) -> dict[int, type[ServiceError]]:
@@ -149,10 +152,22 @@ def to_service_error(error: confluent_kafka.KafkaError | Exception) -> ServiceEr
     found = CLASSES.get(cause.code())
     if found is UnknownTopicOrPartition:
         return found()  # librdkafka's codes for it differ in text only; Java's text is the one that clients know
+    if found is Unavailable:
+        return found(_REPLACED)  # librdkafka's text is about a client that no other request will meet; the log has it
     if found is None:
         found = KafkaRetriable if cause.retriable() else KafkaError
     text = describe(cause)
     return found(f"No Kafka broker has answered: {text}" if cause.code() in _UNANSWERED else text)
+
+
+def to_consumer_error(error: confluent_kafka.KafkaError | Exception) -> ServiceError:
+    """As `to_service_error`, of what was asked of a consumer. Has another one its place in the group, it is not
+    available, whatever was asked and whoever says so first: the next request finds it elsewhere, or opens it again
+    (cluster.md §6.4)."""
+    cause = kafka_error(error)
+    if cause is not None and (cause.fatal() or cause.code() in _PLACE_TAKEN):
+        return InstanceUnavailable()
+    return to_service_error(error)
 
 
 def to_delivery_error(error: confluent_kafka.KafkaError | Exception) -> ServiceError:

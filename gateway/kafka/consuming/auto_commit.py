@@ -12,7 +12,7 @@ from kafka_gateway.errors import PartlyCommitted, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets, not_stored
-from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import to_consumer_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _log = logging.getLogger("gateway.kafka.consumer")
@@ -121,7 +121,7 @@ class AutoCommit:
             try:
                 self._client.commit(next_offsets(positions), done)
             except KafkaException as error:
-                done(to_service_error(error))
+                done(to_consumer_error(error))
 
     def _drop_the_gone(self) -> None:
         """Logs which partitions are gone, and commits nothing of them again. Blocks."""
@@ -129,7 +129,7 @@ class AutoCommit:
         try:
             stored = self._client.committed([(each.topic, each.partition) for each in doubted])
         except KafkaException as error:
-            _log.warning("It is not known what an automatic commit has stored: %s", to_service_error(error).message)
+            _log.warning("It is not known what an automatic commit has stored: %s", to_consumer_error(error).message)
             return
         gone = not_stored(doubted, stored)
         if gone:

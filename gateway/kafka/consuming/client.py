@@ -42,7 +42,7 @@ from kafka_gateway.kafka.consuming.offset_queries import (
 )
 from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
 from kafka_gateway.kafka.consuming.stored_offsets import StoredOffsets
-from kafka_gateway.kafka.errors import describe, kafka_error, to_service_error
+from kafka_gateway.kafka.errors import describe, kafka_error, to_consumer_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _log = logging.getLogger("gateway.kafka.consumer")
@@ -136,7 +136,7 @@ class GroupClient(AssignedPartitions):
             except Exception as error:
                 # What has been consumed must be handed over: librdkafka's position is behind it.
                 _log.exception("a second poll failed")
-                self.failure = to_service_error(error)
+                self.failure = to_consumer_error(error)
         if any(map(Message.error, records)):
             records = self._without_events(records)
         without_unreadable_headers(records)
@@ -163,7 +163,7 @@ class GroupClient(AssignedPartitions):
             elif event is Event.NO_POSITION and record.topic() is not None:
                 _log.info("%s-%d has no position: %s", *place, describe(error))
                 if place in self.assigned:
-                    self.stopped[place] = to_service_error(error)
+                    self.stopped[place] = to_consumer_error(error)
             elif event is Event.MISSING:
                 if place[0]:
                     self.missing.add(place[0])
@@ -176,7 +176,7 @@ class GroupClient(AssignedPartitions):
                 if error.code() == confluent_kafka.KafkaError._FATAL or error.fatal():
                     self.fatal = describe(error)
                 _log.warning("A consumer reports %s", describe(error))
-                self.failure = to_service_error(error)
+                self.failure = to_consumer_error(error)
         return good
 
     # --- starts that are not known yet --------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import confluent_kafka
 
-from kafka_gateway.errors import InstanceUnavailable, PartlyCommitted, ServiceError
+from kafka_gateway.errors import PartlyCommitted, ServiceError
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.offset_queries import NO_COORDINATOR
-from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import to_consumer_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 
 _log = logging.getLogger("gateway.kafka.consumer")
@@ -136,7 +136,7 @@ class Commits:
         self._open.remove(commit)
         if commit.again_at != math.inf:
             self.on_their_way -= 1
-        commit.done(to_service_error(error))
+        commit.done(to_consumer_error(error))
 
 
 def next_offsets(positions: Mapping[Partition, int]) -> list[PartitionOffset]:
@@ -170,9 +170,7 @@ def _outcome(
         offsets = [PartitionOffset(one.topic, one.partition, one.offset) for one, _ in failed]
         return PartlyCommitted({(one.topic, one.partition) for one in offsets}, offsets)
     cause = others[0] if others else error
-    if cause is not None and cause.code() == confluent_kafka.KafkaError.FENCED_INSTANCE_ID:
-        return InstanceUnavailable()  # as reads are answered: the next request opens the instance again
-    return to_service_error(cause) if cause else None
+    return to_consumer_error(cause) if cause else None
 
 
 def _content(partitions: Sequence[confluent_kafka.TopicPartition]) -> frozenset[tuple[str, int, int]]:

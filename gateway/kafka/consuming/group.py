@@ -29,7 +29,7 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import LAST_COMMIT_S, GroupClient
 from kafka_gateway.kafka.consuming.commits import next_offsets
 from kafka_gateway.kafka.consuming.questions import Questions
-from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import to_consumer_error
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.members import GroupWork
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
@@ -151,7 +151,7 @@ class KafkaGroupReader:
                 break
             except Exception as error:
                 if isinstance(error, KafkaException):
-                    self._call(self._work.failed, to_service_error(error))
+                    self._call(self._work.failed, to_consumer_error(error))
                 _log.exception("a round of a group's member failed")
                 time.sleep(SLICE_S)
         try:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
-from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import to_consumer_error
 
 _log = logging.getLogger("gateway.kafka.consumer")
 
@@ -71,7 +71,7 @@ class Questions:
     def answer(self, future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
         """Settles a future of the loop's; an error of Kafka's becomes a ServiceError."""
         if isinstance(error, KafkaException):
-            error = to_service_error(error)
+            error = to_consumer_error(error)
         self.call(_settle, future, result, error)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> None:

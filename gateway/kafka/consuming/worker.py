@@ -36,7 +36,7 @@ from kafka_gateway.kafka.consuming.questions import Questions
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
 from kafka_gateway.kafka.consuming.reads import HandedOut, Read
 from kafka_gateway.kafka.consuming.standing import Standing
-from kafka_gateway.kafka.errors import to_service_error
+from kafka_gateway.kafka.errors import to_consumer_error
 from kafka_gateway.kafka.ports.consuming import ReadLimits, Rebalanced
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.records import RecordsEncoder
@@ -240,7 +240,7 @@ class Worker:
                     # It gathers until it has enough: not record by record, which would be a busy loop.
                     self._wake_up.acquire(timeout=min(_GATHER_S, read.deadline - now))
         except KafkaException as error:
-            self._reads.fail(read, to_service_error(error))
+            self._reads.fail(read, to_consumer_error(error))
             return
         client.look_for_missing(now)
         if self.joining.is_in_vain:
