@@ -7,8 +7,6 @@ has written counts when it has read it back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import logging
 import math
 import time
@@ -17,17 +15,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 from kafka_gateway import jsonio
+from kafka_gateway.cluster.definition_log import DefinitionLog
 from kafka_gateway.cluster.fold import Effect, Fold
+from kafka_gateway.cluster.held_slot import HeldSlot
 from kafka_gateway.cluster.ports import Process
-from kafka_gateway.cluster.records import UID, UnknownRecord, hash_of_key, read_definition, record_key, slot_key
+from kafka_gateway.cluster.records import UnknownRecord, hash_of_key, record_key, slot_key
 from kafka_gateway.cluster.routing import SlotState
-from kafka_gateway.definitions import Definition, Holder, SlotKey, as_after_a_crash
-from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError
+from kafka_gateway.cluster.standstill import Standstill
+from kafka_gateway.cluster.suspended import SuspendedSlots
+from kafka_gateway.definitions import Definition, Holder, SlotKey
+from kafka_gateway.errors import InstanceExists, InstanceUnavailable
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.kafka.ports.slots import SlotRecord
-from kafka_gateway.records import OutgoingRecord
-from kafka_gateway.state_log import StateLog
 
 log = logging.getLogger("gateway.cluster")
 
@@ -41,9 +41,6 @@ _AGAIN_S: Final = 0.5
 _TRIES: Final = 20
 _READ_BACK_S: Final = 5.0
 """How long a new definition may take to come back (cluster.md §10)."""
-_DOUBT_S: Final = 1.0
-"""How long it may take to hear that slots were lost while this process stood still."""
-_TICK_S: Final = 0.5
 _INVALID_SESSION: Final = "INVALID_SESSION_TIMEOUT"
 _SESSION_HELP: Final = (
     "cluster.session.timeout.ms must lie between the brokers' group.min.session.timeout.ms (6000, if nobody has set it)"
@@ -58,33 +55,6 @@ class Watcher(Protocol):
         """The state of some slot has changed."""
 
     def fenced(self, why: str) -> None: ...
-
-
-@dataclasses.dataclass(slots=True)
-class _Slot:
-    state: SlotState = SlotState.REPLAYING
-    fold: Fold = dataclasses.field(default_factory=Fold)
-    since: float = 0.0
-    """When it began to be served, time.monotonic()."""
-    voids: dict[bytes, str] = dataclasses.field(default_factory=dict)
-    """Keys whose last record is void, with its ``uid``, to be repaired when all has been read."""
-    written: dict[str, Definition] = dataclasses.field(default_factory=dict)
-    """What this process has written last of each ``uid``, read back or not, unless another one has changed it since."""
-
-    def newest(self, live: Definition) -> Definition:
-        return self.written.get(live.uid, live)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Suspended:
-    """A slot that was lost, and may come back."""
-
-    keys: Collection[SlotKey]
-    end: asyncio.TimerHandle
-
-
-def _keys(fold: Fold) -> list[SlotKey]:
-    return [SlotKey(each.group, each.name) for each in fold]
 
 
 class SlotStore:
@@ -103,27 +73,18 @@ class SlotStore:
         without its slot. ``standstill_s``: a process that has not run for so long may have lost its slots, and serves
         nothing until it knows better."""
         self._process = process
-        self._topic = topic
-        self._producer = producer
         self._watcher = watcher
-        self._states = StateLog(log)
+        self._log = DefinitionLog(topic, producer, lambda key: self.slot(hash_of_key(key)))
         self.count = 0
         """How many slots there are in all; 0: not known yet."""
         self.holders: list[Holder] = []
-        self._slots: dict[int, _Slot] = {}
-        self._suspend_s = suspend_s
-        self._suspended: dict[int, _Suspended] = {}
-        self._standstill_s = standstill_s
-        self._ran_at = time.monotonic()
-        """When this was last asked, or looked at by itself."""
-        self._ticking: asyncio.TimerHandle | None = None
-        self._doubting: asyncio.TimerHandle | None = None
-        """While it is not known whether the slots were lost."""
+        self._slots: dict[int, HeldSlot] = {}
+        self._suspended = SuspendedSlots(suspend_s, lambda: self.holders)
+        self._standstill = Standstill(standstill_s, lambda: bool(self._slots), self._changed)
         self._read_back: dict[str, tuple[int, asyncio.Future[bool]]] = {}
         """Whether the record that creates this ``uid`` is valid, when that is known, and the hash of its place."""
         self._ending: set[str] = set()
         """Of definitions whose deletion is on its way."""
-        self._repairs: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
         self._recent: dict[int, tuple[float, Fold]] = {}
         """Slots that were held recently."""
@@ -165,7 +126,7 @@ class SlotStore:
 
     def serves(self, slot: int) -> bool:
         held = self._slots.get(slot)
-        return held is not None and held.state is SlotState.SERVING and not self._is_in_doubt()
+        return held is not None and held.state is SlotState.SERVING and not self._standstill.is_in_doubt()
 
     def serves_hash(self, hashed: int) -> bool:
         """Whether the slot of what has this hash is served here."""
@@ -173,22 +134,22 @@ class SlotStore:
         held = slots.get(hashed % self.count) if slots else None
         if held is None or held.state is not _SERVING:
             return False
-        now = time.monotonic()
-        if self._doubting is None and now - self._ran_at <= self._standstill_s:  # asked for each request
-            self._ran_at = now
+        standstill, now = self._standstill, time.monotonic()
+        if standstill.doubting is None and now - standstill.ran_at <= standstill.limit_s:  # asked for each request
+            standstill.ran_at = now
             return True
-        return not self._is_in_doubt()
+        return not standstill.is_in_doubt()
 
     def states(self) -> dict[int, SlotState]:
         """The states of all slots that are held."""
         return {slot: self._shown(held.state) for slot, held in sorted(self._slots.items())}
 
     def _shown(self, state: SlotState) -> SlotState:
-        return SlotState.DOUBTED if state is SlotState.SERVING and self._is_in_doubt() else state
+        return SlotState.DOUBTED if state is SlotState.SERVING and self._standstill.is_in_doubt() else state
 
     def suspended(self) -> list[int]:
         """The slots of which the instances are kept, and not served."""
-        return sorted(self._suspended)
+        return self._suspended.numbers()
 
     def served(self) -> list[int]:
         return [slot for slot, held in self._slots.items() if held.state is SlotState.SERVING]
@@ -196,39 +157,6 @@ class SlotStore:
     def instances(self) -> dict[int, int]:
         """How many definitions there are in each slot that is held."""
         return {slot: len(held.fold) for slot, held in sorted(self._slots.items())}
-
-    # --- a process that stood still -----------------------------------------------------------------------------------
-
-    def _is_in_doubt(self) -> bool:
-        """Whether others may have the slots, and this process has not been told yet: the requests that came while it
-        stood still, as by SIGSTOP, are there before the word of librdkafka's threads."""
-        now = time.monotonic()
-        if now - self._ran_at > self._standstill_s:
-            log.warning("this process stood still for %.1f s: others may serve its slots", now - self._ran_at)
-            self._end_doubt()
-            self._doubting = asyncio.get_running_loop().call_later(_DOUBT_S, self._trust)
-        self._ran_at = now
-        return self._doubting is not None
-
-    def _tick(self) -> None:
-        self._ticking = None
-        self._is_in_doubt()
-        if self._slots:
-            self._tick_later()
-
-    def _tick_later(self) -> None:
-        if self._ticking is None and self._standstill_s < math.inf:
-            self._ticking = asyncio.get_running_loop().call_later(min(_TICK_S, self._standstill_s / 2), self._tick)
-
-    def _trust(self) -> None:
-        """Nothing was heard of a loss: the group has not noticed."""
-        self._doubting = None
-        self._changed()
-
-    def _end_doubt(self) -> None:
-        if self._doubting is not None:
-            self._doubting.cancel()
-            self._doubting = None
 
     # --- Definitions --------------------------------------------------------------------------------------------------
 
@@ -246,7 +174,7 @@ class SlotStore:
 
     def idle(self, seconds: float) -> Iterator[Definition]:
         latest = time.monotonic() - seconds
-        if self._is_in_doubt():
+        if self._standstill.is_in_doubt():
             return
         for held in list(self._slots.values()):
             if held.state is SlotState.SERVING and held.since < latest:
@@ -261,7 +189,7 @@ class SlotStore:
         self._read_back[definition.uid] = hash_of_key(key), known
         try:
             async with asyncio.timeout(_READ_BACK_S):
-                await self._write(key, jsonio.encode(definition))
+                await self._log.write(key, jsonio.encode(definition))
                 valid = await known
         except TimeoutError:
             raise InstanceUnavailable() from None
@@ -274,25 +202,15 @@ class SlotStore:
         key = SlotKey(definition.group, definition.name)
         if (held := self._slots.get(self.slot(hash_of_key(key)))) is not None:
             held.written[definition.uid] = definition
-        await self._write(key, jsonio.encode(definition))
+        await self._log.write(key, jsonio.encode(definition))
 
     async def delete(self, definition: Definition) -> None:
         self._ending.add(definition.uid)
         try:
-            await self._write(SlotKey(definition.group, definition.name), None, definition.uid)
+            await self._log.write(SlotKey(definition.group, definition.name), None, definition.uid)
         except BaseException:
             self._ending.discard(definition.uid)
             raise
-
-    async def _write(self, key: SlotKey, value: bytes | None, uid: str = "") -> None:
-        headers = [(UID, uid.encode())] if uid else None
-        record = OutgoingRecord(record_key(key), value, self.slot(hash_of_key(key)), headers=headers)
-        (stored,) = await self._producer().send(self._topic, [record])
-        if isinstance(stored, ServiceError):
-            text = "definitions of consumer instances cannot be stored: %s"
-            self._states.trouble("store", stored.message, logging.WARNING, text, stored.message)
-            raise InstanceUnavailable() from stored
-        self._states.well("store", text="definitions of consumer instances are stored again")
 
     def _changed(self) -> None:
         self._watcher.slots_changed()
@@ -313,10 +231,10 @@ class SlotStore:
             if not slots:  # other processes have to give some up first, or there are more processes than slots
                 asyncio.get_running_loop().call_later(_SHARE_S, self._do_without)
         if not self._slots:
-            self._ran_at = time.monotonic()
+            self._standstill.begin()
         for slot in slots:
-            self._slots[slot] = _Slot()
-        self._tick_later()
+            self._slots[slot] = HeldSlot()
+        self._standstill.watch()
         self._changed()
 
     def _do_without(self) -> None:
@@ -331,7 +249,7 @@ class SlotStore:
                 continue
             try:
                 key = slot_key(record.key)
-                effect, uid, foreign = self._fold(held, record)
+                effect, uid, foreign = held.take(record, self._process.id, self._ending)
             except UnknownRecord as error:
                 if record.slot not in self._told:  # once a slot
                     self._told.add(record.slot)
@@ -357,21 +275,6 @@ class SlotStore:
             if self.serves(slot):
                 self._repair(slot)
 
-    def _fold(self, held: _Slot, record: SlotRecord) -> tuple[Effect, str, bool]:
-        """What the record did, its ``uid``, and whether another process has changed a live definition with it."""
-        if record.value is None:
-            effect = held.fold.delete(record.key, record.uid)
-            return effect, record.uid, effect is Effect.ENDED and record.uid not in self._ending
-        definition = read_definition(record.key, record.value)
-        foreign = definition.by != self._process.id
-        is_late = foreign and held.state is not SlotState.REPLAYING and definition != held.fold.get(record.key)
-        if is_late and definition.handed:  # not stored in time: its client may have read on here
-            if definition.uid in held.written:
-                return Effect.VOID, definition.uid, False
-            definition = as_after_a_crash(definition)
-        effect = held.fold.put(record.key, definition)
-        return effect, definition.uid, foreign and effect is Effect.CHANGED
-
     def caught_up(self, slots: Collection[int]) -> None:
         now, began = time.monotonic(), False
         for slot in slots:
@@ -379,7 +282,7 @@ class SlotStore:
             if held is not None and held.state is SlotState.REPLAYING:
                 held.state, held.since, began = SlotState.SERVING, now, True
                 self._repair(slot)
-                self._resume(slot)
+                self._suspended.resume(slot)
         if began:
             self.trouble = ""
             self._changed()
@@ -389,11 +292,11 @@ class SlotStore:
 
     async def give_up(self, slots: Collection[int]) -> None:
         held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
-        keys = [key for slot in held.values() if slot.state is SlotState.SERVING for key in _keys(slot.fold)]
+        keys = [key for slot in held.values() if slot.state is SlotState.SERVING for key in slot.live_keys()]
         self.moves["handed"] += len(held)
         for slot in held.values():
             slot.state = SlotState.HANDING_OVER
-        self._end_suspension(held)
+        self._suspended.end(held)
         self._changed()
         try:
             await asyncio.gather(*(holder.hand_over(keys) for holder in self.holders))
@@ -420,37 +323,11 @@ class SlotStore:
         for slot in slots:
             held = self._slots.get(slot)
             if held is not None and held.state is SlotState.SERVING:
-                self._suspend(slot, held)
+                self._suspended.add(slot, held.live_keys())
             self._let_go(slot)
         if not self._slots:
-            self._end_doubt()
+            self._standstill.end()
         self._changed()
-
-    # --- suspended slots ----------------------------------------------------------------------------------------------
-
-    def _suspend(self, slot: int, held: _Slot) -> None:
-        keys = _keys(held.fold)
-        end = asyncio.get_running_loop().call_later(self._suspend_s, self._end_suspension, (slot,))
-        self._suspended[slot] = _Suspended(keys, end)
-        for holder in self.holders:
-            holder.suspend(keys)
-
-    def _resume(self, slot: int) -> None:
-        """Resumes what was kept: the slot is served here again, and all of its log is read."""
-        suspended = self._suspended.pop(slot, None)
-        if suspended is not None:
-            suspended.end.cancel()
-            for holder in self.holders:
-                holder.resume(suspended.keys)
-
-    def _end_suspension(self, slots: Collection[int]) -> None:
-        """Closes what was kept: it is not known how far others have read."""
-        for slot in slots:
-            suspended = self._suspended.pop(slot, None)
-            if suspended is not None:
-                suspended.end.cancel()
-                for holder in self.holders:
-                    holder.drop(suspended.keys)
 
     def failed(self, why: str) -> None:
         if why.startswith(_INVALID_SESSION):
@@ -477,9 +354,7 @@ class SlotStore:
         for key, uid in voids.items():
             live = held.fold.get(key)
             value = jsonio.encode(held.newest(live)) if live is not None else None
-            task = asyncio.get_running_loop().create_task(self._write_again(slot_key(key), value, uid))
-            self._repairs.add(task)
-            task.add_done_callback(self._repairs.discard)
+            self._log.repair(slot_key(key), value, uid)
 
     async def write_again(self) -> None:
         """The topic is empty: writes what is known of the slots that are held, or were held recently."""
@@ -494,7 +369,3 @@ class SlotStore:
                 return
             await asyncio.sleep(_AGAIN_S)
         log.error("%d definitions of consumer instances could not be written again", len(left))
-
-    async def _write_again(self, key: SlotKey, value: bytes | None, uid: str) -> None:
-        with contextlib.suppress(InstanceUnavailable):  # logged; the next void record, or holder, tries again
-            await self._write(key, value, "" if value is not None else uid)

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from kafka_gateway import jsonio
 from kafka_gateway.auth import NoAuthentication
-from kafka_gateway.cluster import store
+from kafka_gateway.cluster import standstill
 from kafka_gateway.cluster.homes import ClusterHomes
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process, Reach
 from kafka_gateway.cluster.processes import Processes
@@ -403,7 +403,7 @@ def stand_still(seconds: float) -> None:
 @pytest.mark.parametrize("lost", [True, False])
 async def test_who_stood_still_serves_nobody_until_it_knows_better(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     """What its clients had sent meanwhile is read before the word comes that others have its slots."""
-    monkeypatch.setattr(store, "_DOUBT_S", 0.1)
+    monkeypatch.setattr(standstill, "_DOUBT_S", 0.1)
     setup = Setup(load(BUILTIN_KEYS), standstill_s=0.2)
     setup.serve(SLOT)
     await setup.store.create(defined())
@@ -427,7 +427,7 @@ async def test_what_is_suspended_ends(setup: Setup, end: Callable[[SlotStore], A
     setup.serve(SLOT)
     await setup.store.create(defined())
     if end is wait:
-        setup.store._suspend_s = 0.0
+        setup.store._suspended._within_s = 0.0
     setup.store.lost([SLOT])
     await end(setup.store)
     assert (setup.watch.dropped, setup.watch.handed, setup.store.suspended()) == ([KEY], [], [])
