@@ -60,6 +60,9 @@ class Definition(jsonio.Struct, frozen=True, omit_defaults=True):
     """By topic and number of the partition."""
     handed: bool = False
     """Written at a planned hand-over: the anchors are where its client is."""
+    epoch: int = 0
+    """How often it has been opened, its creation included; 0: written by a version that does not count. Whoever opens
+    it again writes the next one before its client gets anything."""
 
     def anchor(self, topic: str, partition: int) -> Anchor | None:
         """The anchor of the partition, if there is one."""
@@ -89,9 +92,17 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
     return committed
 
 
-def as_after_a_crash(definition: Definition) -> Definition:
-    """The same, of which nobody knows whether the anchors are where its client is."""
-    return jsonio.replace(definition, handed=False)
+def opened_by(process: str, definition: Definition, epoch: int) -> Definition:
+    """The same, as that process opens it: from now on nobody believes that the anchors say where its client is."""
+    return jsonio.replace(definition, by=process, handed=False, epoch=epoch)
+
+
+def is_outdated(definition: Definition, live: Definition) -> bool:
+    """Whether the process that wrote the definition had lost the instance to the one that wrote the ``live`` one of the
+    same ``uid``: that has opened it since. Of two that open it at the same time the first in the log has it."""
+    if definition.epoch and live.epoch:
+        return definition.epoch < live.epoch or (definition.epoch == live.epoch and definition.by != live.by)
+    return definition.handed and definition.by != live.by
 
 
 def goes_on(kept: Definition | None, found: Definition | None) -> bool:
@@ -144,10 +155,17 @@ class Definitions(Protocol):
         InstanceExists: another one was first. InstanceUnavailable: that is not known within 5 s. Elsewhere.
         """
 
+    async def open(self, definition: Definition) -> Definition:
+        """Writes that it is opened here; returns how, when that has been read back and counts.
+
+        InstanceUnavailable: it does not, or that is not known within 5 s. Elsewhere.
+        """
+
     async def change(self, definition: Definition) -> None:
         """Writes it in the place of the live one of the same ``uid``; returns when Kafka has stored it.
 
-        InstanceUnavailable: it has not. Several are stored in the order of the calls.
+        InstanceUnavailable: it has not. Elsewhere: it has, but its slot has gone meanwhile, and for the next holder it
+        may have come too late. Several are stored in the order of the calls.
         """
 
     async def delete(self, definition: Definition) -> None:

@@ -4,8 +4,9 @@ A record creates its key if that is dead, and changes it if it has the ``uid`` o
 one if its header names that ``uid``. Everything else is void. A ``uid`` that a deletion has named never lives again,
 so a late update does not bring a deleted definition back.
 
-A hand-over is void, too, whose process is not the one that wrote last: it came late, when another process had the
-instance already and its client may have read on there.
+So is a record of a process that had the instance before the one that has opened it last, which its ``epoch`` tells: it
+came late, as after an outage of Kafka. A hand-over does not say then where the client is, which may have read on, and a
+change is not the last that the client has asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import enum
 from collections.abc import Iterator
 from typing import Final
 
-from kafka_gateway.definitions import Definition
+from kafka_gateway.definitions import Definition, is_outdated
 
 _DEAD_MAX: Final = 10_000
 """How many ended instances a slot remembers: a late update is seconds late, not thousands of instances."""
@@ -60,7 +61,7 @@ class Fold:
         if live is None:
             self._live[key] = definition
             return Effect.CREATED
-        if live.uid != definition.uid or (definition.handed and definition.by != live.by):
+        if live.uid != definition.uid or is_outdated(definition, live):
             return Effect.VOID
         self._live[key] = definition
         return Effect.CHANGED

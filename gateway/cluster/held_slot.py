@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from typing import NamedTuple
 
 from kafka_gateway.cluster.fold import Effect, Fold
 from kafka_gateway.cluster.records import read_definition
 from kafka_gateway.cluster.routing import SlotState
-from kafka_gateway.definitions import Definition, SlotKey, as_after_a_crash
+from kafka_gateway.definitions import Definition, SlotKey
 from kafka_gateway.kafka.ports.slots import SlotRecord
+
+
+class Taken(NamedTuple):
+    """What a record has done."""
+
+    effect: Effect
+    uid: str
+    is_foreign: bool
+    """Whether another process has changed or ended a live definition with it, and this one has written nothing since
+    that counts."""
+    epoch: int = -1
+    """Of a definition that this process has written; else -1."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,21 +45,19 @@ class HeldSlot:
         """Those of its definitions."""
         return [SlotKey(each.group, each.name) for each in self.fold]
 
-    def take(self, record: SlotRecord, process: str, ending: Collection[str]) -> tuple[Effect, str, bool]:
-        """What the record did, its ``uid``, and whether another process has changed a live definition with it.
-        UnknownRecord.
+    def take(self, record: SlotRecord, process: str, ending: Collection[str]) -> Taken:
+        """What the record has done. UnknownRecord.
 
         ``process``: this one; ``ending``: of definitions whose deletion it has sent.
         """
         if record.value is None:
             effect = self.fold.delete(record.key, record.uid)
-            return effect, record.uid, effect is Effect.ENDED and record.uid not in ending
+            return Taken(effect, record.uid, effect is Effect.ENDED and record.uid not in ending)
         definition = read_definition(record.key, record.value)
-        foreign = definition.by != process
-        is_late = foreign and self.state is not SlotState.REPLAYING and definition != self.fold.get(record.key)
-        if is_late and definition.handed:  # not stored in time: its client may have read on here
-            if definition.uid in self.written:
-                return Effect.VOID, definition.uid, False
-            definition = as_after_a_crash(definition)
         effect = self.fold.put(record.key, definition)
-        return effect, definition.uid, foreign and effect is Effect.CHANGED
+        if definition.by == process:
+            return Taken(effect, definition.uid, False, definition.epoch)
+        own = self.written.get(definition.uid)
+        # What this process has written in a later epoch stands behind it.
+        is_late = own is not None and definition.epoch < own.epoch
+        return Taken(effect, definition.uid, effect is Effect.CHANGED and not is_late)

@@ -23,7 +23,7 @@ from kafka_gateway.cluster.records import UnknownRecord, hash_of_key, record_key
 from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.standstill import Standstill
 from kafka_gateway.cluster.suspended import SuspendedSlots
-from kafka_gateway.definitions import Definition, Holder, SlotKey
+from kafka_gateway.definitions import Definition, Holder, SlotKey, opened_by
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.producing import Producer
@@ -40,7 +40,7 @@ _SHARE_S: Final = 5.0
 _AGAIN_S: Final = 0.5
 _TRIES: Final = 20
 _READ_BACK_S: Final = 5.0
-"""How long a new definition may take to come back (cluster.md §10)."""
+"""How long a definition that is new, or opened, may take to come back (cluster.md §10)."""
 _INVALID_SESSION: Final = "INVALID_SESSION_TIMEOUT"
 _SESSION_HELP: Final = (
     "cluster.session.timeout.ms must lie between the brokers' group.min.session.timeout.ms (6000, if nobody has set it)"
@@ -81,8 +81,9 @@ class SlotStore:
         self._slots: dict[int, HeldSlot] = {}
         self._suspended = SuspendedSlots(suspend_s, lambda: self.holders)
         self._standstill = Standstill(standstill_s, lambda: bool(self._slots), self._changed)
-        self._read_back: dict[str, tuple[int, asyncio.Future[bool]]] = {}
-        """Whether the record that creates this ``uid`` is valid, when that is known, and the hash of its place."""
+        self._read_back: dict[tuple[str, int], tuple[int, asyncio.Future[bool]]] = {}
+        """Whether the record that creates or opens this ``uid`` in this epoch is valid, when that is known, and the
+        hash of its place."""
         self._ending: set[str] = set()
         """Of definitions whose deletion is on its way."""
         self._told: set[int] = set()
@@ -185,24 +186,45 @@ class SlotStore:
         self.check_here(key)
         if self.find(key) is not None:
             raise InstanceExists()
+        if not await self._counts(definition):
+            raise InstanceExists()
+
+    async def open(self, definition: Definition) -> Definition:
+        key = SlotKey(definition.group, definition.name)
+        self.check_here(key)
+        held = self._slots[self.slot(hash_of_key(key))]
+        live = held.fold.get(record_key(key))
+        # Of what was read, and not of what was written last: that may never be stored, and an epoch that is too high
+        # would make it count if it is stored when another process has the slot.
+        opened = opened_by(self._process.id, definition, live.epoch + 1 if live is not None else 1)
+        held.written[opened.uid] = opened
+        if not await self._counts(opened):
+            raise InstanceUnavailable()
+        return opened
+
+    async def _counts(self, definition: Definition) -> bool:
+        """Writes it, and returns whether it is valid when it has been read back. InstanceUnavailable, Elsewhere."""
+        key = SlotKey(definition.group, definition.name)
         known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._read_back[definition.uid] = hash_of_key(key), known
+        self._read_back[definition.uid, definition.epoch] = hash_of_key(key), known
         try:
             async with asyncio.timeout(_READ_BACK_S):
                 await self._log.write(key, jsonio.encode(definition))
-                valid = await known
+                return await known
         except TimeoutError:
             raise InstanceUnavailable() from None
         finally:
-            self._read_back.pop(definition.uid, None)
-        if not valid:
-            raise InstanceExists()
+            self._read_back.pop((definition.uid, definition.epoch), None)
 
     async def change(self, definition: Definition) -> None:
         key = SlotKey(definition.group, definition.name)
-        if (held := self._slots.get(self.slot(hash_of_key(key)))) is not None:
+        hashed = hash_of_key(key)
+        held = self._slots.get(self.slot(hashed))
+        if held is not None:
             held.written[definition.uid] = definition
         await self._log.write(key, jsonio.encode(definition))
+        if held is None or self._slots.get(self.slot(hashed)) is not held or self._standstill.is_in_doubt():
+            raise Elsewhere(hashed)
 
     async def delete(self, definition: Definition) -> None:
         self._ending.add(definition.uid)
@@ -249,13 +271,13 @@ class SlotStore:
                 continue
             try:
                 key = slot_key(record.key)
-                effect, uid, foreign = held.take(record, self._process.id, self._ending)
+                effect, uid, foreign, epoch = held.take(record, self._process.id, self._ending)
             except UnknownRecord as error:
                 if record.slot not in self._told:  # once a slot
                     self._told.add(record.slot)
                     log.warning("a record of slot %d cannot be read and is left out: %s", record.slot, error)
                 continue
-            if (waits := self._read_back.get(uid)) is not None and not waits[1].done():
+            if (waits := self._read_back.get((uid, epoch))) is not None and not waits[1].done():
                 waits[1].set_result(effect is not Effect.VOID)
             if effect is Effect.VOID:
                 self.voids += 1
@@ -360,12 +382,16 @@ class SlotStore:
         """The topic is empty: writes what is known of the slots that are held, or were held recently."""
         oldest = time.monotonic() - _RECENT_S
         self._recent = {slot: each for slot, each in self._recent.items() if each[0] > oldest}
-        folds = [*(fold for _, fold in self._recent.values()), *(held.fold for held in self._slots.values())]
-        left = list({definition.uid: definition for fold in folds for definition in fold}.values())
+        known = {each.uid: each for _, fold in self._recent.values() for each in fold}
+        known |= {each.uid: held.newest(each) for held in self._slots.values() for each in held.fold}
+        left = list(known.values())
         for _ in range(_TRIES):
-            results = await asyncio.gather(*map(self.change, left), return_exceptions=True)
+            results = await asyncio.gather(*map(self._write_as_it_is, left), return_exceptions=True)
             left = [each for each, result in zip(left, results, strict=True) if isinstance(result, Exception)]
             if not left:
                 return
             await asyncio.sleep(_AGAIN_S)
         log.error("%d definitions of consumer instances could not be written again", len(left))
+
+    async def _write_as_it_is(self, definition: Definition) -> None:
+        await self._log.write(SlotKey(definition.group, definition.name), jsonio.encode(definition))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
+from kafka_gateway import jsonio
 from kafka_gateway.definitions import (
     Anchor,
     Definition,
@@ -136,10 +137,11 @@ class LastingInstances:
     async def _open(self, key: InstanceKey, definition: Definition, session: Session) -> ConsumerInstance:
         async def make(_: InstanceKey) -> ConsumerInstance:
             made = await self._revive(definition, session)
-            made.definition = definition
-            # It was a member of its group: who asks first is not to find one that has nothing, and may not commit.
-            if not await made.consumer.joined(_REJOIN_S):
-                log.warning("the group %r has not answered for %g s", definition.group, _REJOIN_S)
+            try:
+                await self._take_over(key, definition, made)
+            except BaseException:
+                await made.consumer.close(leave=False)
+                raise
             return made
 
         owner = Owner(definition.principal, definition.kafka)
@@ -148,17 +150,31 @@ class LastingInstances:
         except TooManyRequests as error:  # its client has not asked for a new one
             raise InstanceUnavailable(f"{InstanceUnavailable.text} {error.message}") from error
         try:
-            self.check_here(key)
-            if self.definitions.find(_slot_key(key)) != definition:
-                raise InstanceUnavailable()
-        except (Elsewhere, InstanceUnavailable):  # it has moved while its consumer was made, or has been changed
+            self._check_still(key, instance.definition)
+        except (Elsewhere, InstanceUnavailable):  # it has moved meanwhile, or has been changed
             self._registry.let_go(instance)
             raise
         self.revived += 1
-        if definition.by != self.definitions.process or definition.handed:
-            # From now on nobody believes that the anchors say where its client is.
-            self._spawn(self._write(instance, definition.anchors))
         return instance
+
+    async def _take_over(self, key: InstanceKey, definition: Definition, made: ConsumerInstance) -> None:
+        """Returns when it may be used here. InstanceUnavailable, Elsewhere: it may not."""
+        self._check_still(key, definition)
+        # That is known before its client gets anything: else, were this process killed, the next one would believe a
+        # hand-over of before, and take a commit without a body for one of all that the client has got.
+        # And it was a member of its group: who asks first is not to find one that has nothing, and may not commit.
+        made.definition, joined = await asyncio.gather(
+            self.definitions.open(definition), made.consumer.joined(_REJOIN_S)
+        )
+        if not joined:
+            log.warning("the group %r has not answered for %g s", definition.group, _REJOIN_S)
+        self.began(made)  # its group may have given it partitions meanwhile
+
+    def _check_still(self, key: InstanceKey, definition: Definition | None) -> None:
+        """Elsewhere, or InstanceUnavailable if its definition is another one by now."""
+        self.check_here(key)
+        if self.definitions.find(_slot_key(key)) != definition:
+            raise InstanceUnavailable()
 
     def _opened(self, key: InstanceKey, done: asyncio.Task[ConsumerInstance]) -> None:
         self._reviving.pop(key, None)
@@ -259,20 +275,8 @@ class LastingInstances:
         if before is None:
             return
         # Nothing awaits before it is on its way, so definitions are stored in the order in which instances changed.
-        instance.definition = definition = Definition(
-            before.v,
-            before.uid,
-            before.group,
-            before.name,
-            before.api,
-            before.format,
-            before.principal,
-            self.definitions.process,
-            before.kafka,
-            before.options,
-            subscribed(instance),
-            anchors,
-            handed,
+        instance.definition = definition = jsonio.replace(
+            before, by=self.definitions.process, subscription=subscribed(instance), anchors=anchors, handed=handed
         )
         await self.definitions.change(definition)
 
@@ -368,7 +372,7 @@ def _may_use(definition: Definition, session: Session) -> bool:
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except InstanceNotFound:
-        pass  # it has ended meanwhile
+    except (InstanceNotFound, Elsewhere):
+        pass  # it has ended meanwhile, or moved
     except ServiceError as error:
         log.warning("a definition could not be written: %s", error.message)

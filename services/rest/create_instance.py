@@ -285,8 +285,9 @@ def _definition(key: InstanceKey, uid: str, request: InstanceRequest, session: S
     options = {option: str(value) for option, name in _OPTIONS.items() if (value := getattr(request, name)) is not None}
     owner, generation = session.owner, int(key.generation[1:])
     return Definition(
-        VERSION, uid, key.group, key.name, generation, request.format, owner.principal, process, owner.kafka, options
-    )
+        VERSION, uid, key.group, key.name, generation, request.format, owner.principal, process, owner.kafka, options,
+        epoch=1,
+    )  # fmt: skip
 
 
 def _request_of(definition: Definition) -> InstanceRequest:

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from kafka_gateway import jsonio
 from kafka_gateway.auth import NoAuthentication
-from kafka_gateway.cluster import standstill
+from kafka_gateway.cluster import standstill, store
 from kafka_gateway.cluster.homes import ClusterHomes
 from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Process, Reach
 from kafka_gateway.cluster.processes import Processes
@@ -23,7 +23,7 @@ from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
-from kafka_gateway.definitions import Definition, SlotKey, new_uid
+from kafka_gateway.definitions import Definition, SlotKey, new_uid, opened_by
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError, ShuttingDown
 from kafka_gateway.homes import Elsewhere, Misrouted
 from kafka_gateway.kafka.ports.slots import SlotRecord
@@ -49,14 +49,19 @@ class Log:
         self.held = False
         self.before: list[SlotRecord] = []
         """What another process writes a moment earlier."""
+        self.stores: asyncio.Event | None = None
+        """Set when Kafka says that it has stored it; None: it says so at once."""
 
     def send(self, topic: str, records: Sequence[Any], partition: int | None = None) -> asyncio.Future[list[Any]]:
-        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        done.set_result([object()] * len(records))
         for each in records:
             uid = dict(each.headers or ()).get("uid", b"").decode()
             self.append(SlotRecord(each.partition, each.key, each.value, uid))
-        return done
+        return asyncio.ensure_future(self._stored(len(records)))
+
+    async def _stored(self, count: int) -> list[Any]:
+        if self.stores is not None:
+            await self.stores.wait()
+        return [object()] * count
 
     def append(self, record: SlotRecord) -> None:
         new, self.before = [*self.before, record], []
@@ -248,20 +253,23 @@ async def test_what_another_process_changed_is_let_go_here(setup: Setup) -> None
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-async def test_a_hand_over_that_comes_late_changes_nothing_of_what_was_opened_here(
-    setup: Setup, is_stored: bool
+@pytest.mark.parametrize("change", [{"handed": True}, {"options": {"note": "late"}}], ids=["a hand-over", "a change"])
+async def test_what_comes_late_changes_nothing_of_what_was_opened_here(
+    setup: Setup, change: dict[str, Any], is_stored: bool
 ) -> None:
-    """Kafka was away, so the slot moved before the hand-over was stored, and now it comes: the client has been given
-    more here, which a commit without a body must cover."""
-    theirs = defined(by="other/0")
-    late = as_it_stands(theirs, handed=True)
+    """Kafka was away, so the slot moved before the record was stored, and now it comes: the client has been given more
+    here, which a commit without a body must cover, and may have changed what it reads."""
+    theirs = as_it_stands(defined(by="other/0"), epoch=4)
+    late = as_it_stands(theirs, **change)
     setup.store.assigned([SLOT])
     setup.store.records([record(theirs)])
     setup.store.caught_up([SLOT])
     setup.log.held = not is_stored  # of what is written here
-    opened, subscribed = (as_it_stands(theirs, by="me/0", options={"note": note}) for note in ("opened", "subscribed"))
-    await setup.store.change(opened)
+    opening = asyncio.ensure_future(setup.store.open(theirs))
     await settled()
+    assert opening.done() is is_stored
+    opened = opened_by("me/0", theirs, 5)
+    subscribed = as_it_stands(opened, options={"note": "subscribed"})
     setup.log.held = True
     await setup.store.change(subscribed)
     setup.store.records([record(late)])
@@ -270,22 +278,77 @@ async def test_a_hand_over_that_comes_late_changes_nothing_of_what_was_opened_he
     assert setup.store.find(KEY) == subscribed
     assert list(setup.store.idle(-1)) == [subscribed]
     assert setup.log.records[-1] == record(subscribed), "compaction must not keep the late one"
-    setup.store.records(setup.log.records[-1:])
+    setup.store.records(setup.log.records if not is_stored else setup.log.records[-1:])
     await settled()
-    assert (setup.watch.dropped, len(setup.log.records)) == ([], 3)
+    assert (setup.watch.dropped, len(setup.log.records)) == ([], 3 if is_stored else 2)
+    assert setup.store.find(KEY) == subscribed
+    assert await opening == opened
 
 
-async def test_of_a_hand_over_that_comes_late_nobody_believes_where_its_client_is(setup: Setup) -> None:
-    """It was opened here without a word in the log, since this process had it before that one."""
-    mine = defined()
+async def test_of_two_that_open_it_the_first_in_the_log_has_it(setup: Setup) -> None:
+    """The slot has moved on before either was stored: the one that is not the first is void for whoever reads it."""
+    theirs = as_it_stands(defined(by="other/0"), epoch=4)
     setup.store.assigned([SLOT])
-    setup.store.records([record(mine)])
+    setup.store.records([record(theirs)])
     setup.store.caught_up([SLOT])
-    for late in (as_it_stands(mine, by="other/0"), as_it_stands(mine, by="other/0", handed=True)):
-        setup.store.records([record(late)])
+    setup.log.held = True
+    opening = asyncio.ensure_future(setup.store.open(theirs))
     await settled()
-    assert setup.watch.dropped == [KEY] * 2
-    assert setup.store.find(KEY) == as_it_stands(mine, by="other/0")
+    first = opened_by("third/0", theirs, 5)
+    setup.store.records([record(first)])
+    setup.store.records(setup.log.records)
+    with pytest.raises(InstanceUnavailable):
+        await opening
+    await settled()
+    assert setup.store.find(KEY) == first
+    assert setup.log.records[-1] == record(first), "compaction must keep that"
+    setup.log.held = False
+    again = await setup.store.open(first)
+    assert (setup.store.find(KEY), again.epoch) == (again, 6)
+
+
+async def test_an_opening_that_was_never_stored_raises_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored when another process has opened the instance, it would count if its epoch were higher."""
+    monkeypatch.setattr(store, "_READ_BACK_S", 0.01)
+    setup.serve(SLOT)
+    await setup.store.create(as_it_stands(defined(), epoch=1))
+    setup.log.held = True
+    for _ in range(2):
+        (found,) = setup.store.idle(-1)
+        with pytest.raises(InstanceUnavailable):
+            await setup.store.open(found)
+        (found,) = setup.store.idle(-1)
+        assert found.epoch == 2
+
+
+async def test_a_hand_over_that_comes_late_is_believed_if_nobody_has_opened_it_since(setup: Setup) -> None:
+    theirs = as_it_stands(defined(by="other/0"), epoch=4)
+    late = as_it_stands(theirs, handed=True)
+    setup.store.assigned([SLOT])
+    setup.store.records([record(theirs)])
+    setup.store.caught_up([SLOT])
+    setup.store.records([record(late)])
+    assert setup.store.find(KEY) == late
+
+
+@pytest.mark.parametrize("how", ["handed over", "lost", "stood still"])
+async def test_a_change_is_not_confirmed_here_when_its_slot_has_gone(how: str) -> None:
+    """The next holder may have opened the instance before it was stored: that process is asked for it."""
+    setup = Setup(load(BUILTIN_KEYS), standstill_s=0.2 if how == "stood still" else math.inf)
+    setup.serve(SLOT)
+    await setup.store.create(mine := defined())
+    setup.log.stores = asyncio.Event()
+    changing = asyncio.ensure_future(setup.store.change(mine))
+    await settled()
+    if how == "handed over":
+        await setup.store.give_up([SLOT])
+    elif how == "lost":
+        setup.store.lost([SLOT])
+    else:
+        stand_still(0.5)
+    setup.log.stores.set()
+    with pytest.raises(Elsewhere):
+        await changing
 
 
 async def test_a_hand_over_in_time_is_believed(setup: Setup) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kafka_gateway.definitions import Definition, SlotKey
+from kafka_gateway.definitions import Definition, SlotKey, opened_by
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable
 from kafka_gateway.forwarding import Told
 from kafka_gateway.homes import Elsewhere
@@ -61,6 +61,11 @@ class Definitions:
         if (place := SlotKey(definition.group, definition.name)) in self.log.live:
             raise InstanceExists()
         self.log.live[place] = definition
+
+    async def open(self, definition: Definition) -> Definition:
+        opened = opened_by(self.process, definition, definition.epoch + 1)
+        await self.change(opened)
+        return opened
 
     async def change(self, definition: Definition) -> None:
         self.log.live[SlotKey(definition.group, definition.name)] = definition

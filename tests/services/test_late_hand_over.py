@@ -1,4 +1,4 @@
-"""A hand-over that Kafka stores when its slot is served by another node already (cluster.md §4.2)."""
+"""What Kafka stores of a node late, when another one has its slot already, or never (cluster.md §4.2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from kafka_gateway.cluster.ports import Process
 from kafka_gateway.cluster.store import SlotStore
+from kafka_gateway.errors import InstanceUnavailable
 from kafka_gateway.kafka.ports.slots import SlotRecord
+from kafka_gateway.messages import Reply, Request, Response
 from kafka_gateway.metrics.registry import Metrics
 from tests.services.conftest import V2, Rest, Start
 from tests.services.fake_kafka import FakeKafka
@@ -18,6 +22,21 @@ ALL = (0,)
 """There is one slot."""
 
 
+class OnNoNode:
+    """`Homes` of a node that reaches no other one: what is elsewhere is answered with 503."""
+
+    is_fixed = False
+
+    def elsewhere(self, method: str, path: str, area: str) -> int | None:
+        return None
+
+    def check_here(self, *key: str) -> None: ...
+    def follow(self, request: Request, response: Response) -> None: ...
+    def begin(self, request: Request, worker: int, told: object) -> None: ...
+    async def forward(self, request: Request, worker: int, after: object = None) -> Reply | None:
+        raise InstanceUnavailable()
+
+
 class Node:
     """A gateway with its slots, and its producer of definitions: what that sends is stored at once, or later."""
 
@@ -25,6 +44,7 @@ class Node:
         self.rest = rest
         self.log = log
         self.readers = readers
+        rest.gateway.homes = OnNoNode()  # type: ignore[assignment]
         self.unsent: list[tuple[SlotRecord, asyncio.Future[list[Any]]]] = []
         self.reaches_kafka = True
         self.store = SlotStore(Process("test", f"gw-{number}/0", "1"), "instances", lambda: self, self)  # type: ignore[arg-type,return-value]
@@ -67,17 +87,39 @@ class Node:
         giving.cancel()  # its time is over
         await asyncio.wait([giving])
 
+    def end(self) -> None:
+        """As SIGKILL does: what was not stored never is."""
+        self.readers.remove(self.store)
+        self.unsent.clear()
+        self.store.lost(ALL)
 
-async def test_a_commit_without_a_body_covers_what_came_before_the_late_word(start: Start, fake: FakeKafka) -> None:
-    log: list[SlotRecord] = []
-    readers: list[SlotStore] = []
-    one, other = (Node(number, start(), log, readers) for number in range(2))
-    one.serve()
+
+class Nodes:
+    """They come one after the other."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.log: list[SlotRecord] = []
+        self.readers: list[SlotStore] = []
+
+    def make(self) -> Node:
+        made = Node(len(self.readers), self.start(), self.log, self.readers)
+        made.serve()
+        return made
+
+
+@pytest.fixture
+def nodes(start: Start) -> Nodes:
+    return Nodes(start)
+
+
+async def test_a_commit_without_a_body_covers_what_came_before_the_late_word(nodes: Nodes, fake: FakeKafka) -> None:
+    one = nodes.make()
     path = await one.rest.instance(name="c", auto_commit_enable="false")
     assert (await one.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)).status == 204
     one.reaches_kafka = False
     await one.give_up()
-    other.serve()
+    other = nodes.make()
     await other.rest.produce("u", {"value": 1})
     assert [each["value"] for each in (await other.rest.read(path)).body] == [1]
     one.deliver()
@@ -85,3 +127,45 @@ async def test_a_commit_without_a_body_covers_what_came_before_the_late_word(sta
     assert (await other.rest.post(f"{path}/offsets", b"", V2)).status == 200
     assert fake.committed["g", "u", 0][0] == 1
     assert (await other.rest.read(path)).body == []
+
+
+async def test_who_opens_an_instance_returns_nothing_before_that_is_stored(nodes: Nodes, fake: FakeKafka) -> None:
+    """Else the one behind a node that was killed before would believe the hand-over to that node, and answer a commit
+    without a body with 200 that covers nothing of what the client has got."""
+    one = nodes.make()
+    path = await one.rest.instance(name="c", auto_commit_enable="false")
+    assert (await one.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)).status == 204
+    await one.give_up()
+    other = nodes.make()
+    other.reaches_kafka = False
+    await other.rest.produce("u", {"value": 1})
+    reading = asyncio.ensure_future(other.rest.read(path))
+    await settled()
+    returned = [each["value"] for each in (await reading).body] if reading.done() else []
+    other.end()
+    third = nodes.make()
+    committed = (await third.rest.post(f"{path}/offsets", b"", V2)).status
+    covered = fake.committed.get(("g", "u", 0), (0, ""))[0]
+    assert committed != 200 or covered == len(returned), "what it has got, it has committed"
+    assert returned == []
+    assert [each["value"] for each in (await third.rest.read(path)).body] == [1]
+    assert (await reading).status == 503
+
+
+async def test_a_change_that_comes_late_takes_nothing_back(nodes: Nodes) -> None:
+    """The client has asked for something else meanwhile, of the node that has the instance now."""
+    one = nodes.make()
+    path = await one.rest.instance(name="c")
+    one.reaches_kafka = False
+    changing = asyncio.ensure_future(one.rest.post(f"{path}/subscription", {"topics": ["t"]}, V2))
+    await settled()
+    one.store.lost(ALL)
+    other = nodes.make()
+    assert (await other.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)).status == 204
+    one.deliver()
+    assert (await changing).status == 503, "it did not count"
+    await settled()
+    assert (await other.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+    other.end()
+    third = nodes.make()
+    assert (await third.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
