@@ -33,6 +33,9 @@ log = logging.getLogger("gateway.workers")
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): pid, uid, gid."""
 
+_GATHERED_MAX: Final = 64 * 1024
+"""Bytes of frames that wait for the end of a turn of the event loop."""
+
 SILENT: Final = "no sign of life"
 """The kind of trouble with a process of which nothing is heard, for `StateLog`."""
 NOBODYS: Final = contextvars.Context()
@@ -82,6 +85,10 @@ class Wire(asyncio.Protocol):
         self._judge = judge
         self._is_met = False
         self._frames = FrameReader(HELLO_MAX)
+        self._gathered: list[bytes] = []
+        """Frames of this turn of the event loop, which leave in one write: each write is a call of the system, and
+        wakes the other process up."""
+        self._gathered_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.heard_at = self.said_at = self._loop.time()
@@ -156,6 +163,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._gathered.clear()
         self._outgoing.clear()
         self._arriving.clear()
         if not self.ready.done():
@@ -165,16 +173,31 @@ class Wire(asyncio.Protocol):
         self.lost()
 
     def send(self, head: Head, content: bytes = b"") -> None:
-        """Sends a frame, and a long content behind it in pieces; nothing happens if the connection is lost. FrameError:
-        see ``frame``."""
+        """Sends a frame, and a long content behind it in pieces, together with whatever else is sent in this turn of
+        the event loop; nothing happens if the connection is lost. FrameError: see ``frame``."""
         if len(content) > PIECE_MAX:
             self._send_long(head, content)
             return
         data = frame(head, content)
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            self.said_at = self._loop.time()
-            transport.write(data)
+        if self._transport is None:
+            return
+        self.said_at = self._loop.time()
+        gathered = self._gathered
+        if not gathered:
+            self._gathered_bytes = 0
+            self._loop.call_soon(self._flush, context=NOBODYS)
+        gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes > _GATHERED_MAX:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Writes what was gathered, if that has not been done meanwhile."""
+        gathered, transport = self._gathered, self._transport
+        if gathered and transport is not None:
+            if not transport.is_closing():
+                transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+            gathered.clear()
 
     def _send_long(self, head: Head, content: bytes) -> None:
         if not isinstance(head, Long):
@@ -185,6 +208,7 @@ class Wire(asyncio.Protocol):
             self._outgoing.add(head.id, content)
 
     def _write_piece(self, id: int, piece: memoryview) -> None:
+        self._flush()
         if self._transport is not None and not self._transport.is_closing():
             self.said_at = self._loop.time()
             self._transport.write(frame(More(id), piece))
@@ -211,12 +235,14 @@ class Wire(asyncio.Protocol):
         self.close()
 
     def close(self) -> None:
-        """Ends the connection at once; what has not left is lost."""
+        """Ends the connection at once; what the system does not take now is lost."""
+        self._flush()
         if self._transport is not None:
             self._transport.abort()
 
     def finish(self) -> None:
         """Ends the connection when what was sent has left."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 
