@@ -130,9 +130,13 @@ class RequestsAtOnce:
         group.begun.append((request, answered))
         return True
 
-    def forward(self, request: Request, answered: Callable[[Reply | None], None]) -> ForwardedAtOnce | None:
-        """Has another process answer the request, if it is another one's and can be asked at once; else nothing has
-        happened, and it is for ``begin`` or ``Gateway.dispatch``. Its client leaves by ``cancel`` of the answer.
+    def forward(
+        self, request: Request, worker: int, answered: Callable[[Reply | None], None]
+    ) -> ForwardedAtOnce | None:
+        """Has the process at that home answer the request (`Forwarder.elsewhere`), if it can be asked at once; else
+        nothing has happened, and it is for ``begin`` or ``Gateway.dispatch``. The session is open, and its proof
+        counts. Its client leaves by ``cancel`` of the answer, or with its session, if that stays
+        (`Session.keep_open`).
 
         ``answered`` gets the reply, once, in another turn of the event loop, and None in place of one that was
         cancelled. It may have a stream for a body, and something to settle.
@@ -141,12 +145,10 @@ class RequestsAtOnce:
         if (
             homes is None
             or not self.enabled
-            or (worker := homes.elsewhere(request.method, request.path, request.area)) is None
             or (gateway.stopping and not request.begun)
             or gateway.entrusted.ended
             or gateway.memory.used_up
             or not session.proven
-            or session.proof  # with its end the request would have to end, and somebody to be told
             or gateway.tells_caller
             or gateway.running >= gateway.requests_max
         ):

@@ -35,18 +35,25 @@ class Kernel(Protocol):
 
 
 class ForwardedAtOnce:
-    """One of them. It counts as a request at work until it is answered or cancelled."""
+    """One of them. It counts as a request at work until it is answered or cancelled.
 
-    __slots__ = ("_answered", "_gateway", "_goes_on", "_is_over", "_request", "_sent", "_started", "_way")
+    With the end of a proven session it is answered with the reason, and with that of one that stays it is cancelled.
+    """
+
+    __slots__ = ("_answered", "_gateway", "_goes_on", "_is_held", "_is_over", "_request", "_sent", "_started", "_way")
 
     _sent: Sent
 
     def __init__(self, gateway: Kernel, request: Request, way: Way, answered: Callable[[Reply | None], None]) -> None:
-        self._gateway, self._request, self._way, self._answered = gateway, request, way, answered
+        self._gateway, self._request, self._way = gateway, request, way
+        self._answered: Callable[[Reply | None], None] | None = answered
         self._started = time.perf_counter()
         self._goes_on: asyncio.Task[Reply] | None = None
         """In ``Gateway.dispatch``, if the process does not answer."""
         self._is_over = False
+        session = request.session
+        self._is_held = bool(session.proof) or session.on_close is not None
+        """Whether the session tells of its end."""
 
     def sent(self, sent: Sent) -> ForwardedAtOnce:
         """From now on it may be told."""
@@ -55,6 +62,8 @@ class ForwardedAtOnce:
         gateway.entrusted.sent.add(sent)
         gateway.running += 1
         self._way.running += 1
+        if self._is_held:
+            self._request.session.waiting |= {self}
         return self
 
     def told(self, outcome: Reply | ServiceError | Unanswered) -> None:
@@ -89,6 +98,15 @@ class ForwardedAtOnce:
             self._end(None, None)
         asyncio.get_running_loop().call_soon(self._hand_out, None)
 
+    def fail(self, error: ServiceError) -> None:
+        """The client's proof has ended: it is told so; by ``dispatch``, where that has the request."""
+        if self._goes_on is None:
+            self._sent.fail(error)
+
+    def leave(self) -> None:
+        """The session is over, and with it all that it has open."""
+        self.cancel()
+
     async def _go_on(self, after: Unanswered) -> Reply:
         # ``dispatch`` counts it in its place, before anything else can run.
         self._is_over = True
@@ -106,7 +124,12 @@ class ForwardedAtOnce:
         self._gateway.leave(self._request, self._way, plan, reply, self._started)
 
     def _hand_out(self, reply: Reply | None) -> None:
+        answered, self._answered = self._answered, None
+        if answered is None:  # the client has left, and the session ends as well
+            return
+        if self._is_held:
+            self._request.session.waiting -= {self}
         try:
-            self._answered(reply)
+            answered(reply)
         except Exception:
             log.exception("the reply to a request of %s could not be handed out", self._request.session.transport)

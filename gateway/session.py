@@ -261,6 +261,9 @@ class Session:
                 await asyncio.wait(self.unsaid, timeout=_LAST_WORD_S)
         if self.on_close is not None:
             self.on_close(reason)
+        for waiting in self.waiting:
+            if (leave := getattr(waiting, "leave", None)) is not None:  # there is no task that could be cancelled
+                leave()
         current = asyncio.current_task()
         tasks = [task for task in self.tasks if task is not current]
         for task in tasks:

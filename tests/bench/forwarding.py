@@ -111,8 +111,12 @@ def read_without_a_task(gateway: Gateway, session: Session, consumer: FakeConsum
 
     async def run() -> None:
         consumer.assigned[TopicPartition("orders", 0)] = RECORDS
+        request = _read(session)
+        assert gateway.homes is not None
+        home = gateway.homes.elsewhere(request.method, request.path, request.area)
+        assert home is not None
         answered: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-        assert gateway.at_once.forward(_read(session), answered.set_result) is not None
+        assert gateway.at_once.forward(request, home, answered.set_result) is not None
         reply = await answered
         assert reply is not None
         assert (reply.status, reply.body) == (200, b"[]")

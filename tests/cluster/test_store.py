@@ -692,7 +692,7 @@ class Client:
         self.gateway.homes = setup.homes
         setup.homes.elsewhere = lambda *_: HASH  # type: ignore[method-assign]
         self.request = request(method)
-        self.begun = self.gateway.at_once.forward(self.request, self.replies.append)
+        self.begun = self.gateway.at_once.forward(self.request, HASH, self.replies.append)
 
     async def reply(self) -> Reply | None:
         while not self.replies:  # noqa: ASYNC110  # it waits for nothing but the loop
@@ -776,7 +776,7 @@ async def test_what_waits_without_a_task_is_answered_when_a_node_ends(setup: Set
     assert b"50303" in reply.body
 
 
-@pytest.mark.parametrize("why", ["proof", "traced", "stopping", "full", "memory", "ended", "held"])
+@pytest.mark.parametrize("why", ["unproven", "traced", "stopping", "full", "memory", "ended", "held"])
 async def test_what_may_have_to_wait_needs_a_task(setup: Setup, why: str) -> None:
     gateway = setup.gateway
     if why != "held":
@@ -786,12 +786,11 @@ async def test_what_may_have_to_wait_needs_a_task(setup: Setup, why: str) -> Non
     gateway.requests_max = 0 if why == "full" else 10
     gateway.memory.used_up = why == "memory"
     gateway.entrusted.ended = why == "ended"
-    if why == "proof":
+    if why == "unproven":
         made = request()
-        made.session.proof = {"authorization": "Basic YQ=="}
+        made.session.proven = False
         gateway.homes = setup.homes
-        setup.homes.elsewhere = lambda *_: HASH  # type: ignore[method-assign]
-        assert gateway.at_once.forward(made, lambda _: None) is None
+        assert gateway.at_once.forward(made, HASH, lambda _: None) is None
     else:
         assert Client(setup).begun is None
     assert (setup.others.asked, gateway.running) == ([], 0)

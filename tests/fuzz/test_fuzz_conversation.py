@@ -76,6 +76,9 @@ class Heard:
     async def written(self) -> None:
         return None
 
+    def has_written(self) -> bool:
+        return True
+
     def hold(self) -> None:
         return None
 

@@ -91,6 +91,9 @@ class HttpChannel:
     async def written(self) -> None:
         await self.send_queue.drain()
 
+    def has_written(self) -> bool:
+        return self.send_queue.is_written
+
     def hold(self) -> None:
         """Does nothing: further requests of this client wait for ``room``."""
 

@@ -76,6 +76,9 @@ class PolledChannel(HttpChannel):
         if self.send_queue.closed:
             raise ConnectionResetError("the client left")
 
+    def has_written(self) -> bool:
+        return not self.send_queue.closed
+
     def _check_again(self) -> None:
         self._checked = False
 

@@ -92,9 +92,14 @@ class SendQueue:
             self._messages.extendleft(reversed(out))
             _wake(self._filled)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether all that has been put is written."""
+        return self._done_count == self._put_count
+
     async def drain(self) -> None:
         """Returns when all that has been put is written; ConnectionResetError if it will not be."""
-        if self._done_count == self._put_count:
+        if self.is_written:
             return
         if self.closed:
             raise ConnectionResetError("the client left")

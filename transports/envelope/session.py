@@ -29,6 +29,7 @@ from kafka_gateway.stream import Acknowledged, Feed, Payload, ReplyInParts, Stre
 from kafka_gateway.transports.envelope import codec as envelope
 from kafka_gateway.transports.envelope.channel import Channel
 from kafka_gateway.transports.envelope.codec import Envelope, Form, InvalidMessage
+from kafka_gateway.transports.envelope.forwarded import Own, forward
 from kafka_gateway.transports.envelope.identities import Identities
 from kafka_gateway.transports.envelope.known_requests import Known, KnownRequests
 from kafka_gateway.transports.envelope.replying import reply as reply_messages
@@ -83,6 +84,7 @@ class EnvelopeSession:
         "_settings",
         "_text_only",
         "_unanswered",
+        "_unbegun",
         "_vacancy",
         "_wrap",
     )
@@ -119,7 +121,9 @@ class EnvelopeSession:
         self._holds = False
         """Whether the channel is held, because so much is at work."""
         self._changing = 0
-        """Tasks at work on requests that change something."""
+        """Requests that change something, and that a task or another process is at work on."""
+        self._unbegun = 0
+        """Tasks that have not run yet."""
         self._unanswered = Unanswered(lambda request: waits(gateway.router, request.method, request.path))
         self._acknowledged: dict[bytes | None, Acknowledged] | None = None
         """Streams whose clients may acknowledge, by the id of their requests."""
@@ -209,17 +213,25 @@ class EnvelopeSession:
             self._channel.hold()
             self._holds = True
         # Session.spawn costs more: it has the loop call it back at the end of every task.
-        own: list[asyncio.Task[None]] = []  # asyncio.current_task() takes longer than all of this
-        task = self._loop.create_task(self._serve(request, part, own))
-        own.append(task)
-        session.tasks.add(task)
+        own: Own = []  # asyncio.current_task() takes longer than all of this
         if part.method in _READING:
             self._unanswered.begin_read(id(own), request)
+        else:
+            self._unanswered.begin()
+            self._changing += 1
+        # What came before goes first: no task may be about to begin.
+        if not self._unbegun and body is None and forward(self, self._gateway, self._channel, request, part, own):
             return
-        self._unanswered.begin()
-        self._changing += 1
-        if body is None and part.headers is None:
+        self.go_on(request, part, own)
+        if body is None and part.headers is None and part.method not in _READING:
             self._known.remember(part, request)
+
+    def go_on(self, request: Request, part: Envelope, own: Own, reply: Reply | None = None) -> None:
+        """Has a task serve the request, or send what another process has answered."""
+        self._unbegun += 1
+        task = self._loop.create_task(self._serve(request, part, own, reply))
+        own.append(task)
+        self._session.tasks.add(task)
 
     # --- requests without a task (gateway/at_once.py) ---------------------------------------------------------------
 
@@ -266,38 +278,39 @@ class EnvelopeSession:
                     self._channel.send(message, self._binary)
                 else:
                     self.send(message)
-                if self._access.enabled:
-                    self._log(self._session, part, reply, len(body), started)
+                self.log(self._session, part, reply, len(body), started)
         finally:
             self._leave()
             self._unanswered.end()
 
-    async def _serve(self, request: Request, part: Envelope, own: list[asyncio.Task[None]]) -> None:
+    async def _serve(self, request: Request, part: Envelope, own: Own, reply: Reply | None = None) -> None:
+        self._unbegun -= 1
         started = time.perf_counter() if self._access.enabled else 0.0
         holds_place = True
         changes = is_change = part.method not in _READING
         try:
             try:
-                if request.method == "PUT" and request.path == self._settings.renewal_path:
+                if reply is not None:
+                    pass  # it was let in
+                elif request.method == "PUT" and request.path == self._settings.renewal_path:
                     await self._renew(request)
                     self.reply(Reply(204, "", b""), b"", part)
                     return
-                if part.headers is not None or request.session.principal.until < time.monotonic():
+                elif part.headers is not None or request.session.principal.until < time.monotonic():
                     request.session = await self._identities.of(request)
             except Exception as error:
                 self._refuse(error, part)
                 return
-            reply = await self._gateway.dispatch(request)
+            if reply is None:
+                reply = await self._gateway.dispatch(request)
             if isinstance(reply.body, bytes):
                 if reply.settle is None:
                     sent = self.reply(reply, reply.body, part, request.method)
                 else:
                     sent = await self._reply_and_settle(reply, reply.body, part, request.method, reply.settle)
-                if self._access.enabled:
-                    self._log(request.session, part, reply, sent, started)
+                self.log(request.session, part, reply, sent, started)
                 return
-            if self._access.enabled:
-                self._log(request.session, part, reply, 0, started)
+            self.log(request.session, part, reply, 0, started)
             holds_place = False
             self._leave()
             if changes and not isinstance(reply.body, ReplyInParts):
@@ -317,6 +330,15 @@ class EnvelopeSession:
                 request.body.drop()
             self._changing -= is_change
             self._session.tasks.discard(own[0])
+
+    def over(self, part: Envelope, own: Own) -> None:
+        """A request is answered that had no task, or its client has left."""
+        self._leave()
+        if part.method in _READING:
+            self._unanswered.end_read(id(own))
+        else:
+            self._unanswered.end()
+            self._changing -= 1
 
     def _leave(self) -> None:
         self._running -= 1
@@ -453,9 +475,11 @@ class EnvelopeSession:
         finally:
             outlet.release()
 
-    def _log(self, session: Session, part: Envelope, reply: Reply, sent: int, started: float) -> None:
-        facts = reply.facts(len(part.content))
-        self._access.finish(session, part.method, part.path, started, reply.status, sent, facts)
+    def log(self, session: Session, part: Envelope, reply: Reply, sent: int, started: float) -> None:
+        """The line of the access log for a request that is answered."""
+        if self._access.enabled:
+            facts = reply.facts(len(part.content))
+            self._access.finish(session, part.method, part.path, started, reply.status, sent, facts)
 
     async def settle(self, questions: bool) -> None:
         """Returns when the client, which sends nothing any more, has been told what became of what it asked for.

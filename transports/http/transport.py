@@ -217,7 +217,7 @@ class HttpTransport(Transport):
         if not self._dispatches:
             return False
         homes = gateway.homes
-        if homes is not None and homes.elsewhere(known.method, known.path, "") is not None:
+        if homes is not None and (worker := homes.elsewhere(known.method, known.path, "")) is not None:
             asked = Request(
                 session,
                 known.method,
@@ -230,7 +230,7 @@ class HttpTransport(Transport):
                 one_reply=True,
                 settles=True,
             )
-            return gateway.at_once.forward(asked, answered) or False
+            return gateway.at_once.forward(asked, worker, answered) or False
         if not known.length:
             return False
         plan, at_once = known.plan, gateway.at_once

@@ -223,6 +223,12 @@ class OutgoingFrames:
         if self._transport.is_closing():
             raise ConnectionResetError("the client left")
 
+    def has_written(self) -> bool:
+        """Whether ``written`` would return at once."""
+        if self._out_bytes:
+            self._flush()
+        return not self._protocol.writing_paused and not self._transport.is_closing()
+
     @property
     def quiet_s(self) -> float:
         """Seconds since the last message was sent."""
