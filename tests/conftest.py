@@ -132,6 +132,9 @@ SHORT = frozenset({"cluster", "codecs", "services", "unit"})
 beside the others, which wait most of their time; the rest comes last, where it keeps all workers busy to the end."""
 
 
+_NOT_BESIDE = ("broker", "slow", "embedded", "timing", "alone", "cluster")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Files of which no test would be chosen need not be read: half of what `bin/test quick` would begin with."""
     if collection_path.suffix != ".py":
@@ -151,7 +154,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _is_for_full_only(item.path):
             item.add_marker(pytest.mark.slow)
         short = not SHORT.isdisjoint(item.path.parts)
-        if short and not any(map(item.get_closest_marker, ("broker", "slow", "embedded", "timing", "alone", "cluster"))):
+        if short and not any(map(item.get_closest_marker, _NOT_BESIDE)):
             item.add_marker(pytest.mark.beside)
     items.sort(key=lambda item: not SHORT.isdisjoint(item.path.parts))
 
@@ -159,6 +162,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if not session.config.option.collectonly:
         fetching.begin(session.items)
+    # A collector that walks thousands of tests takes a third of a second each time, of whichever test is running.
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -356,7 +356,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     logging.captureWarnings(False)
     sys.setswitchinterval(interval)
     sys.setrecursionlimit(deepest)
-    gc.unfreeze()
     gc.set_threshold(*thresholds)
     gc.enable() if collects else gc.disable()
     for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:

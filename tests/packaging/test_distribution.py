@@ -207,9 +207,10 @@ def pythons() -> Iterator[tuple[str, str]]:
 def test_other_pythons(built: tuple[Path, Path], tmp_path: Path, wanted: str, python: str) -> None:
     """It installs from wheels alone, serves, stores a record, and stops in order."""
     environment = tmp_path / "environment"
-    subprocess.run([python, "-m", "venv", str(environment)], check=True)
-    pip = [str(environment / "bin/pip"), "install", "--quiet", "--no-compile", "--only-binary", ":all:"]
-    subprocess.run([*pip, str(built[0])], check=True, timeout=250, env=tool_environment())
+    subprocess.run([python, "-m", "venv", "--without-pip", str(environment)], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "install", "--quiet"]
+    options = ["--no-compile", "--only-binary", ":all:"]
+    subprocess.run([*pip, *options, str(built[0])], check=True, timeout=250, env=tool_environment())
     script = tmp_path / "serve.py"
     script.write_text(SERVE)
     done = subprocess.run(
