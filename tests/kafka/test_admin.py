@@ -203,6 +203,18 @@ def test_clients_of_the_gateways_own_wait_for_less(most_ms: int, answer_ms: int,
 
 
 @pytest.mark.parametrize(
+    ("operator", "pushes"),
+    [([], False), (["consumer.enable.metrics.push=true"], "true"), (["client.enable.metrics.push=true"], "true")],
+)
+def test_consumers_push_metrics_to_kafka_only_where_that_is_wanted(operator: list[str], pushes: object) -> None:
+    """There are many of them, and what they keep for it is more than all else of them."""
+    clients = ClientFactory(load(BUILTIN_KEYS, overrides=["bootstrap.servers=127.0.0.1:1", *operator]))
+    settings = ConsumerSettings("g", "c")
+    assert clients.consumer_config(settings)["enable.metrics.push"] == pushes
+    clients.consumer(settings).close()  # librdkafka takes it
+
+
+@pytest.mark.parametrize(
     ("operator", "chosen_ms", "session_ms"),
     [
         ([], 0, 8000),
