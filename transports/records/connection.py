@@ -117,10 +117,10 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
         self._feed.connect(self, self._over)
 
     def write(self, event: Payload) -> bool:
-        frames = event.frames
-        frame: bytes | None = frames.get(self._frame)
-        if frame is None:
-            frame = frames[self._frame] = self._frame(event)
+        try:
+            frame: bytes = event.frames[self._frame]
+        except KeyError:
+            frame = event.frames[self._frame] = self._frame(event)
             if event.error is not None:
                 self.error = event.error
         transport = self.transport
@@ -128,8 +128,9 @@ class FeedConnection(ClientWriter, asyncio.Protocol):
             return False
         transport.write(frame)
         self.written_bytes += len(frame)
-        if self._stall_check is not None:
-            self._fill()
+        if self._stall_check is None:  # nothing waits
+            return True
+        self._fill()
         return not self.is_full
 
     def beat(self) -> None:

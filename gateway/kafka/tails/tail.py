@@ -307,16 +307,18 @@ class Cohort:
 
     def _give(self, batch: TailBatch) -> None:
         self.giving = batch
-        given = 0
-        for tail in list(self.tails):
+        tails = list(self.tails)
+        given = len(tails)
+        for tail in tails:
             # One that was paused or closed by what another's listener did keeps its place in front of this batch.
             if tail.cohort is self:
                 tail.last = batch
-                given += 1
                 try:
                     tail.listener.records(batch)
                 except Exception:
                     tail.broken()
+            else:
+                given -= 1
         self.giving = None
         if self.consumed is not None:
             records = batch.records
