@@ -56,10 +56,11 @@ RecordsEncoder = Callable[[Sequence[ConsumedRecord]], bytes]
 class RecordBatch:
     """One run of consumed records. It keeps what is found out about it: a hundred sockets get the very same one."""
 
-    __slots__ = ("_last_offsets", "_next_offsets", "payloads", "records", "size_bytes")
+    __slots__ = ("_last_offsets", "_next_offsets", "count", "payloads", "records", "size_bytes")
 
     def __init__(self, records: Sequence[ConsumedRecord], size_bytes: int) -> None:
         self.records = records
+        self.count = len(records)
         self.size_bytes = size_bytes
         self.payloads: dict[RecordsEncoder, bytes] = {}
         """What `encode` has made. To look here first costs half of a call."""

@@ -212,10 +212,10 @@ class _TracedReader(_Reads):
 class _TracedListener(_Reads):
     """Of a member, a group, or a tail: whatever has ``records``."""
 
-    def records(self, batch: Any) -> None:
+    def records(self, batch: Any) -> Any:
         found = getattr(batch, "records", batch)  # RecordBatch, TailBatch, or the records themselves
         self._received(getattr(found, "records", found), "process")
-        self._inner.records(batch)
+        return self._inner.records(batch)
 
 
 class _TracedTails(_Before):

@@ -147,24 +147,24 @@ class Follower:
 
     # --- what the member calls ----------------------------------------------------------------------------------------
 
-    def records(self, batch: RecordBatch) -> None:
+    def records(self, batch: RecordBatch) -> bool:
         listener = self._listener
         if listener is None:
-            return
-        self._counters.records += len(batch.records)
+            return False
+        self._counters.records += batch.count
         if self._is_plain:
-            listener.records(batch)
-            return
+            return listener.records(batch)
         if self._stack is not None:
             self._stack.add(batch.records, self._loop.time())
             self._counters.uncommitted = len(self._stack)
             if self._stack.full:
                 self._stack_full = True
                 self.member.pause()
-        listener.records(batch)
+        left = listener.records(batch)
         if self._rate is not None:
             self._rate.spend(len(batch))
             self._allow()
+        return left and self._stack is None
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         if self._stack is not None:

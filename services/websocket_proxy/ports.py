@@ -79,9 +79,9 @@ class RecordSender(Protocol):
 
 
 class RecordListener(Protocol):
-    def records(self, batch: RecordBatch) -> None:
-        """Takes the next records, to be encoded with the request's encoder. When they have left, the listener calls
-        ``RecordFollower.written``."""
+    def records(self, batch: RecordBatch) -> bool:
+        """Takes the next records, to be encoded with the request's encoder. Whether they have left this process
+        already; if not, the listener calls ``RecordFollower.written`` when they have."""
 
     def failed(self, error: ServiceError) -> None:
         """No more records come: one of them does not fit the format, or Kafka refuses (§3.7)."""

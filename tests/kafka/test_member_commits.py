@@ -32,10 +32,13 @@ class Group:
         self.numbers = cluster.numbers
         self.consumer: SimulatedConsumer
         self.batches: list[RecordBatch] = []
+        self.commits = False
+        """Whether batches are to be committed as soon as they have been handed on."""
         self.taken: list[TopicPartition] = []
 
-    def records(self, batch: RecordBatch) -> None:
+    def records(self, batch: RecordBatch) -> bool:
         self.batches.append(batch)
+        return self.commits
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         self.taken += partitions
@@ -90,6 +93,13 @@ async def group() -> AsyncIterator[Group]:
 async def test_a_batch_commits_all_its_partitions_behind_their_last_records(group: Group) -> None:
     await group.assign(FIRST, SECOND)
     group.member.commit_batch(await group.batch({FIRST: 3, SECOND: 2}))
+    await group.committed({FIRST: 3, SECOND: 2})
+
+
+async def test_what_has_left_when_it_is_handed_on_is_committed_without_another_word(group: Group) -> None:
+    group.commits = True
+    await group.assign(FIRST, SECOND)
+    await group.batch({FIRST: 3, SECOND: 2})
     await group.committed({FIRST: 3, SECOND: 2})
 
 

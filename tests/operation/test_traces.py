@@ -13,10 +13,12 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -24,7 +26,10 @@ from opentelemetry.trace import SpanKind
 
 from kafka_gateway.assembly.app import App
 from kafka_gateway.config import ConfigError
+from kafka_gateway.kafka.ports.consuming import ConsumerSettings
+from kafka_gateway.records import RecordBatch
 from kafka_gateway.tracing import provider
+from kafka_gateway.tracing.kafka import TracedKafka
 from tests.gateway_process import GatewayProcess
 from tests.operation.scraped import OPENMETRICS
 from tests.transports.conftest import gateway
@@ -153,6 +158,19 @@ async def test_a_broken_parent_is_none(spans: InMemorySpanExporter, broken: str)
             if reply.status == 200:
                 (server,) = by_name(spans, "GET /topics")
                 assert server.parent is None
+
+
+async def test_what_a_listener_answers_its_member_is_heard() -> None:
+    """Whether a batch may be committed now."""
+
+    class Inner:
+        async def member(self, settings: ConsumerSettings, topic: str, listener: object) -> object:
+            return listener
+
+    listener = SimpleNamespace(records=lambda batch: batch.count == 0)
+    traced: Any = TracedKafka(Inner(), trace.NoOpTracer())
+    heard = await traced.member(ConsumerSettings("g", "c"), "t", listener)
+    assert heard.records(RecordBatch((), 0)) is True
 
 
 def test_off_means_not_imported() -> None:

@@ -144,7 +144,8 @@ class FakeMember(_Share):
                 self._left -= len(records)
                 batch = RecordBatch(records, 0)
                 batch.encode(self._encoder)
-                self._listener.records(batch)
+                if self._listener.records(batch):
+                    self.commit_batch(batch)
 
     def pause(self) -> None:
         self._left = 0

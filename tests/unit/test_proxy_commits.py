@@ -156,17 +156,16 @@ async def test_records_count_as_sent_in_their_order_once_they_have_left() -> Non
     client = Client()
     _, conversation, sent = records_to(client)
     first, second, third, fourth = (batch_of(each) for each in (b"1", b"22", b"3", b"4"))
-    conversation.records(first)
-    assert sent.batches == [first]
+    assert conversation.records(first)
     client.waiting_bytes = 2
-    conversation.records(second)
-    assert sent.batches == [first]
+    assert not conversation.records(second)
+    assert sent.batches == []
     client.waiting_bytes = 1
-    conversation.records(third)
-    assert sent.batches == [first, second]
+    assert not conversation.records(third)
+    assert sent.batches == [second]
     client.waiting_bytes = 0
-    conversation.records(fourth)
-    assert sent.batches == [first, second, third, fourth]
+    assert not conversation.records(fourth)
+    assert sent.batches == [second, third, fourth]
     assert client.written == [b"1", b"22", b"3", b"4"]
     conversation.stop()
 
@@ -178,7 +177,7 @@ async def test_records_behind_the_close_frame_or_for_a_lost_connection_do_not_co
     socket.close(CloseReason(1001, ""))
     await client.wrote.wait()
     (close,) = client.written
-    conversation.records(batch_of(b"1"))
+    assert not conversation.records(batch_of(b"1"))
     assert (client.written, sent.batches) == ([close], [])
     client.feed_data((WSMsgType.CLOSE, 1001, ""), 0)
     await running
@@ -187,6 +186,6 @@ async def test_records_behind_the_close_frame_or_for_a_lost_connection_do_not_co
     client = Client()
     _, conversation, sent = records_to(client)
     client.closing = True
-    conversation.records(batch_of(b"1"))
+    assert not conversation.records(batch_of(b"1"))
     assert (client.written, sent.batches) == ([], [])
     conversation.stop()

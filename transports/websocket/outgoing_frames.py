@@ -150,21 +150,21 @@ class OutgoingFrames:
         everything has left this process by now."""
         if self._ended:
             return _NEVER
-        writer, transport = self._writer, self._transport
+        transport = self._transport
         self._sent_at = self._loop.time()
         if self._out:
             self._out.append(frames)
             self._out_bytes += len(frames)
             self._flush()
         else:
-            writer.written_bytes += len(frames)
+            self._writer.written_bytes += len(frames)
             if not transport.is_closing():
                 transport.write(frames)
         if not transport.get_write_buffer_size() and not transport.is_closing():
             return ALL_GONE
         if self._protocol.writing_paused:
             self._behind()
-        return writer.written_bytes
+        return self._writer.written_bytes
 
     def gone(self, mark: int) -> bool:
         """Whether everything up to the mark has left this process; never once the connection is lost."""

@@ -342,18 +342,17 @@ class ConsumeConversation:
         else:
             self._socket.release()
 
-    def records(self, batch: RecordBatch) -> None:
+    def records(self, batch: RecordBatch) -> bool:
         mark = self._socket.send_frames(batch.payloads.get(self._encoder) or batch.encode(self._encoder))
         if mark == ALL_GONE and not self._leaving:
-            if self._auto_commit:
-                self._follower.written(batch)
-            return
+            return True
         if self._auto_commit:
             self._leaving.append((mark, batch))
             self._confirm()
         if self._socket.congested:
             self._follower.pause()
             self._socket.on_room(self._go_on)
+        return False
 
     def failed(self, error: ServiceError) -> None:
         log.warning("a consume socket is closed: %s", error.message)

@@ -40,6 +40,7 @@ _FED_S = 0.2
 _WORD_S = 0.02
 """How long such a one waits for word of a commit by an interval before it looks."""
 _ACTIVE_S = 1.0
+_UNBOUNDED = math.inf
 _SLICE_S = 0.05
 _COMMIT_AGAIN_S = 0.5
 _COMMIT_LATE_S, _COMMIT_EACH_S = 0.25, 0.0025
@@ -286,7 +287,8 @@ class KafkaMember:
             counts = self._counts = self._find_counts()
         counts[0] += len(batch.records)
         counts[1] += batch.size_bytes
-        self._listener.records(batch)
+        if self._listener.records(batch):
+            self.commit_batch(batch)
 
     def _fail(self, failure: ServiceError) -> None:
         self._left = 0
@@ -297,11 +299,15 @@ class KafkaMember:
 
     def _take_fed(self, batch: RecordBatch, now: float) -> None:
         counts = self._counts
-        if self._left == math.inf and counts is not None and self._encoder in batch.payloads:
+        if counts is not None and self._encoder in batch.payloads and self._left == _UNBOUNDED:
             # So it is with nearly all of them: no call is made that can be spared. As `_give` and `_hand_on`.
-            counts[0] += len(batch.records)
+            counts[0] += batch.count
             counts[1] += batch.size_bytes
-            self._listener.records(batch)
+            if self._listener.records(batch):
+                if self._to_commit:  # as `commit_batch`
+                    self._to_commit.update(batch.next_offsets())
+                else:
+                    self.commit_batch(batch)
         elif len(batch):
             self._give(batch, now)
 

@@ -13,8 +13,10 @@ from kafka_gateway.records import ConsumedRecord, RecordBatch
 class MemberListener(Protocol):
     """Gets the records of a group member. All calls come on the event loop, none before ``Member.resume``."""
 
-    def records(self, batch: RecordBatch) -> None:
-        """The next records, encoded already. ``Member.pause`` may be called in here."""
+    def records(self, batch: RecordBatch) -> bool:
+        """Takes the next records, encoded already; whether they are to be committed now, as by `Member.commit_batch`.
+
+        ``Member.pause`` may be called in here."""
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """They belong to another member from now on: offsets of theirs are not committed any more."""
