@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,8 +22,8 @@ class Undecodable(ValueError):
     """A message that cannot be produced; the text says why, without the payload."""
 
 
-class ProduceMessage(NamedTuple):
-    """A record to be produced, and the id that is echoed with its result."""
+class ProduceMessage(msgspec.Struct, gc=False):
+    """A record to be produced, and the id that is echoed with its result. A struct, because every message makes one."""
 
     key: bytes | None
     value: bytes

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import CloseReason, ProofEnded, ServiceError
@@ -95,6 +95,8 @@ class ProduceConversation:
         self._sender = sender
         self._messages = messages
         self._decode = messages.decode
+        self._ignored = messages.binary
+        """Whether texts are, or else binary messages."""
         self._loop = asyncio.get_running_loop()
         self._rate = EvenRate(sender.rate, self._loop.time()) if sender.rate else None
         self._frames: deque[bytes] = deque()
@@ -113,7 +115,7 @@ class ProduceConversation:
     def take(self, payload: bytes, text: bool) -> None:
         """Takes a message. On a JSON socket binary messages are ignored, on an Avro socket texts, and empty texts on
         both (§1.9, §2.5)."""
-        if text is self._messages.binary or (text and not payload) or self._end is not None:
+        if text is self._ignored or (text and not payload) or self._end is not None:
             return
         self._frames.append(payload)
         if not self._planned:
@@ -138,7 +140,12 @@ class ProduceConversation:
             self._rate.spend(count)
         if count and self._meter is not None:
             self._meter.spend(count)
-        if count and not self._produce([frames.popleft() for _ in range(count)]):
+        if count == len(frames):
+            taken = list(frames)
+            frames.clear()
+        else:
+            taken = [frames.popleft() for _ in range(count)]
+        if count and not self._produce(taken):
             frames.clear()
             self._end_if_settled()
         elif frames:
@@ -165,20 +172,15 @@ class ProduceConversation:
         """Sends the records of these messages. False if one of them ends the socket; those before it were sent."""
         messages: list[ProduceMessage] = []
         wrong: CloseReason | None = None
-        decode = self._decode
-        size = 0
-        for frame in frames:
-            try:
-                messages.append(decode(frame))
-            except Undecodable as error:
-                log.info("a produce socket is closed: its message is %s", error)
-                self._end = CloseReason(1000, f"undecodable message: {error}")
-                break
-            except WrongBranch as error:
-                log.info("a produce socket is closed: its message has %s", error)
-                self._end = wrong = CloseReason(1011, str(error))
-                break
-            size += len(frame)
+        try:
+            messages.extend(map(self._decode, frames))  # those before one that raises stay
+        except Undecodable as error:
+            log.info("a produce socket is closed: its message is %s", error)
+            self._end = CloseReason(1000, f"undecodable message: {error}")
+        except WrongBranch as error:
+            log.info("a produce socket is closed: its message has %s", error)
+            self._end = wrong = CloseReason(1011, str(error))
+        size = sum(map(len, frames[: len(messages)]))
         if self._sender.one_by_one:
             for message, frame in zip(messages, frames, strict=False):
                 self._send([message], len(frame))
@@ -215,11 +217,11 @@ class ProduceConversation:
             if results.cancelled() or isinstance(error := results.exception(), Exception):
                 failure = error if isinstance(error, ServiceError) else ServiceError()
                 break
-            for stored, message_id in zip(results.result(), ids, strict=True):
-                if isinstance(stored, ServiceError):
-                    failure = stored
-                    break
-                frames.append(result(stored, message_id))
+            rows = results.result()
+            count = _stored_first(rows)
+            frames.extend(map(result, cast(list[StoredRecord], rows[:count]), ids))
+            if count < len(rows):
+                failure = cast(ServiceError, rows[count])
         self._count()
         if frames:
             self._socket.send_frames(b"".join(frames))
@@ -274,6 +276,13 @@ class ProduceConversation:
         if self._timer is not None:
             self._timer.cancel()
         self._frames.clear()
+
+
+def _stored_first(rows: Sequence[StoredRecord | ServiceError]) -> int:
+    """How many there are before the first that is an error."""
+    if any(issubclass(kind, ServiceError) for kind in set(map(type, rows))):  # not row by row: there is hardly ever one
+        return next(number for number, row in enumerate(rows) if isinstance(row, ServiceError))
+    return len(rows)
 
 
 class ConsumeConversation:
