@@ -151,6 +151,7 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
                 "a batch to 1,000 event streams": _fan_out(gateway, session),
                 UNDER_RIGHTS: _fan_out_under_rights(Path(folder)),
                 proxy.WHAT: partial(proxy_sockets, proxy.RECORDS, proxy.APART_S),
+                proxy.WHAT_IS_PRODUCED: proxy.produce_socket(),
                 proxy.WHAT_OF_FEW: partial(proxy_sockets, proxy.FEW, proxy.FEW_APART_S),
                 pushes.WHAT: push_subscriptions,
                 **{f"a produce of 1 with {method}": request_of(method, Path(folder)) for method in METHODS},

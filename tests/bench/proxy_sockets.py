@@ -10,8 +10,9 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -22,19 +23,20 @@ from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.memory_budget import MemoryBudget
 from kafka_gateway.services.websocket_proxy.consume import AUTO_COMMIT_S, Follower
 from kafka_gateway.services.websocket_proxy.ports import FollowerRequest
+from kafka_gateway.services.websocket_proxy.produce import Sender
 from kafka_gateway.services.websocket_proxy.sessions import ProxySettings
 from kafka_gateway.transports.websocket.socket import Socket
 from kafka_gateway.transports.websocket.socket_limits import SocketLimits
 from kafka_gateway.transports.websocket_proxy.formats import FORMATS
-from kafka_gateway.transports.websocket_proxy.messages import record_encoder
-from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation
+from kafka_gateway.transports.websocket_proxy.messages import produce_decoder, record_encoder, result_frame
+from kafka_gateway.transports.websocket_proxy.sockets import ConsumeConversation, Messages, ProduceConversation
 from tests.kafka.simulated_consumer import SimulatedClients, SimulatedKafka
 from tests.keys import BUILTIN_KEYS
 from tests.open_sessions import UncountedLease
 
 SOCKETS = 100
-RECORDS = 25
-"""Of one operation: a quarter of a second, in which each member commits once."""
+RECORDS = 50
+"""Of one operation: half a second, in which each member commits once."""
 APART_S = 0.01
 WHAT = f"{RECORDS} records to {SOCKETS} proxy sockets of groups"
 FEW, FEW_APART_S = 4, 0.25
@@ -107,6 +109,67 @@ class _Connection:
 
     def is_closing(self) -> bool:
         return False
+
+
+class _Stored:
+    def partition(self) -> int:
+        return 1
+
+    def offset(self) -> int:
+        return 5
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_700_000_000_000
+
+
+class _Producer:
+    """Confirms what it is sent, in the next turn of the event loop."""
+
+    def ready(self, topic: str, rights: object) -> None:
+        return None
+
+    def send(self, topic: str, records: Sequence[object]) -> asyncio.Future[list[Any]]:
+        loop = asyncio.get_running_loop()
+        sent: asyncio.Future[list[Any]] = loop.create_future()
+        loop.call_soon(sent.set_result, [_Stored() for _ in records])
+        return sent
+
+
+MESSAGES = 16
+WHAT_IS_PRODUCED = f"{MESSAGES} messages of a produce socket, of one turn"
+
+
+def produce_socket() -> Callable[[], Awaitable[None]]:
+    """The operation: from messages that were read to the write of their results."""
+    written: list[bytes] = []
+    kafka: Any = SimpleNamespace(producer=_Producer())
+    call: Any = SimpleNamespace(session=SimpleNamespace(rights=None))
+    socket: Any = SimpleNamespace(send_frames=written.append, hold=_nothing, release=_nothing)
+    gateway: Any = SimpleNamespace(is_full=False, begin_work=_nothing, end_work=_nothing)
+    conversation = ProduceConversation(
+        socket,
+        Sender(kafka, _TOPIC, cast(Any, UncountedLease()), call),
+        Messages(produce_decoder(None, FORMATS["string"]), partial(result_frame, b'"orders"'), False),
+        MemoryBudget(1 << 20).claim(),
+        gateway,
+        None,
+    )
+    message = b'{"messageId":"12","value":{"value":"%b","format":"string"}}' % (b"x" * 100)
+
+    async def run() -> None:
+        written.clear()
+        for _ in range(MESSAGES):
+            conversation.take(message, True)
+        async with asyncio.timeout(10):
+            while not written:  # noqa: ASYNC110  # it waits for nothing but the loop
+                await asyncio.sleep(0)
+        assert len(written) == 1
+
+    return run
+
+
+def _nothing() -> None:
+    pass
 
 
 @asynccontextmanager
