@@ -60,8 +60,18 @@ class SimulatedKafka:
 class SimulatedConsumer:
     """The methods of confluent_kafka.Consumer that `GroupClient` calls."""
 
-    def __init__(self, kafka: SimulatedKafka, reset: str, cooperative: bool, on_commit: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        kafka: SimulatedKafka,
+        reset: str,
+        cooperative: bool,
+        on_commit: Callable[..., None],
+        tells_ends: bool = False,
+    ) -> None:
         self._kafka = kafka
+        self._tells_ends = tells_ends
+        self._ends: dict[Name, int] = {}
+        """Those that it has told of."""
         self._reset = reset
         self._cooperative = cooperative
         self._on_commit = on_commit
@@ -148,6 +158,9 @@ class SimulatedConsumer:
         if found:
             self._fetch[name] = self._position[name] = at + len(found)
             self._unknown.discard(name)
+        elif self._tells_ends and self._ends.get(name) != at:
+            self._ends[name] = at
+            return [Message(topic=name[0], partition=name[1], offset=at, error=KafkaError(KafkaError._PARTITION_EOF))]
         return found
 
     def pause(self, places: Sequence[TopicPartition]) -> None:
@@ -253,6 +266,7 @@ class SimulatedConsumer:
             self._silent.discard(name)
             self._unknown.discard(name)
             self._slow.pop(name, None)
+            self._ends.pop(name, None)
 
     # --- questions and commits --------------------------------------------------------------------------------------
 
@@ -303,8 +317,11 @@ class SimulatedClients:
     def consumer_config(self, settings: ConsumerSettings) -> dict[str, Any]:
         return {"auto.offset.reset": settings.auto_offset_reset}
 
-    def consumer(self, settings: ConsumerSettings, on_commit: Callable[..., None], **_: object) -> SimulatedConsumer:
-        made = SimulatedConsumer(self._kafka, settings.auto_offset_reset or "latest", False, on_commit)
+    def consumer(
+        self, settings: ConsumerSettings, on_commit: Callable[..., None], **properties: object
+    ) -> SimulatedConsumer:
+        tells_ends = bool(properties.get("enable.partition.eof"))
+        made = SimulatedConsumer(self._kafka, settings.auto_offset_reset or "latest", False, on_commit, tells_ends)
         self.made.append(made)
         return made
 

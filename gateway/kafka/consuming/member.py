@@ -205,8 +205,12 @@ class KafkaMember:
             self._take(found, now)
         if client.ends and not self._closed:
             self._store_starts()
-        if is_fed and not found and self._is_fed:
-            self._rest(now)
+        if not found and not self._closed:
+            if not is_fed and self._left == math.inf and self._shared.next:
+                # It may be at the end without a record that says so, or the fetcher was not ready when that came.
+                self._join_fetcher()
+            if is_fed and self._is_fed:
+                self._rest(now)
         return len(found) == most
 
     @property
