@@ -57,6 +57,14 @@ class PushesAtOnce(Protocol):
 
 
 @runtime_checkable
+class Settling(Protocol):
+    """A Stream that knows of what it has handed out whether its client has it."""
+
+    async def settled(self) -> None:
+        """Returns when that is known: soon, for a stream that has ended."""
+
+
+@runtime_checkable
 class ReplyInParts(Protocol):
     """A Stream that is one reply whose parts are ready one after the other: it has an end, which its client is told.
 

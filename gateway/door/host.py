@@ -13,8 +13,9 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -46,6 +47,7 @@ from kafka_gateway.following import Change
 from kafka_gateway.metrics import door as door_metrics
 from kafka_gateway.session import Session
 from kafka_gateway.settings.listeners import Listener
+from kafka_gateway.stream import Settling
 from kafka_gateway.transport import Transport
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.host")
 
+_SETTLED_S = 0.5
+"""How long a gateway that stops waits for word of what its clients have: streams that have ended give up earlier."""
 _TOKEN = "access_token"
 """Where browsers put a token (RFC 6750 §2.3). Who always sends it is served where nobody asks for one, too."""
 
@@ -301,11 +305,23 @@ class Host:
                     connection.retire()
 
     async def close(self, timeout_s: float) -> None:
-        """Closes the connections that are still there after ``timeout_s``."""
+        """Closes the connections that are still there after ``timeout_s``. What clients are being sent may become known
+        as delivered before, for a moment: else whoever goes on in the place of this gateway sends it again."""
+        began = time.monotonic()
+        await _settled(self.gateway.sessions, min(_SETTLED_S, timeout_s))
+        timeout_s = max(0.1, timeout_s - (time.monotonic() - began))
         for session in list(self.gateway.sessions):
             await self.gateway.close_session(session, SHUTDOWN)
         for server in self._servers.values():
             await server.shutdown(timeout_s)
+
+
+async def _settled(sessions: Iterable[Session], within_s: float) -> None:
+    streams = [stream for session in sessions for stream in session.streams if isinstance(stream, Settling)]
+    if streams:
+        _, late = await asyncio.wait([asyncio.ensure_future(each.settled()) for each in streams], timeout=within_s)
+        for each in late:
+            each.cancel()
 
 
 def offered(listener: Listener, transports: Sequence[Transport]) -> tuple[Transport, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kafka_gateway import jsonio
 from kafka_gateway.dialect import error_event
-from kafka_gateway.errors import ServiceError, TopicNotFound, UnknownTopicOrPartition
+from kafka_gateway.errors import ServiceError, ShuttingDown, TopicNotFound, UnknownTopicOrPartition
 from kafka_gateway.kafka.ports.consuming import Consumer, ReadLimits, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka.unfinished import Unfinished
@@ -27,6 +27,8 @@ from kafka_gateway.stream import Payload
 
 _WAIT_S = 60.0
 """How long one read waits for a record; then there is another one."""
+_GRACE_S = 0.25
+"""How long acknowledgements count behind the word that the gateway stops."""
 _AGAIN_S, _AGAIN_MAX_S = 0.5, 10.0
 """The pause after a read that failed and may be repeated doubles with each further one."""
 
@@ -82,6 +84,8 @@ class GroupStream:
         self._hopeless = False
         """True when it ends with an error: it waits for no acknowledgement then."""
         self._ended = False
+        self._over: asyncio.Event | None = None
+        """Somebody waits until it has."""
 
     @property
     def ends_itself(self) -> bool:
@@ -144,9 +148,23 @@ class GroupStream:
         """Says why and ends."""
         self._records.clear()
         self._count(0)
-        self._hopeless = True
         self._finish(error_event(error))
+        if isinstance(error, ShuttingDown):  # its client may acknowledge what it has
+            asyncio.get_running_loop().call_later(_GRACE_S, self._give_up)
+        else:
+            self._hopeless = True
         self._changed.set()
+
+    def _give_up(self) -> None:
+        self._hopeless = True
+        self._changed.set()
+
+    async def settled(self) -> None:
+        """See `gateway.stream.Settling`: also acknowledged, if the client does that."""
+        while self._last and not self._ended:
+            if self._over is None:
+                self._over = asyncio.Event()
+            await self._over.wait()
 
     # --- what deliver calls -----------------------------------------------------------------------------------------
 
@@ -189,6 +207,8 @@ class GroupStream:
             return
         self._ended = True
         self._changed.set()
+        if self._over is not None:
+            self._over.set()
         for taken in (self._taken, self._opened[0] if self._opened is not None else None):
             if taken is not None:
                 taken.put_back()

@@ -397,7 +397,7 @@ async def test_the_end_waits_for_the_last_acknowledgement(client: Client, fake: 
     assert committed(fake) == {0: 3}
 
 
-async def test_an_error_does_not_wait_for_acknowledgements(client: Client, fake: FakeKafka) -> None:
+async def test_the_end_of_the_gateway_waits_a_moment_for_acknowledgements(client: Client, fake: FakeKafka) -> None:
     fake.put("t", b"1")
     consumer = await join(client, "&ack=client&until=end")
     consumer.rebalance(T0, T1)
