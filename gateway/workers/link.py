@@ -30,7 +30,6 @@ from kafka_gateway.workers.frames import (
     FrameError,
     Head,
     More,
-    Next,
     Part,
     Ping,
     Pong,
@@ -39,6 +38,7 @@ from kafka_gateway.workers.frames import (
     told,
 )
 from kafka_gateway.workers.greeting import Greeting
+from kafka_gateway.workers.relayed_stream import InstanceLost, RelayedStream
 from kafka_gateway.workers.terms import Terms
 from kafka_gateway.workers.wire import NOBODYS, SILENT, Judge, LinkLost, Wire, no_fault
 
@@ -408,73 +408,3 @@ class Begun:
                 told(outcome)
             except Exception:  # it is one request's, and the connection many others'
                 log.exception("what another process answered could not be handed on")
-
-
-class InstanceLost(InstanceUnavailable):
-    """What a stream ends with whose instance was in a worker that is gone."""
-
-    text = "The worker process that had this consumer instance is gone, and the instance with it; create it again."
-
-
-class RelayedStream:
-    """A stream of another worker. A payload is asked for when the one before has been written, so that worker knows
-    what was delivered, as if it had written itself."""
-
-    __slots__ = ("__weakref__", "_ended", "_error", "_id", "_link", "_payload", "_waiting", "heartbeat_s")
-
-    def __init__(self, link: Link, id: int, heartbeat_s: int) -> None:
-        self._link, self._id = link, id
-        self.heartbeat_s = heartbeat_s
-        self._waiting: asyncio.Future[None] | None = None
-        self._payload: Payload | None = None
-        self._ended = False
-        self._error: Exception | None = None
-
-    def __aiter__(self) -> RelayedStream:
-        return self
-
-    async def __anext__(self) -> Payload:
-        """The next payload. ServiceError: what the stream ended with; InstanceLost if its worker is gone."""
-        if not self._ended and self._payload is None:
-            self._waiting = asyncio.get_running_loop().create_future()
-            self._link.send(Next(self._id))
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
-        payload, self._payload = self._payload, None
-        if payload is not None:
-            return payload
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-        raise StopAsyncIteration
-
-    def fail(self, error: ServiceError) -> None:
-        """Ends it for a reason that is not its own: whoever iterates gets the error."""
-        if not self._ended:
-            self._link.forget(self._id)
-            self._payload = None
-            self.finish(error)
-
-    async def aclose(self) -> None:
-        """What was not written goes back to the instance."""
-        if not self._ended:
-            self._link.forget(self._id)
-        self._payload = None
-        self.finish(None)
-
-    def put(self, payload: Payload) -> None:
-        """The payload that was asked for."""
-        self._payload = payload
-        self._wake()
-
-    def finish(self, error: Exception | None) -> None:
-        """No payload comes any more."""
-        if not self._ended:
-            self._ended, self._error = True, error
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from kafka_gateway.errors import CloseReason, ProofEnded
 from kafka_gateway.session import Session
-from kafka_gateway.workers.link import Link, RelayedStream
+from kafka_gateway.workers.relayed_stream import RelayedStream
 
 
 class FakeLink:
@@ -28,7 +28,7 @@ class FakeLink:
 
 async def test_it_ends_with_the_error_and_the_other_worker_is_told() -> None:
     link, session = FakeLink(), Session("http")
-    stream = RelayedStream(cast(Link, link), 7, 0)
+    stream = RelayedStream(link, 7, 0)
     session.add_stream(stream)
     reading = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
