@@ -12,7 +12,7 @@ from collections.abc import Callable
 from kafka_gateway.core import Gateway
 from kafka_gateway.errors import InstanceUnavailable, ServiceError
 from kafka_gateway.messages import Request
-from kafka_gateway.stream import Payload, Stream
+from kafka_gateway.stream import Payload, Settling, Stream
 
 
 class MovingStream:
@@ -60,6 +60,11 @@ class MovingStream:
         fail = getattr(self._stream, "fail", None)
         if fail is not None:
             fail(error)
+
+    async def settled(self) -> None:
+        """See `gateway.stream.Settling`."""
+        if isinstance(self._stream, Settling):
+            await self._stream.settled()
 
     async def _follow(self, error: ServiceError) -> None:
         """Goes on where the instance is now. Raises the error if another process would not help."""
