@@ -64,7 +64,7 @@ class Kernel(forwarded_at_once.Kernel, Protocol):
     ) -> None: ...
 
 
-Begun = tuple[Request, Callable[[Reply], None]]
+QueuedRequest = tuple[Request, Callable[[Reply], None]]
 
 
 class RequestsAtOnce:
@@ -196,14 +196,14 @@ class _Group(msgspec.Struct, eq=False):
     way: Way
     transport: str
     started: float
-    begun: list[Begun]
+    begun: list[QueuedRequest]
 
     def work(self) -> None:
         """Reads the bodies, and begins what is right with them."""
         gateway, plan = self.gateway, self.plan
         takes, codec, params, prepares = plan.route.takes, plan.codec, plan.params, plan.prepares
         bodies: list[Any] = []
-        begun: list[Begun] = []
+        begun: list[QueuedRequest] = []
         refused: list[tuple[Callable[[Reply], None], Reply]] = []
         transport = self.transport
         token = CURRENT.set((transport, ""))

@@ -22,7 +22,7 @@ Handler = Callable[["Request"], Awaitable["Reply"]]
 so may the stream that it answers."""
 
 
-class Way(Protocol):
+class OtherWorkers(Protocol):
     """To the other workers. Belongs to the event loop."""
 
     mark: str
@@ -45,7 +45,7 @@ class Relays:
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
-        self.way: Way | None = None
+        self.way: OtherWorkers | None = None
 
     @classmethod
     def of(cls, gateway: Gateway) -> Relays:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kafka_gateway.session import Session
 
 
-Told = Callable[[Sequence[tuple[int, Any]]], None]
+TakesOutcomes = Callable[[Sequence[tuple[int, Any]]], None]
 """Gets what has become of some of the bodies of one `AtOnce.begin`: the place of each among them, and its result."""
 
 
@@ -41,7 +41,7 @@ class AtOnce(Protocol):
     def is_ready(self, params: Mapping[str, Any]) -> bool:
         """Whether ``begin`` would not have to wait. Asks nobody."""
 
-    def begin(self, params: Mapping[str, Any], session: Session, bodies: Sequence[Any], told: Told) -> None:
+    def begin(self, params: Mapping[str, Any], session: Session, bodies: Sequence[Any], told: TakesOutcomes) -> None:
         """Begins the work of requests with the same parameters, one for each of the bodies, in their order.
 
         ``told`` is called on the event loop, in another turn of it, with what goes into ``end``; once for each body.

@@ -28,23 +28,25 @@ class Turn(enum.Enum):
     """A peer has sent it, and it is wrong here: never forwarded twice."""
 
 
-class Decision(NamedTuple):
+class RoutingDecision(NamedTuple):
     turn: Turn
     process: str = ""
     """The process to which it is forwarded."""
 
 
-_HERE: Final = Decision(Turn.HERE)
-_HOLD: Final = Decision(Turn.HOLD)
-_MISROUTED: Final = Decision(Turn.MISROUTED)
+_HERE: Final = RoutingDecision(Turn.HERE)
+_HOLD: Final = RoutingDecision(Turn.HOLD)
+_MISROUTED: Final = RoutingDecision(Turn.MISROUTED)
 
 
 @functools.lru_cache(1024)
-def _forward(process: str) -> Decision:
-    return Decision(Turn.FORWARD, process)
+def _forward(process: str) -> RoutingDecision:
+    return RoutingDecision(Turn.FORWARD, process)
 
 
-def decide(state: SlotState | None, owner: str | None, me: str, of_peer: bool, unreachable: str = "") -> Decision:
+def decide(
+    state: SlotState | None, owner: str | None, me: str, of_peer: bool, unreachable: str = ""
+) -> RoutingDecision:
     """What to do with a request.
 
     Args:

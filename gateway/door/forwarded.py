@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"\[(?P<six>[^\]]*)\](?::.*)?|(?P<four>[0-9.]+)(?::[0-9]+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Told:
+class ForwardedFields:
     """What proxies tell of a client; "" where they say nothing."""
 
     peer: str = ""
@@ -34,7 +34,7 @@ class Told:
     host: str = ""
 
 
-NOTHING_TOLD: Final = Told()
+NOTHING_TOLD: Final = ForwardedFields()
 
 
 class Proxies:
@@ -55,7 +55,7 @@ class Proxies:
             address in each for each in self._networks if each.version == address.version
         )
 
-    def told_by(self, headers: Mapping[str, str], proxy: str) -> Told:
+    def told_by(self, headers: Mapping[str, str], proxy: str) -> ForwardedFields:
         """What a request that a trusted proxy, at that address, has sent says of its client."""
         chain = _all(headers, "X-Forwarded-For")
         if chain:
@@ -67,7 +67,7 @@ class Proxies:
         hop = self._client(hops)
         scheme = (_last(headers, "X-Forwarded-Proto") or hop.get("proto", "")).lower()
         host = _last(headers, "X-Forwarded-Host") or hop.get("host", "")
-        return Told(hop.get("address", proxy), scheme if scheme in ("http", "https") else "", host)
+        return ForwardedFields(hop.get("address", proxy), scheme if scheme in ("http", "https") else "", host)
 
     def _client(self, hops: Sequence[dict[str, str]]) -> dict[str, str]:
         """The last hop that is no trusted proxy; the first, if all are proxies."""

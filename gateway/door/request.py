@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kafka_gateway.dialect import REST, Dialect
 from kafka_gateway.door.access_log import AccessLog
-from kafka_gateway.door.forwarded import NOTHING_TOLD, Told
+from kafka_gateway.door.forwarded import NOTHING_TOLD, ForwardedFields
 from kafka_gateway.errors import BadRequest, ServiceError
 from kafka_gateway.messages import Facts
 from kafka_gateway.request_ids import HEADER, request_id
@@ -48,7 +48,7 @@ class HttpRequest(web.BaseRequest):
     lasts: bool | None = None
     """Whether the reply only ends with its client, as a stream does; None where nobody has said so. `stays_open`,
     `ends_itself`."""
-    told: Told = NOTHING_TOLD
+    told: ForwardedFields = NOTHING_TOLD
     """What the proxy that has sent it says of its client, if that is believed."""
     sent_host = ""
     """``Host`` as the proxy has sent it, where that of the client stands in its place."""

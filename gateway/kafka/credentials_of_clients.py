@@ -18,7 +18,7 @@ from kafka_gateway.kafka.credentials.callers_kafka import CallersKafka
 from kafka_gateway.kafka.credentials.chosen import BasicJudge, ChosenCredentials, is_secured
 from kafka_gateway.kafka.credentials.client_sets import ClientSet, ClientSets
 from kafka_gateway.kafka.credentials.credential import PASSWORD_MECHANISMS, Credential
-from kafka_gateway.kafka.credentials.judge import Judge, Way
+from kafka_gateway.kafka.credentials.judge import BrokerAccess, Judge
 from kafka_gateway.kafka.credentials.login import CredentialLogin
 from kafka_gateway.upstream import Sasl, Upstream
 
@@ -41,7 +41,7 @@ class ClientCredentials:
         self._own = own
         self._loop = asyncio.get_running_loop()
         self.judge = Judge(
-            lambda: Way(*way(config, "")),
+            lambda: BrokerAccess(*way(config, "")),
             config.seconds(f"{_KEY}.recheck.ms"),
             config.seconds(f"{_KEY}.refused.ms"),
         )

@@ -11,7 +11,7 @@ from kafka_gateway.metrics.numbers import KafkaNumbers
 from kafka_gateway.metrics.registry import Families, Source
 
 
-class Told(Protocol):
+class ClientStatistics(Protocol):
     """The last statistics of librdkafka's clients (gateway/kafka/clients/statistics.py)."""
 
     def brokers(self) -> dict[str, tuple[bool, float]]:
@@ -28,7 +28,7 @@ _PART: Final = 20
 """Topics whose lag is computed before the event loop may do something else."""
 
 
-def kafka(numbers: KafkaNumbers, told: Told, is_there: Callable[[], bool]) -> Source:
+def kafka(numbers: KafkaNumbers, told: ClientStatistics, is_there: Callable[[], bool]) -> Source:
     """A source of `Metrics`. ``is_there``: whether Kafka answers, which is known even without statistics."""
 
     async def families() -> Families:

@@ -26,7 +26,7 @@ from kafka_gateway.records import ConsumedRecord
 from kafka_gateway.services.bridges.dead_letters import DeadLetters
 from kafka_gateway.services.bridges.headers import SinkHeaderRules, http_headers
 from kafka_gateway.services.bridges.outcomes import (
-    Decision,
+    FailureAction,
     Outcome,
     RecordSink,
     RetryRules,
@@ -375,7 +375,7 @@ class Delivery:
     def _done(self, item: _Item) -> None:
         item.partition.unfinished.end(item.partition.name, item.record.offset() or 0)
 
-    async def _decide(self, decision: Decision, item: _Item, answer: SinkAnswer, attempts: int) -> None:
+    async def _decide(self, decision: FailureAction, item: _Item, answer: SinkAnswer, attempts: int) -> None:
         if decision == "drop":
             self.counters.dropped_records += 1
             self._done(item)

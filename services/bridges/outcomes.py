@@ -64,7 +64,7 @@ def status_class(status: int) -> str:
     return f"{status // 100}xx" if status else "none"
 
 
-Decision = Literal["dlq", "block", "stop", "drop"]
+FailureAction = Literal["dlq", "block", "stop", "drop"]
 """What happens to a record that is not taken: it goes to the dead letters, it is tried for ever with what is behind it
 waiting, the bridge stops before it, it is lost."""
 
@@ -78,8 +78,8 @@ class RetryRules:
     max_s: float = 120.0
     jitter_s: float = 5.0
     max_attempts: int = 10
-    on_exhausted: Decision = "block"
-    on_permanent: Decision = "block"
+    on_exhausted: FailureAction = "block"
+    on_permanent: FailureAction = "block"
 
     def delay_s(self, attempt: int, retry_after: str = "", chance: Callable[[], float] = random.random) -> float:
         """How long to wait after this attempt, the first one being 1.

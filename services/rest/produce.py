@@ -17,7 +17,7 @@ from kafka_gateway.kafka.ports.producing import Delivery, GatewayProducer
 from kafka_gateway.kafka_errors import KafkaAuthentication, KafkaAuthorization, KafkaError, KafkaRetriable
 from kafka_gateway.messages import Call, Response
 from kafka_gateway.records import RecordToSend
-from kafka_gateway.router import Told
+from kafka_gateway.router import TakesOutcomes
 from kafka_gateway.services.common.dry_run import DryRunProducer, is_dry
 from kafka_gateway.services.common.names import TopicRules, is_topic
 from kafka_gateway.services.rest.bodies import Produced, ProduceReply
@@ -104,7 +104,7 @@ class ToTopicAtOnce:
         return self._producer.knows(topic) and self._rules.refusal(topic) is None
 
     def begin(
-        self, params: Mapping[str, Any], session: Session, bodies: Sequence[Sequence[RecordToSend]], told: Told
+        self, params: Mapping[str, Any], session: Session, bodies: Sequence[Sequence[RecordToSend]], told: TakesOutcomes
     ) -> None:
         topic, producer = params["topic"], self._producer
         now = time.monotonic()

@@ -12,7 +12,7 @@ from kafka_gateway.schemas import REASON_MAX, Part, SchemaChoice, Schemas, Write
 from kafka_gateway.services.common.dry_run import DryRunProducer
 from kafka_gateway.services.common.json_members import shown
 from kafka_gateway.services.common.subjects import draft_writer, is_open, known_writer, registered
-from kafka_gateway.services.v3.records import WITH_SCHEMA, Choice, Record, shown_part
+from kafka_gateway.services.v3.records import WITH_SCHEMA, NeededSchema, Record, shown_part
 
 _TYPES = {format_: kind for kind, format_ in WITH_SCHEMA.items()}
 
@@ -64,7 +64,7 @@ class RecordSchemas:
                 _fill(record, part, writer.renumbered(record.key if part == "key" else record.value), writer)
         record.unready = None
 
-    def _wanted(self, choice: Choice, topic: str, part: str) -> SchemaChoice:
+    def _wanted(self, choice: NeededSchema, topic: str, part: str) -> SchemaChoice:
         return SchemaChoice(
             topic,
             cast(Part, part),

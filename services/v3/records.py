@@ -62,7 +62,7 @@ class RecordBody(jsonio.Struct, forbid_unknown_fields=True, gc=False):
     timestamp: str | int | float | None = None
 
 
-class Choice(jsonio.Struct, frozen=True):
+class NeededSchema(jsonio.Struct, frozen=True):
     """A datum that needs a schema, and which one. None for what the request does not say."""
 
     type: str | None
@@ -83,7 +83,7 @@ class Record(jsonio.Struct, gc=False):
     headers: Headers | None = None
     key_shown: str = ""
     value_shown: str = ""
-    unready: list[tuple[str, bytes, Choice]] | None = None
+    unready: list[tuple[str, bytes, NeededSchema]] | None = None
     """The members that need a schema before they are bytes: key or value, its JSON, which schema."""
 
 
@@ -169,7 +169,7 @@ class RecordReader:
         ):
             check_rules(data, part)
             if kind not in SCHEMALESS:
-                choice = Choice(
+                choice = NeededSchema(
                     kind, data.subject, data.subject_name_strategy, data.schema_id, data.schema_version, data.schema
                 )
                 record.unready = [*(record.unready or ()), (part, text, choice)]

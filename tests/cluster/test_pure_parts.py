@@ -22,7 +22,7 @@ from kafka_gateway.cluster.records import (
     write_count,
     write_slots,
 )
-from kafka_gateway.cluster.routing import Decision, SlotState, Turn, decide
+from kafka_gateway.cluster.routing import RoutingDecision, SlotState, Turn, decide
 from kafka_gateway.cluster.table import Table
 from kafka_gateway.definitions import Anchor, Definition, SlotKey, Subscribed, anchors_of, goes_on, new_uid, start_of
 from kafka_gateway.kafka.ports.topics import TopicPartition
@@ -266,20 +266,20 @@ S, T = SlotState, Turn
 @pytest.mark.parametrize(
     ("state", "owner", "of_peer", "unreachable", "expected"),
     [
-        (S.SERVING, "b", False, "", Decision(T.HERE)),  # the state here counts, not the table
-        (S.SERVING, "me", True, "", Decision(T.HERE)),
-        (S.REPLAYING, "b", False, "", Decision(T.HOLD)),
-        (S.HANDING_OVER, "me", True, "", Decision(T.HOLD)),
-        (None, "b", False, "", Decision(T.FORWARD, "b")),
-        (None, "b", True, "", Decision(T.MISROUTED)),
-        (None, "b", False, "b", Decision(T.HOLD)),
-        (None, "b", False, "c", Decision(T.FORWARD, "b")),
-        (None, None, False, "", Decision(T.HOLD)),
-        (None, "me", False, "", Decision(T.HOLD)),  # an old claim of this process
+        (S.SERVING, "b", False, "", RoutingDecision(T.HERE)),  # the state here counts, not the table
+        (S.SERVING, "me", True, "", RoutingDecision(T.HERE)),
+        (S.REPLAYING, "b", False, "", RoutingDecision(T.HOLD)),
+        (S.HANDING_OVER, "me", True, "", RoutingDecision(T.HOLD)),
+        (None, "b", False, "", RoutingDecision(T.FORWARD, "b")),
+        (None, "b", True, "", RoutingDecision(T.MISROUTED)),
+        (None, "b", False, "b", RoutingDecision(T.HOLD)),
+        (None, "b", False, "c", RoutingDecision(T.FORWARD, "b")),
+        (None, None, False, "", RoutingDecision(T.HOLD)),
+        (None, "me", False, "", RoutingDecision(T.HOLD)),  # an old claim of this process
     ],
 )
 def test_where_a_request_goes(
-    state: SlotState | None, owner: str | None, of_peer: bool, unreachable: str, expected: Decision
+    state: SlotState | None, owner: str | None, of_peer: bool, unreachable: str, expected: RoutingDecision
 ) -> None:
     assert decide(state, owner, "me", of_peer, unreachable) == expected
 

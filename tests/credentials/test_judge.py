@@ -11,7 +11,7 @@ import pytest
 from kafka_gateway.errors import KafkaLoginRefused
 from kafka_gateway.kafka.credentials import judge as judging
 from kafka_gateway.kafka.credentials.credential import Credential
-from kafka_gateway.kafka.credentials.judge import Judge, Way
+from kafka_gateway.kafka.credentials.judge import BrokerAccess, Judge
 from kafka_gateway.wire.sasl import CredentialsRefused
 from tests.waiting import PATIENCE_S, until
 
@@ -49,7 +49,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 
 def _judge() -> Judge:
-    return Judge(lambda: Way((("broker", 1),), None), 60.0, 60.0)
+    return Judge(lambda: BrokerAccess((("broker", 1),), None), 60.0, 60.0)
 
 
 def _credential(user: str, password: str) -> Credential:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.consuming import worker
+from kafka_gateway.kafka.consuming import consumer_thread
 from kafka_gateway.kafka.consuming.consumer import KafkaConsumer
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
@@ -34,8 +34,8 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.pause_after, self.idle_s = worker.PAUSE_AFTER_S, worker.IDLE_S
-        worker.PAUSE_AFTER_S, worker.IDLE_S = 0.05, 0.02
+        self.pause_after, self.idle_s = consumer_thread.PAUSE_AFTER_S, consumer_thread.IDLE_S
+        consumer_thread.PAUSE_AFTER_S, consumer_thread.IDLE_S = 0.05, 0.02
         self.mock = MockCluster()
         self.mock.form_groups_at_once()
         self.topic = Topic(self.mock.bootstrap, f"topic-{uuid.uuid4().hex[:8]}")
@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.run(self.opening.__aexit__(None, None, None))
             self.loop.close()
-            worker.PAUSE_AFTER_S, worker.IDLE_S = self.pause_after, self.idle_s
+            consumer_thread.PAUSE_AFTER_S, consumer_thread.IDLE_S = self.pause_after, self.idle_s
 
 
 TestMockBrokers = Machine.TestCase

@@ -23,7 +23,7 @@ from kafka_gateway.errors import (
 )
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.consuming import questions, worker
+from kafka_gateway.kafka.consuming import consumer_thread, questions
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings, ReadLimits
 from kafka_gateway.kafka.ports.topics import PartitionOffset, TopicPartition
 from kafka_gateway.kafka_errors import KafkaError
@@ -270,8 +270,8 @@ async def test_broken_encoder_fails_the_read_only(filled: Topic, open_consumer: 
 async def test_idle_consumer_pauses_and_goes_on(
     filled: Topic, open_consumer: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "PAUSE_AFTER_S", 0.05)
-    monkeypatch.setattr(worker, "IDLE_S", 0.02)
+    monkeypatch.setattr(consumer_thread, "PAUSE_AFTER_S", 0.05)
+    monkeypatch.setattr(consumer_thread, "IDLE_S", 0.02)
     for partition in range(4):
         filled.write(numbered(2000, 100), partition)
     consumer = await open_consumer()

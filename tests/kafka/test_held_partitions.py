@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from kafka_gateway.kafka.cluster import KafkaCluster
-from kafka_gateway.kafka.consuming import worker
+from kafka_gateway.kafka.consuming import consumer_thread
 from kafka_gateway.kafka.ports.consuming import ConsumerSettings
 from kafka_gateway.kafka.ports.topics import TopicPartition
 from tests.kafka.conftest import Opener, Topic, limits, places, places_of, read_until
@@ -18,8 +18,8 @@ from tests.waiting import PATIENCE_S, until
 
 @pytest.fixture(autouse=True)
 def soon_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "PAUSE_AFTER_S", 0.05)
-    monkeypatch.setattr(worker, "IDLE_S", 0.02)
+    monkeypatch.setattr(consumer_thread, "PAUSE_AFTER_S", 0.05)
+    monkeypatch.setattr(consumer_thread, "IDLE_S", 0.02)
 
 
 async def idle(consumer: object) -> None:

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from kafka_gateway.errors import InstanceUnavailable, ServiceError, Unavailable
+from kafka_gateway.kafka.consuming.consumer_thread import ConsumerThread
 from kafka_gateway.kafka.consuming.crowd import Crowd
-from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.errors import to_service_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from tests.kafka.conftest import limits, places
@@ -52,7 +52,7 @@ class Setting:
         self.kafka = SimulatedKafka()
         self.kafka.make("topic", 1)
         self.consumer: Fenced
-        self.worker = Worker(self._build, Crowd(), 100, None, False, "consumer", "earliest", anchors={})
+        self.worker = ConsumerThread(self._build, Crowd(), 100, None, False, "consumer", "earliest", anchors={})
         self.fenced: list[None] = []
         self.worker.fenced = lambda: self.fenced.append(None)
 

@@ -20,7 +20,7 @@ from kafka_gateway.services.bridges.consume import ConsumerBridge, ConsumerBridg
 from kafka_gateway.services.bridges.delivery import DeliverySettings
 from kafka_gateway.services.bridges.descriptions import DESCRIPTIONS, of_producer
 from kafka_gateway.services.bridges.headers import HeaderRules, SinkHeaderRules
-from kafka_gateway.services.bridges.outcomes import Decision, RetryRules
+from kafka_gateway.services.bridges.outcomes import FailureAction, RetryRules
 from kafka_gateway.services.bridges.produce import METHODS, ProducerBridge, ProducerSettings
 from kafka_gateway.services.bridges.service import Bridges, silence
 from kafka_gateway.services.common.health import HealthService
@@ -234,13 +234,13 @@ class _Settings:
         )
         return settings, self._sink(prefix, concurrency)
 
-    def _decision(self, key: str, dead_letters: str) -> Decision:
+    def _decision(self, key: str, dead_letters: str) -> FailureAction:
         chosen = self._config.text(key)
         if chosen == "dlq" and not dead_letters:
             self._fault(key, "dlq needs a topic for dead letters: set dlq.topic")
         if chosen == "auto":
             return "dlq" if dead_letters else "block"
-        return cast(Decision, chosen)
+        return cast(FailureAction, chosen)
 
     def _sink(self, prefix: str, concurrency: int) -> Callable[[], HttpSink]:
         config, url, tls = self._config, None, None

@@ -40,7 +40,7 @@ from kafka_gateway.kafka.consuming.offset_queries import (
     ends_without_commits,
     starting_offsets,
 )
-from kafka_gateway.kafka.consuming.owner import NoOwner, Owner
+from kafka_gateway.kafka.consuming.rebalance_listener import NoRebalanceListener, RebalanceListener
 from kafka_gateway.kafka.consuming.stored_offsets import StoredOffsets
 from kafka_gateway.kafka.errors import describe, kafka_error, to_consumer_error
 from kafka_gateway.kafka.ports.topics import PartitionOffset
@@ -72,7 +72,7 @@ class GroupClient(AssignedPartitions):
     def __init__(
         self,
         build: Build,
-        owner: Owner | None = None,
+        owner: RebalanceListener | None = None,
         *,
         cooperative: bool = False,
         reset: str = "latest",
@@ -95,7 +95,7 @@ class GroupClient(AssignedPartitions):
         """
         super().__init__(cooperative)
         self._build = build
-        self._owner = owner or NoOwner()
+        self._owner = owner or NoRebalanceListener()
         self._reset = reset
         self._blocking = blocking
         self._joins = joins

@@ -1,4 +1,4 @@
-"""One Kafka consumer as the event loop sees it; `gateway.kafka.consuming.worker` is the thread behind it."""
+"""One Kafka consumer as the event loop sees it; `gateway.kafka.consuming.consumer_thread` is the thread behind it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kafka_gateway.errors import InstanceNotFound, InstanceUnavailable, PartlyCo
 from kafka_gateway.kafka.clients.factory import ClientFactory
 from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.commits import not_stored
+from kafka_gateway.kafka.consuming.consumer_thread import ConsumerThread
 from kafka_gateway.kafka.consuming.crowd import Crowd
 from kafka_gateway.kafka.consuming.push_reads import PushReads, SharedFetchers
 from kafka_gateway.kafka.consuming.reads import HandedOut
 from kafka_gateway.kafka.consuming.standing import HAND_OVER_S
-from kafka_gateway.kafka.consuming.worker import Worker
 from kafka_gateway.kafka.ports.consuming import AtOnce, ConsumerSettings, ReadLimits, Rebalanced, TakenBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset, Positions, TopicPartition
 from kafka_gateway.metrics.numbers import KafkaNumbers, Names
@@ -77,7 +77,7 @@ class KafkaConsumer:
     def __init__(
         self,
         clients: ClientFactory,
-        worker: Worker,
+        worker: ConsumerThread,
         crowd: Crowd,
         closed: Callable[[KafkaConsumer], None],
         kind: str = "",
@@ -130,7 +130,7 @@ class KafkaConsumer:
         automatic = config.flag("consumer.enable.auto.commit") if settings.auto_commit is None else settings.auto_commit
         properties = clients.consumer_config(settings)
         crowd = crowd or Crowd()
-        worker = Worker(
+        worker = ConsumerThread(
             partial(clients.consumer, settings),
             crowd,
             most_records=config.integer("consumer.records.max"),

@@ -254,7 +254,7 @@ class KafkaGroupReader:
 
         self._client.commit(next_offsets(starts), done)
 
-    # --- the group (the Owner of the client) --------------------------------------------------------------------------
+    # --- the group (the RebalanceListener of the client) --------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         if not self._closing:

@@ -1,10 +1,10 @@
 """Members of consumer groups without a thread each: the event loop polls them all.
 
-A thread behind every consumer (`gateway.kafka.consuming.worker`) is right for a client that asks, waits and leaves.
-Here hundreds of clients, each with a group of its own, want every record at once: a hand-over between threads for each
-of them costs more than the record. An empty ``consume(n, 0)`` takes 0.4 µs, one with a rebalance in it 1.4 ms at most
-(100 members on one topic), so the loop asks them itself, every millisecond or less often the more there are, and
-librdkafka's own threads do the waiting. What may block, building and closing, happens on other threads.
+A thread behind every consumer (`gateway.kafka.consuming.consumer_thread`) is right for a client that asks, waits and
+leaves. Here hundreds of clients, each with a group of its own, want every record at once: a hand-over between threads
+for each of them costs more than the record. An empty ``consume(n, 0)`` takes 0.4 µs, one with a rebalance in it 1.4 ms
+at most (100 members on one topic), so the loop asks them itself, every millisecond or less often the more there are,
+and librdkafka's own threads do the waiting. What may block, building and closing, happens on other threads.
 
 Offsets are committed here and not by librdkafka: its ``close()`` with automatic commits hung for 130 s on a frozen
 broker (reliability.md §3b).
@@ -401,7 +401,7 @@ class KafkaMember:
                     self._to_commit[name] = offset
             self._commit_at = time.monotonic() + _COMMIT_AGAIN_S
 
-    # --- the group (the Owner of the client) --------------------------------------------------------------------------
+    # --- the group (the RebalanceListener of the client) --------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         self._forget_places()

@@ -150,7 +150,7 @@ class KafkaSlotMember:
             self._failure = failure
             self._tell(self._listener.failed, failure)
 
-    # --- the Owner of the client, called within its polls -------------------------------------------------------------
+    # --- the RebalanceListener of the client, called within its polls -------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         slots = [slot for _, slot in partitions]

@@ -43,7 +43,7 @@ _LOGIN_BYTES: Final = 200 * 1024
 """What a login over TLS takes for a moment: 1,000 refused ones left 190 MiB in the process."""
 
 
-class Way(NamedTuple):
+class BrokerAccess(NamedTuple):
     """How to get to the brokers: hosts and ports to begin with, and TLS if they speak it."""
 
     servers: tuple[tuple[str, int], ...]
@@ -60,7 +60,7 @@ class _Turns:
 class Judge:
     """Belongs to the event loop."""
 
-    def __init__(self, way: Callable[[], Way], recheck_s: float, refused_s: float) -> None:
+    def __init__(self, way: Callable[[], BrokerAccess], recheck_s: float, refused_s: float) -> None:
         """
         Args:
             way: is asked with the first login; it may raise ConfigError.
@@ -68,7 +68,7 @@ class Judge:
             refused_s: how long its no counts.
         """
         self._way = way
-        self._known_way: Way | None = None
+        self._known_way: BrokerAccess | None = None
         self.refused: Callable[[Credential], None] = lambda credential: None
         """Is told of credentials that Kafka does not take, or not any more."""
         self._recheck_s = recheck_s

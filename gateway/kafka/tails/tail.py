@@ -21,7 +21,7 @@ Positions: TypeAlias = dict[int, PartitionOffset]
 NO_ENDS: Mapping[int, int] = {}
 
 
-class Owner(Protocol):
+class TailObserver(Protocol):
     """The topic of a tail, as the tail sees it."""
 
     numbers: KafkaNumbers
@@ -54,7 +54,7 @@ class KafkaTail:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: TailObserver,
         listener: TailListener,
         encoder: RecordsEncoder,
         partitions: Filter,
@@ -79,7 +79,7 @@ class KafkaTail:
         self.running = False
         """Whether it is to get records: resumed, and not paused again."""
         self.started = False
-        self._owner: Owner | None = owner
+        self._owner: TailObserver | None = owner
         self._ends = ends
         self._detached = positions
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from kafka_gateway.kafka.consuming.buffer import Partition
 
 
-class Owner(Protocol):
+class RebalanceListener(Protocol):
     """Called within `GroupClient.poll` and `GroupClient.close`; `placed` within `GroupClient.tend`."""
 
     def assigned(self, partitions: Collection[Partition]) -> None:
@@ -25,7 +25,7 @@ class Owner(Protocol):
         """Another member may have them already: nothing of them can be committed any more."""
 
 
-class NoOwner:
+class NoRebalanceListener:
     """For clients that are in no group."""
 
     def assigned(self, partitions: Collection[Partition]) -> None: ...

@@ -59,7 +59,7 @@ _UNSUBSCRIBED_S = 10.0
 _ILLEGAL_MODE = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"
 
 
-class Worker:
+class ConsumerThread:
     """The thread. `ask`, `read` and `settle` are for the event loop, all else runs on the thread."""
 
     def __init__(
@@ -408,7 +408,7 @@ class Worker:
         self._auto.positions.clear()
         self._tell_at = math.inf
 
-    # --- the group (the Owner of the client) --------------------------------------------------------------------------
+    # --- the group (the RebalanceListener of the client) --------------------------------------------------------------
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         self.joining.end()
