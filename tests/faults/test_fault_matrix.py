@@ -76,6 +76,17 @@ def kill(nodes: Deployment) -> None:
     nodes.start(VICTIM)
 
 
+def kill_who_takes_over(nodes: Deployment) -> None:
+    """What a node that stops has handed over is being opened by the others when one of these is killed."""
+    nodes.signal(OTHER, signal.SIGTERM)
+    assert nodes.ended(OTHER) == 0, nodes.log(OTHER)
+    nodes.signal(VICTIM, signal.SIGKILL)
+    nodes.ended(VICTIM)
+    nodes.start(OTHER)
+    time.sleep(SESSION_S + 1)  # until the others have taken over
+    nodes.start(VICTIM)
+
+
 def kill_worker(nodes: Deployment) -> None:
     nodes.signal_worker(VICTIM, 1, signal.SIGKILL)
 
@@ -217,6 +228,7 @@ def _cuts(seconds: float, always: Collection[str], *, packets: bool) -> Iterator
 
 FAULTS = (
     Fault("SIGKILL", kill, breaks=True, always=True),
+    Fault("SIGKILL of a node that takes over", kill_who_takes_over, breaks=True),
     Fault("SIGSTOP for 3 s", stand_still(SHORT_S)),
     Fault("SIGSTOP for 12 s", stand_still(LONG_S), always=True),
     Fault("SIGTERM and a start", restart, planned=True, always=True),
