@@ -12,11 +12,11 @@ from kafka_gateway.door.counters import Way
 from kafka_gateway.forwarding import Sent
 from kafka_gateway.messages import Reply, Request, Unanswered
 from kafka_gateway.request_ids import CURRENT
+from kafka_gateway.service_error import ServiceError
 
 if TYPE_CHECKING:
     from kafka_gateway.entrusted import Entrusted
     from kafka_gateway.plans import Plan, Plans
-    from kafka_gateway.service_error import ServiceError
 
 log = logging.getLogger("gateway")
 
@@ -70,22 +70,21 @@ class ForwardedAtOnce:
         """What `gateway.forwarding.Forwarder.begin` tells."""
         gateway, request = self._gateway, self._request
         gateway.entrusted.sent.discard(self._sent)
-        plan: Plan | None = None
-        if isinstance(outcome, Reply):
-            reply = outcome
-            if not isinstance(reply.body, bytes):
-                request.session.add_stream(reply.body)
+        if type(outcome) is Reply:
+            if not isinstance(outcome.body, bytes):
+                request.session.add_stream(outcome.body)
+            self._end(None, outcome)
+            self._hand_out(outcome)
         elif isinstance(outcome, Unanswered):
             self._goes_on = asyncio.get_running_loop().create_task(self._go_on(outcome))
             self._goes_on.add_done_callback(self._has_gone_on)
-            return
-        else:
+        elif isinstance(outcome, ServiceError):
             token = CURRENT.set((request.session.transport, request.id))
             plan = gateway.plans.meant(request)
             reply = gateway.failed(request, outcome, plan, is_begun=False)
             CURRENT.reset(token)
-        self._end(plan, reply)
-        self._hand_out(reply)
+            self._end(plan, reply)
+            self._hand_out(reply)
 
     def cancel(self) -> None:
         """The client has left: it is counted so, and ``answered`` gets None, in another turn of the event loop."""

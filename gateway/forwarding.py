@@ -18,17 +18,35 @@ Told = Callable[[Reply | ServiceError | Unanswered], None]
 """Is called once, in another turn of the event loop, with what has become of a request."""
 
 
-class Sent:
-    """A request that another process has, and no task waits for."""
+class Carrier(Protocol):
+    """The connection on which a request was sent."""
 
-    __slots__ = ("__weakref__", "_told")
+    def drop(self, number: int) -> None:
+        """Nobody wants the answer to that request any more, nor what follows it. Safe to call at any time."""
+
+
+class Sent:
+    """A request that another process has, and no task waits for: one object for all who keep it, because each request
+    makes one."""
+
+    __slots__ = ("__weakref__", "_told", "carrier", "number", "request")
 
     _told: Told | None
     """None when it has been told, or nobody wants to know."""
+    request: Request
+    carrier: Carrier
+    number: int
+    """Under which it was sent there; whoever has sent it sets these three."""
+
+    def answered(self, outcome: Reply | ServiceError | None) -> None:
+        """Is called once, in another turn of the event loop: with the reply, or an error of this process, or None: the
+        connection is lost, and the request may have been carried out."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Nobody wants the reply: it is cancelled there, and nothing is told any more. Safe to call at any time."""
-        raise NotImplementedError
+        self._told = None
+        self.carrier.drop(self.number)
 
     def fail(self, error: ServiceError) -> None:
         """As ``cancel``, and the error is told, if nothing has been told yet."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.all_workers import AllWorkers, answers_of
-from kafka_gateway.cluster.ports import MISROUTED, Begun, PeerLost, Peers, Process, Reach
+from kafka_gateway.cluster.ports import MISROUTED, PeerLost, Peers, Process, Reach
 from kafka_gateway.cluster.routing import Turn, decide
 from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.cluster.streams import MovingStream
@@ -58,36 +58,27 @@ class _Calling(jsonio.Struct, eq=False):
 class _Sent(Sent):
     """A request that another process has, and that no task waits for."""
 
-    __slots__ = ("_began", "_begun", "_homes", "_request", "process", "slot")
+    __slots__ = ("_began", "_homes", "process", "slot")
 
-    _begun: Begun
-
-    def __init__(self, homes: ClusterHomes, process: str, slot: int, request: Request, told: Told) -> None:
-        self._homes, self.process, self.slot, self._request = homes, process, slot, request
-        self._told = told
+    def __init__(self, homes: ClusterHomes, process: str, slot: int, told: Told) -> None:
+        self._homes, self.process, self.slot, self._told = homes, process, slot, told
         self._began = time.monotonic()
 
-    def begun(self, begun: Begun) -> _Sent:
-        """From now on it may be told."""
-        self._begun = begun
-        self._homes._calls.add(self)
-        return self
-
     def answered(self, outcome: Reply | ServiceError | None) -> None:
-        """What `Peers.begin` tells."""
         homes, process, told = self._homes, self.process, self._told
         homes._calls.discard(self)
         if told is None:
             return
         self._told = None
-        if isinstance(outcome, Reply):
-            homes.forwarded[process, str(outcome.status)] += 1
+        if type(outcome) is Reply:
+            status = outcome.status
+            homes.forwarded[process, str(status)] += 1
             homes.forward_s += time.monotonic() - self._began
-            if outcome.status == MISROUTED:
+            if status == MISROUTED:
                 told(Unanswered(process, self._began, sent=False))
                 return
             if not isinstance(outcome.body, bytes):
-                outcome.body = homes._moving(self._request, outcome.body)
+                outcome.body = homes._moving(self.request, outcome.body)
             told(outcome)
         elif outcome is None:
             homes.forwarded[process, "lost"] += 1
@@ -97,13 +88,12 @@ class _Sent(Sent):
 
     def give_up(self) -> None:
         """Another process has the slot: this one may stand still."""
-        self._begun.cancel()
+        self.carrier.drop(self.number)
         self.answered(None)
 
     def cancel(self) -> None:
-        self._told = None
         self._homes._calls.discard(self)
-        self._begun.cancel()
+        super().cancel()
 
 
 class ClusterHomes:
@@ -233,9 +223,11 @@ class ClusterHomes:
             return None
         if self._store.state(slot) is not None:  # it is on its way here, or leaves, or is here by now
             return None
-        sent = _Sent(self, process, slot, request, told)
-        begun = self._peers.begin(process, request, sent.answered)
-        return sent.begun(begun) if begun is not None else None
+        sent = _Sent(self, process, slot, told)
+        if not self._peers.begin(process, request, sent):
+            return None
+        self._calls.add(sent)
+        return sent
 
     async def forward(self, request: Request, worker: int, after: Unanswered | None = None) -> Reply | None:
         of_peer = request.session.forwarded

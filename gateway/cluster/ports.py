@@ -7,11 +7,11 @@ of them. `Peers` knows nothing of slots; membership knows nothing of connections
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from kafka_gateway.errors import ServiceError
+    from kafka_gateway.forwarding import Sent
     from kafka_gateway.messages import Reply, Request
 
 MISROUTED: Final = 421
@@ -57,13 +57,6 @@ class Reach:
     refused: bool = False
     """Whether it was there when that was tried last: it has answered by its name, and then one end has not let the
     other one in."""
-
-
-class Begun(Protocol):
-    """A request that was sent, and that no task waits for."""
-
-    def cancel(self) -> None:
-        """Nobody wants the reply: it is cancelled there, and nothing is told any more. Safe to call at any time."""
 
 
 class Peers(Protocol):
@@ -114,14 +107,9 @@ class Peers(Protocol):
             HeadTooLarge: the request cannot be sent.
         """
 
-    def begin(
-        self, process: str, request: Request, told: Callable[[Reply | ServiceError | None], None]
-    ) -> Begun | None:
-        """As ``call``, without a task, if there is a connection that takes it now; None: nothing has happened, and it
-        is for ``call``.
-
-        ``told`` is called once, in another turn of the event loop: with the reply, or an error of this process, or
-        None, which is PeerLost of a request that may have been carried out.
+    def begin(self, process: str, request: Request, sent: Sent) -> bool:
+        """As ``call``, without a task, if there is a connection that takes it now; False: nothing has happened, and it
+        is for ``call``. `Sent.answered` gets the reply; None stands for PeerLost.
         """
 
     async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:

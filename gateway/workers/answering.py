@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from kafka_gateway import jsonio
 from kafka_gateway.core import Gateway
@@ -97,20 +97,23 @@ class Answering(Wire):
 
     def take(self, head: Head, content: bytes) -> None:
         if isinstance(head, Ask):
-            works, arriving = self._works, self._arriving.open
+            id, works, arriving, fields = head.id, self._works, self._arriving.open, self._fields
             if len(works) + len(arriving) >= self._requests_max:
                 raise FrameError(f"more than {self._requests_max} open requests (cluster.peer.max.requests)")
-            if head.id in works or head.id in arriving:
+            if id in works or id in arriving:
                 raise FrameError("two open requests of one number")
             if self._looking is None:
                 self._look_later()
             if head.size > len(content):
-                self._arriving.begin(head.id, head, head.size)
+                self._arriving.begin(id, head, head.size)
                 return
-            client, fields = self._clients.client(head.who), self._fields
-            begun = _Work(client, fields.read(head.query), fields.read(head.headers), bool(head.creation))
-            works[head.id] = begun
-            begun.task = self._spawn(self._serve(head, content, begun))
+            if (query := fields.known(bytes(head.query))) is None:
+                query = fields.read(head.query)
+            if (headers := fields.known(bytes(head.headers))) is None:
+                headers = fields.read(head.headers)
+            works[id] = begun = _Work(self._clients.client(head.who), query, headers, bool(head.creation))
+            begun.task = task = self._loop.create_task(self._serve(head, content, begun))
+            self._tasks.add(task)
         elif isinstance(head, More):
             self._put_piece(head.id, content)
         elif isinstance(head, Next):
@@ -158,7 +161,7 @@ class Answering(Wire):
                 self._look_later()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -192,22 +195,63 @@ class Answering(Wire):
                 reply = gateway.refusal(error)
             else:
                 work.session = session
-                request = _request_of(ask, work, body, session, dialect)
+                request = Request(
+                    session,
+                    ask.method,
+                    ask.path if ask.path.isascii() else untold(ask.path),
+                    work.query,
+                    work.headers,
+                    body,
+                    ask.base_url,
+                    dialect,
+                    True,  # the other worker has taken it
+                    ask.one_reply,
+                    ask.generation,
+                    None,
+                    ask.settles,
+                    ask.area,
+                    ask.request_id,
+                    ask.creation,
+                )
                 reply = await (self._relayed(ask.relay, request) if ask.relay else gateway.dispatch(request))
             failure = dialect.failure if dialect is not None else None
-            if isinstance(reply.body, bytes):
-                work.settle, is_over = reply.settle, reply.settle is None
-                self._answer(ask.id, reply, reply.body, failure)
-            else:
-                work.stream, is_over = reply.body, False
-                self._answer(ask.id, reply, None, None, getattr(reply.body, "heartbeat_s", 0))
+            settle, content, heartbeat_s = reply.settle, reply.body, 0
+            if not isinstance(content, bytes):
+                work.stream, is_over = content, False
+                content, heartbeat_s, failure = b"", getattr(content, "heartbeat_s", 0), None
+            elif settle is not None:
+                work.settle, is_over = settle, False
+            self.send(
+                Answer(
+                    ask.id,
+                    reply.status,
+                    reply.media_type,
+                    reply.headers,
+                    reply.route,
+                    reply.records,
+                    settle is not None,
+                    work.stream is not None,
+                    heartbeat_s,
+                    failure,
+                ),
+                content,
+                len(self._works) == 1,
+            )
+        except Exception:
+            log.exception("a request of process %s failed", self.other)
         finally:
             if claim is not None:
                 claim.release()
             if is_over:
                 self._works.pop(ask.id, None)
-            if session is not None and work.stream is None and not client.keep(session):
-                await gateway.close_session(session, GONE)
+            try:
+                if session is not None and work.stream is None and not client.keep(session):
+                    await gateway.close_session(session, GONE)
+            finally:
+                # As `_done`: to be called back costs each request another turn of the loop.
+                self._tasks.discard(cast("asyncio.Task[None]", work.task))
+                if self._transport is None:
+                    self._tell_if_over()
 
     async def _relayed(self, name: str, request: Request) -> Reply:
         """What a handler of this process does with it; what it raises is told."""
@@ -219,23 +263,6 @@ class Answering(Wire):
         except ServiceError as error:
             assert request.dialect is not None
             return Reply(error.status, "", request.dialect.error(error), error.headers)
-
-    def _answer(self, id: int, reply: Reply, body: bytes | None, failure: Failure | None, heartbeat_s: int = 0) -> None:
-        self.send(
-            Answer(
-                id,
-                reply.status,
-                reply.media_type,
-                reply.headers,
-                reply.route,
-                reply.records,
-                reply.settle is not None,
-                body is None,
-                heartbeat_s,
-                failure,
-            ),
-            body or b"",
-        )
 
     def _answer_question(self, question: Question, content: bytes) -> None:
         asked = self._gateway.questions.get(question.name)
@@ -280,6 +307,7 @@ class Answering(Wire):
         elif work.stream is None:
             # What is being made is known by its uid: whoever has asked for it may be about to send that again.
             if work.task is not None and not (is_lost and work.creates):
+                work.task.add_done_callback(self._done)  # it may not have begun
                 work.task.cancel()
         else:
             if is_lost and (lose := getattr(work.stream, "lose", None)) is not None:
@@ -304,23 +332,3 @@ class _Telling(Dialect):
     def error(self, error: ServiceError) -> bytes:
         self.failure = failure_of(error)
         return b""
-
-
-def _request_of(ask: Ask, work: _Work, body: bytes, session: Session, dialect: Dialect | None) -> Request:
-    return Request(
-        session,
-        ask.method,
-        untold(ask.path),
-        work.query,
-        work.headers,
-        body,
-        ask.base_url,
-        dialect,
-        begun=True,  # the other worker has taken it
-        one_reply=ask.one_reply,
-        default_generation=ask.generation,
-        settles=ask.settles,
-        area=ask.area,
-        id=ask.request_id,
-        creation=ask.creation,
-    )

@@ -28,7 +28,7 @@ _read_asker: Final = jsonio.Decoder(Asker).decode
 class ForwardedClient:
     """A client as the other process has told of it. Belongs to the event loop."""
 
-    __slots__ = ("_asker", "_changes", "_gateway", "_is_lasting", "_principal", "_unused")
+    __slots__ = ("_asker", "_changes", "_gateway", "_is_lasting", "_principal", "_sessions", "_unused")
 
     def __init__(self, gateway: Gateway, asker: Asker) -> None:
         self._gateway = gateway
@@ -38,6 +38,7 @@ class ForwardedClient:
         )  # its end is watched where the client is
         # What a proof opens here, Kafka clients for one, ends with its request.
         self._is_lasting = asker.proven and asker.proof is None
+        self._sessions = gateway.sessions
         self._unused: list[Session] = []
         self._changes = 0
         """Of the rules, when these got their rights and quotas."""
@@ -47,12 +48,11 @@ class ForwardedClient:
         unused = self._unused
         if not unused:
             return None
-        gateway = self._gateway
-        if self._changes != gateway.admission.changes:
+        if self._changes != self._gateway.admission.changes:
             unused.clear()
             return None
         session = unused.pop()
-        gateway.sessions.add(session)
+        self._sessions.add(session)
         return session
 
     async def open(self, until: float | None) -> Session:
@@ -70,22 +70,23 @@ class ForwardedClient:
     def keep(self, session: Session) -> bool:
         """The request is over, and left nothing that lasts: whether its session waits for the next one. If not, whoever
         asks has to close it."""
-        gateway, unused = self._gateway, self._unused
+        unused = self._unused
         if (
-            self._is_lasting
-            and session.idle
-            and session.closed is None
-            and session.on_close is None
-            and session.principal is self._principal
-            and len(unused) < _UNUSED_MAX
+            not self._is_lasting
+            or session.tasks
+            or session.streams
+            or session.closed is not None
+            or session.on_close is not None
+            or session.principal is not self._principal
+            or len(unused) >= _UNUSED_MAX
         ):
-            if self._changes != gateway.admission.changes:
-                unused.clear()
-                self._changes = gateway.admission.changes
-            gateway.sessions.discard(session)
-            unused.append(session)
-            return True
-        return False
+            return False
+        if self._changes != (changes := self._gateway.admission.changes):
+            unused.clear()
+            self._changes = changes
+        self._sessions.discard(session)
+        unused.append(session)
+        return True
 
 
 class ClientSessions:

@@ -62,10 +62,12 @@ class FieldsOut:
 class FieldsIn:
     """For the end that answers."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "known")
 
     def __init__(self) -> None:
         self._kept: dict[bytes, Mapping[str, str]] = {}
+        self.known = self._kept.get
+        """What `read` has kept, for whoever reads each request's."""
 
     def read(self, raw: jsonio.Raw) -> Mapping[str, str]:
         """What ``FieldsOut`` has made this of; nobody may change it. FrameError if it is nothing of the kind."""

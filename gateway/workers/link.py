@@ -9,10 +9,11 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kafka_gateway import jsonio
 from kafka_gateway.errors import InstanceUnavailable, ServiceError
+from kafka_gateway.forwarding import Sent
 from kafka_gateway.memory_budget import OutOfMemory
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
@@ -51,12 +52,8 @@ _WHO: Final = "as other processes are told of it"
 """In ``Session.state``: the principal and the proof that an `Asker` was made of, and it."""
 
 
-class _Asked(Protocol):
-    """What is told of an answer: a future, or a `Begun`."""
-
-    def done(self) -> bool: ...
-    def set_result(self, came: tuple[Answer, bytes], /) -> None: ...
-    def set_exception(self, error: Exception, /) -> None: ...
+_Asked = asyncio.Future[tuple[Answer, bytes]] | Sent
+"""What is told of an answer."""
 
 
 class Link(Wire):
@@ -109,27 +106,31 @@ class Link(Wire):
             raise error_of(answer.failure)
         return self._reply(id, request, answer, content)
 
-    def begin(self, request: Request, told: Callable[[Reply | ServiceError | None], None]) -> Begun | None:
-        """As ``ask``, without a task; None: nothing has happened, and ``ask`` says what is to be waited for, or why
-        not.
-
-        ``told`` is called once, in another turn of the event loop: with the reply, or an error of the gateway, or None:
-        the connection is lost, and the request may have been carried out.
-        """
-        body = request.body
-        if type(body) is not bytes or self.is_lost or self._open_count >= self._terms.requests_max:
-            return None
+    def begin(self, request: Request, sent: Sent) -> bool:
+        """As ``ask``, without a task (`Sent.answered`); False: nothing has happened, and ``ask`` says what is to be
+        waited for, or why not."""
+        body, asked = request.body, self._asked
+        if (
+            type(body) is not bytes
+            or self.is_lost
+            or len(asked) + len(self._streams) + len(self._unsettled) >= self._terms.requests_max
+        ):
+            return False
         id = next(self._ids)
         try:
-            self.send(self._ask_of(id, request, ""), body)
+            self.send(self._ask_of(id, request, ""), body, not asked)
         except FrameError:
-            return None
-        begun = Begun(self, id, request, told)
-        self._asked[id] = begun, self.said_at
+            return False
+        sent.carrier, sent.number, sent.request = self, id, request
+        asked[id] = sent, self.said_at
         if self._looking is None:
             self.counted_from = self.said_at
             self._look_later()
-        return begun
+        return True
+
+    def drop(self, number: int) -> None:
+        self._cancel(number)
+        self._over(number)
 
     def _reply(self, id: int, request: Request, answer: Answer, content: bytes) -> Reply:
         reply = Reply(
@@ -168,7 +169,7 @@ class Link(Wire):
             self.counted_from = self._loop.time()
             self._look_later()
         try:
-            self.send(head, content)
+            self.send(head, content, len(self._asked) == 1)
             return await waiting
         except (asyncio.CancelledError, ServiceError):
             self._cancel(id)
@@ -214,7 +215,7 @@ class Link(Wire):
 
     def _settle(self, id: int, taken: bool) -> None:
         self._unsettled.discard(id)
-        self.send(Settled(id, taken))
+        self.send(Settled(id, taken), at_once=not self._asked)
         self._less_open()
 
     def _ask_of(self, id: int, request: Request, relay: str) -> Ask:
@@ -224,7 +225,7 @@ class Link(Wire):
             id,
             self._who(session, self._terms.brings_proofs or bool(relay)),
             request.method,
-            told(request.path),
+            request.path if request.path.isascii() else told(request.path),
             query,
             headers,
             base_url if isinstance(base_url, str) else base_url(),
@@ -269,17 +270,24 @@ class Link(Wire):
     # --- what comes -------------------------------------------------------------------------------------------------
 
     def take(self, head: Head, content: bytes) -> None:
-        if isinstance(head, Answer):
-            asked = self._asked.get(head.id)
-            if asked is not None and not asked[0].done():
-                if head.size > len(content):
-                    self._arriving.begin(head.id, head, head.size, partial(_end_for_memory, asked[0]))
-                    return
-                if head.streams:
-                    self._streams[head.id] = RelayedStream(self, head.id, head.heartbeat_s)
-                elif head.settles:
-                    self._unsettled.add(head.id)
-                asked[0].set_result((head, content))
+        if type(head) is Answer:
+            id = head.id
+            known = self._asked.get(id)
+            if known is None:
+                return
+            asked = known[0]
+            if head.size > len(content):
+                # The reply may be more than there is room for.
+                self._arriving.begin(id, head, head.size, partial(self._fail, id, asked, OutOfMemory()))
+                return
+            if isinstance(asked, Sent):
+                del self._asked[id]
+                self._note(head)
+                self._less_open()
+                _tell(asked, self._reply(id, asked.request, head, content))
+            elif not asked.done():
+                self._note(head)
+                asked.set_result((head, content))
         elif isinstance(head, Part):
             if (stream := self._streams.get(head.id)) is not None:
                 if head.size > len(content):
@@ -301,14 +309,33 @@ class Link(Wire):
         elif not isinstance(head, Pong):
             raise FrameError(f"{type(head).__name__} of a process that was asked")
 
+    def _note(self, answer: Answer) -> None:
+        """The request stays open for what follows this answer."""
+        if answer.streams:
+            self._streams[answer.id] = RelayedStream(self, answer.id, answer.heartbeat_s)
+        elif answer.settles:
+            self._unsettled.add(answer.id)
+
+    def _fail(self, id: int, asked: _Asked, error: Exception) -> None:
+        """There will be no answer to this request."""
+        if not isinstance(asked, Sent):
+            if not asked.done():
+                asked.set_exception(error)
+            return
+        outcome = error if isinstance(error, ServiceError) else None
+        if outcome is not None:
+            self._cancel(id)
+        self._over(id)
+        # In a turn of its own: whoever says so may be at work on all that wait.
+        self._loop.call_soon(_tell, asked, outcome, context=NOBODYS)
+
     def lost(self) -> None:
         self.is_lost = True
         self._gone(self)
         if self._looking is not None:
             self._looking.cancel()
-        for waiting, _ in self._asked.values():
-            if not waiting.done():
-                waiting.set_exception(LinkLost(sent=True))
+        for id, (asked, _) in list(self._asked.items()):
+            self._fail(id, asked, LinkLost(sent=True))
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.finish(InstanceLost())
@@ -338,9 +365,9 @@ class Link(Wire):
                 self.give_up(f"it gives no sign of life for {silent_s:.1f} s", SILENT)
                 return
         elif silent_s >= self._silence_max_s:
-            for waiting, since in self._asked.values():
-                if now - since >= self._silence_max_s and not waiting.done():
-                    waiting.set_exception(InstanceUnavailable())
+            for id, (asked, since) in list(self._asked.items()):
+                if now - since >= self._silence_max_s:
+                    self._fail(id, asked, InstanceUnavailable())
             for stream in list(self._streams.values()):
                 stream.fail(InstanceUnavailable())
         if silent_s >= ping_s or now - self.said_at >= ping_s:
@@ -355,56 +382,8 @@ class Link(Wire):
             self._less_open()
 
 
-def _end_for_memory(waiting: _Asked) -> None:
-    """The reply would be more than there is room for."""
-    if not waiting.done():
-        waiting.set_exception(OutOfMemory())
-
-
-class Begun:
-    """A request that no task waits for (`Link.begin`)."""
-
-    __slots__ = ("_id", "_is_done", "_link", "_request", "_told")
-
-    def __init__(
-        self, link: Link, id: int, request: Request, told: Callable[[Reply | ServiceError | None], None]
-    ) -> None:
-        self._link, self._id, self._request = link, id, request
-        self._told: Callable[[Reply | ServiceError | None], None] | None = told
-        self._is_done = False
-
-    def cancel(self) -> None:
-        """As of the task of ``Link.ask``; what has been told already goes back. Safe to call at any time."""
-        self._is_done, self._told = True, None
-        self._link._cancel(self._id)
-        self._link._over(self._id)
-
-    def done(self) -> bool:
-        return self._is_done
-
-    def set_result(self, came: tuple[Answer, bytes], /) -> None:
-        self._is_done = True
-        link = self._link
-        link._over(self._id)
-        self._tell(link._reply(self._id, self._request, *came))
-
-    def set_exception(self, error: Exception, /) -> None:
-        self._is_done = True
-        # In a turn of its own: whoever says so may be at work on all that wait.
-        self._link._loop.call_soon(self._fail, error, context=NOBODYS)
-
-    def _fail(self, error: Exception) -> None:
-        if self._told is None:  # cancelled meanwhile
-            return
-        if isinstance(error, ServiceError):
-            self._link._cancel(self._id)
-        self._link._over(self._id)
-        self._tell(error if isinstance(error, ServiceError) else None)
-
-    def _tell(self, outcome: Reply | ServiceError | None) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            try:
-                told(outcome)
-            except Exception:  # it is one request's, and the connection many others'
-                log.exception("what another process answered could not be handed on")
+def _tell(sent: Sent, outcome: Reply | ServiceError | None) -> None:
+    try:
+        sent.answered(outcome)
+    except Exception:  # it is one request's, and the connection many others'
+        log.exception("what another process answered could not be handed on")

@@ -14,7 +14,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,8 @@ from kafka_gateway.cluster.ports import PeerLost, Process, Reach
 from kafka_gateway.config import Config
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.listening import Accepted, bind_unix
-from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable, ServiceError
+from kafka_gateway.errors import HeadTooLarge, InstanceUnavailable
+from kafka_gateway.forwarding import Sent
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.addresses import unix_name, usable
@@ -31,7 +32,7 @@ from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.certificate_names import names_host
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.link import Begun, Link
+from kafka_gateway.workers.link import Link
 from kafka_gateway.workers.peer import LOOK_S, Peer, Ways, reason_of
 from kafka_gateway.workers.peer_directory import PEER_DIR, socket_path, trouble_with
 from kafka_gateway.workers.peer_settings import PeerSettings, PeerTls
@@ -156,12 +157,9 @@ class ClusterPeers:
         except FrameError as error:
             raise HeadTooLarge(f"The request cannot be sent to another process: {error}.") from None
 
-    def begin(
-        self, process: str, request: Request, told: Callable[[Reply | ServiceError | None], None]
-    ) -> Begun | None:
+    def begin(self, process: str, request: Request, sent: Sent) -> bool:
         known = self._known.get(process)
-        link = known.link if known is not None else None
-        return link.begin(request, told) if link is not None else None
+        return known is not None and (link := known.link) is not None and link.begin(request, sent)
 
     async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
         link = await self._link(process, self._find(process))

@@ -33,7 +33,7 @@ from kafka_gateway.state_log import StateLog
 from kafka_gateway.workers.answering import Answering
 from kafka_gateway.workers.frames import FrameError
 from kafka_gateway.workers.greeting import Greeting
-from kafka_gateway.workers.link import Begun, Link
+from kafka_gateway.workers.link import Link
 from kafka_gateway.workers.part import Parent, WorkerPart
 from kafka_gateway.workers.peer_settings import brings_proofs
 from kafka_gateway.workers.slots import StaticTable
@@ -52,31 +52,19 @@ _STOPPING_S: Final = 1.5
 class _Sent(Sent):
     """A request that another worker has, and that no task waits for."""
 
-    __slots__ = ("_began", "_begun", "_counts", "_worker")
-
-    _begun: Begun
+    __slots__ = ("_began", "_counts", "_worker")
 
     def __init__(self, worker: int, counts: Counter[tuple[str, str]], told: Told) -> None:
         self._worker, self._counts = str(worker), counts
         self._told = told
         self._began = time.monotonic()
 
-    def begun(self, begun: Begun) -> _Sent:
-        """From now on it may be told."""
-        self._begun = begun
-        return self
-
     def answered(self, outcome: Reply | ServiceError | None) -> None:
-        """What `Link.begin` tells."""
         told, self._told = self._told, None
         if isinstance(outcome, Reply):
             self._counts[self._worker, str(outcome.status)] += 1
         if told is not None:
             told(outcome if outcome is not None else Unanswered(self._worker, self._began))
-
-    def cancel(self) -> None:
-        self._told = None
-        self._begun.cancel()
 
 
 class Siblings:
@@ -181,8 +169,7 @@ class Siblings:
         if link is None:
             return None
         sent = _Sent(worker, self._forwarded, told)
-        begun = link.begin(request, sent.answered)
-        return sent.begun(begun) if begun is not None else None
+        return sent if link.begin(request, sent) else None
 
     async def forward(self, request: Request, worker: int, after: Unanswered | None = None) -> Reply:
         return await self._send("", request, worker, _SENT_MAX if after is None else _SENT_MAX - 1)

@@ -33,8 +33,9 @@ log = logging.getLogger("gateway.workers")
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): pid, uid, gid."""
 
-_GATHERED_MAX: Final = 64 * 1024
-"""Bytes of frames that wait for the end of a turn of the event loop."""
+_GATHERED_MAX: Final = 64
+_GATHERED_BYTES_MAX: Final = 16 * 1024
+"""So many frames wait for the end of a turn of the event loop, none of which is longer than that."""
 
 SILENT: Final = "no sign of life"
 """The kind of trouble with a process of which nothing is heard, for `StateLog`."""
@@ -88,7 +89,6 @@ class Wire(asyncio.Protocol):
         self._gathered: list[bytes] = []
         """Frames of this turn of the event loop, which leave in one write: each write is a call of the system, and
         wakes the other process up."""
-        self._gathered_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.heard_at = self.said_at = self._loop.time()
@@ -172,23 +172,23 @@ class Wire(asyncio.Protocol):
             self.ready.exception()  # whoever waits gets it; nobody need
         self.lost()
 
-    def send(self, head: Head, content: bytes = b"") -> None:
+    def send(self, head: Head, content: bytes = b"", at_once: bool = False) -> None:
         """Sends a frame, and a long content behind it in pieces, together with whatever else is sent in this turn of
-        the event loop; nothing happens if the connection is lost. FrameError: see ``frame``."""
+        the event loop; nothing happens if the connection is lost. FrameError: see ``frame``.
+
+        ``at_once``: nothing else is to be expected in this turn, and what was sent before leaves with it."""
         if len(content) > PIECE_MAX:
             self._send_long(head, content)
             return
-        data = frame(head, content)
-        if self._transport is None:
-            return
-        self.said_at = self._loop.time()
-        gathered = self._gathered
+        data, gathered = frame(head, content), self._gathered
         if not gathered:
-            self._gathered_bytes = 0
-            self._loop.call_soon(self._flush, context=NOBODYS)
+            if self._transport is None:
+                return
+            self.said_at = self._loop.time()
+            if not at_once:
+                self._loop.call_soon(self._flush, context=NOBODYS)
         gathered.append(data)
-        self._gathered_bytes += len(data)
-        if self._gathered_bytes > _GATHERED_MAX:
+        if at_once or len(data) > _GATHERED_BYTES_MAX or len(gathered) >= _GATHERED_MAX:
             self._flush()
 
     def _flush(self) -> None:

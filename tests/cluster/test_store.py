@@ -25,6 +25,7 @@ from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import Definition, SlotKey, new_uid, opened_by
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.forwarding import Sent
 from kafka_gateway.homes import Elsewhere, Misrouted
 from kafka_gateway.kafka.ports.slots import SlotRecord
 from kafka_gateway.messages import Reply, Request
@@ -112,6 +113,7 @@ class Others:
         self.called = asyncio.Event()
         self.known: dict[str, Sequence[str]] = {}
         self.reached: dict[str, Reach] = {}
+        self.calls: list[asyncio.Task[None]] = []
 
     def reach(self, process: str) -> Reach | None:
         return self.reached.get(process)
@@ -136,18 +138,21 @@ class Others:
             raise answer
         return answer
 
-    def begin(
-        self, process: str, request: Request, told: Callable[[Reply | ServiceError | None], None]
-    ) -> asyncio.Task[None]:
+    def begin(self, process: str, request: Request, sent: Sent) -> bool:
         async def call() -> None:
             try:
-                told(await self.call(process, request))
+                sent.answered(await self.call(process, request))
             except ServiceError as error:
-                told(error)
+                sent.answered(error)
             except PeerLost:
-                told(None)
+                sent.answered(None)
 
-        return asyncio.ensure_future(call())
+        self.calls.append(asyncio.ensure_future(call()))
+        sent.carrier, sent.number, sent.request = self, len(self.calls) - 1, request
+        return True
+
+    def drop(self, number: int) -> None:
+        self.calls[number].cancel()
 
 
 class Setup:
