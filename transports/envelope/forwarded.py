@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from kafka_gateway.core import Gateway
+from kafka_gateway.forwarding import Forwarder
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.session import Session
 from kafka_gateway.transports.envelope.channel import Channel
@@ -65,13 +66,13 @@ class ForwardedEnvelope:
         task.add_done_callback(partial(_settled, session, settle))
 
 
-def forward(client: Client, gateway: Gateway, channel: Channel, request: Request, part: Envelope, own: Own) -> bool:
+def forward(
+    client: Client, gateway: Gateway, homes: Forwarder, channel: Channel, request: Request, part: Envelope, own: Own
+) -> bool:
     """Has another process answer the request, if it is another one's, and can be asked now. Else nothing has happened:
     it is for a task, like all that come with a proof of their own, or whose client's proof has to be looked at."""
-    homes = gateway.homes
     if (
-        homes is None
-        or part.headers is not None
+        part.headers is not None
         or request.session.principal.until < time.monotonic()
         or (worker := homes.elsewhere(request.method, request.path, request.area)) is None
     ):

@@ -14,11 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from kafka_gateway.core import Gateway
-from kafka_gateway.errors import (
-    NO_MEMORY,
-    RequestTimeout,
-    ServiceError,
-)
+from kafka_gateway.errors import NO_MEMORY, RequestTimeout, ServiceError
 from kafka_gateway.generations import error_media_type
 from kafka_gateway.messages import NOTHING, Reply, Request
 from kafka_gateway.query import parse_query
@@ -212,15 +208,18 @@ class EnvelopeSession:
         if self._running >= self._settings.requests_max:
             self._channel.hold()
             self._holds = True
-        # Session.spawn costs more: it has the loop call it back at the end of every task.
         own: Own = []  # asyncio.current_task() takes longer than all of this
         if part.method in _READING:
             self._unanswered.begin_read(id(own), request)
         else:
             self._unanswered.begin()
             self._changing += 1
-        # What came before goes first: no task may be about to begin.
-        if not self._unbegun and body is None and forward(self, self._gateway, self._channel, request, part, own):
+        if (
+            body is None
+            and not self._unbegun  # what came before goes first
+            and (homes := self._gateway.homes) is not None
+            and forward(self, self._gateway, homes, self._channel, request, part, own)
+        ):
             return
         self.go_on(request, part, own)
         if body is None and part.headers is None and part.method not in _READING:
@@ -229,7 +228,7 @@ class EnvelopeSession:
     def go_on(self, request: Request, part: Envelope, own: Own, reply: Reply | None = None) -> None:
         """Has a task serve the request, or send what another process has answered."""
         self._unbegun += 1
-        task = self._loop.create_task(self._serve(request, part, own, reply))
+        task = self._loop.create_task(self._serve(request, part, own, reply))  # Session.spawn is called back at its end
         own.append(task)
         self._session.tasks.add(task)
 
@@ -278,7 +277,8 @@ class EnvelopeSession:
                     self._channel.send(message, self._binary)
                 else:
                     self.send(message)
-                self.log(self._session, part, reply, len(body), started)
+                if self._access.enabled:
+                    self.log(self._session, part, reply, len(body), started)
         finally:
             self._leave()
             self._unanswered.end()
