@@ -137,6 +137,7 @@ class ConsumerThread:
 
     def settle(self, read: HandedOut, accepted: bool) -> None:
         """Says whether the records of a read reached the one who asked; if not, they are put back."""
+        read.outcome = accepted
         # Usually nobody waits for it, and the thread sees it with the next question.
         self._questions.post(lambda: self._reads.settle(read, accepted), wake=bool(self._reads.waiting or not accepted))
 
@@ -421,7 +422,7 @@ class ConsumerThread:
         self._auto.start_at(partitions)
 
     def revoked(self, partitions: Collection[Partition]) -> None:
-        self.fed.absorb()
+        self.fed.settle_now(partitions)
         self._auto.commit_of(partitions)
         self.lost(partitions)
 

@@ -7,6 +7,8 @@ takes away one of these partitions ends that here first, and the loop hears of i
 from __future__ import annotations
 
 import collections
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 
 from kafka_gateway.kafka.consuming.auto_commit import AutoCommit
@@ -14,6 +16,9 @@ from kafka_gateway.kafka.consuming.buffer import Partition
 from kafka_gateway.kafka.consuming.client import GroupClient
 from kafka_gateway.kafka.consuming.read_queue import ReadQueue
 from kafka_gateway.kafka.consuming.reads import HandedOut
+
+_TAKING_S = 0.25
+"""How long a group that shares out anew may wait for a client that is just taking records."""
 
 
 class FedPartitions:
@@ -31,6 +36,8 @@ class FedPartitions:
         """They are held in the client."""
         self.moves: collections.deque[Mapping[Partition, int]] = collections.deque()
         """Positions behind what was returned; the loop appends, the thread takes them."""
+        self.out: HandedOut | None = None
+        """What the loop handed out last; set by the loop."""
         self.ended: Callable[[], None] = lambda: None
         """Called on the loop when these partitions changed here; set by the loop before `begin` is asked."""
 
@@ -76,6 +83,26 @@ class FedPartitions:
             moved.update(self.moves.popleft())
         if mine := {place: offset for place, offset in moved.items() if place in self._partitions}:
             self._auto.move(mine)
+
+    def settle_now(self, partitions: Collection[Partition]) -> None:
+        """These are about to be given up: what is out of them and is accepted without the thread having heard of it, or
+        within a moment, counts. It would come again to their next owner, though its client has it."""
+        until = time.monotonic() + _TAKING_S
+        mine = self._partitions.intersection(partitions)
+        if not self._auto.stores_starts:
+            pass  # nothing is committed for it
+        elif mine:
+            left = threading.Event()  # nothing is handed out any more behind that
+            self._tell(self.ended)
+            self._tell(left.set)
+            left.wait(_TAKING_S)
+            out = self.out
+            if out is not None and out.is_known(until) and out.outcome:
+                self.absorb()
+                self._auto.move({place: offset + 1 for place, offset in out.last.items() if place in mine})
+        else:
+            self._reads.settle_now(partitions, until)
+        self.absorb()
 
     def disturbed(self) -> None:
         """The group has assigned something: the loop is to look at all of it again."""

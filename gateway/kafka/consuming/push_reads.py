@@ -165,7 +165,7 @@ class PushReads:
                 self.leave()
                 return
         self._nexts.update(batch.next_offsets())
-        out = self._out = HandedOut(taker.limits, batch, batch.last_offsets())
+        out = self._out = self._worker.fed.out = HandedOut(taker.limits, batch, batch.last_offsets())
         taken = taker.hand_out(out)
         try:
             if taker.at_once is not None and taker.at_once(taken):
@@ -182,6 +182,7 @@ class PushReads:
         if accepted and self.is_fed:
             self._out = None
             self._worker.fed.moves.append(read.batch.next_offsets())
+            read.outcome = True
             if self._waiting and self._taker is not None:
                 self._give_what_waits(self._taker)
             return True
@@ -228,6 +229,7 @@ class PushReads:
                 self.leave()  # the next attempt is to have the records of all partitions wait here
             return False
         self._nexts = starts
+        self._worker.fed.out = None
         self.is_fed = True
         self._fetchers.wake()
         return True

@@ -92,6 +92,12 @@ class ReadQueue:
             self._returned({place: position for place, position in moved.items() if position is not None})
         self._out.keep(())
 
+    def settle_now(self, partitions: Collection[Partition], until: float) -> None:
+        """Settles what is out of these partitions, if that is known by then (`time.monotonic`)."""
+        read = self.unsettled
+        if read is not None and any(place in self._out for place in partitions) and read.is_known(until):
+            self.settle(read, bool(read.outcome))
+
     def goes_on(self) -> dict[Partition, int]:
         """The next offset of each partition of which records are here, or out with a read."""
         out = {name: offset + 1 for name in self._out.partitions if (offset := self._out.last(name)) is not None}

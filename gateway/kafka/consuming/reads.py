@@ -14,18 +14,27 @@ from kafka_gateway.kafka.ports.consuming import ReadLimits
 from kafka_gateway.records import ConsumedRecord, RecordBatch, RecordsEncoder
 
 _UNLIMITED = 2**63
+_LOOK_S = 0.002
 
 
 class HandedOut:
     """Records that somebody was given, until they are accepted or put back."""
 
-    __slots__ = ("batch", "last", "limits")
+    __slots__ = ("batch", "last", "limits", "outcome")
 
     def __init__(self, limits: ReadLimits, batch: RecordBatch, last: Mapping[Partition, int]) -> None:
         self.limits = limits
         self.batch = batch
         self.last = last
         """The offset of the last record of each partition in the batch."""
+        self.outcome: bool | None = None
+        """Whether they were accepted; None until the event loop knows. The thread is told in its turn."""
+
+    def is_known(self, until: float) -> bool:
+        """Whether the outcome is; on the thread. Waits for it until that time (`time.monotonic`)."""
+        while self.outcome is None and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        return self.outcome is not None
 
 
 class Read(HandedOut):
