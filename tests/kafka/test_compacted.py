@@ -88,6 +88,7 @@ async def test_made_written_and_read_again(cluster: KafkaCluster, unique: Unique
             assert second.records == heard.records == [(b"a", b"1", 0), (b"b", b"2", 1), (b"a", None, 2)]
     settings = {each.name: each.value for each in await cluster.admin.topic_configs(topic.name)}
     assert (settings["cleanup.policy"], settings["retention.ms"]) == ("compact", "86400000")
+    assert settings["segment.ms"] == "3600000"
     assert len((await cluster.admin.topic(topic.name)).partitions) == 1
 
 

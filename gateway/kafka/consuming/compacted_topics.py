@@ -111,7 +111,13 @@ class KafkaCompactedLog:
         except UnknownTopicOrPartition:
             brokers = len(await self._admin.brokers())
             replicas = max(1, min(self._topic.replicas, _REPLICAS_MAX, brokers))
-            settings = {"cleanup.policy": "compact", "retention.ms": str(self._topic.retention_ms)}
+            settings = {
+                "cleanup.policy": "compact",
+                "retention.ms": str(self._topic.retention_ms),
+                # A segment that is written to is not compacted, and every reader begins with all of it: with Kafka's
+                # seven days or 1 GiB that were 400,000 records, and the first socket waited 10 s for them.
+                "segment.ms": "3600000",
+            }
             await self._admin.create_topic(name, 1, replicas, settings)
             log.info("made topic %s with %d replicas", name, replicas)
             return
