@@ -48,3 +48,17 @@ def test_repetitions_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
     log.PERIOD_S = log._period_end = 0.0
     log.log(logging.ERROR, FORMAT, TELLS_MORE[1][0], CLIENT, TELLS_MORE[1][1])
     assert [each.getMessage().split()[0] for each in caplog.records] == ["FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(("away", "told"), [(True, []), (False, [2 * ClientLog.LINES])])
+def test_repetitions_that_came_before_it_was_known_are_not_told_of_later(
+    caplog: pytest.LogCaptureFixture, away: bool, told: list[int]
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.test_client_log")
+    log = ClientLog(logging.getLogger("gateway.test_client_log"))
+    for _ in range(3 * ClientLog.LINES):
+        log.log(logging.ERROR, FORMAT, REPEATS[0][0], CLIENT, REPEATS[0][1])
+    log.kafka_is_away = away
+    log._period_end = 0.0
+    log.log(logging.ERROR, FORMAT, TELLS_MORE[0][0], CLIENT, TELLS_MORE[0][1])
+    assert [each.args[0] for each in caplog.records if "left out" in each.msg] == told  # type: ignore[index]

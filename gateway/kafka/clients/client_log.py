@@ -20,7 +20,8 @@ class ClientLog:
     """Takes librdkafka's log lines (property ``logger``); lets a few in ten seconds through and counts the rest.
 
     A dead broker makes every consumer log; 500 of them once filled a disk. While all brokers are away, lines that tell
-    no more than that have the level DEBUG, and are not counted. Called on the threads that poll.
+    no more than that have the level DEBUG, and are not counted; neither are those that came before that was known, if
+    it is by the time when others are told of. Called on the threads that poll.
     """
 
     PERIOD_S = 10.0
@@ -33,7 +34,8 @@ class ClientLog:
         self._lock = threading.Lock()
         self._period_end = 0.0
         self._lines = 0
-        self._suppressed = 0
+        self._suppressed = self._of_connections = 0
+        """Lines that were left out since some were told of."""
 
     def log(self, level: int, message: str, *args: object) -> None:
         """As `logging.Logger.log`."""
@@ -46,10 +48,14 @@ class ClientLog:
             suppressed = 0
             if now >= self._period_end:
                 self._period_end, self._lines = now + self.PERIOD_S, 0
-                suppressed, self._suppressed = self._suppressed, 0
+                suppressed = self._suppressed + (0 if self.kafka_is_away else self._of_connections)
+                self._suppressed = self._of_connections = 0
             self._lines += 1
             if self._lines > self.LINES:
-                self._suppressed += 1
+                if _repeats_it(message % args):
+                    self._of_connections += 1
+                else:
+                    self._suppressed += 1
                 return
         if suppressed:
             self._logger.warning("%d lines of librdkafka were left out", suppressed)
