@@ -6,6 +6,7 @@ A test that uses `kafka`, `kafka3` or `own_kafka` gets the marker `broker` by it
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import sys
@@ -132,6 +133,13 @@ SHORT = frozenset({"cluster", "codecs", "services", "unit"})
 beside the others, which wait most of their time; the rest comes last, where it keeps all workers busy to the end."""
 
 
+@functools.cache
+def _looks_at_a_clock(path: Path) -> bool:
+    """What waits for time itself (tests/contract/test_sleeps.py) is not for a process that comes after all others."""
+    text = path.read_text()
+    return any(word in text for word in ("time itself", "monotonic", "perf_counter", "thread_time"))
+
+
 _NOT_BESIDE = ("broker", "slow", "embedded", "timing", "alone", "cluster")
 
 
@@ -154,7 +162,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _is_for_full_only(item.path):
             item.add_marker(pytest.mark.slow)
         short = not SHORT.isdisjoint(item.path.parts)
-        if short and not any(map(item.get_closest_marker, _NOT_BESIDE)):
+        if short and not any(map(item.get_closest_marker, _NOT_BESIDE)) and not _looks_at_a_clock(item.path):
             item.add_marker(pytest.mark.beside)
     items.sort(key=lambda item: not SHORT.isdisjoint(item.path.parts))
 
