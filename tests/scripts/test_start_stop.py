@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY = "Server started, listening for requests...\n"
 
 STUB = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 if "producer" in sys.argv:
     print(__spec__.name, sys.argv[1:])
@@ -37,7 +37,7 @@ print(sys.argv[1:])
 print(os.environ.get("KAFKAREST_LOG4J_OPTS"))
 print(os.environ.get("STUB_READY", "Server started, listening for requests..."), flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.2)  # not pause(): a signal that comes just before it would wake nobody up
 """
 
 ENVIRONMENT_S = 200

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kafka_gateway.wire.frames import frame, string
-from tests.transports.peer import BINARY, CLOSE, Peer
+from tests.transports.peer import BINARY, CLOSE, PING, PONG, Peer
 from tests.waiting import PATIENCE_S
 
 Answer = Callable[["Connection", int, int, int, bytes], Awaitable[None]]
@@ -120,10 +120,14 @@ class Client:
         await self.peer.send(data, BINARY, **more)
 
     async def message(self) -> bytes:
-        """The next binary message, put together from its fragments."""
-        parts = []
+        """The next binary message, put together from its fragments. A gateway that hears nothing for a while asks
+        whether its client is there."""
+        parts: list[bytes] = []
         while True:
             part = await self.peer.frame()
+            if part.opcode == PING:
+                await self.peer.send(part.payload, PONG)
+                continue
             assert part.opcode == (BINARY if not parts else 0), part
             parts.append(part.payload)
             if part.final:
