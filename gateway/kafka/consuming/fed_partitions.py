@@ -87,22 +87,23 @@ class FedPartitions:
     def settle_now(self, partitions: Collection[Partition]) -> None:
         """These are about to be given up: what is out of them and is accepted without the thread having heard of it, or
         within a moment, counts. It would come again to their next owner, though its client has it."""
-        until = time.monotonic() + _TAKING_S
-        mine = self._partitions.intersection(partitions)
-        if not self._auto.stores_starts:
-            pass  # nothing is committed for it
-        elif mine:
-            left = threading.Event()  # nothing is handed out any more behind that
-            self._tell(self.ended)
-            self._tell(left.set)
-            left.wait(_TAKING_S)
-            out = self.out
-            if out is not None and out.is_known(until) and out.outcome:
-                self.absorb()
-                self._auto.move({place: offset + 1 for place, offset in out.last.items() if place in mine})
-        else:
-            self._reads.settle_now(partitions, until)
+        if self._auto.stores_starts:  # else nothing is committed for it
+            until = time.monotonic() + _TAKING_S
+            if mine := self._partitions.intersection(partitions):
+                self._settle_fed(mine, until)
+            else:
+                self._reads.settle_now(partitions, until)
         self.absorb()
+
+    def _settle_fed(self, mine: Collection[Partition], until: float) -> None:
+        left = threading.Event()  # nothing is handed out any more behind that
+        self._tell(self.ended)
+        self._tell(left.set)
+        left.wait(_TAKING_S)
+        out = self.out
+        if out is not None and out.is_known(until) and out.outcome:
+            self.absorb()
+            self._auto.move({place: offset + 1 for place, offset in out.last.items() if place in mine})
 
     def disturbed(self) -> None:
         """The group has assigned something: the loop is to look at all of it again."""
