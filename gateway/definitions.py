@@ -50,7 +50,7 @@ class Definition(jsonio.Struct, frozen=True, omit_defaults=True):
     principal: str
     """Who made it, as ``kind:name``."""
     by: str
-    """The process that wrote this."""
+    """Who wrote this: `Definitions.writer` of its process."""
     kafka: str = ""
     """The name by which Kafka knows that client; "": that of the gateway."""
     options: dict[str, str] = {}  # noqa: RUF012 (msgspec gives each its own)
@@ -92,14 +92,14 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
     return committed
 
 
-def opened_by(process: str, definition: Definition, epoch: int) -> Definition:
-    """The same, as that process opens it: from now on nobody believes that the anchors say where its client is."""
-    return jsonio.replace(definition, by=process, handed=False, epoch=epoch)
+def opened_by(writer: str, definition: Definition, epoch: int) -> Definition:
+    """The same, as that one opens it: from now on nobody believes that the anchors say where its client is."""
+    return jsonio.replace(definition, by=writer, handed=False, epoch=epoch)
 
 
 def is_outdated(definition: Definition, live: Definition) -> bool:
-    """Whether the process that wrote the definition had lost the instance to the one that wrote the ``live`` one of the
-    same ``uid``: that has opened it since. Of two that open it at the same time the first in the log has it."""
+    """Whether the one who wrote the definition had lost the instance to the one who wrote the ``live`` one of the same
+    ``uid``: that one has opened it since. Of two that open it at the same time the first in the log has it."""
     if definition.epoch and live.epoch:
         return definition.epoch < live.epoch or (definition.epoch == live.epoch and definition.by != live.by)
     return definition.handed and definition.by != live.by
@@ -108,7 +108,7 @@ def is_outdated(definition: Definition, live: Definition) -> bool:
 def goes_on(kept: Definition | None, found: Definition | None) -> bool:
     """Whether an instance that was kept without its slot may go on: nobody has written anything since that counts.
 
-    A process that opens an instance again, or hands one over, writes its definition with its own name (``by``). A
+    Whoever opens an instance again, or hands one over, writes its definition with a name of its own (``by``). A
     change of ours that was not stored does not count. So the definition must be the very same.
     """
     return kept is not None and kept == found
@@ -130,8 +130,9 @@ class Definitions(Protocol):
     """The definitions in the slots that this process holds. Belongs to the event loop."""
 
     @property
-    def process(self) -> str:
-        """This process, for `Definition.by`."""
+    def writer(self) -> str:
+        """This process since it was started, for `Definition.by`. One that is started again under the same name is
+        another writer: what the one before has sent may be stored behind what it writes itself."""
 
     @property
     def trouble(self) -> str:

@@ -45,17 +45,17 @@ class HeldSlot:
         """Those of its definitions."""
         return [SlotKey(each.group, each.name) for each in self.fold]
 
-    def take(self, record: SlotRecord, process: str, ending: Collection[str]) -> Taken:
+    def take(self, record: SlotRecord, writer: str, ending: Collection[str]) -> Taken:
         """What the record has done. UnknownRecord.
 
-        ``process``: this one; ``ending``: of definitions whose deletion it has sent.
+        ``writer``: this process, as `Definitions.writer`; ``ending``: of definitions whose deletion it has sent.
         """
         if record.value is None:
             effect = self.fold.delete(record.key, record.uid)
             return Taken(effect, record.uid, effect is Effect.ENDED and record.uid not in ending)
         definition = read_definition(record.key, record.value)
         effect = self.fold.put(record.key, definition)
-        if definition.by == process:
+        if definition.by == writer:
             return Taken(effect, definition.uid, False, definition.epoch)
         own = self.written.get(definition.uid)
         # What this process has written in a later epoch stands behind it.

@@ -106,6 +106,10 @@ class SlotStore:
         return self._process.id
 
     @property
+    def writer(self) -> str:
+        return f"{self._process.id}/{self._process.boot}"
+
+    @property
     def trouble(self) -> str:
         return "This node leaves the cluster." if self.leaving else self._trouble or self.out_of_reach()
 
@@ -196,7 +200,7 @@ class SlotStore:
         live = held.fold.get(record_key(key))
         # Of what was read, and not of what was written last: that may never be stored, and an epoch that is too high
         # would make it count if it is stored when another process has the slot.
-        opened = opened_by(self._process.id, definition, live.epoch + 1 if live is not None else 1)
+        opened = opened_by(self.writer, definition, live.epoch + 1 if live is not None else 1)
         held.written[opened.uid] = opened
         if not await self._counts(opened):
             raise InstanceUnavailable()
@@ -271,7 +275,7 @@ class SlotStore:
                 continue
             try:
                 key = slot_key(record.key)
-                effect, uid, foreign, epoch = held.take(record, self._process.id, self._ending)
+                effect, uid, foreign, epoch = held.take(record, self.writer, self._ending)
             except UnknownRecord as error:
                 if record.slot not in self._told:  # once a slot
                     self._told.add(record.slot)

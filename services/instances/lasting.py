@@ -276,7 +276,7 @@ class LastingInstances:
             return
         # Nothing awaits before it is on its way, so definitions are stored in the order in which instances changed.
         instance.definition = definition = jsonio.replace(
-            before, by=self.definitions.process, subscription=subscribed(instance), anchors=anchors, handed=handed
+            before, by=self.definitions.writer, subscription=subscribed(instance), anchors=anchors, handed=handed
         )
         await self.definitions.change(definition)
 

@@ -102,7 +102,7 @@ class Creation:
         reply = InstanceReply(name, self._urls.instance(call.base_url, group, name))
         definition: Definition | None = None
         if lasting is not None:
-            definition = _definition(key, uid, request, session, lasting.definitions.process)
+            definition = _definition(key, uid, request, session, lasting.definitions.writer)
             before = lasting.definitions.find(SlotKey(group, name))
             if before is not None and (before.uid, before.principal) == (uid, definition.principal):
                 return reply  # the request is sent again: the process that has made it is gone
@@ -281,11 +281,11 @@ def _uid_of(request: Request) -> str:
     return request.creation
 
 
-def _definition(key: InstanceKey, uid: str, request: InstanceRequest, session: Session, process: str) -> Definition:
+def _definition(key: InstanceKey, uid: str, request: InstanceRequest, session: Session, writer: str) -> Definition:
     options = {option: str(value) for option, name in _OPTIONS.items() if (value := getattr(request, name)) is not None}
     owner, generation = session.owner, int(key.generation[1:])
     return Definition(
-        VERSION, uid, key.group, key.name, generation, request.format, owner.principal, process, owner.kafka, options,
+        VERSION, uid, key.group, key.name, generation, request.format, owner.principal, writer, owner.kafka, options,
         epoch=1,
     )  # fmt: skip
 

@@ -181,7 +181,11 @@ async def setup() -> Setup:
     return Setup(load(BUILTIN_KEYS, overrides=["cluster.hold.ms=60000", f"cluster.hold.max.bytes={HELD_BYTES}"]))
 
 
-def defined(name: str = "c", uid: str = "", by: str = "me/0") -> Definition:
+MY_NAME = "me/0/1"
+"""As the writer of records."""
+
+
+def defined(name: str = "c", uid: str = "", by: str = MY_NAME) -> Definition:
     return Definition(1, uid or new_uid(), "g", name, 2, "json", "User:alice", by)
 
 
@@ -273,7 +277,7 @@ async def test_what_comes_late_changes_nothing_of_what_was_opened_here(
     opening = asyncio.ensure_future(setup.store.open(theirs))
     await settled()
     assert opening.done() is is_stored
-    opened = opened_by("me/0", theirs, 5)
+    opened = opened_by(MY_NAME, theirs, 5)
     subscribed = as_it_stands(opened, options={"note": "subscribed"})
     setup.log.held = True
     await setup.store.change(subscribed)
@@ -310,6 +314,42 @@ async def test_of_two_that_open_it_the_first_in_the_log_has_it(setup: Setup) -> 
     setup.log.held = False
     again = await setup.store.open(first)
     assert (setup.store.find(KEY), again.epoch) == (again, 6)
+
+
+async def opened_here(setup: Setup) -> tuple[Definition, Definition]:
+    """As another process has left it, and as it has been opened here."""
+    theirs = as_it_stands(defined(by="other/0/1"), epoch=4)
+    setup.store.assigned([SLOT])
+    setup.store.records([record(theirs)])
+    setup.store.caught_up([SLOT])
+    return theirs, await setup.store.open(theirs)
+
+
+async def test_a_process_that_is_started_again_takes_nothing_for_its_own_of_before(setup: Setup) -> None:
+    """It was killed when it had opened the instance and Kafka had not stored that: now it comes, with the same name and
+    epoch as what its successor has written."""
+    theirs, opened = await opened_here(setup)
+    changed = as_it_stands(opened, options={"note": "subscribed"})
+    await setup.store.change(changed)
+    await settled()
+    setup.store.records([record(opened_by("me/0/0", theirs, 5))])
+    await settled()
+    assert (setup.store.find(KEY), setup.watch.dropped) == (changed, [])
+    assert setup.log.records[-1] == record(changed), "compaction must not keep the late one"
+
+
+async def test_what_a_process_was_before_may_have_opened_it_first(setup: Setup) -> None:
+    theirs = as_it_stands(defined(by="other/0/1"), epoch=4)
+    setup.store.assigned([SLOT])
+    setup.store.records([record(theirs)])
+    setup.store.caught_up([SLOT])
+    first = opened_by("me/0/0", theirs, 5)
+    setup.log.before = [record(first)]
+    with pytest.raises(InstanceUnavailable):
+        await setup.store.open(theirs)
+    assert setup.store.find(KEY) == first
+    again = await setup.store.open(first)
+    assert (again.epoch, setup.store.find(KEY)) == (6, again)
 
 
 async def test_an_opening_that_was_never_stored_raises_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +407,7 @@ async def test_a_hand_over_in_time_is_believed(setup: Setup) -> None:
     await settled()
     assert setup.store.find(KEY) == handed
     assert len(setup.log.records) == 1
-    opened = as_it_stands(theirs, by="me/0")
+    opened = as_it_stands(theirs, by=MY_NAME)
     setup.log.held = True
     await setup.store.change(opened)
     assert setup.store.find(KEY) == opened, "from now on nobody believes the anchors"

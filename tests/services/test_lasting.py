@@ -38,8 +38,8 @@ class Definitions:
 
     trouble = ""
 
-    def __init__(self, process: str, log: Log) -> None:
-        self.process = process
+    def __init__(self, writer: str, log: Log) -> None:
+        self.writer = writer
         self.log = log
         self.here = False
         self.deleted: list[str] = []
@@ -63,7 +63,7 @@ class Definitions:
         self.log.live[place] = definition
 
     async def open(self, definition: Definition) -> Definition:
-        opened = opened_by(self.process, definition, definition.epoch + 1)
+        opened = opened_by(self.writer, definition, definition.epoch + 1)
         await self.change(opened)
         return opened
 

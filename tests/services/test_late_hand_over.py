@@ -40,14 +40,16 @@ class OnNoNode:
 class Node:
     """A gateway with its slots, and its producer of definitions: what that sends is stored at once, or later."""
 
-    def __init__(self, number: int, rest: Rest, log: list[SlotRecord], readers: list[SlotStore]) -> None:
+    def __init__(
+        self, number: int, rest: Rest, log: list[SlotRecord], readers: list[SlotStore], boot: str = "1"
+    ) -> None:
         self.rest = rest
         self.log = log
         self.readers = readers
         rest.gateway.homes = OnNoNode()  # type: ignore[assignment]
         self.unsent: list[tuple[SlotRecord, asyncio.Future[list[Any]]]] = []
         self.reaches_kafka = True
-        self.store = SlotStore(Process("test", f"gw-{number}/0", "1"), "instances", lambda: self, self)  # type: ignore[arg-type,return-value]
+        self.store = SlotStore(Process("test", f"gw-{number}/0", boot), "instances", lambda: self, self)  # type: ignore[arg-type,return-value]
         self.store.count = len(ALL)
         self.lasting = rest.services.share(self.store, Metrics())
         self.store.holders = [self.lasting]
@@ -87,10 +89,11 @@ class Node:
         giving.cancel()  # its time is over
         await asyncio.wait([giving])
 
-    def end(self) -> None:
-        """As SIGKILL does: what was not stored never is."""
+    def end(self, *, late: bool = False) -> None:
+        """As SIGKILL does: what was not stored never is, or when it is delivered, where the network has it."""
         self.readers.remove(self.store)
-        self.unsent.clear()
+        if not late:
+            self.unsent.clear()
         self.store.lost(ALL)
 
 
@@ -102,8 +105,8 @@ class Nodes:
         self.log: list[SlotRecord] = []
         self.readers: list[SlotStore] = []
 
-    def make(self) -> Node:
-        made = Node(len(self.readers), self.start(), self.log, self.readers)
+    def make(self, number: int = -1, boot: str = "1") -> Node:
+        made = Node(len(self.readers) if number < 0 else number, self.start(), self.log, self.readers, boot)
         made.serve()
         return made
 
@@ -169,3 +172,27 @@ async def test_a_change_that_comes_late_takes_nothing_back(nodes: Nodes) -> None
     other.end()
     third = nodes.make()
     assert (await third.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+
+
+async def test_what_a_process_has_sent_before_it_was_killed_is_not_its_own_when_it_is_started_again(
+    nodes: Nodes,
+) -> None:
+    """It has its name, and counts as it did. Its client has asked for something else since."""
+    one = nodes.make()
+    path = await one.rest.instance(name="c")
+    assert (await one.rest.post(f"{path}/subscription", {"topics": ["t"]}, V2)).status == 204
+    await one.give_up()
+    killed = nodes.make(7)
+    killed.reaches_kafka = False
+    asking = asyncio.ensure_future(killed.rest.get(f"{path}/subscription"))
+    await settled()
+    killed.end(late=True)
+    again = nodes.make(7, boot="2")
+    assert (await again.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)).status == 204
+    killed.deliver()
+    await settled()
+    assert (await again.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+    again.end()
+    third = nodes.make()
+    assert (await third.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+    assert (await asking).status == 503
