@@ -42,7 +42,7 @@ from kafka_gateway.heartbeats import HeartbeatTimer
 from kafka_gateway.homes import Elsewhere, Question
 from kafka_gateway.limits import Limits, Meter, is_probe
 from kafka_gateway.memory_budget import MemoryBudget, OutOfMemory, automatic_max_bytes
-from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.messages import Call, Reply, Request, Response, Unanswered
 from kafka_gateway.metrics.registry import Metrics
 from kafka_gateway.plans import Plan, Plans
 from kafka_gateway.replies import Replies
@@ -349,6 +349,8 @@ class Gateway:
         """As ``_forward``, when the body has shown which instance is meant."""
         try:
             assert self.homes is not None
+            if elsewhere.sent:
+                request.unanswered = Unanswered("", time.monotonic())
             return await self._forward(self.homes, request, elsewhere.worker) or await self.dispatch(request)
         except ServiceError as error:
             return self.replies.render_error(request, error, plan.media_type if plan is not None else None)

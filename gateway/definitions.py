@@ -92,17 +92,28 @@ def start_of(anchor: Anchor | None, committed: int | None) -> int | None:
     return committed
 
 
+class Deletion(NamedTuple):
+    """What a deletion says, in the headers of its record. Whoever deletes an instance takes it, as one does that opens
+    it: so a deletion has the epoch and the name that an opening would have had in its place."""
+
+    uid: str
+    epoch: int = 0
+    """0: written by a version that does not count."""
+    by: str = ""
+
+
 def opened_by(writer: str, definition: Definition, epoch: int) -> Definition:
     """The same, as that one opens it: from now on nobody believes that the anchors say where its client is."""
     return jsonio.replace(definition, by=writer, handed=False, epoch=epoch)
 
 
-def is_outdated(definition: Definition, live: Definition) -> bool:
-    """Whether the one who wrote the definition had lost the instance to the one who wrote the ``live`` one of the same
-    ``uid``: that one has opened it since. Of two that open it at the same time the first in the log has it."""
-    if definition.epoch and live.epoch:
-        return definition.epoch < live.epoch or (definition.epoch == live.epoch and definition.by != live.by)
-    return definition.handed and definition.by != live.by
+def is_outdated(written: Definition | Deletion, live: Definition) -> bool:
+    """Whether the one who wrote the definition, or the deletion, had lost the instance to the one who wrote the
+    ``live`` definition of the same ``uid``: that one has opened it since. Of two that open it at the same time the
+    first in the log has it, and of one that opens and one that deletes it as well."""
+    if written.epoch and live.epoch:
+        return written.epoch < live.epoch or (written.epoch == live.epoch and written.by != live.by)
+    return isinstance(written, Definition) and written.handed and written.by != live.by
 
 
 def goes_on(kept: Definition | None, found: Definition | None) -> bool:
@@ -170,7 +181,12 @@ class Definitions(Protocol):
         """
 
     async def delete(self, definition: Definition) -> None:
-        """Ends it; returns when Kafka has stored that. From the call on `find` has it no more."""
+        """Ends it; returns when that has been read back and counts. From the call on `find` has it no more.
+
+        InstanceUnavailable: it does not count, since another process has opened the instance before it was stored, or
+        that is not known within 5 s. Elsewhere: its slot has gone; that it may be ended then is known to whoever gets
+        the request next.
+        """
 
 
 class Holder(Protocol):

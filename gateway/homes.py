@@ -24,13 +24,33 @@ class Misrouted(ServiceError):
     help = "Send it to the node that GET /cluster names as the owner."
 
 
+class MisroutedLate(Misrouted):
+    """As Misrouted, and the request may have been carried out: its home has moved meanwhile."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (_MAY_BE_DONE,)
+
+
+_MAY_BE_DONE: Final = ("x-gateway-may-be-done", "true")
+
+
+def may_be_done(headers: Sequence[tuple[str, str]]) -> bool:
+    """Whether the headers of a reply are those of a `MisroutedLate`."""
+    return _MAY_BE_DONE in headers
+
+
 class Elsewhere(Exception):
     """What the request is about has its home in another process. Raised by handlers that learn it from the body, before
-    they have done anything, or find that it has moved; `Gateway.dispatch` sends the request there."""
+    they have done anything, or find that it has moved; `Gateway.dispatch` sends the request there.
 
-    def __init__(self, worker: int) -> None:
+    ``sent``: what it asks for may have been done: a deletion that finds nothing there is well then.
+    """
+
+    def __init__(self, worker: int, *, sent: bool = False) -> None:
         super().__init__(worker)
         self.worker = worker
+        self.sent = sent
 
 
 REPLACED: Final = 70

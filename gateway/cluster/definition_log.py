@@ -7,8 +7,8 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from kafka_gateway.cluster.records import UID, record_key
-from kafka_gateway.definitions import SlotKey
+from kafka_gateway.cluster.records import headers_of, record_key
+from kafka_gateway.definitions import Deletion, SlotKey
 from kafka_gateway.errors import InstanceUnavailable, ServiceError
 from kafka_gateway.kafka.ports.producing import Producer
 from kafka_gateway.records import OutgoingRecord
@@ -28,10 +28,10 @@ class DefinitionLog:
         self._states = StateLog(log)
         self._repairs: set[asyncio.Task[None]] = set()
 
-    async def write(self, key: SlotKey, value: bytes | None, uid: str = "") -> None:
-        """Returns when Kafka has stored it; InstanceUnavailable: it has not. ``value`` None ends the definition
-        ``uid``."""
-        headers = [(UID, uid.encode())] if uid else None
+    async def write(self, key: SlotKey, value: bytes | None, deletion: Deletion | None = None) -> None:
+        """Returns when Kafka has stored it; InstanceUnavailable: it has not. ``value`` None is that deletion; beside a
+        value it is a void one that the definition stands behind."""
+        headers = headers_of(deletion) if deletion is not None else None
         record = OutgoingRecord(record_key(key), value, self._slot_of(key), headers=headers)
         (stored,) = await self._producer().send(self._topic, [record])
         if isinstance(stored, ServiceError):
@@ -40,13 +40,12 @@ class DefinitionLog:
             raise InstanceUnavailable() from stored
         self._states.well("store", text="definitions of consumer instances are stored again")
 
-    def repair(self, key: SlotKey, value: bytes | None, uid: str) -> None:
-        """Writes again what is true behind a void record, without waiting: compaction would keep that one. ``uid`` is
-        that of the void one, which is dead if nothing is live."""
-        task = asyncio.get_running_loop().create_task(self._repair(key, value, uid))
+    def repair(self, key: SlotKey, value: bytes | None, deletion: Deletion | None) -> None:
+        """As ``write``, without waiting, behind a void record: compaction would keep that one."""
+        task = asyncio.get_running_loop().create_task(self._repair(key, value, deletion))
         self._repairs.add(task)
         task.add_done_callback(self._repairs.discard)
 
-    async def _repair(self, key: SlotKey, value: bytes | None, uid: str) -> None:
+    async def _repair(self, key: SlotKey, value: bytes | None, deletion: Deletion | None) -> None:
         with contextlib.suppress(InstanceUnavailable):  # logged; the next void record, or holder, tries again
-            await self.write(key, value, "" if value is not None else uid)
+            await self.write(key, value, deletion)

@@ -22,7 +22,7 @@ from kafka_gateway.errors import InstanceUnavailable, ServiceError, ShuttingDown
 from kafka_gateway.forwarding import Join, Sent, Told
 from kafka_gateway.holding import Holding
 from kafka_gateway.home_keys import HomeKeys
-from kafka_gateway.homes import Elsewhere, Misrouted
+from kafka_gateway.homes import Elsewhere, Misrouted, MisroutedLate, may_be_done
 from kafka_gateway.messages import Reply, Request, Response, Unanswered
 from kafka_gateway.slots import SEPARATOR, hash_of
 from kafka_gateway.stream import Stream
@@ -75,7 +75,7 @@ class _Sent(Sent):
             homes.forwarded[process, str(status)] += 1
             homes.forward_s += time.monotonic() - self._began
             if status == MISROUTED:
-                told(Unanswered(process, self._began, sent=False))
+                told(Unanswered(process, self._began, sent=may_be_done(outcome.headers)))
                 return
             if not isinstance(outcome.body, bytes):
                 outcome.body = homes._moving(self.request, outcome.body)
@@ -246,7 +246,7 @@ class ClusterHomes:
                 return _again(request, await self._gateway.dispatch(request), sent)
             if turn is Turn.MISROUTED:
                 self.misrouted += 1
-                raise Misrouted()
+                raise MisroutedLate() if sent else Misrouted()
             if turn is Turn.FORWARD:
                 asked = time.monotonic() if sent or unreachable else began
                 try:
@@ -261,7 +261,7 @@ class ClusterHomes:
                     if not isinstance(reply.body, bytes):
                         reply.body = self._moving(request, reply.body)
                     return _again(request, reply, sent)
-                unreachable = process
+                sent, unreachable = sent or may_be_done(reply.headers), process
                 continue
             with self._holding.body(request.body):
                 await self._hold(began + self._hold_s, _AGAIN_S if unreachable else None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 from kafka_gateway import jsonio
-from kafka_gateway.definitions import VERSION, Definition, SlotKey
+from kafka_gateway.definitions import VERSION, Definition, Deletion, SlotKey
 from kafka_gateway.slots import SEPARATOR, hash_of
 
-UID: Final = "uid"
-"""Header of a deletion: the instance that it ends."""
+_EPOCH_DIGITS: Final = 18
 
 
 class UnknownRecord(ValueError):
@@ -29,6 +28,22 @@ def slot_key(key: bytes) -> SlotKey:
     except ValueError:
         raise UnknownRecord(f"the key {key[:80]!r}") from None
     return SlotKey(group, name)
+
+
+def headers_of(deletion: Deletion) -> list[tuple[str, bytes]]:
+    """The headers of its record, and of one that repairs it."""
+    headers = [("uid", deletion.uid.encode())]
+    if deletion.epoch:
+        headers += [("epoch", str(deletion.epoch).encode()), ("by", deletion.by.encode())]
+    return headers
+
+
+def read_deletion(headers: Mapping[str, str]) -> Deletion:
+    """What `headers_of` wrote; nothing of an epoch that is none."""
+    uid, epoch = headers.get("uid", ""), headers.get("epoch", "")
+    if not (epoch.isascii() and epoch.isdecimal() and len(epoch) <= _EPOCH_DIGITS):
+        return Deletion(uid)
+    return Deletion(uid, int(epoch), headers.get("by", ""))
 
 
 def hash_of_key(key: SlotKey) -> int:

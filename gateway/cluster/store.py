@@ -17,13 +17,13 @@ from typing import Final, Protocol
 from kafka_gateway import jsonio
 from kafka_gateway.cluster.definition_log import DefinitionLog
 from kafka_gateway.cluster.fold import Effect, Fold
-from kafka_gateway.cluster.held_slot import HeldSlot
+from kafka_gateway.cluster.held_slot import Ending, HeldSlot
 from kafka_gateway.cluster.ports import Process
 from kafka_gateway.cluster.records import UnknownRecord, hash_of_key, record_key, slot_key
 from kafka_gateway.cluster.routing import SlotState
 from kafka_gateway.cluster.standstill import Standstill
 from kafka_gateway.cluster.suspended import SuspendedSlots
-from kafka_gateway.definitions import Definition, Holder, SlotKey, opened_by
+from kafka_gateway.definitions import Definition, Deletion, Holder, SlotKey, opened_by
 from kafka_gateway.errors import InstanceExists, InstanceUnavailable
 from kafka_gateway.homes import Elsewhere
 from kafka_gateway.kafka.ports.producing import Producer
@@ -84,8 +84,6 @@ class SlotStore:
         self._read_back: dict[tuple[str, int], tuple[int, asyncio.Future[bool]]] = {}
         """Whether the record that creates or opens this ``uid`` in this epoch is valid, when that is known, and the
         hash of its place."""
-        self._ending: set[str] = set()
-        """Of definitions whose deletion is on its way."""
         self._told: set[int] = set()
         self._recent: dict[int, tuple[float, Fold]] = {}
         """Slots that were held recently."""
@@ -175,7 +173,7 @@ class SlotStore:
         if held is None or held.state is SlotState.REPLAYING:
             return None
         found = held.fold.get(record_key(key))
-        return None if found is None or found.uid in self._ending else held.newest(found)
+        return None if found is None or found.uid in held.ending else held.newest(found)
 
     def idle(self, seconds: float) -> Iterator[Definition]:
         latest = time.monotonic() - seconds
@@ -183,7 +181,7 @@ class SlotStore:
             return
         for held in list(self._slots.values()):
             if held.state is SlotState.SERVING and held.since < latest:
-                yield from (held.newest(each) for each in held.fold if each.uid not in self._ending)
+                yield from held.live()
 
     async def create(self, definition: Definition) -> None:
         key = SlotKey(definition.group, definition.name)
@@ -231,12 +229,31 @@ class SlotStore:
             raise Elsewhere(hashed)
 
     async def delete(self, definition: Definition) -> None:
-        self._ending.add(definition.uid)
-        try:
-            await self._log.write(SlotKey(definition.group, definition.name), None, definition.uid)
-        except BaseException:
-            self._ending.discard(definition.uid)
-            raise
+        key, uid = SlotKey(definition.group, definition.name), definition.uid
+        hashed = hash_of_key(key)
+        held = self._slots.get(self.slot(hashed))
+        if held is None:
+            await self._log.write(key, None, Deletion(uid, definition.epoch + 1, self.writer))
+            raise Elsewhere(hashed, sent=True)
+        if (ending := held.ending.get(uid)) is None:
+            ending = held.ending[uid] = Ending(asyncio.get_running_loop().create_future())
+            try:
+                await self._end(held, key, definition, ending)
+            finally:
+                del held.ending[uid]
+                ending.fail(InstanceUnavailable())
+        if not await asyncio.shield(ending.counts):
+            raise InstanceUnavailable()
+
+    async def _end(self, held: HeldSlot, key: SlotKey, definition: Definition, ending: Ending) -> None:
+        """Writes the deletion, and returns when it is known whether it counts, or will not be known."""
+        live = held.fold.get(record_key(key))
+        # As in ``open``, of what was read.
+        epoch = live.epoch if live is not None and live.uid == definition.uid else definition.epoch
+        await self._log.write(key, None, Deletion(definition.uid, epoch + 1, self.writer))
+        ending.is_stored = True
+        held.settle(ending)
+        await asyncio.wait([ending.counts], timeout=_READ_BACK_S)
 
     def _changed(self) -> None:
         self._watcher.slots_changed()
@@ -275,7 +292,7 @@ class SlotStore:
                 continue
             try:
                 key = slot_key(record.key)
-                effect, uid, foreign, epoch = held.take(record, self.writer, self._ending)
+                effect, uid, foreign, epoch = held.take(record, self.writer)
             except UnknownRecord as error:
                 if record.slot not in self._told:  # once a slot
                     self._told.add(record.slot)
@@ -283,13 +300,7 @@ class SlotStore:
                 continue
             if (waits := self._read_back.get((uid, epoch))) is not None and not waits[1].done():
                 waits[1].set_result(effect is not Effect.VOID)
-            if effect is Effect.VOID:
-                self.voids += 1
-                held.voids[record.key] = uid
-            else:
-                held.voids.pop(record.key, None)
-            if effect is Effect.ENDED:
-                self._ending.discard(uid)
+            self.voids += effect is Effect.VOID
             if foreign or effect is Effect.ENDED:
                 held.written.pop(uid, None)
             if foreign and held.state is not SlotState.REPLAYING:
@@ -321,7 +332,7 @@ class SlotStore:
         keys = [key for slot in held.values() if slot.state is SlotState.SERVING for key in slot.live_keys()]
         self.moves["handed"] += len(held)
         for slot in held.values():
-            slot.state = SlotState.HANDING_OVER
+            slot.hand_over()
         self._suspended.end(held)
         self._changed()
         try:
@@ -370,17 +381,15 @@ class SlotStore:
             if self.slot(hashed) == slot and not known.done():
                 known.set_exception(Elsewhere(hashed))  # whose process reads it, and knows its uid
                 known.exception()  # callers that wait get it; it may be in flight only
+        for ending in held.ending.values() if held is not None else ():
+            ending.fail(Elsewhere(slot, sent=True))
 
     # --- repair -------------------------------------------------------------------------------------------------------
 
     def _repair(self, slot: int) -> None:
-        """Writes again what is true where the last record of a key is void, for compaction keeps that one."""
-        held = self._slots[slot]
-        voids, held.voids = held.voids, {}
-        for key, uid in voids.items():
-            live = held.fold.get(key)
-            value = jsonio.encode(held.newest(live)) if live is not None else None
-            self._log.repair(slot_key(key), value, uid)
+        """Writes again what is true behind a record that is void."""
+        for key, live, deletion in self._slots[slot].repairs():
+            self._log.repair(slot_key(key), jsonio.encode(live) if live is not None else None, deletion)
 
     async def write_again(self) -> None:
         """The topic is empty: writes what is known of the slots that are held, or were held recently."""

@@ -24,7 +24,17 @@ from kafka_gateway.cluster.records import (
 )
 from kafka_gateway.cluster.routing import RoutingDecision, SlotState, Turn, decide
 from kafka_gateway.cluster.table import Table
-from kafka_gateway.definitions import Anchor, Definition, SlotKey, Subscribed, anchors_of, goes_on, new_uid, start_of
+from kafka_gateway.definitions import (
+    Anchor,
+    Definition,
+    Deletion,
+    SlotKey,
+    Subscribed,
+    anchors_of,
+    goes_on,
+    new_uid,
+    start_of,
+)
 from kafka_gateway.kafka.ports.topics import TopicPartition
 
 KEY_OF_SLOT = SlotKey("g", "c1")
@@ -117,7 +127,7 @@ WRITES = st.lists(
 
 def apply(fold: Fold, write: tuple[str, str, str]) -> Effect:
     kind, uid, note = write
-    return fold.put(KEY, defined(uid, note)) if kind == "put" else fold.delete(KEY, uid)
+    return fold.put(KEY, defined(uid, note)) if kind == "put" else fold.delete(KEY, Deletion(uid))
 
 
 @given(WRITES)
@@ -150,12 +160,12 @@ def test_of_two_that_create_one_name_the_first_in_the_log_has_it() -> None:
     fold = Fold()
     assert fold.put(KEY, defined("a")) is Effect.CREATED
     assert fold.put(KEY, defined("b")) is Effect.VOID
-    assert fold.delete(KEY, "b") is Effect.VOID
+    assert fold.delete(KEY, Deletion("b")) is Effect.VOID
     assert fold.put(KEY, defined("a", "x")) is Effect.CHANGED
     assert [each.uid for each in fold] == ["a"]
-    assert fold.delete(KEY, "a") is Effect.ENDED
+    assert fold.delete(KEY, Deletion("a")) is Effect.ENDED
     assert fold.put(KEY, defined("a", "late")) is Effect.VOID
-    assert fold.delete(KEY, "c") is Effect.NOTHING
+    assert fold.delete(KEY, Deletion("c")) is Effect.NOTHING
     assert len(fold) == 0
 
 
@@ -195,7 +205,7 @@ def test_what_was_kept_without_its_slot_goes_on_if_nothing_that_counts_was_writt
     assert fold.put(KEY, kept) is Effect.CREATED
     for kind, uid, note in writes:
         if kind == "delete":
-            effect = fold.delete(KEY, uid)
+            effect = fold.delete(KEY, Deletion(uid))
         else:
             text = "as it was" if kind == "open" else note
             effect = fold.put(KEY, defined(uid, text, "another/0"))

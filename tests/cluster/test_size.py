@@ -167,7 +167,7 @@ def records() -> list[SlotRecord]:
     found = []
     for each in definitions():
         place = SlotKey(each.group, each.name)
-        found.append(SlotRecord(hash_of_key(place) % SLOTS, record_key(place), jsonio.encode(each), ""))
+        found.append(SlotRecord(hash_of_key(place) % SLOTS, record_key(place), jsonio.encode(each)))
     return found
 
 

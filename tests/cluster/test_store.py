@@ -24,12 +24,12 @@ from kafka_gateway.cluster.store import SlotStore
 from kafka_gateway.config import Config, load
 from kafka_gateway.core import Gateway
 from kafka_gateway.definitions import Definition, SlotKey, new_uid, opened_by
-from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError, ShuttingDown
+from kafka_gateway.errors import InstanceExists, InstanceUnavailable, ServiceError, ShuttingDown, Unavailable
 from kafka_gateway.forwarding import Sent
-from kafka_gateway.homes import Elsewhere, Misrouted
+from kafka_gateway.homes import Elsewhere, Misrouted, MisroutedLate, may_be_done
 from kafka_gateway.kafka.ports.slots import SlotRecord
-from kafka_gateway.messages import Reply, Request
-from kafka_gateway.router import Router
+from kafka_gateway.messages import Call, Reply, Request, Response
+from kafka_gateway.router import Route, Router
 from kafka_gateway.session import Session
 from kafka_gateway.stream import Payload
 from tests.keys import BUILTIN_KEYS
@@ -50,19 +50,26 @@ class Log:
         self.held = False
         self.before: list[SlotRecord] = []
         """What another process writes a moment earlier."""
+        self.refuses = False
+        """Kafka takes nothing."""
         self.stores: asyncio.Event | None = None
         """Set when Kafka says that it has stored it; None: it says so at once."""
 
     def send(self, topic: str, records: Sequence[Any], partition: int | None = None) -> asyncio.Future[list[Any]]:
+        if self.refuses:
+            return asyncio.ensure_future(self._refused())
         for each in records:
-            uid = dict(each.headers or ()).get("uid", b"").decode()
-            self.append(SlotRecord(each.partition, each.key, each.value, uid))
+            headers = {name: value.decode() for name, value in each.headers or ()}
+            self.append(SlotRecord(each.partition, each.key, each.value, headers))
         return asyncio.ensure_future(self._stored(len(records)))
 
     async def _stored(self, count: int) -> list[Any]:
         if self.stores is not None:
             await self.stores.wait()
         return [object()] * count
+
+    async def _refused(self) -> list[Any]:
+        return [Unavailable()]
 
     def append(self, record: SlotRecord) -> None:
         new, self.before = [*self.before, record], []
@@ -156,13 +163,13 @@ class Others:
 
 
 class Setup:
-    def __init__(self, config: Config, standstill_s: float = math.inf) -> None:
+    def __init__(self, config: Config, standstill_s: float = math.inf, routes: Sequence[Route] = ()) -> None:
         self.log, self.others = Log(), Others()
         self.watch = Watch(lambda: self.homes.changed(range(COUNT)))
         self.store = self.log.store = SlotStore(ME, "instances", lambda: self.log, self.watch, SUSPEND_S, standstill_s)  # type: ignore[arg-type]
         self.store.count = COUNT
         self.store.holders = [self.watch]
-        gateway = self.gateway = Gateway(config, Router([]), {}, NoAuthentication())
+        gateway = self.gateway = Gateway(config, Router(routes), {}, NoAuthentication())
         self.processes = Processes(ME, self.others, self.store.served, lambda slots: self.homes.changed(slots))
         self.homes = ClusterHomes(gateway, ME, self.store, self.processes.table, self.others)
 
@@ -200,7 +207,7 @@ def as_it_stands(definition: Definition, **changed: Any) -> Definition:
 
 def record(definition: Definition) -> SlotRecord:
     key = SlotKey(definition.group, definition.name)
-    return SlotRecord(hash_of_key(key) % COUNT, record_key(key), jsonio.encode(definition), "")
+    return SlotRecord(hash_of_key(key) % COUNT, record_key(key), jsonio.encode(definition))
 
 
 def request(method: str = "GET", forwarded: bool = False) -> Request:
@@ -220,11 +227,14 @@ async def test_a_creation_counts_when_it_has_been_read_back(setup: Setup) -> Non
     with pytest.raises(InstanceExists):
         await setup.store.create(defined())
     setup.log.held = True
-    await setup.store.delete(mine)
+    deleting = [asyncio.ensure_future(setup.store.delete(mine)) for _ in range(2)]
+    await settled()
     assert setup.store.find(KEY) is None
     assert list(setup.store.idle(-1)) == [], "nobody is to end it again"
+    assert len(setup.log.records) == 2, "nor is it ended twice"
     setup.log.held = False
     setup.store.records(setup.log.records[-1:])
+    await asyncio.gather(*deleting)
     await setup.store.create(defined())
 
 
@@ -316,6 +326,12 @@ async def test_of_two_that_open_it_the_first_in_the_log_has_it(setup: Setup) -> 
     assert (setup.store.find(KEY), again.epoch) == (again, 6)
 
 
+def deletion(definition: Definition, by: str) -> SlotRecord:
+    """By whoever would have opened it next."""
+    headers = {"uid": definition.uid, "epoch": str(definition.epoch + 1), "by": by}
+    return record(definition)._replace(value=None, headers=headers)
+
+
 async def opened_here(setup: Setup) -> tuple[Definition, Definition]:
     """As another process has left it, and as it has been opened here."""
     theirs = as_it_stands(defined(by="other/0/1"), epoch=4)
@@ -323,6 +339,121 @@ async def opened_here(setup: Setup) -> tuple[Definition, Definition]:
     setup.store.records([record(theirs)])
     setup.store.caught_up([SLOT])
     return theirs, await setup.store.open(theirs)
+
+
+async def test_a_deletion_that_comes_late_ends_nothing_that_was_opened_here(setup: Setup) -> None:
+    """It expired where it was, Kafka was away, and the slot has moved: its client uses it here."""
+    theirs, opened = await opened_here(setup)
+    late = deletion(theirs, "other/0/1")
+    setup.store.records([late])
+    await settled()
+    assert (setup.store.find(KEY), setup.watch.dropped) == (opened, [])
+    assert list(setup.store.idle(-1)) == [opened]
+    assert setup.log.records[-1] == record(opened)._replace(headers=late.headers), (
+        "compaction must not keep the late one"
+    )
+    for log in (setup.log.records, [late, *setup.log.records[-1:]]):
+        other = Setup(load(BUILTIN_KEYS))
+        other.store.assigned([SLOT])
+        other.store.records(log)
+        other.store.caught_up([SLOT])
+        assert other.store.find(KEY) == opened, "compacted or not"
+    changed = as_it_stands(opened, options={"note": "later"})
+    await setup.store.change(changed)
+    await settled()
+    assert setup.store.find(KEY) == changed
+
+
+async def test_a_change_behind_a_void_deletion_does_not_keep_that_from_being_repaired(setup: Setup) -> None:
+    """Were the log compacted between the two, the change alone would be one of an instance that has ended."""
+    theirs, opened = await opened_here(setup)
+    late = deletion(theirs, "other/0/1")
+    changed = as_it_stands(opened, options={"note": "changed"})
+    setup.log.before = [late]
+    await setup.store.change(changed)
+    await settled()
+    assert setup.log.records[-3:] == [late, record(changed), record(changed)._replace(headers=late.headers)]
+
+
+@pytest.mark.parametrize("headers", [{}, {"epoch": "-1", "by": "x"}, {"epoch": "9" * 30}, {"epoch": "²"}])
+async def test_a_deletion_of_a_version_that_does_not_count_ends_it_whenever_it_comes(
+    setup: Setup, headers: dict[str, str]
+) -> None:
+    _, opened = await opened_here(setup)
+    setup.store.records([record(opened)._replace(value=None, headers={"uid": opened.uid, **headers})])
+    assert (setup.store.find(KEY), setup.watch.dropped) == (None, [KEY])
+    setup.store.records([record(as_it_stands(opened, epoch=9))])
+    assert setup.store.find(KEY) is None, "who is dead stays dead"
+
+
+async def test_a_deletion_in_time_counts_and_nothing_late_raises_it(setup: Setup) -> None:
+    """Not even what another process has opened before it could know."""
+    _, opened = await opened_here(setup)
+    await setup.store.delete(opened)
+    assert setup.log.records[-1] == deletion(opened, MY_NAME)
+    setup.store.records([record(opened_by("third/0/1", opened, opened.epoch + 1))])
+    await settled()
+    assert setup.store.find(KEY) is None
+    assert setup.log.records[-1] == deletion(opened, MY_NAME), "compaction must not keep the late one"
+    assert len(setup.log.records) == 3
+
+
+async def test_a_deletion_does_not_count_if_another_process_has_opened_it_before(setup: Setup) -> None:
+    """Its client is told to ask again, and finds it as the log has it."""
+    _, opened = await opened_here(setup)
+    first = opened_by("third/0/1", opened, opened.epoch + 1)
+    setup.log.before = [record(first)]
+    with pytest.raises(InstanceUnavailable):
+        await setup.store.delete(opened)
+    await settled()
+    assert (setup.store.find(KEY), set(setup.watch.dropped)) == (first, {KEY})
+    await setup.store.delete(first)
+    assert setup.store.find(KEY) is None
+
+
+@pytest.mark.parametrize("how", ["never stored", "never read"])
+async def test_what_was_not_ended_is_found_again(setup: Setup, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(store, "_READ_BACK_S", 0.01)
+    _, opened = await opened_here(setup)
+    setup.log.held = True
+    setup.log.refuses = how == "never stored"
+    with pytest.raises(InstanceUnavailable):
+        await setup.store.delete(opened)
+    assert setup.store.find(KEY) == opened
+    assert list(setup.store.idle(-1)) == [opened]
+    if how == "never read":  # and then it is
+        setup.store.records(setup.log.records[-1:])
+        assert (setup.store.find(KEY), setup.watch.dropped) == (None, [KEY])
+
+
+@pytest.mark.parametrize("how", ["lost before it is stored", "lost", "handed over"])
+async def test_whoever_has_the_slot_next_is_asked_for_a_deletion_of_which_nothing_is_known(
+    setup: Setup, how: str
+) -> None:
+    """And a process that has sent a deletion which never counts does not hide the instance for ever."""
+    _, opened = await opened_here(setup)
+    before = list(setup.log.records)
+    setup.log.held = True
+    stores = setup.log.stores = asyncio.Event()
+    deleting = asyncio.ensure_future(setup.store.delete(opened))
+    await settled()
+    if how != "lost before it is stored":
+        stores.set()
+        await settled()
+    if how == "handed over":
+        await setup.store.give_up([SLOT])
+        await deleting  # nobody else has had it
+    else:
+        setup.store.lost([SLOT])
+        stores.set()
+        with pytest.raises(Elsewhere) as elsewhere:
+            await deleting
+        assert elsewhere.value.sent
+        assert setup.store.slot(elsewhere.value.worker) == SLOT
+    setup.store.assigned([SLOT])
+    setup.store.records(before)
+    setup.store.caught_up([SLOT])
+    assert setup.store.find(KEY) == opened, "its deletion was void, and has been compacted away"
 
 
 async def test_a_process_that_is_started_again_takes_nothing_for_its_own_of_before(setup: Setup) -> None:
@@ -667,6 +798,34 @@ async def test_one_that_was_not_sent_before_does_not(setup: Setup) -> None:
     reply = await setup.homes.forward(request("DELETE"), HASH)
     assert reply is not None
     assert reply.status == 404
+
+
+@pytest.mark.parametrize("task", [True, False])
+async def test_a_delete_of_which_its_home_does_not_know_what_became_finds_nothing_and_is_well(
+    setup: Setup, task: bool
+) -> None:
+    """Its slot went when the deletion had been sent: it may count."""
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [Reply(MISROUTED, "", b"", MisroutedLate().headers), Reply(404, "", b"{}")]
+    reply = await (setup.homes.forward(request("DELETE"), HASH) if task else Client(setup, "DELETE").reply())
+    assert reply is not None
+    assert reply.status == 204
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+async def test_who_has_sent_a_deletion_and_lost_its_slot_says_so(forwarded: bool) -> None:
+    async def delete(call: Call) -> Response:
+        raise Elsewhere(HASH, sent=True)
+
+    route = Route("DELETE", "/consumers/{group}/instances/{name}", delete)
+    setup = Setup(load(BUILTIN_KEYS), routes=[route])
+    gateway = setup.gateway
+    gateway.homes = setup.homes
+    setup.homes.elsewhere = lambda *_: None  # type: ignore[method-assign]  # it is here when it comes
+    setup.claim("a/0", SLOT)
+    setup.others.answers = [Reply(404, "", b"{}")]
+    reply = await gateway.dispatch(request("DELETE", forwarded))
+    assert (reply.status, may_be_done(reply.headers)) == ((MISROUTED, True) if forwarded else (204, False))
 
 
 async def test_nothing_is_forwarded_twice(setup: Setup) -> None:

@@ -24,6 +24,9 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from kafka_gateway import jsonio
+from kafka_gateway.cluster.records import hash_of_key, record_key
+from kafka_gateway.definitions import SlotKey
 from tests.acceptance.envelopes import EnvelopeClient
 from tests.conformance.test_conformance import HERE as CONFORMANCE
 from tests.conformance.test_conformance import compare, make_groups_topic
@@ -392,6 +395,56 @@ def test_a_topic_that_was_deleted_comes_again(nodes: Nodes, kafka: KafkaCluster)
         assert client.statuses == {200}
         assert sorted(set(client.values)) == list(range(6))
         assert ask(nodes[1], "DELETE", client.path).status == 204
+
+
+def written(nodes: Nodes, key: SlotKey) -> list[confluent_kafka.Message]:
+    """All records of that instance in the topic of definitions."""
+    place = confluent_kafka.TopicPartition(f"_gateway.{nodes.id}.instances", hash_of_key(key) % SLOTS, 0)
+    reader = confluent_kafka.Consumer(
+        {"bootstrap.servers": nodes.bootstrap, "group.id": f"readers-of-{nodes.id}", "enable.auto.commit": False}
+    )
+    try:
+        end = reader.get_watermark_offsets(place, timeout=PATIENCE_S)[1]
+        reader.assign([place])
+        found: list[confluent_kafka.Message] = []
+        while not found or (found[-1].offset() or 0) < end - 1:
+            found += reader.consume(100, 1.0)
+    finally:
+        reader.close()
+    return [each for each in found if each.key() == record_key(key)]
+
+
+def test_a_deletion_that_kafka_stores_late_ends_nothing_that_is_in_use_elsewhere(nodes: Nodes) -> None:
+    """As of an instance that has expired in a node whose line to Kafka was cut just then."""
+    topic = f"topic-{uuid.uuid4().hex[:8]}"
+    group, name, path = instance(nodes, 0, 1, topic)
+    key = SlotKey(group, name)
+    before = jsonio.decode_value(written(nodes, key)[-1].value() or b"")
+    assert nodes[0].stop() == 0
+    nodes.restart(0)
+    subscription = ask(nodes[1], "GET", f"{path}/subscription")
+    assert subscription.body == {"topics": [topic]}
+    opened = jsonio.decode_value(written(nodes, key)[-1].value() or b"")
+    assert (opened["uid"], opened["epoch"]) == (before["uid"], 2)
+    late = confluent_kafka.Producer({"bootstrap.servers": nodes.bootstrap})
+    headers = [("uid", before["uid"]), ("epoch", b"2"), ("by", before["by"])]
+    late.produce(f"_gateway.{nodes.id}.instances", None, record_key(key), hash_of_key(key) % SLOTS, headers=headers)
+    assert late.flush(PATIENCE_S) == 0
+
+    def repaired() -> bool:
+        last = written(nodes, key)[-1]
+        return last.value() is not None and [each for each, _ in last.headers() or ()] == ["uid", "epoch", "by"]
+
+    wait_until(repaired)
+    for node in (0, 1):
+        assert ask(nodes[node], "GET", f"{path}/subscription").body == subscription.body
+    assert nodes[1].stop() == 0
+    nodes.restart(1)
+    assert ask(nodes[1], "GET", f"{path}/subscription").body == subscription.body, "whoever reads all of it agrees"
+    assert ask(nodes[0], "DELETE", path).status == 204
+    assert written(nodes, key)[-1].value() is None
+    for node in (0, 1):
+        assert ask(nodes[node], "GET", f"{path}/subscription").status == 404
 
 
 def test_of_two_nodes_with_one_name_the_older_ends(nodes: Nodes, tmp_path: Path) -> None:

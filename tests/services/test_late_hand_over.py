@@ -61,8 +61,8 @@ class Node:
     def send(self, topic: str, records: Sequence[Any], partition: int | None = None) -> asyncio.Future[list[Any]]:
         done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         for each in records:
-            uid = dict(each.headers or ()).get("uid", b"").decode()
-            self.unsent.append((SlotRecord(each.partition, each.key, each.value, uid), done))
+            headers = {name: value.decode() for name, value in each.headers or ()}
+            self.unsent.append((SlotRecord(each.partition, each.key, each.value, headers), done))
         if self.reaches_kafka:
             self.deliver()
         return done
@@ -172,6 +172,28 @@ async def test_a_change_that_comes_late_takes_nothing_back(nodes: Nodes) -> None
     other.end()
     third = nodes.make()
     assert (await third.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+
+
+async def test_a_deletion_that_comes_late_ends_nothing_that_is_in_use_elsewhere(nodes: Nodes) -> None:
+    """As of a client that has given up waiting, or of an instance that has expired. Whoever waits is told of the
+    instance as it is."""
+    one = nodes.make()
+    path = await one.rest.instance(name="c")
+    one.reaches_kafka = False
+    deleting = asyncio.ensure_future(one.rest.delete(path))
+    await settled()
+    one.store.lost(ALL)
+    other = nodes.make()
+    assert (await other.rest.post(f"{path}/subscription", {"topics": ["u"]}, V2)).status == 204
+    one.deliver()
+    await settled()
+    assert (await deleting).status == 503, "it did not count"
+    assert (await other.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+    other.end()
+    third = nodes.make()
+    assert (await third.rest.get(f"{path}/subscription")).body == {"topics": ["u"]}
+    assert (await third.rest.delete(path)).status == 204
+    assert (await third.rest.delete(path)).code == 40403
 
 
 async def test_what_a_process_has_sent_before_it_was_killed_is_not_its_own_when_it_is_started_again(

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -37,7 +37,6 @@ _EACH_S, _EACH_MOST_S = 0.01, 30.0
 _SPARE_S: Final = 1.0
 """Beyond its time, for the event loop to end a hand-over that took too long."""
 _CLOSE_S: Final = 5.0
-_UID: Final = "uid"
 
 
 class KafkaSlotMember:
@@ -129,7 +128,7 @@ class KafkaSlotMember:
             self._tell(
                 self._listener.records,
                 [
-                    SlotRecord(each.partition() or 0, _bytes(each.key()) or b"", _bytes(each.value()), _uid(each))
+                    SlotRecord(each.partition() or 0, _bytes(each.key()) or b"", _bytes(each.value()), _headers(each))
                     for each in messages
                 ],
             )
@@ -196,9 +195,10 @@ def _bytes(content: str | bytes | None) -> bytes | None:
     return content.encode() if isinstance(content, str) else content
 
 
-def _uid(message: Message) -> str:
+def _headers(message: Message) -> Mapping[str, str]:
     headers: Any = message.headers()
+    found: dict[str, str] = {}
     for name, value in headers or ():
-        if name == _UID and value is not None:
-            return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return ""
+        if value is not None:
+            found.setdefault(name, value.decode(errors="replace") if isinstance(value, bytes) else str(value))
+    return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class SlotRecord(NamedTuple):
@@ -13,8 +16,8 @@ class SlotRecord(NamedTuple):
     slot: int
     key: bytes
     value: bytes | None
-    uid: str
-    """Of its header ``uid``; "" if it has none."""
+    headers: Mapping[str, str] = _NONE
+    """As text; of several with one name the first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
