@@ -21,6 +21,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,8 @@ HOST = "127.0.0.1"
 TEST_PORTS = range(20000, 30000)  # below the ephemeral range, so a killed broker's port stays free for its restart
 _WORKERS = 16
 """Of pytest, that never choose the same ports."""
+_QUORUM = b"__cluster_metadata"
+"""The log that the controllers share."""
 CLASSES, CHECKPOINT = "classes.jsa", "bootstrap.checkpoint"
 JVM_OPTIONS = (
     "-Xms128m",
@@ -322,6 +325,29 @@ class KafkaCluster:
             if node.running():
                 self._await_topic(node, name, partitions)
         return name
+
+    def controller(self) -> int:
+        """The node that leads the quorum of controllers now, as a broker that runs knows it (DescribeQuorum)."""
+        asked = next(node for node in self.nodes.values() if node.accepts())
+        name = bytes([len(_QUORUM) + 1]) + _QUORUM
+        # Both are of the flexible kind: 2 is the length of a list of one, 0 says that there are no tagged fields.
+        request = struct.pack(">hhihb", 55, 0, 1, -1, 0) + b"\x02" + name + b"\x02" + struct.pack(">ibbb", 0, 0, 0, 0)
+
+        def leader() -> int:
+            with socket.create_connection((HOST, asked.port), 10) as connection, connection.makefile("rb") as file:
+                connection.sendall(struct.pack(">i", len(request)) + request)
+                reply = file.read(int.from_bytes(file.read(4), "big"))
+            if len(reply) < 13 + len(name) + 6:
+                raise OSError("no reply")
+            # Behind the head of 5 bytes: an error, the topic, the partition with an error of its own and its leader.
+            (error,) = struct.unpack_from(">h", reply, 5)
+            of_partition, node = struct.unpack_from(">hi", reply, 13 + len(name))
+            if error or of_partition or node not in self.nodes:
+                raise OSError(f"no controller: {error}, {of_partition}, {node}")
+            return int(node)
+
+        found: int = wait_until(leader, but=OSError)
+        return found
 
     def listeners(self, node: Node) -> dict[str, str]:
         """Name and ``HOST:PORT`` of each listener for clients. The one called PLAINTEXT is the cluster's own, too."""

@@ -53,19 +53,6 @@ def test_a_killed_broker_comes_back_with_its_data(own_kafka: KafkaCluster) -> No
     assert (own_kafka.bootstrap, read(own_kafka, topic, 2)) == (address, [b"before", b"after"])
 
 
-def test_three_brokers_go_on_without_one(kafka3: KafkaCluster) -> None:
-    topic = kafka3.create_topic()
-    leader = (
-        AdminClient({"bootstrap.servers": kafka3.bootstrap}).list_topics(topic, 10).topics[topic].partitions[0].leader
-    )
-    kafka3.kill(leader)
-    try:
-        produce(kafka3, topic, b"x")
-        assert read(kafka3, topic, 1) == [b"x"]
-    finally:
-        kafka3.restart(leader)
-
-
 def test_a_paused_broker_accepts_and_says_nothing(own_kafka: KafkaCluster) -> None:
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     own_kafka.pause(1)
