@@ -227,11 +227,11 @@ def _cuts(seconds: float, always: Collection[str], *, packets: bool) -> Iterator
 
 
 FAULTS = (
-    Fault("SIGKILL", kill, breaks=True, always=True),
+    Fault("SIGKILL", kill, breaks=True),
     Fault("SIGKILL of a node that takes over", kill_who_takes_over, breaks=True),
     Fault("SIGSTOP for 3 s", stand_still(SHORT_S)),
     Fault("SIGSTOP for 12 s", stand_still(LONG_S), always=True),
-    Fault("SIGTERM and a start", restart, planned=True, always=True),
+    Fault("SIGTERM and a start", restart, planned=True),
     Fault("SIGTERM of two nodes one after the other", stop_two, planned=True),
     Fault("SIGTERM of a node beside one that comes", stop_beside_one_that_comes, planned=True),
     Fault("SIGHUP", reload, planned=True, keeps_slots=True),
