@@ -27,7 +27,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-TIMES = 500
+TIMES = 420
 """Of each of twelve faults, on both ways of HTTP: more than ten thousand in all (docs/spec/reliability.md, F14)."""
 WARM = 150
 """After so many caches are filled."""
