@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kafka_gateway.homes import Homes
     from kafka_gateway.rights import Need, Permission
     from kafka_gateway.session import Session
+    from kafka_gateway.shortened import Shortened
     from kafka_gateway.stream import Stream
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -80,6 +81,8 @@ class Request(msgspec.Struct, eq=False):
     """What became of it at another process, which it was sent to before."""
     trace_id: str = ""
     """Of the trace that it belongs to; empty where it is not recorded."""
+    shortened: Shortened | None = None
+    """For a read that another process asks for: what ends its waiting when that one stops."""
 
     @classmethod
     def of(

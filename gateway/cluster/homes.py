@@ -169,8 +169,9 @@ class ClusterHomes:
         return moving
 
     def drain(self) -> None:
-        """This gateway stops: streams of instances that other nodes have end for that reason, as those do that are
-        here."""
+        """This gateway stops: streams of instances that other nodes have end for that reason, and reads that wait there
+        are answered, as those are that are here."""
+        self._peers.end_reads()
         for stream in list(self._streams):
             stream.fail(ShuttingDown())
 

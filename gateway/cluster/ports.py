@@ -86,6 +86,9 @@ class Peers(Protocol):
     def reach(self, process: str) -> Reach | None:
         """Whether it can be reached; None: nobody has told of it."""
 
+    def end_reads(self) -> None:
+        """This process stops: what others were asked to read for clients of it is answered now, with what there is."""
+
     @property
     def carries_proofs(self) -> bool:
         """Whether what clients prove themselves with may go to other processes: nobody reads it on the way."""

@@ -21,12 +21,14 @@ from kafka_gateway.memory_budget import Claim
 from kafka_gateway.messages import Reply, Request
 from kafka_gateway.relays import UNKNOWN, Relays
 from kafka_gateway.session import Session
+from kafka_gateway.shortened import Shortened
 from kafka_gateway.state_log import StateLog
 from kafka_gateway.stream import Stream
 from kafka_gateway.workers.client_sessions import ClientSessions, ForwardedClient
 from kafka_gateway.workers.failures import failure_of
 from kafka_gateway.workers.fields import FieldsIn
 from kafka_gateway.workers.frames import (
+    END_READS,
     Answer,
     Ask,
     Bye,
@@ -60,6 +62,8 @@ class _Work(jsonio.Struct, eq=False):
     headers: Mapping[str, str]
     creates: bool
     """Whether it makes something that is known by `Request.creation`."""
+    shortened: Shortened | None
+    """Ends its waiting, of what only asks."""
     task: asyncio.Task[None] | None = None
     """Serves it, or fetches the next payload of its stream."""
     session: Session | None = None
@@ -111,7 +115,13 @@ class Answering(Wire):
                 query = fields.read(head.query)
             if (headers := fields.known(bytes(head.headers))) is None:
                 headers = fields.read(head.headers)
-            works[id] = begun = _Work(self._clients.client(head.who), query, headers, bool(head.creation))
+            works[id] = begun = _Work(
+                self._clients.client(head.who),
+                query,
+                headers,
+                bool(head.creation),
+                Shortened() if head.method == "GET" else None,
+            )
             begun.task = task = self._loop.create_task(self._serve(head, content, begun))
             self._tasks.add(task)
         elif isinstance(head, More):
@@ -212,6 +222,7 @@ class Answering(Wire):
                     ask.area,
                     ask.request_id,
                     ask.creation,
+                    shortened=work.shortened,
                 )
                 reply = await (self._relayed(ask.relay, request) if ask.relay else gateway.dispatch(request))
             failure = dialect.failure if dialect is not None else None
@@ -265,9 +276,16 @@ class Answering(Wire):
             return Reply(error.status, "", request.dialect.error(error), error.headers)
 
     def _answer_question(self, question: Question, content: bytes) -> None:
+        if question.name == END_READS:
+            self._end_reads()
         asked = self._gateway.questions.get(question.name)
         found = asked(jsonio.decode_value(content)) if asked is not None else []
         self.send(Answer(question.id), jsonio.encode(found))
+
+    def _end_reads(self) -> None:
+        for work in list(self._works.values()):
+            if work.shortened is not None and work.stream is None and work.settle is None:
+                work.shortened.end()
 
     # --- streams ----------------------------------------------------------------------------------------------------
 

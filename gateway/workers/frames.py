@@ -100,6 +100,12 @@ class Question(jsonio.Struct, tag="question", tag_field="is"):
     name: str
 
 
+END_READS: Final = "end reads"
+"""The name of a `Question` by which a process that stops has the reads answered that it has asked for, with what they
+have. It is one, and no frame of its own, because processes of before it know how to answer questions that they do not
+know."""
+
+
 class Cancel(jsonio.Struct, tag="cancel", tag_field="is"):
     """Nobody waits for the reply any more, or for more of it."""
 

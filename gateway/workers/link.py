@@ -22,6 +22,7 @@ from kafka_gateway.stream import Payload
 from kafka_gateway.workers.failures import error_of
 from kafka_gateway.workers.fields import FieldsOut
 from kafka_gateway.workers.frames import (
+    END_READS,
     Answer,
     Ask,
     Asker,
@@ -155,6 +156,11 @@ class Link(Wire):
         _, content = await self._ask(id, Question(id, name), jsonio.encode(parameters))
         found = jsonio.decode_value(content)
         return found if isinstance(found, list) else []
+
+    def end_reads(self) -> None:
+        """This process stops: the reads that the other one was asked are to wait no longer."""
+        if self._asked:
+            self.send(Question(next(self._ids), END_READS))
 
     async def _ask(self, id: int, head: Head, content: bytes) -> tuple[Answer, bytes]:
         if self._open_count >= self._terms.requests_max:

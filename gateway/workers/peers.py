@@ -161,6 +161,10 @@ class ClusterPeers:
         known = self._known.get(process)
         return known is not None and (link := known.link) is not None and link.begin(request, sent)
 
+    def end_reads(self) -> None:
+        for link in self._links:
+            link.end_reads()
+
     async def question(self, process: str, name: str, parameters: Mapping[str, Any]) -> list[Any]:
         link = await self._link(process, self._find(process))
         try:

@@ -20,6 +20,7 @@ from kafka_gateway.records import RecordBatch, RecordsEncoder
 from kafka_gateway.rights import EVERYTHING, Need, Rights
 from kafka_gateway.services.common.patterns import TopicPattern
 from kafka_gateway.session import Owner
+from kafka_gateway.shortened import Shortened
 
 
 class InstanceKey(NamedTuple):
@@ -128,28 +129,30 @@ class ConsumerInstance:
             self._quiet = asyncio.get_running_loop().create_future()
             await self._quiet
 
-    async def read(self, limits: ReadLimits, encoder: RecordsEncoder) -> TakenBatch:
+    async def read(self, limits: ReadLimits, encoder: RecordsEncoder, shortened: Shortened | None = None) -> TakenBatch:
         """The next records; they count as returned when they are confirmed, and until then other reads wait.
 
-        Cancelling it loses none. An interrupted read answers with none.
+        Cancelling it loses none. An interrupted read, and one that is ``shortened``, answers with none.
         """
-        if self._interrupted:
+        if self._ends_reads(shortened):
             return _nothing()
         reading = asyncio.ensure_future(self.take(limits, encoder))
+        if shortened is not None:
+            shortened.wait = reading
         self._reads.add(reading)
         try:
             return await reading
         except asyncio.CancelledError:
             put_back(reading)
             task = asyncio.current_task()
-            if self._ends_reads() and not (task is not None and task.cancelling()):
+            if self._ends_reads(shortened) and not (task is not None and task.cancelling()):
                 return _nothing()
             raise
         finally:
             self._reads.discard(reading)
 
-    def _ends_reads(self) -> bool:
-        return self._interrupted
+    def _ends_reads(self, shortened: Shortened | None) -> bool:
+        return self._interrupted or (shortened is not None and shortened.ended)
 
     async def take(self, limits: ReadLimits, encoder: RecordsEncoder, at_once: AtOnce | None = None) -> TakenBatch:
         """As read, for a push: nobody interrupts it. ``at_once``: see `Consumer.take`."""

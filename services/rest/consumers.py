@@ -278,7 +278,7 @@ def format_mismatch(format: str, generation: str) -> FormatMismatch:
 
 async def read_reply(call: Call, instance: ConsumerInstance, limits: ReadLimits, encoder: RecordsEncoder) -> Response:
     """The next records, which count as returned once the reply is on its client's connection (reliability.md F8)."""
-    taken = await instance.read(limits, encoder)
+    taken = await instance.read(limits, encoder, call.request.shortened)
     try:
         instance.check_rights(call)  # the rules may have changed while the read waited
     except NotAuthorized:

@@ -7,6 +7,7 @@ a client reads by the other; each comes back under its name.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -200,6 +201,40 @@ def test_a_node_that_stops_fails_no_request(nodes: Nodes, kafka: KafkaCluster) -
         assert client.values == list(range(produced + 6))
         assert client.statuses == {200}
         assert ask(node, "DELETE", client.path).status == 204
+
+
+def forwarded_at_work(node: GatewayProcess) -> float:
+    """Requests of other nodes that this one is at work on."""
+    with urllib.request.urlopen(f"{node.url}/metrics", timeout=PATIENCE_S) as reply:
+        lines = reply.read().decode().splitlines()
+    found = [line for line in lines if line.startswith("kafka_gateway_requests_in_progress{") and '"worker"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def test_a_read_that_waits_at_another_node_is_answered_by_one_that_stops(nodes: Nodes, kafka: KafkaCluster) -> None:
+    """As those of its own instances are: with what there is, and without a wait for the end of its time."""
+    options = {"auto.commit.enable": "false", "consumer.request.timeout.ms": "50000"}
+    path = instance(nodes, 0, 1, topic := kafka.create_topic(), **options)[2]
+    here, leaving = nodes
+    client = Client(leaving, path)
+    produce(here, topic, range(1))
+    client.until(0)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(client.read, 50_000)
+        wait_until(lambda: forwarded_at_work(here) == 1, PATIENCE_S)
+        began = time.monotonic()
+        leaving.process.send_signal(signal.SIGTERM)
+        assert reading.result(PATIENCE_S) == []
+        took_s = time.monotonic() - began
+    assert client.statuses == {200}
+    assert took_s < 4.0, "it need not be given up half a second before the end of shutdown.graceful.ms"
+    assert leaving.process.wait(PATIENCE_S) == 0
+    produce(here, topic, range(1, 2))
+    client.by = here
+    client.until(1)
+    assert client.values == [0, 1]
+    assert ask(here, "DELETE", path).status == 204
+    nodes.restart(1)
 
 
 async def follow(url: str, values: list[int]) -> None:
