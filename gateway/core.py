@@ -285,7 +285,7 @@ class Gateway:
         session = request.session
         if not session.guarded:
             return self.replies.render(request, response, plan.media_type)
-        self.admission.answered(call, response, plan.demand.needs)
+        self.admission.answered(call, response, plan.demand)
         reply = self.replies.render(request, response, plan.media_type)
         if session.allowance.requests is not None:
             reply.headers += session.allowance.told(session.allowance.requests)

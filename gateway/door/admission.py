@@ -52,7 +52,8 @@ NO_DEMAND: Final = Demand()
 def demand_of(route: Route, params: Mapping[str, Any], media_type: str) -> Demand:
     """What a request with these path parameters, answered with this media type, demands."""
     told = {(each.operation, each.resource) for each in route.permissions}
-    reads = ("read", "topic") in told or ("read", "group") in told
+    # Who makes, changes, commits or deletes a consumer needs the same rights, and gets no record by that.
+    reads = route.method == "GET" and (("read", "topic") in told or ("read", "group") in told)
     return Demand(route.needs(params), ("write", "topic") in told, reads, _opens_stream(route, media_type))
 
 
@@ -211,7 +212,7 @@ class Admission:
         """As `Witness` has it."""
         self.audit.stays(session, request)
 
-    def answered(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
+    def answered(self, call: Call, response: Response, demand: Demand) -> None:
         """Keeps an eye on what the response leaves open, and counts what it has brought.
 
         Nothing of this is needed for a value that is neither bytes nor a stream, without an audit log.
@@ -221,10 +222,10 @@ class Admission:
             operation = call.route.name.rpartition(".")[2]
             self.audit.happened(session, operation, f"instances of group:{call.params['group']}", _told(call.request))
         if isinstance(value, bytes):
-            if session.allowance.consume_bytes is not None:
+            if demand.reads and session.allowance.consume_bytes is not None:
                 session.allowance.consumed(len(value))
         elif hasattr(value, "aclose"):
-            self._opened(call, response, needs)
+            self._opened(call, response, demand.needs)
 
     def _opened(self, call: Call, response: Response, needs: Sequence[Need]) -> None:
         session, stream = call.session, response.value

@@ -27,6 +27,7 @@ from typing import Any, cast
 
 from kafka_gateway.codecs.binary import BinaryCodec
 from kafka_gateway.core import Gateway
+from kafka_gateway.door.admission import Demand
 from kafka_gateway.kafka.ports.tails import Tail, TailBatch
 from kafka_gateway.kafka.ports.topics import PartitionOffset
 from kafka_gateway.memory_budget import MemoryBudget
@@ -237,7 +238,9 @@ def _fan_out(gateway: Gateway, session: Session) -> Operation:
         if session.guarded:
             opened, request = Response(stream), Request(session, "GET", "/topics/orders/stream")
             route = Route("GET", "/topics/{topic}/stream", _no_handler, "streams.topics")
-            gateway.admission.answered(Call(request, route, {}, "", ""), opened, (("describe", "topic", "orders"),))
+            gateway.admission.answered(
+                Call(request, route, {}, "", ""), opened, Demand((("describe", "topic", "orders"),))
+            )
             assert opened.value is stream
         follower.tail = cast(Tail, None)
         stream.set_topics([follower])

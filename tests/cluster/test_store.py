@@ -125,6 +125,9 @@ class Others:
     def reach(self, process: str) -> Reach | None:
         return self.reached.get(process)
 
+    def end_reads(self) -> None:
+        pass
+
     def know(self, process: str, boot: str, addresses: Sequence[str]) -> None:
         self.known[process] = addresses
 

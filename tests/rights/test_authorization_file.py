@@ -445,6 +445,33 @@ async def test_a_stream_above_the_quota_is_slowed_down_and_loses_nothing(app: Ap
             assert asyncio.get_running_loop().time() - began > 0.5
 
 
+@pytest.mark.parametrize("settings", [{"quota.consume.bytes.per.sec": 1000}])
+async def test_only_records_count_as_read_and_only_reads_are_refused(app: App, file: Path) -> None:
+    """A page of metrics has more bytes than the quota. Whoever has used it up may commit and leave."""
+    await replace(
+        app, file, "allow User:* read gateway:metrics\nallow User:* read,write topic:*\nallow User:* read group:*\n"
+    )
+    records = json.dumps({"records": [{"value": "x" * 3000, "partition": 0}]})
+    async with aiohttp.ClientSession(app.addresses[0]) as client:
+
+        async def ask(method: str, target: str, data: str = "", accept: str = "*/*") -> int:
+            headers = {**(V2 if target == "/topics/orders" else MANAGED), "Accept": accept}
+            async with client.request(method, target, data=data, headers=headers) as reply:
+                await reply.read()
+                return reply.status
+
+        read = "/consumers/g/instances/c/records", "", V2["Content-Type"]
+        assert await ask("POST", "/topics/orders", records) == 200
+        options = '{"name":"c","format":"json","auto.offset.reset":"earliest","auto.commit.enable":"false"}'
+        assert await ask("POST", "/consumers/g", options) == 200
+        assert await ask("POST", "/consumers/g/instances/c/subscription", '{"topics":["orders"]}') == 204
+        assert await ask("GET", "/metrics") == 200
+        assert await ask("GET", *read) == 200, "the metrics are no records"
+        assert await ask("GET", *read) == 429
+        assert await ask("POST", "/consumers/g/instances/c/offsets") == 200
+        assert await ask("DELETE", "/consumers/g/instances/c") == 204
+
+
 # --- the audit log ---------------------------------------------------------------------------------------------------
 
 
