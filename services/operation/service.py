@@ -24,7 +24,7 @@ class Operation:
         self._metrics = metrics
 
     def routes(self) -> list[Route]:
-        """None where they would be for everybody who reaches the gateway from elsewhere."""
+        """None where no listener is the operators' own."""
         if is_public(self._config):
             return []
         see, change, admin = "read gateway:admin", "alter gateway:admin", {"admin": True}
@@ -91,7 +91,8 @@ def _read_level(body: bytes, _: object) -> Level:
 
 
 def is_public(config: Config) -> bool:
-    """Whether a client on another machine that proves nothing can reach an ordinary listener."""
-    if config.asks_who or config.items("admin.listeners"):  # `Gateway.dispatch` keeps it to the latter
+    """Whether a client on another machine can reach every listener that there is, whatever it has to prove there: then
+    none is the operators' (security.md §6)."""
+    if config.items("admin.listeners"):  # `Gateway.dispatch` keeps it to them
         return False
     return not all(listener.loopback for listener in config.listeners())

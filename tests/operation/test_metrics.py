@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -89,14 +90,20 @@ async def test_metrics_can_be_switched_off(app: App) -> None:
         assert (await client.get(app.addresses[0] + "/metrics")).status == 404
 
 
-async def test_nobody_from_elsewhere_reads_metrics_unasked(app: App, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("asks_who", [False, True])
+async def test_nobody_from_elsewhere_reads_metrics(
+    app: App, asks_who: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Whatever clients have to prove: operators have listeners of their own, and the start says so."""
+    (users := tmp_path / "users").write_text("")
+    proofs = {"authentication_method": "BASIC", "authentication_basic_file": str(users)} if asks_who else {}
     caplog.set_level(logging.INFO, "gateway")
     tell(app)
     assert "Metrics are not served" not in caplog.text  # they are, or are not wanted
-    async with gateway(listeners="http://0.0.0.0:0", listeners_insecure=True) as app:
+    async with gateway(listeners="http://0.0.0.0:0", listeners_insecure=True, embedded_enable=True, **proofs) as app:
         port = app.addresses[0].rpartition(":")[2]
         async with aiohttp.ClientSession() as client:
-            assert (await client.get(f"http://127.0.0.1:{port}/metrics")).status == 404
+            assert (await client.get(f"http://127.0.0.1:{port}/metrics")).status == (401 if asks_who else 404)
         tell(app)
     assert "Metrics are not served anywhere: set admin.listeners" in caplog.text
 
