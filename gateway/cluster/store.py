@@ -329,14 +329,16 @@ class SlotStore:
 
     async def give_up(self, slots: Collection[int]) -> None:
         held = {slot: self._slots[slot] for slot in slots if slot in self._slots}
-        keys = [key for slot in held.values() if slot.state is SlotState.SERVING for key in slot.live_keys()]
+        served = [slot for slot in held.values() if slot.state is SlotState.SERVING]
+        keys = [key for slot in served for key in slot.live_keys()]
+        lasting = [SlotKey(each.group, each.name) for slot in served for each in slot.live()]
         self.moves["handed"] += len(held)
         for slot in held.values():
             slot.hand_over()
         self._suspended.end(held)
         self._changed()
         try:
-            await asyncio.gather(*(holder.hand_over(keys) for holder in self.holders))
+            await asyncio.gather(*(holder.hand_over(lasting) for holder in self.holders))
         finally:
             for holder in self.holders:
                 holder.drop(keys)  # what was not handed over in time

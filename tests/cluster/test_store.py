@@ -446,6 +446,7 @@ async def test_whoever_has_the_slot_next_is_asked_for_a_deletion_of_which_nothin
     if how == "handed over":
         await setup.store.give_up([SLOT])
         await deleting  # nobody else has had it
+        assert (setup.watch.handed, setup.watch.dropped) == ([], [KEY])
     else:
         setup.store.lost([SLOT])
         stores.set()
