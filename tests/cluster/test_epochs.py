@@ -62,6 +62,8 @@ class Process:
     held: HeldSlot | None = None
     instance: Definition | None = None
     """What is open here, when that is stored."""
+    opens: int = 0
+    """The epoch in which it is being opened here."""
     deletes: bool = False
     """Whether its client waits for that."""
     unstored: deque[tuple[SlotRecord, HeldSlot]] = dataclasses.field(default_factory=deque)
@@ -152,7 +154,8 @@ class Cluster:
                 assert found.options["returned"] == str(self.returned), "its client is somewhere else"
             live = held.fold.get(KEY)
             assert live is not None
-            process.write(opened_by(process.name, found, live.epoch + 1))
+            process.opens = live.epoch + 1
+            process.write(opened_by(process.name, found, process.opens))
 
     def change(self, process: Process) -> None:
         assert process.instance is not None
@@ -180,7 +183,7 @@ class Cluster:
                 reader.instance = None
             elif taken.is_foreign:
                 reader.instance = None
-            elif is_own and definition is not None and taken.effect is not Effect.VOID and not written.headers:
+            elif is_own and definition is not None and taken.effect is not Effect.VOID and taken.epoch == reader.opens:
                 reader.instance = reader.instance or definition  # it is open
             if taken.is_foreign or taken.effect is Effect.ENDED:
                 reader.held.written.pop(taken.uid, None)
