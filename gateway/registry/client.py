@@ -66,6 +66,7 @@ class RegistryClient:
         self._first = 0
         """Which address is asked first: the one that answered last."""
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self.answered_at = 0.0
         """When the last answer or refusal came (`time.monotonic`)."""
         self.answers: Counter[str] = Counter()
@@ -112,6 +113,8 @@ class RegistryClient:
         raise RegistryAway(_told(reason), silent) from reason
 
     async def aclose(self) -> None:
+        """What is asked now, and later, ends with RegistryAway."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -154,6 +157,8 @@ class RegistryClient:
         return jsonio.decode_value(content) if content else None
 
     def _connection(self) -> aiohttp.ClientSession:
+        if self._closed:  # else the next attempt would open a session that nobody closes
+            raise RegistryAway("the gateway is stopping")
         if self._session is None:
             settings = self._settings
             connector = aiohttp.TCPConnector(limit=16, ssl=settings.tls or True)
