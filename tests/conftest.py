@@ -25,6 +25,7 @@ from tests.documented_replies import _watch_replies, documented_replies
 from tests.kafka_cluster import KafkaCluster, KafkaUnavailableError
 from tests.mock_cluster import MockCluster
 from tests.registry_server import RegistryUnavailableError, SchemaRegistry
+from tests.scheduling import pytest_xdist_make_scheduler
 from tests.second_try import pytest_collectreport, pytest_runtest_logreport, pytest_sessionfinish
 from tests.time_limit import (
     pytest_runtest_call,
@@ -45,6 +46,7 @@ __all__ = [
     "pytest_sessionfinish",
     "pytest_timeout_cancel_timer",
     "pytest_timeout_set_timer",
+    "pytest_xdist_make_scheduler",
 ]
 
 # What a developer's shell sets for the gateway is not meant for the gateways of the tests.
