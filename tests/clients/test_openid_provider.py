@@ -212,6 +212,7 @@ async def test_confused_algorithms(provider: Provider, tmp_path: Path) -> None:
         assert (await client.produce("shop.orders", f"{part({'alg': 'none'})}.{part(claims)}."))[0] == 401
 
 
+@pytest.mark.timing  # within five seconds of the end of the token
 async def test_the_end_of_a_token_ends_what_is_open_unless_it_is_renewed(provider: Provider, tmp_path: Path) -> None:
     await provider.do("ttl", seconds=4)
     async with gateway(**settings(tmp_path, provider)) as app, Client(app.addresses[0], tmp_path) as client:

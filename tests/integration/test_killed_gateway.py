@@ -371,6 +371,7 @@ async def until_all(seen: dict[str, Seen], has: Callable[[Seen], bool], within_s
     return [kind for kind, each in seen.items() if not has(each)]
 
 
+@pytest.mark.timing  # how long each client stood still
 async def test_nothing_is_lost_and_nothing_stands_still(kafka: KafkaCluster, topic: str) -> None:
     quiet = f"{topic}-quiet"
     kafka.create_topic(topic, partitions=2)

@@ -430,6 +430,7 @@ async def test_a_bad_answer_is_that_of_one_question(fake: FakeRegistry, catalogu
     assert await on_thread(schemas, framed(3, b"\2")) == 1
 
 
+@pytest.mark.timing  # half of what it takes without an answer
 async def test_a_registry_that_is_back_is_asked_at_once(fake: FakeRegistry, catalogue: Any) -> None:
     for _ in range(2):
         fake.add("t-value", '"int"')
@@ -446,6 +447,7 @@ async def test_a_registry_that_is_back_is_asked_at_once(fake: FakeRegistry, cata
     assert time.monotonic() - began < waited_s / 2
 
 
+@pytest.mark.timing  # one budget for twelve questions
 async def test_a_long_chain_of_references_comes_in_pieces(fake: FakeRegistry, catalogue: Any) -> None:
     references: list[Any] = []
     for i in range(12):

@@ -237,6 +237,7 @@ async def test_what_is_no_kafka_ends_the_connection(size: int, caplog: Any) -> N
     assert hints.get(size, "connection with") in caplog.text
 
 
+@pytest.mark.timing  # the pauses between the attempts, to a quarter of a second
 @pytest.mark.slow
 async def test_dialling_is_tried_five_times(caplog: Any) -> None:
     """At 0, 0.2, 0.6, 1.4 and 3 s (C8 no. 4)."""

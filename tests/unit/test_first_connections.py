@@ -120,6 +120,7 @@ async def test_without_a_broker_records_go_on(monkeypatch: pytest.MonkeyPatch) -
     connections.close()
 
 
+@pytest.mark.timing  # half a second is what it must not take
 async def test_the_first_record_does_not_wait_for_the_producers_id() -> None:
     """Without a connection it waits for half a second at least; the best of some, since the machine may be slow."""
     cluster, connections, took = MockCluster(), FirstConnections(), list[float]()

@@ -196,6 +196,7 @@ async def test_what_is_refused_takes_nothing() -> None:
     await found.take(2)
 
 
+@pytest.mark.timing  # no longer than a second
 async def test_a_patient_gateway_lets_requests_wait() -> None:
     found = rated(**{"rate.limit.permits.per.sec": 100, "rate.limit.timeout.ms": 1000})
     await found.take(100)
