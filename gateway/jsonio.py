@@ -133,6 +133,17 @@ def is_json(text: bytes) -> bool:
         return False
 
 
+def raw(stored: bytes) -> Raw:
+    """The text for `encode`, which shows it as it is. ValueError if it is not one JSON value in valid UTF-8."""
+    try:
+        found = _raw_decoder.decode(stored)
+        if stored.isascii() or stored.decode():
+            return found if len(found) == len(stored) else Raw(stored)  # it is without white space around it
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    raise ValueError("not JSON")
+
+
 def compact(text: bytes) -> bytes:
     """The same JSON without white space between its parts; numbers and strings keep their spelling."""
     # Characters as numbers: CPython takes ten times as long to look for b" ", which it tries as a number first.

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, cast
 
 from kafka_gateway.codecs.binary import BinaryCodec
+from kafka_gateway.codecs.json import JsonCodec
 from kafka_gateway.core import Gateway
 from kafka_gateway.door.admission import Demand
 from kafka_gateway.kafka.ports.tails import Tail, TailBatch
@@ -127,10 +128,14 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
     gateway = null_gateway()
     session = await gateway.open_session("http", {})
     records: Any = [Record(VALUE)] * 500
-    encode = v2_encoder(BinaryCodec())
+    texts: Any = [Record(b'{"a":1}')] * 500
+    encode, encode_texts = v2_encoder(BinaryCodec()), v2_encoder(JsonCodec())
 
     def encoded() -> None:
         encode(records)
+
+    def encoded_texts() -> None:
+        encode_texts(texts)
 
     folder = tempfile.mkdtemp()
     try:
@@ -146,6 +151,7 @@ async def operations() -> AsyncIterator[Mapping[str, Operation]]:
                 "begin a produce of 1, binary": await _begin(gateway, session),
                 "dispatch a produce of 500, binary": partial(_dispatch, gateway, session, 500, "binary"),
                 "read 500 records": encoded,
+                "read 500 records, json": encoded_texts,
                 "an envelope with a produce": await _envelope(gateway),
                 "16 envelopes with a produce, of one turn": await _envelope(gateway, 16),
                 "16 frames of a client": _incoming_frames(),

@@ -33,6 +33,12 @@ def test_rows() -> None:
     assert v2_encoder(JsonCodec())([]) == b"[]"
 
 
+@pytest.mark.parametrize("value", [b" 1", b"\n[1, 2]\t", b'{"a": 1.0}  ', '"\u00e4"'.encode(), b"1"])
+def test_json_is_shown_as_it_is_stored(value: bytes) -> None:
+    row = b'[{"key":%b,"value":%b,"partition":1,"offset":0}]' % (value, value)
+    assert v1_encoder(JsonCodec())([record(value, value)]) == row
+
+
 @pytest.mark.parametrize("value", [b"", b"{oops", b'"\xff"', b"1 2", b"[" * 5000])
 def test_undecodable(value: bytes) -> None:
     records = [record(b"1", b"1", 7), record(b"1", value, 8)]
