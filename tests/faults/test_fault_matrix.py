@@ -28,6 +28,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.broker]
 
 SHORT_S, LONG_S = 3.0, 12.0
 """Below the session timeout, and far above it."""
+DEAF_S = 2 * SESSION_S + 3
+"""By then others have the slots of a node whose requests come to Kafka, and which hears nothing: it joins again when
+its session is over for itself, and that is a sign of life (cluster.md §0.1)."""
 SILENT_S = 40.0
 """By then TCP sends lost packets again after 25 s only, and whoever has a limit for a connection has given it up."""
 QUIET_S = 20.0
@@ -199,12 +202,13 @@ def lines(weather: Weather, *ways: Way, seconds: float = LONG_S, gives_up: bool 
 
 
 KAFKAS = both(VICTIM, KAFKA)
+FROM_KAFKA = (Way(KAFKA, VICTIM),)
 TWO = both(VICTIM, OTHER)
 ALL_OTHERS = tuple(way for other in range(NODES) if other != VICTIM for way in both(VICTIM, other))
 CUTS: tuple[tuple[str, tuple[Way, ...]], ...] = (
     ("no line to Kafka", KAFKAS),
     ("nothing comes to Kafka", (Way(VICTIM, KAFKA),)),
-    ("nothing comes from Kafka", (Way(KAFKA, VICTIM),)),
+    ("nothing comes from Kafka", FROM_KAFKA),
     ("no line between two nodes", TWO),
     ("nothing comes to one of two nodes", (Way(VICTIM, OTHER),)),
     ("nothing comes back from one of two nodes", (Way(OTHER, VICTIM),)),
@@ -214,11 +218,12 @@ CUTS: tuple[tuple[str, tuple[Way, ...]], ...] = (
 
 def _cuts(seconds: float, always: Collection[str], *, packets: bool) -> Iterator[Fault]:
     for name, ways in CUTS:
-        how = f"{name}, {seconds:g} s of lost packets" if packets else name
+        lasts_s = max(seconds, DEAF_S) if ways == FROM_KAFKA else seconds
+        how = f"{name}, {lasts_s:g} s of lost packets" if packets else name
         yield Fault(
             how,
             # Nobody reaches it: what it has is to be the others', and the balancer is to choose these.
-            lines(CUT, *ways, seconds=seconds, gives_up=ways == ALL_OTHERS and seconds > LONG_S),
+            lines(CUT, *ways, seconds=lasts_s, gives_up=ways == ALL_OTHERS and seconds > LONG_S),
             takes_over=KAFKA in ways[0],
             outlasts_records=KAFKA in ways[0] and seconds > RECORD_S,
             always=name in always,
@@ -337,7 +342,7 @@ async def _tried(deployment: Deployment, fault: Fault) -> list[str]:
     wrong += [f"must not fail, {each.at - began:.1f} s after the beginning: {each}" for each in unexpected[:5]]
     if fault.planned and loads.repeated():
         wrong.append("records came again, though it was planned")
-    if fault.keeps_slots and ownership.takeovers:
+    if fault.keeps_slots and ownership.takeovers and _worker_away_s(deployment.log(VICTIM), when) < SESSION_S:
         wrong.append("slots moved, though nobody was to take anything over")
     if fault.takes_over and not ownership.takeovers:
         wrong.append("nobody took a slot over")
@@ -354,6 +359,22 @@ def _told_late_s(log: str, since: float) -> float:
     lines = [line for line in log.splitlines() if _is_trouble(line, since)]
     told = re.findall(r"Consumer group session timed out .* after (\d+) ms", "\n".join(lines))
     return max((int(each) / 1000 - SESSION_S for each in told), default=0)
+
+
+def _worker_away_s(log: str, since: float) -> float:
+    """How long a worker that had ended was away: on a machine without a processor to spare longer than its session,
+    and then others take over what it had."""
+    begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    ended = 0.0
+    away = [0.0]
+    for line in log.splitlines():
+        if line >= begin and re.search(r" worker \d+ (ended|serves again)", line):
+            at = time.mktime(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S")) + int(line[20:23]) / 1000
+            if "serves again" in line:
+                away.append(at - ended)
+            else:
+                ended = at
+    return max(away)
 
 
 def _allowed(fault: Fault, failure: Failure) -> bool:
