@@ -7,9 +7,13 @@ messages of a WebSocket.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
+from kafka_gateway.door.client_address import peer_of
 from kafka_gateway.memory_budget import COUNT_FROM, Claim, MemoryBudget
+
+log = logging.getLogger("gateway.host")
 
 
 class ClientWriter:
@@ -89,6 +93,13 @@ class ClientWriter:
         if self.transport is not None:
             self.transport.abort()
 
+    def cut_off(self, why: str) -> None:
+        """As ``give_up``, for a reason of this connection's own, which the log is told."""
+        if self.transport is not None:
+            peer = peer_of(self.transport.get_extra_info("peername"))
+            log.info("a connection of %s (%s) is cut off: %s", peer, self._carrier, why)
+        self.give_up()
+
     def give_up(self) -> None:
         """As ``abort``, of a client that does not read; it is counted."""
         if self._stall_check is not None:
@@ -113,7 +124,7 @@ class ClientWriter:
         elif self.written_bytes - waiting > accepted_before:
             self.watch()
         else:
-            self.give_up()
+            self.cut_off(f"its client accepts none of the {waiting} bytes that wait for it, for {self._timeout_s:g} s")
 
 
 async def taken(protocol: Any, writer: ClientWriter) -> None:

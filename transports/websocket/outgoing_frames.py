@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -74,7 +75,7 @@ class OutgoingFrames:
         if response.compress:
             self._compressor = compressor(int(response.compress))
         self._sent_at = self._loop.time()
-        self._pongs = Pongs(self._loop, limits.write_timeout_s, self._writer.give_up)
+        self._pongs = Pongs(self._loop, limits.write_timeout_s, partial(self._writer.cut_off, _unproven(limits)))
         self._to_prove: list[Callable[[], None]] = []
         """Called when the client has what is in ``_out``."""
 
@@ -190,7 +191,7 @@ class OutgoingFrames:
         try:
             await self.written()
             if not await self._pongs.wait(number, self._limits.write_timeout_s):
-                self._writer.give_up()
+                self._writer.cut_off(_unproven(self._limits))
                 raise ConnectionResetError("the client answers no pings any more")
         finally:
             self._pongs.forget(number)
@@ -274,3 +275,7 @@ class OutgoingFrames:
         self._transport.write(b"".join(out))
         if self._protocol.writing_paused:
             self._behind()
+
+
+def _unproven(limits: SocketLimits) -> str:
+    return f"its client has not answered the ping behind what it was sent, for {limits.write_timeout_s:g} s"

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, hdrs, web
 from aiohttp.http_websocket import WebSocketError
 from aiohttp.streams import EofStream
 
+from kafka_gateway.door.client_address import peer_of
 from kafka_gateway.door.request import sent_response
 from kafka_gateway.door.subprotocol_proof import PROTOCOL
 from kafka_gateway.errors import FAILED, IDLE, CloseReason
@@ -139,6 +140,8 @@ class Socket(OutgoingFrames):
             try:
                 reason = await self._read(take)
                 self.broken_by_client = self._closing is None and not self._answered and reason is not LEFT
+                if self.broken_by_client:
+                    self._tell(f"is closed with {reason.code}: {reason.text}")
                 if before_close is not None:
                     await before_close(reason)
                     if self._closing is not None and (self._answered or reason is LEFT):
@@ -247,6 +250,10 @@ class Socket(OutgoingFrames):
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
+    def _tell(self, what: str) -> None:
+        """The log, of an end that is the gateway's own doing, and nobody else tells of."""
+        log.info("a socket of %s %s", peer_of(self._transport.get_extra_info("peername")), what)
+
     # --- time -------------------------------------------------------------------------------------------------------
 
     def every(self, period_s: float, call: Callable[[], None]) -> PeriodicCall:
@@ -256,12 +263,18 @@ class Socket(OutgoingFrames):
     def _check_idle(self) -> None:
         last = max(self._heard_at, self._sent_at)
         if self._loop.time() - last >= self._limits.idle_s - 0.001:
+            if self._closing is None:
+                self._tell(f"is closed with {IDLE.code}: {IDLE.text}")
             self.close(IDLE)
             return
         self._idle_check.due = last + self._limits.idle_s
 
     def _ping(self) -> None:
         if self._silent:  # not even a pong since the last one: the client is gone without closing
+            if not self._ended:
+                self._tell(
+                    f"is cut off: nothing has come from its client for {self._limits.ping_s:g} s, no pong either"
+                )
             self._transport.abort()
             return
         self._silent = not (

@@ -6,6 +6,7 @@ There is no envelope and nothing to subscribe to; what the client sends is ignor
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from kafka_gateway import media
 from kafka_gateway.core import Gateway
 from kafka_gateway.dialect import error_event
+from kafka_gateway.door.client_address import peer_of
 from kafka_gateway.door.request import HttpRequest
 from kafka_gateway.errors import GONE, SHUTDOWN, CloseReason, ServiceError
 from kafka_gateway.messages import Reply, Request
@@ -27,6 +29,8 @@ from kafka_gateway.transports.websocket.frame_heads import read_head
 from kafka_gateway.transports.websocket.handshake import shake_hands
 from kafka_gateway.transports.websocket.incoming_frames import WINDOW_S
 from kafka_gateway.transports.websocket.socket import Socket
+
+log = logging.getLogger("gateway.websocket")
 
 HEARTBEAT_S = 15
 
@@ -102,7 +106,7 @@ class SocketFeedConnection(FeedConnection):
         while (frame := _Frame.read(received, start)) is not None:
             start = frame.end
             if frame.error:
-                self._say_close(frame.error, _WHY[frame.error])
+                self._refuse(frame.error)
                 start = len(received)
                 break
             if frame.opcode == _CLOSE:
@@ -124,7 +128,14 @@ class SocketFeedConnection(FeedConnection):
         if not (self._received or self._in_fragments):
             self._finished()
         elif self._unfinished is None and not self._closing:
-            self._unfinished = self._loop.call_later(WINDOW_S, self._say_close, 1008, _WHY[1008])
+            self._unfinished = self._loop.call_later(WINDOW_S, self._refuse, 1008)
+
+    def _refuse(self, code: int) -> None:
+        """Ends the socket for what its client has sent."""
+        if not self._closing and self.transport is not None:
+            peer = peer_of(self.transport.get_extra_info("peername"))
+            log.info("a socket of %s is closed with %d: %s", peer, code, _WHY[code])
+        self._say_close(code, _WHY[code])
 
     def _finished(self) -> None:
         if self._unfinished is not None:
