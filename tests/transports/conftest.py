@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from kafka_gateway.assembly.app import App, serve
 from kafka_gateway.assembly.plugins import Plugins
-from kafka_gateway.config import load
+from kafka_gateway.config import Config, load
 from kafka_gateway.door.known_heads import KnownHeads
 from tests import loop_watch as watch
 from tests.loop_watch import loop_watch, pytest_runtest_call
@@ -41,6 +42,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("way", ways, indirect=True)
 
 
+@functools.cache
+def _defaults() -> Config:
+    """The configuration of a gateway without plugins of tests. To read 430 keys for each of two thousand gateways takes
+    a fifth of what these take to start."""
+    return load(Plugins(installed=False).config_keys())
+
+
 @contextlib.asynccontextmanager
 async def gateway(*extra: object, **settings: Any) -> AsyncIterator[App]:
     """A running gateway; ``_`` in names of properties stands for a dot, ``extra`` are plugins."""
@@ -50,7 +58,7 @@ async def gateway(*extra: object, **settings: Any) -> AsyncIterator[App]:
         "transport.websocket.enable": False, "embedded.enable": True, "host.allowed": "*",
     }  # fmt: skip
     values |= {name.replace("_", "."): value for name, value in settings.items()}
-    config = load(plugins.config_keys()).with_values(values)
+    config = (load(plugins.config_keys()) if extra else _defaults()).with_values(values)
     async with contextlib.AsyncExitStack() as stack:
         with watch.paused():  # the start may take its time
             running = await stack.enter_async_context(serve(config, plugins))
